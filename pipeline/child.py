@@ -1,0 +1,76 @@
+"""What every child process does first, and the link it keeps to the coordinator."""
+
+import ctypes
+import os
+import signal
+import time
+
+import setproctitle
+import zmq
+from msgspec import Struct
+
+from pipeline import wire
+from pipeline.logs import setup_logging
+from pipeline.schema import Config
+
+PR_SET_PDEATHSIG = 1
+#: Seconds between two Hellos.
+HELLO_SECONDS = 1.0
+
+
+class Plan(Struct, frozen=True):
+    """All that a child process gets, once, at its start."""
+
+    config: Config
+    #: Runtime folder of the sockets.
+    folder: str
+    workers: int
+    writers: int
+
+
+def run_child(name: str, index: int, plan: Plan, parent: int) -> None:
+    """Runs one stage or the coordinator in this (spawned) process until it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    setproctitle.setproctitle(f"pipeline: {name}")
+    logger = setup_logging(name, plan.config.pipeline.log_level)
+    # Each process imports only its own stage.
+    if name == "coordinator":
+        from pipeline.coordinator import run_coordinator
+        run_coordinator(plan, logger)
+    elif name == "ingest":
+        from stages.ingest import run_ingest
+        run_ingest(plan, logger)
+    elif name.startswith("encode"):
+        from stages.encode import EncodeStage
+        EncodeStage(name, plan, logger).run()
+    else:
+        from stages.write import WriteStage
+        WriteStage(name, index, plan, logger).run()
+
+
+class ControlLink:
+    """The DEALER of a synchronous process to the coordinator; says Hello once a second when asked to `beat`."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, name: str) -> None:
+        self.name = name
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.IDENTITY, name.encode())
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        self.socket.connect(endpoint)
+        self._hello_at = float("-inf")
+
+    def send(self, message: Struct) -> None:
+        """Sends one control message; queued while the coordinator is away."""
+        self.socket.send(wire.encode(message))
+
+    def beat(self) -> None:
+        """Says Hello if a second has passed since the last one."""
+        now = time.monotonic()
+        if now - self._hello_at >= HELLO_SECONDS:
+            self._hello_at = now
+            self.send(wire.Hello(self.name, os.getpid()))

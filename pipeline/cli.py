@@ -1,0 +1,78 @@
+"""The command line. Errors become one line and an exit code here, and nowhere else."""
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import click
+
+from pipeline import __version__
+from pipeline.config import load_config
+from pipeline.errors import PipelineError
+
+
+class _Group(click.Group):
+    """Turns PipelineErrors into plain lines; 2 for configuration, 1 for the rest."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; exits with the error's code when it raises one."""
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            for line in str(error).splitlines():
+                click.echo(f"pipeline: error: {line}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group)
+@click.version_option(__version__, prog_name="pipeline")
+def main() -> None:
+    """Moves telemetry from Apache Iggy to InfluxDB, and loses none of it."""
+
+
+@main.command()
+@click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Encoder processes; the cores by default.")
+@click.option("--writers", type=click.IntRange(1, 64), help="Writer processes.")
+@click.option("--drain-seconds", type=click.FloatRange(0, 3600), help="Time limit for finishing at a stop.")
+def start(path: str, workers: int | None, writers: int | None, drain_seconds: float | None) -> None:
+    """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
+    import msgspec
+    import setproctitle
+
+    from pipeline.iggy import check_iggy
+    from pipeline.logs import setup_logging
+    from pipeline.supervisor import Supervisor
+
+    config = load_config(path)
+    if drain_seconds is not None:
+        options = msgspec.structs.replace(config.pipeline, drain_seconds=drain_seconds)
+        config = msgspec.structs.replace(config, pipeline=options)
+    setproctitle.setproctitle("pipeline: supervisor")
+    logger = setup_logging("supervisor", config.pipeline.log_level)
+    asyncio.run(check_iggy(config.iggy, config.topics))
+    workers = workers or config.pipeline.workers or len(os.sched_getaffinity(0))
+    supervisor = Supervisor(config, workers, writers or config.pipeline.writers, logger)
+    sys.exit(supervisor.run())
+
+
+@main.command()
+@click.option("--iggy-port", default=8090, show_default=True, help="0 takes a free one.")
+@click.option("--influx-port", default=8086, show_default=True, help="0 takes a free one.")
+def sandbox(iggy_port: int, influx_port: int) -> None:
+    """Runs a small Iggy and a small InfluxDB on loopback, for trying out; not for production."""
+    from pipeline.sandbox.run import serve
+
+    asyncio.run(serve(iggy_port, influx_port))
+
+
+@main.command()
+@click.option("--messages", default=100_000, show_default=True, type=click.IntRange(1), help="How many to send.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
+@click.option("--plain", is_flag=True, help="Plain lines instead of the live view.")
+def demo(messages: int, workers: int, plain: bool) -> None:
+    """Shows the whole thing: sandbox, producer, pipeline, and a verdict. Needs no servers."""
+    from pipeline.demo import run_demo
+
+    sys.exit(run_demo(messages, workers, plain))

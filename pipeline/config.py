@@ -1,0 +1,207 @@
+"""Reads a configuration file: TOML into `pipeline.schema`, every mistake found and named at once."""
+
+import difflib
+import os
+import re
+import tomllib
+import types
+import typing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.errors import ConfigError
+from pipeline.schema import Config
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)([^}]*))?\}")
+
+
+def load_config(path: str, environ: typing.Mapping[str, str] | None = None) -> Config:
+    """The configuration in the file at `path`, with `${VAR}` in its strings replaced from `environ`.
+
+    Raises ConfigError with every mistake in it: file, key, what is allowed.
+    """
+    try:
+        tables = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(path, [f"cannot be read: {error.strerror}; give a file with -c FILE"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(path, ["is not UTF-8 text"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, [f"is not valid TOML: {error}"]) from None
+    problems: list[str] = []
+    tables = _substitute(tables, "", os.environ if environ is None else environ, problems)
+    _check(tables, Config, "", problems)
+    if not problems:
+        config = msgspec.convert(tables, Config, strict=True)
+        problems = _contradictions(config)
+        if not problems:
+            return config
+    raise ConfigError(path, problems)
+
+
+def _substitute(value: Any, key: str, environ: typing.Mapping[str, str], problems: list[str]) -> Any:
+    """Replaces ${VAR}, ${VAR:-default} and ${VAR:?message} in string values, after parsing."""
+    if isinstance(value, dict):
+        return {k: _substitute(v, f"{key}.{k}".lstrip("."), environ, problems) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_substitute(v, f"{key}[{i}]", environ, problems) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replacement(match: re.Match[str]) -> str:
+        name, operator, rest = match.groups()
+        found = environ.get(name, "")
+        if found or (name in environ and operator is None):
+            return found
+        if operator == ":-":
+            return str(rest)
+        problems.append(f"{key}: environment variable {name} is not set" + (f": {rest}" if operator else ""))
+        return ""
+
+    return _VARIABLE.sub(replacement, value)
+
+
+def _check(value: Any, expected: Any, key: str, problems: list[str]) -> None:
+    """Appends a line for each mistake in `value`, going on after the first, unlike msgspec itself."""
+    if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
+        _check_table(value, expected, key, problems)
+        return
+    if typing.get_origin(expected) is tuple and typing.get_args(expected)[-1] is Ellipsis:
+        if not isinstance(value, list):
+            problems.append(f"{key}: {_shown(value)} is not a list")
+            return
+        for index, item in enumerate(value):
+            _check(item, typing.get_args(expected)[0], f"{key}[{index}]", problems)
+        return
+    try:
+        msgspec.convert(value, expected, strict=True)
+    except msgspec.ValidationError:
+        shown = "the value" if _is_secret(key) else _shown(value)
+        problems.append(f"{key}: {shown} is not allowed; give {_allowed(expected)}")
+
+
+def _check_table(value: Any, expected: type[msgspec.Struct], key: str, problems: list[str]) -> None:
+    if not isinstance(value, dict):
+        problems.append(f"{key}: {_shown(value)} is not a table")
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(expected)}
+    for name, item in value.items():
+        path = f"{key}.{name}".lstrip(".")
+        if name in fields:
+            _check(item, fields[name].type, path, problems)
+        else:
+            near = difflib.get_close_matches(name, fields, 1)
+            hint = f"did you mean {near[0]}?" if near else "allowed here: " + ", ".join(fields)
+            problems.append(f"{path}: unknown key; {hint}")
+    for name, field in fields.items():
+        if field.required and name not in value:
+            problems.append(f"{key}.{name}".lstrip(".") + ": missing; it is required")
+
+
+def _contradictions(config: Config) -> list[str]:
+    """Mistakes that only show when two keys are seen together."""
+    problems: list[str] = []
+    if not config.topics:
+        problems.append("topics: at least one [[topics]] table is required")
+    seen = set()
+    for index, topic in enumerate(config.topics):
+        if (topic.stream, topic.topic) in seen:
+            problems.append(f"topics[{index}]: {topic.stream}/{topic.topic} is there twice")
+        seen.add((topic.stream, topic.topic))
+        try:
+            start_position(topic.start_from)
+        except ValueError:
+            problems.append(f'topics[{index}].start_from: {_shown(topic.start_from)} is not allowed; give "earliest", '
+                            '"latest", an offset of 0 or more, or an RFC 3339 time with an offset from UTC')
+    return problems + _mapping_contradictions(config) + _influxdb_contradictions(config)
+
+
+def _mapping_contradictions(config: Config) -> list[str]:
+    mapping = config.mapping
+    problems = []
+    if mapping.measurement_from == "static" and not mapping.measurement_name:
+        problems.append('mapping.measurement_name: required with measurement_from = "static"')
+    if mapping.measurement_from == "field" and not mapping.measurement_field:
+        problems.append('mapping.measurement_field: required with measurement_from = "field"')
+    if mapping.timestamp_from == "field" and not mapping.timestamp_field:
+        problems.append('mapping.timestamp_field: required with timestamp_from = "field"')
+    if mapping.field_strategy == "explicit" and not mapping.field_names:
+        problems.append('mapping.field_names: required with field_strategy = "explicit"')
+    if mapping.field_strategy == "remaining" and mapping.field_names:
+        problems.append('mapping.field_names: only with field_strategy = "explicit"')
+    for name in sorted(set(mapping.tag_fields) & set(mapping.field_names)):
+        problems.append(f"mapping.field_names: {_shown(name)} is also in tag_fields; a key is a tag or a field")
+    for option in ("tag_fields", "field_names"):
+        names = getattr(mapping, option)
+        if len(set(names)) < len(names):
+            problems.append(f"mapping.{option}: a name is there twice")
+    return problems
+
+
+def _influxdb_contradictions(config: Config) -> list[str]:
+    influxdb = config.influxdb
+    problems = []
+    if not re.match(r"https?://[^/]", influxdb.url):
+        problems.append(f"influxdb.url: {_shown(influxdb.url)} is not allowed; give http://host:port or https://host:port")
+    if re.match(r"https?://[^/]*@", influxdb.url):
+        problems.append("influxdb.url: may not hold a password; use influxdb.username and influxdb.password")
+    required = ("org", "bucket") if influxdb.version == "v2" else ("database",)
+    problems += [f'influxdb.{name}: required with version = "{influxdb.version}"'
+                 for name in required if not getattr(influxdb, name)]
+    host, _, port = config.iggy.address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        problems.append(f"iggy.address: {_shown(config.iggy.address)} is not allowed; give host:port")
+    if config.pipeline.batch_size > config.pipeline.window_messages:
+        problems.append("pipeline.window_messages: must be at least pipeline.batch_size")
+    if config.pipeline.max_batch_bytes > config.pipeline.window_bytes:
+        problems.append("pipeline.window_bytes: must be at least pipeline.max_batch_bytes")
+    return problems
+
+
+def start_position(start_from: str | int) -> tuple[str, int]:
+    """`start_from` as ("earliest", 0), ("latest", 0), ("offset", n) or ("timestamp", microseconds since 1970).
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(start_from, int):
+        if start_from < 0:
+            raise ValueError(start_from)
+        return "offset", start_from
+    if start_from in ("earliest", "latest"):
+        return start_from, 0
+    time = datetime.fromisoformat(start_from)
+    if time.tzinfo is None:
+        raise ValueError(start_from)
+    return "timestamp", round(time.timestamp() * 1_000_000)
+
+
+def _is_secret(key: str) -> bool:
+    return key.rpartition(".")[2] in ("password", "token")
+
+
+def _shown(value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _allowed(expected: Any) -> str:
+    """What a key takes, in words."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is typing.Annotated:
+        return _allowed(arguments[0]) + _bounds(arguments[1])
+    if origin is typing.Literal:
+        return " or ".join(f'"{choice}"' for choice in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_allowed(argument) for argument in arguments)
+    return {int: "an integer", float: "a number", str: "a string", bool: "true or false"}.get(expected, str(expected))
+
+
+def _bounds(meta: msgspec.Meta) -> str:
+    if meta.min_length:
+        return " that is not empty"
+    if meta.ge is not None and meta.le is not None:
+        return f" from {meta.ge} to {meta.le}"
+    return f" of {meta.ge} or more" if meta.ge is not None else ""

@@ -1,0 +1,197 @@
+"""The coordinator: keeps the ledger, grants ingest its window, stores offsets in Iggy, tells the status.
+
+It alone decides what is stored: an offset whose whole prefix is settled, and never more.
+"""
+
+import asyncio
+import logging
+import time
+
+import zmq
+import zmq.asyncio
+from msgspec import Struct
+
+from pipeline import wire
+from pipeline.child import Plan
+from pipeline.endpoints import Endpoints
+from pipeline.iggy import IggyConnection, IggyError
+from pipeline.ledger import Ledger
+from pipeline.logs import Muffler
+
+#: Seconds between two Status messages.
+STATUS_SECONDS = 0.25
+#: Rejected messages logged one by one, at most, per second; the rest are counted.
+REJECT_LINES_PER_SECOND = 20
+
+
+def run_coordinator(plan: Plan, logger: logging.Logger) -> None:
+    """Runs the coordinator until the process is killed."""
+    asyncio.run(Coordinator(plan, logger).run())
+
+
+class Coordinator:
+    """One per pipeline. A new one begins a new epoch: what the old one had in flight is read again."""
+
+    def __init__(self, plan: Plan, logger: logging.Logger) -> None:
+        self.plan = plan
+        self.logger = logger
+        self.ledger = Ledger(epoch=time.time_ns() // 1_000_000)
+        self.iggy = IggyConnection(plan.config.iggy)
+        context = zmq.asyncio.Context.instance()
+        endpoints = Endpoints(plan.folder)
+        self.router = context.socket(zmq.ROUTER)
+        self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.router.setsockopt(zmq.SNDHWM, 0)
+        self.router.bind(endpoints.control)
+        self.status = context.socket(zmq.PUB)
+        self.status.bind(endpoints.status)
+        self.pids: dict[str, int] = {}
+        self.ends: dict[wire.Partition, int] = {}
+        self.retrying: dict[str, str] = {}
+        self.draining = self.stopped = self.started = False
+        self.encoded = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
+        self._reject_lines = 0
+        self._storing = Muffler()
+
+    async def run(self) -> None:
+        """Receives, stores and publishes until cancelled."""
+        await asyncio.gather(self._receive(), self._store_offsets(), self._publish())
+
+    async def _receive(self) -> None:
+        while True:
+            identity, frame = await self.router.recv_multipart()
+            await self._handle(identity.decode(), wire.decode_control(frame))
+
+    async def _handle(self, sender: str, message: wire.Control) -> None:
+        match message:
+            case wire.Settled():
+                await self._settled(message)
+            case wire.Dispatched(range=range_):
+                self.ledger.dispatch(range_, time.monotonic())
+            case wire.Encoded(points=points):
+                self.encoded += points
+            case wire.Hello():
+                await self._hello(message)
+            case wire.Started(epoch=epoch, partitions=partitions) if epoch == self.ledger.epoch:
+                self.started = True
+                for where, position, stored in partitions:
+                    self.ledger.start(where, position, stored)
+            case wire.Progress(ends=ends):
+                self.ends.update(ends)
+            case wire.Retrying(reason=reason):
+                self.retrying[sender] = reason
+                if not reason:
+                    del self.retrying[sender]
+            case wire.Lost(name=name):
+                self.retrying.pop(name, None)
+                self.pids.pop(name, None)
+                await self._read_again(self.ledger.unsettled(), f"{name} died")
+            case wire.Drain():
+                self.draining = True
+                await self._send("ingest", message)
+            case wire.Stopped():
+                self.stopped = True
+
+    async def _hello(self, message: wire.Hello) -> None:
+        if self.pids.get(message.name) == message.pid:
+            return
+        self.pids[message.name] = message.pid
+        if message.name == "ingest":
+            self.stopped = False
+            ledger = self.ledger
+            await self._send("ingest", wire.Assign(ledger.epoch, ledger.positions(), ledger.dispatched_messages,
+                                                   ledger.dispatched_bytes))
+            await self._grant()
+            if self.draining:
+                await self._send("ingest", wire.Drain())
+        # What was on its way to the process that this one replaces may be lost.
+        await self._read_again(self.ledger.unsettled(), f"{message.name} is new")
+
+    async def _settled(self, message: wire.Settled) -> None:
+        if not self.ledger.settle(message.range):
+            return
+        self.batches += 1
+        self.written += message.points
+        self.sent_bytes += message.sent_bytes
+        self.rejected += len(message.rejects)
+        for reject in message.rejects:
+            self._log_reject(message.range.where, reject)
+        await self._grant()
+
+    def _log_reject(self, where: wire.Partition, reject: wire.Reject) -> None:
+        self._reject_lines += 1
+        if self._reject_lines > REJECT_LINES_PER_SECOND:
+            return
+        source = self.plan.config.topics[where.topic]
+        self.logger.warning("rejected %s/%s partition %d offset %d: %s: %s", source.stream, source.topic,
+                            where.partition, reject.offset, reject.reason, reject.detail)
+
+    async def _grant(self) -> None:
+        pipeline, ledger = self.plan.config.pipeline, self.ledger
+        await self._send("ingest", wire.Window(
+            ledger.epoch,
+            ledger.dispatched_messages - ledger.in_flight_messages + pipeline.window_messages,
+            ledger.dispatched_bytes - ledger.in_flight_bytes + pipeline.window_bytes))
+
+    async def _read_again(self, ranges: list[wire.Range], why: str) -> None:
+        if not ranges or "ingest" not in self.pids:
+            return
+        self.ledger.resent(ranges, time.monotonic())
+        self.reread += len(ranges)
+        self.logger.warning("%s: reading %d batches in flight again", why, len(ranges))
+        await self._send("ingest", wire.Reread(ranges))
+
+    async def _send(self, name: str, message: Struct) -> None:
+        if name in self.pids:
+            await self.router.send_multipart([name.encode(), wire.encode(message)])
+
+    async def _store_offsets(self) -> None:
+        while True:
+            await asyncio.sleep(self.plan.config.pipeline.commit_interval_ms / 1000)
+            try:
+                for where, offset in self.ledger.storable():
+                    await self._store(where, offset)
+            except IggyError as error:
+                if self._storing.allows(str(error), time.monotonic()):
+                    self.logger.warning("offsets can't be stored, trying again: %s", error)
+
+    async def _store(self, where: wire.Partition, offset: int) -> None:
+        try:
+            self.iggy.client  # noqa: B018  raises when not connected yet
+        except IggyError:
+            await self.iggy.connect()
+        await self.iggy.store_offset(self.plan.config.topics[where.topic], where.partition, offset)
+        self.ledger.stored(where, offset)
+
+    async def _publish(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(STATUS_SECONDS)
+            ticks += 1
+            await self.status.send(wire.encode(self._status()))
+            if ticks % round(1 / STATUS_SECONDS) == 0:
+                await self._every_second()
+
+    async def _every_second(self) -> None:
+        unlogged, self._reject_lines = self._reject_lines - REJECT_LINES_PER_SECOND, 0
+        if unlogged > 0:
+            self.logger.warning("rejected %d more messages in the last second", unlogged)
+        if not self.retrying:
+            seconds = self.plan.config.pipeline.reread_after_seconds
+            await self._read_again(self.ledger.overdue(time.monotonic(), seconds), f"not settled for {seconds:g} s")
+
+    def _status(self) -> wire.Status:
+        ledger, topics = self.ledger, self.plan.config.topics
+        expected = 1 + self.plan.workers + self.plan.writers
+        stages = [name for name in self.pids if name != "supervisor"]
+        return wire.Status(
+            epoch=ledger.epoch, ready=self.started and len(stages) >= expected,
+            drained=self.draining and self.stopped and ledger.idle,
+            read=ledger.dispatched_messages, encoded=self.encoded, written=self.written, rejected=self.rejected,
+            batches=self.batches, sent_bytes=self.sent_bytes, in_flight=ledger.in_flight_messages,
+            in_flight_bytes=ledger.in_flight_bytes, reread=self.reread, pids=dict(self.pids),
+            retrying=dict(self.retrying),
+            partitions=[
+                wire.PartitionStatus(topics[where.topic].stream, topics[where.topic].topic, where.partition,
+                                     ledger.committed(where), position - 1, self.ends.get(where, -1))
+                for where, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].partition))])

@@ -1,0 +1,110 @@
+"""The configuration's schema: one frozen Struct a TOML table; defaults, units and ranges live here.
+
+`pipeline.config` reads a file into these and reports every error at once.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+#: Milliseconds, at most an hour.
+Milliseconds = Annotated[int, Meta(ge=1, le=3_600_000)]
+NonEmpty = Annotated[str, Meta(min_length=1)]
+
+Precision = Literal["ns", "us", "ms", "s"]
+
+
+class IggyConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[iggy]`: the server to read from, and who we are there."""
+
+    #: host:port of the server's TCP transport.
+    address: NonEmpty = "127.0.0.1:8090"
+    username: NonEmpty = "iggy"
+    password: str = "iggy"
+    #: Name under which the offsets are stored (`Consumer.Single`).
+    consumer: NonEmpty = "pipeline"
+
+
+class SourceTopic(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[topics]]`: one topic to read, all its partitions."""
+
+    stream: NonEmpty
+    topic: NonEmpty
+    #: Where to begin when no offset is stored: "earliest", "latest", an offset (integer), or an RFC 3339 time.
+    start_from: str | int = "earliest"
+
+
+class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[mapping]`: how a JSON object becomes a point."""
+
+    measurement_from: Literal["static", "field", "topic"] = "topic"
+    #: The measurement, with measurement_from = "static".
+    measurement_name: str = ""
+    #: The JSON key that holds the measurement, with measurement_from = "field".
+    measurement_field: str = ""
+    #: JSON keys that become tags. Missing, null and empty values are left out.
+    tag_fields: tuple[str, ...] = ()
+    #: "remaining": every key that is not a tag, the measurement or the time; "explicit": only `field_names`.
+    field_strategy: Literal["remaining", "explicit"] = "remaining"
+    field_names: tuple[str, ...] = ()
+    timestamp_from: Literal["field", "iggy_timestamp"] = "iggy_timestamp"
+    timestamp_field: str = ""
+    timestamp_format: Literal["epoch_ns", "epoch_us", "epoch_ms", "epoch_s", "rfc3339"] = "epoch_ms"
+    #: "float": every JSON number is written as a float; "as_written": `20` is an integer field, `20.0` a float.
+    integers: Literal["float", "as_written"] = "float"
+
+
+class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[influxdb]`: the database to write to."""
+
+    url: NonEmpty = "http://127.0.0.1:8086"
+    #: "v1" writes to /write?db=, "v2" to /api/v2/write (also InfluxDB 3 and Cloud).
+    version: Literal["v1", "v2"] = "v2"
+    org: str = ""
+    bucket: str = ""
+    token: str = ""
+    #: The database, with version = "v1"; user and password there are optional.
+    database: str = ""
+    username: str = ""
+    password: str = ""
+    precision: Precision = "ns"
+    gzip: bool = True
+    connect_timeout_ms: Milliseconds = 10_000
+    read_timeout_ms: Milliseconds = 30_000
+    #: Retries wait a random time between 0 and retry_backoff_ms * retry_backoff_multiplier ** n, at most the maximum.
+    retry_backoff_ms: Milliseconds = 200
+    retry_backoff_multiplier: Annotated[float, Meta(ge=1.0, le=10.0)] = 2.0
+    retry_backoff_max_ms: Milliseconds = 30_000
+
+
+class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[pipeline]`: batches, windows and processes."""
+
+    #: Encoder processes; 0 means one a core.
+    workers: Annotated[int, Meta(ge=0, le=256)] = 0
+    writers: Annotated[int, Meta(ge=1, le=64)] = 2
+    #: A batch ends at the first of these three.
+    batch_size: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
+    max_batch_bytes: Annotated[int, Meta(ge=1_024, le=256_000_000)] = 5_000_000
+    flush_interval_ms: Milliseconds = 1_000
+    #: Read but not yet written, at most: where the window is full, reading stops.
+    window_messages: PositiveInt = 100_000
+    window_bytes: PositiveInt = 64_000_000
+    commit_interval_ms: Milliseconds = 200
+    drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
+    #: A range not settled for so long is read again, unless a writer is waiting for the database.
+    reread_after_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
+    #: Folder for the sockets; made anew under the system's temporary folder when empty.
+    runtime_dir: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole configuration file."""
+
+    iggy: IggyConfig = IggyConfig()
+    topics: tuple[SourceTopic, ...]
+    mapping: MappingConfig = MappingConfig()
+    influxdb: InfluxConfig = InfluxConfig()
+    pipeline: PipelineConfig = PipelineConfig()

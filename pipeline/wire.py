@@ -1,0 +1,233 @@
+"""Everything that crosses from one process to another: tagged MessagePack Structs, all declared here.
+
+A frame on a control socket is one Struct; a frame on a data socket is two parts, the Struct and its bulk
+(so that payloads are sent without being encoded again).
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+
+class Partition(Struct, frozen=True, array_like=True):
+    """Names one partition of one topic. `topic` is the index into the configuration's `[[topics]]`."""
+
+    topic: int
+    partition: int
+
+
+class Range(Struct, frozen=True, array_like=True):
+    """A run of messages of one partition that travels as one batch: offsets `first` to `last`, both included."""
+
+    #: The coordinator's incarnation; what carries another one is stale and ignored.
+    epoch: int
+    where: Partition
+    first: int
+    last: int
+    messages: int
+    #: Payload bytes.
+    bytes: int
+
+
+class Reject(Struct, frozen=True, array_like=True):
+    """A message that cannot become a point."""
+
+    offset: int
+    #: Short class of the reason, e.g. "not_json", "no_fields", "bad_timestamp".
+    reason: str
+    #: What was wrong, for a person; never the whole payload.
+    detail: str
+
+
+# Control: each process's DEALER <-> the coordinator's ROUTER
+
+
+class Hello(Struct, frozen=True, tag=True):
+    """Any process -> coordinator, at its start and every second: so a new coordinator soon knows everybody."""
+
+    name: str
+    pid: int
+
+
+class Assign(Struct, frozen=True, tag=True):
+    """Coordinator -> ingest, answers its Hello: where to read on, and what has been dispatched in this epoch."""
+
+    epoch: int
+    #: Next offset to read, by partition. Partitions that aren't named begin after the stored offset, or at `start_from`.
+    positions: list[tuple[Partition, int]]
+    dispatched_messages: int
+    dispatched_bytes: int
+
+
+class Started(Struct, frozen=True, tag=True):
+    """Ingest -> coordinator, after an Assign: where each partition that had no position in it begins."""
+
+    epoch: int
+    #: (partition, next offset to read, offset stored in Iggy or -1).
+    partitions: list[tuple[Partition, int, int]]
+
+
+class Window(Struct, frozen=True, tag=True):
+    """Coordinator -> ingest: the totals up to which it may dispatch, counted since the epoch began."""
+
+    epoch: int
+    messages: int
+    bytes: int
+
+
+class Dispatched(Struct, frozen=True, tag=True):
+    """Ingest -> coordinator, before the batch is sent."""
+
+    range: Range
+
+
+class Progress(Struct, frozen=True, tag=True):
+    """Ingest -> coordinator, about once a second: the end of each partition's log, for the lag."""
+
+    #: (partition, last offset in the log; -1 when empty).
+    ends: list[tuple[Partition, int]]
+
+
+class Reread(Struct, frozen=True, tag=True):
+    """Coordinator -> ingest: these ranges may be lost; read and send them again, exactly as they were."""
+
+    ranges: list[Range]
+
+
+class Settled(Struct, frozen=True, tag=True):
+    """Writer (or encoder, when nothing is left to write) -> coordinator: every message of the range is dealt with."""
+
+    range: Range
+    points: int
+    #: Bytes sent to InfluxDB, after compression.
+    sent_bytes: int
+    rejects: list[Reject]
+
+
+class Encoded(Struct, frozen=True, tag=True):
+    """Encoder -> coordinator: a batch has become lines (for the counters only)."""
+
+    messages: int
+    points: int
+
+
+class Retrying(Struct, frozen=True, tag=True):
+    """Writer -> coordinator: a write failed and will be tried again; `reason` is empty once it works again."""
+
+    reason: str
+
+
+class Lost(Struct, frozen=True, tag=True):
+    """Supervisor -> coordinator: a worker died; what it held must be read again."""
+
+    name: str
+
+
+class Drain(Struct, frozen=True, tag=True):
+    """Supervisor -> coordinator -> ingest: stop reading; finish what is in flight."""
+
+
+class Stopped(Struct, frozen=True, tag=True):
+    """Ingest -> coordinator: it has been told to drain, and dispatches nothing more."""
+
+
+# Data: PUSH -> PULL
+
+
+class Batch(Struct, frozen=True, tag=True):
+    """Ingest -> encoder. Bulk: MessagePack list of payloads (bin)."""
+
+    range: Range
+    #: Offset of the first message (the range's, unless the log has lost some since).
+    first: int
+    #: Offset of each message when they are not contiguous; None when `first + index` is right.
+    offsets: list[int] | None
+    #: Iggy's timestamp of each message, microseconds since 1970; None where the mapping does not ask.
+    timestamps: list[int] | None
+
+
+class Lines(Struct, frozen=True, tag=True):
+    """Encoder -> writer. Bulk: the request's body, gzip'd if the configuration says so."""
+
+    range: Range
+    points: int
+    rejects: list[Reject]
+
+
+# Status: the coordinator's PUB
+
+
+class PartitionStatus(Struct, frozen=True):
+    """Where one partition stands; offsets are -1 where there is none yet."""
+
+    stream: str
+    topic: str
+    partition: int
+    #: Last offset stored in Iggy.
+    committed: int
+    #: Last offset dispatched.
+    dispatched: int
+    #: Last offset in the log.
+    end: int
+
+
+class Status(Struct, frozen=True, tag=True):
+    """Coordinator -> whoever subscribes (supervisor, demo, bench), twice a second. Counters since its start."""
+
+    epoch: int
+    #: True once ingest has its partitions and encoders and writers have said Hello.
+    ready: bool
+    drained: bool
+    read: int
+    encoded: int
+    written: int
+    rejected: int
+    batches: int
+    sent_bytes: int
+    #: Dispatched and not settled.
+    in_flight: int
+    in_flight_bytes: int
+    reread: int
+    #: name -> pid of every process that has said Hello.
+    pids: dict[str, int]
+    #: writer -> why it is retrying.
+    retrying: dict[str, str]
+    partitions: list[PartitionStatus]
+
+
+Control = (
+    Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
+    | Stopped
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_control = msgspec.msgpack.Decoder(Control)
+_batch = msgspec.msgpack.Decoder(Batch)
+_lines = msgspec.msgpack.Decoder(Lines)
+_status = msgspec.msgpack.Decoder(Status)
+
+
+def encode(message: Struct) -> bytes:
+    """One Struct as MessagePack."""
+    return _encoder.encode(message)
+
+
+def decode_control(frame: Any) -> Control:
+    """The control message in a frame. Raises msgspec.DecodeError or ValidationError for anything else."""
+    return _control.decode(frame)
+
+
+def decode_batch(frame: Any) -> Batch:
+    """The head of a Batch. Raises msgspec.DecodeError or ValidationError for anything else."""
+    return _batch.decode(frame)
+
+
+def decode_lines(frame: Any) -> Lines:
+    """The head of Lines. Raises msgspec.DecodeError or ValidationError for anything else."""
+    return _lines.decode(frame)
+
+
+def decode_status(frame: Any) -> Status:
+    """A Status. Raises msgspec.DecodeError or ValidationError for anything else."""
+    return _status.decode(frame)

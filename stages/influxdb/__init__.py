@@ -1,0 +1,1 @@
+"""What talks to InfluxDB: endpoints, and what its answers mean."""

@@ -1,0 +1,71 @@
+"""Escaping by the line protocol's specification: one function an element of the line.
+
+Each is pure. What an element cannot hold raises `Unwritable` with the reason, instead of a line the server
+would read as something else.
+"""
+
+
+class Unwritable(ValueError):
+    """The text cannot be held by this element of a line (reject reason "unwritable")."""
+
+
+_MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
+_KEY = str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="})
+_STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
+
+
+def _check(text: str, element: str) -> None:
+    """Refuse what no escape can express in `element`: a line break, NUL, a trailing backslash, nothing at all."""
+    if not text:
+        raise Unwritable(f"{element} is empty")
+    if "\n" in text or "\r" in text:
+        raise Unwritable(f"{element} holds a line break")
+    if "\0" in text:
+        raise Unwritable(f"{element} holds a NUL")
+    if text[-1] == "\\":
+        raise Unwritable(f"{element} ends in a backslash")
+    if not text.isascii():
+        _encodable(text, element)
+
+
+def _encodable(text: str, element: str) -> None:
+    """Refuse lone surrogates: a line is UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Unwritable(f"{element} is not valid Unicode") from None
+
+
+def measurement(text: str) -> str:
+    """Line protocol element `measurement`: comma and space are escaped; a leading `#` would be a comment."""
+    _check(text, "measurement")
+    if text[0] == "#":
+        raise Unwritable("measurement begins with #, which makes the line a comment")
+    return text.translate(_MEASUREMENT)
+
+
+def tag_key(text: str) -> str:
+    """Line protocol element `tag key`: comma, equals sign and space are escaped."""
+    _check(text, "tag key")
+    return text.translate(_KEY)
+
+
+def tag_value(text: str) -> str:
+    """Line protocol element `tag value`: comma, equals sign and space are escaped."""
+    _check(text, "tag value")
+    return text.translate(_KEY)
+
+
+def field_key(text: str) -> str:
+    """Line protocol element `field key`: comma, equals sign and space are escaped."""
+    _check(text, "field key")
+    return text.translate(_KEY)
+
+
+def string_field(text: str) -> str:
+    """Line protocol element `string field value`: quoted; quote and backslash are escaped, line breaks are kept raw."""
+    if "\0" in text:
+        raise Unwritable("string field holds a NUL")
+    if not text.isascii():
+        _encodable(text, "string field")
+    return '"' + text.translate(_STRING) + '"'
