@@ -74,11 +74,15 @@ class Ledger:
             new = range_.first not in early
             early.add(range_.first)
             return new
-        entry = self._open.get(range_.where, {}).get(range_.first)
+        entry = self._entry(range_)
         if entry is None or entry.settled:
             return False
         self._settle_entry(entry)
         return True
+
+    def _entry(self, range_: Range) -> _Entry | None:
+        entries = self._open.get(range_.where)
+        return entries.get(range_.first) if entries else None
 
     def _settle_entry(self, entry: _Entry) -> None:
         where = entry.range.where
@@ -105,7 +109,7 @@ class Ledger:
     def resent(self, ranges: list[Range], now: float) -> None:
         """Records that these ranges are being read again, so that they are not overdue at once."""
         for range_ in ranges:
-            entry = self._open.get(range_.where, {}).get(range_.first)
+            entry = self._entry(range_)
             if entry is not None:
                 entry.sent_at = now
 

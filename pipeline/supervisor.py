@@ -52,7 +52,7 @@ class Supervisor:
         self._drain_at = 0.0
         self._progress_at = time.monotonic()
         self._progress_read = -1
-        context = zmq.Context.instance()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(context, self.endpoints.control, "supervisor")
         self.subscriber = context.socket(zmq.SUB)
         self.subscriber.setsockopt(zmq.CONFLATE, 1)

@@ -202,7 +202,7 @@ Control = (
 )
 
 _encoder = msgspec.msgpack.Encoder()
-_control = msgspec.msgpack.Decoder(Control)
+_control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
 _batch = msgspec.msgpack.Decoder(Batch)
 _lines = msgspec.msgpack.Decoder(Lines)
 _status = msgspec.msgpack.Decoder(Status)

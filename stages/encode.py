@@ -33,7 +33,7 @@ class EncodeStage:
                          for topic in config.topics]
         self._payloads = msgspec.msgpack.Decoder(list[bytes])
         endpoints = Endpoints(plan.folder)
-        context = zmq.Context.instance()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(context, endpoints.control, name)
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)

@@ -39,7 +39,7 @@ class WriteStage:
         # A ~/.netrc must not replace our token, nor a proxy be guessed.
         self.session.trust_env = False
         endpoints = Endpoints(plan.folder)
-        context = zmq.Context.instance()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(context, endpoints.control, name)
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)

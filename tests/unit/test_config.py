@@ -1,0 +1,76 @@
+"""Reading a configuration: what is right is taken, what is wrong is named, all of it at once."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_config, start_position
+from pipeline.errors import ConfigError
+
+GOOD = """
+[[topics]]
+stream = "s"
+topic = "t"
+[influxdb]
+org = "o"
+bucket = "b"
+token = "${TOKEN:-none}"
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    """A configuration file with this text."""
+    path = folder / "pipeline.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_good_file_is_read_with_its_defaults(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD), {"TOKEN": "secret"})
+    assert config.influxdb.token == "secret"
+    assert config.pipeline.batch_size == 5_000
+    assert load_config(write(tmp_path, GOOD), {}).influxdb.token == "none"
+
+
+@pytest.mark.parametrize(("line", "problem"), [
+    ("[pipeline]\nbatchsize = 1", "pipeline.batchsize: unknown key; did you mean batch_size?"),
+    ("[pipeline]\nbatch_size = 0", "pipeline.batch_size: 0 is not allowed; give an integer from 1 to 100000"),
+    ('[pipeline]\nbatch_size = "many"', 'pipeline.batch_size: "many" is not allowed; give an integer from 1 to 100000'),
+    ('[mapping]\nmeasurement_from = "static"', "mapping.measurement_name: required"),
+    ('[mapping]\ntag_fields = ["a"]\nfield_strategy = "explicit"\nfield_names = ["a"]', "a key is a tag or a field"),
+    ('[iggy]\naddress = "nowhere"', 'iggy.address: "nowhere" is not allowed; give host:port'),
+    ('[iggy]\npassword = "${NOT_SET}"', "iggy.password: environment variable NOT_SET is not set"),
+    ("[[topics]]\nstream = \"x\"", "topics[1].topic: missing; it is required"),
+    ('[[topics]]\nstream = "x"\ntopic = "y"\nstart_from = "noon"', "topics[1].start_from"),
+])
+def test_a_mistake_is_named_with_its_key(tmp_path: Path, line: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, GOOD + line), {})
+    assert problem in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once_and_secrets_are_not_shown(tmp_path: Path) -> None:
+    text = 'topics = 3\n[iggy]\npassword = 12345\n[influxdb]\nprecision = "m"\nnope = 1'
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text), {})
+    assert len(caught.value.problems) == 4
+    assert "12345" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml: cannot be read: No such file"):
+        load_config(str(tmp_path / "nothing.toml"))
+
+
+def test_start_position_takes_words_offsets_and_times() -> None:
+    assert start_position("earliest") == ("earliest", 0)
+    assert start_position(5) == ("offset", 5)
+    assert start_position("1970-01-01T00:00:01+00:00") == ("timestamp", 1_000_000)
+
+
+def test_every_example_configuration_loads() -> None:
+    examples = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+    assert examples
+    for example in examples:
+        load_config(str(example), {"INFLUX_TOKEN": "t", "IGGY_PASSWORD": "p"})
