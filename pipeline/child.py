@@ -31,7 +31,8 @@ class Plan(Struct, frozen=True):
 def run_child(name: str, index: int, plan: Plan, parent: int) -> None:
     """Runs one stage or the coordinator in this (spawned) process until it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A terminal and systemd signal the whole group; the supervisor alone decides when a child ends.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -50,6 +50,7 @@ class Coordinator:
         self.retrying: dict[str, str] = {}
         self.draining = self.stopped = self.started = False
         self.encoded = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
+        self._seen: set[str] = set()
         self._reject_lines = 0
         self._storing = Muffler()
 
@@ -96,6 +97,8 @@ class Coordinator:
         if self.pids.get(message.name) == message.pid:
             return
         self.pids[message.name] = message.pid
+        replaces = message.name in self._seen
+        self._seen.add(message.name)
         if message.name == "ingest":
             self.stopped = False
             ledger = self.ledger
@@ -104,8 +107,9 @@ class Coordinator:
             await self._grant()
             if self.draining:
                 await self._send("ingest", wire.Drain())
-        # What was on its way to the process that this one replaces may be lost.
-        await self._read_again(self.ledger.unsettled(), f"{message.name} is new")
+        if replaces:
+            # What was on its way to the process that died may have been lost even after its death was noticed.
+            await self._read_again(self.ledger.unsettled(), f"{message.name} is new")
 
     async def _settled(self, message: wire.Settled) -> None:
         if not self.ledger.settle(message.range):

@@ -10,7 +10,7 @@ from isal import isal_zlib
 from pipeline import wire
 from pipeline.child import ControlLink, Plan
 from pipeline.endpoints import Endpoints
-from stages.mapping.compile import compile_mapping
+from stages.mapping import generic
 
 #: zlib's window bits for a gzip member.
 GZIP_WINDOW_BITS = 31
@@ -29,8 +29,7 @@ class EncodeStage:
         self.logger = logger
         config = plan.config
         self.gzip = config.influxdb.gzip
-        self.encoders = [compile_mapping(config.mapping, config.influxdb.precision, topic.topic)
-                         for topic in config.topics]
+        self.rules = [generic.Rules(config.mapping, config.influxdb.precision, topic.topic) for topic in config.topics]
         self._payloads = msgspec.msgpack.Decoder(list[bytes])
         endpoints = Endpoints(plan.folder)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
@@ -54,7 +53,7 @@ class EncodeStage:
                 self._encode(wire.decode_batch(head.buffer), bulk.buffer)
 
     def _encode(self, batch: wire.Batch, bulk: Any) -> None:
-        encoded = self.encoders[batch.range.where.topic].encode(self._payloads.decode(bulk), batch.timestamps)
+        encoded = generic.encode(self.rules[batch.range.where.topic], self._payloads.decode(bulk), batch.timestamps)
         rejects = [wire.Reject(batch.offsets[index] if batch.offsets else batch.first + index, reason, detail)
                    for index, reason, detail in encoded.rejects]
         self.link.send(wire.Encoded(batch.range.messages, encoded.points))

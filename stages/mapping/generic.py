@@ -41,9 +41,18 @@ def decode_object(payload: bytes) -> dict[str, str]:
         payload.decode()
         return {key: bytes(raw).decode() for key, raw in _DECODER.decode(payload).items()}
     except msgspec.ValidationError as error:
-        raise Reject("not_object", str(error)) from None
+        raise Reject("not_object" if _is_json(payload) else "not_json", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Reject("not_json", str(error)) from None
+
+
+def _is_json(payload: bytes) -> bool:
+    """Whether the payload is one JSON text of any kind."""
+    try:
+        msgspec.json.decode(payload, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _loads(text: str) -> Any:
