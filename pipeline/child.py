@@ -64,6 +64,7 @@ class ControlLink:
         self.socket.setsockopt(zmq.SNDHWM, 0)
         self.socket.connect(endpoint)
         self._hello_at = float("-inf")
+        self._startup_cpu = 0.0
 
     def send(self, message: Struct) -> None:
         """Sends one control message; queued while the coordinator is away."""
@@ -74,4 +75,5 @@ class ControlLink:
         now = time.monotonic()
         if now - self._hello_at >= HELLO_SECONDS:
             self._hello_at = now
-            self.send(wire.Hello(self.name, os.getpid()))
+            self._startup_cpu = self._startup_cpu or time.process_time()
+            self.send(wire.Hello(self.name, os.getpid(), self._startup_cpu))

@@ -5,6 +5,7 @@ It alone decides what is stored: an offset whose whole prefix is settled, and ne
 
 import asyncio
 import logging
+import os
 import time
 
 import zmq
@@ -45,11 +46,13 @@ class Coordinator:
         self.router.bind(endpoints.control)
         self.status = context.socket(zmq.PUB)
         self.status.bind(endpoints.status)
-        self.pids: dict[str, int] = {}
+        self.pids: dict[str, int] = {"coordinator": os.getpid()}
+        self.startup_cpu: dict[str, float] = {"coordinator": time.process_time()}
         self.ends: dict[wire.Partition, int] = {}
         self.retrying: dict[str, str] = {}
         self.draining = self.stopped = self.started = False
         self.encoded = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
+        self.first_dispatched_at = self.last_settled_at = 0.0
         self._seen: set[str] = set()
         self._reject_lines = 0
         self._storing = Muffler()
@@ -68,7 +71,9 @@ class Coordinator:
             case wire.Settled():
                 await self._settled(message)
             case wire.Dispatched(range=range_):
-                self.ledger.dispatch(range_, time.monotonic())
+                now = time.monotonic()
+                self.first_dispatched_at = self.first_dispatched_at or now
+                self.ledger.dispatch(range_, now)
             case wire.Encoded(points=points):
                 self.encoded += points
             case wire.Hello():
@@ -97,6 +102,7 @@ class Coordinator:
         if self.pids.get(message.name) == message.pid:
             return
         self.pids[message.name] = message.pid
+        self.startup_cpu[message.name] = message.startup_cpu
         replaces = message.name in self._seen
         self._seen.add(message.name)
         if message.name == "ingest":
@@ -114,6 +120,7 @@ class Coordinator:
     async def _settled(self, message: wire.Settled) -> None:
         if not self.ledger.settle(message.range):
             return
+        self.last_settled_at = time.monotonic()
         self.batches += 1
         self.written += message.points
         self.sent_bytes += message.sent_bytes
@@ -186,15 +193,16 @@ class Coordinator:
 
     def _status(self) -> wire.Status:
         ledger, topics = self.ledger, self.plan.config.topics
-        expected = 1 + self.plan.workers + self.plan.writers
+        expected = 2 + self.plan.workers + self.plan.writers
         stages = [name for name in self.pids if name != "supervisor"]
         return wire.Status(
             epoch=ledger.epoch, ready=self.started and len(stages) >= expected,
             drained=self.draining and self.stopped and ledger.idle,
             read=ledger.dispatched_messages, encoded=self.encoded, written=self.written, rejected=self.rejected,
             batches=self.batches, sent_bytes=self.sent_bytes, in_flight=ledger.in_flight_messages,
-            in_flight_bytes=ledger.in_flight_bytes, reread=self.reread, pids=dict(self.pids),
-            retrying=dict(self.retrying),
+            in_flight_bytes=ledger.in_flight_bytes, reread=self.reread,
+            first_dispatched_at=self.first_dispatched_at, last_settled_at=self.last_settled_at,
+            pids=dict(self.pids), startup_cpu=dict(self.startup_cpu), retrying=dict(self.retrying),
             partitions=[
                 wire.PartitionStatus(topics[where.topic].stream, topics[where.topic].topic, where.partition,
                                      ledger.committed(where), position - 1, self.ends.get(where, -1))

@@ -48,6 +48,8 @@ class Hello(Struct, frozen=True, tag=True):
 
     name: str
     pid: int
+    #: CPU seconds this process had used when it first said Hello: what its start-up cost.
+    startup_cpu: float = 0.0
 
 
 class Assign(Struct, frozen=True, tag=True):
@@ -189,8 +191,12 @@ class Status(Struct, frozen=True, tag=True):
     in_flight: int
     in_flight_bytes: int
     reread: int
-    #: name -> pid of every process that has said Hello.
+    #: When the first batch was dispatched and the last one settled: seconds, CLOCK_MONOTONIC; 0 before.
+    first_dispatched_at: float
+    last_settled_at: float
+    #: name -> pid, and CPU seconds its start-up cost, of every process that has said Hello.
     pids: dict[str, int]
+    startup_cpu: dict[str, float]
     #: writer -> why it is retrying.
     retrying: dict[str, str]
     partitions: list[PartitionStatus]

@@ -26,6 +26,8 @@ from pipeline.logs import Muffler
 EMPTY_PAUSE_SECONDS = 0.005
 EMPTY_PAUSE_MAX_SECONDS = 0.25
 EMPTY_PAUSE_FACTOR = 1.5
+#: Seconds between two looks at where the logs end.
+PROGRESS_SECONDS = 2.0
 #: Pause after an error, seconds.
 ERROR_PAUSE_SECONDS = 0.5
 #: Messages asked for in the first poll of a partition, while their size isn't known.
@@ -131,12 +133,27 @@ class IngestStage:
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        await asyncio.gather(self._listen(), self._beat(), self._read())
+        await asyncio.gather(self._listen(), self._beat(), self._tell_progress(), self._read())
 
     async def _beat(self) -> None:
+        startup_cpu = time.process_time()
         while True:
-            await self._send(wire.Hello("ingest", os.getpid()))
+            await self._send(wire.Hello("ingest", os.getpid(), startup_cpu))
             await asyncio.sleep(HELLO_SECONDS)
+
+    async def _tell_progress(self) -> None:
+        """Tells the coordinator where the logs end. An error here is one that polling meets, and reports, too."""
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            if not self.epoch:
+                continue
+            try:
+                ends = [(wire.Partition(index, p.id), p.current_offset if p.messages_count else -1)
+                        for index, source in enumerate(self.plan.config.topics)
+                        for p in (await self.iggy.topic(source)).partitions]
+            except IggyError:
+                continue
+            await self._send(wire.Progress(ends))
 
     async def _send(self, message: Struct) -> None:
         await self.control.send(wire.encode(message))

@@ -1,0 +1,124 @@
+"""`pipeline demo`: sandbox, producer and pipeline in one command, a live view, and a verdict."""
+
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from pipeline import rig, wire
+
+PARTITIONS = 2
+#: Longest the demo waits for the last point, seconds, beyond what the messages take at 5,000 a second.
+PATIENCE_SECONDS = 60.0
+SHOWN_POINTS = 5
+
+
+def run_demo(messages: int, workers: int, plain: bool) -> int:
+    """Runs the demo. Returns 0 when all that was sent is stored and committed, else 1."""
+    console = Console(stderr=False, highlight=False)
+    folder = Path(tempfile.mkdtemp(prefix="pipeline-demo-"))
+    plain = plain or not console.is_terminal
+    run = sandbox = None
+    try:
+        console.print(f"Starting a sandbox (a small Iggy, a small InfluxDB) and a pipeline with {workers} encoders.")
+        sandbox, addresses = rig.start_sandbox(folder)
+        rig.produce_now(addresses.iggy, 0, PARTITIONS)
+        run = rig.PipelineRun(folder, addresses.iggy, addresses.influxdb, workers, "flush_interval_ms = 200\n")
+        run.wait_for(lambda status: status.ready, rig.READY_SECONDS, "the pipeline")
+        console.print(f"Sending {messages:,} messages of telemetry to {rig.STREAM}/{rig.TOPIC}.")
+        producer = threading.Thread(target=rig.produce_now, args=(addresses.iggy, messages, PARTITIONS), daemon=True)
+        producer.start()
+        _watch(run, messages, console, plain)
+        exit_code = run.stop()
+        return _verdict(console, addresses.influxdb, messages, run.status, exit_code)
+    finally:
+        for process in (run.process if run else None, sandbox):
+            if process is not None and process.poll() is None:
+                process.terminate()
+                process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _done(status: wire.Status, messages: int) -> bool:
+    committed = sum(partition.committed + 1 for partition in status.partitions)
+    return status.written + status.rejected >= messages and committed >= messages
+
+
+def _watch(run: rig.PipelineRun, messages: int, console: Console, plain: bool) -> None:
+    """Shows the way of the messages until all are committed."""
+    until = time.monotonic() + PATIENCE_SECONDS + messages / 5_000
+    earlier, shown_at = run.status, time.monotonic()
+    with Live(console=console, auto_refresh=False, transient=False) if not plain else _Nothing() as live:
+        while time.monotonic() < until:
+            status = run.watch(0.5)
+            now = time.monotonic()
+            if status is None or earlier is None:
+                continue
+            done = _done(status, messages)
+            if now - shown_at < 0.5 and not done:
+                continue
+            rates = _rates(earlier, status, now - shown_at)
+            if live is None:
+                console.print(f"read {status.read:,} ({rates['read']:,.0f}/s)  written {status.written:,} "
+                              f"({rates['written']:,.0f}/s)  in flight {status.in_flight:,}")
+            else:
+                live.update(_table(status, rates, messages), refresh=True)
+            if done:
+                return
+            earlier, shown_at = status, now
+
+
+class _Nothing:
+    """Stands for the live view where there is no terminal."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _rates(earlier: wire.Status, status: wire.Status, seconds: float) -> dict[str, float]:
+    return {name: (getattr(status, name) - getattr(earlier, name)) / seconds for name in ("read", "encoded", "written")}
+
+
+def _table(status: wire.Status, rates: dict[str, float], messages: int) -> Table:
+    table = Table(title=f"Iggy -> InfluxDB, {messages:,} messages")
+    for heading in ("stage", "messages", "a second"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for stage, name in (("ingest", "read"), ("encode", "encoded"), ("write", "written")):
+        table.add_row(stage, f"{getattr(status, name):,}", f"{rates[name]:,.0f}")
+    table.add_row("in flight", f"{status.in_flight:,}", "")
+    for p in status.partitions:
+        lag = max(0, p.end - p.committed)
+        table.add_row(f"partition {p.partition}", f"committed {p.committed + 1:,}", f"lag {lag:,}")
+    return table
+
+
+def _verdict(console: Console, influxdb: str, messages: int, status: wire.Status | None, exit_code: int) -> int:
+    """Compares what was sent with what is stored, and shows some points."""
+    stored = requests.get(f"{influxdb}/sandbox/count?bucket=sandbox", timeout=30).json()["points"]
+    points: list[dict[str, Any]] = requests.get(f"{influxdb}/sandbox/points?bucket=sandbox&limit={SHOWN_POINTS}",
+                                                timeout=60).json()
+    table = Table(title=f"{min(len(points), SHOWN_POINTS)} of {stored:,} points")
+    for heading in ("measurement", "tags", "fields", "time (ns)"):
+        table.add_column(heading)
+    for point in points[:SHOWN_POINTS]:
+        tags, fields = dict(point["tags"]), point["fields"]
+        table.add_row(point["measurement"], " ".join(f"{k}={v}" for k, v in tags.items()),
+                      " ".join(f"{k}={v}" for k, v in fields.items()), str(point["time"]))
+    console.print(table)
+    committed = sum(partition.committed + 1 for partition in status.partitions) if status else 0
+    console.print(f"sent {messages:,}  stored {stored:,}  offsets committed {committed:,}  exit code {exit_code}")
+    good = stored == committed == messages and exit_code == 0
+    console.print("OK: nothing lost, nothing twice." if good else "FAILED: these should be equal, and the exit code 0.")
+    sys.stdout.flush()
+    return 0 if good else 1
