@@ -1,0 +1,61 @@
+"""How ingest cuts what it polls into batches."""
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.wire import Partition
+from stages.ingest import EMPTY_PAUSE_MAX_SECONDS, FIRST_POLL_MESSAGES, PartitionReader
+
+
+@dataclass
+class Message:
+    """As much of the client's message as the reader looks at (the client's own class can't be made by hand)."""
+
+    number: int
+    size: int
+
+    def offset(self) -> int:
+        return self.number
+
+    def payload(self) -> bytes:
+        return b"x" * self.size
+
+
+def a_reader(sizes: list[int]) -> PartitionReader:
+    """A reader that has polled messages of these sizes."""
+    reader = PartitionReader(Partition(0, 0), 0)
+    reader.add([Message(number, size) for number, size in enumerate(sizes)], now=1.0)  # type: ignore[misc]
+    return reader
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 20), st.integers(1, 100))
+def test_batches_keep_order_and_both_limits(sizes: list[int], batch_size: int, max_bytes: int) -> None:
+    reader = a_reader(sizes)
+    offsets: list[int] = []
+    while reader.messages:
+        messages, payloads = reader.cut(batch_size, max_bytes)
+        assert 1 <= len(messages) == len(payloads) <= batch_size
+        assert len(messages) == 1 or sum(map(len, payloads)) <= max_bytes
+        offsets += [message.offset() for message in messages]
+    assert offsets == list(range(len(sizes)))
+    assert reader.bytes == 0
+    assert reader.position == len(sizes)
+
+
+def test_the_first_poll_is_small_and_later_ones_fit_the_bytes() -> None:
+    assert PartitionReader(Partition(0, 0), 0).wanted(5_000, 1_000) == FIRST_POLL_MESSAGES
+    reader = a_reader([100] * 5)
+    assert reader.wanted(5_000, 1_000) == 5
+    assert reader.wanted(8, 1_000_000) == 3
+
+
+def test_empty_polls_make_the_pause_grow_to_its_maximum_and_a_message_ends_it() -> None:
+    reader = PartitionReader(Partition(0, 0), 0)
+    for _ in range(50):
+        reader.add([], now=0.0)
+    assert reader.due_at == EMPTY_PAUSE_MAX_SECONDS
+    reader.add([Message(0, 1)], now=5.0)  # type: ignore[list-item]
+    reader.add([], now=6.0)
+    assert reader.due_at < 6.1
