@@ -3,6 +3,7 @@
 `pipeline.config` reads a file into these and reports every error at once.
 """
 
+from string import Formatter
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -35,24 +36,69 @@ class SourceTopic(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     start_from: str | int = "earliest"
 
 
-class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[mapping]`: how a JSON object becomes a point."""
+FieldType = Literal["float", "integer", "unsigned", "string", "boolean", "json"]
 
-    measurement_from: Literal["static", "field", "topic"] = "topic"
+
+class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[mapping]`: how a message becomes a point.
+
+    A path names a JSON key, or by dots one inside nested objects: `"site"`, `"location.city"`.
+    """
+
+    measurement_from: Literal["static", "field", "topic", "stream", "template"] = "topic"
     #: The measurement, with measurement_from = "static".
     measurement_name: str = ""
-    #: The JSON key that holds the measurement, with measurement_from = "field".
+    #: Path of the measurement, with measurement_from = "field".
     measurement_field: str = ""
-    #: JSON keys that become tags. Missing, null and empty values are left out.
+    #: With measurement_from = "template": text with {path}, {topic}, {stream}.
+    measurement_template: str = ""
+    #: Paths that become tags. Missing, null and empty values are left out.
     tag_fields: tuple[str, ...] = ()
-    #: "remaining": every key that is not a tag, the measurement or the time; "explicit": only `field_names`.
+    #: path -> tag key, for tags that are not to be called like their path.
+    tag_renames: dict[str, str] = {}
+    #: Path of an object whose members all become tags.
+    tag_map_field: str = ""
+    #: Tags that every point gets.
+    constant_tags: dict[str, str] = {}
+    #: Tags from where the message was: "offset" makes a series a message, and is warned of.
+    metadata_tags: tuple[Literal["stream", "topic", "partition", "offset"], ...] = ()
+    #: "remaining": everything that is not a tag, the measurement or the time; "explicit": only `field_names`.
     field_strategy: Literal["remaining", "explicit"] = "remaining"
     field_names: tuple[str, ...] = ()
-    timestamp_from: Literal["field", "iggy_timestamp"] = "iggy_timestamp"
-    timestamp_field: str = ""
-    timestamp_format: Literal["epoch_ns", "epoch_us", "epoch_ms", "epoch_s", "rfc3339"] = "epoch_ms"
+    #: path -> field key.
+    field_renames: dict[str, str] = {}
+    #: Objects inside: opened ("flatten", keys joined by `separator`), kept as JSON text, or dropped.
+    nested: Literal["flatten", "json", "drop"] = "flatten"
+    separator: str = "_"
+    #: Arrays: one string field of JSON text, a field for each element, one string of all elements, or dropped.
+    arrays: Literal["json", "index", "join", "drop"] = "json"
+    array_separator: str = ","
+    #: Path of an array: each element becomes a point of its own, with the rest of the message.
+    explode: str = ""
+    #: path -> type, for fields that have one; values are converted, and rejected where that would lose something.
+    types: dict[str, FieldType] = {}
     #: "float": every JSON number is written as a float; "as_written": `20` is an integer field, `20.0` a float.
     integers: Literal["float", "as_written"] = "float"
+    #: A number that its type cannot hold, an infinity: reject the message, leave the field out, or write a string.
+    on_bad_value: Literal["reject", "drop_field", "string"] = "reject"
+    #: A message none of whose fields has a value.
+    on_no_fields: Literal["reject", "drop"] = "reject"
+    timestamp_from: Literal["field", "iggy_timestamp", "origin_timestamp", "arrival"] = "iggy_timestamp"
+    #: Path of the time, with timestamp_from = "field".
+    timestamp_field: str = ""
+    #: epoch_ns, epoch_us, epoch_ms, epoch_s, rfc3339, or a strptime format such as "%d/%m/%Y %H:%M:%S".
+    timestamp_format: str = "epoch_ms"
+    #: A message whose time is missing or null.
+    on_missing_timestamp: Literal["reject", "iggy_timestamp", "arrival"] = "reject"
+    #: Points of one batch with the same measurement, tags and time become one; later fields win.
+    merge_duplicates: bool = True
+
+    def template_paths(self) -> list[str]:
+        """The paths that `measurement_template` holds."""
+        if self.measurement_from != "template":
+            return []
+        return [name for _, name, _, _ in Formatter().parse(self.measurement_template)
+                if name and name not in ("topic", "stream")]
 
 
 class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Encode: turns a batch of payloads into the compressed body of one write request. CPU-bound; one process a core."""
 
 import logging
+import time
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from isal import isal_zlib
 from pipeline import wire
 from pipeline.child import ControlLink, Plan
 from pipeline.endpoints import Endpoints
-from stages.mapping import generic
+from stages.mapping.encoder import BatchOrigin, Encoder
 
 #: zlib's window bits for a gzip member.
 GZIP_WINDOW_BITS = 31
@@ -29,7 +30,8 @@ class EncodeStage:
         self.logger = logger
         config = plan.config
         self.gzip = config.influxdb.gzip
-        self.rules = [generic.Rules(config.mapping, config.influxdb.precision, topic.topic) for topic in config.topics]
+        self.encoders = [Encoder(config.mapping, config.influxdb.precision, topic.stream, topic.topic)
+                         for topic in config.topics]
         self._payloads = msgspec.msgpack.Decoder(list[bytes])
         endpoints = Endpoints(plan.folder)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
@@ -53,9 +55,10 @@ class EncodeStage:
                 self._encode(wire.decode_batch(head.buffer), bulk.buffer)
 
     def _encode(self, batch: wire.Batch, bulk: Any) -> None:
-        encoded = generic.encode(self.rules[batch.range.where.topic], self._payloads.decode(bulk), batch.timestamps)
-        rejects = [wire.Reject(batch.offsets[index] if batch.offsets else batch.first + index, reason, detail)
-                   for index, reason, detail in encoded.rejects]
+        where = batch.range.where
+        origin = BatchOrigin(where.partition, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000)
+        encoded = self.encoders[where.topic].encode(self._payloads.decode(bulk), origin)
+        rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
         self.link.send(wire.Encoded(batch.range.messages, encoded.points))
         if not encoded.points:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))

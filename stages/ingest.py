@@ -107,7 +107,10 @@ class IngestStage:
         self.logger = logger
         self.iggy = IggyConnection(plan.config.iggy)
         self.options = plan.config.pipeline
-        self.needs_timestamps = plan.config.mapping.timestamp_from == "iggy_timestamp"
+        mapping = plan.config.mapping
+        self.needs_timestamps = (mapping.timestamp_from in ("iggy_timestamp", "origin_timestamp")
+                                 or mapping.on_missing_timestamp == "iggy_timestamp")
+        self.origin_timestamps = mapping.timestamp_from == "origin_timestamp"
         endpoints = Endpoints(plan.folder)
         context = zmq.asyncio.Context.instance()
         self.control = context.socket(zmq.DEALER)

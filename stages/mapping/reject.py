@@ -1,0 +1,19 @@
+"""Why a message, or a value of it, cannot be written."""
+
+
+class Reject(Exception):
+    """One message cannot become a point: the reason's class and what was wrong, for a person.
+
+    The classes: not_json, not_object, too_large, bad_measurement, bad_tag, bad_field, unwritable, type_conflict,
+    cardinality, no_fields, missing_timestamp, bad_timestamp.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def shown(text: str) -> str:
+    """A value's text cut to what a log line can take."""
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,154 @@
+"""From the JSON text of one value to a line protocol field value of a declared type, or of the type it has.
+
+Source of the forms: InfluxDB line protocol reference, "Data types and format".
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from pipeline.schema import FieldType, MappingConfig
+from stages.mapping import escape
+from stages.mapping.record import compact, loads
+from stages.mapping.reject import Reject, shown
+
+#: A converter takes JSON text; "" means that the field is left out.
+Converter = Callable[[str], str]
+
+I64: Final = range(-(2**63), 2**63)
+U64: Final = range(2**64)
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_TRUE: Final = frozenset(("true", "t", "yes", "on", "1"))
+_FALSE: Final = frozenset(("false", "f", "no", "off", "0"))
+#: Longest exponent and text of a number that is looked at.
+_MAX_NUMBER_CHARS: Final = 400
+
+
+class BadValue(ValueError):
+    """The type cannot hold the value without losing something."""
+
+
+def is_infinite(number: str) -> bool:
+    """Whether a JSON number is beyond what a 64-bit float holds."""
+    return abs(float(number)) == float("inf")
+
+
+def exact_integer(number: str) -> int:
+    """The integer that a JSON number is. Raises BadValue where it has a fraction, or is too large to be looked at."""
+    if _INTEGER.fullmatch(number) and len(number) < 40:
+        return int(number)
+    mantissa, _, exponent = number.lower().partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    if len(number) > _MAX_NUMBER_CHARS or len(exponent) > 4:
+        raise BadValue("out of range")
+    shift = int(exponent or 0) - len(fraction)
+    digits: int = int(whole.removeprefix("-") + fraction)
+    if digits == 0:
+        return 0
+    if shift < 0:
+        digits, rest = divmod(digits, 10 ** min(-shift, _MAX_NUMBER_CHARS + 1))
+        if rest:
+            raise BadValue("it has a fraction")
+    elif shift > 40:
+        raise BadValue("out of range")
+    else:
+        digits *= int(10**shift)
+    return -digits if whole.startswith("-") else digits
+
+
+def _as_number(text: str) -> str:
+    """A JSON number, or a string that holds one."""
+    inner = loads(text).strip() if text[0] == '"' else text
+    if not _NUMBER.fullmatch(inner):
+        raise BadValue("not a number")
+    return str(inner)
+
+
+def to_float(text: str) -> str:
+    """Line protocol float: the number's own text."""
+    number = _as_number(text)
+    if is_infinite(number):
+        raise BadValue("out of a float's range")
+    return number
+
+
+def to_integer(text: str) -> str:
+    """Line protocol integer, `i`: -2^63 to 2^63 - 1."""
+    value = exact_integer(_as_number(text))
+    if value not in I64:
+        raise BadValue("out of a 64-bit integer's range")
+    return f"{value}i"
+
+
+def to_unsigned(text: str) -> str:
+    """Line protocol unsigned integer, `u`: 0 to 2^64 - 1."""
+    value = exact_integer(_as_number(text))
+    if value not in U64:
+        raise BadValue("out of a 64-bit unsigned integer's range")
+    return f"{value}u"
+
+
+def to_boolean(text: str) -> str:
+    """Line protocol boolean: of true, false, 1, 0, and the strings "true", "t", "yes", "on", "1" and their opposites."""
+    word = str(loads(text)).strip().lower() if text[0] == '"' else text
+    if word in _TRUE or word in _FALSE:
+        return "true" if word in _TRUE else "false"
+    raise BadValue("not a boolean")
+
+
+def to_string(text: str) -> str:
+    """Line protocol string: a string's content, of anything else its JSON text."""
+    if text[0] == '"' and "\\" not in text:
+        return text
+    return escape.string_field(loads(text) if text[0] == '"' else compact(text))
+
+
+def to_json(text: str) -> str:
+    """Line protocol string that holds the value's JSON text."""
+    return escape.string_field(compact(text))
+
+
+_CONVERTERS: dict[FieldType, Converter] = {
+    "float": to_float, "integer": to_integer, "unsigned": to_unsigned, "boolean": to_boolean, "string": to_string,
+    "json": to_json,
+}
+
+
+def undeclared(as_written: bool) -> Converter:
+    """The converter of fields without a declared type; with `as_written`, a number without a point is an integer."""
+
+    def convert(text: str) -> str:
+        first = text[0]
+        if first in '"[{':
+            return to_string(text)
+        if first in "tf":
+            return text
+        if as_written and _INTEGER.fullmatch(text):
+            return to_integer(text)
+        return to_float(text)
+
+    return convert
+
+
+def converter(config: MappingConfig, path: str) -> Converter:
+    """How the field at `path` is written. The converter raises Reject, as `on_bad_value` says."""
+    declared = config.types.get(path)
+    inner = _CONVERTERS[declared] if declared else undeclared(config.integers == "as_written")
+    policy = config.on_bad_value
+
+    def convert(text: str) -> str:
+        if not text or text == "null":
+            return ""
+        try:
+            return inner(text)
+        except escape.Unwritable as error:
+            raise Reject("unwritable", f"{path}: {error}") from None
+        except BadValue as error:
+            if policy == "drop_field":
+                return ""
+            if policy == "string":
+                return to_string(text)
+            raise Reject("bad_field", f"{path}: {shown(text)} as {declared or 'a number'}: {error}") from None
+
+    return convert

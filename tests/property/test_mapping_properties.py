@@ -1,0 +1,112 @@
+"""The mapping under any input: nothing raises, every line reads back as what it was made from."""
+
+import json
+import math
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from line_protocol_parser import LineFormatError, parse_line
+
+from pipeline.schema import MappingConfig
+from stages.mapping import escape
+from stages.mapping.encoder import BatchOrigin, Encoder
+
+ORIGIN = BatchOrigin(first=100, timestamps=[1_700_000_000_000_000] * 200, arrival=1_700_000_000_000_000)
+keys = st.one_of(st.sampled_from(["a", "b", "site", "ts", "v", "a.b", "", "time", "_field", "#k", "a b", 'q"', "k\\"]),
+                 st.text(max_size=8))
+numbers = st.one_of(st.integers(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False))
+scalars = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=20))
+values = st.recursive(scalars, lambda inner: st.one_of(st.lists(inner, max_size=3),
+                                                       st.dictionaries(keys, inner, max_size=3)), max_leaves=8)
+objects = st.dictionaries(keys, values, max_size=6)
+mappings = st.builds(
+    MappingConfig,
+    measurement_from=st.sampled_from(["topic", "stream"]),
+    tag_fields=st.sampled_from([(), ("site",), ("site", "a"), ("a.b",)]),
+    tag_map_field=st.sampled_from(["", "v"]),
+    metadata_tags=st.sampled_from([(), ("stream", "topic"), ("offset",)]),
+    nested=st.sampled_from(["flatten", "json", "drop"]),
+    separator=st.sampled_from(["_", ".", " "]),
+    arrays=st.sampled_from(["json", "index", "join", "drop"]),
+    explode=st.sampled_from(["", "b"]),
+    types=st.dictionaries(st.sampled_from(["a", "b", "v"]),
+                          st.sampled_from(["float", "integer", "unsigned", "string", "boolean", "json"])),
+    integers=st.sampled_from(["float", "as_written"]),
+    on_bad_value=st.sampled_from(["reject", "drop_field", "string"]),
+    timestamp_from=st.sampled_from(["field", "iggy_timestamp", "arrival"]),
+    timestamp_field=st.just("ts"),
+    timestamp_format=st.sampled_from(["epoch_ns", "epoch_ms", "epoch_s", "rfc3339", "%Y-%m-%d"]),
+    on_missing_timestamp=st.sampled_from(["reject", "iggy_timestamp", "arrival"]),
+    merge_duplicates=st.booleans())
+precisions = st.sampled_from(["ns", "us", "ms", "s"])
+
+
+def an_encoder(mapping: MappingConfig, precision: Any = "ns") -> Encoder:
+    """An encoder for a topic with an awkward name."""
+    return Encoder(mapping, precision, "str eam", "to,pic")
+
+
+@given(mappings, precisions, st.lists(st.one_of(objects.map(lambda o: json.dumps(o).encode()), st.binary(max_size=30),
+                                                values.map(lambda v: json.dumps(v, ensure_ascii=False).encode(
+                                                    "utf-8", "surrogatepass"))), max_size=5))
+def test_no_input_raises_and_every_message_is_a_line_or_a_reject(
+        mapping: MappingConfig, precision: str, payloads: list[bytes]) -> None:
+    encoded = an_encoder(mapping, precision).encode(payloads, ORIGIN)
+    sources = encoded.sources or [(index,) for index in range(encoded.points)]
+    seen = {index for line in sources for index in line} | {reject.at for reject in encoded.rejects}
+    assert seen == set(range(len(payloads))) or mapping.explode
+    assert len(sources) == encoded.points
+    encoded.body.decode()
+
+
+@given(mappings, st.lists(objects, min_size=1, max_size=6))
+def test_shapes_write_what_the_rules_write(mapping: MappingConfig, messages: list[dict[str, Any]]) -> None:
+    payloads = [json.dumps(message).encode() for message in messages for _ in range(2)]
+    by_rules = an_encoder(mapping)
+    by_rules._can_learn = False
+    by_shape = an_encoder(mapping)
+    expected = by_rules.encode(payloads, ORIGIN)
+    by_shape.encode(payloads, ORIGIN)
+    assert by_shape.encode(payloads, ORIGIN) == expected
+    for payload in payloads:
+        assert by_shape.encode([payload], ORIGIN) == by_rules.encode([payload], ORIGIN)
+
+
+oracle_text = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), min_size=1, max_size=12).filter(
+    lambda text: not text.endswith("\\") and text != "time")
+
+
+@given(st.dictionaries(oracle_text, st.text(max_size=12), max_size=4),
+       st.dictionaries(oracle_text, st.one_of(st.booleans(), numbers, st.text(max_size=12)), min_size=1, max_size=4),
+       st.integers(-(2**62), 2**62))
+@example({"a": "x y"}, {"f": 'q"u\\ote\n'}, 0)
+def test_an_independent_parser_reads_back_what_was_sent(
+        tags: dict[str, str], fields: dict[str, Any], time: int) -> None:
+    mapping = MappingConfig(tag_map_field="tags", timestamp_from="field", timestamp_field="at",
+                            timestamp_format="epoch_ns", separator=".", on_bad_value="drop_field")
+    message = {"tags": tags, "at": time, "values": fields}
+    encoded = an_encoder(mapping).encode([json.dumps(message).encode()], ORIGIN)
+    if encoded.rejects:
+        assert encoded.rejects[0].reason in ("unwritable", "no_fields"), encoded.rejects
+        return
+    line = encoded.body.decode().removesuffix("\n")
+    try:
+        read = parse_line(line)
+    except LineFormatError as error:
+        raise AssertionError(f"{line!r}: {error}") from None
+    assert read["measurement"] == "to,pic"
+    assert read["tags"] == {key: value for key, value in tags.items() if value}
+    assert read["time"] == time
+    expected = {f"values.{key}": float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+                for key, value in fields.items()
+                if isinstance(value, bool | str) or math.isfinite(float(value))}
+    assert read["fields"] == expected
+
+
+@given(oracle_text)
+def test_escapes_read_back_in_every_place(text: str) -> None:
+    measurement = text.lstrip("#") or "m"
+    line = f'{escape.measurement(measurement)},{escape.tag_key(text)}={escape.tag_value(text)} {escape.field_key(text)}=1 1'
+    read = parse_line(line)
+    assert read == {"measurement": measurement, "tags": {text: text}, "fields": {text: 1.0}, "time": 1}
