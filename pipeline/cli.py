@@ -51,7 +51,7 @@ def start(path: str, workers: int | None, writers: int | None, drain_seconds: fl
         config = msgspec.structs.replace(config, pipeline=options)
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", config.pipeline.log_level)
-    asyncio.run(check_iggy(config.iggy, config.topics))
+    asyncio.run(check_iggy(config.iggy, config.subscriptions()))
     workers = workers or config.pipeline.workers or len(os.sched_getaffinity(0))
     supervisor = Supervisor(config, workers, writers or config.pipeline.writers, logger)
     sys.exit(supervisor.run())

@@ -13,9 +13,12 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import ConfigError
-from pipeline.schema import Config
+from pipeline.schema import Config, InfluxConfig, MappingConfig
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)([^}]*))?\}")
+
+_DEFAULTS = Config()
+EPOCH_FORMATS = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
 
 
 def load_config(path: str, environ: typing.Mapping[str, str] | None = None) -> Config:
@@ -76,6 +79,13 @@ def _check(value: Any, expected: Any, key: str, problems: list[str]) -> None:
         for index, item in enumerate(value):
             _check(item, typing.get_args(expected)[0], f"{key}[{index}]", problems)
         return
+    if typing.get_origin(expected) is dict:
+        if not isinstance(value, dict):
+            problems.append(f"{key}: {_shown(value)} is not a table")
+            return
+        for name, item in value.items():
+            _check(item, typing.get_args(expected)[1], f"{key}.{name}", problems)
+        return
     try:
         msgspec.convert(value, expected, strict=True)
     except msgspec.ValidationError:
@@ -104,53 +114,76 @@ def _check_table(value: Any, expected: type[msgspec.Struct], key: str, problems:
 def _contradictions(config: Config) -> list[str]:
     """Mistakes that only show when two keys are seen together."""
     problems: list[str] = []
-    if not config.topics:
-        problems.append("topics: at least one [[topics]] table is required")
+    tops = [key for key in ("topics", "mapping", "influxdb") if getattr(config, key) != getattr(_DEFAULTS, key)]
+    if config.sinks and tops:
+        problems.append(f"{tops[0]}: not beside [[sinks]]; each sink has its own topics, mapping and influxdb")
     seen = set()
-    for index, topic in enumerate(config.topics):
-        if (topic.stream, topic.topic) in seen:
-            problems.append(f"topics[{index}]: {topic.stream}/{topic.topic} is there twice")
-        seen.add((topic.stream, topic.topic))
-        try:
-            start_position(topic.start_from)
-        except ValueError:
-            problems.append(f'topics[{index}].start_from: {_shown(topic.start_from)} is not allowed; give "earliest", '
-                            '"latest", an offset of 0 or more, or an RFC 3339 time with an offset from UTC')
-    return problems + _mapping_contradictions(config) + _influxdb_contradictions(config)
+    for index, sink in enumerate(config.all_sinks()):
+        key = f"sinks[{index}]." if config.sinks else ""
+        if sink.name in [other.name for other in config.sinks[:index]]:
+            problems.append(f"{key}name: {_shown(sink.name)} is there twice")
+        if not sink.topics:
+            problems.append(f"{key}topics: at least one [[{'sinks.' if config.sinks else ''}topics]] table is required")
+        for number, topic in enumerate(sink.topics):
+            identity = topic.stream, topic.topic, sink.consumer or config.iggy.consumer
+            if identity in seen:
+                problems.append(f"{key}topics[{number}]: {topic.stream}/{topic.topic} is there twice for the consumer "
+                                f"{_shown(identity[2])}; give one of the sinks another consumer")
+            seen.add(identity)
+            try:
+                start_position(topic.start_from)
+            except ValueError:
+                problems.append(f"{key}topics[{number}].start_from: {_shown(topic.start_from)} is not allowed; give "
+                                '"earliest", "latest", an offset of 0 or more, or a time like 2026-01-31T00:00:00Z')
+        problems += mapping_contradictions(sink.mapping, f"{key}mapping")
+        problems += _influxdb_contradictions(sink.influxdb, f"{key}influxdb")
+    return problems + _pipeline_contradictions(config)
 
 
-def _mapping_contradictions(config: Config) -> list[str]:
-    mapping = config.mapping
+def mapping_contradictions(mapping: MappingConfig, key: str) -> list[str]:
+    """Mistakes of one mapping that only show when two of its keys are seen together."""
     problems = []
-    if mapping.measurement_from == "static" and not mapping.measurement_name:
-        problems.append('mapping.measurement_name: required with measurement_from = "static"')
-    if mapping.measurement_from == "field" and not mapping.measurement_field:
-        problems.append('mapping.measurement_field: required with measurement_from = "field"')
+    for kind, option in (("static", "measurement_name"), ("field", "measurement_field"),
+                         ("template", "measurement_template")):
+        given = bool(getattr(mapping, option))
+        if (mapping.measurement_from == kind) != given:
+            problems.append(f'{key}.{option}: {"only" if given else "required"} with measurement_from = "{kind}"')
+    try:
+        mapping.template_paths()
+    except ValueError as error:
+        problems.append(f"{key}.measurement_template: {_shown(mapping.measurement_template)}: {error}")
     if mapping.timestamp_from == "field" and not mapping.timestamp_field:
-        problems.append('mapping.timestamp_field: required with timestamp_from = "field"')
+        problems.append(f'{key}.timestamp_field: required with timestamp_from = "field"')
+    if mapping.timestamp_format not in EPOCH_FORMATS and mapping.timestamp_format != "rfc3339" \
+            and "%" not in mapping.timestamp_format:
+        problems.append(f"{key}.timestamp_format: {_shown(mapping.timestamp_format)} is not allowed; give "
+                        + ", ".join(EPOCH_FORMATS) + ", rfc3339 or a strptime format")
     if mapping.field_strategy == "explicit" and not mapping.field_names:
-        problems.append('mapping.field_names: required with field_strategy = "explicit"')
+        problems.append(f'{key}.field_names: required with field_strategy = "explicit"')
     if mapping.field_strategy == "remaining" and mapping.field_names:
-        problems.append('mapping.field_names: only with field_strategy = "explicit"')
+        problems.append(f'{key}.field_names: only with field_strategy = "explicit"')
     for name in sorted(set(mapping.tag_fields) & set(mapping.field_names)):
-        problems.append(f"mapping.field_names: {_shown(name)} is also in tag_fields; a key is a tag or a field")
-    for option in ("tag_fields", "field_names"):
+        problems.append(f"{key}.field_names: {_shown(name)} is also in tag_fields; a key is a tag or a field")
+    for option in ("tag_fields", "field_names", "metadata_tags"):
         names = getattr(mapping, option)
         if len(set(names)) < len(names):
-            problems.append(f"mapping.{option}: a name is there twice")
+            problems.append(f"{key}.{option}: a name is there twice")
     return problems
 
 
-def _influxdb_contradictions(config: Config) -> list[str]:
-    influxdb = config.influxdb
+def _influxdb_contradictions(influxdb: InfluxConfig, key: str) -> list[str]:
     problems = []
     if not re.match(r"https?://[^/]", influxdb.url):
-        problems.append(f"influxdb.url: {_shown(influxdb.url)} is not allowed; give http://host:port or https://host:port")
+        problems.append(f"{key}.url: {_shown(influxdb.url)} is not allowed; give http://host:port or https://host:port")
     if re.match(r"https?://[^/]*@", influxdb.url):
-        problems.append("influxdb.url: may not hold a password; use influxdb.username and influxdb.password")
+        problems.append(f"{key}.url: may not hold a password; use {key}.username and {key}.password")
     required = ("org", "bucket") if influxdb.version == "v2" else ("database",)
-    problems += [f'influxdb.{name}: required with version = "{influxdb.version}"'
-                 for name in required if not getattr(influxdb, name)]
+    return problems + [f'{key}.{name}: required with version = "{influxdb.version}"'
+                       for name in required if not getattr(influxdb, name)]
+
+
+def _pipeline_contradictions(config: Config) -> list[str]:
+    problems = []
     host, _, port = config.iggy.address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         problems.append(f"iggy.address: {_shown(config.iggy.address)} is not allowed; give host:port")

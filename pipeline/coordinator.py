@@ -37,6 +37,7 @@ class Coordinator:
         self.plan = plan
         self.logger = logger
         self.ledger = Ledger(epoch=time.time_ns() // 1_000_000)
+        self.topics = plan.config.subscriptions()
         self.iggy = IggyConnection(plan.config.iggy)
         context = zmq.asyncio.Context.instance()
         endpoints = Endpoints(plan.folder)
@@ -133,7 +134,7 @@ class Coordinator:
         self._reject_lines += 1
         if self._reject_lines > REJECT_LINES_PER_SECOND:
             return
-        source = self.plan.config.topics[where.topic]
+        source = self.topics[where.topic]
         self.logger.warning("rejected %s/%s partition %d offset %d: %s: %s", source.stream, source.topic,
                             where.partition, reject.offset, reject.reason, reject.detail)
 
@@ -171,7 +172,7 @@ class Coordinator:
             self.iggy.client  # noqa: B018  raises when not connected yet
         except IggyError:
             await self.iggy.connect()
-        await self.iggy.store_offset(self.plan.config.topics[where.topic], where.partition, offset)
+        await self.iggy.store_offset(self.topics[where.topic], where.partition, offset)
         self.ledger.stored(where, offset)
 
     async def _publish(self) -> None:
@@ -192,7 +193,7 @@ class Coordinator:
             await self._read_again(self.ledger.overdue(time.monotonic(), seconds), f"not settled for {seconds:g} s")
 
     def _status(self) -> wire.Status:
-        ledger, topics = self.ledger, self.plan.config.topics
+        ledger, topics = self.ledger, self.topics
         expected = 2 + self.plan.workers + self.plan.writers
         stages = [name for name in self.pids if name != "supervisor"]
         return wire.Status(

@@ -5,10 +5,10 @@ import struct
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from apache_iggy import (AutoLogin, Consumer, IggyClient, PollingStrategy, ReceiveMessage, TcpConfig, TopicDetails)
+from apache_iggy import AutoLogin, Consumer, IggyClient, PollingStrategy, ReceiveMessage, TcpConfig, TopicDetails
 
 from pipeline.errors import PipelineError
-from pipeline.schema import IggyConfig, SourceTopic
+from pipeline.schema import IggyConfig, Subscription
 
 T = TypeVar("T")
 
@@ -40,7 +40,6 @@ class IggyConnection:
     def __init__(self, config: IggyConfig) -> None:
         self._config = config
         self._client: IggyClient | None = None
-        self._consumer = Consumer.Single(config.consumer)
 
     async def connect(self) -> None:
         """Connects and logs in. Raises IggyError, or IggyRefused when the server rejects user and password."""
@@ -78,7 +77,7 @@ class IggyConnection:
             raise IggyError(f"Iggy at {self._config.address}: not connected")
         return self._client
 
-    async def topic(self, source: SourceTopic) -> TopicDetails:
+    async def topic(self, source: Subscription) -> TopicDetails:
         """The topic's details, its partitions with their current offsets among them. Raises IggyError if missing."""
         details = await self._call(self.client.get_topic(source.stream, source.topic))
         if details is None:
@@ -86,34 +85,35 @@ class IggyConnection:
                             "create it, or correct [[topics]]")
         return details
 
-    async def poll(self, source: SourceTopic, partition: int, offset: int, count: int) -> list[ReceiveMessage]:
+    async def poll(self, source: Subscription, partition: int, offset: int, count: int) -> list[ReceiveMessage]:
         """Up to `count` messages of one partition from `offset` on; empty at the log's end. Commits nothing."""
         return await self._poll(source, partition, PollingStrategy.Offset(offset), count)
 
-    async def first_since(self, source: SourceTopic, partition: int, microseconds: int) -> ReceiveMessage | None:
+    async def first_since(self, source: Subscription, partition: int,
+                          microseconds: int) -> ReceiveMessage | None:
         """The first message with a timestamp at or after `microseconds` since 1970, or None."""
         found = await self._poll(source, partition, PollingStrategy.Timestamp(microseconds), 1)
         return found[0] if found else None
 
-    async def _poll(self, source: SourceTopic, partition: int, strategy: PollingStrategy,
+    async def _poll(self, source: Subscription, partition: int, strategy: PollingStrategy,
                     count: int) -> list[ReceiveMessage]:
         return await self._call(self.client.poll_messages(
-            source.stream, source.topic, consumer=self._consumer, polling_strategy=strategy, count=count,
-            auto_commit=False, partition_id=partition))
+            source.stream, source.topic, consumer=Consumer.Single(source.consumer), polling_strategy=strategy,
+            count=count, auto_commit=False, partition_id=partition))
 
-    async def stored_offset(self, source: SourceTopic, partition: int) -> int:
+    async def stored_offset(self, source: Subscription, partition: int) -> int:
         """The offset stored for our consumer, or -1. Source: GetConsumerOffset, code 120."""
         body = self._consumer_body(source) + struct.pack("<BI", 1, partition)
         reply = await self._call(self.client.send_binary_request(GET_CONSUMER_OFFSET, body))
         return int(struct.unpack_from("<IQQ", reply)[2]) if len(reply) >= 20 else -1
 
-    async def store_offset(self, source: SourceTopic, partition: int, offset: int) -> None:
+    async def store_offset(self, source: Subscription, partition: int, offset: int) -> None:
         """Stores the offset of our consumer. Any connection may. Source: StoreConsumerOffset, code 121."""
         body = self._consumer_body(source) + struct.pack("<BIQB", 1, partition, offset, 0)
         await self._call(self.client.send_binary_request(STORE_CONSUMER_OFFSET, body))
 
-    def _consumer_body(self, source: SourceTopic) -> bytes:
-        return b"\x01" + identifier(self._config.consumer) + identifier(source.stream) + identifier(source.topic)
+    def _consumer_body(self, source: Subscription) -> bytes:
+        return b"\x01" + identifier(source.consumer) + identifier(source.stream) + identifier(source.topic)
 
 
 async def _started(client: IggyClient) -> None:
@@ -121,7 +121,7 @@ async def _started(client: IggyClient) -> None:
     await client.ping()
 
 
-async def check_iggy(config: IggyConfig, topics: tuple[SourceTopic, ...]) -> None:
+async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...]) -> None:
     """Raises IggyError when the server can't be reached, refuses the login, or lacks a topic."""
     connection = IggyConnection(config)
     await connection.connect()

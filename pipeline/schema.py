@@ -93,6 +93,11 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     #: Points of one batch with the same measurement, tags and time become one; later fields win.
     merge_duplicates: bool = True
 
+    def needs_timestamps(self) -> bool:
+        """Whether Iggy's times of the messages are asked for."""
+        return (self.timestamp_from in ("iggy_timestamp", "origin_timestamp")
+                or self.on_missing_timestamp == "iggy_timestamp")
+
     def template_paths(self) -> list[str]:
         """The paths that `measurement_template` holds."""
         if self.measurement_from != "template":
@@ -146,11 +151,47 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A whole configuration file."""
+class SinkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[sinks]]`: topics with a mapping and a database of their own."""
 
-    iggy: IggyConfig = IggyConfig()
+    #: Unique; appears in logs and metrics.
+    name: NonEmpty
+    #: Name under which this sink's offsets are stored; `iggy.consumer` when empty.
+    consumer: str = ""
     topics: tuple[SourceTopic, ...]
     mapping: MappingConfig = MappingConfig()
     influxdb: InfluxConfig = InfluxConfig()
+
+
+class Subscription(Struct, frozen=True):
+    """One topic that one sink reads."""
+
+    #: Index into `Config.all_sinks()`.
+    sink: int
+    stream: str
+    topic: str
+    start_from: str | int
+    #: Name under which the offsets are stored.
+    consumer: str
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole configuration file: one sink at the top level, or several as `[[sinks]]`."""
+
+    iggy: IggyConfig = IggyConfig()
+    topics: tuple[SourceTopic, ...] = ()
+    mapping: MappingConfig = MappingConfig()
+    influxdb: InfluxConfig = InfluxConfig()
+    sinks: tuple[SinkConfig, ...] = ()
     pipeline: PipelineConfig = PipelineConfig()
+
+    def all_sinks(self) -> tuple[SinkConfig, ...]:
+        """The sinks: those of `[[sinks]]`, or the one at the top level, called "main"."""
+        return self.sinks or (
+            SinkConfig(name="main", topics=self.topics, mapping=self.mapping, influxdb=self.influxdb),)
+
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """Every topic of every sink, in order; `wire.Partition.topic` counts these."""
+        return tuple(Subscription(index, topic.stream, topic.topic, topic.start_from,
+                                  sink.consumer or self.iggy.consumer)
+                     for index, sink in enumerate(self.all_sinks()) for topic in sink.topics)

@@ -56,7 +56,7 @@ class Assign(Struct, frozen=True, tag=True):
     """Coordinator -> ingest, answers its Hello: where to read on, and what has been dispatched in this epoch."""
 
     epoch: int
-    #: Next offset to read, by partition. Partitions that aren't named begin after the stored offset, or at `start_from`.
+    #: Next offset to read, by partition. Those that aren't named begin after the stored offset, or at `start_from`.
     positions: list[tuple[Partition, int]]
     dispatched_messages: int
     dispatched_bytes: int

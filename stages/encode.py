@@ -28,10 +28,10 @@ class EncodeStage:
 
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
-        config = plan.config
-        self.gzip = config.influxdb.gzip
-        self.encoders = [Encoder(config.mapping, config.influxdb.precision, topic.stream, topic.topic)
-                         for topic in config.topics]
+        self.topics = plan.config.subscriptions()
+        self.sinks = plan.config.all_sinks()
+        self.encoders = [Encoder(self.sinks[topic.sink].mapping, self.sinks[topic.sink].influxdb.precision,
+                                 topic.stream, topic.topic) for topic in self.topics]
         self._payloads = msgspec.msgpack.Decoder(list[bytes])
         endpoints = Endpoints(plan.folder)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
@@ -63,7 +63,8 @@ class EncodeStage:
         if not encoded.points:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))
             return
-        body = isal_zlib.compress(encoded.body, GZIP_LEVEL, GZIP_WINDOW_BITS) if self.gzip else encoded.body
+        gzip = self.sinks[self.topics[where.topic].sink].influxdb.gzip
+        body = isal_zlib.compress(encoded.body, GZIP_LEVEL, GZIP_WINDOW_BITS) if gzip else encoded.body
         head = wire.encode(wire.Lines(batch.range, encoded.points, rejects))
         while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
             self.link.beat()

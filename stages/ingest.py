@@ -107,10 +107,11 @@ class IngestStage:
         self.logger = logger
         self.iggy = IggyConnection(plan.config.iggy)
         self.options = plan.config.pipeline
-        mapping = plan.config.mapping
-        self.needs_timestamps = (mapping.timestamp_from in ("iggy_timestamp", "origin_timestamp")
-                                 or mapping.on_missing_timestamp == "iggy_timestamp")
-        self.origin_timestamps = mapping.timestamp_from == "origin_timestamp"
+        self.topics = plan.config.subscriptions()
+        mappings = [sink.mapping for sink in plan.config.all_sinks()]
+        #: By topic: whether the mapping asks for the messages' own times, and for which.
+        self.needs_timestamps = [mappings[topic.sink].needs_timestamps() for topic in self.topics]
+        self.needs_origin = [mappings[topic.sink].timestamp_from == "origin_timestamp" for topic in self.topics]
         endpoints = Endpoints(plan.folder)
         context = zmq.asyncio.Context.instance()
         self.control = context.socket(zmq.DEALER)
@@ -152,7 +153,7 @@ class IngestStage:
                 continue
             try:
                 ends = [(wire.Partition(index, p.id), p.current_offset if p.messages_count else -1)
-                        for index, source in enumerate(self.plan.config.topics)
+                        for index, source in enumerate(self.topics)
                         for p in (await self.iggy.topic(source)).partitions]
             except IggyError:
                 continue
@@ -222,7 +223,7 @@ class IngestStage:
             await self.iggy.connect()
         known = dict(assignment.positions)
         readers, started = [], []
-        for index, source in enumerate(self.plan.config.topics):
+        for index, source in enumerate(self.topics):
             for partition in (await self.iggy.topic(source)).partitions:
                 where = wire.Partition(index, partition.id)
                 if where not in known:
@@ -244,7 +245,7 @@ class IngestStage:
         return self.starts[where]
 
     async def _resolve_start(self, where: wire.Partition) -> int:
-        source = self.plan.config.topics[where.topic]
+        source = self.topics[where.topic]
         kind, value = start_position(source.start_from)
         if kind == "earliest":
             return 0
@@ -291,7 +292,7 @@ class IngestStage:
                 continue
             self._next = (self._next + step + 1) % len(self.readers)
             count = reader.wanted(self.options.batch_size, self.options.max_batch_bytes)
-            source = self.plan.config.topics[reader.where.topic]
+            source = self.topics[reader.where.topic]
             self._pending = reader, asyncio.ensure_future(
                 self.iggy.poll(source, reader.where.partition, reader.position, count))
             return True
@@ -313,10 +314,13 @@ class IngestStage:
 
     async def _send_batch(self, range_: wire.Range, messages: list[ReceiveMessage], payloads: list[bytes]) -> None:
         contiguous = messages[-1].offset() - messages[0].offset() + 1 == len(messages)
+        timestamps = None
+        if self.needs_timestamps[range_.where.topic]:
+            origin = self.needs_origin[range_.where.topic]
+            timestamps = [m.origin_timestamp() if origin else m.timestamp() for m in messages]
         batch = wire.Batch(
             range_, first=messages[0].offset(),
-            offsets=None if contiguous else [message.offset() for message in messages],
-            timestamps=[message.timestamp() for message in messages] if self.needs_timestamps else None)
+            offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps)
         bulk = msgspec.msgpack.encode(payloads)
         await self.push.send_multipart([wire.encode(batch), bulk], copy=False)
 
@@ -324,7 +328,7 @@ class IngestStage:
         """Sends the range's messages once more, all that the log still has, as the same range."""
         if range_.epoch != self.epoch:
             return
-        source = self.plan.config.topics[range_.where.topic]
+        source = self.topics[range_.where.topic]
         messages: list[ReceiveMessage] = []
         position = range_.first
         while position <= range_.last:

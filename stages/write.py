@@ -28,7 +28,7 @@ class WriteStage:
 
     def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
-        influxdb = plan.config.influxdb
+        influxdb = plan.config.all_sinks()[0].influxdb
         self.endpoint = write_endpoint(influxdb)
         self.timeout = influxdb.connect_timeout_ms / 1000, influxdb.read_timeout_ms / 1000
         self.backoff = Backoff(influxdb.retry_backoff_ms / 1000, influxdb.retry_backoff_multiplier,

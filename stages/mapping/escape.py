@@ -9,6 +9,8 @@ class Unwritable(ValueError):
     """The text cannot be held by this element of a line (reject reason "unwritable")."""
 
 
+#: Elements before which InfluxDB skips white space.
+_AFTER_SPACE = ("measurement", "field key")
 _MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
 _KEY = str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
@@ -22,6 +24,8 @@ def _check(text: str, element: str) -> None:
         raise Unwritable(f"{element} holds a line break")
     if "\0" in text:
         raise Unwritable(f"{element} holds a NUL")
+    if text[0] == "\t" and element in _AFTER_SPACE:
+        raise Unwritable(f"{element} begins with a tab, which InfluxDB would leave out")
     if text[-1] == "\\":
         raise Unwritable(f"{element} ends in a backslash")
     if not text.isascii():

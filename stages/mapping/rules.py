@@ -120,7 +120,8 @@ class Rules:
             _, text = record.get(self.measurement_path, ("", ""))
             value = loads(text) if text[:1] == '"' else ""
             if not value:
-                raise Reject("bad_measurement", f"{self.measurement_path}: not a string, or empty: {shown(text) or 'missing'}")
+                raise Reject("bad_measurement",
+                             f"{self.measurement_path}: not a string, or empty: {shown(text) or 'missing'}")
             return escape.measurement(value)
         out = ""
         names = {"topic": self._topic, "stream": self._stream}

@@ -74,7 +74,8 @@ class Shape:
         names: dict[str, Any] = {"heads": heads, "field_time": field_time}
         exec(compile(source, "<shape>", "exec"), names)
         #: (rows, times or None) -> (heads, times) of each message: equal ones are the same point.
-        self.identities: Callable[[Sequence[Row], Sequence[int] | None], tuple[list[str], list[Any]]] = names["identities"]
+        self.identities: Callable[[Sequence[Row], Sequence[int] | None], tuple[list[str], list[Any]]] = \
+            names["identities"]
         #: (rows, heads, times) -> each message's line, ending in a line break.
         self.lines: Callable[[Sequence[Row], list[str], list[Any]], list[str]] = names["lines"]
         #: Row -> its field set.

@@ -90,7 +90,7 @@ def to_unsigned(text: str) -> str:
 
 
 def to_boolean(text: str) -> str:
-    """Line protocol boolean: of true, false, 1, 0, and the strings "true", "t", "yes", "on", "1" and their opposites."""
+    """Line protocol boolean: of true, false, 1, 0, and "true", "t", "yes", "on", "1" and their opposites."""
     word = str(loads(text)).strip().lower() if text[0] == '"' else text
     if word in _TRUE or word in _FALSE:
         return "true" if word in _TRUE else "false"
