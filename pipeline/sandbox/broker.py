@@ -1,20 +1,29 @@
-"""The sandbox broker: speaks Iggy's binary protocol to the real client, keeps everything in memory."""
+"""The sandbox broker: speaks Iggy's binary protocol to the real client, keeps everything in memory, fails on command.
+
+All methods belong to the thread of the event loop that `start` ran on.
+"""
 
 import asyncio
-import struct
+import socket
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from pipeline.sandbox import protocol
-from pipeline.sandbox.log import PartitionLog
-from pipeline.sandbox.protocol import Reader, Refused, Request
+from pipeline.sandbox.commands import handle
+from pipeline.sandbox.groups import Group
+from pipeline.sandbox.log import Stream, Topic
+from pipeline.sandbox.protocol import Options, Parts, Refused, Request, TopicOptions
 
-#: Kinds of consumer, and of polling strategy.
-SINGLE, GROUP = 1, 2
-OFFSET, TIMESTAMP, FIRST, LAST, NEXT = 1, 2, 3, 4, 5
-#: Polls and stores of a consumer that names no partition take this one.
-DEFAULT_PARTITION = 0
-Parts = list[bytes | memoryview]
+#: How long a partition may be on its way to a new member, seconds: the server's `consumer_group.rebalancing_timeout`.
+REBALANCING_TIMEOUT_SECONDS = 30.0
+#: First size of a connection's buffer, bytes; it grows to the largest frame.
+BUFFER_BYTES = 1 << 18
+#: Largest frame that is taken, bytes; the server's `message_bus.max_message_size`.
+MAX_FRAME_BYTES = 64 << 20
+#: Kernel's send buffer of a connection, bytes: one poll of some thousand messages fits, so that it leaves in one call.
+SEND_BUFFER_BYTES = 4 << 20
 
 
 def now_micros() -> int:
@@ -22,224 +31,309 @@ def now_micros() -> int:
     return time.time_ns() // 1_000
 
 
-class Group:
-    """A consumer group of one topic; its members, by session, share the partitions in turn."""
-
-    def __init__(self, id_: int, name: str) -> None:
-        self.id = id_
-        self.name = name
-        self.members: list[int] = []
-        #: Where each member's next poll without a partition goes.
-        self.turns: dict[int, int] = {}
-
-    def partitions(self, session: int, count: int) -> list[int]:
-        """The partitions of a member; none for a stranger."""
-        if session not in self.members:
-            return []
-        return list(range(self.members.index(session), count, len(self.members)))
-
-
-class Topic:
-    """A topic: partitions, stored offsets, groups."""
-
-    def __init__(self, id_: int, name: str, partitions: int) -> None:
-        self.id = id_
-        self.name = name
-        self.created_at = now_micros()
-        self.logs = [PartitionLog(number) for number in range(partitions)]
-        #: (kind, consumer, partition) -> offset.
-        self.offsets: dict[tuple[int, int | str, int], int] = {}
-        self.groups: dict[str, Group] = {}
-        self.next_group = 0
-
-    def log(self, partition: int) -> PartitionLog:
-        """One partition's log. Raises Refused when there is none."""
-        if partition >= len(self.logs):
-            raise Refused(protocol.PARTITION_NOT_FOUND)
-        return self.logs[partition]
-
-    def group(self, name: int | str) -> Group | None:
-        """A group by name or id."""
-        return next((g for g in self.groups.values() if name in (g.name, g.id)), None)
-
-    def summary(self) -> bytes:
-        """The topic as in a list of topics."""
-        return (struct.pack("<IQIQBQQQ", self.id, self.created_at, len(self.logs), 2**64 - 1, 1, 2**64 - 1,
-                            sum(log.size for log in self.logs), sum(log.next_offset for log in self.logs))
-                + protocol.text(self.name) + protocol.options())
-
-    def details(self) -> bytes:
-        """The topic with its partitions."""
-        return self.summary() + b"".join(
-            struct.pack("<IQIQQQ", log.partition, self.created_at, 1 if log.next_offset else 0, log.current_offset,
-                        log.size, log.next_offset) for log in self.logs)
-
-
-class Stream:
-    """A stream and its topics."""
-
-    def __init__(self, id_: int, name: str) -> None:
-        self.id = id_
-        self.name = name
-        self.created_at = now_micros()
-        self.topics: dict[str, Topic] = {}
-        self.next_topic = 0
-
-    def topic(self, name: int | str) -> Topic | None:
-        """A topic by name or id."""
-        return next((t for t in self.topics.values() if name in (t.name, t.id)), None)
-
-    def summary(self) -> bytes:
-        """The stream as in a list of streams."""
-        logs = [log for topic in self.topics.values() for log in topic.logs]
-        return struct.pack("<IQIQQ", self.id, self.created_at, len(self.topics), sum(log.size for log in logs),
-                           sum(log.next_offset for log in logs)) + protocol.text(self.name) + bytes(4)
-
-
 class Broker:
-    """Listens on loopback. Can be told to fail: `refuse`, `delay_seconds`, `drop_connections()`."""
+    """Listens on loopback; see the methods from `refuse_connections` on for how it can be told to fail."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, username: str = "iggy", password: str = "iggy") -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, username: str = "iggy", password: str = "iggy", *,
+                 rebalancing_timeout: float = REBALANCING_TIMEOUT_SECONDS, strict_options: bool = False,
+                 clock: Callable[[], int] = now_micros) -> None:
+        """Port 0 takes a free one.
+
+        `rebalancing_timeout` in seconds. `strict_options` refuses topic options that server 0.9.0-edge.5 doesn't know,
+        as it does: client 0.9.0 can't create topics then. `clock` gives microseconds since 1970.
+        """
         self.host = host
         self.port = port
         self.credentials = username, password
+        self.rebalancing_timeout = rebalancing_timeout
+        self.strict_options = strict_options
+        self.clock = clock
+        self.started_at = clock()
+        #: By name.
         self.streams: dict[str, Stream] = {}
-        #: Close every new connection at once.
-        self.refuse = False
-        #: Wait so long before each answer.
-        self.delay_seconds = 0.0
         self.connections: set[Connection] = set()
+        #: Number of the last operation on streams, topics, groups and sessions.
+        self.op = 0
+        self.delay_seconds = 0.0
+        self.hung = False
+        #: So many poll replies with messages are still to be cut.
+        self.polls_to_cut = 0
+        self._sequence = 0
+        #: Bound, never listening: keeps the port while the broker is down.
+        self._reservation: socket.socket | None = None
         self._server: asyncio.Server | None = None
-        self._next_stream = 0
-        self._next_session = 64
+        self._restart: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listens. Raises OSError when the port is taken."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reservation.bind((self.host, self.port))
+        self.port = self._reservation.getsockname()[1]
+        await self._listen()
 
-    async def stop(self) -> None:
-        """Stops listening and drops all connections."""
+    async def _listen(self) -> None:
+        if self._server is None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(lambda: Connection(self), self.host, self.port)
+
+    def _stop_listening(self) -> None:
         if self._server is not None:
             self._server.close()
+            self._server = None
+
+    async def stop(self) -> None:
+        """Stops listening and drops all connections, for good."""
+        if self._restart is not None:
+            self._restart.cancel()
+        self._stop_listening()
         self.drop_connections()
+        if self._reservation is not None:
+            self._reservation.close()
 
     @property
     def address(self) -> str:
         """host:port."""
         return f"{self.host}:{self.port}"
 
-    def drop_connections(self) -> None:
-        """Cuts every connection that there is."""
-        for connection in list(self.connections):
-            connection.transport.abort()
+    @property
+    def listening(self) -> bool:
+        """Whether it takes connections now."""
+        return self._server is not None
 
-    def stream(self, name: int | str) -> Stream | None:
-        """A stream by name or id."""
-        return next((s for s in self.streams.values() if name in (s.name, s.id)), None)
+    def stream(self, name: int | str) -> Stream:
+        """A stream by name or id. Raises Refused when there is none."""
+        for stream in self.streams.values():
+            if name in (stream.name, stream.id):
+                return stream
+        raise Refused(protocol.STREAM_NOT_FOUND)
 
     def topic(self, stream: int | str, topic: int | str) -> Topic:
         """A topic. Raises Refused when it or its stream is missing."""
-        found = self.stream(stream)
-        inside = found.topic(topic) if found else None
-        if inside is None:
-            raise Refused(protocol.RESOURCE_NOT_FOUND)
-        return inside
+        for found in self.stream(stream).topics.values():
+            if topic in (found.name, found.id):
+                return found
+        raise Refused(protocol.TOPIC_NOT_FOUND)
+
+    def new_stream(self, name: str) -> Stream:
+        """Makes a stream with the lowest free id. Raises Refused when there is one of that name."""
+        if name in self.streams:
+            raise Refused(protocol.STREAM_EXISTS)
+        stream = self.streams[name] = Stream(_free_id([s.id for s in self.streams.values()]), name, self.clock())
+        return stream
+
+    def new_topic(self, stream: int | str, name: str, partitions: int, options: Options | None = None) -> Topic:
+        """Makes a topic with the lowest free id. Raises Refused: no such stream, or there is one of that name."""
+        topics = self.stream(stream).topics
+        if name in topics:
+            raise Refused(protocol.TOPIC_EXISTS)
+        topic = topics[name] = Topic(_free_id([t.id for t in topics.values()]), name, partitions, self.clock(),
+                                     TopicOptions(options or {}))
+        return topic
+
+    def change_partitions(self, topic: Topic, change: int) -> None:
+        """Adds `change` partitions, or removes the last `-change`; the groups are rebalanced at once."""
+        if change > 0:
+            topic.add_partitions(change, self.clock())
+        else:
+            topic.remove_partitions(-change)
+        for group in topic.groups.values():
+            group.rebalance(topic.partition_numbers)
+
+    def settle(self, group: Group) -> None:
+        """Completes the group's hand-overs that are due; before each look at a group."""
+        group.settle(time.monotonic(), self.rebalancing_timeout)
 
     def stored_offset(self, stream: str, topic: str, partition: int, consumer: str) -> int | None:
         """What is stored for a single consumer, or None."""
-        return self.topic(stream, topic).offsets.get((SINGLE, consumer, partition))
+        return self.topic(stream, topic).offsets.get((consumer, partition))
 
-    def new_session(self) -> int:
-        """The number of a new session."""
-        self._next_session += 1
-        return self._next_session
+    def next_op(self) -> int:
+        """The number of the operation that is being committed."""
+        self.op += 1
+        return self.op
 
-    def new_stream(self, name: str) -> Stream:
-        """Makes a stream."""
-        stream = self.streams[name] = Stream(self._next_stream, name)
-        self._next_stream += 1
-        return stream
+    def new_connection_number(self) -> int:
+        """1, 2, 3, ..."""
+        self._sequence += 1
+        return self._sequence
 
-    def forget_member(self, session: int) -> None:
-        """A connection is gone: it leaves its groups."""
+    def forget_session(self, session: int) -> None:
+        """A session is over: it leaves its groups, whose other members take its partitions at once."""
+        self.op += 1
         for stream in self.streams.values():
             for topic in stream.topics.values():
                 for group in topic.groups.values():
-                    if session in group.members:
-                        group.members.remove(session)
+                    group.leave(session, topic.partition_numbers)
+
+    async def refuse_connections(self, refuse: bool) -> None:
+        """Takes no new connections (the client sees "connection refused") until told `False`; the old ones live on."""
+        if refuse:
+            self._stop_listening()
+        else:
+            await self._listen()
+
+    def drop_connections(self) -> int:
+        """Resets every connection that there is; how many."""
+        dropped = list(self.connections)
+        for connection in dropped:
+            connection.transport.abort()
+        return len(dropped)
+
+    def delay_answers(self, seconds: float) -> None:
+        """Waits so long before each answer to what is asked from now on; 0 ends it."""
+        self.delay_seconds = seconds
+
+    def hang(self) -> None:
+        """Reads on but answers nothing, until `resume`."""
+        self.hung = True
+
+    def resume(self) -> None:
+        """Answers what was asked while it hung, and goes on."""
+        self.hung = False
+        for connection in list(self.connections):
+            connection.answer_waiting()
+
+    async def restart(self, seconds: float) -> None:
+        """Goes down: no listening, no connections, no sessions. Back on the same port, with all data, in `seconds`.
+
+        Returns once it is down.
+        """
+        if self._restart is not None:
+            self._restart.cancel()
+        self._stop_listening()
+        self.drop_connections()
+        self._restart = asyncio.create_task(self._back_in(seconds))
+        await asyncio.sleep(0)
+
+    async def _back_in(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._listen()
+
+    async def crash(self, stream: str, topic: str, partition: int, lose: int, seconds: float = 0.0) -> None:
+        """A restart that loses the last `lose` messages of a partition; new ones take their offsets.
+
+        Stored offsets survive, as on the real server. Raises Refused when there is no such partition.
+        """
+        self.topic(stream, topic).log(partition).lose(lose)
+        await self.restart(seconds)
+
+    def expire(self, stream: str, topic: str, partition: int, before: int) -> None:
+        """Retention: the partition's messages below offset `before` are gone. Raises Refused when it isn't there."""
+        self.topic(stream, topic).log(partition).expire(before)
+
+    def recreate_topic(self, stream: str, topic: str, partitions: int | None = None) -> None:
+        """Deletes a topic with all it has, and makes one of the same name. Raises Refused when it isn't there."""
+        old = self.topic(stream, topic)
+        del self.stream(stream).topics[old.name]
+        self.new_topic(stream, old.name, len(old.logs) if partitions is None else partitions, old.options.explicit)
+
+    def add_partitions(self, stream: str, topic: str, count: int) -> None:
+        """Adds partitions to a topic. Raises Refused when it isn't there."""
+        self.change_partitions(self.topic(stream, topic), count)
+
+    def cut_polls(self, count: int = 1) -> None:
+        """Sends only half of each of the next `count` poll replies that have messages, then closes the connection."""
+        self.polls_to_cut = count
 
 
-class Connection(asyncio.Protocol):
-    """One client's connection: cuts frames, answers each in order."""
+def _free_id(taken: list[int]) -> int:
+    return next(number for number in range(len(taken) + 1) if number not in taken)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client's connection: cuts frames out of one buffer, answers each in order."""
 
     transport: asyncio.Transport
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
+        #: 0: not logged in.
         self.session = 0
-        self._buffer = bytearray()
-        self._ready_at = 0.0
+        self.number = broker.new_connection_number()
+        #: What replies to operations on a partition name instead of the client's own id.
+        self.transport_id = (1 << 112 | self.number).to_bytes(16, "little")
+        self.peer = ""
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+        #: Requests to be answered later, with the loop's time when.
+        self._waiting: deque[tuple[float, Request]] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Takes the connection, or closes it when told to refuse."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        """Takes the connection."""
+        self.transport = cast(asyncio.Transport, transport)
+        host, port = self.transport.get_extra_info("peername")[:2]
+        self.peer = f"{host}:{port}"
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.broker.connections.add(self)
-        if self.broker.refuse:
-            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self.broker.connections.discard(self)
-        if self.session:
-            self.broker.forget_member(self.session)
+        self.end_session()
 
-    def data_received(self, data: bytes) -> None:
+    def end_session(self) -> None:
+        """Leaves all groups, if there is a session."""
+        if self.session:
+            self.broker.forget_session(self.session)
+            self.session = 0
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return self._view[self._filled:]
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Answers every whole frame."""
-        self._buffer += data
-        while len(self._buffer) >= protocol.HEADER_BYTES:
-            size = int.from_bytes(self._buffer[48:52], "little")
-            if size < protocol.HEADER_BYTES:
+        self._filled += nbytes
+        start = 0
+        while self._filled - start >= protocol.HEADER_BYTES:
+            size = int.from_bytes(self._view[start + 48:start + 52], "little")
+            if not protocol.HEADER_BYTES <= size <= MAX_FRAME_BYTES:
                 self.transport.abort()
                 return
-            if len(self._buffer) < size:
+            if self._filled - start < size:
+                self._make_room(start, size)
                 return
-            frame = bytes(self._buffer[:size])
-            del self._buffer[:size]
-            self._schedule(protocol.parse_request(frame))
+            self._take(protocol.parse_request(self._view[start:start + size]))
+            start += size
+        self._make_room(start, protocol.HEADER_BYTES)
 
-    def _schedule(self, request: Request) -> None:
-        if not self.broker.delay_seconds:
+    def _make_room(self, start: int, size: int) -> None:
+        rest = self._filled - start
+        if size > len(self._buffer):
+            buffer = bytearray(max(size, 2 * len(self._buffer)))
+            buffer[:rest] = self._view[start:self._filled]
+            self._buffer, self._view = buffer, memoryview(buffer)
+        elif start:
+            self._view[:rest] = bytes(self._view[start:self._filled])
+        self._filled = rest
+
+    def _take(self, request: Request) -> None:
+        if not (self._waiting or self.broker.hung or self.broker.delay_seconds):
             self._answer(request)
             return
         loop = asyncio.get_running_loop()
-        self._ready_at = max(self._ready_at, loop.time()) + self.broker.delay_seconds
-        loop.call_at(self._ready_at, self._answer, request)
+        due = loop.time() + self.broker.delay_seconds
+        self._waiting.append((due, request.kept()))
+        loop.call_at(due, self.answer_waiting)
+
+    def answer_waiting(self) -> None:
+        """Answers what is due, in order, unless the broker hangs."""
+        now = asyncio.get_running_loop().time()
+        while self._waiting and not self.broker.hung and self._waiting[0][0] <= now + 1e-3:
+            self._answer(self._waiting.popleft()[1])
 
     def _answer(self, request: Request) -> None:
-        from pipeline.sandbox.commands import handle
-
-        if self.transport.is_closing():
+        if self.transport.is_closing() or request.command != protocol.COMMAND_REQUEST:
             return
-        if request.command != protocol.COMMAND_REQUEST:
-            return
-        status, parts, operation = 0, [b""], request.operation
-        try:
-            answer = handle(self.broker, self, request)
-            if answer is None:
-                self.transport.close()
-                return
-            parts, operation = answer
-        except Refused as refused:
-            status = refused.status
-        except (struct.error, IndexError, UnicodeDecodeError):
-            self.transport.abort()
-            return
-        size = sum(map(len, parts))
-        header = protocol.reply_header(request, size, status, self.session, operation)
-        self.transport.writelines([header, *parts])
+        answer = handle(self.broker, self, request)
+        if answer is not None:
+            self.transport.writelines([protocol.reply_header(request, answer), *answer.parts])
 
-
-Handler = Callable[[Broker, Connection, Reader], bytes]
+    def send_cut(self, request: Request, parts: Parts) -> None:
+        """Sends half of the reply to a read, then closes."""
+        answer = protocol.Answer(parts, request.client, request.session, self.broker.op)
+        whole = b"".join([protocol.reply_header(request, answer), *parts])
+        self.transport.write(whole[:len(whole) // 2])
+        self.transport.close()

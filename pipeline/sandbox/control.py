@@ -1,0 +1,182 @@
+"""Tells a sandbox broker what to do, from another process: one JSON object a command, one JSON object back.
+
+`{"do": "restart", "seconds": 2}` and so on: `do` is the name of a command below in small letters with underscores, the
+other keys are its fields. The answer is the broker's state after it, or `{"error": "..."}`.
+"""
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from pipeline.sandbox import protocol
+from pipeline.sandbox.broker import Broker
+from pipeline.sandbox.protocol import Refused
+
+#: Of fields: a time, and a number of something.
+Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+
+_MISSING = {protocol.STREAM_NOT_FOUND: "no such stream", protocol.TOPIC_NOT_FOUND: "no such topic",
+            protocol.PARTITION_NOT_FOUND: "no such partition", protocol.STREAM_EXISTS: "there is such a stream",
+            protocol.TOPIC_EXISTS: "there is such a topic"}
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+class Command(Struct, frozen=True, tag_field="do", tag=_snake, forbid_unknown_fields=True):
+    """What all commands share: the name in `do`, no other fields than their own, times in seconds."""
+
+
+class Status(Command, frozen=True):
+    """Does nothing."""
+
+
+class RefuseConnections(Command, frozen=True):
+    """See `Broker.refuse_connections`."""
+
+    refuse: bool = True
+
+
+class DropConnections(Command, frozen=True):
+    """See `Broker.drop_connections`."""
+
+
+class DelayAnswers(Command, frozen=True):
+    """See `Broker.delay_answers`."""
+
+    seconds: Seconds
+
+
+class Hang(Command, frozen=True):
+    """See `Broker.hang`."""
+
+
+class Resume(Command, frozen=True):
+    """See `Broker.resume`."""
+
+
+class Restart(Command, frozen=True):
+    """See `Broker.restart`."""
+
+    seconds: Seconds = 1.0
+
+
+class Crash(Command, frozen=True):
+    """See `Broker.crash`."""
+
+    stream: str
+    topic: str
+    partition: Count
+    lose: Count
+    seconds: Seconds = 1.0
+
+
+class Expire(Command, frozen=True):
+    """See `Broker.expire`."""
+
+    stream: str
+    topic: str
+    partition: Count
+    before: Count
+
+
+class CreateTopic(Command, frozen=True):
+    """Makes a topic, and its stream unless it is there."""
+
+    stream: str
+    topic: str
+    partitions: Annotated[int, Meta(ge=1)] = 1
+
+
+class RecreateTopic(Command, frozen=True):
+    """See `Broker.recreate_topic`."""
+
+    stream: str
+    topic: str
+    partitions: Annotated[int, Meta(ge=1)] | None = None
+
+
+class AddPartitions(Command, frozen=True):
+    """See `Broker.add_partitions`."""
+
+    stream: str
+    topic: str
+    count: Annotated[int, Meta(ge=1)] = 1
+
+
+class CutPolls(Command, frozen=True):
+    """See `Broker.cut_polls`."""
+
+    count: Annotated[int, Meta(ge=1)] = 1
+
+
+AnyCommand: TypeAlias = (Status | RefuseConnections | DropConnections | DelayAnswers | Hang | Resume | Restart | Crash
+                         | Expire | CreateTopic | RecreateTopic | AddPartitions | CutPolls)
+
+
+async def handle_control(broker: Broker, command: dict[str, object]) -> dict[str, object]:
+    """Carries a command out, on the broker's own event loop. Never raises: the answer has `error` when it didn't work.
+
+    Else it has the state: `address`, `listening`, `hung`, `delay_seconds`, `connections`, and `topics`, a list of
+    objects with `stream`, `topic` and `partitions`, each with `start_offset`, `next_offset` and the `offsets` stored,
+    by consumer and, as `group:NAME`, by group.
+    """
+    try:
+        await _carry_out(broker, msgspec.convert(command, AnyCommand))
+    except msgspec.ValidationError as error:
+        return {"error": str(error)}
+    except Refused as refused:
+        return {"error": _MISSING.get(refused.code, f"Iggy's error {refused.code}")}
+    return _state(broker)
+
+
+async def _carry_out(broker: Broker, command: AnyCommand) -> None:
+    match command:
+        case RefuseConnections(refuse):
+            await broker.refuse_connections(refuse)
+        case DropConnections():
+            broker.drop_connections()
+        case DelayAnswers(seconds):
+            broker.delay_answers(seconds)
+        case Hang():
+            broker.hang()
+        case Resume():
+            broker.resume()
+        case Restart(seconds):
+            await broker.restart(seconds)
+        case Crash(stream, topic, partition, lose, seconds):
+            await broker.crash(stream, topic, partition, lose, seconds)
+        case Expire(stream, topic, partition, before):
+            broker.expire(stream, topic, partition, before)
+        case CreateTopic(stream, topic, partitions):
+            if stream not in broker.streams:
+                broker.new_stream(stream)
+            broker.new_topic(stream, topic, partitions)
+        case RecreateTopic(stream, topic, wanted):
+            broker.recreate_topic(stream, topic, wanted)
+        case AddPartitions(stream, topic, count):
+            broker.add_partitions(stream, topic, count)
+        case CutPolls(count):
+            broker.cut_polls(count)
+        case Status():
+            pass
+
+
+def _state(broker: Broker) -> dict[str, object]:
+    topics: list[dict[str, object]] = []
+    for stream in broker.streams.values():
+        for topic in stream.topics.values():
+            partitions = []
+            for log in topic.logs:
+                offsets = {str(consumer): offset for (consumer, number), offset in topic.offsets.items()
+                           if number == log.partition}
+                offsets |= {f"group:{group.name}": group.offsets[log.partition] for group in topic.groups.values()
+                            if log.partition in group.offsets}
+                partitions.append({"start_offset": log.start_offset, "next_offset": log.next_offset,
+                                   "offsets": offsets})
+            topics.append({"stream": stream.name, "topic": topic.name, "partitions": partitions})
+    return {"address": broker.address, "listening": broker.listening, "hung": broker.hung,
+            "delay_seconds": broker.delay_seconds, "connections": len(broker.connections), "topics": topics}
