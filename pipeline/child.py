@@ -27,6 +27,12 @@ class Plan(Struct, frozen=True):
     workers: int
     writers: int
 
+    def stages(self) -> list[str]:
+        """The names of all processes but coordinator and supervisor, in the order in which they are started."""
+        return [*(["dead-letter"] if self.config.dead_letters.to else []),
+                *(f"write-{index}" for index in range(self.writers)),
+                *(f"encode-{index}" for index in range(self.workers)), "ingest"]
+
 
 def run_child(name: str, index: int, plan: Plan, parent: int) -> None:
     """Runs one stage or the coordinator in this (spawned) process until it is killed."""
@@ -42,6 +48,9 @@ def run_child(name: str, index: int, plan: Plan, parent: int) -> None:
     if name == "coordinator":
         from pipeline.coordinator import run_coordinator
         run_coordinator(plan, logger)
+    elif name == "dead-letter":
+        from stages.dead_letter import run_dead_letter
+        run_dead_letter(plan, logger)
     elif name == "ingest":
         from stages.ingest import run_ingest
         run_ingest(plan, logger)

@@ -173,17 +173,31 @@ def mapping_contradictions(mapping: MappingConfig, key: str) -> list[str]:
 
 def _influxdb_contradictions(influxdb: InfluxConfig, key: str) -> list[str]:
     problems = []
-    if not re.match(r"https?://[^/]", influxdb.url):
-        problems.append(f"{key}.url: {_shown(influxdb.url)} is not allowed; give http://host:port or https://host:port")
-    if re.match(r"https?://[^/]*@", influxdb.url):
-        problems.append(f"{key}.url: may not hold a password; use {key}.username and {key}.password")
-    required = ("org", "bucket") if influxdb.version == "v2" else ("database",)
-    return problems + [f'{key}.{name}: required with version = "{influxdb.version}"'
-                       for name in required if not getattr(influxdb, name)]
+    for option, url in (("url", influxdb.url), *(("more_urls", url) for url in influxdb.more_urls)):
+        if not re.match(r"https?://[^/]", url):
+            problems.append(f"{key}.{option}: {_shown(url)} is not allowed; give http://host:port or https://host:port")
+        if re.match(r"https?://[^/]*@", url):
+            problems.append(f"{key}.{option}: may not hold a password; use {key}.username and {key}.password")
+    required = {"v2": ("bucket",), "v1": ("database",), "v3": ("database",), "auto": ()}[influxdb.version]
+    problems += [f'{key}.{name}: required with version = "{influxdb.version}"'
+                 for name in required if not getattr(influxdb, name)]
+    if influxdb.version == "auto" and not influxdb.bucket and not influxdb.database:
+        problems.append(f"{key}.bucket: give bucket (and org), or database for InfluxDB 1.x")
+    if influxdb.token and influxdb.token_file:
+        problems.append(f"{key}.token_file: not beside token; give one of them")
+    for option in ("token_file", "ca_file", "client_cert_file", "client_key_file"):
+        path = getattr(influxdb, option)
+        if path and not os.access(path, os.R_OK):
+            problems.append(f"{key}.{option}: {_shown(path)} can't be read")
+    if influxdb.client_key_file and not influxdb.client_cert_file:
+        problems.append(f"{key}.client_cert_file: required with client_key_file")
+    return problems
 
 
 def _pipeline_contradictions(config: Config) -> list[str]:
     problems = []
+    if ("file" in config.dead_letters.to) != bool(config.dead_letters.file):
+        problems.append('dead_letters.file: required with, and only with, "file" in dead_letters.to')
     host, _, port = config.iggy.address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         problems.append(f"iggy.address: {_shown(config.iggy.address)} is not allowed; give host:port")

@@ -50,7 +50,9 @@ class Coordinator:
         self.pids: dict[str, int] = {"coordinator": os.getpid()}
         self.startup_cpu: dict[str, float] = {"coordinator": time.process_time()}
         self.ends: dict[wire.Partition, int] = {}
-        self.retrying: dict[str, str] = {}
+        self.retrying: dict[str, wire.Retrying] = {}
+        #: Settled but for their dead letters, by partition and first offset.
+        self.burying: dict[tuple[wire.Partition, int], wire.Settled] = {}
         self.draining = self.stopped = self.started = False
         self.encoded = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
         self.first_dispatched_at = self.last_settled_at = 0.0
@@ -86,13 +88,18 @@ class Coordinator:
             case wire.Progress(ends=ends):
                 self.ends.update(ends)
             case wire.Retrying(reason=reason):
-                self.retrying[sender] = reason
-                if not reason:
-                    del self.retrying[sender]
+                self.retrying.pop(sender, None)
+                if reason:
+                    self.retrying[sender] = message
+            case wire.Buried(range=range_):
+                settled = self.burying.pop((range_.where, range_.first), None)
+                if settled is not None and range_.epoch == self.ledger.epoch:
+                    await self._finish(settled)
             case wire.Lost(name=name):
                 self.retrying.pop(name, None)
                 self.pids.pop(name, None)
-                await self._read_again(self.ledger.unsettled(), f"{name} died")
+                if name != "dead-letter":
+                    await self._read_again(self.ledger.unsettled(), f"{name} died")
             case wire.Drain():
                 self.draining = True
                 await self._send("ingest", message)
@@ -114,11 +121,25 @@ class Coordinator:
             await self._grant()
             if self.draining:
                 await self._send("ingest", wire.Drain())
-        if replaces:
+        if message.name == "dead-letter":
+            for settled in self.burying.values():
+                await self._send("dead-letter", wire.Bury(settled.range, settled.rejects))
+        elif replaces:
             # What was on its way to the process that died may have been lost even after its death was noticed.
             await self._read_again(self.ledger.unsettled(), f"{message.name} is new")
 
     async def _settled(self, message: wire.Settled) -> None:
+        """A range is dealt with, but for its dead letters: those are kept first."""
+        key = message.range.where, message.range.first
+        if key in self.burying or message.range.epoch != self.ledger.epoch:
+            return
+        if message.rejects and self.plan.config.dead_letters.to and not self.ledger.is_settled(message.range):
+            self.burying[key] = message
+            await self._send("dead-letter", wire.Bury(message.range, message.rejects))
+        else:
+            await self._finish(message)
+
+    async def _finish(self, message: wire.Settled) -> None:
         if not self.ledger.settle(message.range):
             return
         self.last_settled_at = time.monotonic()
@@ -146,6 +167,7 @@ class Coordinator:
             ledger.dispatched_bytes - ledger.in_flight_bytes + pipeline.window_bytes))
 
     async def _read_again(self, ranges: list[wire.Range], why: str) -> None:
+        ranges = [r for r in ranges if (r.where, r.first) not in self.burying]
         if not ranges or "ingest" not in self.pids:
             return
         self.ledger.resent(ranges, time.monotonic())
@@ -194,16 +216,18 @@ class Coordinator:
 
     def _status(self) -> wire.Status:
         ledger, topics = self.ledger, self.topics
-        expected = 2 + self.plan.workers + self.plan.writers
+        expected = len(self.plan.stages()) + 1
+        paused = any(retrying.paused for retrying in self.retrying.values())
         stages = [name for name in self.pids if name != "supervisor"]
         return wire.Status(
-            epoch=ledger.epoch, ready=self.started and len(stages) >= expected,
+            epoch=ledger.epoch, ready=self.started and len(stages) >= expected and not paused,
             drained=self.draining and self.stopped and ledger.idle,
             read=ledger.dispatched_messages, encoded=self.encoded, written=self.written, rejected=self.rejected,
             batches=self.batches, sent_bytes=self.sent_bytes, in_flight=ledger.in_flight_messages,
             in_flight_bytes=ledger.in_flight_bytes, reread=self.reread,
             first_dispatched_at=self.first_dispatched_at, last_settled_at=self.last_settled_at,
-            pids=dict(self.pids), startup_cpu=dict(self.startup_cpu), retrying=dict(self.retrying),
+            pids=dict(self.pids), startup_cpu=dict(self.startup_cpu),
+            retrying={name: retrying.reason for name, retrying in self.retrying.items()}, paused=paused,
             partitions=[
                 wire.PartitionStatus(topics[where.topic].stream, topics[where.topic].topic, where.partition,
                                      ledger.committed(where), position - 1, self.ends.get(where, -1))

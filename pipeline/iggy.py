@@ -5,7 +5,17 @@ import struct
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from apache_iggy import AutoLogin, Consumer, IggyClient, PollingStrategy, ReceiveMessage, TcpConfig, TopicDetails
+from apache_iggy import (
+    AutoLogin,
+    Consumer,
+    IggyClient,
+    Partitioning,
+    PollingStrategy,
+    ReceiveMessage,
+    SendMessage,
+    TcpConfig,
+    TopicDetails,
+)
 
 from pipeline.errors import PipelineError
 from pipeline.schema import IggyConfig, Subscription
@@ -40,6 +50,8 @@ class IggyConnection:
     def __init__(self, config: IggyConfig) -> None:
         self._config = config
         self._client: IggyClient | None = None
+        #: Topics that were found or made, by stream and topic.
+        self._made: set[tuple[str, str]] = set()
 
     async def connect(self) -> None:
         """Connects and logs in. Raises IggyError, or IggyRefused when the server rejects user and password."""
@@ -111,6 +123,28 @@ class IggyConnection:
         """Stores the offset of our consumer. Any connection may. Source: StoreConsumerOffset, code 121."""
         body = self._consumer_body(source) + struct.pack("<BIQB", 1, partition, offset, 0)
         await self._call(self.client.send_binary_request(STORE_CONSUMER_OFFSET, body))
+
+    async def make_topic(self, stream: str, topic: str) -> None:
+        """Makes a topic of one partition, and its stream, if they are missing. Raises IggyError."""
+        if (stream, topic) in self._made:
+            return
+        if await self._call(self.client.get_stream(stream)) is None:
+            await self._call(self.client.create_stream(stream))
+        if await self._call(self.client.get_topic(stream, topic)) is None:
+            try:
+                await self._call(self.client.create_topic(stream, topic, 1))
+            except IggyError as error:
+                raise IggyError(f"{error}; create the topic {stream}/{topic} by hand") from None
+        self._made.add((stream, topic))
+
+    async def send(self, stream: str, topic: str, payloads: list[bytes]) -> None:
+        """Sends messages to a topic, and returns when Iggy has confirmed them. Raises IggyError."""
+        try:
+            await self._call(self.client.send_messages(stream, topic, Partitioning.balanced(),
+                                                       [SendMessage(payload) for payload in payloads]))
+        except IggyError:
+            self._made.discard((stream, topic))
+            raise
 
     def _consumer_body(self, source: Subscription) -> bytes:
         return b"\x01" + identifier(source.consumer) + identifier(source.stream) + identifier(source.topic)

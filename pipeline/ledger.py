@@ -97,6 +97,13 @@ class Ledger:
             self._prefix[where] = oldest.range.last
             del entries[first]
 
+    def is_settled(self, range_: Range) -> bool:
+        """Whether a range of this epoch is known, and dealt with."""
+        if range_.first > self._end.get(range_.where, -1):
+            return range_.first in self._early.get(range_.where, ())
+        entry = self._entry(range_)
+        return entry is None or entry.settled
+
     def unsettled(self) -> list[Range]:
         """Every range dispatched and not settled, oldest first in each partition."""
         return [e.range for entries in self._open.values() for e in entries.values() if not e.settled]

@@ -110,23 +110,71 @@ class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """`[influxdb]`: the database to write to."""
 
     url: NonEmpty = "http://127.0.0.1:8086"
-    #: "v1" writes to /write?db=, "v2" to /api/v2/write (also InfluxDB 3 and Cloud).
-    version: Literal["v1", "v2"] = "v2"
+    #: Further servers; with `targets = "failover"` they stand in for `url`, with "mirror" every one gets every point.
+    more_urls: tuple[str, ...] = ()
+    targets: Literal["failover", "mirror"] = "failover"
+    #: "v1" writes to /write?db=, "v2" to /api/v2/write (also InfluxDB 3 and Cloud), "v3" to /api/v3/write_lp;
+    #: "auto" asks the server what it is.
+    version: Literal["auto", "v1", "v2", "v3"] = "auto"
     org: str = ""
+    #: Instead of org, its 16-digit id.
+    org_id: str = ""
     bucket: str = ""
-    token: str = ""
-    #: The database, with version = "v1"; user and password there are optional.
+    #: The database, with v1 and v3.
     database: str = ""
+    #: Of v1: "" is the database's default.
+    retention_policy: str = ""
+    consistency: Literal["", "any", "one", "quorum", "all"] = ""
+    token: str = ""
+    #: File that holds the token; read again when the server answers 401.
+    token_file: str = ""
+    #: Of v1; optional.
     username: str = ""
     password: str = ""
     precision: Precision = "ns"
     gzip: bool = True
+    #: Of v3: store the good lines of a request with bad ones; answer before the write-ahead log is synced.
+    accept_partial: bool = True
+    no_sync: bool = False
+    #: Sent with every request.
+    headers: dict[str, str] = {}
+    #: TLS: PEM files of the certificate authority, of our own certificate and its key.
+    ca_file: str = ""
+    client_cert_file: str = ""
+    client_key_file: str = ""
+    insecure_skip_verify: bool = False
+    #: http://host:port
+    proxy: str = ""
     connect_timeout_ms: Milliseconds = 10_000
     read_timeout_ms: Milliseconds = 30_000
+    #: Requests at a time, for each writer process, at most.
+    max_in_flight: Annotated[int, Meta(ge=1, le=64)] = 4
+    #: "partition": a write that needs a retry holds back later ones of its partition; "none": it does not.
+    ordering: Literal["partition", "none"] = "partition"
     #: Retries wait a random time between 0 and retry_backoff_ms * retry_backoff_multiplier ** n, at most the maximum.
     retry_backoff_ms: Milliseconds = 200
     retry_backoff_multiplier: Annotated[float, Meta(ge=1.0, le=10.0)] = 2.0
     retry_backoff_max_ms: Milliseconds = 30_000
+    #: A server's Retry-After is followed up to this.
+    retry_after_max_ms: Milliseconds = 300_000
+
+    def urls(self) -> tuple[str, ...]:
+        """All servers, the first one first."""
+        return (self.url, *self.more_urls)
+
+
+class DeadLetterConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[dead_letters]`: where messages go that can't be written. An empty `to` only logs them."""
+
+    to: tuple[Literal["iggy", "file"], ...] = ("iggy",)
+    #: The topic, made if it is missing; the stream of each message's own topic when `stream` is empty.
+    stream: str = ""
+    topic: NonEmpty = "influxdb-dlq"
+    #: NDJSON file; with "file".
+    file: str = ""
+    #: The file is closed and numbered at this size; so many are kept.
+    max_file_bytes: Annotated[int, Meta(ge=10_000)] = 100_000_000
+    keep_files: Annotated[int, Meta(ge=1, le=10_000)] = 10
 
 
 class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -183,6 +231,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mapping: MappingConfig = MappingConfig()
     influxdb: InfluxConfig = InfluxConfig()
     sinks: tuple[SinkConfig, ...] = ()
+    dead_letters: DeadLetterConfig = DeadLetterConfig()
     pipeline: PipelineConfig = PipelineConfig()
 
     def all_sinks(self) -> tuple[SinkConfig, ...]:

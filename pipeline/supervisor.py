@@ -79,16 +79,16 @@ class Supervisor:
         self._signals += 1
 
     def start_all(self) -> None:
-        """Starts the coordinator, writers, encoders and ingest."""
-        for name in ["coordinator", *(f"write-{i}" for i in range(self.plan.writers)),
-                     *(f"encode-{i}" for i in range(self.plan.workers)), "ingest"]:
+        """Starts the coordinator and the stages."""
+        for name in ["coordinator", *self.plan.stages()]:
             self.start_process(name)
         self.logger.info("started: 1 ingest, %d encoders, %d writers, 1 coordinator; sockets in %s",
                          self.plan.workers, self.plan.writers, self.endpoints.folder)
 
     def start_process(self, name: str) -> None:
         """Spawns one process by its name."""
-        index = int(name.rpartition("-")[2]) if "-" in name else 0
+        number = name.rpartition("-")[2]
+        index = int(number) if number.isdigit() else 0
         process = self._spawn.Process(target=run_child, args=(name, index, self.plan, os.getpid()), name=name)
         process.start()
         self.processes[name] = process

@@ -31,13 +31,20 @@ class Range(Struct, frozen=True, array_like=True):
 
 
 class Reject(Struct, frozen=True, array_like=True):
-    """A message that cannot become a point."""
+    """A message that cannot be written, whole or in part."""
 
     offset: int
-    #: Short class of the reason, e.g. "not_json", "no_fields", "bad_timestamp".
+    #: Short class of the reason, e.g. "not_json", "no_fields", "bad_timestamp", "parse_error", "type_conflict".
     reason: str
     #: What was wrong, for a person; never the whole payload.
     detail: str
+    #: "encode" or "write".
+    stage: str = "encode"
+    #: HTTP status of the database's answer; 0 where it wasn't asked.
+    status: int = 0
+    attempts: int = 0
+    #: The line that was refused; "" where there was none.
+    line: str = ""
 
 
 # Control: each process's DEALER <-> the coordinator's ROUTER
@@ -115,9 +122,24 @@ class Encoded(Struct, frozen=True, tag=True):
 
 
 class Retrying(Struct, frozen=True, tag=True):
-    """Writer -> coordinator: a write failed and will be tried again; `reason` is empty once it works again."""
+    """Writer or dead-letter -> coordinator: something outside fails and will be tried again; "" once it works."""
 
     reason: str
+    #: A person has to do something: credentials, a missing bucket or topic.
+    paused: bool = False
+
+
+class Bury(Struct, frozen=True, tag=True):
+    """Coordinator -> dead-letter: keep these messages, and why they can't be written."""
+
+    range: Range
+    rejects: list[Reject]
+
+
+class Buried(Struct, frozen=True, tag=True):
+    """Dead-letter -> coordinator: the dead letters of the range are stored."""
+
+    range: Range
 
 
 class Lost(Struct, frozen=True, tag=True):
@@ -149,11 +171,23 @@ class Batch(Struct, frozen=True, tag=True):
     timestamps: list[int] | None
 
 
+class Group(Struct, frozen=True, array_like=True):
+    """Lines that go to one bucket (or database); "" is the configured one."""
+
+    bucket: str
+    points: int
+    #: Of each line, the indices of the batch's messages that it comes from; None where line i comes from message i.
+    sources: list[tuple[int, ...]] | None
+
+
 class Lines(Struct, frozen=True, tag=True):
-    """Encoder -> writer. Bulk: the request's body, gzip'd if the configuration says so."""
+    """Encoder -> writer. One bulk frame for each group: the request's body, gzip'd if the configuration says so."""
 
     range: Range
-    points: int
+    #: Offset of the batch's first message, and of each one when they are not contiguous.
+    first: int
+    offsets: list[int] | None
+    groups: list[Group]
     rejects: list[Reject]
 
 
@@ -178,7 +212,7 @@ class Status(Struct, frozen=True, tag=True):
     """Coordinator -> whoever subscribes (supervisor, demo, bench), twice a second. Counters since its start."""
 
     epoch: int
-    #: True once ingest has its partitions and encoders and writers have said Hello.
+    #: True while ingest has its partitions, every process has said Hello and none is paused.
     ready: bool
     drained: bool
     read: int
@@ -197,14 +231,16 @@ class Status(Struct, frozen=True, tag=True):
     #: name -> pid, and CPU seconds its start-up cost, of every process that has said Hello.
     pids: dict[str, int]
     startup_cpu: dict[str, float]
-    #: writer -> why it is retrying.
+    #: process -> what outside it fails, while it tries again.
     retrying: dict[str, str]
+    #: Some of them wait for a person.
+    paused: bool
     partitions: list[PartitionStatus]
 
 
 Control = (
     Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
-    | Stopped
+    | Stopped | Bury | Buried
 )
 
 _encoder = msgspec.msgpack.Encoder()

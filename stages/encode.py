@@ -6,17 +6,13 @@ from typing import Any
 
 import msgspec
 import zmq
-from isal import isal_zlib
 
 from pipeline import wire
 from pipeline.child import ControlLink, Plan
 from pipeline.endpoints import Endpoints
+from stages.influxdb.body import compress
 from stages.mapping.encoder import BatchOrigin, Encoder
 
-#: zlib's window bits for a gzip member.
-GZIP_WINDOW_BITS = 31
-#: isal's fastest level that still finds matches: 0.14 us a message at a ratio of 6.
-GZIP_LEVEL = 1
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000
 #: Batches queued on either side, at most.
@@ -24,7 +20,7 @@ HIGH_WATER_MARK = 1
 
 
 class EncodeStage:
-    """One encoder process; takes batches from ingest as it gets free, gives lines to whichever writer has room."""
+    """One encoder process; takes batches from ingest as it gets free, gives lines to the writer of the partition."""
 
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
@@ -39,12 +35,16 @@ class EncodeStage:
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.pull.connect(endpoints.batches)
-        self.push = context.socket(zmq.PUSH)
-        self.push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-        # Only to writers that are there: what is queued for a dead one would wait for its successor.
-        self.push.setsockopt(zmq.IMMEDIATE, 1)
-        for index in range(plan.writers):
-            self.push.connect(endpoints.writer(index))
+        self.pushes = [self._connect(context, endpoints.writer(index)) for index in range(plan.writers)]
+
+    @staticmethod
+    def _connect(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+        push = context.socket(zmq.PUSH)
+        push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+        # Only to a writer that is there: what is queued for a dead one would wait for its successor.
+        push.setsockopt(zmq.IMMEDIATE, 1)
+        push.connect(endpoint)
+        return push
 
     def run(self) -> None:
         """Encodes until the process is killed."""
@@ -64,8 +64,11 @@ class EncodeStage:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))
             return
         gzip = self.sinks[self.topics[where.topic].sink].influxdb.gzip
-        body = isal_zlib.compress(encoded.body, GZIP_LEVEL, GZIP_WINDOW_BITS) if gzip else encoded.body
-        head = wire.encode(wire.Lines(batch.range, encoded.points, rejects))
-        while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
+        body = compress(encoded.body) if gzip else encoded.body
+        head = wire.Lines(batch.range, batch.first, batch.offsets,
+                          [wire.Group("", encoded.points, encoded.sources)], rejects)
+        # The batches of one partition meet at one writer, which keeps their order where a write fails.
+        push = self.pushes[(where.topic + where.partition) % len(self.pushes)]
+        while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
             self.link.beat()
-        self.push.send_multipart([head, body], copy=False)
+        push.send_multipart([wire.encode(head), body], copy=False)

@@ -1,11 +1,16 @@
-"""Write: POSTs bodies to InfluxDB, one request in flight a process, and tries again until each is acknowledged."""
+"""Write: POSTs bodies to InfluxDB, several at a time, and goes on with each until it is acknowledged or refused.
+
+One thread owns all state: the pure jobs, lanes and paces of `stages.influxdb`. A few others do nothing but one HTTP
+request at a time.
+"""
 
 import logging
 import random
 import time
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import NamedTuple
 
-import requests
 import zmq
 
 from pipeline import wire
@@ -13,78 +18,227 @@ from pipeline.backoff import Backoff
 from pipeline.child import ControlLink, Plan
 from pipeline.endpoints import Endpoints
 from pipeline.logs import Muffler
-from stages.influxdb.endpoint import write_endpoint
+from pipeline.schema import InfluxConfig
+from stages.influxdb.answers import Again, Answer, Paused
+from stages.influxdb.job import Job, Piece
+from stages.influxdb.lane import Entry, Lane
+from stages.influxdb.pace import Pace
+from stages.influxdb.transport import Transport
 
-#: How long one wait for lines takes at most, milliseconds; between two the process says Hello.
+#: How long one wait takes at most, milliseconds.
 POLL_MILLISECONDS = 1_000
 #: Batches queued for this writer, at most.
 HIGH_WATER_MARK = 1
-#: Of an error's body, how many characters are logged.
-SHOWN_CHARACTERS = 300
+#: Batches taken in, for each request that may be on its way: what was stored early waits for older ones that fail.
+HELD_PER_REQUEST = 2
+
+
+class _Batch:
+    """One batch of lines, and how many of its jobs are not over."""
+
+    def __init__(self, lines: wire.Lines) -> None:
+        self.lines = lines
+        self.open = 0
+        self.sent_bytes = 0
+        self.rejects: dict[int, wire.Reject] = {reject.offset: reject for reject in lines.rejects}
+
+
+class _GroupJob(Job):
+    """A job that knows its batch and group, and where its lines go."""
+
+    def __init__(self, batch: _Batch, group: wire.Group, target: "_Target", content: bytes) -> None:
+        super().__init__(content, group.points, target.config.gzip, target.pace.max_bytes)
+        self.batch = batch
+        self.group = group
+
+    def rejects(self) -> list[wire.Reject]:
+        """The messages that the refused lines come from."""
+        lines = self.batch.lines
+        return [wire.Reject(lines.offsets[index] if lines.offsets else lines.first + index, line.reason, line.words,
+                            "write", line.status, line.attempts, line.text)
+                for line in self.refused
+                for index in (self.group.sources[line.line] if self.group.sources else (line.line,))]
+
+
+class _Target:
+    """One database that has to take every line of a sink."""
+
+    def __init__(self, config: InfluxConfig, urls: tuple[str, ...], logger: logging.Logger) -> None:
+        self.config = config
+        self.transport = Transport(config, urls, logger)
+        backoff = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_multiplier,
+                          config.retry_backoff_max_ms / 1000, random.random)
+        self.pace = Pace(config.max_in_flight, backoff, config.retry_after_max_ms / 1000)
+        self.lanes: dict[object, Lane[_GroupJob]] = {}
+        #: The lane that was served last, so that all get their turn.
+        self.turn = 0
+        self.failures = Muffler()
+
+    def lane(self, batch: _Batch) -> Lane[_GroupJob]:
+        """The lane of a batch's partition; with ordering = "none" each batch has its own."""
+        key: object = batch.lines.range.where if self.config.ordering == "partition" else object()
+        return self.lanes.setdefault(key, Lane())
+
+    def next_piece(self) -> tuple[Lane[_GroupJob], Entry[_GroupJob], Piece] | None:
+        """The next request to send, the lanes in turn."""
+        lanes = list(self.lanes.items())
+        for step in range(len(lanes)):
+            at = (self.turn + 1 + step) % len(lanes)
+            key, lane = lanes[at]
+            if not lane.entries:
+                del self.lanes[key]
+                continue
+            for entry in lane.startable():
+                piece = entry.job.take()
+                if piece is not None:
+                    self.turn = at
+                    return lane, entry, piece
+        return None
+
+
+class _Outcome(NamedTuple):
+    target: _Target
+    lane: Lane[_GroupJob]
+    entry: Entry[_GroupJob]
+    piece: Piece
+    answer: Answer
+    seconds: float
 
 
 class WriteStage:
-    """One writer process, with one keep-alive session."""
+    """One writer process: the batches of its partitions, to every database of their sink."""
 
     def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
-        influxdb = plan.config.all_sinks()[0].influxdb
-        self.endpoint = write_endpoint(influxdb)
-        self.timeout = influxdb.connect_timeout_ms / 1000, influxdb.read_timeout_ms / 1000
-        self.backoff = Backoff(influxdb.retry_backoff_ms / 1000, influxdb.retry_backoff_multiplier,
-                               influxdb.retry_backoff_max_ms / 1000, random.random)
-        self.session = requests.Session()
-        self.session.headers.update(self.endpoint.headers)
-        self.session.auth = self.endpoint.auth
-        # A ~/.netrc must not replace our token, nor a proxy be guessed.
-        self.session.trust_env = False
+        self.topics = plan.config.subscriptions()
+        self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
+        requests = sum(target.config.max_in_flight for targets in self.targets for target in targets)
+        self._pool = ThreadPoolExecutor(requests, thread_name_prefix="post")
+        self._max_held = requests * HELD_PER_REQUEST
+        self._held = 0
+        self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
+        self._told = ("", False)
         endpoints = Endpoints(plan.folder)
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(context, endpoints.control, name)
-        self.pull = context.socket(zmq.PULL)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.link = ControlLink(self._context, endpoints.control, name)
+        self.pull = self._context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.pull.bind(endpoints.writer(index))
-        self._failures = Muffler()
+        self._bell = self._context.socket(zmq.PULL)
+        self._bell.bind("inproc://answered")
+        self._ringers: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
+        for _ in range(requests):
+            ringer = self._context.socket(zmq.PUSH)
+            ringer.connect("inproc://answered")
+            self._ringers.put(ringer)
+
+    def _targets(self, config: InfluxConfig) -> list[_Target]:
+        if config.targets == "mirror":
+            return [_Target(config, (url,), self.logger) for url in config.urls()]
+        return [_Target(config, config.urls(), self.logger)]
 
     def run(self) -> None:
         """Writes until the process is killed."""
+        poller = zmq.Poller()
+        poller.register(self._bell, zmq.POLLIN)
         while True:
             self.link.beat()
-            if self.pull.poll(POLL_MILLISECONDS):
-                head, body = self.pull.recv_multipart(copy=False)
-                self._write(wire.decode_lines(head.buffer), body.buffer)
+            wait = self._start_requests()
+            poller.register(self.pull, zmq.POLLIN if self._held < self._max_held else 0)
+            ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
+            if self._bell in ready:
+                self._bell.recv()
+                self._answered(self._outcomes.get())
+            if self.pull in ready:
+                head, *bodies = self.pull.recv_multipart()
+                self._take(wire.decode_lines(head), bodies)
 
-    def _write(self, lines: wire.Lines, body: Any) -> None:
-        data = bytes(body)
-        attempts = 0
-        while failure := self._post(data):
-            attempts += 1
-            pause = self.backoff.next()
-            self.link.send(wire.Retrying(failure))
-            if self._failures.allows(failure, time.monotonic()):
-                self.logger.warning("write of %d points failed (attempt %d), next try within %.1f s: %s",
-                                    lines.points, attempts, pause, failure)
-            self._wait(pause)
-        if attempts:
-            self.backoff.reset()
-            self.link.send(wire.Retrying(""))
-            self.logger.info("InfluxDB takes writes again, after %d attempts", attempts + 1)
-        self.link.send(wire.Settled(lines.range, lines.points, len(data), lines.rejects))
+    def _take(self, lines: wire.Lines, bodies: list[bytes]) -> None:
+        """Makes the jobs of a batch."""
+        batch = _Batch(lines)
+        self._held += 1
+        for target in self.targets[self.topics[lines.range.where.topic].sink]:
+            for group, content in zip(lines.groups, bodies, strict=True):
+                batch.open += 1
+                target.lane(batch).add(lines.range.first, _GroupJob(batch, group, target, content))
 
-    def _post(self, data: bytes) -> str:
-        """One attempt. Empty when InfluxDB acknowledged, else what went wrong, and where."""
+    def _start_requests(self) -> float:
+        """Sends what may be sent now. Returns the seconds until that may be more without an answer coming in."""
+        now = time.monotonic()
+        wait = POLL_MILLISECONDS / 1000
+        for targets in self.targets:
+            for target in targets:
+                while target.pace.allows(now) and (found := target.next_piece()):
+                    lane, entry, piece = found
+                    entry.started = True
+                    target.pace.started()
+                    self._pool.submit(self._request, target, lane, entry, piece)
+                if target.lanes and (left := target.pace.wait(now)):
+                    wait = min(wait, left)
+        return wait
+
+    def _request(self, target: _Target, lane: Lane[_GroupJob], entry: Entry[_GroupJob], piece: Piece) -> None:
+        """One request; runs in a thread of the pool."""
+        began = time.monotonic()
         try:
-            response = self.session.post(self.endpoint.url, data=data, timeout=self.timeout, allow_redirects=False)
-        except requests.ConnectionError as error:
-            return f"{self.endpoint.url}: no connection ({type(error.args[0] if error.args else error).__name__})"
-        except requests.RequestException as error:
-            return f"{self.endpoint.url}: {type(error).__name__}"
-        if 200 <= response.status_code < 300:
-            return ""
-        return f"{self.endpoint.url} answered {response.status_code}: {response.text[:SHOWN_CHARACTERS].strip()}"
+            answer = target.transport.post(piece.body or b"", entry.job.group.bucket)
+        except Exception as error:  # a thread that dies silently would lose the batch's place
+            answer = Again("no_connection", f"{type(error).__name__}: {error}")
+        self._outcomes.put(_Outcome(target, lane, entry, piece, answer, time.monotonic() - began))
+        ringer = self._ringers.get()
+        ringer.send(b"")
+        self._ringers.put(ringer)
 
-    def _wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self.link.beat()
-            time.sleep(min(left, POLL_MILLISECONDS / 1000))
+    def _answered(self, outcome: _Outcome) -> None:
+        target, lane, entry, piece, answer, seconds = outcome
+        now = time.monotonic()
+        failures = target.pace.failures
+        target.pace.answered(answer, len(piece.body or b""), seconds, now)
+        entry.job.answered(piece, answer, target.pace.passed)
+        if isinstance(answer, Again | Paused):
+            self._log_failure(target, answer, now)
+        elif failures:
+            self.logger.info("%s takes writes again, after %d failures", target.transport.urls[0], failures)
+            target.failures = Muffler()
+        self._tell()
+        if entry.job.done:
+            for job in lane.finished(entry):
+                self._over(job)
+
+    def _over(self, job: _GroupJob) -> None:
+        """A job is done for good; with its batch's last one the range is settled."""
+        batch = job.batch
+        batch.open -= 1
+        batch.sent_bytes += job.sent_bytes
+        for reject in job.rejects():
+            batch.rejects.setdefault(reject.offset, reject)
+        if batch.open == 0:
+            self._held -= 1
+            refused = sum(len(reject.line) > 0 for reject in batch.rejects.values())
+            points = sum(group.points for group in batch.lines.groups) - refused
+            self.link.send(wire.Settled(batch.lines.range, points, batch.sent_bytes, list(batch.rejects.values())))
+
+    def _log_failure(self, target: _Target, answer: Again | Paused, now: float) -> None:
+        if not target.failures.allows(answer.words, now):
+            return
+        if isinstance(answer, Paused):
+            self.logger.error("writing is paused, nothing is lost: %s; %s", answer.words, _ADVICE[answer.reason])
+        else:
+            self.logger.warning("write failed (%d in a row), next try in %.1f s: %s", target.pace.failures,
+                                target.pace.wait(now), answer.words)
+
+    def _tell(self) -> None:
+        """Tells the coordinator when what is wrong outside has changed."""
+        paces = [target.pace for targets in self.targets for target in targets]
+        wrong = "; ".join(pace.problem for pace in paces if pace.problem)
+        told = wrong, any(pace.paused for pace in paces)
+        if told != self._told:
+            self._told = told
+            self.link.send(wire.Retrying(*told))
+
+
+_ADVICE = {
+    "unauthorized": "correct the token (or token_file), user or password, and its right to write to this bucket",
+    "not_found": "create the bucket or database, or correct its name, the organization or the URL",
+    "refused": "correct the [influxdb] section, or the server's setup",
+}

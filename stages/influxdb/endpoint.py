@@ -1,38 +1,43 @@
-"""Where a write goes and how it is signed, by the flavour of InfluxDB. Pure.
+"""Where a write goes, by the flavour of InfluxDB. Pure.
 
-Sources: InfluxDB API reference, `POST /api/v2/write` (v2) and `POST /write` (v1).
+Sources: InfluxDB API references, `POST /api/v2/write` (2.x, 3, Cloud), `POST /write` (1.x and compatible) and
+`POST /api/v3/write_lp` (3 Core and Enterprise).
 """
 
 from urllib.parse import urlencode
 
-from msgspec import Struct
-
 from pipeline.schema import InfluxConfig
+from stages.influxdb.flavour import Version
 
-#: v1 spells the precisions its own way, and ignores what it doesn't know: https://docs.influxdata.com/influxdb/v1
+#: v1 spells the precisions its own way, and ignores what it doesn't know.
 V1_PRECISIONS = {"ns": "n", "us": "u", "ms": "ms", "s": "s"}
+V3_PRECISIONS = {"ns": "nanosecond", "us": "microsecond", "ms": "millisecond", "s": "second"}
 
 
-class WriteEndpoint(Struct, frozen=True):
-    """A URL to POST lines to. The headers may hold secrets; the URL doesn't."""
+def write_url(config: InfluxConfig, base: str, version: Version, bucket: str = "") -> str:
+    """The URL to POST lines to at the server `base`. `bucket` takes the place of the configured bucket or database."""
+    database = bucket or config.database or config.bucket
+    if version == "v1":
+        query = {"db": database, "precision": V1_PRECISIONS[config.precision]}
+        if config.retention_policy:
+            query["rp"] = config.retention_policy
+        if config.consistency:
+            query["consistency"] = config.consistency
+        path = "/write"
+    elif version == "v2":
+        query = {"bucket": bucket or config.bucket, "precision": config.precision}
+        if config.org_id:
+            query = {"orgID": config.org_id, **query}
+        elif config.org:
+            query = {"org": config.org, **query}
+        path = "/api/v2/write"
+    else:
+        query = {"db": database, "precision": V3_PRECISIONS[config.precision],
+                 "accept_partial": str(config.accept_partial).lower(), "no_sync": str(config.no_sync).lower()}
+        path = "/api/v3/write_lp"
+    return f"{base.rstrip('/')}{path}?{urlencode(query)}"
 
-    url: str
-    headers: dict[str, str]
-    #: User and password of HTTP basic authentication, or None.
-    auth: tuple[str, str] | None
 
-
-def write_endpoint(config: InfluxConfig) -> WriteEndpoint:
-    """The endpoint that `[influxdb]` asks for."""
-    headers = {"Content-Type": "text/plain; charset=utf-8", "Accept": "application/json"}
-    if config.gzip:
-        headers["Content-Encoding"] = "gzip"
-    if config.token:
-        headers["Authorization"] = f"Token {config.token}"
-    auth = (config.username, config.password) if config.username and not config.token else None
-    base = config.url.rstrip("/")
-    if config.version == "v1":
-        query = urlencode({"db": config.database, "precision": V1_PRECISIONS[config.precision]})
-        return WriteEndpoint(f"{base}/write?{query}", headers, auth)
-    query = urlencode({"org": config.org, "bucket": config.bucket, "precision": config.precision})
-    return WriteEndpoint(f"{base}/api/v2/write?{query}", headers, auth)
+def authorization(version: Version, token: str) -> str:
+    """The Authorization header's value for a token: `Bearer` for v3, `Token` for v1 and v2."""
+    return f"{'Bearer' if version == 'v3' else 'Token'} {token}"

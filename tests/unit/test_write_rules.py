@@ -8,24 +8,28 @@ from hypothesis import strategies as st
 from pipeline.backoff import Backoff
 from pipeline.logs import Muffler
 from pipeline.schema import InfluxConfig
-from stages.influxdb.endpoint import write_endpoint
+from stages.influxdb.endpoint import authorization, write_url
 
 
-def test_v2_writes_go_to_the_bucket_with_the_token() -> None:
-    endpoint = write_endpoint(InfluxConfig(url="http://h:1/", org="my org", bucket="b", token="t", precision="us"))
-    assert endpoint.url == "http://h:1/api/v2/write?org=my+org&bucket=b&precision=us"
-    assert endpoint.headers["Authorization"] == "Token t"
-    assert endpoint.headers["Content-Encoding"] == "gzip"
-    assert endpoint.auth is None
+def test_v2_writes_go_to_the_bucket() -> None:
+    config = InfluxConfig(org="my org", bucket="b", precision="us")
+    assert write_url(config, "http://h:1/", "v2") == "http://h:1/api/v2/write?org=my+org&bucket=b&precision=us"
+    assert write_url(config, "http://h:1", "v2", "other") == "http://h:1/api/v2/write?org=my+org&bucket=other&precision=us"
+    by_id = InfluxConfig(org_id="0123456789abcdef", bucket="b")
+    assert write_url(by_id, "http://h", "v2") == "http://h/api/v2/write?orgID=0123456789abcdef&bucket=b&precision=ns"
 
 
-def test_v1_writes_spell_nanoseconds_their_own_way_and_may_have_a_user() -> None:
-    config = InfluxConfig(version="v1", database="d&b", precision="ns", username="u", password="p", gzip=False)
-    endpoint = write_endpoint(config)
-    assert endpoint.url == "http://127.0.0.1:8086/write?db=d%26b&precision=n"
-    assert endpoint.auth == ("u", "p")
-    assert "Content-Encoding" not in endpoint.headers
-    assert "Authorization" not in endpoint.headers
+def test_v1_writes_spell_the_precision_their_own_way() -> None:
+    config = InfluxConfig(database="d&b", precision="ns", retention_policy="week", consistency="one")
+    assert write_url(config, "http://h", "v1") == "http://h/write?db=d%26b&precision=n&rp=week&consistency=one"
+
+
+def test_v3_writes_name_the_database_and_long_precisions() -> None:
+    config = InfluxConfig(database="d", precision="ms", no_sync=True)
+    assert write_url(config, "http://h", "v3") == (
+        "http://h/api/v3/write_lp?db=d&precision=millisecond&accept_partial=true&no_sync=true")
+    assert authorization("v3", "t") == "Bearer t"
+    assert authorization("v2", "t") == "Token t"
 
 
 @given(st.floats(0.001, 10), st.floats(1, 10), st.floats(0.001, 60), st.integers(0, 2**32))

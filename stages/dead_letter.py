@@ -1,0 +1,186 @@
+"""Dead-letter: keeps the messages that can't be written, with all that is known of why, and only then confirms them.
+
+The payload is read again from Iggy, which still has it: the source's offset is not stored before the confirmation.
+"""
+
+import asyncio
+import base64
+import logging
+import os
+import time
+from datetime import UTC, datetime
+
+import msgspec
+import zmq
+import zmq.asyncio
+from apache_iggy import ReceiveMessage
+from msgspec import Struct
+
+from pipeline import __version__, wire
+from pipeline.backoff import Backoff
+from pipeline.child import HELLO_SECONDS, Plan
+from pipeline.endpoints import Endpoints
+from pipeline.iggy import IggyConnection, IggyError
+from pipeline.logs import Muffler
+from pipeline.rotating import RotatingFile
+from pipeline.schema import Subscription
+
+#: Messages asked for at once while reading payloads again; and dead letters sent at once.
+MESSAGES_AT_ONCE = 1_000
+#: Pauses between tries while the target or the source is away, seconds.
+RETRY_SECONDS, RETRY_MAX_SECONDS = 0.5, 30.0
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message that can't be written. The payload is text where it is UTF-8, else base64."""
+
+    #: When it was given up, RFC 3339.
+    time: str
+    stream: str
+    topic: str
+    partition: int
+    offset: int
+    #: Iggy's time of the message, microseconds since 1970; 0 where the message is gone.
+    iggy_timestamp: int = 0
+    headers: dict[str, str] = {}
+    stage: str
+    #: The reason's class, e.g. not_json, type_conflict, too_large.
+    reason: str
+    #: In words: the database's, or the mapping's.
+    detail: str
+    #: HTTP status; 0 where the database wasn't asked.
+    status: int = 0
+    attempts: int = 0
+    #: The line that was refused, if there was one.
+    line: str = ""
+    payload: str | None = None
+    payload_base64: str | None = None
+    pipeline_version: str = __version__
+
+
+class DeadLetterStage:
+    """One per pipeline. Duplicates are possible where a process died between keeping and confirming."""
+
+    def __init__(self, plan: Plan, logger: logging.Logger) -> None:
+        self.logger = logger
+        self.options = plan.config.dead_letters
+        self.topics = plan.config.subscriptions()
+        self.iggy = IggyConnection(plan.config.iggy)
+        self.file = RotatingFile(self.options.file, self.options.max_file_bytes, self.options.keep_files) \
+            if "file" in self.options.to else None
+        context = zmq.asyncio.Context.instance()
+        self.control = context.socket(zmq.DEALER)
+        self.control.setsockopt(zmq.IDENTITY, b"dead-letter")
+        self.control.setsockopt(zmq.SNDHWM, 0)
+        self.control.connect(Endpoints(plan.folder).control)
+        self._queue: asyncio.Queue[wire.Bury] = asyncio.Queue()
+        self._backoff = Backoff(RETRY_SECONDS, 2.0, RETRY_MAX_SECONDS, lambda: 1.0)
+        self._errors = Muffler()
+        self._failing = False
+
+    async def run(self) -> None:
+        """Keeps what it is told to until the process is killed."""
+        await asyncio.gather(self._beat(), self._listen(), self._keep())
+
+    async def _beat(self) -> None:
+        startup_cpu = time.process_time()
+        while True:
+            await self._send(wire.Hello("dead-letter", os.getpid(), startup_cpu))
+            await asyncio.sleep(HELLO_SECONDS)
+
+    async def _send(self, message: Struct) -> None:
+        await self.control.send(wire.encode(message))
+
+    async def _listen(self) -> None:
+        while True:
+            message = wire.decode_control(await self.control.recv())
+            if isinstance(message, wire.Bury):
+                self._queue.put_nowait(message)
+
+    async def _keep(self) -> None:
+        while True:
+            bury = await self._queue.get()
+            while True:
+                try:
+                    await self._bury(bury)
+                    break
+                except (IggyError, OSError) as error:
+                    await self._wait(error)
+            if self._failing:
+                self._failing = False
+                self._backoff.reset()
+                await self._send(wire.Retrying(""))
+            await self._send(wire.Buried(bury.range))
+
+    async def _wait(self, error: IggyError | OSError) -> None:
+        pause = self._backoff.next()
+        self._failing = True
+        await self._send(wire.Retrying(f"dead letters can't be kept: {error}", paused=isinstance(error, OSError)))
+        if self._errors.allows(str(error), time.monotonic()):
+            self.logger.error("dead letters can't be kept, nothing is lost, next try in %.1f s: %s", pause, error)
+        await asyncio.sleep(pause)
+
+    async def _bury(self, bury: wire.Bury) -> None:
+        """Raises IggyError or OSError when it did not work; then nothing is confirmed."""
+        source = self.topics[bury.range.where.topic]
+        messages = await self._messages(source, bury)
+        letters = [self._letter(source, bury.range.where, reject, messages.get(reject.offset))
+                   for reject in sorted(bury.rejects, key=lambda reject: reject.offset)]
+        encoded = [msgspec.json.encode(letter) for letter in letters]
+        if self.file is not None:
+            self.file.write(encoded)
+        if "iggy" in self.options.to:
+            stream = self.options.stream or source.stream
+            await self._connected()
+            await self.iggy.make_topic(stream, self.options.topic)
+            for at in range(0, len(encoded), MESSAGES_AT_ONCE):
+                await self.iggy.send(stream, self.options.topic, encoded[at:at + MESSAGES_AT_ONCE])
+
+    async def _connected(self) -> None:
+        try:
+            self.iggy.client  # noqa: B018  raises when not connected yet
+        except IggyError:
+            await self.iggy.connect()
+
+    async def _messages(self, source: Subscription, bury: wire.Bury) -> dict[int, ReceiveMessage]:
+        """The rejected messages by offset, as far as Iggy still has them."""
+        await self._connected()
+        wanted = {reject.offset for reject in bury.rejects}
+        found: dict[int, ReceiveMessage] = {}
+        while wanted:
+            first = min(wanted)
+            count = min(MESSAGES_AT_ONCE, max(wanted) - first + 1)
+            polled = await self.iggy.poll(source, bury.range.where.partition, first, count)
+            found.update((message.offset(), message) for message in polled if message.offset() in wanted)
+            end = polled[-1].offset() if polled else first + count - 1
+            wanted = {offset for offset in wanted if offset > end}
+        return found
+
+    def _letter(self, source: Subscription, where: wire.Partition, reject: wire.Reject,
+                message: ReceiveMessage | None) -> DeadLetter:
+        payload = message.payload() if message is not None else None
+        text = _text(payload) if payload is not None else None
+        return DeadLetter(
+            time=datetime.now(UTC).isoformat(), stream=source.stream, topic=source.topic, partition=where.partition,
+            offset=reject.offset, iggy_timestamp=message.timestamp() if message is not None else 0,
+            headers=_headers(message), stage=reject.stage, reason=reject.reason, detail=reject.detail,
+            status=reject.status, attempts=reject.attempts, line=reject.line, payload=text,
+            payload_base64=base64.b64encode(payload).decode() if payload is not None and text is None else None)
+
+
+def _text(payload: bytes) -> str | None:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _headers(message: ReceiveMessage | None) -> dict[str, str]:
+    headers = message.user_headers() if message is not None else None
+    return {str(getattr(key, "value", key)): str(getattr(value, "value", value))
+            for key, value in (headers or {}).items()}
+
+
+def run_dead_letter(plan: Plan, logger: logging.Logger) -> None:
+    """Runs the stage until the process is killed."""
+    asyncio.run(DeadLetterStage(plan, logger).run())

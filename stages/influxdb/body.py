@@ -1,0 +1,62 @@
+"""The lines of a request's body, found again when the server does not take them all. Pure."""
+
+import re
+import zlib
+from collections.abc import Sequence
+
+from isal import isal_zlib
+
+#: zlib's window bits for a gzip member.
+GZIP_WINDOW_BITS = 31
+#: isal's fastest level that still finds matches: 0.14 us a message at a ratio of 6.
+GZIP_LEVEL = 1
+
+#: A line as our encoders write it: a space or equals sign counts unless a backslash stands before it; a string field
+#: may hold line breaks.
+_LINE = re.compile(
+    rb'(?:[^ \n]|(?<=\\) )+ (?:(?:[^=\n]|(?<=\\)=)+=(?:"(?:[^"\\]|\\.)*"|[^, \n"]+),?)+(?: -?[0-9]+)?\n', re.DOTALL)
+
+
+def compress(body: bytes) -> bytes:
+    """A gzip member, at the level that pays for telemetry."""
+    return isal_zlib.compress(body, GZIP_LEVEL, GZIP_WINDOW_BITS)
+
+
+def decompress(body: bytes) -> bytes:
+    """The content of a gzip member. Raises zlib.error for anything else."""
+    return zlib.decompress(body, GZIP_WINDOW_BITS)
+
+
+def split_lines(body: bytes, count: int) -> list[bytes]:
+    """The `count` lines of a body, without their last line break. Raises ValueError when it holds another number."""
+    lines = body.removesuffix(b"\n").split(b"\n")
+    if len(lines) != count:
+        lines = [match.group()[:-1] for match in _LINE.finditer(body)]
+        if len(lines) != count or sum(map(len, lines)) + count != len(body):
+            raise ValueError(f"a body of {count} lines splits into {len(lines)}")
+    return lines
+
+
+def named_lines(lines: Sequence[bytes], words: str) -> dict[int, str]:
+    """Index and reason of the lines that an answer quotes as `unable to parse '<line>': <why>`."""
+    found: dict[int, str] = {}
+    for index, line in enumerate(lines):
+        quoted = f"unable to parse '{line.decode('utf-8', 'replace')}': "
+        at = words.find(quoted)
+        if at >= 0:
+            start = at + len(quoted)
+            end = words.find("\nunable to parse '", start)
+            found[index] = words[start:end if end >= 0 else None].partition(" dropped=")[0].strip()
+    return found
+
+
+def listed_lines(lines: Sequence[bytes], listed: Sequence[tuple[int, str, str]]) -> dict[int, str]:
+    """Index and reason of the lines that an answer lists by number and text; the text decides where they differ."""
+    found: dict[int, str] = {}
+    for number, text, why in listed:
+        begin = text.encode().removesuffix(b"...")
+        if 1 <= number <= len(lines) and lines[number - 1].startswith(begin):
+            found[number - 1] = why
+            continue
+        found.update((index, why) for index, line in enumerate(lines) if begin and line.startswith(begin))
+    return found

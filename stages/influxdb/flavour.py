@@ -1,0 +1,89 @@
+"""Which InfluxDB answers at a URL: from its `/health` and `/ping`. `recognise` is pure."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+import requests
+from msgspec import Struct
+
+from pipeline.schema import InfluxConfig
+
+Version = Literal["v1", "v2", "v3"]
+
+
+class Flavour(Struct, frozen=True):
+    """What a server says it is."""
+
+    #: For people: "InfluxDB OSS", "InfluxDB Core", "InfluxDB Cloud", ...
+    product: str
+    #: As the server has it; "" when it does not say.
+    version: str
+    #: The newest write API that it has for certain; None when that is not known.
+    api: Version | None
+
+    def __str__(self) -> str:
+        return f"{self.product} {self.version}".strip()
+
+
+def recognise(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]) -> Flavour:
+    """The flavour, from status and body of GET /health, and status, headers and body of GET /ping (0: no answer)."""
+    ping_status, headers, ping_body = ping
+    fields = {**_object(health[1]), **_object(ping_body)}
+    version = headers.get("X-Influxdb-Version") or str(fields.get("version") or "")
+    build = headers.get("X-Influxdb-Build", "")
+    number = version.lstrip("vV")
+    if "victoria" in health[1][:200].decode("latin-1").lower() or (health[1] == b"OK" and ping_status == 204
+                                                                   and not version):
+        return Flavour("VictoriaMetrics or alike", "", None)
+    if number.startswith("3") or build in ("Core", "Enterprise") and not number.startswith(("1", "2")):
+        return Flavour(f"InfluxDB {build or '3'}".replace("InfluxDB 3", "InfluxDB"), number, "v3")
+    if number.startswith("2"):
+        return Flavour(f"InfluxDB {build or 'OSS'}", number, "v2")
+    if number.startswith("1"):
+        return Flavour(f"InfluxDB {build or 'OSS'}", number, "v1")
+    if "cloud" in build.lower() or "Cloud" in version:
+        return Flavour("InfluxDB Cloud", number, "v2")
+    return Flavour("a server that does not say what it is", "", None)
+
+
+def _object(body: bytes) -> dict[str, object]:
+    try:
+        parsed = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def ask(session: requests.Session, url: str, timeout: tuple[float, float]) -> Flavour | None:
+    """Asks the server at `url`; None when it can't be reached."""
+    answers: list[tuple[int, Mapping[str, str], bytes]] = []
+    for path in ("/health", "/ping"):
+        try:
+            reply = session.get(url.rstrip("/") + path, timeout=timeout, allow_redirects=False)
+            answers.append((reply.status_code, reply.headers, reply.content))
+        except requests.RequestException:
+            return None
+    (status, _, body), ping = answers
+    return recognise((status, body), ping)
+
+
+def write_version(config: InfluxConfig, flavour: Flavour | None) -> Version:
+    """The write API to use: the configured one, or with "auto" what server and configuration both allow."""
+    if config.version != "auto":
+        return config.version
+    api = flavour.api if flavour else None
+    if config.bucket and api != "v1":
+        return "v2"
+    return "v3" if api == "v3" else "v1"
+
+
+def complaint(config: InfluxConfig, flavour: Flavour) -> str:
+    """What is wrong with the configured version for this server, and what to do; "" when nothing is."""
+    if config.version == "v3" and flavour.api in ("v1", "v2"):
+        return f'it is {flavour}, which has no /api/v3/write_lp; set version = "{flavour.api}" or "auto"'
+    if config.version == "v2" and flavour.api == "v1" and not flavour.version.startswith(("1.8", "1.9", "1.1")):
+        return f'it is {flavour}, which has no /api/v2/write; set version = "v1" (or "auto") and database'
+    if config.version == "auto" and flavour.api == "v1" and not config.database:
+        return f"it is {flavour}, which has databases, not buckets; set database"
+    return ""

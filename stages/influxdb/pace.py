@@ -1,0 +1,90 @@
+"""How many requests one database gets at a time, and when it is left alone. Pure: the clock is passed in.
+
+Additive increase, multiplicative decrease; and a circuit breaker that stops sending, and so reading, but never skips
+anything: after a failure that is not one batch's own, one request at a time probes whether it works again.
+"""
+
+from pipeline.backoff import Backoff
+from stages.influxdb.answers import Again, Answer, Paused, TooLarge
+
+#: An answer slower than this many times the fastest (and than SLOW_SECONDS) means that the database is overloaded.
+SLOW_FACTOR = 8.0
+SLOW_SECONDS = 1.0
+DECREASE_OVERLOAD = 0.5
+DECREASE_SLOW = 0.8
+#: Of a body that was too large, what later ones may have.
+SMALLER = 0.75
+
+
+class Pace:
+    """The state of one database, as seen by one writer process."""
+
+    def __init__(self, max_in_flight: int, backoff: Backoff, retry_after_max: float) -> None:
+        """`max_in_flight` requests at a time at most; a Retry-After is followed up to `retry_after_max` seconds."""
+        self._max = max_in_flight
+        self._backoff = backoff
+        self._retry_after_max = retry_after_max
+        self._limit = min(2.0, float(max_in_flight))
+        self._fastest = float("inf")
+        self._closed_until: float | None = None
+        self.in_flight = 0
+        #: Requests acknowledged so far.
+        self.passed = 0
+        #: Failures in a row.
+        self.failures = 0
+        #: What is wrong, "" while all is well.
+        self.problem = ""
+        #: A person has to do something.
+        self.paused = False
+        #: Largest body that the server takes, as far as is known.
+        self.max_bytes: int | None = None
+
+    @property
+    def limit(self) -> int:
+        """Requests at a time now."""
+        return 1 if self._closed_until is not None else int(self._limit)
+
+    def allows(self, now: float) -> bool:
+        """Whether a request may be sent at `now` (seconds, monotonic)."""
+        if self._closed_until is not None and now < self._closed_until:
+            return False
+        return self.in_flight < self.limit
+
+    def wait(self, now: float) -> float:
+        """Seconds until a request may be sent again after a failure; 0 while nothing is wrong."""
+        return max(0.0, self._closed_until - now) if self._closed_until is not None else 0.0
+
+    def started(self) -> None:
+        """A request is on its way."""
+        self.in_flight += 1
+
+    def answered(self, answer: Answer, size: int, seconds: float, now: float) -> None:
+        """A request of `size` bytes was answered, or failed, after `seconds`."""
+        self.in_flight -= 1
+        if isinstance(answer, Again | Paused):
+            self._close(answer, now)
+            return
+        self.passed += 1
+        self.failures = 0
+        self.problem, self.paused, self._closed_until = "", False, None
+        self._backoff.reset()
+        if isinstance(answer, TooLarge):
+            self.max_bytes = min(self.max_bytes or size, max(1, int(size * SMALLER)))
+            return
+        self._fastest = min(self._fastest, seconds)
+        if seconds > max(SLOW_SECONDS, self._fastest * SLOW_FACTOR):
+            self._limit = max(1.0, self._limit * DECREASE_SLOW)
+        else:
+            self._limit = min(float(self._max), self._limit + 1.0 / self._limit)
+
+    def _close(self, answer: Again | Paused, now: float) -> None:
+        self.failures += 1
+        self.problem, self.paused = answer.words, isinstance(answer, Paused)
+        if isinstance(answer, Again) and answer.reason in ("rate_limited", "unavailable", "timeout"):
+            self._limit = max(1.0, self._limit * DECREASE_OVERLOAD)
+        after = (answer.after or 0.0) if isinstance(answer, Again) else 0.0
+        after = min(after, self._retry_after_max)
+        if self._closed_until is None or now >= self._closed_until:
+            self._closed_until = now + max(self._backoff.next(), after)
+        else:
+            self._closed_until = max(self._closed_until, now + after)
