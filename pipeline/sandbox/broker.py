@@ -194,15 +194,21 @@ class Broker:
         for connection in list(self.connections):
             connection.answer_waiting()
 
-    async def restart(self, seconds: float) -> None:
+    async def restart(self, seconds: float, ghosts: bool = False) -> None:
         """Goes down: no listening, no connections, no sessions. Back on the same port, with all data, in `seconds`.
 
-        Returns once it is down.
+        `ghosts` leaves the memberships of the old sessions in the groups, for ever, as server 0.9.0-edge.5 does: who
+        joins again is a second member then, and what the first one owns is polled by nobody. Returns once it is down.
         """
         if self._restart is not None:
             self._restart.cancel()
         self._stop_listening()
+        for connection in self.connections if ghosts else ():
+            connection.session = 0
         self.drop_connections()
+        for stream in self.streams.values():
+            for topic in stream.topics.values():
+                topic.forget_polls()
         self._restart = asyncio.create_task(self._back_in(seconds))
         await asyncio.sleep(0)
 
@@ -210,13 +216,15 @@ class Broker:
         await asyncio.sleep(seconds)
         await self._listen()
 
-    async def crash(self, stream: str, topic: str, partition: int, lose: int, seconds: float = 0.0) -> None:
-        """A restart that loses the last `lose` messages of a partition; new ones take their offsets.
+    async def crash(self, stream: str, topic: str, partition: int, lose: int, seconds: float = 0.0,
+                    ghosts: bool = False) -> None:
+        """A `restart` that loses the last `lose` messages of a partition; new ones take their offsets.
 
-        Stored offsets survive, as on the real server. Raises Refused when there is no such partition.
+        Stored offsets beyond the log's end become its current offset, as on the real server: 0 when all is lost, so
+        that a poll of what is next then skips the first new message. Raises Refused when there is no such partition.
         """
-        self.topic(stream, topic).log(partition).lose(lose)
-        await self.restart(seconds)
+        self.topic(stream, topic).lose(partition, lose)
+        await self.restart(seconds, ghosts)
 
     def expire(self, stream: str, topic: str, partition: int, before: int) -> None:
         """Retention: the partition's messages below offset `before` are gone. Raises Refused when it isn't there."""

@@ -62,6 +62,7 @@ class Restart(Command, frozen=True):
     """See `Broker.restart`."""
 
     seconds: Seconds = 1.0
+    ghosts: bool = False
 
 
 class Crash(Command, frozen=True):
@@ -72,6 +73,7 @@ class Crash(Command, frozen=True):
     partition: Count
     lose: Count
     seconds: Seconds = 1.0
+    ghosts: bool = False
 
 
 class Expire(Command, frozen=True):
@@ -145,10 +147,10 @@ async def _carry_out(broker: Broker, command: AnyCommand) -> None:
             broker.hang()
         case Resume():
             broker.resume()
-        case Restart(seconds):
-            await broker.restart(seconds)
-        case Crash(stream, topic, partition, lose, seconds):
-            await broker.crash(stream, topic, partition, lose, seconds)
+        case Restart(seconds, ghosts):
+            await broker.restart(seconds, ghosts)
+        case Crash(stream, topic, partition, lose, seconds, ghosts):
+            await broker.crash(stream, topic, partition, lose, seconds, ghosts)
         case Expire(stream, topic, partition, before):
             broker.expire(stream, topic, partition, before)
         case CreateTopic(stream, topic, partitions):

@@ -256,6 +256,22 @@ class Topic:
             group.offsets = {number: offset for number, offset in group.offsets.items() if number < left}
             group.polled = {number: offset for number, offset in group.polled.items() if number < left}
 
+    def lose(self, partition: int, count: int) -> None:
+        """Cuts a partition's last messages off, and stored offsets down to what is left. Raises Refused."""
+        log = self.log(partition)
+        log.lose(count)
+        for key, offset in self.offsets.items():
+            if key[1] == partition:
+                self.offsets[key] = min(offset, log.current_offset)
+        for group in self.groups.values():
+            if partition in group.offsets:
+                group.offsets[partition] = min(group.offsets[partition], log.current_offset)
+
+    def forget_polls(self) -> None:
+        """What was served to groups is known only as long as the broker runs."""
+        for group in self.groups.values():
+            group.polled.clear()
+
     @property
     def partition_numbers(self) -> list[int]:
         """0 to the last."""
