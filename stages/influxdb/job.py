@@ -45,10 +45,13 @@ class RefusedLine(Struct, frozen=True):
 class Piece:
     """Lines of a job that are sent in one request."""
 
-    __slots__ = ("attempts", "body", "depth", "failures", "indices", "passed_before")
+    __slots__ = ("attempts", "body", "canary", "depth", "failures", "indices", "passed_before")
 
-    def __init__(self, indices: Sequence[int], body: bytes | None, depth: int = 0, attempts: int = 0) -> None:
+    def __init__(self, indices: Sequence[int], body: bytes | None, depth: int = 0, attempts: int = 0,
+                 canary: bool = False) -> None:
         self.indices = indices
+        #: A line that was stored before, sent to see whether the server takes anything.
+        self.canary = canary
         #: As sent; None until it is made from the lines.
         self.body = body
         self.depth = depth
@@ -70,6 +73,9 @@ class Job:
         self.delayed = False
         self._content = content
         self._gzip = gzip
+        #: A line that was stored, and whether it is on its way once more.
+        self._stored: int | None = None
+        self._canary = False
         self.max_bytes = max_bytes
         self._lines: list[bytes] | None = None
         self._open = 1
@@ -114,6 +120,8 @@ class Job:
             case Written():
                 self.sent_bytes += len(piece.body or b"")
                 self._open -= 1
+                self._stored = piece.indices[0]
+                self._canary = self._canary and not piece.canary
             case BadLines():
                 self._named(piece, answer)
             case BadSomewhere(reason=reason, words=words, dropped=dropped):
@@ -168,9 +176,13 @@ class Job:
         piece.failures += 1
         others_pass = passed > piece.passed_before
         if len(piece.indices) == 1:
-            if others_pass and piece.failures >= POISON_FAILURES:
+            if others_pass and piece.failures >= POISON_FAILURES and not piece.canary:
                 self._refuse(piece, dict.fromkeys(piece.indices, words), "server_error", words)
                 return
+            if piece.failures >= POISON_FAILURES and self._stored is not None and not self._canary:
+                # Nothing else is being written that could tell a poisonous line from a server in trouble.
+                self._canary = True
+                self._add(Piece([self._stored], None, canary=True))
         elif piece.failures >= SUSPECT_FAILURES * (1 if others_pass else PATIENCE ** (piece.depth + 1)):
             self._split(piece)
             return

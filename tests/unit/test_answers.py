@@ -1,0 +1,67 @@
+"""What answers to a write mean: the table in tests/data/answers.toml."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.influxdb.answers import Again, BadLines, BadSomewhere, Paused, TooLarge, Written, classify, retry_after
+from stages.influxdb.body import listed_lines, named_lines
+from stages.influxdb.flavour import recognise
+
+NOW = 1_700_000_000.0
+MEANINGS = {"written": Written, "bad_lines": BadLines, "bad_somewhere": BadSomewhere, "too_large": TooLarge,
+            "paused": Paused, "again": Again}
+CASES = tomllib.loads((Path(__file__).parents[1] / "data" / "answers.toml").read_text())["answers"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case['status']} {case['server']}: {case['case']}" for case in CASES])
+def test_an_answer_means_what_the_table_says(case: dict[str, Any]) -> None:
+    body = bytes.fromhex(case["body_hex"]) if "body_hex" in case else case["body"].encode()
+    answer = classify(case["status"], case.get("headers", {}), body, NOW)
+    assert type(answer) is MEANINGS[case["meaning"]]
+    for name in ("rest_stored", "reason", "dropped", "after", "suspect"):
+        if name in case:
+            assert getattr(answer, name) == case[name], name
+
+
+@given(st.integers(100, 599), st.binary(max_size=200), st.text(max_size=20))
+def test_any_answer_has_a_meaning(status: int, body: bytes, wait: str) -> None:
+    answer = classify(status, {"Retry-After": wait}, body, NOW)
+    assert isinstance(answer, tuple(MEANINGS.values()))
+    assert isinstance(answer, Written) == (200 <= status < 300)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [
+    ("0", 0.0), ("1.5", 1.5), ("-3", 0.0), ("Tue, 14 Nov 2023 22:13:10 GMT", 0.0), ("", None), (None, None),
+    ("nan", None), ("tomorrow", None), ("Tue, 14 Nov 2023 22:14:20 GMT", 60.0)])
+def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
+    assert retry_after(value, NOW) == seconds
+
+
+def test_quoted_lines_are_found_by_their_text_whatever_they_hold() -> None:
+    lines = [b"good f=1 1", b"it's f=zz 2", b"good f=1 1 f", b'm s="a\nb" x']
+    words = ("partial write: unable to parse 'it's f=zz 2': invalid boolean\nunable to parse 'm s=\"a\nb\" x': bad "
+             "timestamp dropped=0")
+    assert named_lines(lines, words) == {1: "invalid boolean", 3: "bad timestamp"}
+
+
+def test_listed_lines_are_found_by_number_and_by_text_where_the_number_is_wrong() -> None:
+    lines = [b"a f=1", b"b f=2", b"c f=3"]
+    assert listed_lines(lines, [(2, "b f=2", "bad"), (9, "c f=3", "worse")]) == {1: "bad", 2: "worse"}
+
+
+@pytest.mark.parametrize(("health", "ping", "product", "api"), [
+    ((200, b'{"name":"influxdb","status":"pass","version":"v2.7.12"}'),
+     (204, {"X-Influxdb-Build": "OSS", "X-Influxdb-Version": "v2.7.12"}, b""), "InfluxDB OSS", "v2"),
+    ((404, b"404 page not found"), (204, {"X-Influxdb-Version": "1.6.7~rc0"}, b""), "InfluxDB OSS", "v1"),
+    ((200, b"OK"), (200, {"x-none": ""}, b'{"version":"3.0.1","revision":"a","process_id":"b"}'), "InfluxDB", "v3"),
+    ((200, b"OK"), (204, {}, b""), "VictoriaMetrics or alike", None),
+    ((404, b""), (404, {}, b""), "a server that does not say what it is", None)])
+def test_a_server_is_recognised(health: tuple[int, bytes], ping: tuple[int, dict[str, str], bytes], product: str,
+                                api: str | None) -> None:
+    flavour = recognise(health, ping)
+    assert (flavour.product, flavour.api) == (product, api)

@@ -1,0 +1,82 @@
+"""How many requests a database gets, and when it is left alone."""
+
+from pipeline.backoff import Backoff
+from stages.influxdb.answers import Again, Paused, TooLarge, Written
+from stages.influxdb.pace import Pace
+
+DOWN = Again("no_connection", "http://h: no connection")
+
+
+def a_pace(most: int = 8) -> Pace:
+    """A pace whose pauses are 1, 2, 4 ... 16 seconds."""
+    return Pace(most, Backoff(1.0, 2.0, 16.0, lambda: 1.0), retry_after_max=60.0)
+
+
+def answer(pace: Pace, what: object, now: float, seconds: float = 0.01) -> None:
+    """One request and its answer."""
+    pace.started()
+    pace.answered(what, 1_000, seconds, now)  # type: ignore[arg-type]
+
+
+def test_quick_answers_allow_more_requests_up_to_the_maximum() -> None:
+    pace = a_pace()
+    for _ in range(100):
+        answer(pace, Written(), 0.0)
+    assert pace.limit == 8
+
+
+def test_overload_halves_the_requests_and_slowness_makes_them_fewer() -> None:
+    pace = a_pace()
+    for _ in range(100):
+        answer(pace, Written(), 0.0)
+    answer(pace, Again("rate_limited", "429", 0.0), 0.0)
+    answer(pace, Written(), 100.0)
+    assert pace.limit == 4
+    answer(pace, Written(), 100.0, seconds=30.0)
+    assert pace.limit == 3
+
+
+def test_a_failure_stops_sending_and_one_request_at_a_time_probes() -> None:
+    pace = a_pace()
+    pace.started()
+    pace.started()
+    pace.answered(DOWN, 1, 0.01, now=10.0)
+    pace.answered(DOWN, 1, 0.01, now=10.0)
+    assert not pace.allows(10.9)
+    assert pace.wait(10.5) == 0.5
+    assert pace.allows(11.0)
+    pace.started()
+    assert not pace.allows(11.0)
+    pace.answered(DOWN, 1, 0.01, now=11.0)
+    assert not pace.allows(12.9)
+    assert pace.allows(13.0)
+    answer(pace, Written(), 13.0)
+    assert pace.problem == ""
+    assert pace.failures == 0
+    assert pace.allows(13.0)
+
+
+def test_retry_after_is_followed_but_not_for_ever() -> None:
+    pace = a_pace()
+    answer(pace, Again("unavailable", "503", 30.0), now=0.0)
+    assert pace.wait(0.0) == 30.0
+    answer(pace, Again("unavailable", "503", 86_400.0), now=30.0)
+    assert pace.wait(30.0) == 60.0
+
+
+def test_a_pause_says_so_until_it_works_again() -> None:
+    pace = a_pace()
+    answer(pace, Paused("unauthorized", "401 unauthorized access"), now=0.0)
+    assert pace.paused
+    assert "401" in pace.problem
+    answer(pace, Written(), now=50.0)
+    assert not pace.paused
+
+
+def test_the_largest_body_is_learned_and_only_gets_smaller() -> None:
+    pace = a_pace()
+    answer(pace, TooLarge("413"), now=0.0)
+    assert pace.max_bytes == 750
+    pace.started()
+    pace.answered(TooLarge("413"), 400, 0.01, 0.0)
+    assert pace.max_bytes == 300
