@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 GET_CONSUMER_OFFSET = 120
 STORE_CONSUMER_OFFSET = 121
+CREATE_TOPIC = 302
 #: Longest wait for any answer, seconds; the client reconnects by itself meanwhile.
 CALL_SECONDS = 15.0
 #: Longest wait for the first connection, seconds.
@@ -131,10 +132,7 @@ class IggyConnection:
         if await self._call(self.client.get_stream(stream)) is None:
             await self._call(self.client.create_stream(stream))
         if await self._call(self.client.get_topic(stream, topic)) is None:
-            try:
-                await self._call(self.client.create_topic(stream, topic, 1))
-            except IggyError as error:
-                raise IggyError(f"{error}; create the topic {stream}/{topic} by hand") from None
+            await self._call(create_topic(self.client, stream, topic, 1))
         self._made.add((stream, topic))
 
     async def send(self, stream: str, topic: str, payloads: list[bytes]) -> None:
@@ -148,6 +146,16 @@ class IggyConnection:
 
     def _consumer_body(self, source: Subscription) -> bytes:
         return b"\x01" + identifier(source.consumer) + identifier(source.stream) + identifier(source.topic)
+
+
+async def create_topic(client: IggyClient, stream: str, topic: str, partitions: int) -> None:
+    """Creates a topic with the server's own defaults. Raises RuntimeError.
+
+    `IggyClient.create_topic` of 0.9.0 sends option keys that the server 0.9.0 refuses. Source: CreateTopic, code 302.
+    """
+    name = topic.encode()
+    body = identifier(stream) + struct.pack("<IB", partitions, len(name)) + name
+    await client.send_binary_request(CREATE_TOPIC, body)
 
 
 async def _started(client: IggyClient) -> None:

@@ -17,6 +17,7 @@ from msgspec import Struct
 from pipeline import wire
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
+from pipeline.iggy import create_topic
 
 STREAM, TOPIC = "telemetry", "sensors"
 #: Messages of one send.
@@ -150,7 +151,7 @@ async def produce(address: str, messages: int, partitions: int) -> None:
     if await client.get_stream(STREAM) is None:
         await client.create_stream(STREAM)
     if await client.get_topic(STREAM, TOPIC) is None:
-        await client.create_topic(STREAM, TOPIC, partitions)
+        await create_topic(client, STREAM, TOPIC, partitions)
     for batch, first in enumerate(range(0, messages, SEND_MESSAGES)):
         batch_messages = [SendMessage(telemetry(i)) for i in range(first, min(first + SEND_MESSAGES, messages))]
         await client.send_messages(STREAM, TOPIC, Partitioning.partition_id(batch % partitions), batch_messages)
