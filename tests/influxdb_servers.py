@@ -1,0 +1,82 @@
+"""InfluxDBs for tests: the sandbox's on a thread of its own, and Debian's InfluxDB 1.6.7 as a process."""
+
+import asyncio
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from pipeline import rig
+from pipeline.sandbox.influxdb import InfluxServer
+
+#: Longest wait for a server to start or stop, seconds.
+START_SECONDS = 30.0
+
+
+@contextmanager
+def running_influxdb(**options: Any) -> Iterator[InfluxServer]:
+    """A sandbox InfluxDB made with `options`, while the block lasts."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = InfluxServer(**options)
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(START_SECONDS)
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(START_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_influxdb1(folder: Path, auth: bool = False) -> Iterator[str]:
+    """The URL of an InfluxDB 1.6.7 without databases, while the block lasts. Its data go to `folder`.
+
+    With `auth` it wants a user and a password; the first user made is the administrator.
+    """
+    port, rpc = free_port(), free_port()
+    config = folder / "influxdb.conf"
+    config.write_text(f"""reporting-disabled = true
+bind-address = "127.0.0.1:{rpc}"
+[meta]
+dir = "{folder}/meta"
+[data]
+dir = "{folder}/data"
+wal-dir = "{folder}/wal"
+[http]
+bind-address = "127.0.0.1:{port}"
+auth-enabled = {str(auth).lower()}
+log-enabled = false
+[monitor]
+store-enabled = false
+""")
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(["influxd", "-config", str(config)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    try:
+        rig.wait_until(lambda: _answers(url), START_SECONDS, "influxd")
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/ping", timeout=1).status_code == 204
+    except requests.ConnectionError:
+        return False
