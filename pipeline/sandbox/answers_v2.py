@@ -1,0 +1,125 @@
+"""The answers of InfluxDB OSS 2.7.12, as recorded; where nothing was recorded, as its source (`http/`) has it."""
+
+import json
+
+from pipeline.sandbox import answers
+from pipeline.sandbox.answers import NotGzip, Server, go_time
+from pipeline.sandbox.answers_v1 import first_drop
+from pipeline.sandbox.http1 import Request, Response
+from pipeline.sandbox.store import Bucket, Entry
+
+VERSION = "v2.7.12"
+WRITE, WRITE_V1 = "/api/v2/write", "/write"
+#: The id of every bucket here, for the message that has it in it.
+BUCKET_ID = "5a0db0c500000001"
+INTERNAL = "An internal error has occurred - check server logs"
+_HEADERS = (("X-Influxdb-Build", "OSS"), ("X-Influxdb-Version", VERSION))
+_JSON = (("Content-Type", "application/json; charset=utf-8"), *_HEADERS)
+#: status -> code, and the message when the sandbox is told to fail.
+_CODES = {400: ("invalid", "invalid request"), 401: ("unauthorized", "unauthorized access"),
+          403: ("forbidden", "insufficient permissions for write"), 404: ("not found", "bucket not found"),
+          405: ("method not allowed", "method not allowed"),
+          413: ("request too large", "unable to read data: points batch is too large"),
+          422: ("unprocessable entity", "failure writing points to database"),
+          429: ("too many requests", "too many requests"), 500: ("internal error", INTERNAL),
+          503: ("unavailable", "service unavailable")}
+
+
+class AnswersV2:
+    """InfluxDB OSS 2.7.12."""
+
+    write_paths = frozenset({WRITE, WRITE_V1})
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def answer(self, request: Request, now: int) -> Response:
+        """See `FlavourAnswers`."""
+        if request.path in self.write_paths:
+            if request.method != "POST":
+                return _error(405, "allow: OPTIONS, POST", (("Allow", "OPTIONS, POST"),))
+            return self._unauthorized(request) or self._write(request, now)
+        if request.method not in ("GET", "HEAD"):
+            return _error(404, "path not found")
+        if request.path == "/ping":
+            return Response(204, headers=_HEADERS)
+        if request.path == "/health":
+            return _ok({"name": "influxdb", "message": "ready for queries and writes", "status": "pass", "checks": [],
+                        "version": VERSION, "commit": "sandbox"})
+        if request.path == "/ready":
+            return _ok({"status": "ready", "started": go_time(now), "up": "1s"})
+        return _error(404, "path not found")
+
+    def failure(self, status: int) -> Response:
+        """See `FlavourAnswers`."""
+        return _error(status, _CODES.get(status, ("", "error"))[1])
+
+    def _unauthorized(self, request: Request) -> Response | None:
+        token = self._server.identity.token
+        given = answers.bearer(request)
+        if not given and request.path == WRITE_V1:
+            given = (answers.user_and_password(request) or ("", ""))[1]
+        return None if given == token else _error(401, "unauthorized access")
+
+    def _write(self, request: Request, now: int) -> Response:
+        query, v1 = request.query, request.path == WRITE_V1
+        precision = query.get("precision") or "ns"
+        if v1 and not query.get("db"):
+            return _error(400, "missing db")
+        if not v1 and precision not in ("ns", "us", "ms", "s"):
+            return _error(400, "invalid precision; valid precision units are ns, us, ms, and s")
+        if not v1 and not query.get("bucket"):
+            return _error(404, "bucket not found")
+        try:
+            body = answers.inflate(request)
+        except NotGzip:
+            return _error(500, INTERNAL)
+        bucket = self._bucket(request)
+        if isinstance(bucket, Response):
+            return bucket
+        if self._server.max_body_bytes and len(body) > self._server.max_body_bytes:
+            return _error(413, _CODES[413][1])
+        unit = answers.UNITS.get(precision, 1)
+        batch = bucket.parse(body, unit, answers.truncated(now, unit))
+        if batch.bad:
+            return _error(400, "\n".join(f"unable to parse '{bad.line}': {bad.reason}" for bad in batch.bad))
+        stored = bucket.store(batch, now)
+        partial = first_drop(stored) or _late(bucket, stored.late, now)
+        return _error(422, f"failure writing points to database: {partial}") if partial else Response(
+            204, headers=_HEADERS)
+
+    def _bucket(self, request: Request) -> Bucket | Response:
+        """The bucket to write to, or why there is none."""
+        query, buckets = request.query, self._server.buckets
+        if request.path == WRITE_V1:
+            found = buckets.get(query["db"]) if query.get("rp", "") in ("", "autogen") else None
+            return found or _error(404, "no dbrp mapping found")
+        org = query.get("org") or query.get("orgID") or ""
+        if not org:
+            return _error(400, "Please provide either orgID or org")
+        if org != self._server.identity.org:
+            return _error(404, f'organization name "{org}" not found')
+        return buckets.get(query["bucket"]) or _error(404, f'bucket "{query["bucket"]}" not found')
+
+
+def _late(bucket: Bucket, late: list[Entry], now: int) -> str:
+    """What is said of lines that are older than the retention; empty when there are none."""
+    if not late:
+        return ""
+    bound = go_time(now - bucket.retention_seconds * 1_000_000_000)
+    oldest, newest = min(late, key=lambda entry: entry[1]), max(late, key=lambda entry: entry[1])
+    old, new = (f"{which} point {entry[0].key} at {go_time(entry[1])} dropped because it violates a Retention Policy "
+                f"Lower Bound at {bound}" for which, entry in (("oldest", oldest), ("newest", newest)))
+    return (f"partial write: dropped {len(late)} points outside retention policy of duration "
+            f"{answers.go_duration(bucket.retention_seconds)} - {old}, {new} dropped={len(late)} "
+            f"for database: {BUCKET_ID} for retention policy: autogen")
+
+
+def _ok(value: dict[str, object]) -> Response:
+    return Response(200, json.dumps(value).encode() + b"\n", _JSON)
+
+
+def _error(status: int, message: str, more: tuple[tuple[str, str], ...] = ()) -> Response:
+    code = _CODES.get(status, ("internal error" if status >= 500 else "invalid", ""))[0]
+    headers = (*_JSON, ("X-Platform-Error-Code", code), *more)
+    return Response(status, answers.go_json({"code": code, "message": message}), headers)
