@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -58,13 +58,24 @@ def start(path: str, workers: int | None, writers: int | None, drain_seconds: fl
 
 
 @main.command()
-@click.option("--iggy-port", default=8090, show_default=True, help="0 takes a free one.")
-@click.option("--influx-port", default=8086, show_default=True, help="0 takes a free one.")
-def sandbox(iggy_port: int, influx_port: int) -> None:
+@click.option("--iggy-port", default=8090, show_default=True, type=click.IntRange(0, 65_535),
+              help="0 takes a free one.")
+@click.option("--influx-port", default=8086, show_default=True, type=click.IntRange(0, 65_535),
+              help="0 takes a free one.")
+@click.option("--flavour", default="v2", show_default=True, type=click.Choice(["v1", "v2", "v3"]),
+              help="Which InfluxDB to pose as.")
+@click.option("--retention-seconds", default=0, type=click.IntRange(0), help="Refuse points older than this; 0: none.")
+@click.option("--fault", "fault_texts", multiple=True, metavar="JSON",
+              help='How InfluxDB is to fail, e.g. \'{"status": 503, "times": 3}\'; may be given again.')
+def sandbox(iggy_port: int, influx_port: int, flavour: Literal["v1", "v2", "v3"], retention_seconds: int,
+            fault_texts: tuple[str, ...]) -> None:
     """Runs a small Iggy and a small InfluxDB on loopback, for trying out; not for production."""
-    from pipeline.sandbox.run import serve
+    from pipeline.sandbox.faults import parse_rules
+    from pipeline.sandbox.run import SandboxOptions, serve
 
-    asyncio.run(serve(iggy_port, influx_port))
+    rules = tuple(rule for text in fault_texts for rule in parse_rules(text))
+    asyncio.run(serve(SandboxOptions(iggy_port=iggy_port, influx_port=influx_port, flavour=flavour,
+                                     retention_seconds=retention_seconds, rules=rules, announce=True)))
 
 
 @main.command()

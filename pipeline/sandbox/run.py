@@ -1,0 +1,166 @@
+"""Runs the sandbox: `pipeline sandbox` in the foreground, or `python -m pipeline.sandbox.run` for tests."""
+
+import asyncio
+import functools
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+from msgspec import Struct
+
+from pipeline.errors import PipelineError
+from pipeline.sandbox.answers import Flavour
+from pipeline.sandbox.broker import Broker
+from pipeline.sandbox.control import handle_control
+from pipeline.sandbox.faults import Rule, parse_rules
+from pipeline.sandbox.influxdb import InfluxServer
+
+HOST = "127.0.0.1"
+STREAM, TOPIC, PARTITIONS = "telemetry", "sensors", 2
+
+CONFIG = """\
+[iggy]
+address = "{iggy}"
+
+[[topics]]
+stream = "{stream}"
+topic = "{topic}"
+
+[mapping]
+tag_fields = ["site", "device"]
+timestamp_from = "field"
+timestamp_field = "ts"
+timestamp_format = "epoch_ms"
+
+[influxdb]
+url = "{influxdb}"
+version = "{flavour}"
+{target}
+precision = "ms"
+"""
+_TARGETS: dict[Flavour, str] = {
+    "v1": 'database = "{bucket}"',
+    "v2": 'org = "{org}"\nbucket = "{bucket}"\ntoken = "{token}"',
+    "v3": 'database = "{bucket}"\ntoken = "{token}"',
+}
+
+
+class SandboxOptions(Struct, frozen=True, kw_only=True):
+    """What to run. Ports: 0 takes a free one."""
+
+    iggy_port: int = 8090
+    influx_port: int = 8086
+    #: "iggy" or "influxdb": only that one; "": both.
+    only: str = ""
+    flavour: Flavour = "v2"
+    #: What is older is refused; 0 keeps all.
+    retention_seconds: int = 0
+    #: Largest body in bytes; 0: none, None: the flavour's own.
+    max_body_bytes: int | None = None
+    #: Take writes unread, and count them.
+    count_only: bool = False
+    rules: tuple[Rule, ...] = ()
+    #: Where to write `{"iggy": "host:port", "influxdb": "http://host:port", "pid": n}` once both listen; "": nowhere.
+    address_file: str = ""
+    #: Make the topic that the configuration names, and print all that a user wants to know.
+    announce: bool = False
+
+
+async def serve(options: SandboxOptions) -> None:
+    """Runs until SIGINT or SIGTERM. Raises PipelineError when a port can't be had."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    broker = Broker(HOST, options.iggy_port) if options.only != "influxdb" else None
+    influxdb = None
+    if options.only != "iggy":
+        influxdb = InfluxServer(
+            HOST, options.influx_port, options.flavour, max_body_bytes=options.max_body_bytes,
+            retention_seconds=options.retention_seconds, rules=list(options.rules), count_only=options.count_only,
+            iggy_control=functools.partial(handle_control, broker) if broker else None)
+    try:
+        if broker is not None:
+            await _started(broker, "Iggy", "--iggy-port")
+        if influxdb is not None:
+            await _started(influxdb, "InfluxDB", "--influx-port")
+        if options.address_file:
+            _write_addresses(Path(options.address_file), broker, influxdb)
+        if options.announce:
+            _announce(options, broker, influxdb)
+        await stop.wait()
+    finally:
+        for server in (broker, influxdb):
+            if server is not None:
+                await server.stop()
+
+
+async def _started(server: Broker | InfluxServer, name: str, option: str) -> None:
+    try:
+        await server.start()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise PipelineError(f"the sandbox's {name} can't listen on {HOST}:{server.port}: {reason}; "
+                            f"stop what has that port, or give another with {option} (0 takes a free one)") from None
+
+
+def _write_addresses(path: Path, broker: Broker | None, influxdb: InfluxServer | None) -> None:
+    """Writes the file under another name first, so that nobody reads half of it."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.write_text(json.dumps({"iggy": broker.address if broker else "",
+                                      "influxdb": influxdb.url if influxdb else "", "pid": os.getpid()}))
+    unfinished.replace(path)
+
+
+def _announce(options: SandboxOptions, broker: Broker | None, influxdb: InfluxServer | None) -> None:
+    print("A sandbox, for trying out. It is not for production: everything is in memory, and gone when it stops.")
+    if broker is not None:
+        broker.new_stream(STREAM)
+        broker.new_topic(STREAM, TOPIC, PARTITIONS)
+        print(f"Iggy:      {broker.address}, user iggy, password iggy; "
+              f"topic {STREAM}/{TOPIC} with {PARTITIONS} partitions")
+    if influxdb is not None:
+        print(f"InfluxDB:  {influxdb.url} ({options.flavour}); {influxdb.url}/sandbox/points?limit=5 shows points")
+    if broker is not None and influxdb is not None:
+        print("\nSave this as pipeline.toml, and run: pipeline start -c pipeline.toml\n")
+        print(_config(options.flavour, broker, influxdb))
+    print("Stop it with Ctrl+C.", flush=True)
+
+
+def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
+    """A configuration for `pipeline start -c` with the real ports."""
+    identity = influxdb.identity
+    target = _TARGETS[flavour].format(org=identity.org, bucket=identity.bucket, token=identity.token)
+    return CONFIG.format(iggy=broker.address, influxdb=influxdb.url, stream=STREAM, topic=TOPIC, flavour=flavour,
+                         target=target)
+
+
+@click.command()
+@click.option("--iggy-port", default=8090, show_default=True, type=click.IntRange(0, 65_535))
+@click.option("--influx-port", default=8086, show_default=True, type=click.IntRange(0, 65_535))
+@click.option("--address-file", default="", metavar="FILE", help="Written when both listen.")
+@click.option("--only", default="", type=click.Choice(["", "iggy", "influxdb"]))
+@click.option("--flavour", default="v2", show_default=True, type=click.Choice(["v1", "v2", "v3"]))
+@click.option("--retention-seconds", default=0, type=click.IntRange(0))
+@click.option("--max-body-bytes", default=None, type=click.IntRange(0))
+@click.option("--count-only", is_flag=True)
+@click.option("--fault", "fault_texts", multiple=True, metavar="JSON")
+def main(iggy_port: int, influx_port: int, address_file: str, only: str, flavour: Flavour, retention_seconds: int,
+         max_body_bytes: int | None, count_only: bool, fault_texts: tuple[str, ...]) -> None:
+    """The sandbox for tests: says where it listens in a file."""
+    try:
+        rules = [rule for text in fault_texts for rule in parse_rules(text)]
+        asyncio.run(serve(SandboxOptions(
+            iggy_port=iggy_port, influx_port=influx_port, only=only, flavour=flavour, address_file=address_file,
+            retention_seconds=retention_seconds, max_body_bytes=max_body_bytes, count_only=count_only,
+            rules=tuple(rules))))
+    except PipelineError as error:
+        click.echo(f"sandbox: error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m pipeline.sandbox.run")
