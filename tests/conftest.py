@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,9 @@ import pytest
 
 # tests/ is on the path before the checkout's root, and tests/pipeline must not pass for the package.
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from influxdb_servers import running_influxdb  # noqa: E402
+from sinks import TARGETS, SandboxInflux, Sink  # noqa: E402
 
 from pipeline.sandbox.broker import Broker  # noqa: E402
 
@@ -158,3 +161,24 @@ def iggy_address(iggy: RunningIggy) -> str:
 def stream() -> str:
     """A stream's name that no other test has; the stream isn't there yet."""
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def influxdb() -> Iterator[SandboxInflux]:
+    """A sandbox InfluxDB 2."""
+    with running_influxdb() as server:
+        yield SandboxInflux(server.url)
+
+
+@pytest.fixture
+def start_sink(tmp_path: Path) -> Iterator[Callable[..., Sink]]:
+    """Starts pipelines: (iggy address, stream, influxdb, **options of Sink); all end with the test."""
+    with ExitStack() as running:
+        def start(address: str, stream: str, influxdb: SandboxInflux, **options: Any) -> Sink:
+            folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
+            sink = Sink(folder, address, stream, influxdb.url, options.pop("target", TARGETS[influxdb.flavour]),
+                        **options)
+            running.callback(sink.close)
+            return sink
+
+        yield start

@@ -51,12 +51,19 @@ def named_lines(lines: Sequence[bytes], words: str) -> dict[int, str]:
 
 
 def listed_lines(lines: Sequence[bytes], listed: Sequence[tuple[int, str, str]]) -> dict[int, str]:
-    """Index and reason of the lines that an answer lists by number and text; the text decides where they differ."""
+    """Index and reason of the lines that an answer lists by number and text.
+
+    InfluxDB 3 counts lines from 1 and may cut the text short; where number and text disagree, only a line that is the
+    text or alone begins with it is meant.
+    """
     found: dict[int, str] = {}
     for number, text, why in listed:
         begin = text.encode().removesuffix(b"...")
         if 1 <= number <= len(lines) and lines[number - 1].startswith(begin):
             found[number - 1] = why
             continue
-        found.update((index, why) for index, line in enumerate(lines) if begin and line.startswith(begin))
+        same = [index for index, line in enumerate(lines) if line == begin]
+        same = same or [index for index, line in enumerate(lines) if begin and line.startswith(begin)][:2]
+        if len(same) == 1 or same and lines[same[0]] == begin:
+            found.update(dict.fromkeys(same, why))
     return found

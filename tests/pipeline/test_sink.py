@@ -1,0 +1,137 @@
+"""The whole sink with real processes: every message arrives as it should, whatever happens in between."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from conftest import RunningIggy
+from sinks import TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
+
+from pipeline.rig import wait_until
+
+Start = Callable[..., Sink]
+
+
+def test_every_message_is_stored_as_expected_and_its_offset_committed(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 3)
+    send(iggy.address, stream, [message(n) for n in range(5_000)], 3)
+    sink = start_sink(iggy.address, stream, influxdb)
+    status = sink.settles(5_000)
+    assert numbers(influxdb.points()) == list(range(5_000))
+    assert (status.read, status.written, status.rejected) == (5_000, 5_000, 0)
+    assert sorted(p.committed + 1 for p in status.partitions) == [1_500, 1_500, 2_000]
+    assert sink.stop() == 0
+    assert "every offset committed" in sink.log()
+
+
+def test_messages_sent_while_it_runs_arrive_within_the_flush_interval(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 2)
+    sink = start_sink(iggy.address, stream, influxdb)
+    sink.wait_for(lambda status: status.ready)
+    for first in range(0, 50, 10):
+        send(iggy.address, stream, [message(n) for n in range(first, first + 10)])
+        sink.settles(first + 10)
+    assert numbers(influxdb.points()) == list(range(50))
+
+
+def test_a_restart_continues_from_the_committed_offset(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 2)
+    send(iggy.address, stream, [message(n) for n in range(2_000)], 2)
+    sink = start_sink(iggy.address, stream, influxdb)
+    sink.settles(2_000)
+    assert sink.stop() == 0
+    send(iggy.address, stream, [message(n) for n in range(2_000, 3_000)], 2)
+    sink.start()
+    status = sink.settles(3_000)
+    assert status.read == 1_000
+    assert numbers(influxdb.points()) == list(range(3_000))
+
+
+@pytest.mark.parametrize("victim", ["ingest", "encode-0", "encode-1", "write-0", "write-1", "coordinator",
+                                    "dead-letter"])
+def test_killing_a_process_loses_nothing(iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start,
+                                         victim: str) -> None:
+    iggy.create_topic(stream, TOPIC, 2)
+    send(iggy.address, stream, [message(n) for n in range(20_000)], 2)
+    influxdb.fail({"delay_seconds": 0.02})
+    sink = start_sink(iggy.address, stream, influxdb)
+    sink.wait_for(lambda status: status.written >= 1_000)
+    sink.kill(victim)
+    wait_until(lambda: f"{victim} died" in sink.log(), 20, "the death to be seen")
+    sink.settles(20_000)
+    assert numbers(influxdb.points()) == list(range(20_000))
+    assert sink.stop() == 0
+
+
+def test_a_bad_message_costs_one_dead_letter_and_never_its_batch(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    payloads = [message(n) for n in range(1_000)]
+    payloads[10], payloads[500], payloads[999] = b"no json", b'\xff\x00', b'{"device":"d","ts":1}'
+    send(iggy.address, stream, payloads)
+    sink = start_sink(iggy.address, stream, influxdb)
+    status = sink.settles(1_000)
+    assert status.rejected == 3
+    assert numbers(influxdb.points()) == [n for n in range(1_000) if n not in (10, 500, 999)]
+    letters = {letter["offset"]: letter for letter in map(json.loads, read_topic(iggy.address, stream, "influxdb-dlq"))}
+    assert {offset: letter["reason"] for offset, letter in letters.items()} == {
+        10: "not_json", 500: "not_json", 999: "no_fields"}
+    assert letters[10]["payload"] == "no json"
+    assert letters[500]["payload_base64"] == "/wA="
+    assert letters[10]["stage"] == "encode"
+    assert letters[10]["iggy_timestamp"] > 0
+    assert f"rejected {stream}/readings partition 0 offset 10: not_json" in sink.log()
+
+
+def test_reading_stops_at_the_window_while_the_database_is_away_and_goes_on_after(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, [message(n) for n in range(10_000)])
+    influxdb.fail({"status": 503})
+    sink = start_sink(iggy.address, stream, influxdb, options="window_messages = 2_000")
+    status = sink.wait_for(lambda status: status.read >= 2_000 and status.retrying)
+    assert status.read == 2_000
+    influxdb.fail()
+    sink.settles(10_000)
+    assert numbers(influxdb.points()) == list(range(10_000))
+
+
+def test_a_second_signal_stops_at_once_and_says_what_is_left(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, [message(n) for n in range(1_000)])
+    influxdb.fail({"status": 503})
+    sink = start_sink(iggy.address, stream, influxdb)
+    sink.wait_for(lambda status: status.read == 1_000 and status.retrying)
+    sink.process.terminate()
+    wait_until(lambda: "a second signal stops at once" in sink.log(), 10, "the first signal")
+    assert sink.stop() == 1
+    assert f"{stream}/readings partition 0: offsets 0 to 999" in sink.log()
+
+
+def test_a_drain_has_a_time_limit(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, [message(n) for n in range(100)])
+    influxdb.fail({"status": 503})
+    sink = start_sink(iggy.address, stream, influxdb, arguments=["--drain-seconds", "0.5"])
+    sink.wait_for(lambda status: status.read == 100)
+    assert sink.stop() == 1
+    assert "not committed, and read again at the next start" in sink.log()
+
+
+@pytest.mark.parametrize(("start_from", "expected"), [
+    ('"earliest"', range(1_100)), ("700", range(700, 1_100)), ('"latest"', range(1_000, 1_100))])
+def test_start_from_says_where_to_begin_when_no_offset_is_stored(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, start_from: str,
+        expected: range) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, [message(n) for n in range(1_000)])
+    sink = start_sink(iggy.address, stream, influxdb, topic=f"start_from = {start_from}")
+    sink.wait_for(lambda status: status.ready)
+    send(iggy.address, stream, [message(n) for n in range(1_000, 1_100)])
+    sink.settles(1_100)
+    assert numbers(influxdb.points()) == list(expected)
