@@ -37,8 +37,11 @@ def split_lines(body: bytes, count: int) -> list[bytes]:
     return lines
 
 
-def named_lines(lines: Sequence[bytes], words: str) -> dict[int, str]:
-    """Index and reason of the lines that an answer quotes as `unable to parse '<line>': <why>`."""
+def named_lines(lines: Sequence[bytes], words: str) -> dict[int, str] | None:
+    """Index and reason of the lines that an answer quotes as `unable to parse '<line>': <why>`.
+
+    None where it quotes more than are found.
+    """
     found: dict[int, str] = {}
     for index, line in enumerate(lines):
         quoted = f"unable to parse '{line.decode('utf-8', 'replace')}': "
@@ -47,23 +50,21 @@ def named_lines(lines: Sequence[bytes], words: str) -> dict[int, str]:
             start = at + len(quoted)
             end = words.find("\nunable to parse '", start)
             found[index] = words[start:end if end >= 0 else None].partition(" dropped=")[0].strip()
-    return found
+    return found if 0 < len(found) >= words.count("unable to parse '") else None
 
 
-def listed_lines(lines: Sequence[bytes], listed: Sequence[tuple[int, str, str]]) -> dict[int, str]:
-    """Index and reason of the lines that an answer lists by number and text.
+def listed_lines(lines: Sequence[bytes], listed: Sequence[tuple[int, str, str]]) -> dict[int, str] | None:
+    """Index and reason of the lines that an answer lists by number, from 1, and text. None where one isn't found.
 
-    InfluxDB 3 counts lines from 1 and may cut the text short; where number and text disagree, only a line that is the
-    text or alone begins with it is meant.
+    InfluxDB 3 cuts the text short, or prints the line anew: the number counts, unless another line is the text.
     """
     found: dict[int, str] = {}
     for number, text, why in listed:
         begin = text.encode().removesuffix(b"...")
-        if 1 <= number <= len(lines) and lines[number - 1].startswith(begin):
-            found[number - 1] = why
-            continue
-        same = [index for index, line in enumerate(lines) if line == begin]
-        same = same or [index for index, line in enumerate(lines) if begin and line.startswith(begin)][:2]
-        if len(same) == 1 or same and lines[same[0]] == begin:
-            found.update(dict.fromkeys(same, why))
+        numbered = 1 <= number <= len(lines)
+        same = [] if numbered and lines[number - 1].startswith(begin) else [
+            index for index, line in enumerate(lines) if line == begin]
+        if not same and not numbered:
+            return None
+        found.update(dict.fromkeys(same or [number - 1], why))
     return found

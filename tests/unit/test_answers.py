@@ -49,9 +49,16 @@ def test_quoted_lines_are_found_by_their_text_whatever_they_hold() -> None:
     assert named_lines(lines, words) == {1: "invalid boolean", 3: "bad timestamp"}
 
 
+def test_an_answer_that_quotes_a_line_we_did_not_send_finds_none() -> None:
+    assert named_lines([b"a f=1", b"b f=2"], "unable to parse 'a f=1': x\nunable to parse 'c f=3': y") is None
+    assert named_lines([b"a f=1"], "nothing is quoted") is None
+
+
 def test_listed_lines_are_found_by_number_and_by_text_where_the_number_is_wrong() -> None:
-    lines = [b"a f=1", b"b f=2", b"c f=3"]
-    assert listed_lines(lines, [(2, "b f=2", "bad"), (9, "c f=3", "worse")]) == {1: "bad", 2: "worse"}
+    lines = [b"a f=1", b"b f=2", b'c f="x"', b"d f=4"]
+    listed = [(2, "b f", "cut"), (9, "a f=1", "number wrong"), (3, "c f=x", "printed anew")]
+    assert listed_lines(lines, listed) == {1: "cut", 0: "number wrong", 2: "printed anew"}
+    assert listed_lines(lines, [(9, "e f=5", "nowhere")]) is None
 
 
 @pytest.mark.parametrize(("health", "ping", "product", "api"), [
