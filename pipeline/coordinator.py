@@ -54,7 +54,7 @@ class Coordinator:
         #: Settled but for their dead letters, by partition and first offset.
         self.burying: dict[tuple[wire.Partition, int], wire.Settled] = {}
         self.draining = self.stopped = self.started = False
-        self.encoded = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
+        self.encoded = self.filtered = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
         self.first_dispatched_at = self.last_settled_at = 0.0
         self._seen: set[str] = set()
         self._reject_lines = 0
@@ -77,8 +77,9 @@ class Coordinator:
                 now = time.monotonic()
                 self.first_dispatched_at = self.first_dispatched_at or now
                 self.ledger.dispatch(range_, now)
-            case wire.Encoded(points=points):
+            case wire.Encoded(points=points, dropped=dropped):
                 self.encoded += points
+                self.filtered += dropped
             case wire.Hello():
                 await self._hello(message)
             case wire.Started(epoch=epoch, partitions=partitions) if epoch == self.ledger.epoch:
@@ -231,4 +232,5 @@ class Coordinator:
             partitions=[
                 wire.PartitionStatus(topics[where.topic].stream, topics[where.topic].topic, where.partition,
                                      ledger.committed(where), position - 1, self.ends.get(where, -1))
-                for where, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].partition))])
+                for where, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].partition))],
+            filtered=self.filtered)

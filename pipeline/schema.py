@@ -39,6 +39,19 @@ class SourceTopic(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 FieldType = Literal["float", "integer", "unsigned", "string", "boolean", "json"]
 
 
+class RuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[mapping.rules]]`: what becomes of the messages that meet a condition. The first rule that fits counts."""
+
+    #: The condition, e.g. "status == 'test' and not (temperature > 5)"; its grammar is in docs/mapping.rst.
+    when: NonEmpty
+    #: "drop" leaves the message out. Exactly one of `then`, `measurement` and `bucket` is given.
+    then: Literal["", "drop"] = ""
+    #: Measurement instead of the one that `measurement_from` gives.
+    measurement: str = ""
+    #: Bucket (or database) instead of the configured one.
+    bucket: str = ""
+
+
 class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[mapping]`: how a message becomes a point.
 
@@ -62,6 +75,8 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     constant_tags: dict[str, str] = {}
     #: Tags from where the message was: "offset" makes a series a message, and is warned of.
     metadata_tags: tuple[Literal["stream", "topic", "partition", "offset"], ...] = ()
+    #: Iggy user header -> tag key.
+    header_tags: dict[str, str] = {}
     #: "remaining": everything that is not a tag, the measurement or the time; "explicit": only `field_names`.
     field_strategy: Literal["remaining", "explicit"] = "remaining"
     field_names: tuple[str, ...] = ()
@@ -92,6 +107,37 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     on_missing_timestamp: Literal["reject", "iggy_timestamp", "arrival"] = "reject"
     #: Points of one batch with the same measurement, tags and time become one; later fields win.
     merge_duplicates: bool = True
+    #: One type for each field of each measurement, whichever message had it first; integers become floats where needed.
+    type_guard: bool = True
+    #: Distinct values of one tag, about; 0 does not count them.
+    max_tag_values: Annotated[int, Meta(ge=0)] = 100_000
+    #: What is done to a tag with more: only a warning, written as the string field `<tag>_value`, or messages that
+    #: have the tag rejected.
+    on_high_cardinality: Literal["warn", "to_field", "reject"] = "warn"
+    #: What the payloads are. Each format is turned into JSON objects first, and then mapped like these.
+    format: Literal["json", "ndjson", "msgpack", "line_protocol", "text", "csv", "avro", "protobuf"] = "json"
+    #: Key that the payload has as a text, with format = "text".
+    text_field: NonEmpty = "message"
+    #: Column names, with format = "csv"; when empty, the first line of each payload has them.
+    csv_header: tuple[str, ...] = ()
+    csv_delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
+    #: File of the schema (JSON), with format = "avro"; without it, payloads are object container files.
+    avro_schema: str = ""
+    #: File of a FileDescriptorSet (`protoc --descriptor_set_out --include_imports`), with format = "protobuf".
+    protobuf_descriptor: str = ""
+    #: Full name of the message in it, such as "telemetry.Reading".
+    protobuf_message: str = ""
+    #: Of the payloads' own times, with format = "line_protocol".
+    line_protocol_precision: Precision = "ns"
+    #: How payloads are compressed; "auto" sees it by their first bytes (gzip, zstd, lz4 and snappy frames).
+    compression: Literal["none", "auto", "gzip", "zstd", "lz4", "snappy"] = "none"
+    #: Largest payload, after decompression; a larger one is rejected.
+    max_payload_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10_000_000
+    rules: tuple[RuleConfig, ...] = ()
+    #: Bucket (or database) by a template with {path}, {topic}, {stream}; what it gives must be in `allowed_buckets`.
+    bucket_template: str = ""
+    #: Buckets that rules and `bucket_template` may name.
+    allowed_buckets: tuple[NonEmpty, ...] = ()
 
     def needs_timestamps(self) -> bool:
         """Whether Iggy's times of the messages are asked for."""
@@ -100,10 +146,23 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def template_paths(self) -> list[str]:
         """The paths that `measurement_template` holds."""
-        if self.measurement_from != "template":
-            return []
-        return [name for _, name, _, _ in Formatter().parse(self.measurement_template)
-                if name and name not in ("topic", "stream")]
+        return template_paths(self.measurement_template) if self.measurement_from == "template" else []
+
+
+def template_paths(template: str) -> list[str]:
+    """The paths in a template such as "{topic}_{site}", but for topic and stream.
+
+    Raises ValueError for unbalanced braces, for `{}`, and for conversions and formats such as {site!r} and {site:>5}.
+    """
+    paths = []
+    for _, name, form, conversion in Formatter().parse(template):
+        if name is None:
+            continue
+        if not name or form or conversion:
+            raise ValueError("give a path in each pair of braces, and nothing else")
+        if name not in ("topic", "stream"):
+            paths.append(name)
+    return paths
 
 
 class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -119,6 +119,8 @@ class Encoded(Struct, frozen=True, tag=True):
 
     messages: int
     points: int
+    #: Messages left out on purpose: by a rule, or for want of a field.
+    dropped: int = 0
 
 
 class Retrying(Struct, frozen=True, tag=True):
@@ -236,6 +238,8 @@ class Status(Struct, frozen=True, tag=True):
     #: Some of them wait for a person.
     paused: bool
     partitions: list[PartitionStatus]
+    #: Messages that the mapping left out on purpose; they are neither written nor rejected.
+    filtered: int = 0
 
 
 Control = (

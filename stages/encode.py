@@ -59,16 +59,16 @@ class EncodeStage:
         origin = BatchOrigin(where.partition, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000)
         encoded = self.encoders[where.topic].encode(self._payloads.decode(bulk), origin)
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
-        self.link.send(wire.Encoded(batch.range.messages, encoded.points))
-        if not encoded.points:
+        self.link.send(wire.Encoded(batch.range.messages, encoded.points, encoded.dropped))
+        if not encoded.groups:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))
             return
         gzip = self.sinks[self.topics[where.topic].sink].influxdb.gzip
-        body = compress(encoded.body) if gzip else encoded.body
+        bodies = [compress(lines.body) if gzip else lines.body for lines in encoded.groups]
         head = wire.Lines(batch.range, batch.first, batch.offsets,
-                          [wire.Group("", encoded.points, encoded.sources)], rejects)
+                          [wire.Group(lines.bucket, lines.points, lines.sources) for lines in encoded.groups], rejects)
         # The batches of one partition meet at one writer, which keeps their order where a write fails.
         push = self.pushes[(where.topic + where.partition) % len(self.pushes)]
         while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
             self.link.beat()
-        push.send_multipart([wire.encode(head), body], copy=False)
+        push.send_multipart([wire.encode(head), *bodies], copy=False)

@@ -1,25 +1,24 @@
-"""Batches of payloads to line protocol: the whole batch at once where all its messages have one shape.
+"""Batches of payloads to line protocol: the messages of each shape at once, the others one by one by the rules."""
 
-Otherwise each message is tried against the shapes known so far, and goes by the rules where none fits.
-"""
-
-import re
 from collections.abc import Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from pipeline.schema import MappingConfig, Precision
-from stages.mapping.reject import Reject
-from stages.mapping.rules import Origin, Rules
+from stages.mapping.guard import Diverted, Guard
+from stages.mapping.head import Origin
+from stages.mapping.merge import Line, are_distinct, merged
+from stages.mapping.reject import Dropped, Reject
+from stages.mapping.rules import Rules
 from stages.mapping.shapes import Row, Shape, can_learn, learn
 
 #: Shapes remembered, at most; the one that matched least lately is forgotten.
 _MAX_SHAPES: Final = 16
 #: Shapes learned from one batch, at most: compiling one takes about as long as 200 messages by the rules.
 _LEARNED_PER_BATCH: Final = 2
-#: `key=` and value of each field of a field set that we wrote.
-_FIELD: Final = re.compile(r'((?:[^=\\]|\\.)+=)("(?:[^"\\]|\\.)*"|[^,]*),?', re.DOTALL)
 
 
 class Rejected(NamedTuple):
@@ -30,15 +29,34 @@ class Rejected(NamedTuple):
     detail: str
 
 
-class Encoded(Struct, frozen=True):
-    """A batch as line protocol."""
+class Lines(NamedTuple):
+    """The lines for one bucket; "" is the configured one."""
 
+    bucket: str
     #: The lines, each ending in a line break.
     body: bytes
     points: int
-    rejects: list[Rejected]
     #: Of each line, the indices of the messages it comes from; None where line i comes from message i.
     sources: list[tuple[int, ...]] | None
+
+
+class Encoded(Struct, frozen=True):
+    """A batch as line protocol."""
+
+    groups: list[Lines]
+    rejects: list[Rejected]
+    #: Messages that were left out on purpose.
+    dropped: int = 0
+
+    @property
+    def body(self) -> bytes:
+        """All lines, those of one bucket after those of the other."""
+        return b"".join([lines.body for lines in self.groups])
+
+    @property
+    def points(self) -> int:
+        """How many lines there are."""
+        return sum([lines.points for lines in self.groups])
 
 
 class BatchOrigin(Struct, frozen=True):
@@ -50,142 +68,198 @@ class BatchOrigin(Struct, frozen=True):
     offsets: Sequence[int] | None = None
     timestamps: Sequence[int] | None = None
     arrival: int | None = None
+    #: Of each message, the values of the headers in `header_tags`; None where the mapping has none.
+    headers: Sequence[tuple[str, ...]] | None = None
 
     def of(self, index: int) -> Origin:
         """Where one message was."""
         return Origin(self.partition, self.offsets[index] if self.offsets else self.first + index,
-                      self.timestamps[index] if self.timestamps else None, self.arrival)
-
-
-class _Line(NamedTuple):
-    """A point on its way into the body, when the batch is not of one shape."""
-
-    head: str
-    time: str
-    body: str
-    keys: frozenset[str]
-    sources: tuple[int, ...]
+                      self.timestamps[index] if self.timestamps else None, self.arrival,
+                      self.headers[index] if self.headers else ())
 
 
 class Encoder:
     """The mapping of one topic's messages, compiled. Not thread-safe: it learns as it goes."""
 
-    def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str) -> None:
+    def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str,
+                 guard: Guard | None = None) -> None:
         """Raises `escape.Unwritable` where the configured names cannot be written."""
-        self.rules = Rules(config, precision, stream, topic)
+        self.rules = Rules(config, precision, stream, topic, guard)
         self._merge = config.merge_duplicates
         #: Most lately useful first.
         self.shapes: list[Shape] = []
-        self._can_learn = can_learn(self.rules)
+        #: Whether shapes are used at all; the rules give the same lines.
+        self.use_shapes = can_learn(self.rules)
 
     def encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
         """A batch as line protocol. Messages that cannot become points are among its rejects; nothing is raised."""
-        if self._can_learn and payloads:
-            lines = self._uniform(payloads, origin)
-            if lines is not None:
-                return Encoded("".join(lines).encode(), len(lines), [], None)
-        return self._mixed(payloads, origin)
+        return _Batch(self, payloads, origin).encoded()
 
-    def _uniform(self, payloads: Sequence[bytes], origin: BatchOrigin) -> list[str] | None:
-        """The lines of a batch whose messages all have the first shape and are different points, or None."""
-        if not self.shapes:
-            self._learn(payloads[0])
-            if not self.shapes:
-                return None
-        shape, count = self.shapes[0], len(payloads)
-        joined = b"\n".join(payloads)
-        try:
-            rows: list[Row] = shape.pattern.findall(joined.decode())
-            if len(rows) != count or joined.count(b"\n") != count - 1:
-                return None
-            heads, times = shape.identities(rows, self._times(count, origin))
-        except (UnicodeDecodeError, Reject):
-            return None
-        if self._merge and len(set(zip(heads, times, strict=True))) != count:
-            return None
-        return shape.lines(rows, heads, times)
-
-    def _times(self, count: int, origin: BatchOrigin) -> list[int] | None:
-        """The messages' own times in the precision written; None where they come from a field. Raises Reject."""
-        rules = self.rules
-        if rules.time_path:
-            return None
-        if rules.config.timestamp_from == "arrival":
-            return [rules.message_time(origin.arrival)] * count
-        own: Sequence[int | None] = origin.timestamps or [None] * count
-        return [rules.message_time(micros) for micros in own]
-
-    def _learn(self, payload: bytes) -> Shape | None:
+    def learn(self, payload: bytes, origin: Origin) -> Shape | None:
         """Learns the shape of a message, if it has one."""
-        shape = learn(self.rules, payload)
+        shape = learn(self.rules, payload, origin.partition, origin.headers)
         if shape is not None:
             self.shapes.insert(0, shape)
             del self.shapes[_MAX_SHAPES:]
         return shape
 
-    def _mixed(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
-        """A batch of several shapes, or with messages that need the rules."""
-        lines: list[_Line] = []
-        rejects: list[Rejected] = []
-        hits: dict[Shape, int] = {}
-        learned = 0
-        for index, payload in enumerate(payloads):
-            try:
-                line = self._by_shape(payload, index, origin, hits) if self._can_learn else None
-                if line is not None:
-                    lines.append(line)
-                    continue
-                lines += self._by_rules(payload, index, origin)
-                if self._can_learn and learned < _LEARNED_PER_BATCH:
-                    learned += self._learn(payload) is not None
-            except Reject as reject:
-                rejects.append(Rejected(index, reject.reason, reject.detail))
-        self.shapes.sort(key=lambda shape: -hits.get(shape, 0))
-        if self._merge:
-            lines = merged(lines)
-        body = "".join([f"{line.head} {line.body} {line.time}\n" for line in lines])
-        contiguous = all(line.sources == (index,) for index, line in enumerate(lines))
-        return Encoded(body.encode(), len(lines), rejects, None if contiguous else [line.sources for line in lines])
+    @property
+    def merges(self) -> bool:
+        """Whether points that are the same become one."""
+        return self._merge
 
-    def _by_shape(self, payload: bytes, index: int, origin: BatchOrigin, hits: dict[Shape, int]) -> _Line | None:
-        """The message's line if it has a known shape. Raises Reject."""
-        try:
-            text = payload.decode()
-        except UnicodeDecodeError:
+
+class _Batch:
+    """One batch on its way through the encoder."""
+
+    def __init__(self, encoder: Encoder, payloads: Sequence[bytes], origin: BatchOrigin) -> None:
+        self.encoder = encoder
+        self.rules = encoder.rules
+        self.payloads = payloads
+        self.origin = origin
+        self.lines: list[Line] = []
+        self.rejects: list[Rejected] = []
+        self.dropped = 0
+
+    def encoded(self) -> Encoded:
+        """The whole batch."""
+        pending = list(range(len(self.payloads)))
+        if self.encoder.use_shapes and pending:
+            times = self._times()
+            if times is not None or self.rules.time_path:
+                done = self._by_shapes(pending, times)
+                if isinstance(done, Encoded):
+                    return done
+                pending = done
+        for index in pending:
+            self._by_rules(index)
+        return self._gathered()
+
+    def _times(self) -> list[int] | None:
+        """The messages' own times in the precision written; None where a field has them, or one is out of range."""
+        rules, origin, count = self.rules, self.origin, len(self.payloads)
+        if rules.time_path:
             return None
-        for shape in self.shapes:
-            match = shape.pattern.fullmatch(text)
-            if match is not None:
-                hits[shape] = hits.get(shape, 0) + 1
-                rows = [match.groups()]
-                times = None if self.rules.time_path else [self.rules.time({}, origin.of(index))]
-                (head,), (time,) = shape.identities(rows, times)
-                return _Line(head, str(time), shape.body(rows[0]), shape.keys, (index,))
-        return None
+        try:
+            if rules.config.timestamp_from == "arrival":
+                return [rules.message_time(origin.arrival)] * count
+            own: Sequence[int | None] = origin.timestamps or [None] * count
+            return [rules.message_time(micros) for micros in own]
+        except Reject:
+            return None
 
-    def _by_rules(self, payload: bytes, index: int, origin: BatchOrigin) -> list[_Line]:
-        """The message's lines by the rules. Raises Reject."""
-        points = self.rules.points(payload, origin.of(index))
-        return [_Line(point.head, str(point.time), ",".join([key + value for key, value in point.fields.items()]),
-                      frozenset(point.fields), (index,)) for point in points]
+    def _by_shapes(self, pending: list[int], times: list[int] | None) -> Encoded | list[int]:
+        """Encodes what has a shape, known or new. Returns the rest, or all in one where all have one shape."""
+        encoder, payloads = self.encoder, self.payloads
+        joined = b"\n".join(payloads)
+        if joined.count(b"\n") != len(payloads) - 1:
+            # A line break between values is as good as a tab; inside a string neither is valid.
+            payloads = [payload.replace(b"\n", b"\t") for payload in payloads]
+            joined = b"\n".join(payloads)
+        hits: dict[Shape, int] = {}
+        given_up: list[int] = []
+        shapes, learned = list(encoder.shapes), 0
+        while pending:
+            if shapes:
+                shape = shapes.pop(0)
+            elif learned < _LEARNED_PER_BATCH:
+                learned += 1
+                found = encoder.learn(payloads[pending[0]], self.origin.of(pending[0]))
+                if found is None:
+                    given_up.append(pending.pop(0))
+                    continue
+                shape = found
+            else:
+                break
+            rows = shape.rows(joined, len(pending))
+            if rows is None:
+                pending, bad = _decodable(payloads, pending)
+                given_up += bad
+                if not bad:
+                    break
+                rows = shape.rows(b"\n".join([payloads[index] for index in pending]), len(pending)) or []
+            missed = rows.count(shape.no_row)
+            if missed == len(rows):
+                continue
+            hits[shape] = len(rows) - missed
+            if missed == 0 and len(rows) == len(self.payloads):
+                lines = self._uniform(shape, rows, times)
+                if lines is not None:
+                    return Encoded([Lines("", "".join(lines).encode(), len(lines), None)], [])
+            pending = self._take(shape, rows, pending, times, missed, given_up)
+            joined = b"\n".join([payloads[index] for index in pending])
+        encoder.shapes.sort(key=lambda shape: -hits.get(shape, 0))
+        return sorted(given_up + pending)
+
+    def _uniform(self, shape: Shape, rows: list[Row], times: list[int] | None) -> list[str] | None:
+        """The lines of a batch whose messages all have one shape and are different points, or None."""
+        try:
+            heads, at = shape.identities(rows, times, self.origin.partition, self.origin.headers)
+            if self.encoder.merges and len(set(zip(heads, at, strict=True))) != len(rows):
+                return None
+            return shape.lines(rows, heads, at)
+        except (Reject, Diverted):
+            return None
+
+    def _take(self, shape: Shape, rows: list[Row], pending: list[int], times: list[int] | None, missed: int,
+              given_up: list[int]) -> list[int]:
+        """Encodes the messages that have a row of the shape. Returns the others."""
+        others: list[int] = []
+        if missed:
+            no_row = shape.no_row
+            others = [index for index, row in zip(pending, rows, strict=True) if row == no_row]
+            pending = [index for index, row in zip(pending, rows, strict=True) if row != no_row]
+            rows = [row for row in rows if row != no_row]
+        try:
+            self.lines += self._shaped(shape, rows, pending, times)
+        except (Reject, Diverted):
+            for index, row in zip(pending, rows, strict=True):
+                try:
+                    self.lines += self._shaped(shape, [row], [index], times)
+                except (Reject, Diverted):
+                    given_up.append(index)
+        return others
+
+    def _shaped(self, shape: Shape, rows: list[Row], indices: list[int], times: list[int] | None) -> list[Line]:
+        own = None if times is None else [times[index] for index in indices]
+        headers = self.origin.headers
+        sent = None if headers is None else [headers[index] for index in indices]
+        heads, at = shape.identities(rows, own, self.origin.partition, sent)
+        texts = shape.lines(rows, heads, at)
+        return list(zip(indices, heads, map(str, at), texts, repeat(""), strict=False))
+
+    def _by_rules(self, index: int) -> None:
+        try:
+            for point in self.rules.points(self.payloads[index], self.origin.of(index)):
+                body = ",".join([lead + value for lead, value in point.fields.items()])
+                time = str(point.time)
+                self.lines.append((index, point.head, time, f"{point.head} {body} {time}\n", ""))
+        except Reject as reject:
+            self.rejects.append(Rejected(index, reject.reason, reject.detail))
+        except Dropped:
+            self.dropped += 1
+
+    def _gathered(self) -> Encoded:
+        """The lines in the messages' order, by bucket."""
+        self.lines.sort(key=itemgetter(0))
+        sources: list[tuple[int, ...]] | None = None
+        if self.encoder.merges and not are_distinct(self.lines):
+            self.lines, sources = merged(self.lines)
+        body = "".join([text for _, _, _, text, _ in self.lines]).encode()
+        if sources is None and [line[0] for line in self.lines] != list(range(len(self.lines))):
+            sources = [(line[0],) for line in self.lines]
+        groups = [Lines("", body, len(self.lines), sources)] if self.lines else []
+        return Encoded(groups, self.rejects, self.dropped)
 
 
-def merged(lines: Sequence[_Line]) -> list[_Line]:
-    """One line for each measurement, tag set and time, at the place of the first; of equal fields the last stays."""
-    out: dict[tuple[str, str], _Line] = {}
-    for line in lines:
-        earlier = out.get((line.head, line.time))
-        out[line.head, line.time] = line if earlier is None else _joined(earlier, line)
-    return list(out.values())
-
-
-def _joined(earlier: _Line, later: _Line) -> _Line:
-    sources = tuple(dict.fromkeys(earlier.sources + later.sources))
-    if earlier.keys <= later.keys:
-        return later._replace(sources=sources)
-    if earlier.keys.isdisjoint(later.keys):
-        body = f"{earlier.body},{later.body}"
-    else:
-        fields = {**dict(_FIELD.findall(earlier.body)), **dict(_FIELD.findall(later.body))}
-        body = ",".join([key + value for key, value in fields.items()])
-    return later._replace(body=body, keys=earlier.keys | later.keys, sources=sources)
+def _decodable(payloads: Sequence[bytes], indices: list[int]) -> tuple[list[int], list[int]]:
+    """The payloads that are UTF-8, and those that are not."""
+    good: list[int] = []
+    bad: list[int] = []
+    for index in indices:
+        try:
+            payloads[index].decode()
+            good.append(index)
+        except UnicodeDecodeError:
+            bad.append(index)
+    return good, bad

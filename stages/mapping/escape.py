@@ -1,19 +1,27 @@
 """Escaping by the line protocol's specification: one function an element of the line.
 
 Each is pure. What an element cannot hold raises `Unwritable` with the reason, instead of a line the server
-would read as something else.
+would read as something else. What the server cannot hold was found out from InfluxDB 1.6.7 and from
+line-protocol-parser (tests/servers/test_mapping_against_influxdb1.py): both have to read back what was written.
 """
+
+import re
+from typing import Final
 
 
 class Unwritable(ValueError):
     """The text cannot be held by this element of a line (reject reason "unwritable")."""
 
 
-#: Elements before which InfluxDB skips white space.
+#: Longest series key, bytes: measurement, tags, four bytes of separator, field key. Source: InfluxDB, models/points.go.
+MAX_KEY_BYTES: Final = 65_535
+KEY_SEPARATOR_BYTES: Final = 4
+#: Elements before which InfluxDB skips white space; in the same ones a backslash cannot stand before what is escaped.
 _AFTER_SPACE = ("measurement", "field key")
 _MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
 _KEY = str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
+_AMBIGUOUS = re.compile(r"\\[,= ]")
 
 
 def _check(text: str, element: str) -> None:
@@ -26,8 +34,11 @@ def _check(text: str, element: str) -> None:
         raise Unwritable(f"{element} holds a NUL")
     if text[0] == "\t" and element in _AFTER_SPACE:
         raise Unwritable(f"{element} begins with a tab, which InfluxDB would leave out")
-    if text[-1] == "\\":
-        raise Unwritable(f"{element} ends in a backslash")
+    if "\\" in text:
+        if text[-1] == "\\":
+            raise Unwritable(f"{element} ends in a backslash")
+        if element in _AFTER_SPACE and _AMBIGUOUS.search(text):
+            raise Unwritable(f"{element} holds a backslash before a comma, space or equals sign")
     if not text.isascii():
         _encodable(text, element)
 
@@ -73,3 +84,11 @@ def string_field(text: str) -> str:
     if not text.isascii():
         _encodable(text, "string field")
     return '"' + text.translate(_STRING) + '"'
+
+
+def check_key(head: str, field_lead: str) -> None:
+    """Refuse a series key that is too long: measurement and tags, and the escaped `key=` of a field."""
+    size = len(head.encode()) + KEY_SEPARATOR_BYTES + len(field_lead.encode()) - 1
+    if size > MAX_KEY_BYTES:
+        raise Unwritable(f"measurement, tags and field key take {size} bytes, more than the {MAX_KEY_BYTES} "
+                         "that InfluxDB holds")

@@ -19,23 +19,40 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]+')
+_BARE = re.compile(rb'("(?:[^"\\]|\\.)*")|-?\b(?:NaN|Infinity)\b')
+#: How the tokens NaN, Infinity and -Infinity stand in a record: JSON has no text for them. No line could hold the NUL.
+NOT_NUMBERS = {f'"\\u0000{token}"': token for token in ("NaN", "Infinity", "-Infinity")}
 #: Objects and arrays within each other, at most.
 MAX_DEPTH = 64
 
 
 def decode_object(payload: bytes) -> dict[str, str]:
-    """The JSON text of each member of the object that a payload is; the last of equal keys. Raises Reject."""
+    """The JSON text of each member of the object that a payload is; the last of equal keys. Raises Reject.
+
+    The bare tokens NaN, Infinity and -Infinity, which Python's json writes, become keys of `NOT_NUMBERS`.
+    """
     try:
         if not payload.isascii():
             payload.decode()
-        return {key: bytes(raw).decode() for key, raw in _OBJECT.decode(payload).items()}
+        return {key: str(raw, "utf-8") for key, raw in _OBJECT.decode(payload).items()}
     except msgspec.ValidationError as error:
-        raise Reject("not_object" if _is_json(payload) else "not_json", str(error)) from None
+        raise Reject("not_object" if is_json(payload) else "not_json", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Reject("not_json", str(error)) from None
+        quoted = quote_not_numbers(payload)
+        if quoted == payload:
+            raise Reject("not_json", str(error)) from None
+    return decode_object(quoted)
 
 
-def _is_json(payload: bytes) -> bool:
+def quote_not_numbers(payload: bytes) -> bytes:
+    """A payload with its bare NaN, Infinity and -Infinity as the strings of `NOT_NUMBERS`."""
+    if b"NaN" not in payload and b"Infinity" not in payload:
+        return payload
+    return _BARE.sub(lambda match: match[1] or b'"\\u0000' + match[0] + b'"', payload)
+
+
+def is_json(payload: bytes) -> bool:
+    """Whether the payload is JSON at all."""
     try:
         msgspec.json.decode(payload, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError):
@@ -53,12 +70,13 @@ def loads(text: str) -> Any:
 
 def items(text: str) -> list[str]:
     """The JSON texts of an array's elements."""
-    return [bytes(raw).decode() for raw in _ARRAY.decode(text)]
+    return [str(raw, "utf-8") for raw in _ARRAY.decode(text)]
 
 
 def compact(text: str) -> str:
     """A JSON text without white space between its parts; numbers as they were written."""
-    return "".join([part if part[0] == '"' else "".join(part.split()) for part in _PARTS.findall(text)])
+    return "".join([NOT_NUMBERS.get(part, part) if part[0] == '"' else "".join(part.split())
+                    for part in _PARTS.findall(text)])
 
 
 class Flattener:
@@ -83,10 +101,15 @@ class Flattener:
         """The records of one payload: one, or with `explode` one for each element. Raises Reject."""
         record: Record = {}
         for key, text in decode_object(payload).items():
-            self.add(record, key, key, text, 1)
+            if text[0] in "{[":
+                self.add(record, key, key, text, 1)
+            else:
+                record[key] = key, text
         if not self._explode or self._explode not in record:
             return [record]
         _, text = record.pop(self._explode)
+        if text == "null":
+            return [record]
         if not text.startswith("["):
             raise Reject("bad_field", f"{self._explode}: explode needs an array, not {shown(text)}")
         return [self._element(record, element) for element in items(text)]
@@ -121,8 +144,9 @@ class Flattener:
             for index, element in enumerate(items(text)):
                 self.add(record, f"{path}.{index}", f"{key}{self._separator}{index}", element, depth + 1)
         elif self._arrays == "join":
-            joined = self._array_separator.join([str(loads(element)) if element[0] == '"' else compact(element)
-                                                 for element in items(text)])
+            joined = self._array_separator.join([
+                NOT_NUMBERS.get(element) or (str(loads(element)) if element[0] == '"' else compact(element))
+                for element in items(text)])
             record[path] = key, msgspec.json.encode(joined).decode()
 
     def spans(self, text: str) -> list[tuple[str, str, int, int]] | None:

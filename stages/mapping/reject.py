@@ -14,6 +14,10 @@ class Reject(Exception):
         self.detail = detail
 
 
+class Dropped(Exception):
+    """One message is left out on purpose: a rule says so, or it has no field and `on_no_fields` is "drop"."""
+
+
 def shown(text: str) -> str:
     """A value's text cut to what a log line can take."""
     return text if len(text) <= 60 else text[:57] + "..."

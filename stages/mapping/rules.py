@@ -3,30 +3,19 @@
 They define every line; the code that is generated for common shapes (`stages.mapping.shapes`) writes the same.
 """
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from string import Formatter
 from typing import Final, NamedTuple
-
-from msgspec import Struct
 
 from pipeline.schema import MappingConfig, Precision
 from stages.mapping import escape, timestamps
+from stages.mapping.guard import Guard
+from stages.mapping.head import SHORT_CHARS, HeadMaker, Origin
 from stages.mapping.record import Flattener, Record, loads
-from stages.mapping.reject import Reject, shown
+from stages.mapping.reject import Dropped, Reject, shown
 from stages.mapping.values import Converter, converter
 
-#: Fields with keys of their own are remembered, at most so many; then all are forgotten.
-_MAX_FIELDS: Final = 10_000
-
-
-class Origin(Struct, frozen=True):
-    """Where one message was, as far as the mapping asks; times in microseconds since 1970."""
-
-    partition: int = 0
-    offset: int = 0
-    timestamp: int | None = None
-    arrival: int | None = None
+#: Paths remembered with what becomes of them, at most; then all are forgotten.
+_MAX_ROLES: Final = 10_000
 
 
 class Point(NamedTuple):
@@ -34,149 +23,104 @@ class Point(NamedTuple):
 
     #: Measurement and tags.
     head: str
-    #: `key` -> `value`.
+    #: `key=` -> `value`.
     fields: dict[str, str]
     time: int
+
+
+class _Role(NamedTuple):
+    """What becomes of the value at a path: nothing but a field is told here."""
+
+    key: str
+    #: `key=`, escaped; "" where the value is no field.
+    lead: str
+    convert: Converter
 
 
 class Rules:
     """One mapping, for messages of one topic, written with one precision."""
 
-    def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str) -> None:
+    def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str,
+                 guard: Guard | None = None) -> None:
         """Raises `escape.Unwritable` where the configured names cannot be written."""
         self.config = config
         self.precision: Precision = precision
         self.flattener = Flattener(config)
-        self._stream = stream
-        self._topic = topic
-        self.measurement_path = config.measurement_field if config.measurement_from == "field" else ""
+        self.heads = HeadMaker(config, stream, topic)
+        self.guard = guard
         self.time_path = config.timestamp_field if config.timestamp_from == "field" else ""
         self.explicit = frozenset(config.field_names) if config.field_strategy == "explicit" else None
-        self._tag_paths = dict.fromkeys(config.tag_fields)
+        self._not_fields = frozenset([*config.tag_fields, self.time_path, self.heads.measurement_path])
         self._map_prefix = f"{config.tag_map_field}." if config.tag_map_field else ""
-        self._template = list(Formatter().parse(config.measurement_template))
-        self._in_head = frozenset([*config.tag_fields, self.measurement_path, *config.template_paths()])
-        self._fixed = self._fixed_measurement()
-        self._constant = dict(config.constant_tags)
-        for tag in config.metadata_tags:
-            if tag in ("stream", "topic"):
-                self._constant[tag] = stream if tag == "stream" else topic
-        for key, value in self._constant.items():
-            escape.tag_key(key), escape.tag_value(value)
-        self._leads: dict[tuple[str, str], tuple[str, Converter]] = {}
-        for name in config.field_names:
-            self.field(name, name.replace(".", config.separator))
-
-    def _fixed_measurement(self) -> str:
-        config = self.config
-        if config.measurement_from in ("field", "template"):
-            return ""
-        names = {"static": config.measurement_name, "topic": self._topic, "stream": self._stream}
-        return escape.measurement(names[config.measurement_from])
-
-    def in_head(self, path: str) -> bool:
-        """Whether the value at `path` is part of the measurement or the tags."""
-        return path in self._in_head or bool(self._map_prefix and path.startswith(self._map_prefix))
+        self._roles: dict[str, _Role] = {}
+        #: Whether a field key has been met that may be too long for some series.
+        self.long_keys = False
+        self._epoch = config.timestamp_format.removeprefix("epoch_") if config.timestamp_format.startswith("epoch_") \
+            else ""
+        self._epoch_ns = timestamps.UNIT_NS.get(self._epoch, 1)
+        self._unit_ns = timestamps.UNIT_NS[precision]
+        for path, name in config.field_renames.items():
+            self._lead(path, name)
+        for path in config.field_names:
+            self._lead(path, path.replace(".", config.separator))
 
     def is_field(self, path: str) -> bool:
         """Whether the value at `path` is a field, if it has one."""
         if self.explicit is not None:
             return path in self.explicit
-        if path == self.time_path or path == self.measurement_path or path in self._tag_paths:
-            return False
-        return not (self._map_prefix and path.startswith(self._map_prefix))
+        return path not in self._not_fields and not (self._map_prefix and path.startswith(self._map_prefix))
 
-    def field(self, path: str, key: str) -> tuple[str, Converter]:
-        """`key=` escaped, and the converter of the field at `path`. Raises Reject for a key that cannot be written."""
-        found = self._leads.get((path, key))
-        if found is None:
+    def _lead(self, path: str, key: str) -> str:
+        name = self.config.field_renames.get(path, key)
+        if name == "time":
+            raise escape.Unwritable("field key is time, which InfluxDB keeps for itself; rename it")
+        lead = escape.field_key(name) + "="
+        if len(lead) > SHORT_CHARS:
+            escape.check_key("m", lead)
+            self.long_keys = True
+        return lead
+
+    def lead(self, path: str, key: str) -> str:
+        """`key=` of the field at `path`, escaped. Raises Reject for a key that cannot be written."""
+        return self._role(path, key).lead
+
+    def _role(self, path: str, key: str) -> _Role:
+        role = self._roles.get(path)
+        if role is None or role.key != key:
             try:
-                name = self.config.field_renames.get(path, key)
-                if name == "time":
-                    raise Reject("unwritable", "field key is time, which InfluxDB keeps for itself; rename it")
-                found = escape.field_key(name) + "=", converter(self.config, path)
+                lead = self._lead(path, key) if self.is_field(path) else ""
             except escape.Unwritable as error:
                 raise Reject("unwritable", f"{error}: {shown(key)}") from None
-            if len(self._leads) >= _MAX_FIELDS:
-                self._leads.clear()
-            self._leads[path, key] = found
-        return found
+            role = _Role(key, lead, converter(self.config, path))
+            if len(self._roles) >= _MAX_ROLES:
+                self._roles.clear()
+            self._roles[path] = role
+        return role
 
-    def head(self, record: Record, origin: Origin) -> str:
-        """Line protocol elements `measurement` and `tag set`, the tags sorted by key. Raises Reject."""
-        try:
-            out = self._fixed or self._measurement(record)
-            tags = self._tags(record, origin)
-            for key in sorted(tags):
-                if key == "time":
-                    raise Reject("unwritable", "tag key is time, which InfluxDB keeps for itself; rename it")
-                out += f",{escape.tag_key(key)}={escape.tag_value(tags[key])}"
-            return out
-        except escape.Unwritable as error:
-            raise Reject("unwritable", str(error)) from None
-
-    def _measurement(self, record: Record) -> str:
-        if self.measurement_path:
-            _, text = record.get(self.measurement_path, ("", ""))
-            value = loads(text) if text[:1] == '"' else ""
-            if not value:
-                raise Reject("bad_measurement",
-                             f"{self.measurement_path}: not a string, or empty: {shown(text) or 'missing'}")
-            return escape.measurement(value)
-        out = ""
-        names = {"topic": self._topic, "stream": self._stream}
-        for literal, name, _, _ in self._template:
-            out += literal
-            if name is None:
-                continue
-            value = names.get(name) or self._tag_text(*record.get(name, ("", "")))
-            if not value:
-                raise Reject("bad_measurement", f"{name}: missing or empty, and the template needs it")
-            out += value
-        return escape.measurement(out)
-
-    def _tags(self, record: Record, origin: Origin) -> dict[str, str]:
-        tags = dict(self._constant)
-        for name in self.config.metadata_tags:
-            if name in ("partition", "offset"):
-                tags[name] = str(origin.partition if name == "partition" else origin.offset)
-        renames = self.config.tag_renames
-        if self._map_prefix:
-            length = len(self._map_prefix)
-            for path, (key, text) in record.items():
-                if path.startswith(self._map_prefix) and (value := self._tag_text(key, text)):
-                    tags[renames.get(path, path[length:])] = value
-        for path in self._tag_paths:
-            if path in record:
-                key, text = record[path]
-                if value := self._tag_text(key, text):
-                    tags[renames.get(path, key)] = value
-        return tags
-
-    def _tag_text(self, key: str, text: str) -> str:
-        """A tag's value; "" where it is left out (missing, null, empty)."""
-        if text in ("", "null", '""'):
-            return ""
-        if text[0] == '"':
-            return str(loads(text))
-        if text[0] in "[{":
-            raise Reject("bad_tag", f"{key}: an object or array cannot be a tag")
-        if "e" in text.lower() and text not in ("true", "false"):
-            return repr(float(text))
-        return text
+    def converter(self, path: str) -> Converter:
+        """How the field at `path` is written, from its JSON text."""
+        return converter(self.config, path)
 
     def fields(self, record: Record) -> dict[str, str]:
         """Line protocol element `field set`, as escaped `key=` to value, in the message's order. Raises Reject."""
         out: dict[str, str] = {}
+        roles = self._roles
         for path, (key, text) in record.items():
-            if self.is_field(path):
-                lead, convert = self.field(path, key)
-                value = convert(text)
-                if value:
-                    out[lead] = value
-        if not out:
-            raise Reject("no_fields", "no field has a value")
+            role = roles.get(path)
+            if role is None or role.key != key:
+                if text == "null":
+                    continue
+                role = self._role(path, key)
+            if role.lead and (value := role.convert(text)):
+                out[role.lead] = value
         return out
+
+    def check_keys(self, head: str, fields: dict[str, str]) -> None:
+        """Raises Reject where a series key would be longer than InfluxDB holds."""
+        try:
+            escape.check_key(head, max(fields, key=lambda lead: len(lead.encode())))
+        except escape.Unwritable as error:
+            raise Reject("unwritable", str(error)) from None
 
     def time(self, record: Record, origin: Origin) -> int:
         """Line protocol element `timestamp`, in the precision written. Raises Reject."""
@@ -192,11 +136,14 @@ class Rules:
 
     def field_time(self, text: str) -> int:
         """The time of a value's JSON text, in the precision written. Raises Reject."""
+        if self._epoch and text.isdigit() and len(text) < 20 and (
+                ns := int(text) * self._epoch_ns) <= timestamps.MAX_NS:
+            return ns // self._unit_ns
         form = self.config.timestamp_format
         try:
             inner = loads(text) if text[0] == '"' else text
-            if form.startswith("epoch_"):
-                ns = timestamps.parse_epoch(inner, form.removeprefix("epoch_"))
+            if self._epoch:
+                ns = timestamps.parse_epoch(inner, self._epoch)
             elif text[0] != '"':
                 raise Reject("bad_timestamp", f"{self.time_path}: not a string: {shown(text)}")
             elif form == "rfc3339":
@@ -217,12 +164,41 @@ class Rules:
             raise Reject("bad_timestamp", str(error)) from None
 
     def points(self, payload: bytes, origin: Origin) -> list[Point]:
-        """The points of one message: one, or with `explode` any number. Raises Reject for the message as a whole."""
-        return list(self._points(self.flattener.records(payload), origin))
+        """The points of one message: one, or with `explode` any number.
 
-    def _points(self, records: Iterable[Record], origin: Origin) -> Iterable[Point]:
+        Raises Reject for the message as a whole, and Dropped where it has none on purpose.
+        """
+        records = self.flattener.records(payload)
+        if len(records) == 1:
+            return [self._point(records[0], origin)]
+        points = []
         for record in records:
-            yield Point(self.head(record, origin), self.fields(record), self.time(record, origin))
+            try:
+                points.append(self._point(record, origin))
+            except Dropped:
+                continue
+        if not points:
+            self._no_fields("no field has a value")
+        return points
+
+    def _point(self, record: Record, origin: Origin) -> Point:
+        measurement, tags, moved = self.heads.head(record, origin)
+        fields = self.fields(record)
+        if not fields:
+            self._no_fields("no field has a value")
+        if moved:
+            fields |= moved
+        if self.guard is not None:
+            fields = self.guard.converted(measurement, fields)
+        head = measurement + tags
+        if self.long_keys or len(head) > SHORT_CHARS:
+            self.check_keys(head, fields)
+        return Point(head, fields, self.time(record, origin))
+
+    def _no_fields(self, detail: str) -> None:
+        if self.config.on_no_fields == "drop":
+            raise Dropped
+        raise Reject("no_fields", detail)
 
 
 def _strptime(text: str, form: str) -> int:

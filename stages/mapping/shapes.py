@@ -9,15 +9,22 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from pipeline.types import Kind
 from stages.mapping import escape, timestamps
+from stages.mapping.guard import Diverted
+from stages.mapping.head import Head, Origin
 from stages.mapping.record import Record
 from stages.mapping.reject import Reject
-from stages.mapping.rules import Origin, Rules
+from stages.mapping.rules import Rules
+from stages.mapping.values import Converter
 
 #: Heads (measurement and tags) remembered by their values, at most; then all are forgotten.
 _MAX_HEADS: Final = 100_000
 
-_STRING: Final = r'"{}"'.format(r'[^"\\\x00-\x1f]*+')
+_PLAIN: Final = r'[^"\\\x00-\x1f]*+'
+_STRING: Final = f'"{_PLAIN}"'
+#: A string that may have escapes, but for a NUL.
+_ESCAPED: Final = f'"{_PLAIN}' + r'(?:\\(?:["\\/bfnrt]|u(?!0000)[0-9a-fA-F]{4})' + f'{_PLAIN})*+"'
 _INTEGER: Final = r"-?(?:0|[1-9][0-9]{0,17}+)"
 _NUMBER: Final = _INTEGER + r"(?:\.[0-9]{1,100}+)?+"
 _DECIMAL: Final = _INTEGER + r"\.[0-9]{1,100}+"
@@ -25,8 +32,10 @@ _SIGNED: Final = r"(?:0|-?[1-9][0-9]{0,17}+)"
 _UNSIGNED: Final = r"(?:0|[1-9][0-9]{0,17}+)"
 _BOOLEAN: Final = r"(?:true|false)"
 _ANY: Final = f"(?:{_STRING}|{_NUMBER}|{_BOOLEAN}|null)"
+#: What takes a message of another shape, so that each message has a row.
+_OTHER: Final = r"[^\n]*+"
 
-#: A row of values cut out of a message, in the message's order.
+#: A row of values cut out of a message, in the message's order; all empty where the message has another shape.
 Row = tuple[str, ...]
 
 
@@ -40,60 +49,97 @@ class Column(NamedTuple):
 
 
 class Heads(dict[Any, str]):
-    """Measurement and tag set by the values they come from: made at first sight, then looked up."""
+    """Measurement and tag set by the values they come from: made at first sight, then looked up.
 
-    def __init__(self, rules: Rules, columns: Sequence[Column]) -> None:
+    The values are those of the columns, and last the tuple of headers where the mapping has header tags.
+    """
+
+    def __init__(self, rules: Rules, columns: Sequence[Column], kinds: dict[str, Kind], partition: int) -> None:
         super().__init__()
         self._rules = rules
         self._columns = columns
+        self._kinds = kinds
+        self._longest = max(kinds, key=lambda lead: len(lead.encode()))
+        self._partition = partition
 
     def __missing__(self, values: Any) -> str:
-        """Makes a head by the rules. Raises Reject."""
-        texts = (values,) if len(self._columns) == 1 else values
+        """Makes a head by the rules. Raises Reject, and Diverted where a field must become another type."""
+        with_headers = bool(self._rules.config.header_tags)
+        texts = values if len(self._columns) + with_headers > 1 else (values,)
         record: Record = {
             column.path: (column.key, f'"{text}"' if column.quoted else text)
-            for column, text in zip(self._columns, texts, strict=True)}
-        head = self._rules.head(record, Origin())
+            for column, text in zip(self._columns, texts, strict=False)}
+        origin = Origin(partition=self._partition, headers=texts[-1] if with_headers else ())
+        measurement, tags, moved = self._rules.heads.head(record, origin)
+        self._rules.check_keys(measurement + tags, {self._longest: ""})
+        guard = self._rules.guard
+        if moved:
+            raise Diverted
+        if guard is not None:
+            known = guard.decided(measurement, self._kinds)
+            if any(known[lead] != kind for lead, kind in self._kinds.items()):
+                raise Diverted
         if len(self) >= _MAX_HEADS:
             self.clear()
-        self[values] = head
-        return head
+        self[values] = measurement + tags
+        return measurement + tags
 
 
 class Shape:
     """The pattern of one shape and the code for it. Made by `learn`."""
 
-    def __init__(self, pattern: str, source: str, heads: Heads | str, keys: frozenset[str],
-                 field_time: Callable[[str], int]) -> None:
+    def __init__(self, learner: "_Learner", pattern: str, groups: int) -> None:
         self.pattern = re.compile(pattern, re.MULTILINE)
+        #: The row of a message that has another shape.
+        self.no_row: Row = ("",) * groups
         #: Python source of the functions that make the lines.
-        self.source = source
-        self.heads = heads
-        #: The fields that each line has, as escaped `key=`.
-        self.keys = keys
-        names: dict[str, Any] = {"heads": heads, "field_time": field_time}
-        exec(compile(source, "<shape>", "exec"), names)
-        #: (rows, times or None) -> (heads, times) of each message: equal ones are the same point.
-        self.identities: Callable[[Sequence[Row], Sequence[int] | None], tuple[list[str], list[Any]]] = \
-            names["identities"]
+        self.source = learner.source()
+        self._rules = learner.rules
+        self._columns = [column for column, _ in learner.heads]
+        self._kinds = learner.kinds
+        self._heads: dict[int, Heads] = {}
+        names: dict[str, Any] = {"field_time": learner.rules.field_time, **learner.converters}
+        exec(compile(self.source, "<shape>", "exec"), names)
+        #: (heads, rows, times or None, headers or None) -> (heads, times) of each message: equal ones are the same
+        #: point.
+        self._identities: Callable[..., tuple[list[str], list[Any]]] = names["identities"]
         #: (rows, heads, times) -> each message's line, ending in a line break.
         self.lines: Callable[[Sequence[Row], list[str], list[Any]], list[str]] = names["lines"]
-        #: Row -> its field set.
-        self.body: Callable[[Row], str] = names["body"]
+
+    def identities(self, rows: Sequence[Row], times: Sequence[int] | None, partition: int,
+                   headers: Sequence[tuple[str, ...]] | None) -> tuple[list[str], list[Any]]:
+        """Head and time of each message. Raises Reject and Diverted where one of them has none."""
+        heads = self._heads.get(partition)
+        if heads is None:
+            heads = self._heads[partition] = Heads(self._rules, self._columns, self._kinds, partition)
+        return self._identities(heads, rows, times, headers)
+
+    def rows(self, joined: bytes, count: int) -> list[Row] | None:
+        """A row for each of the payloads that are joined by line breaks; None where they are not UTF-8.
+
+        The payloads themselves hold no line breaks.
+        """
+        try:
+            rows: list[Row] = self.pattern.findall(joined.decode())
+        except UnicodeDecodeError:
+            return None
+        return rows if len(rows) == count else None
 
 
 class _NoShape(Exception):
     """The message holds a value that cannot just be copied."""
 
 
-def learn(rules: Rules, payload: bytes) -> Shape | None:
-    """The shape of a message that is valid JSON, or None where there is none."""
-    if not can_learn(rules):
-        return None
+def learn(rules: Rules, payload: bytes, partition: int = 0, headers: tuple[str, ...] = ()) -> Shape | None:
+    """The shape of a message that is valid JSON, without line breaks, or None where there is none."""
     try:
         text = payload.decode()
         spans = rules.flattener.spans(text)
-        return _Learner(rules, text, spans).shape() if spans is not None else None
+        if spans is None:
+            return None
+        head = rules.heads.head({path: (key, text[start:end]) for path, key, start, end in spans},
+                                Origin(partition=partition, headers=headers))
+        return _Learner(rules, text, spans, head).shape()
     except (_NoShape, Reject, escape.Unwritable, UnicodeDecodeError):
         return None
 
@@ -101,45 +147,53 @@ def learn(rules: Rules, payload: bytes) -> Shape | None:
 def can_learn(rules: Rules) -> bool:
     """Whether messages can have shapes under this mapping at all."""
     config = rules.config
-    return not config.explode and not {"offset", "partition"} & set(config.metadata_tags)
+    return not (config.explode or config.rules or config.bucket_template or "offset" in config.metadata_tags)
 
 
 class _Learner:
     """Goes through one message's values and gathers the pattern and the code."""
 
-    def __init__(self, rules: Rules, text: str, spans: list[tuple[str, str, int, int]]) -> None:
+    def __init__(self, rules: Rules, text: str, spans: list[tuple[str, str, int, int]], head: Head) -> None:
         self.rules = rules
         self.text = text
         self.spans = spans
+        self.head = head
         self.groups = 0
+        #: Whether one of the groups is never empty, so that a row shows that the message has the shape.
+        self.marked = False
         self.heads: list[tuple[Column, int]] = []
         #: `key=` -> source of the f-string's part with the value.
         self.fields: dict[str, str] = {}
+        self.kinds: dict[str, Kind] = {}
+        #: Names in the source -> what makes the value from a string with escapes.
+        self.converters: dict[str, Converter] = {}
         self.time = ""
 
     def shape(self) -> Shape:
         """Raises _NoShape where one value has none."""
-        pattern, at = "^", 0
+        pattern, at = "", 0
         for path, key, start, end in self.spans:
             pattern += re.escape(self.text[at:start]) + self._value(path, key, self.text[start:end])
             at = end
-        pattern += re.escape(self.text[at:]) + "$"
-        pattern += "()" * max(0, 2 - self.groups)
         if not self.fields or self.rules.time_path and not self.time:
             raise _NoShape
-        columns = [column for column, _ in self.heads]
-        heads: Heads | str
-        heads = Heads(self.rules, columns) if columns else self.rules.head({}, Origin())
-        return Shape(pattern, self._source(), heads, frozenset(self.fields), self.rules.field_time)
+        tail = re.escape(self.text[at:])
+        if not self.marked:
+            tail = f"({tail})"
+            self.groups += 1
+        pattern += tail
+        empty = max(0, 2 - self.groups)
+        return Shape(self, f"^(?:{pattern}{'()' * empty}|{_OTHER})$", self.groups + empty)
 
     def _group(self, pattern: str) -> int:
+        self.marked = self.marked or not pattern.startswith('"')
         self.groups += 1
         return self.groups - 1
 
     def _value(self, path: str, key: str, text: str) -> str:
         """The pattern of one value; notes what becomes of it."""
         rules = self.rules
-        in_head, is_time, is_field = rules.in_head(path), path == rules.time_path, rules.is_field(path)
+        in_head, is_time, is_field = rules.heads.contains(path), path == rules.time_path, rules.is_field(path)
         if in_head + is_time + is_field > 1:
             raise _NoShape
         if text == "null":
@@ -156,20 +210,34 @@ class _Learner:
 
     def _head(self, path: str, key: str, text: str) -> str:
         quoted = text[0] == '"'
-        pattern = _STRING if quoted else _BOOLEAN if text[0] in "tf" else _NUMBER
+        pattern = _string(text) if quoted else _BOOLEAN if text[0] in "tf" else _NUMBER
         if not re.fullmatch(pattern, text):
             raise _NoShape
         self.heads.append((Column(path, key, quoted), self._group(pattern)))
         return f'"({pattern[1:-1]})"' if quoted else f"({pattern})"
 
     def _field(self, path: str, key: str, text: str) -> str:
-        lead, _ = self.rules.field(path, key)
-        pattern, before, after = _field_form(self.rules, path, text)
+        lead = self.rules.lead(path, key)
+        pattern, suffix, kind = _field_form(self.rules, path, text, self._decided(lead, text))
         if not re.fullmatch(pattern, text):
             raise _NoShape
         group = self._group(pattern)
-        self.fields[lead] = f"{before}{{v{group}}}{after}"
-        return f'"({pattern[1:-1]})"' if before else f"({pattern})"
+        self.kinds[lead] = kind
+        self.fields[lead] = f"{{v{group}}}{suffix}"
+        if pattern == _ESCAPED:
+            self.converters[f"text{group}"] = _unescaped(self.rules.converter(path))
+            self.fields[lead] = f"{{text{group}(v{group})}}"
+        elif kind == "string":
+            self.fields[lead] = f'"{{v{group}}}"'
+        return f'"({pattern[1:-1]})"' if kind == "string" else f"({pattern})"
+
+    def _decided(self, lead: str, text: str) -> Kind | None:
+        """The type that an undeclared number has by the guard's decision, if it may not be what is written."""
+        guard = self.rules.guard
+        if guard is None or self.rules.config.integers == "float" or text[0] in '"tf':
+            return None
+        kind: Kind = "float" if "." in text else "integer"
+        return guard.decided(self.head.measurement, {lead: kind})[lead]
 
     def _time(self, text: str) -> str:
         form, precision = self.rules.config.timestamp_format, self.rules.precision
@@ -191,38 +259,55 @@ class _Learner:
         self.time = f"v{group} + '{zeros}'" if zeros else f"v{group}"
         return pattern
 
-    def _source(self) -> str:
+    def source(self) -> str:
         """Python source of the shape's functions."""
         row = ", ".join(f"v{number}" for number in range(max(2, self.groups)))
-        head = "heads" if not self.heads else f"heads[{', '.join(f'v{group}' for _, group in self.heads)}]"
+        values = [f"v{group}" for _, group in self.heads]
+        rows = f"for {row} in rows"
+        if self.rules.config.header_tags:
+            values.append("sent")
+            rows = f"for ({row}), sent in zip(rows, headers)"
+        head = f"heads[{', '.join(values) or '()'}]"
         body = ",".join(_literal(lead) + value for lead, value in self.fields.items())
+        identities = f"[{head} {rows}]" if values else f"[{head}] * len(rows)"
         times = f"[{self.time} for {row} in rows]" if self.time else "times"
         return (
-            "def identities(rows, times):\n"
-            f"    return [{head} for {row} in rows], {times}\n"
+            "def identities(heads, rows, times, headers):\n"
+            f"    return {identities}, {times}\n"
             "def lines(rows, heads, times):\n"
-            f"    return [f'{{head}} {body} {{time}}\\n' for head, ({row}), time in zip(heads, rows, times)]\n"
-            "def body(row):\n"
-            f"    {row} = row\n"
-            f"    return f'{body}'\n")
+            f"    return [f'{{head}} {body} {{time}}\\n' for head, ({row}), time in zip(heads, rows, times)]\n")
 
 
-def _field_form(rules: Rules, path: str, text: str) -> tuple[str, str, str]:
-    """Pattern of a field's value, and the line protocol around its capture. Raises _NoShape."""
+def _string(text: str) -> str:
+    return _ESCAPED if "\\" in text else _STRING
+
+
+def _unescaped(convert: Converter) -> Converter:
+    """From what stands between a JSON string's quotes to a line protocol value. Raises Reject."""
+    def value(inner: str) -> str:
+        return convert(f'"{inner}"') if "\\" in inner else f'"{inner}"'
+
+    return value
+
+
+def _field_form(rules: Rules, path: str, text: str, decided: Kind | None) -> tuple[str, str, Kind]:
+    """Pattern of a field's value, what follows its capture in the line, and its type. Raises _NoShape."""
     declared = rules.config.types.get(path)
     first = text[0]
     if first == '"' and declared in (None, "string"):
-        return _STRING, '"', '"'
+        return _string(text), "", "string"
     if first in "tf" and declared in (None, "boolean"):
-        return _BOOLEAN, "", ""
+        return _BOOLEAN, "", "boolean"
     if first in '"tf':
         raise _NoShape
-    if declared == "float" or declared is None and rules.config.integers == "float":
-        return _NUMBER, "", ""
+    if declared == "float" or declared is None and "float" in (rules.config.integers, decided):
+        return _NUMBER, "", "float"
     if declared is None:
-        return (_DECIMAL, "", "") if "." in text else (_SIGNED, "", "i")
-    if declared in ("integer", "unsigned"):
-        return (_SIGNED, "", "i") if declared == "integer" else (_UNSIGNED, "", "u")
+        return (_DECIMAL, "", "float") if "." in text else (_SIGNED, "i", "integer")
+    if declared == "integer":
+        return _SIGNED, "i", "integer"
+    if declared == "unsigned":
+        return _UNSIGNED, "u", "unsigned"
     raise _NoShape
 
 

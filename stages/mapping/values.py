@@ -9,7 +9,7 @@ from typing import Final
 
 from pipeline.schema import FieldType, MappingConfig
 from stages.mapping import escape
-from stages.mapping.record import compact, loads
+from stages.mapping.record import NOT_NUMBERS, compact, loads
 from stages.mapping.reject import Reject, shown
 
 #: A converter takes JSON text; "" means that the field is left out.
@@ -19,10 +19,13 @@ I64: Final = range(-(2**63), 2**63)
 U64: Final = range(2**64)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_DIGITS: Final = "-0123456789"
 _TRUE: Final = frozenset(("true", "t", "yes", "on", "1"))
 _FALSE: Final = frozenset(("false", "f", "no", "off", "0"))
-#: Longest exponent and text of a number that is looked at.
+#: Longest text of a number that is looked at.
 _MAX_NUMBER_CHARS: Final = 400
+#: A number's text that is shorter, and has no exponent, is within a float's range.
+_SAFE_NUMBER_CHARS: Final = 300
 
 
 class BadValue(ValueError):
@@ -66,9 +69,9 @@ def _as_number(text: str) -> str:
 
 
 def to_float(text: str) -> str:
-    """Line protocol float: the number's own text."""
-    number = _as_number(text)
-    if is_infinite(number):
+    """Line protocol float: the number's own text. What is too small for a float is stored as zero."""
+    number = text if text[0] in _DIGITS else _as_number(text)
+    if (len(number) >= _SAFE_NUMBER_CHARS or "e" in number or "E" in number) and is_infinite(number):
         raise BadValue("out of a float's range")
     return number
 
@@ -101,6 +104,8 @@ def to_string(text: str) -> str:
     """Line protocol string: a string's content, of anything else its JSON text."""
     if text[0] == '"' and "\\" not in text:
         return text
+    if text in NOT_NUMBERS:
+        return f'"{NOT_NUMBERS[text]}"'
     return escape.string_field(loads(text) if text[0] == '"' else compact(text))
 
 
@@ -120,13 +125,13 @@ def undeclared(as_written: bool) -> Converter:
 
     def convert(text: str) -> str:
         first = text[0]
-        if first in '"[{':
-            return to_string(text)
+        if first in _DIGITS:
+            return to_integer(text) if as_written and _INTEGER.fullmatch(text) else to_float(text)
         if first in "tf":
             return text
-        if as_written and _INTEGER.fullmatch(text):
-            return to_integer(text)
-        return to_float(text)
+        if text in NOT_NUMBERS:
+            raise BadValue("not a number that a field can hold")
+        return to_string(text)
 
     return convert
 
@@ -137,8 +142,12 @@ def converter(config: MappingConfig, path: str) -> Converter:
     inner = _CONVERTERS[declared] if declared else undeclared(config.integers == "as_written")
     policy = config.on_bad_value
 
+    plain = declared == "float" or declared is None and config.integers == "float"
+
     def convert(text: str) -> str:
-        if not text or text == "null":
+        if plain and text[0] in _DIGITS and len(text) < _SAFE_NUMBER_CHARS and "e" not in text and "E" not in text:
+            return text  # as `to_float` gives it: most values are such numbers
+        if text == "null":
             return ""
         try:
             return inner(text)
@@ -147,8 +156,10 @@ def converter(config: MappingConfig, path: str) -> Converter:
         except BadValue as error:
             if policy == "drop_field":
                 return ""
+            written = NOT_NUMBERS.get(text)
             if policy == "string":
-                return to_string(text)
-            raise Reject("bad_field", f"{path}: {shown(text)} as {declared or 'a number'}: {error}") from None
+                return f'"{written}"' if written else to_string(text)
+            raise Reject("bad_field", f"{path}: {written or shown(text)} as {declared or 'a number'}: "
+                                      f"{error}") from None
 
     return convert

@@ -1,0 +1,76 @@
+"""The one memory of what type each field of each measurement has. Pure; the coordinator keeps it for all encoders."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from pipeline.schema import Config
+
+Kind = Literal["float", "integer", "unsigned", "string", "boolean"]
+
+#: Fields remembered, at most: beyond it a field keeps whatever type a message gives it.
+MAX_FIELDS: Final = 500_000
+
+
+class FieldKind(Struct, frozen=True, array_like=True):
+    """One decision, as the coordinator writes it down for its successor."""
+
+    space: str
+    measurement: str
+    field: str
+    kind: Kind
+
+
+class TypeBook:
+    """Types by space (where it is written to), measurement and field. The first one told stays; seeds come before all.
+
+    Names are those of the line, with their escapes.
+    """
+
+    def __init__(self, seeds: Mapping[str, Mapping[str, Kind]] | None = None) -> None:
+        """`seeds`: of each space, the types of fields that the configuration declares, whatever the measurement."""
+        self._seeds = seeds or {}
+        self._known: dict[tuple[str, str], dict[str, Kind]] = {}
+        self._count = 0
+
+    def decide(self, space: str, measurement: str,
+               kinds: Mapping[str, Kind]) -> tuple[dict[str, Kind], list[FieldKind]]:
+        """The types that the fields in `kinds` have from now on, and those of them that are new."""
+        known = self._known.setdefault((space, measurement), {})
+        seeds = self._seeds.get(space, {})
+        decided: dict[str, Kind] = {}
+        new = []
+        for field, kind in kinds.items():
+            if field not in known and self._count < MAX_FIELDS:
+                self._count += 1
+                known[field] = seeds.get(field, kind)
+                new.append(FieldKind(space, measurement, field, known[field]))
+            decided[field] = known.get(field, kind)
+        return decided, new
+
+    def restore(self, decisions: list[FieldKind]) -> None:
+        """Takes what an earlier book had decided."""
+        for decision in decisions:
+            self.decide(decision.space, decision.measurement, {decision.field: decision.kind})
+
+
+def space_of(config: Config, sink: int, bucket: str = "") -> str:
+    """Names where a sink's points go: within it a field has one type."""
+    influxdb = config.all_sinks()[sink].influxdb
+    return f"{influxdb.url} {bucket or influxdb.bucket or influxdb.database}"
+
+
+def declared_types(config: Config) -> dict[str, dict[str, Kind]]:
+    """The types that the mappings declare, by space and escaped field key."""
+    from stages.mapping import escape
+
+    seeds: dict[str, dict[str, Kind]] = {}
+    for index, sink in enumerate(config.all_sinks()):
+        mapping = sink.mapping
+        for bucket in ("", *mapping.allowed_buckets):
+            space = seeds.setdefault(space_of(config, index, bucket), {})
+            for path, declared in mapping.types.items():
+                key = escape.field_key(mapping.field_renames.get(path, path.replace(".", mapping.separator)))
+                space[key] = "string" if declared == "json" else declared
+    return seeds

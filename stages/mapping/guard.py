@@ -1,0 +1,80 @@
+"""The encoder's side of the type guard: fields get the type that was decided for them, or their message is rejected.
+
+Decisions are made in one place for all encoders (`pipeline.types.TypeBook`); here they are asked for, and remembered.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pipeline.types import Kind
+from stages.mapping.reject import Reject, shown
+from stages.mapping.values import I64, U64, BadValue, exact_integer
+
+#: (measurement, field -> type a message has) -> the types decided.
+Ask = Callable[[str, Mapping[str, Kind]], Mapping[str, Kind]]
+
+#: Measurements remembered, at most; then all are forgotten, and asked for again.
+_MAX_MEASUREMENTS: Final = 20_000
+#: The last character of a line protocol value -> its type; any other is a float's digit.
+_KINDS: Final[dict[str, Kind]] = {'"': "string", "i": "integer", "u": "unsigned", "e": "boolean"}
+
+
+class Diverted(Exception):
+    """Messages of this shape and measurement need a conversion: they go by the rules."""
+
+
+def kind_of(value: str) -> Kind:
+    """The type of a line protocol value as this package writes them."""
+    return _KINDS.get(value[-1], "float")
+
+
+class Guard:
+    """What this encoder knows of the types of one space. Not thread-safe."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._known: dict[str, dict[str, Kind]] = {}
+
+    def decided(self, measurement: str, kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+        """The types decided for at least the fields in `kinds` (by `key=`); asks for those that are not known."""
+        known = self._known.get(measurement)
+        if known is None:
+            if len(self._known) >= _MAX_MEASUREMENTS:
+                self._known.clear()
+            known = self._known[measurement] = {}
+        unknown = {lead[:-1]: kind for lead, kind in kinds.items() if lead not in known}
+        if unknown:
+            for field, kind in self._ask(measurement, unknown).items():
+                known[f"{field}="] = kind
+        return known
+
+    def converted(self, measurement: str, fields: dict[str, str]) -> dict[str, str]:
+        """The fields with the types decided. Raises Reject, "type_conflict", where a value cannot have its type."""
+        known = self._known.get(measurement)
+        wrong = known is None
+        if known is not None:
+            for lead, value in fields.items():
+                if known.get(lead) != _KINDS.get(value[-1], "float"):
+                    wrong = True
+                    break
+        if not wrong:
+            return fields
+        known = self.decided(measurement, {lead: kind_of(value) for lead, value in fields.items()})
+        return {lead: value if known[lead] == kind_of(value) else _converted(lead, value, known[lead])
+                for lead, value in fields.items()}
+
+
+def _converted(lead: str, value: str, kind: Kind) -> str:
+    """A number as another type of number, where that loses nothing."""
+    has = kind_of(value)
+    number = value[:-1] if has in ("integer", "unsigned") else value
+    if has not in ("string", "boolean") and kind not in ("string", "boolean"):
+        if kind == "float":
+            return number
+        try:
+            whole = exact_integer(number)
+        except BadValue:
+            whole = None
+        if whole is not None and whole in (I64 if kind == "integer" else U64):
+            return f"{whole}{kind[0]}"
+    raise Reject("type_conflict", f"{lead}{shown(value)} is {has}, and the field has been {kind} before")

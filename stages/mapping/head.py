@@ -1,0 +1,206 @@
+"""Measurement and tag set of a record: the head of its line, which names the series."""
+
+from collections.abc import Callable
+from string import Formatter
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from pipeline.schema import MappingConfig
+from stages.mapping import escape
+from stages.mapping.record import NOT_NUMBERS, Record, loads
+from stages.mapping.reject import Reject, shown
+from stages.mapping.values import BadValue, exact_integer
+
+#: Tags remembered by key and JSON text, at most; then all are forgotten.
+_MAX_PIECES: Final = 50_000
+#: Measurement and tags in so many characters, beside a field key of no more, are never too long a series key.
+SHORT_CHARS: Final = 8_000
+#: Added to a tag's key where it becomes a field: InfluxDB 3 knows only one kind of column by one name.
+FIELD_SUFFIX: Final = "_value"
+
+
+class Origin(Struct, frozen=True):
+    """Where one message was, as far as the mapping asks; times in microseconds since 1970."""
+
+    partition: int = 0
+    offset: int = 0
+    timestamp: int | None = None
+    arrival: int | None = None
+    #: Values of the headers in `header_tags`, in that order; "" where there is none.
+    headers: tuple[str, ...] = ()
+
+
+class Head(NamedTuple):
+    """Measurement and tags of one point, escaped."""
+
+    measurement: str
+    #: `,key=value` of every tag, by key.
+    tags: str
+    #: Tags that have become fields, as `key=` to value.
+    moved: dict[str, str]
+
+
+class HeadMaker:
+    """Makes heads as one mapping says, for messages of one topic."""
+
+    def __init__(self, config: MappingConfig, stream: str, topic: str) -> None:
+        """Raises `escape.Unwritable` where the configured names cannot be written."""
+        self._names = {"topic": topic, "stream": stream}
+        self._template = list(Formatter().parse(config.measurement_template))
+        self._renames = config.tag_renames
+        self._paths = [(path, config.tag_renames.get(path, "")) for path in dict.fromkeys(config.tag_fields)]
+        self._map_prefix = f"{config.tag_map_field}." if config.tag_map_field else ""
+        self._from_origin = [name for name in config.metadata_tags if name in ("partition", "offset")]
+        self._headers = list(config.header_tags.values())
+        self.measurement_path = config.measurement_field if config.measurement_from == "field" else ""
+        self._in_head = frozenset([*config.tag_fields, self.measurement_path, *config.template_paths()])
+        static = {"static": config.measurement_name, "topic": topic, "stream": stream}
+        #: The measurement where no message changes it, escaped.
+        self.fixed = ""
+        if config.measurement_from in static:
+            self.fixed = escape.measurement(static[config.measurement_from])
+        self._pieces: dict[tuple[str, str], str] = {}
+        #: Called with key and value of each tag that is met for the first time, or again after a while.
+        self.seen: Callable[[str, str], None] = lambda key, value: None
+        #: Tags over the cardinality limit, and whether they become fields; otherwise their messages are rejected.
+        self.over: frozenset[str] = frozenset()
+        self.over_to_field = config.on_high_cardinality == "to_field"
+        constant = dict(config.constant_tags)
+        constant.update((name, self._names[name]) for name in config.metadata_tags if name in self._names)
+        self._constant = {key: _tag(key, value) for key, value in constant.items() if value}
+        for key in (*config.tag_renames.values(), *config.header_tags.values()):
+            _tag(key, "x")
+
+    def contains(self, path: str) -> bool:
+        """Whether the value at `path` is part of the measurement or the tags."""
+        return path in self._in_head or bool(self._map_prefix and path.startswith(self._map_prefix))
+
+    def head(self, record: Record, origin: Origin, measurement: str = "") -> Head:
+        """Line protocol elements `measurement` and `tag set`, the tags sorted by key. Raises Reject.
+
+        `measurement`, escaped, takes the place of the configured one.
+        """
+        try:
+            tags = self._tags(record, origin)
+            moved: dict[str, str] = {}
+            if self.over and not self.over.isdisjoint(tags):
+                moved = self._moved(tags)
+            name = measurement or self.fixed or self._measurement(record)
+            text = "".join([tags[key] for key in sorted(tags)]) if tags else ""
+            if len(name) + len(text) > SHORT_CHARS:
+                escape.check_key(name + text, "f=")
+            return Head(name, text, moved)
+        except escape.Unwritable as error:
+            raise Reject("unwritable", str(error)) from None
+
+    def _measurement(self, record: Record) -> str:
+        if not self.measurement_path:
+            return escape.measurement(self.fill(self._template, record))
+        _, text = record.get(self.measurement_path, ("", ""))
+        value = loads(text) if text[:1] == '"' else ""
+        if not value:
+            raise Reject("bad_measurement",
+                         f"{self.measurement_path}: not a string, or empty: {shown(text) or 'missing'}")
+        return escape.measurement(value)
+
+    def fill(self, template: list[tuple[str, str | None, str | None, str | None]], record: Record) -> str:
+        """A parsed template with the record's values. Raises Reject where one is missing."""
+        out = ""
+        for literal, name, _, _ in template:
+            out += literal
+            if name is None:
+                continue
+            value = self._names.get(name) or tag_text(*record.get(name, ("", "")))
+            if not value:
+                raise Reject("bad_measurement", f"{name}: missing or empty, and the template needs it")
+            out += value
+        return out
+
+    def _tags(self, record: Record, origin: Origin) -> dict[str, str]:
+        tags = dict(self._constant)
+        pieces = self._pieces
+        for metadata in self._from_origin:
+            tags[metadata] = f",{metadata}={origin.partition if metadata == 'partition' else origin.offset}"
+        for key, value in zip(self._headers, origin.headers, strict=False):
+            if value:
+                # JSON has no text that begins with a NUL: a header's value is not taken for one.
+                tags[key] = self._pieces.get((key, f"\0{value}")) or self._piece(key, f"\0{value}", value)
+        if self._map_prefix:
+            length = len(self._map_prefix)
+            for path, (_, text) in record.items():
+                if path.startswith(self._map_prefix):
+                    self._add(tags, self._renames.get(path, path[length:]), text)
+        for path, name in self._paths:
+            entry = record.get(path)
+            if entry is not None:
+                key, text = entry
+                if piece := pieces.get((name or key, text)):
+                    tags[name or key] = piece
+                else:
+                    self._add(tags, name or key, text)
+        return tags
+
+    def _add(self, tags: dict[str, str], key: str, text: str) -> None:
+        piece = self._pieces.get((key, text))
+        if piece is None:
+            value = tag_text(key, text)
+            piece = self._piece(key, text, value) if value else ""
+        if piece:
+            tags[key] = piece
+
+    def _piece(self, key: str, text: str, value: str) -> str:
+        piece = _tag(key, value)
+        self.seen(key, value)
+        if len(self._pieces) >= _MAX_PIECES:
+            self._pieces.clear()
+        self._pieces[key, text] = piece
+        return piece
+
+    def _moved(self, tags: dict[str, str]) -> dict[str, str]:
+        """Takes the tags over the limit out, as fields. Raises Reject where that is the policy."""
+        moved = {}
+        for key in sorted(self.over & tags.keys()):
+            if not self.over_to_field:
+                raise Reject("cardinality", f"tag {key} has more distinct values than max_tag_values allows")
+            value = _tag_value(tags.pop(key))
+            moved[escape.field_key(key + FIELD_SUFFIX) + "="] = escape.string_field(value)
+        return moved
+
+
+def _tag(key: str, value: str) -> str:
+    if key == "time":
+        raise escape.Unwritable("tag key is time, which InfluxDB keeps for itself; rename it")
+    return f",{escape.tag_key(key)}={escape.tag_value(value)}"
+
+
+def _tag_value(piece: str) -> str:
+    """The value of `,key=value`, without its escapes."""
+    at = 1
+    while piece[at] != "=" or piece[at - 1] == "\\":
+        at += 1
+    value = piece[at + 1:]
+    for character in ",= ":
+        value = value.replace("\\" + character, character)
+    return value
+
+
+def tag_text(key: str, text: str) -> str:
+    """A tag's value from its JSON text; "" where it is left out (missing, null, empty). Raises Reject."""
+    if text in ("", "null", '""'):
+        return ""
+    if text[0] == '"':
+        return NOT_NUMBERS.get(text) or str(loads(text))
+    if text[0] in "[{":
+        raise Reject("bad_tag", f"{key}: an object or array cannot be a tag")
+    if "e" in text or "E" in text:
+        return text if text in ("true", "false") else _without_exponent(text)
+    return text
+
+
+def _without_exponent(text: str) -> str:
+    """An integer in full; what is none, or is too long for that, as it was written."""
+    try:
+        return str(exact_integer(text))
+    except BadValue:
+        return text.lower()
