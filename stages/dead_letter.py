@@ -55,7 +55,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     line: str = ""
     payload: str | None = None
     payload_base64: str | None = None
-    pipeline_version: str = __version__
+    pipeline_version: str
 
 
 class DeadLetterStage:
@@ -164,7 +164,8 @@ class DeadLetterStage:
             time=datetime.now(UTC).isoformat(), stream=source.stream, topic=source.topic, partition=where.partition,
             offset=reject.offset, iggy_timestamp=message.timestamp() if message is not None else 0,
             headers=_headers(message), stage=reject.stage, reason=reject.reason, detail=reject.detail,
-            status=reject.status, attempts=reject.attempts, line=reject.line, payload=text,
+            pipeline_version=__version__, status=reject.status, attempts=reject.attempts, line=reject.line,
+            payload=text,
             payload_base64=base64.b64encode(payload).decode() if payload is not None and text is None else None)
 
 

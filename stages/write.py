@@ -73,6 +73,8 @@ class _Target:
         #: The lane that was served last, so that all get their turn.
         self.turn = 0
         self.failures = Muffler()
+        #: A failure has been logged since the last success.
+        self.said = False
 
     def lane(self, batch: _Batch) -> Lane[_GroupJob]:
         """The lane of a batch's partition; with ordering = "none" each batch has its own."""
@@ -192,14 +194,13 @@ class WriteStage:
     def _answered(self, outcome: _Outcome) -> None:
         target, lane, entry, piece, answer, seconds = outcome
         now = time.monotonic()
-        failures = target.pace.failures
         target.pace.answered(answer, len(piece.body or b""), seconds, now)
         entry.job.answered(piece, answer, target.pace.passed)
         if isinstance(answer, Again | Paused):
             self._log_failure(target, answer, now)
-        elif failures:
-            self.logger.info("%s takes writes again, after %d failures", target.transport.urls[0], failures)
-            target.failures = Muffler()
+        elif target.said:
+            target.said = False
+            self.logger.info("%s takes writes again", target.transport.urls[0])
         self._tell()
         if entry.job.done:
             for job in lane.finished(entry):
@@ -221,6 +222,7 @@ class WriteStage:
     def _log_failure(self, target: _Target, answer: Again | Paused, now: float) -> None:
         if not target.failures.allows(answer.words, now):
             return
+        target.said = True
         if isinstance(answer, Paused):
             self.logger.error("writing is paused, nothing is lost: %s; %s", answer.words, _ADVICE[answer.reason])
         else:

@@ -28,6 +28,8 @@ class BadLines(Struct, frozen=True):
     listed: tuple[tuple[int, str, str], ...] = ()
     #: The other lines of the request are stored.
     rest_stored: bool = False
+    #: HTTP status; 0 where there was no answer.
+    status: int = 0
 
 
 class BadSomewhere(Struct, frozen=True):
@@ -38,12 +40,16 @@ class BadSomewhere(Struct, frozen=True):
     words: str
     #: How many, where it says so.
     dropped: int | None = None
+    #: HTTP status; 0 where there was no answer.
+    status: int = 0
 
 
 class TooLarge(Struct, frozen=True):
     """The request's body is over the server's limit."""
 
     words: str
+    #: HTTP status; 0 where there was no answer.
+    status: int = 0
 
 
 class Paused(Struct, frozen=True):
@@ -52,6 +58,8 @@ class Paused(Struct, frozen=True):
     #: unauthorized, not_found or refused.
     reason: str
     words: str
+    #: HTTP status; 0 where there was no answer.
+    status: int = 0
 
 
 class Again(Struct, frozen=True):
@@ -64,6 +72,8 @@ class Again(Struct, frozen=True):
     after: float | None = None
     #: The cause may be a line of this request rather than the server's state.
     suspect: bool = False
+    #: HTTP status; 0 where there was no answer.
+    status: int = 0
 
 
 Answer = Written | BadLines | BadSomewhere | TooLarge | Paused | Again
@@ -118,6 +128,11 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -
     """The meaning of an HTTP answer to a write. `now` in seconds since 1970, for a Retry-After that is a date."""
     if 200 <= status < 300:
         return Written()
+    return msgspec.structs.replace(_failure(status, headers, body, now), status=status)
+
+
+def _failure(status: int, headers: Mapping[str, str], body: bytes,
+             now: float) -> BadLines | BadSomewhere | TooLarge | Paused | Again:
     words = f"{status} {words_of(body)}".strip()
     if status in (400, 422):
         return _refusal(body, words)
@@ -137,7 +152,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -
     return _server_error(status, body, words, after)
 
 
-def _refusal(body: bytes, words: str) -> Answer:
+def _refusal(body: bytes, words: str) -> BadLines | BadSomewhere | Paused | Again:
     message = _message(body)
     listed = _listed(_json(body))
     if listed:
@@ -170,7 +185,7 @@ def _listed(parsed: Any) -> tuple[tuple[int, str, str], ...]:
                  for entry in entries if isinstance(entry, dict) and isinstance(entry.get("line_number"), int))
 
 
-def _server_error(status: int, body: bytes, words: str, after: float | None) -> Answer:
+def _server_error(status: int, body: bytes, words: str, after: float | None) -> BadSomewhere | Paused | Again:
     message = _message(body)
     if status == 503:
         return Again("unavailable", words, after)

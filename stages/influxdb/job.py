@@ -21,8 +21,8 @@ from stages.influxdb.answers import (
     line_reason,
 )
 
-#: A piece that alone keeps getting 5xx is cut after so many failures while others pass, and while nothing passes
-#: after this times `PATIENCE` for each time it was cut before.
+#: A piece that alone keeps getting 5xx is cut after so many failures while others pass; while nothing was ever stored
+#: of its batch, only after this times `PATIENCE` for each time it was cut before.
 SUSPECT_FAILURES = 4
 PATIENCE = 2
 #: Failures of a single line, others passing, after which it is poison.
@@ -124,24 +124,24 @@ class Job:
                 self._canary = self._canary and not piece.canary
             case BadLines():
                 self._named(piece, answer)
-            case BadSomewhere(reason=reason, words=words, dropped=dropped):
+            case BadSomewhere(reason=reason, dropped=dropped):
                 if len(piece.indices) == 1 or dropped is not None and dropped >= len(piece.indices):
-                    self._refuse(piece, dict.fromkeys(piece.indices, words), reason, words)
+                    self._refuse(piece, answer, reason)
                 else:
                     self.delayed = True
                     self._split(piece)
-            case TooLarge(words=words):
+            case TooLarge():
                 self.delayed = True
                 if len(piece.indices) == 1:
-                    self._refuse(piece, dict.fromkeys(piece.indices, words), "too_large", words)
+                    self._refuse(piece, answer, "too_large")
                 else:
                     self._split(piece)
             case Paused():
                 self.delayed = True
                 self._todo.append(piece)
-            case Again(suspect=suspect, words=words):
+            case Again():
                 self.delayed = True
-                self._failed(piece, suspect, words, passed)
+                self._failed(piece, answer, passed)
 
     def _named(self, piece: Piece, answer: BadLines) -> None:
         lines = [self.lines()[index] for index in piece.indices]
@@ -157,36 +157,38 @@ class Job:
         if rest and not answer.rest_stored:
             self.delayed = True
             self._add(Piece(rest, None, piece.depth, piece.attempts))
-        self._refuse(piece, bad, "", answer.words)
+        self._refuse(piece, answer, "", bad)
 
-    def _refuse(self, piece: Piece, bad: dict[int, str], reason: str, words: str) -> None:
-        """Ends a piece: these of its lines are refused. The reason's class is told from the words where it is empty."""
-        status = int(words[:3]) if words[:3].isdigit() else 400
+    def _refuse(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge | Again, reason: str,
+                bad: dict[int, str] | None = None) -> None:
+        """Ends a piece: all of its lines, or the `bad` ones, are refused. An empty reason is told from the words."""
         lines = self.lines()
-        self.refused += [RefusedLine(index, reason or line_reason(why), why, status, piece.attempts,
+        bad = bad if bad is not None else dict.fromkeys(piece.indices, answer.words)
+        self.refused += [RefusedLine(index, reason or line_reason(why), why, answer.status, piece.attempts,
                                      lines[index].decode("utf-8", "replace")) for index, why in bad.items()]
         self._open -= 1
 
-    def _failed(self, piece: Piece, suspect: bool, words: str, passed: int) -> None:
-        if not suspect:
+    def _failed(self, piece: Piece, answer: Again, passed: int) -> None:
+        if not answer.suspect:
             self._todo.append(piece)
             return
         if piece.failures == 0:
             piece.passed_before = passed
         piece.failures += 1
-        others_pass = passed > piece.passed_before
-        if len(piece.indices) == 1:
-            if others_pass and piece.failures >= POISON_FAILURES and not piece.canary:
-                self._refuse(piece, dict.fromkeys(piece.indices, words), "server_error", words)
-                return
-            if piece.failures >= POISON_FAILURES and self._stored is not None and not self._canary:
+        alone = len(piece.indices) == 1
+        if piece.canary or piece.failures < (POISON_FAILURES if alone else SUSPECT_FAILURES):
+            self._todo.append(piece)
+        elif passed > piece.passed_before and alone:
+            self._refuse(piece, answer, "server_error")
+        elif passed > piece.passed_before or not alone and self._stored is None and (
+                piece.failures >= SUSPECT_FAILURES * PATIENCE ** (piece.depth + 1)):
+            self._split(piece)
+        else:
+            self._todo.append(piece)
+            if self._stored is not None and not self._canary:
                 # Nothing else is being written that could tell a poisonous line from a server in trouble.
                 self._canary = True
                 self._add(Piece([self._stored], None, canary=True))
-        elif piece.failures >= SUSPECT_FAILURES * (1 if others_pass else PATIENCE ** (piece.depth + 1)):
-            self._split(piece)
-            return
-        self._todo.append(piece)
 
     def _split(self, piece: Piece) -> None:
         """Two pieces of about half the bytes in place of one."""

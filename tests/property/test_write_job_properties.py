@@ -106,7 +106,8 @@ def test_a_job_sent_again_stores_everything_but_the_refused_lines_again(count: i
 
 @settings(max_examples=20)
 @given(st.integers(1, 3), st.data())
-def test_bad_lines_cost_requests_by_their_number_and_the_logarithm_of_the_batch(number: int, data: st.DataObject) -> None:
+def test_bad_lines_cost_requests_by_their_number_and_the_logarithm_of_the_batch(
+        number: int, data: st.DataObject) -> None:
     count = 5_000
     bad = data.draw(st.sets(st.integers(0, count - 1), min_size=number, max_size=number))
     server = Server("unnamed", bad, [], 10**9)
