@@ -25,6 +25,23 @@ class _Group(click.Group):
             ctx.exit(error.exit_code)
 
 
+def run() -> None:
+    """The `pipeline` command.
+
+    Ends without the interpreter's own shutdown: the Iggy client's threads may still be calling into it, and abort it.
+    """
+    code = 1
+    try:
+        main(prog_name="pipeline")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 @click.group(cls=_Group)
 @click.version_option(__version__, prog_name="pipeline")
 def main() -> None:

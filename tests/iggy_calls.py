@@ -17,7 +17,7 @@ from apache_iggy import (
     TcpConfig,
     TcpReconnectionConfig,
 )
-from conftest import RunningIggy
+from iggy_servers import RunningIggy
 
 TOPIC = "readings"
 GROUP = "workers"

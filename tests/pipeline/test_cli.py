@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SandboxIggy
+from iggy_servers import SandboxIggy
 from sinks import CONFIG, TARGETS, TOPIC
 
 

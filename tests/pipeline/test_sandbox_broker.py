@@ -7,7 +7,6 @@ import struct
 
 import pytest
 from apache_iggy import IggyClient, Partitioning, PollingStrategy, SendMessage, TcpConfig
-from conftest import RunningIggy
 from iggy_calls import (
     DELETE_OFFSET,
     GET_ME,
@@ -23,6 +22,7 @@ from iggy_calls import (
     store,
     stored,
 )
+from iggy_servers import RunningIggy
 
 
 def test_messages_are_polled_as_they_were_sent_batch_borders_or_not(iggy: RunningIggy, stream: str) -> None:

@@ -5,7 +5,6 @@ import time
 
 import pytest
 from apache_iggy import AutoLogin, IggyClient, PollingStrategy, TcpConfig, TcpReconnectionConfig
-from conftest import SandboxIggy
 from iggy_calls import (
     GROUP,
     TOPIC,
@@ -21,6 +20,7 @@ from iggy_calls import (
     stored,
     until,
 )
+from iggy_servers import SandboxIggy
 
 from pipeline.sandbox.control import handle_control
 

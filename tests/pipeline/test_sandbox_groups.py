@@ -9,7 +9,6 @@ import sys
 
 import pytest
 from apache_iggy import IggyClient, PollingStrategy
-from conftest import RunningIggy, running_sandbox
 from iggy_calls import (
     GROUP,
     SOON_SECONDS,
@@ -26,6 +25,7 @@ from iggy_calls import (
     stored,
     until,
 )
+from iggy_servers import RunningIggy, running_sandbox
 
 JOIN_AND_WAIT = """
 import asyncio, sys

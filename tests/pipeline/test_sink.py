@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from conftest import RunningIggy
+from iggy_servers import RunningIggy
 from sinks import TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
 from pipeline.rig import wait_until

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import RunningIggy, SandboxIggy
+from iggy_servers import RunningIggy, SandboxIggy
 from influxdb_servers import running_influxdb, running_influxdb1
 from sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 

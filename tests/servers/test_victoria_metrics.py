@@ -1,0 +1,64 @@
+"""The whole pipeline into a real VictoriaMetrics, by both of the write endpoints that it has."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from iggy_servers import SandboxIggy
+from influxdb_servers import free_port
+from sinks import TOPIC, SandboxInflux, Sink, send
+
+from pipeline.rig import wait_until
+
+MESSAGES = 3_000
+#: VictoriaMetrics keeps milliseconds, and nothing that is older than its retention.
+FIRST_MS = 1_760_000_000_000
+
+
+@pytest.fixture
+def victoria(tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty VictoriaMetrics."""
+    address = f"127.0.0.1:{free_port()}"
+    process = subprocess.Popen(
+        ["victoria-metrics", f"-storageDataPath={tmp_path}/victoria", f"-httpListenAddr={address}",
+         "-retentionPeriod=100y"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        try:
+            return requests.get(f"http://{address}/health", timeout=1).ok
+        except requests.ConnectionError:
+            return False
+
+    wait_until(answers, 30, "VictoriaMetrics")
+    yield f"http://{address}"
+    process.kill()
+    process.wait()
+
+
+def exported(url: str, name: str) -> list[dict[str, Any]]:
+    """All series of a metric, with their values and times."""
+    requests.get(f"{url}/internal/force_flush", timeout=10)
+    text = requests.get(f"{url}/api/v1/export", params={"match[]": name}, timeout=30).text
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("target", ['version = "v1"\ndatabase = "db"', 'version = "v2"\nbucket = "b"\norg = "o"',
+                                    'bucket = "b"'])
+def test_every_value_reads_back(victoria: str, sandbox: SandboxIggy, stream: str, start_sink: Callable[..., Sink],
+                                target: str) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [
+        json.dumps({"device": f"d{n % 7}", "value": n, "level": n / 4, "ts": (FIRST_MS + n) * 1_000_000}).encode()
+        for n in range(MESSAGES)], 2)
+    sink = start_sink(sandbox.address, stream, SandboxInflux(victoria), target=f'{target}\nprecision = "ms"')
+    sink.settles(MESSAGES)
+    for name, scale in (("readings_value", 1.0), ("readings_level", 0.25)):
+        series = exported(victoria, name)
+        assert {one["metric"]["device"] for one in series} == {f"d{n}" for n in range(7)}
+        found = sorted(pair for one in series for pair in zip(one["timestamps"], one["values"], strict=True))
+        assert found == [(FIRST_MS + n, n * scale) for n in range(MESSAGES)]
+    assert sink.stop() == 0
