@@ -1,21 +1,27 @@
 """What every child process does first, and the link it keeps to the coordinator."""
 
 import ctypes
+import logging
 import os
 import signal
 import time
+from multiprocessing.connection import Connection
+from typing import Literal
 
 import setproctitle
 import zmq
 from msgspec import Struct
 
 from pipeline import wire
+from pipeline.errors import PipelineError
 from pipeline.logs import setup_logging
 from pipeline.schema import Config
 
 PR_SET_PDEATHSIG = 1
 #: Seconds between two Hellos.
 HELLO_SECONDS = 1.0
+#: When a pipeline ends by itself: never; when all is written that was there at its start; after one batch a partition.
+Until = Literal["", "caught-up", "once"]
 
 
 class Plan(Struct, frozen=True):
@@ -26,16 +32,26 @@ class Plan(Struct, frozen=True):
     folder: str
     workers: int
     writers: int
+    #: Ingest processes.
+    readers: int = 1
+    until: Until = ""
+
+    def ingests(self) -> list[str]:
+        """The names of the ingest processes, by number: "ingest", "ingest-1", ..."""
+        return ["ingest", *(f"ingest-{index}" for index in range(1, self.readers))]
 
     def stages(self) -> list[str]:
         """The names of all processes but coordinator and supervisor, in the order in which they are started."""
         return [*(["dead-letter"] if self.config.dead_letters.to else []),
                 *(f"write-{index}" for index in range(self.writers)),
-                *(f"encode-{index}" for index in range(self.workers)), "ingest"]
+                *(f"encode-{index}" for index in range(self.workers)), *self.ingests()]
 
 
-def run_child(name: str, index: int, plan: Plan, parent: int) -> None:
-    """Runs one stage or the coordinator in this (spawned) process until it is killed."""
+def run_child(name: str, index: int, plan: Plan, parent: int, reasons: Connection) -> None:
+    """Runs one stage or the coordinator in this (spawned) process until it is killed.
+
+    When it fails instead, it sends the reason, a text, to `reasons`, and ends with exit code 1.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A terminal and systemd signal the whole group; the supervisor alone decides when a child ends.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -44,17 +60,30 @@ def run_child(name: str, index: int, plan: Plan, parent: int) -> None:
         os._exit(1)
     setproctitle.setproctitle(f"pipeline: {name}")
     logger = setup_logging(name, plan.config.pipeline.log_level)
-    # Each process imports only its own stage.
+    try:
+        _run(name, index, plan, logger)
+    except PipelineError as error:
+        reasons.send(str(error))
+    except Exception as error:
+        logger.exception("failed; this is a fault in the pipeline, please report it")
+        reasons.send(f"{type(error).__name__}: {error}")
+    # Threads of the Iggy client and of writers must not hold the process up.
+    os._exit(1)
+
+
+def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+    """Each process imports only its own stage."""
+    kind = name.partition("-")[0]
     if name == "coordinator":
         from pipeline.coordinator import run_coordinator
         run_coordinator(plan, logger)
     elif name == "dead-letter":
         from stages.dead_letter import run_dead_letter
         run_dead_letter(plan, logger)
-    elif name == "ingest":
+    elif kind == "ingest":
         from stages.ingest import run_ingest
-        run_ingest(plan, logger)
-    elif name.startswith("encode"):
+        run_ingest(name, index, plan, logger)
+    elif kind == "encode":
         from stages.encode import EncodeStage
         EncodeStage(name, plan, logger).run()
     else:

@@ -1,15 +1,20 @@
 """The command line. Errors become one line and an exit code here, and nowhere else."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import sys
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from pipeline import __version__
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.child import Until
 
 
 class _Group(click.Group):
@@ -52,26 +57,29 @@ def main() -> None:
 @click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Encoder processes; the cores by default.")
 @click.option("--writers", type=click.IntRange(1, 64), help="Writer processes.")
+@click.option("--ingest", type=click.IntRange(1, 16), help="Processes that read Iggy.")
 @click.option("--drain-seconds", type=click.FloatRange(0, 3600), help="Time limit for finishing at a stop.")
-def start(path: str, workers: int | None, writers: int | None, drain_seconds: float | None) -> None:
+@click.option("--until-caught-up", "until", flag_value="caught-up", help="Stop when all that is there now is written.")
+@click.option("--once", "until", flag_value="once", help="Stop when one batch of each partition is written.")
+def start(path: str, workers: int | None, writers: int | None, ingest: int | None, drain_seconds: float | None,
+          until: Until | None) -> None:
     """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
-    import msgspec
     import setproctitle
 
     from pipeline.iggy import check_iggy
+    from pipeline.lock import Locks, lock_offsets
     from pipeline.logs import setup_logging
     from pipeline.supervisor import Supervisor
 
-    config = load_config(path)
-    if drain_seconds is not None:
-        options = msgspec.structs.replace(config.pipeline, drain_seconds=drain_seconds)
-        config = msgspec.structs.replace(config, pipeline=options)
+    config = load_config(path, options={"drain_seconds": drain_seconds, "ingest": ingest, "workers": workers,
+                                        "writers": writers})
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", config.pipeline.log_level)
+    locks = Locks()
+    lock_offsets(locks, config)
     asyncio.run(check_iggy(config.iggy, config.subscriptions()))
-    workers = workers or config.pipeline.workers or len(os.sched_getaffinity(0))
-    supervisor = Supervisor(config, workers, writers or config.pipeline.writers, logger)
-    sys.exit(supervisor.run())
+    workers = config.pipeline.workers or len(os.sched_getaffinity(0))
+    sys.exit(Supervisor(config, workers, config.pipeline.writers, logger, until or "").run())
 
 
 @main.command()

@@ -21,9 +21,11 @@ _DEFAULTS = Config()
 EPOCH_FORMATS = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
 
 
-def load_config(path: str, environ: typing.Mapping[str, str] | None = None) -> Config:
+def load_config(path: str, environ: typing.Mapping[str, str] | None = None,
+                options: typing.Mapping[str, object] | None = None) -> Config:
     """The configuration in the file at `path`, with `${VAR}` in its strings replaced from `environ`.
 
+    `options`, where they are not None, take the place of what is in `[pipeline]`.
     Raises ConfigError with every mistake in it: file, key, what is allowed.
     """
     try:
@@ -36,6 +38,9 @@ def load_config(path: str, environ: typing.Mapping[str, str] | None = None) -> C
         raise ConfigError(path, [f"is not valid TOML: {error}"]) from None
     problems: list[str] = []
     tables = _substitute(tables, "", os.environ if environ is None else environ, problems)
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    if given and isinstance(tables.setdefault("pipeline", {}), dict):
+        tables["pipeline"].update(given)
     _check(tables, Config, "", problems)
     if not problems:
         config = msgspec.convert(tables, Config, strict=True)
@@ -125,11 +130,16 @@ def _contradictions(config: Config) -> list[str]:
         if not sink.topics:
             problems.append(f"{key}topics: at least one [[{'sinks.' if config.sinks else ''}topics]] table is required")
         for number, topic in enumerate(sink.topics):
-            identity = topic.stream, topic.topic, sink.consumer or config.iggy.consumer
+            identity = topic.stream, topic.topic, sink.consumer or config.iggy.consumer_group or config.iggy.consumer
             if identity in seen:
                 problems.append(f"{key}topics[{number}]: {topic.stream}/{topic.topic} is there twice for the consumer "
                                 f"{_shown(identity[2])}; give one of the sinks another consumer")
             seen.add(identity)
+            if topic.partitions and config.iggy.consumer_group:
+                problems.append(f"{key}topics[{number}].partitions: not with iggy.consumer_group; the group deals "
+                                "the partitions out")
+            if len(set(topic.partitions)) < len(topic.partitions):
+                problems.append(f"{key}topics[{number}].partitions: a partition is there twice")
             try:
                 start_position(topic.start_from)
             except ValueError:
@@ -201,10 +211,13 @@ def _pipeline_contradictions(config: Config) -> list[str]:
     host, _, port = config.iggy.address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         problems.append(f"iggy.address: {_shown(config.iggy.address)} is not allowed; give host:port")
-    if config.pipeline.batch_size > config.pipeline.window_messages:
-        problems.append("pipeline.window_messages: must be at least pipeline.batch_size")
-    if config.pipeline.max_batch_bytes > config.pipeline.window_bytes:
-        problems.append("pipeline.window_bytes: must be at least pipeline.max_batch_bytes")
+    if config.iggy.consumer_group and config.iggy.consumer != _DEFAULTS.iggy.consumer:
+        problems.append("iggy.consumer: not beside iggy.consumer_group; the offsets are the group's")
+    shares = f" for each of the {config.pipeline.ingest} ingest processes" if config.pipeline.ingest > 1 else ""
+    if config.pipeline.batch_size * config.pipeline.ingest > config.pipeline.window_messages:
+        problems.append(f"pipeline.window_messages: must be at least pipeline.batch_size{shares}")
+    if config.pipeline.max_batch_bytes * config.pipeline.ingest > config.pipeline.window_bytes:
+        problems.append(f"pipeline.window_bytes: must be at least pipeline.max_batch_bytes{shares}")
     return problems
 
 

@@ -49,6 +49,8 @@ class Coordinator:
         self.status.bind(endpoints.status)
         self.pids: dict[str, int] = {"coordinator": os.getpid()}
         self.startup_cpu: dict[str, float] = {"coordinator": time.process_time()}
+        #: When each process was last heard of, seconds, monotonic.
+        self.heard: dict[str, float] = {}
         self.ends: dict[wire.Partition, int] = {}
         self.retrying: dict[str, wire.Retrying] = {}
         #: Settled but for their dead letters, by partition and first offset.
@@ -108,6 +110,7 @@ class Coordinator:
                 self.stopped = True
 
     async def _hello(self, message: wire.Hello) -> None:
+        self.heard[message.name] = time.monotonic()
         if self.pids.get(message.name) == message.pid:
             return
         self.pids[message.name] = message.pid
@@ -233,4 +236,4 @@ class Coordinator:
                 wire.PartitionStatus(topics[where.topic].stream, topics[where.topic].topic, where.partition,
                                      ledger.committed(where), position - 1, self.ends.get(where, -1))
                 for where, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].partition))],
-            filtered=self.filtered)
+            filtered=self.filtered, now=time.monotonic(), heard=dict(self.heard))

@@ -25,15 +25,28 @@ class IggyConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     password: str = "iggy"
     #: Name under which the offsets are stored (`Consumer.Single`).
     consumer: NonEmpty = "pipeline"
+    #: Instead of `consumer`: a consumer group, which deals the partitions out to all pipelines that name it.
+    consumer_group: str = ""
+    #: Longest wait for any answer; after it the connection is given up, and a new one made.
+    call_timeout_ms: Milliseconds = 15_000
+
+
+#: What to do when a partition's log ends before our position, or its topic was deleted and made again:
+#: go on with the first message stored after the last one that was read; read all that is there; or stop.
+OnTruncation = Literal["resume_from_end", "reread", "stop"]
 
 
 class SourceTopic(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[[topics]]`: one topic to read, all its partitions."""
+    """`[[topics]]`: one topic to read."""
 
     stream: NonEmpty
     topic: NonEmpty
     #: Where to begin when no offset is stored: "earliest", "latest", an offset (integer), or an RFC 3339 time.
     start_from: str | int = "earliest"
+    #: Only these partitions, where several pipelines share a topic by hand; empty: all.
+    partitions: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    #: `pipeline.on_truncation` when empty.
+    on_truncation: Literal["", "resume_from_end", "reread", "stop"] = ""
 
 
 FieldType = Literal["float", "integer", "unsigned", "string", "boolean", "json"]
@@ -242,6 +255,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     #: Encoder processes; 0 means one a core.
     workers: Annotated[int, Meta(ge=0, le=256)] = 0
     writers: Annotated[int, Meta(ge=1, le=64)] = 2
+    #: Processes that read Iggy; they share the partitions, and the window.
+    ingest: Annotated[int, Meta(ge=1, le=16)] = 1
     #: A batch ends at the first of these three.
     batch_size: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
     max_batch_bytes: Annotated[int, Meta(ge=1_024, le=256_000_000)] = 5_000_000
@@ -253,6 +268,13 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
     #: A range not settled for so long is read again, unless a writer is waiting for the database.
     reread_after_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
+    #: See `OnTruncation`.
+    on_truncation: OnTruncation = "resume_from_end"
+    #: A process that was not heard of for so long is killed and started again.
+    heartbeat_timeout_seconds: Annotated[float, Meta(ge=3, le=3_600)] = 15.0
+    #: More restarts than this within the window stop the pipeline.
+    max_restarts: Annotated[int, Meta(ge=0, le=10_000)] = 10
+    restart_window_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
     #: Folder for the sockets; made anew under the system's temporary folder when empty.
     runtime_dir: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -278,8 +300,12 @@ class Subscription(Struct, frozen=True):
     stream: str
     topic: str
     start_from: str | int
-    #: Name under which the offsets are stored.
+    #: Name under which the offsets are stored: of a single consumer, or of a group.
     consumer: str
+    group: bool = False
+    #: Only these; empty: all.
+    partitions: tuple[int, ...] = ()
+    on_truncation: OnTruncation = "resume_from_end"
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -300,6 +326,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Every topic of every sink, in order; `wire.Partition.topic` counts these."""
+        group = self.iggy.consumer_group
         return tuple(Subscription(index, topic.stream, topic.topic, topic.start_from,
-                                  sink.consumer or self.iggy.consumer)
+                                  sink.consumer or group or self.iggy.consumer, bool(group), topic.partitions,
+                                  topic.on_truncation or self.pipeline.on_truncation)
                      for index, sink in enumerate(self.all_sinks()) for topic in sink.topics)

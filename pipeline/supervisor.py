@@ -10,43 +10,51 @@ import shutil
 import signal
 import tempfile
 import time
-from collections import deque
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 import zmq
 
 from pipeline import wire
-from pipeline.child import ControlLink, Plan, run_child
+from pipeline.child import ControlLink, Plan, Until, run_child
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
+from pipeline.lock import FOLDER_PREFIX, Locks, lock_runtime_folder, sweep_runtime_folders
+from pipeline.restarts import Restarts
 from pipeline.schema import Config
+from pipeline.watchdog import Watchdog
 
 #: The main loop looks at everything at least so often, seconds.
 TICK_SECONDS = 0.1
 #: Seconds between two lines of progress in the log, and between two Drains.
 PROGRESS_SECONDS = 10.0
 DRAIN_REPEAT_SECONDS = 0.5
-#: More deaths than this within the window end the pipeline.
-MAX_RESTARTS = 10
-RESTART_WINDOW_SECONDS = 60.0
 
 
 class Supervisor:
     """Runs one pipeline from `start` to `stop`."""
 
-    def __init__(self, config: Config, workers: int, writers: int, logger: logging.Logger) -> None:
+    def __init__(self, config: Config, workers: int, writers: int, logger: logging.Logger,
+                 until: Until = "") -> None:
+        """Raises PipelineError when another pipeline uses the runtime folder."""
         self.config = config
         self.logger = logger
         self._own_folder = not config.pipeline.runtime_dir
-        folder = config.pipeline.runtime_dir or tempfile.mkdtemp(prefix="pipeline-")
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        sweep_runtime_folders()
+        folder = config.pipeline.runtime_dir or tempfile.mkdtemp(prefix=FOLDER_PREFIX)
+        self._locks = Locks()
+        lock_runtime_folder(self._locks, folder)
         self.endpoints = Endpoints(folder)
-        self.plan = Plan(config, self.endpoints.folder, workers, writers)
+        self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.ingest, until)
         self.status: wire.Status | None = None
         self.processes: dict[str, SpawnProcess] = {}
+        self.restarts = Restarts(config.pipeline.max_restarts, config.pipeline.restart_window_seconds)
+        self.watchdog = Watchdog(config.pipeline.heartbeat_timeout_seconds)
         self._spawn = multiprocessing.get_context("spawn")
-        self._deaths: deque[float] = deque()
+        #: Why a child failed, by name; and when it was started, and when a dead one starts again: seconds, monotonic.
+        self._reasons: dict[str, Connection] = {}
+        self._started: dict[str, float] = {}
+        self._due: dict[str, float] = {}
         self._signals = 0
         self._drain_until = 0.0
         self._drain_at = 0.0
@@ -60,7 +68,10 @@ class Supervisor:
         self.subscriber.connect(self.endpoints.status)
 
     def run(self) -> int:
-        """Runs until a signal, then drains. Returns the exit code; raises PipelineError when workers keep dying."""
+        """Runs until a signal, or until all is done that it was started for. Returns the exit code.
+
+        Raises PipelineError when processes keep dying, or one of them has found that it must not go on.
+        """
         signal.signal(signal.SIGINT, self._count_signal)
         signal.signal(signal.SIGTERM, self._count_signal)
         try:
@@ -68,12 +79,15 @@ class Supervisor:
             while not self._finished():
                 self.reap()
                 self._receive_status()
+                self.kill_hung()
+                self.restart_due()
                 self._log_progress()
             return self._last_words()
         finally:
             self.kill_all()
             if self._own_folder:
                 shutil.rmtree(self.endpoints.folder, ignore_errors=True)
+            self._locks.release()
 
     def _count_signal(self, _signal: int, _frame: object) -> None:
         self._signals += 1
@@ -82,45 +96,77 @@ class Supervisor:
         """Starts the coordinator and the stages."""
         for name in ["coordinator", *self.plan.stages()]:
             self.start_process(name)
-        self.logger.info("started: 1 ingest, %d encoders, %d writers, 1 coordinator; sockets in %s",
-                         self.plan.workers, self.plan.writers, self.endpoints.folder)
+        self.logger.info("started: %d ingest, %d encoders, %d writers, 1 coordinator; sockets in %s",
+                         self.plan.readers, self.plan.workers, self.plan.writers, self.endpoints.folder)
 
     def start_process(self, name: str) -> None:
         """Spawns one process by its name."""
         number = name.rpartition("-")[2]
         index = int(number) if number.isdigit() else 0
-        process = self._spawn.Process(target=run_child, args=(name, index, self.plan, os.getpid()), name=name)
+        reasons, theirs = self._spawn.Pipe(duplex=False)
+        process = self._spawn.Process(target=run_child, args=(name, index, self.plan, os.getpid(), theirs), name=name)
         process.start()
-        self.processes[name] = process
+        theirs.close()
+        self.processes[name], self._reasons[name] = process, reasons
+        self._started[name] = time.monotonic()
+        self.watchdog.started(name, self._started[name])
 
     def reap(self) -> None:
-        """Waits a tick; restarts what has died, and tells the coordinator."""
+        """Waits a tick, and takes note of who has died meanwhile. Raises PipelineError when that is too much."""
         names = {process.sentinel: name for name, process in self.processes.items()}
-        for sentinel in wait(list(names), TICK_SECONDS):
-            name = names[sentinel]  # type: ignore[index]
-            process = self.processes[name]
-            process.join()
-            self.logger.warning("%s died (%s); starting it again", name, _death(process.exitcode))
-            self._deaths.append(time.monotonic())
-            while self._deaths and time.monotonic() - self._deaths[0] > RESTART_WINDOW_SECONDS:
-                self._deaths.popleft()
-            if len(self._deaths) > MAX_RESTARTS:
-                raise PipelineError(f"{len(self._deaths)} processes died within {RESTART_WINDOW_SECONDS:.0f} s, the "
-                                    f"last was {name}; see the lines above. Nothing is lost: what was not written "
-                                    "will be read again at the next start")
-            if name != "coordinator":
-                self.link.send(wire.Lost(name))
+        if not names:
+            time.sleep(TICK_SECONDS)
+        for sentinel in wait(list(names), TICK_SECONDS) if names else []:
+            self._bury(names[sentinel])  # type: ignore[index]
+
+    def _bury(self, name: str) -> None:
+        """A process has died: tells the coordinator, and when it is to be started again."""
+        process = self.processes.pop(name)
+        process.join()
+        now = time.monotonic()
+        reason = _last_words(self._reasons.pop(name))
+        death = f"{_death(process.exitcode)}{': ' if reason else ''}{reason}"
+        pause = self.restarts.died(name, now, now - self._started[name], self.watchdog.booted(name, process.pid))
+        if self.restarts.fails_at_boot(name):
+            raise PipelineError(f"{name} can't start ({death}); nothing was read that isn't kept")
+        if self.restarts.too_many:
+            raise PipelineError(
+                f"{self.restarts.deaths} processes died within {self.config.pipeline.restart_window_seconds:g} s "
+                f"(pipeline.max_restarts is {self.config.pipeline.max_restarts}), the last was {name} ({death}); see "
+                "the lines above. Nothing is lost: what was not written will be read again at the next start")
+        self.logger.warning("%s died (%s); starting it again%s", name, death, f" in {pause:.2g} s" if pause else "")
+        if name != "coordinator":
+            self.link.send(wire.Lost(name))
+        self._due[name] = now + pause
+
+    def restart_due(self) -> None:
+        """Starts the dead whose pause is over."""
+        for name in [name for name, due in self._due.items() if time.monotonic() >= due]:
+            del self._due[name]
             self.start_process(name)
+
+    def kill_hung(self) -> None:
+        """Kills processes that live and say nothing: their death is seen in the next tick."""
+        pids = {name: process.pid for name, process in self.processes.items() if process.pid is not None}
+        for name in self.watchdog.hung(pids, time.monotonic()):
+            self.logger.warning("%s hangs: not heard of for %g s; killing it", name,
+                                self.config.pipeline.heartbeat_timeout_seconds)
+            self.processes[name].kill()
+            self.watchdog.started(name, time.monotonic())
 
     def _receive_status(self) -> None:
         while self.subscriber.poll(0):
             self.status = wire.decode_status(self.subscriber.recv())
+            self.watchdog.heard(self.status, time.monotonic())
+            if self.status.fatal:
+                raise PipelineError(self.status.fatal)
 
     def _finished(self) -> bool:
         """Acts on signals. True when the pipeline has drained, or must stop without."""
         now = time.monotonic()
+        drained = self.status is not None and self.status.drained
         if not self._signals:
-            return False
+            return drained
         if not self._drain_until:
             self._drain_until = now + self.config.pipeline.drain_seconds
             self.logger.info("stopping: finishing what is in flight, at most %g s; a second signal stops at once",
@@ -128,7 +174,6 @@ class Supervisor:
         if now >= self._drain_at:
             self._drain_at = now + DRAIN_REPEAT_SECONDS
             self.link.send(wire.Drain())
-        drained = self.status is not None and self.status.drained
         return drained or self._signals > 1 or now > self._drain_until
 
     def _last_words(self) -> int:
@@ -162,6 +207,15 @@ class Supervisor:
             process.kill()
         for process in self.processes.values():
             process.join()
+
+
+def _last_words(reasons: Connection) -> str:
+    """Why a child failed, if it could say so."""
+    with reasons:
+        try:
+            return str(reasons.recv()) if reasons.poll(0) else ""
+        except (EOFError, OSError):
+            return ""
 
 
 def _death(exitcode: int | None) -> str:

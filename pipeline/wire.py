@@ -238,6 +238,11 @@ class Status(Struct, frozen=True, tag=True):
     #: Some of them wait for a person.
     paused: bool
     partitions: list[PartitionStatus]
+    #: When this was sent, and when each process was last heard of: seconds, CLOCK_MONOTONIC.
+    now: float = 0.0
+    heard: dict[str, float] = {}
+    #: Why the pipeline must stop; "" while it may go on.
+    fatal: str = ""
     #: Messages that the mapping left out on purpose; they are neither written nor rejected.
     filtered: int = 0
 

@@ -36,7 +36,7 @@ FIRST_POLL_MESSAGES = 500
 SEND_HIGH_WATER_MARK = 1
 
 
-def run_ingest(plan: Plan, logger: logging.Logger) -> None:
+def run_ingest(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     """Runs ingest until the process is killed."""
     asyncio.run(IngestStage(plan, logger).run())
 

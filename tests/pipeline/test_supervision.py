@@ -1,0 +1,141 @@
+"""The life of the processes: the dead and the hung are replaced, the hopeless stop the whole, no orphan is left."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import SandboxIggy
+from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
+
+from pipeline.rig import wait_until
+
+Start = Callable[..., Sink]
+HASTY = "heartbeat_timeout_seconds = 3"
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, not counting a dead one that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("victim", ["ingest", "encode-0", "write-0", "dead-letter", "coordinator"])
+def test_a_process_that_hangs_is_killed_and_replaced(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
+                                                     start_sink: Start, victim: str) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(6_000)], 2)
+    influxdb.fail({"delay_seconds": 0.02})
+    sink = start_sink(sandbox.address, stream, influxdb, options=HASTY)
+    status = sink.wait_for(lambda status: status.ready and status.written >= 500)
+    os.kill(status.pids[victim], signal.SIGSTOP)
+    wait_until(lambda: f"{victim} hangs: not heard of for 3 s" in sink.log(), 20, "the hang to be seen")
+    wait_until(lambda: not alive(status.pids[victim]), 10, "the death of what hangs")
+    sink.settles(6_000)
+    assert numbers(influxdb.points()) == list(range(6_000))
+    assert sink.stop() == 0
+
+
+def test_a_writer_that_waits_for_the_database_does_not_hang(sandbox: SandboxIggy, stream: str,
+                                                           influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 1)
+    send(sandbox.address, stream, [message(n) for n in range(100)])
+    influxdb.fail({"delay_seconds": 7.0, "times": 1})
+    sink = start_sink(sandbox.address, stream, influxdb, options=HASTY)
+    sink.settles(100)
+    assert "hangs" not in sink.log()
+
+
+def test_too_many_deaths_stop_the_pipeline_with_a_last_word(sandbox: SandboxIggy, stream: str,
+                                                           influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 1)
+    sink = start_sink(sandbox.address, stream, influxdb, options="max_restarts = 2\nrestart_window_seconds = 60")
+    killed: set[int] = set()
+    for _ in range(3):
+        status = sink.wait_for(lambda status: status.pids.get("encode-0", 0) not in {0, *killed})
+        killed.add(status.pids["encode-0"])
+        os.kill(status.pids["encode-0"], signal.SIGKILL)
+    assert sink.process.wait(20) == 1
+    assert "3 processes died within 60 s (pipeline.max_restarts is 2), the last was encode-0 (signal SIGKILL)" \
+        in sink.log()
+
+
+def test_a_process_that_can_not_start_stops_the_pipeline_with_its_reason(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, tmp_path: Path) -> None:
+    sandbox.create_topic(stream, TOPIC, 1)
+    broken = tmp_path / "token"
+    broken.write_bytes(b"\xff\xfe")
+    target = f'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken_file = "{broken}"'
+    sink = start_sink(sandbox.address, stream, influxdb, target=target)
+    assert sink.process.wait(60) == 1
+    assert "can't start (exit code 1: influxdb.token_file" in sink.log()
+    assert "Traceback" not in sink.log()
+
+
+def test_kill_9_of_the_supervisor_takes_all_with_it_and_hinders_no_new_start(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(4_000)], 2)
+    influxdb.fail({"delay_seconds": 0.02})
+    sink = start_sink(sandbox.address, stream, influxdb)
+    status = sink.wait_for(lambda status: status.ready and status.written >= 500)
+    sink.process.kill()
+    sink.process.wait()
+    wait_until(lambda: not any(map(alive, status.pids.values())), 10, "the end of all its processes")
+    sink.start()
+    sink.settles(4_000)
+    assert numbers(influxdb.points()) == list(range(4_000))
+    assert sink.stop() == 0
+
+
+def test_a_second_pipeline_on_the_same_offsets_is_refused_in_one_line(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    first = start_sink(sandbox.address, stream, influxdb)
+    first.wait_for(lambda status: status.ready)
+    second = start_sink(sandbox.address, stream, influxdb)
+    assert second.process.wait(20) == 1
+    lines = second.log().splitlines()
+    assert len(lines) == 1, lines
+    assert f"another pipeline (process {first.process.pid}) reads {stream}/{TOPIC}" in lines[0]
+    assert first.stop() == 0
+    second.start()
+    second.wait_for(lambda status: status.ready)
+
+
+def test_two_pipelines_share_a_topic_by_partitions_but_not_a_partition(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 3)
+    send(sandbox.address, stream, [message(n) for n in range(3_000)], 3)
+    first = start_sink(sandbox.address, stream, influxdb, topic="partitions = [0, 2]")
+    first.settles(2_000)
+    overlapping = start_sink(sandbox.address, stream, influxdb, topic="partitions = [1, 2]")
+    assert overlapping.process.wait(20) == 1
+    whole = start_sink(sandbox.address, stream, influxdb)
+    assert whole.process.wait(20) == 1
+    second = start_sink(sandbox.address, stream, influxdb, topic="partitions = [1]")
+    second.settles(1_000)
+    assert numbers(influxdb.points()) == list(range(3_000))
+
+
+def test_two_pipelines_do_not_share_a_runtime_folder(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 1)
+    first = start_sink(sandbox.address, stream, influxdb)
+    first.wait_for(lambda status: status.ready)
+    second = Sink(first.folder / "second", sandbox.address, stream, influxdb.url, TARGET)
+    second.close()
+    text = second.config.read_text().replace(f"{second.folder}/run", f"{first.folder}/run")
+    second.config.write_text(text.replace("[iggy]", '[iggy]\nconsumer = "other"'))
+    second.start()
+    try:
+        assert second.process.wait(20) == 1
+        assert "has its sockets in" in second.log()
+    finally:
+        second.close()
+
+
+TARGET = 'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"'

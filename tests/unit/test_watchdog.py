@@ -1,0 +1,72 @@
+"""Who hangs, as told by what was heard of whom."""
+
+import msgspec
+
+from pipeline import wire
+from pipeline.watchdog import BOOT_SECONDS, CONFIRM_SECONDS, Watchdog
+
+PIDS = {"coordinator": 1, "ingest": 2, "write-0": 3}
+TIMEOUT = 5.0
+
+
+def status(now: float, **heard: float) -> wire.Status:
+    """A Status sent at `now`; everybody has said Hello, and was last heard of at `now` unless said otherwise."""
+    empty = {field.name: msgspec.convert(0, type=int) for field in msgspec.structs.fields(wire.Status)
+             if field.required}
+    known = {"ready": True, "drained": False, "paused": False, "pids": PIDS, "startup_cpu": {}, "retrying": {},
+             "partitions": []}
+    return wire.Status(**{**empty, **known}, now=now, heard={**dict.fromkeys(PIDS, now), **heard})
+
+
+def a_watchdog() -> Watchdog:
+    """All started at 0, all heard of at 10."""
+    watchdog = Watchdog(TIMEOUT)
+    for name in PIDS:
+        watchdog.started(name, 0.0)
+    watchdog.heard(status(10.0), 10.0)
+    assert watchdog.hung(PIDS, 10.0) == []
+    return watchdog
+
+
+def test_a_process_that_is_silent_is_found_after_the_timeout_and_only_it() -> None:
+    watchdog = a_watchdog()
+    watchdog.heard(status(14.0, ingest=10.0), 14.0)
+    assert watchdog.hung(PIDS, 14.0) == []
+    for now in (16.0, 16.0 + CONFIRM_SECONDS):
+        watchdog.heard(status(now, ingest=10.0), now)
+        found = watchdog.hung(PIDS, now)
+    assert found == ["ingest"]
+
+
+def test_a_silence_that_ends_before_it_is_confirmed_is_none() -> None:
+    watchdog = a_watchdog()
+    watchdog.heard(status(60.0, **{"ingest": 10.0, "write-0": 10.0}), 60.0)
+    assert watchdog.hung(PIDS, 60.0) == []
+    watchdog.heard(status(63.0), 63.0)
+    assert watchdog.hung(PIDS, 63.0) == []
+
+
+def test_without_a_status_the_coordinator_hangs_and_nobody_else() -> None:
+    watchdog = a_watchdog()
+    assert watchdog.hung(PIDS, 10.0 + TIMEOUT + 0.1) == []
+    assert watchdog.hung(PIDS, 10.0 + TIMEOUT + CONFIRM_SECONDS + 0.2) == ["coordinator"]
+
+
+def test_a_new_coordinator_gets_time_to_start_and_so_do_those_it_has_not_heard_of() -> None:
+    watchdog = a_watchdog()
+    watchdog.started("coordinator", 20.0)
+    pids = {**PIDS, "coordinator": 9}
+    assert watchdog.hung(pids, 20.0 + BOOT_SECONDS - 1) == []
+    now = 20.0 + BOOT_SECONDS - 1
+    watchdog.heard(msgspec.structs.replace(status(now), pids={"coordinator": 9}, heard={}), now)
+    assert watchdog.hung(pids, now) == []
+
+
+def test_a_process_that_never_says_hello_hangs_after_its_time_to_boot() -> None:
+    watchdog = a_watchdog()
+    watchdog.started("write-0", 10.0)
+    pids = {**PIDS, "write-0": 33}
+    for now in (10.0 + BOOT_SECONDS - 1, 11.0 + BOOT_SECONDS, 11.0 + BOOT_SECONDS + CONFIRM_SECONDS):
+        watchdog.heard(status(now), now)
+        found = watchdog.hung(pids, now)
+    assert found == ["write-0"]
