@@ -1,6 +1,7 @@
 """The command line. Errors become one line and an exit code here, and nowhere else."""
 
 import asyncio
+import importlib
 import os
 import sys
 from typing import Any, Literal
@@ -11,9 +12,23 @@ from pipeline import __version__
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
 
+#: Commands that are imported when they are used: every process of a pipeline imports this module.
+_LAZY = {"dlq": "pipeline.dlq"}
+
 
 class _Group(click.Group):
     """Turns PipelineErrors into plain lines; 2 for configuration, 1 for the rest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted({*super().list_commands(ctx), *_LAZY})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name."""
+        if cmd_name in _LAZY:
+            command: click.Command = getattr(importlib.import_module(_LAZY[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; exits with the error's code when it raises one."""
