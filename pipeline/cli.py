@@ -76,6 +76,7 @@ def start(path: str, workers: int | None, writers: int | None, drain_seconds: fl
     from pipeline.iggy import check_iggy
     from pipeline.logs import setup_logging
     from pipeline.supervisor import Supervisor
+    from stages.mapping.check import mapping_warnings
 
     config = load_config(path)
     if drain_seconds is not None:
@@ -83,6 +84,9 @@ def start(path: str, workers: int | None, writers: int | None, drain_seconds: fl
         config = msgspec.structs.replace(config, pipeline=options)
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", config.pipeline.log_level)
+    for sink in config.all_sinks():
+        for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping"):
+            logger.warning(warning)
     asyncio.run(check_iggy(config.iggy, config.subscriptions()))
     workers = workers or config.pipeline.workers or len(os.sched_getaffinity(0))
     supervisor = Supervisor(config, workers, writers or config.pipeline.writers, logger)

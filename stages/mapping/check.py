@@ -45,3 +45,11 @@ def _unwritable_names(mapping: MappingConfig, key: str, topics: list[tuple[str, 
         except (escape.Unwritable, Reject) as error:
             return [f"{key}: the names that it gives cannot be written for topic {stream}/{topic}: {error}"]
     return []
+
+
+def mapping_warnings(mapping: MappingConfig, key: str) -> list[str]:
+    """What is allowed, and seldom meant."""
+    if "offset" in mapping.metadata_tags:
+        return [f"{key}.metadata_tags has offset: every message becomes a series of its own, and InfluxDB's memory grows "
+                "with them"]
+    return []
