@@ -108,6 +108,10 @@ class ControlLink:
         """Sends one control message; queued while the coordinator is away."""
         self.socket.send(wire.encode(message))
 
+    def receive(self, milliseconds: int) -> wire.Control | None:
+        """The next message from the coordinator, if one comes in that time."""
+        return wire.decode_control(self.socket.recv()) if self.socket.poll(milliseconds) else None
+
     def beat(self) -> None:
         """Says Hello if a second has passed since the last one."""
         now = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,9 +17,23 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     from pipeline.child import Until
 
+#: Commands that are imported when they are used: every process of a pipeline imports this module.
+_LAZY = {"dlq": "pipeline.dlq"}
+
 
 class _Group(click.Group):
     """Turns PipelineErrors into plain lines; 2 for configuration, 1 for the rest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted({*super().list_commands(ctx), *_LAZY})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name."""
+        if cmd_name in _LAZY:
+            command: click.Command = getattr(importlib.import_module(_LAZY[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; exits with the error's code when it raises one."""
@@ -70,6 +85,7 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     from pipeline.lock import Locks, lock_offsets
     from pipeline.logs import setup_logging
     from pipeline.supervisor import Supervisor
+    from stages.mapping.check import mapping_warnings
 
     config = load_config(path, options={"drain_seconds": drain_seconds, "ingest": ingest, "workers": workers,
                                         "writers": writers})
@@ -77,6 +93,9 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     logger = setup_logging("supervisor", config.pipeline.log_level)
     locks = Locks()
     lock_offsets(locks, config)
+    for sink in config.all_sinks():
+        for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping"):
+            logger.warning(warning)
     asyncio.run(check_iggy(config.iggy, config.subscriptions()))
     workers = config.pipeline.workers or len(os.sched_getaffinity(0))
     sys.exit(Supervisor(config, workers, config.pipeline.writers, logger, until or "").run())

@@ -145,7 +145,12 @@ def _contradictions(config: Config) -> list[str]:
             except ValueError:
                 problems.append(f"{key}topics[{number}].start_from: {_shown(topic.start_from)} is not allowed; give "
                                 '"earliest", "latest", an offset of 0 or more, or a time like 2026-01-31T00:00:00Z')
-        problems += mapping_contradictions(sink.mapping, f"{key}mapping")
+        found = mapping_contradictions(sink.mapping, f"{key}mapping")
+        if not found:
+            # Only those who have a mapping pay for its code.
+            from stages.mapping.check import mapping_problems
+            found = mapping_problems(sink.mapping, f"{key}mapping", [(t.stream, t.topic) for t in sink.topics])
+        problems += found
         problems += _influxdb_contradictions(sink.influxdb, f"{key}influxdb")
     return problems + _pipeline_contradictions(config)
 
@@ -174,7 +179,7 @@ def mapping_contradictions(mapping: MappingConfig, key: str) -> list[str]:
         problems.append(f'{key}.field_names: only with field_strategy = "explicit"')
     for name in sorted(set(mapping.tag_fields) & set(mapping.field_names)):
         problems.append(f"{key}.field_names: {_shown(name)} is also in tag_fields; a key is a tag or a field")
-    for option in ("tag_fields", "field_names", "metadata_tags"):
+    for option in ("tag_fields", "field_names", "metadata_tags", "csv_header"):
         names = getattr(mapping, option)
         if len(set(names)) < len(names):
             problems.append(f"{key}.{option}: a name is there twice")

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from pipeline import wire
 from pipeline.child import Plan
+from pipeline.counsel import Counsel
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection, IggyError
 from pipeline.ledger import Ledger
@@ -38,6 +39,7 @@ class Coordinator:
         self.logger = logger
         self.ledger = Ledger(epoch=time.time_ns() // 1_000_000)
         self.topics = plan.config.subscriptions()
+        self.counsel = Counsel(plan.config, plan.folder, logger)
         self.iggy = IggyConnection(plan.config.iggy)
         context = zmq.asyncio.Context.instance()
         endpoints = Endpoints(plan.folder)
@@ -103,6 +105,8 @@ class Coordinator:
                 self.pids.pop(name, None)
                 if name != "dead-letter":
                     await self._read_again(self.ledger.unsettled(), f"{name} died")
+            case wire.AskTypes() | wire.Sketches():
+                await self._advise(sender, self.counsel.answer(message))
             case wire.Drain():
                 self.draining = True
                 await self._send("ingest", message)
@@ -125,12 +129,21 @@ class Coordinator:
             await self._grant()
             if self.draining:
                 await self._send("ingest", wire.Drain())
+        if message.name.startswith("encode"):
+            await self._advise(message.name, self.counsel.welcome())
         if message.name == "dead-letter":
             for settled in self.burying.values():
                 await self._send("dead-letter", wire.Bury(settled.range, settled.rejects))
         elif replaces:
             # What was on its way to the process that died may have been lost even after its death was noticed.
             await self._read_again(self.ledger.unsettled(), f"{message.name} is new")
+
+    async def _advise(self, encoder: str, advice: list[Struct]) -> None:
+        """Tells an encoder what it asked for, and all of them what concerns all."""
+        for message in advice:
+            names = [name for name in self.pids if name.startswith("encode")]
+            for name in names if isinstance(message, wire.OverLimit) else [encoder]:
+                await self._send(name, message)
 
     async def _settled(self, message: wire.Settled) -> None:
         """A range is dealt with, but for its dead letters: those are kept first."""

@@ -25,6 +25,8 @@ T = TypeVar("T")
 GET_CONSUMER_OFFSET = 120
 STORE_CONSUMER_OFFSET = 121
 CREATE_TOPIC = 302
+#: Messages asked for at once where a whole topic is read.
+MESSAGES_AT_ONCE = 1_000
 #: Longest wait for any answer, seconds; the client reconnects by itself meanwhile.
 CALL_SECONDS = 15.0
 #: Longest wait for the first connection, seconds.
@@ -143,6 +145,27 @@ class IggyConnection:
         except IggyError:
             self._made.discard((stream, topic))
             raise
+
+    async def connected(self) -> None:
+        """Connects, unless that has been done. Raises IggyError."""
+        if self._client is None:
+            await self.connect()
+
+    async def read_all(self, stream: str, topic: str) -> list[bytes]:
+        """The payloads of a whole topic, partition by partition; none when there is no such topic. Raises IggyError."""
+        details = await self._call(self.client.get_topic(stream, topic))
+        found: list[bytes] = []
+        source = Subscription(0, stream, topic, 0, self._config.consumer)
+        for partition in details.partitions if details is not None else []:
+            position = 0
+            while messages := await self.poll(source, partition.id, position, MESSAGES_AT_ONCE):
+                found += [message.payload() for message in messages]
+                position = messages[-1].offset() + 1
+        return found
+
+    async def purge(self, stream: str, topic: str) -> None:
+        """Removes all messages of a topic. Raises IggyError."""
+        await self._call(self.client.purge_topic(stream, topic))
 
     def _consumer_body(self, source: Subscription) -> bytes:
         return b"\x01" + identifier(source.consumer) + identifier(source.stream) + identifier(source.topic)

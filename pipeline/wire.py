@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pipeline.types import Kind
+
 
 class Partition(Struct, frozen=True, array_like=True):
     """Names one partition of one topic. `topic` is the index into the configuration's `[[topics]]`."""
@@ -123,6 +125,39 @@ class Encoded(Struct, frozen=True, tag=True):
     dropped: int = 0
 
 
+class AskTypes(Struct, frozen=True, tag=True):
+    """Encoder -> coordinator, before it sends the first line with these fields: may they have these types?"""
+
+    #: Where the lines go, as `pipeline.types.space_of` names it.
+    space: str
+    measurement: str
+    kinds: dict[str, Kind]
+
+
+class Types(Struct, frozen=True, tag=True):
+    """Coordinator -> encoder, answers AskTypes: the types that the fields have."""
+
+    space: str
+    measurement: str
+    kinds: dict[str, Kind]
+
+
+class Sketches(Struct, frozen=True, tag=True):
+    """Encoder -> coordinator, about every 5 s when they have changed: the sketches of the tags' distinct values."""
+
+    #: Index into `Config.all_sinks()`.
+    sink: int
+    #: tag key -> registers, as `pipeline.sketch` has them.
+    registers: dict[str, bytes]
+
+
+class OverLimit(Struct, frozen=True, tag=True):
+    """Coordinator -> every encoder: tags with more values than allowed, for which the mapping has a consequence."""
+
+    sink: int
+    tags: list[str]
+
+
 class Retrying(Struct, frozen=True, tag=True):
     """Writer or dead-letter -> coordinator: something outside fails and will be tried again; "" once it works."""
 
@@ -171,6 +206,9 @@ class Batch(Struct, frozen=True, tag=True):
     offsets: list[int] | None
     #: Iggy's timestamp of each message, microseconds since 1970; None where the mapping does not ask.
     timestamps: list[int] | None
+    #: Of each message, the values of the headers in `header_tags`, "" for one that is missing; None where the mapping
+    #: has none.
+    headers: list[tuple[str, ...]] | None = None
 
 
 class Group(Struct, frozen=True, array_like=True):
@@ -249,7 +287,7 @@ class Status(Struct, frozen=True, tag=True):
 
 Control = (
     Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
-    | Stopped | Bury | Buried
+    | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -19,43 +19,16 @@ from msgspec import Struct
 from pipeline import __version__, wire
 from pipeline.backoff import Backoff
 from pipeline.child import HELLO_SECONDS, Plan
+from pipeline.dead_letters import DeadLetter, Place, TopicPlace, places
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection, IggyError
 from pipeline.logs import Muffler
-from pipeline.rotating import RotatingFile
 from pipeline.schema import Subscription
 
-#: Messages asked for at once while reading payloads again; and dead letters sent at once.
+#: Messages asked for at once while reading payloads again.
 MESSAGES_AT_ONCE = 1_000
 #: Pauses between tries while the target or the source is away, seconds.
 RETRY_SECONDS, RETRY_MAX_SECONDS = 0.5, 30.0
-
-
-class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One message that can't be written. The payload is text where it is UTF-8, else base64."""
-
-    #: When it was given up, RFC 3339.
-    time: str
-    stream: str
-    topic: str
-    partition: int
-    offset: int
-    #: Iggy's time of the message, microseconds since 1970; 0 where the message is gone.
-    iggy_timestamp: int = 0
-    headers: dict[str, str] = {}
-    stage: str
-    #: The reason's class, e.g. not_json, type_conflict, too_large.
-    reason: str
-    #: In words: the database's, or the mapping's.
-    detail: str
-    #: HTTP status; 0 where the database wasn't asked.
-    status: int = 0
-    attempts: int = 0
-    #: The line that was refused, if there was one.
-    line: str = ""
-    payload: str | None = None
-    payload_base64: str | None = None
-    pipeline_version: str
 
 
 class DeadLetterStage:
@@ -66,8 +39,7 @@ class DeadLetterStage:
         self.options = plan.config.dead_letters
         self.topics = plan.config.subscriptions()
         self.iggy = IggyConnection(plan.config.iggy)
-        self.file = RotatingFile(self.options.file, self.options.max_file_bytes, self.options.keep_files) \
-            if "file" in self.options.to else None
+        self._files = places(plan.config, self.iggy).get("file", [])
         context = zmq.asyncio.Context.instance()
         self.control = context.socket(zmq.DEALER)
         self.control.setsockopt(zmq.IDENTITY, b"dead-letter")
@@ -127,24 +99,17 @@ class DeadLetterStage:
         letters = [self._letter(source, bury.range.where, reject, messages.get(reject.offset))
                    for reject in sorted(bury.rejects, key=lambda reject: reject.offset)]
         encoded = [msgspec.json.encode(letter) for letter in letters]
-        if self.file is not None:
-            self.file.write(encoded)
-        if "iggy" in self.options.to:
-            stream = self.options.stream or source.stream
-            await self._connected()
-            await self.iggy.make_topic(stream, self.options.topic)
-            for at in range(0, len(encoded), MESSAGES_AT_ONCE):
-                await self.iggy.send(stream, self.options.topic, encoded[at:at + MESSAGES_AT_ONCE])
+        for place in self._places(source.stream):
+            await place.append(encoded)
 
-    async def _connected(self) -> None:
-        try:
-            self.iggy.client  # noqa: B018  raises when not connected yet
-        except IggyError:
-            await self.iggy.connect()
+    def _places(self, stream: str) -> list[Place]:
+        """Where the letters of a stream's messages go."""
+        topic = TopicPlace(self.iggy, self.options.stream or stream, self.options.topic)
+        return [*self._files, *([topic] if "iggy" in self.options.to else [])]
 
     async def _messages(self, source: Subscription, bury: wire.Bury) -> dict[int, ReceiveMessage]:
         """The rejected messages by offset, as far as Iggy still has them."""
-        await self._connected()
+        await self.iggy.connected()
         wanted = {reject.offset for reject in bury.rejects}
         found: dict[int, ReceiveMessage] = {}
         while wanted:

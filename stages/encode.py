@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,8 +11,12 @@ import zmq
 from pipeline import wire
 from pipeline.child import ControlLink, Plan
 from pipeline.endpoints import Endpoints
+from pipeline.schema import Config, Subscription
+from pipeline.types import space_of
+from stages.consult import Consultant
 from stages.influxdb.body import compress
 from stages.mapping.encoder import BatchOrigin, Encoder
+from stages.mapping.guard import Guard
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000
@@ -26,16 +31,27 @@ class EncodeStage:
         self.logger = logger
         self.topics = plan.config.subscriptions()
         self.sinks = plan.config.all_sinks()
-        self.encoders = [Encoder(self.sinks[topic.sink].mapping, self.sinks[topic.sink].influxdb.precision,
-                                 topic.stream, topic.topic) for topic in self.topics]
         self._payloads = msgspec.msgpack.Decoder(list[bytes])
         endpoints = Endpoints(plan.folder)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(context, endpoints.control, name)
+        self.consultant = Consultant(self.link, logger)
+        self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.pull.connect(endpoints.batches)
         self.pushes = [self._connect(context, endpoints.writer(index)) for index in range(plan.writers)]
+
+    def _encoder(self, config: Config, topic: Subscription) -> Encoder:
+        sink = self.sinks[topic.sink]
+
+        def guard(bucket: str) -> Guard:
+            return Guard(partial(self.consultant.ask_types, space_of(config, topic.sink, bucket)))
+
+        encoder = Encoder(sink.mapping, sink.influxdb.precision, topic.stream, topic.topic,
+                          guard if sink.mapping.type_guard else None)
+        self.consultant.add(topic.sink, encoder)
+        return encoder
 
     @staticmethod
     def _connect(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
@@ -50,13 +66,15 @@ class EncodeStage:
         """Encodes until the process is killed."""
         while True:
             self.link.beat()
+            self.consultant.listen()
             if self.pull.poll(POLL_MILLISECONDS):
                 head, bulk = self.pull.recv_multipart(copy=False)
                 self._encode(wire.decode_batch(head.buffer), bulk.buffer)
 
     def _encode(self, batch: wire.Batch, bulk: Any) -> None:
         where = batch.range.where
-        origin = BatchOrigin(where.partition, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000)
+        origin = BatchOrigin(where.partition, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
+                             batch.headers)
         encoded = self.encoders[where.topic].encode(self._payloads.decode(bulk), origin)
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
         self.link.send(wire.Encoded(batch.range.messages, encoded.points, encoded.dropped))

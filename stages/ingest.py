@@ -12,7 +12,7 @@ import time
 import msgspec
 import zmq
 import zmq.asyncio
-from apache_iggy import ReceiveMessage
+from apache_iggy import ReceiveMessage, UserHeaders
 from msgspec import Struct
 
 from pipeline import wire
@@ -112,6 +112,8 @@ class IngestStage:
         #: By topic: whether the mapping asks for the messages' own times, and for which.
         self.needs_timestamps = [mappings[topic.sink].needs_timestamps() for topic in self.topics]
         self.needs_origin = [mappings[topic.sink].timestamp_from == "origin_timestamp" for topic in self.topics]
+        #: By topic: the user headers that become tags.
+        self.needs_headers = [tuple(mappings[topic.sink].header_tags) for topic in self.topics]
         endpoints = Endpoints(plan.folder)
         context = zmq.asyncio.Context.instance()
         self.control = context.socket(zmq.DEALER)
@@ -318,9 +320,11 @@ class IngestStage:
         if self.needs_timestamps[range_.where.topic]:
             origin = self.needs_origin[range_.where.topic]
             timestamps = [m.origin_timestamp() if origin else m.timestamp() for m in messages]
+        names = self.needs_headers[range_.where.topic]
         batch = wire.Batch(
             range_, first=messages[0].offset(),
-            offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps)
+            offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
+            headers=[header_values(message, names) for message in messages] if names else None)
         bulk = msgspec.msgpack.encode(payloads)
         await self.push.send_multipart([wire.encode(batch), bulk], copy=False)
 
@@ -345,3 +349,19 @@ class IngestStage:
             await self._send_batch(range_, messages, [message.payload() for message in messages])
         else:
             await self._send(wire.Settled(range_, 0, 0, []))
+
+
+def header_values(message: ReceiveMessage, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The values of a message's user headers as texts; "" for one that is missing, or cannot be read."""
+    try:
+        headers = (message.user_headers() or UserHeaders()).to_scalar_dict()
+    except ValueError:
+        headers = {}
+    return tuple([header_text(headers.get(name, "")) for name in names])
+
+
+def header_text(value: str | bytes | bool | int | float) -> str:
+    """A header's value as a tag has it: true and false in lower case, bytes as the UTF-8 that they may be."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -315,6 +315,11 @@ def _delete_topic(broker: Broker, _: Connection, reader: Reader) -> bytes:
     return b""
 
 
+def _purge_topic(broker: Broker, _: Connection, reader: Reader) -> bytes:
+    broker.topic(reader.identifier(), reader.identifier()).purge()
+    return b""
+
+
 def _partitions_change(broker: Broker, reader: Reader) -> tuple[Topic, int]:
     stream, topic, count = reader.identifier(), reader.identifier(), reader.u32()
     if not 0 < count <= MAX_PARTITIONS:
@@ -395,6 +400,7 @@ _READS: dict[int, Callable[[Broker, Connection, Reader], bytes]] = {
 }
 _METADATA: dict[int, Callable[[Broker, Connection, Reader], bytes]] = {
     128: _create_stream, 130: _delete_stream, CREATE_TOPIC: _create_topic, 134: _delete_topic,
+    135: _purge_topic,
     CREATE_PARTITIONS: _create_partitions, 137: _delete_partitions, 139: _create_group, 140: _delete_group,
     148: _join, 149: _leave,
 }

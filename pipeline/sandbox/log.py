@@ -195,6 +195,11 @@ class PartitionLog:
         self._replace([batch for batch in self.batches if batch.base + batch.count > self.start_offset])
         self.next_offset = end
 
+    def purge(self) -> None:
+        """Removes all messages; the next one takes offset 0, as the real server was seen to do."""
+        self.start_offset = 0
+        self.lose(self.next_offset)
+
     def _replace(self, batches: list[Batch]) -> None:
         self.batches, self._bases, self._times, self.size = [], [], [], 0
         for batch in batches:
@@ -255,6 +260,12 @@ class Topic:
         for group in self.groups.values():
             group.offsets = {number: offset for number, offset in group.offsets.items() if number < left}
             group.polled = {number: offset for number, offset in group.polled.items() if number < left}
+
+    def purge(self) -> None:
+        """Removes all messages of all partitions, and the stored offsets."""
+        for log in self.logs:
+            log.purge()
+        self.offsets.clear()
 
     def lose(self, partition: int, count: int) -> None:
         """Cuts a partition's last messages off, and stored offsets down to what is left. Raises Refused."""

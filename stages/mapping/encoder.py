@@ -1,6 +1,6 @@
 """Batches of payloads to line protocol: the messages of each shape at once, the others one by one by the rules."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -82,9 +82,12 @@ class Encoder:
     """The mapping of one topic's messages, compiled. Not thread-safe: it learns as it goes."""
 
     def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str,
-                 guard: Guard | None = None) -> None:
-        """Raises `escape.Unwritable` where the configured names cannot be written."""
-        self.rules = Rules(config, precision, stream, topic, guard)
+                 guards: Callable[[str], Guard] | None = None) -> None:
+        """`guards` gives the type guard of a bucket ("": the configured one); None guards no types.
+
+        Raises `escape.Unwritable` where the configured names cannot be written, and `conditions.BadCondition`.
+        """
+        self.rules = Rules(config, precision, stream, topic, guards)
         self._merge = config.merge_duplicates
         #: Most lately useful first.
         self.shapes: list[Shape] = []
@@ -102,6 +105,12 @@ class Encoder:
             self.shapes.insert(0, shape)
             del self.shapes[_MAX_SHAPES:]
         return shape
+
+    def over_limit(self, tags: frozenset[str]) -> None:
+        """Treats these tags as `on_high_cardinality` says from now on."""
+        if tags != self.rules.heads.over:
+            self.rules.heads.over = tags
+            self.shapes.clear()
 
     @property
     def merges(self) -> bool:
@@ -233,7 +242,7 @@ class _Batch:
             for point in self.rules.points(self.payloads[index], self.origin.of(index)):
                 body = ",".join([lead + value for lead, value in point.fields.items()])
                 time = str(point.time)
-                self.lines.append((index, point.head, time, f"{point.head} {body} {time}\n", ""))
+                self.lines.append((index, point.head, time, f"{point.head} {body} {time}\n", point.bucket))
         except Reject as reject:
             self.rejects.append(Rejected(index, reject.reason, reject.detail))
         except Dropped:
@@ -245,11 +254,25 @@ class _Batch:
         sources: list[tuple[int, ...]] | None = None
         if self.encoder.merges and not are_distinct(self.lines):
             self.lines, sources = merged(self.lines)
-        body = "".join([text for _, _, _, text, _ in self.lines]).encode()
         if sources is None and [line[0] for line in self.lines] != list(range(len(self.lines))):
             sources = [(line[0],) for line in self.lines]
-        groups = [Lines("", body, len(self.lines), sources)] if self.lines else []
-        return Encoded(groups, self.rejects, self.dropped)
+        self.rejects.sort()
+        return Encoded(_by_bucket(self.lines, sources), self.rejects, self.dropped)
+
+
+def _by_bucket(lines: list[Line], sources: list[tuple[int, ...]] | None) -> list[Lines]:
+    """The lines of each bucket, in the order in which the buckets are met."""
+    buckets = dict.fromkeys([bucket for *_, bucket in lines])
+    if len(buckets) == 1:
+        (bucket,) = buckets
+        return [Lines(bucket, "".join([text for _, _, _, text, _ in lines]).encode(), len(lines), sources)]
+    groups = []
+    for bucket in buckets:
+        indices = [index for index, line in enumerate(lines) if line[4] == bucket]
+        body = "".join([lines[index][3] for index in indices]).encode()
+        groups.append(Lines(bucket, body, len(indices),
+                            [sources[index] if sources else (lines[index][0],) for index in indices]))
+    return groups
 
 
 def _decodable(payloads: Sequence[bytes], indices: list[int]) -> tuple[list[int], list[int]]:

@@ -76,6 +76,15 @@ class HeadMaker:
         """Whether the value at `path` is part of the measurement or the tags."""
         return path in self._in_head or bool(self._map_prefix and path.startswith(self._map_prefix))
 
+    def moved_key(self, path: str, key: str) -> str:
+        """Key of the tag at `path` if it is over the limit and becomes a field; otherwise ""."""
+        if not self.over or not self.over_to_field:
+            return ""
+        if self._map_prefix and path.startswith(self._map_prefix):
+            key = path[len(self._map_prefix):]
+        tag = self._renames.get(path, key)
+        return tag if tag in self.over else ""
+
     def head(self, record: Record, origin: Origin, measurement: str = "") -> Head:
         """Line protocol elements `measurement` and `tag set`, the tags sorted by key. Raises Reject.
 

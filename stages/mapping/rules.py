@@ -3,6 +3,7 @@
 They define every line; the code that is generated for common shapes (`stages.mapping.shapes`) writes the same.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -12,6 +13,7 @@ from stages.mapping.guard import Guard
 from stages.mapping.head import SHORT_CHARS, HeadMaker, Origin
 from stages.mapping.record import Flattener, Record, loads
 from stages.mapping.reject import Dropped, Reject, shown
+from stages.mapping.route import Router
 from stages.mapping.values import Converter, converter
 
 #: Paths remembered with what becomes of them, at most; then all are forgotten.
@@ -26,6 +28,8 @@ class Point(NamedTuple):
     #: `key=` -> `value`.
     fields: dict[str, str]
     time: int
+    #: Where it goes; "" is the configured bucket.
+    bucket: str = ""
 
 
 class _Role(NamedTuple):
@@ -41,13 +45,20 @@ class Rules:
     """One mapping, for messages of one topic, written with one precision."""
 
     def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str,
-                 guard: Guard | None = None) -> None:
-        """Raises `escape.Unwritable` where the configured names cannot be written."""
+                 guards: Callable[[str], Guard] | None = None) -> None:
+        """`guards` gives the type guard of a bucket ("": the configured one).
+
+        Raises `escape.Unwritable` where the configured names cannot be written, and `conditions.BadCondition`.
+        """
         self.config = config
         self.precision: Precision = precision
         self.flattener = Flattener(config)
         self.heads = HeadMaker(config, stream, topic)
-        self.guard = guard
+        self.router = Router(config, self.heads) if config.rules or config.bucket_template else None
+        self._make_guard = guards
+        #: The type guard of the configured bucket, and those of other ones.
+        self.guard = guards("") if guards is not None else None
+        self._guards: dict[str, Guard] = {}
         self.time_path = config.timestamp_field if config.timestamp_from == "field" else ""
         self.explicit = frozenset(config.field_names) if config.field_strategy == "explicit" else None
         self._not_fields = frozenset([*config.tag_fields, self.time_path, self.heads.measurement_path])
@@ -170,30 +181,39 @@ class Rules:
         """
         records = self.flattener.records(payload)
         if len(records) == 1:
-            return [self._point(records[0], origin)]
+            return [self._point(records[0], origin, payload)]
+        if not records:
+            self._no_fields("no field has a value")
         points = []
         for record in records:
             try:
-                points.append(self._point(record, origin))
+                points.append(self._point(record, origin, payload))
             except Dropped:
                 continue
         if not points:
-            self._no_fields("no field has a value")
+            raise Dropped
         return points
 
-    def _point(self, record: Record, origin: Origin) -> Point:
-        measurement, tags, moved = self.heads.head(record, origin)
+    def _point(self, record: Record, origin: Origin, payload: bytes) -> Point:
+        renamed, bucket = self.router.route(record, payload) if self.router is not None else ("", "")
+        measurement, tags, moved = self.heads.head(record, origin, renamed)
         fields = self.fields(record)
         if not fields:
             self._no_fields("no field has a value")
         if moved:
             fields |= moved
         if self.guard is not None:
-            fields = self.guard.converted(measurement, fields)
+            guard = self.guard if not bucket else self._guard_of(bucket)
+            fields = guard.converted(measurement, fields)
         head = measurement + tags
         if self.long_keys or len(head) > SHORT_CHARS:
             self.check_keys(head, fields)
-        return Point(head, fields, self.time(record, origin))
+        return Point(head, fields, self.time(record, origin), bucket)
+
+    def _guard_of(self, bucket: str) -> Guard:
+        if bucket not in self._guards and self._make_guard is not None:
+            self._guards[bucket] = self._make_guard(bucket)
+        return self._guards[bucket]
 
     def _no_fields(self, detail: str) -> None:
         if self.config.on_no_fields == "drop":

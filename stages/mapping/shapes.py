@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from pipeline.types import Kind
 from stages.mapping import escape, timestamps
 from stages.mapping.guard import Diverted
-from stages.mapping.head import Head, Origin
+from stages.mapping.head import FIELD_SUFFIX, Head, Origin
 from stages.mapping.record import Record
 from stages.mapping.reject import Reject
 from stages.mapping.rules import Rules
@@ -23,6 +23,7 @@ _MAX_HEADS: Final = 100_000
 
 _PLAIN: Final = r'[^"\\\x00-\x1f]*+'
 _STRING: Final = f'"{_PLAIN}"'
+_NOT_EMPTY: Final = r'"[^"\\\x00-\x1f]++"'
 #: A string that may have escapes, but for a NUL.
 _ESCAPED: Final = f'"{_PLAIN}' + r'(?:\\(?:["\\/bfnrt]|u(?!0000)[0-9a-fA-F]{4})' + f'{_PLAIN})*+"'
 _INTEGER: Final = r"-?(?:0|[1-9][0-9]{0,17}+)"
@@ -165,6 +166,8 @@ class _Learner:
         #: `key=` -> source of the f-string's part with the value.
         self.fields: dict[str, str] = {}
         self.kinds: dict[str, Kind] = {}
+        #: The same of tags that have become fields; they come last.
+        self.moved: dict[str, str] = {}
         #: Names in the source -> what makes the value from a string with escapes.
         self.converters: dict[str, Converter] = {}
         self.time = ""
@@ -177,6 +180,11 @@ class _Learner:
             at = end
         if not self.fields or self.rules.time_path and not self.time:
             raise _NoShape
+        for lead in sorted(self.moved):
+            if lead in self.fields:
+                raise _NoShape
+            self.fields[lead] = self.moved[lead]
+            self.kinds[lead] = "string"
         tail = re.escape(self.text[at:])
         if not self.marked:
             tail = f"({tail})"
@@ -199,7 +207,8 @@ class _Learner:
         if text == "null":
             return "null" if in_head or is_time or is_field else _ANY
         if in_head:
-            return self._head(path, key, text)
+            moved = rules.heads.moved_key(path, key)
+            return self._moved(moved, path, text) if moved else self._head(path, key, text)
         if is_time:
             return self._time(text)
         if is_field:
@@ -215,6 +224,14 @@ class _Learner:
             raise _NoShape
         self.heads.append((Column(path, key, quoted), self._group(pattern)))
         return f'"({pattern[1:-1]})"' if quoted else f"({pattern})"
+
+    def _moved(self, tag: str, path: str, text: str) -> str:
+        lead = escape.field_key(tag + FIELD_SUFFIX) + "="
+        pattern = _NOT_EMPTY if text[0] == '"' else _BOOLEAN if text[0] in "tf" else _NUMBER
+        if not re.fullmatch(pattern, text) or lead in self.moved or path in self.rules.config.template_paths():
+            raise _NoShape
+        self.moved[lead] = f'"{{v{self._group(pattern)}}}"'
+        return f'"({pattern[1:-1]})"' if text[0] == '"' else f"({pattern})"
 
     def _field(self, path: str, key: str, text: str) -> str:
         lead = self.rules.lead(path, key)

@@ -54,8 +54,8 @@ mappings = st.builds(
 def encoded_by(mapping: MappingConfig, batch: list[dict[str, Any]]) -> Encoded:
     """The batch as an encoder with a type guard writes it."""
     book = TypeBook()
-    encoder = Encoder(mapping, "ns", "str eam", "to,pic",
-                      Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0]))
+    guard = Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
+    encoder = Encoder(mapping, "ns", "str eam", "to,pic", lambda bucket: guard)
     payloads = [json.dumps(message).encode() for message in batch]
     return encoder.encode(payloads, BatchOrigin(timestamps=[START + index for index in range(len(batch))]))
 
@@ -111,7 +111,8 @@ def test_a_real_server_stores_every_line_and_reads_it_back(
         "unwritable", "bad_field", "bad_measurement", "bad_tag", "no_fields", "type_conflict", "not_object"}
 
 
-TEXTS = ["_x", "_field", "_measurement", "_time", "#x", "\tx", "a\tb", "x\t", "a\\b", "a\\\\b", "a\\,b", "a\\ b", "a\\=b",
+TEXTS = ["_x", "_field", "_measurement", "_time", "#x", "\tx", "a\tb", "x\t", "a\\b", "a\\\\b", "a\\,b", "a\\ b",
+         "a\\=b",
          "x\\", "\\", '"', '"a"', '"a,b"', "'", " ", " x ", ",", "=", "a,b=c d", "\0", "a\0b", "a\nb", "a\rb", "\r\n",
          "\x0b", "\x7f", "\x85", "\xa0", "\u2028", "\ufeff", "\uffff", "\U0001f600", "é", "%s", "time", "x" * 65_400,
          "é" * 32_700, "x" * 65_536, "\U0001f600" * 20_000, "a\\nb", "{}", "[]", "null", "true", "1"]

@@ -53,7 +53,10 @@ CASES = [pytest.param(case, id=f"{group.name}: {case.name}") for group in TABLE.
 def an_encoder(case: Case) -> Encoder:
     """An encoder for the case's mapping, with a type guard of its own where the mapping has one."""
     book = TypeBook()
-    guard = Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
+
+    def guard(bucket: str) -> Guard:
+        return Guard(lambda measurement, kinds: book.decide(bucket, measurement, kinds)[0])
+
     return Encoder(case.mapping, case.precision, "telemetry", "sensors", guard if case.mapping.type_guard else None)
 
 

@@ -1,0 +1,60 @@
+"""How many distinct values each tag has, counted over all encoders. Pure; the coordinator keeps it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pipeline.schema import Config
+from pipeline.sketch import Sketch
+
+#: Tags counted for each sink, at most: those of a tag map could be any number.
+MAX_TAGS: Final = 1_000
+
+
+class TagSketches:
+    """The sketches of one encoder for one sink; those that have changed are sent now and then."""
+
+    def __init__(self) -> None:
+        self._sketches: dict[str, Sketch] = {}
+        self._changed: set[str] = set()
+
+    def add(self, tag: str, value: str) -> None:
+        """Counts a value that may have been counted before."""
+        sketch = self._sketches.get(tag)
+        if sketch is None:
+            if len(self._sketches) >= MAX_TAGS:
+                return
+            sketch = self._sketches[tag] = Sketch()
+        if sketch.add(value):
+            self._changed.add(tag)
+
+    def changed(self) -> dict[str, bytes]:
+        """The registers of the sketches that have changed since the last call."""
+        changed = {tag: bytes(self._sketches[tag].registers) for tag in self._changed}
+        self._changed.clear()
+        return changed
+
+    def all(self) -> dict[str, bytes]:
+        """The registers of all sketches."""
+        return {tag: bytes(sketch.registers) for tag, sketch in self._sketches.items()}
+
+
+class Cardinality:
+    """The sketches of all encoders, by sink, and which tags have more values than `max_tag_values`."""
+
+    def __init__(self, config: Config) -> None:
+        self._limits = [sink.mapping.max_tag_values for sink in config.all_sinks()]
+        self._sketches: dict[tuple[int, str], Sketch] = {}
+        #: By sink: the tags over the limit.
+        self.over: dict[int, set[str]] = {}
+
+    def merge(self, sink: int, sketches: Mapping[str, bytes]) -> list[tuple[str, int]]:
+        """Adds an encoder's sketches. The tags that are over the limit for the first time, with their estimates."""
+        new = []
+        for tag, registers in sketches.items():
+            sketch = self._sketches.setdefault((sink, tag), Sketch())
+            sketch.merge(registers)
+            over = self.over.setdefault(sink, set())
+            if tag not in over and (count := round(sketch.estimate())) > self._limits[sink] > 0:
+                over.add(tag)
+                new.append((tag, count))
+        return new

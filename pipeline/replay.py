@@ -1,0 +1,108 @@
+"""Replays dead letters: through the mapping again, and into the database; tells which were stored."""
+
+import logging
+import random
+import time
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from pipeline.backoff import Backoff
+from pipeline.dead_letters import DeadLetter
+from pipeline.errors import PipelineError
+from pipeline.schema import Config, SinkConfig
+from stages.influxdb.answers import Again, Paused
+from stages.influxdb.body import compress
+from stages.influxdb.job import Job
+from stages.influxdb.transport import Transport
+from stages.mapping.encoder import BatchOrigin, Encoder
+
+#: Letters written at once.
+LETTERS_AT_ONCE = 500
+#: Tries of one request before the replay gives up; what was stored until then stays marked.
+MAX_TRIES = 8
+
+
+class Replayed(Struct, frozen=True):
+    """What became of some letters."""
+
+    stored: list[DeadLetter]
+    #: Each with the reason why it still can't be written.
+    failed: list[tuple[DeadLetter, str]]
+
+
+class Replay:
+    """Writes letters with the configuration as it is now."""
+
+    def __init__(self, config: Config, logger: logging.Logger) -> None:
+        self._config = config
+        self._logger = logger
+        self._sinks = config.all_sinks()
+        self._encoders: dict[tuple[int, str, str], Encoder] = {}
+        self._transports: dict[int, list[Transport]] = {}
+
+    def run(self, letters: Sequence[DeadLetter]) -> Iterator[Replayed]:
+        """Replays the letters, some at a time. Raises PipelineError when the database can't be written to."""
+        by_source: dict[tuple[int, str, str, int], list[DeadLetter]] = {}
+        failed: list[tuple[DeadLetter, str]] = []
+        for letter in letters:
+            sink = self._sink(letter)
+            if sink is None:
+                failed.append((letter, f"no sink of this configuration reads {letter.stream}/{letter.topic}"))
+            elif letter.payload_bytes() is None:
+                failed.append((letter, "its payload was gone from Iggy"))
+            else:
+                by_source.setdefault((sink, letter.stream, letter.topic, letter.partition), []).append(letter)
+        if failed:
+            yield Replayed([], failed)
+        for (sink, stream, topic, partition), some in by_source.items():
+            for at in range(0, len(some), LETTERS_AT_ONCE):
+                yield self._write(sink, stream, topic, partition, some[at:at + LETTERS_AT_ONCE])
+
+    def _sink(self, letter: DeadLetter) -> int | None:
+        return next((one.sink for one in self._config.subscriptions()
+                     if (one.stream, one.topic) == (letter.stream, letter.topic)), None)
+
+    def _write(self, sink: int, stream: str, topic: str, partition: int, letters: list[DeadLetter]) -> Replayed:
+        options = self._sinks[sink]
+        encoder = self._encoders.setdefault((sink, stream, topic), Encoder(
+            options.mapping, options.influxdb.precision, stream, topic))
+        headers = [tuple(letter.headers.get(name, "") for name in options.mapping.header_tags) for letter in letters]
+        origin = BatchOrigin(partition, letters[0].offset, [letter.offset for letter in letters],
+                             [letter.iggy_timestamp for letter in letters], time.time_ns() // 1_000,
+                             headers if options.mapping.header_tags else None)
+        encoded = encoder.encode([letter.payload_bytes() or b"" for letter in letters], origin)
+        why = {reject.at: f"{reject.reason}: {reject.detail}" for reject in encoded.rejects}
+        for group in encoded.groups:
+            content = compress(group.body) if options.influxdb.gzip else group.body
+            for transport in self._transports_of(sink, options):
+                for line, words in self._post(transport, group.bucket, content, group.points).items():
+                    why.update((index, words) for index in (group.sources[line] if group.sources else (line,)))
+        return Replayed([letter for index, letter in enumerate(letters) if index not in why],
+                        [(letters[index], words) for index, words in sorted(why.items())])
+
+    def _transports_of(self, sink: int, options: SinkConfig) -> list[Transport]:
+        if sink not in self._transports:
+            urls = options.influxdb.urls()
+            each = [(url,) for url in urls] if options.influxdb.targets == "mirror" else [urls]
+            self._transports[sink] = [Transport(options.influxdb, some, self._logger) for some in each]
+        return self._transports[sink]
+
+    def _post(self, transport: Transport, bucket: str, content: bytes, points: int) -> dict[int, str]:
+        """Writes a body; the lines that the database refuses, with its words."""
+        config = transport.config
+        backoff = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_multiplier,
+                          config.retry_backoff_max_ms / 1000, random.random)
+        job, passed, tries = Job(content, points, config.gzip), 0, 0
+        while piece := job.take():
+            answer = transport.post(piece.body or b"", bucket)
+            job.answered(piece, answer, passed)
+            if not isinstance(answer, Again | Paused):
+                passed, tries = passed + 1, 0
+                continue
+            tries += 1
+            if isinstance(answer, Paused) or tries >= MAX_TRIES:
+                raise PipelineError(f"the replay stopped: {answer.words}; what was stored before is marked: "
+                                    "run it again")
+            time.sleep(max(backoff.next(), min(answer.after or 0.0, config.retry_after_max_ms / 1000)))
+        return {line.line: f"{line.reason}: {line.words}" for line in job.refused}

@@ -1,0 +1,48 @@
+"""Counts distinct texts in 2 KiB: a HyperLogLog. Pure.
+
+Source: Flajolet et al., "HyperLogLog: the analysis of a near-optimal cardinality estimation algorithm", 2007, with
+64-bit hashes, so that no correction for large counts is needed.
+"""
+
+import math
+from typing import Final
+
+import xxhash
+
+#: Bits of the hash that choose a register.
+INDEX_BITS: Final = 11
+REGISTERS: Final = 1 << INDEX_BITS
+#: Standard error of an estimate, relative: 2.3 %.
+ERROR: Final = 1.04 / math.sqrt(REGISTERS)
+_REST_BITS: Final = 64 - INDEX_BITS
+_ALPHA: Final = 0.7213 / (1 + 1.079 / REGISTERS)
+_POWERS: Final = tuple(2.0 ** -rank for rank in range(_REST_BITS + 2))
+
+
+class Sketch:
+    """A set of texts of which only the size can be asked."""
+
+    def __init__(self, registers: bytes = bytes(REGISTERS)) -> None:
+        self.registers = bytearray(registers)
+
+    def add(self, text: str) -> bool:
+        """Adds a text. False where the sketch stays as it was."""
+        digest = xxhash.xxh3_64_intdigest(text.encode())
+        index = digest >> _REST_BITS
+        rank = _REST_BITS - (digest & ((1 << _REST_BITS) - 1)).bit_length() + 1
+        if rank <= self.registers[index]:
+            return False
+        self.registers[index] = rank
+        return True
+
+    def merge(self, registers: bytes) -> None:
+        """Adds all that another sketch has."""
+        self.registers = bytearray(map(max, self.registers, registers))
+
+    def estimate(self) -> float:
+        """About how many texts were added."""
+        estimate = _ALPHA * REGISTERS ** 2 / sum([_POWERS[rank] for rank in self.registers])
+        empty = self.registers.count(0)
+        if estimate <= 2.5 * REGISTERS and empty:
+            return REGISTERS * math.log(REGISTERS / empty)
+        return estimate

@@ -1,0 +1,77 @@
+"""The encoder's questions to the coordinator: types of fields, and tags with too many values."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from pipeline import wire
+from pipeline.cardinality import TagSketches
+from pipeline.child import ControlLink
+from pipeline.types import Kind
+from stages.mapping.encoder import Encoder
+
+#: How long one answer is waited for before the question is put again: a new coordinator may not know it.
+ANSWER_MILLISECONDS: Final = 1_000
+#: Seconds without an answer after which the log says so.
+SILENCE_SECONDS: Final = 10.0
+#: Seconds between two reports of the sketches that have changed, and of all of them: a new coordinator has none.
+SKETCH_SECONDS: Final = 5.0
+ALL_SKETCHES_SECONDS: Final = 60.0
+
+
+class Consultant:
+    """Asks over the process's control link, and hands what it is told to the encoders."""
+
+    def __init__(self, link: ControlLink, logger: logging.Logger) -> None:
+        self._link = link
+        self._logger = logger
+        #: Encoders by sink.
+        self._encoders: dict[int, list[Encoder]] = {}
+        self._sketches: dict[int, TagSketches] = {}
+        self._sketched_at = self._all_sketched_at = time.monotonic()
+
+    def add(self, sink: int, encoder: Encoder) -> None:
+        """Counts the values of this encoder's tags, if its mapping asks for that, and tells it of those over."""
+        self._encoders.setdefault(sink, []).append(encoder)
+        if encoder.rules.config.max_tag_values:
+            encoder.rules.heads.seen = self._sketches.setdefault(sink, TagSketches()).add
+
+    def ask_types(self, space: str, measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
+        """The types decided. Waits until the coordinator has answered: without it nothing is settled anyway."""
+        began = time.monotonic()
+        said = False
+        while True:
+            self._link.beat()
+            self._link.send(wire.AskTypes(space, measurement, dict(kinds)))
+            until = time.monotonic() + ANSWER_MILLISECONDS / 1000
+            while (left := until - time.monotonic()) > 0:
+                message = self._link.receive(max(1, round(left * 1000)))
+                if isinstance(message, wire.Types) and (message.space, message.measurement) == (space, measurement) \
+                        and message.kinds.keys() >= kinds.keys():
+                    return message.kinds
+                self._take(message)
+            if not said and time.monotonic() - began > SILENCE_SECONDS:
+                said = True
+                self._logger.warning("the coordinator does not say which types the fields of %s have; waiting",
+                                     measurement)
+
+    def listen(self) -> None:
+        """Takes what the coordinator has said, and reports the sketches when it is time. Never waits."""
+        while (message := self._link.receive(0)) is not None:
+            self._take(message)
+        now = time.monotonic()
+        if now - self._sketched_at < SKETCH_SECONDS:
+            return
+        everything = now - self._all_sketched_at >= ALL_SKETCHES_SECONDS
+        self._sketched_at = now
+        self._all_sketched_at = now if everything else self._all_sketched_at
+        for sink, sketches in self._sketches.items():
+            changed = sketches.changed()
+            if registers := sketches.all() if everything else changed:
+                self._link.send(wire.Sketches(sink, registers))
+
+    def _take(self, message: wire.Control | None) -> None:
+        if isinstance(message, wire.OverLimit):
+            for encoder in self._encoders.get(message.sink, []):
+                encoder.over_limit(frozenset(message.tags))

@@ -1,0 +1,55 @@
+"""Mistakes of a mapping that only its own code can see, found at start: names that no line can hold, conditions."""
+
+from msgspec.structs import replace
+
+from pipeline.schema import MappingConfig, template_paths
+from stages.mapping import escape
+from stages.mapping.conditions import BadCondition, compile_condition
+from stages.mapping.reject import Reject
+from stages.mapping.rules import Rules
+
+
+def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:
+    """A line for each mistake; `key` names the mapping, `topics` are (stream, topic) of those that it is used for."""
+    problems = _rule_problems(mapping, key)
+    try:
+        template_paths(mapping.bucket_template)
+    except ValueError as error:
+        problems.append(f'{key}.bucket_template: "{mapping.bucket_template}": {error}')
+    if bool(mapping.bucket_template) != bool(mapping.allowed_buckets):
+        problems.append(f"{key}.allowed_buckets: required with, and only with, bucket_template")
+    return problems or _unwritable_names(mapping, key, topics)
+
+
+def _rule_problems(mapping: MappingConfig, key: str) -> list[str]:
+    problems = []
+    for index, rule in enumerate(mapping.rules):
+        where = f"{key}.rules[{index}]"
+        try:
+            compile_condition(rule.when)
+        except BadCondition as error:
+            problems.append(f"{where}.when: {error}")
+        if bool(rule.then) == bool(rule.measurement or rule.bucket):
+            problems.append(f'{where}: give then = "drop", or measurement or bucket or both')
+        try:
+            escape.measurement(rule.measurement or "m")
+        except escape.Unwritable as error:
+            problems.append(f"{where}.measurement: {error}")
+    return problems
+
+
+def _unwritable_names(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:
+    for stream, topic in topics:
+        try:
+            Rules(replace(mapping, rules=()), "ns", stream, topic)
+        except (escape.Unwritable, Reject) as error:
+            return [f"{key}: the names that it gives cannot be written for topic {stream}/{topic}: {error}"]
+    return []
+
+
+def mapping_warnings(mapping: MappingConfig, key: str) -> list[str]:
+    """What is allowed, and seldom meant."""
+    if "offset" in mapping.metadata_tags:
+        return [f"{key}.metadata_tags has offset: every message becomes a series of its own, and InfluxDB's memory grows "
+                "with them"]
+    return []

@@ -1,0 +1,112 @@
+"""What the mapping needs of the whole pipeline, with real processes: headers, one memory of types, counted tags."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from apache_iggy import AutoLogin, IggyClient, Partitioning, SendMessage, TcpConfig
+from conftest import RunningIggy
+from sinks import TOPIC, SandboxInflux, Sink, read_topic, send
+
+from pipeline.rig import wait_until
+
+Start = Callable[..., Sink]
+
+
+def payloads_of(messages: list[dict[str, Any]]) -> list[bytes]:
+    """The messages as JSON, each with a time of its own."""
+    return [json.dumps({"ts": 1_000 + index, **message}).encode() for index, message in enumerate(messages)]
+
+
+def fields(influxdb: SandboxInflux) -> list[dict[str, Any]]:
+    """The fields of all points by time."""
+    return [point["fields"] for point in sorted(influxdb.points(), key=lambda point: point["time"])]
+
+
+def test_user_headers_become_tags(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+
+    async def send_with_headers() -> None:
+        client = IggyClient(TcpConfig(server_address=iggy.address,
+                                      auto_login=AutoLogin.username_password("iggy", "iggy")))
+        await client.connect()
+        headers: list[dict[Any, Any] | None] = [{"region": "eu west", "rack": 7}, None, {"region": "us", "hot": True}]
+        await client.send_messages(stream, TOPIC, Partitioning.partition_id(0), [
+            SendMessage(payload, user_headers=header)
+            for payload, header in zip(payloads_of([{"v": n} for n in range(3)]), headers, strict=True)])
+
+    asyncio.run(send_with_headers())
+    sink = start_sink(iggy.address, stream, influxdb,
+                      mapping='header_tags = { region = "region", rack = "rack_no", hot = "hot" }')
+    sink.settles(3)
+    points = sorted(influxdb.points(), key=lambda point: point["time"])
+    assert [point["tags"] for point in points] == [
+        [["rack_no", "7"], ["region", "eu west"]], [], [["hot", "true"], ["region", "us"]]]
+
+
+def test_all_encoders_give_a_field_one_type_also_after_the_coordinator_was_killed(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 2)
+    send(iggy.address, stream, payloads_of([{"v": 0.5}]))
+    sink = start_sink(iggy.address, stream, influxdb, mapping='integers = "as_written"')
+    sink.settles(1)
+    sink.kill("coordinator")
+    wait_until(lambda: "coordinator died" in sink.log(), 20, "the death to be seen")
+    more = payloads_of([{"v": 0.5}, *({"v": n} for n in range(2_000)), {"v": "warm"}])[1:]
+    send(iggy.address, stream, more, 2)
+    sink.settles(2_002)
+    assert fields(influxdb) == [{"v": 0.5}, *({"v": float(n)} for n in range(2_000))]
+    letters = [json.loads(letter) for letter in read_topic(iggy.address, stream, "influxdb-dlq")]
+    assert [(letter["reason"], letter["stage"]) for letter in letters] == [("type_conflict", "encode")]
+
+
+@pytest.mark.parametrize(("policy", "said"), [
+    ("warn", "they are written all the same"), ("to_field", "it is written as the field device_value")])
+def test_a_tag_with_too_many_values_is_said_and_treated_as_configured(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, policy: str, said: str) -> None:
+    iggy.create_topic(stream, TOPIC, 2)
+    send(iggy.address, stream, payloads_of([{"device": f"d{n}", "v": n} for n in range(1_000)]), 2)
+    sink = start_sink(iggy.address, stream, influxdb,
+                      mapping=f'max_tag_values = 500\non_high_cardinality = "{policy}"')
+    sink.settles(1_000)
+    wait_until(lambda: "tag device has about" in sink.log() and said in sink.log(), 30, "the warning")
+    influxdb_before = influxdb.count()
+    wait_until(lambda: _one_more(iggy, stream, influxdb, sink, influxdb_before, policy), 30, "the consequence")
+
+
+def _one_more(iggy: RunningIggy, stream: str, influxdb: SandboxInflux, sink: Sink, before: int, policy: str) -> bool:
+    """Sends one more message, and says whether it was written as the policy has it."""
+    time = 1_000_000 + influxdb.count()
+    send(iggy.address, stream, [json.dumps({"device": "new", "v": 1, "ts": time}).encode()])
+    sink.settles(1_000 + influxdb.count() - before + 1)
+    (point,) = [point for point in influxdb.points() if point["time"] == time]
+    expected = [] if policy == "to_field" else [["device", "new"]]
+    return bool(point["tags"] == expected)
+
+
+def test_rules_drop_and_route_and_what_is_dropped_is_committed(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, payloads_of([{"status": ["ok", "test", "alarm"][n % 3], "v": n} for n in range(300)]))
+    sink = start_sink(iggy.address, stream, influxdb, mapping="""
+[[mapping.rules]]
+when = "status == 'test'"
+then = "drop"
+[[mapping.rules]]
+when = "status == 'alarm' and v > 150"
+measurement = "alarms"
+""")
+    status = sink.settles(300)
+    assert (status.read, status.written, status.rejected, status.filtered) == (300, 200, 0, 100)
+    assert len([point for point in influxdb.points() if point["measurement"] == "alarms"]) == 50
+
+
+def test_the_offset_as_a_tag_is_warned_of(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    sink = start_sink(iggy.address, stream, influxdb, mapping='metadata_tags = ["offset"]')
+    sink.wait_for(lambda status: status.ready)
+    assert "metadata_tags has offset" in sink.log()

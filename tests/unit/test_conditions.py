@@ -1,0 +1,50 @@
+"""The conditions of rules: what they mean, and what is said of those that cannot be read."""
+
+from typing import Any
+
+import pytest
+
+from stages.mapping.conditions import BadCondition, compile_condition, paths_of
+
+FACTS: dict[str, Any] = {"status": "test", "temperature": 6.5, "count": 3, "ok": True, "gone": None, "a.b": 1,
+                         "odd key": "x", "nan": float("nan"), "meta": {"x": 1}, "big": 2**60 + 1}
+
+
+@pytest.mark.parametrize(("condition", "expected"), [
+    ("status == 'test'", True), ('status == "test"', True), ("status != 'test'", False), ("status == 'Test'", False),
+    ("temperature > 5", True), ("temperature > 6.5", False), ("temperature >= 6.5", True), ("5 < temperature", True),
+    ("temperature < -1e3", False), ("count <= 3", True), ("count == 3.0", True), ("a.b == 1", True),
+    ("big == 1152921504606846977", True), ("big == 1152921504606846976", False),
+    ("ok", True), ("not ok", False), ("status", False), ("ok == true", True), ("ok == 1", False),
+    ("count == '3'", False), ("status > 5", False), ("status < 'u'", True), ("nan == nan", False), ("nan > 1", False),
+    ("missing == null", True), ("gone == null", True), ("missing != 'x'", True), ("missing > 1", False),
+    ("exists(status)", True), ("exists(missing)", False), ("exists(gone)", False), ("exists(meta)", True),
+    ("status in ['test', 'dev']", True), ("status not in ['test']", False), ("count in [1, 2, null]", False),
+    ("missing in [null]", True), ("`odd key` == 'x'", True),
+    ("status == 'test' and not (temperature > 5)", False), ("status == 'x' or count == 3 and ok", True),
+    ("(status == 'x' or count == 3) and not ok", False), ("not not ok", True), ("'it\\'s' == \"it's\"", True),
+    ("exists == null", True),
+])
+def test_a_condition_means_what_it_says(condition: str, expected: bool) -> None:
+    assert compile_condition(condition)(FACTS.get) is expected
+
+
+@pytest.mark.parametrize(("condition", "column", "words"), [
+    ("", 1, "the condition ends here"), ("status = 'x'", 8, "'=' is not expected here"), ("status == ", 10, "ends"),
+    ("status == 'x", 11, '"\'" is not expected'), ("(ok", 4, "give )"), ("ok)", 3, "give and, or, or the end"),
+    ("status in [a]", 12, "give a number"), ("status in []", 12, "give a path or a value"), ("5", 2, "a comparison"),
+    ("exists(5)", 8, "give a path"), ("ok and and ok", 8, "and is not expected"), ("status not 'x'", 12, "give in"),
+    ("__import__('os')", 11, "( is not expected"), ("a; b", 2, "';' is not expected"), ("1.2.3 == a", 1, "'1'"),
+    ("not " * 60 + "ok", 201, "nested deeper than 50"), ("((" * 60 + "ok", 51, "nested deeper"),
+])
+def test_what_cannot_be_read_is_pointed_at(condition: str, column: int, words: str) -> None:
+    with pytest.raises(BadCondition) as caught:
+        compile_condition(condition)
+    first, *_, last = str(caught.value).splitlines()
+    assert first.startswith(f"column {column}:"), str(caught.value)
+    assert words in first
+    assert last == "  " + " " * (column - 1) + "^"
+
+
+def test_the_paths_that_are_asked_for_are_known() -> None:
+    assert paths_of("exists(a.b) and c > 1 or `d e` in [1]") == ["a.b", "c", "d e"]
