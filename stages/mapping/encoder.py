@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -14,6 +14,7 @@ from stages.mapping.merge import Line, are_distinct, merged
 from stages.mapping.reject import Dropped, Reject
 from stages.mapping.rules import Rules
 from stages.mapping.shapes import Row, Shape, can_learn, learn
+from stages.mapping.uniform import CLOSING, OPENING, SEPARATOR, Uniform
 
 #: Shapes remembered, at most; the one that matched least lately is forgotten.
 _MAX_SHAPES: Final = 16
@@ -93,10 +94,30 @@ class Encoder:
         self.shapes: list[Shape] = []
         #: Whether shapes are used at all; the rules give the same lines.
         self.use_shapes = can_learn(self.rules)
+        #: The quick way of the shape that the last batch had throughout.
+        self.uniform: Uniform | None = None
 
     def encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
         """A batch as line protocol. Messages that cannot become points are among its rejects; nothing is raised."""
+        if self.uniform is not None and payloads:
+            array = OPENING + SEPARATOR.join(payloads) + CLOSING
+            if (encoded := self.encode_array(array, len(payloads), origin)) is not None:
+                return encoded
         return _Batch(self, payloads, origin).encoded()
+
+    def encode_array(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
+        """The same for the bytes of a JSON array, one of `count` messages a line; None where `encode` has to do it."""
+        uniform, self.uniform = self.uniform, None
+        if uniform is None or origin.headers is not None:
+            return None
+        times = own_times(self.rules, origin, count)
+        if times is None and not self.rules.time_path:
+            return None
+        lines = uniform.lines(array, count, times, origin.partition, self._merge)
+        if lines is None:
+            return None
+        self.uniform = uniform
+        return Encoded([Lines("", "".join(lines).encode(), count, None)], [])
 
     def learn(self, payload: bytes, origin: Origin) -> Shape | None:
         """Learns the shape of a message, if it has one."""
@@ -111,6 +132,7 @@ class Encoder:
         if tags != self.rules.heads.over:
             self.rules.heads.over = tags
             self.shapes.clear()
+            self.uniform = None
 
     @property
     def merges(self) -> bool:
@@ -134,7 +156,7 @@ class _Batch:
         """The whole batch."""
         pending = list(range(len(self.payloads)))
         if self.encoder.use_shapes and pending:
-            times = self._times()
+            times = own_times(self.rules, self.origin, len(self.payloads))
             if times is not None or self.rules.time_path:
                 done = self._by_shapes(pending, times)
                 if isinstance(done, Encoded):
@@ -143,19 +165,6 @@ class _Batch:
         for index in pending:
             self._by_rules(index)
         return self._gathered()
-
-    def _times(self) -> list[int] | None:
-        """The messages' own times in the precision written; None where a field has them, or one is out of range."""
-        rules, origin, count = self.rules, self.origin, len(self.payloads)
-        if rules.time_path:
-            return None
-        try:
-            if rules.config.timestamp_from == "arrival":
-                return [rules.message_time(origin.arrival)] * count
-            own: Sequence[int | None] = origin.timestamps or [None] * count
-            return [rules.message_time(micros) for micros in own]
-        except Reject:
-            return None
 
     def _by_shapes(self, pending: list[int], times: list[int] | None) -> Encoded | list[int]:
         """Encodes what has a shape, known or new. Returns the rest, or all in one where all have one shape."""
@@ -194,6 +203,7 @@ class _Batch:
             if missed == 0 and len(rows) == len(self.payloads):
                 lines = self._uniform(shape, rows, times)
                 if lines is not None:
+                    encoder.uniform = shape.uniform
                     return Encoded([Lines("", "".join(lines).encode(), len(lines), None)], [])
             pending = self._take(shape, rows, pending, times, missed, given_up)
             joined = b"\n".join([payloads[index] for index in pending])
@@ -258,6 +268,19 @@ class _Batch:
             sources = [(line[0],) for line in self.lines]
         self.rejects.sort()
         return Encoded(_by_bucket(self.lines, sources), self.rejects, self.dropped)
+
+
+def own_times(rules: Rules, origin: BatchOrigin, count: int) -> list[int] | None:
+    """The messages' own times in the precision written; None where a field has them, or one is out of range."""
+    if rules.time_path:
+        return None
+    try:
+        if rules.config.timestamp_from == "arrival":
+            return [rules.message_time(origin.arrival)] * count
+        own: Sequence[int | None] = origin.timestamps or [None] * count
+        return [rules.message_time(micros) for micros in own]
+    except Reject:
+        return None
 
 
 def _by_bucket(lines: list[Line], sources: list[tuple[int, ...]] | None) -> list[Lines]:

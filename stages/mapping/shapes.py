@@ -16,6 +16,7 @@ from stages.mapping.head import FIELD_SUFFIX, Head, Origin
 from stages.mapping.record import Record
 from stages.mapping.reject import Reject
 from stages.mapping.rules import Rules
+from stages.mapping.uniform import Cut, Uniform, source_literal
 from stages.mapping.values import Converter
 
 #: Heads (measurement and tags) remembered by their values, at most; then all are forgotten.
@@ -104,16 +105,22 @@ class Shape:
         #: (heads, rows, times or None, headers or None) -> (heads, times) of each message: equal ones are the same
         #: point.
         self._identities: Callable[..., tuple[list[str], list[Any]]] = names["identities"]
+        #: The quick way for a batch that has this shape throughout, if there is one.
+        self.uniform = learner.uniform(names, self.heads)
         #: (rows, heads, times) -> each message's line, ending in a line break.
         self.lines: Callable[[Sequence[Row], list[str], list[Any]], list[str]] = names["lines"]
 
     def identities(self, rows: Sequence[Row], times: Sequence[int] | None, partition: int,
                    headers: Sequence[tuple[str, ...]] | None) -> tuple[list[str], list[Any]]:
         """Head and time of each message. Raises Reject and Diverted where one of them has none."""
+        return self._identities(self.heads(partition), rows, times, headers)
+
+    def heads(self, partition: int) -> Heads:
+        """Measurement and tag set of a partition's messages, by the values that they come from."""
         heads = self._heads.get(partition)
         if heads is None:
             heads = self._heads[partition] = Heads(self._rules, self._columns, self._kinds, partition)
-        return self._identities(heads, rows, times, headers)
+        return heads
 
     def rows(self, joined: bytes, count: int) -> list[Row] | None:
         """A row for each of the payloads that are joined by line breaks; None where they are not UTF-8.
@@ -171,12 +178,19 @@ class _Learner:
         #: Names in the source -> what makes the value from a string with escapes.
         self.converters: dict[str, Converter] = {}
         self.time = ""
+        self.tail = ""
+        #: The same values for `Uniform`, and the one of the value at hand.
+        self.cuts: list[Cut] = []
+        self.cut: Cut | None = None
 
     def shape(self) -> Shape:
         """Raises _NoShape where one value has none."""
         pattern, at = "", 0
         for path, key, start, end in self.spans:
-            pattern += re.escape(self.text[at:start]) + self._value(path, key, self.text[start:end])
+            self.cut = None
+            value = self._value(path, key, self.text[start:end])
+            pattern += re.escape(self.text[at:start]) + value
+            self.cuts.append((self.cut or Cut("", value))._replace(literal=self.text[at:start]))
             at = end
         if not self.fields or self.rules.time_path and not self.time:
             raise _NoShape
@@ -185,13 +199,21 @@ class _Learner:
                 raise _NoShape
             self.fields[lead] = self.moved[lead]
             self.kinds[lead] = "string"
-        tail = re.escape(self.text[at:])
+        self.tail = self.text[at:]
+        tail = re.escape(self.tail)
         if not self.marked:
             tail = f"({tail})"
             self.groups += 1
         pattern += tail
         empty = max(0, 2 - self.groups)
         return Shape(self, f"^(?:{pattern}{'()' * empty}|{_OTHER})$", self.groups + empty)
+
+    def uniform(self, names: dict[str, Any], heads: Callable[[int], Heads]) -> Uniform | None:
+        """The quick way, where no value needs a conversion and the fields are written in the message's order."""
+        leads = [cut.lead for cut in self.cuts if cut.role == "field"]
+        if self.converters or leads != list(self.fields) or any(cut.pattern == _ESCAPED for cut in self.cuts):
+            return None
+        return Uniform(self.cuts, self.tail, self.time, names, heads)
 
     def _group(self, pattern: str) -> int:
         self.marked = self.marked or not pattern.startswith('"')
@@ -223,6 +245,7 @@ class _Learner:
         if not re.fullmatch(pattern, text):
             raise _NoShape
         self.heads.append((Column(path, key, quoted), self._group(pattern)))
+        self.cut = Cut("", pattern, "head")
         return f'"({pattern[1:-1]})"' if quoted else f"({pattern})"
 
     def _moved(self, tag: str, path: str, text: str) -> str:
@@ -241,6 +264,7 @@ class _Learner:
         group = self._group(pattern)
         self.kinds[lead] = kind
         self.fields[lead] = f"{{v{group}}}{suffix}"
+        self.cut = Cut("", pattern, "field", group, lead, suffix)
         if pattern == _ESCAPED:
             self.converters[f"text{group}"] = _unescaped(self.rules.converter(path))
             self.fields[lead] = f"{{text{group}(v{group})}}"
@@ -263,7 +287,8 @@ class _Learner:
                 raise _NoShape
             group = self._group(_STRING)
             self.time = f"field_time('\"' + v{group} + '\"')"
-            return f'"({_STRING[1:-1]})"'
+            self.cut = Cut("", f'"({_STRING[1:-1]})"', "time", group)
+            return self.cut.pattern
         source, target = timestamps.UNIT_NS[form.removeprefix("epoch_")], timestamps.UNIT_NS[precision]
         digits = len(str(timestamps.MAX_NS // source))
         drop = max(0, len(str(target // source)) - 1)
@@ -272,6 +297,7 @@ class _Learner:
         if not re.fullmatch(pattern, text):
             raise _NoShape
         group = self._group(pattern)
+        self.cut = Cut("", pattern, "time", group)
         zeros = "0" * max(0, len(str(source // target)) - 1)
         self.time = f"v{group} + '{zeros}'" if zeros else f"v{group}"
         return pattern
@@ -285,7 +311,7 @@ class _Learner:
             values.append("sent")
             rows = f"for ({row}), sent in zip(rows, headers)"
         head = f"heads[{', '.join(values) or '()'}]"
-        body = ",".join(_literal(lead) + value for lead, value in self.fields.items())
+        body = ",".join(source_literal(lead) + value for lead, value in self.fields.items())
         identities = f"[{head} {rows}]" if values else f"[{head}] * len(rows)"
         times = f"[{self.time} for {row} in rows]" if self.time else "times"
         return (
@@ -326,9 +352,3 @@ def _field_form(rules: Rules, path: str, text: str, decided: Kind | None) -> tup
     if declared == "unsigned":
         return _UNSIGNED, "u", "unsigned"
     raise _NoShape
-
-
-def _literal(text: str) -> str:
-    """A text as part of the source of an f-string in single quotes."""
-    escaped = text.encode("unicode_escape").decode().replace("'", "\\'")
-    return escaped.replace("{", "{{").replace("}", "}}")

@@ -1,0 +1,218 @@
+"""The quickest way from messages to lines: a whole batch of one shape is cut by a single split.
+
+The batch comes as one JSON array, a line a message. A decoder that only walks over it proves it valid JSON; after
+that the pattern need not prove it again, and a string without backslashes ends at the next quote. Neighbouring tags
+are cut out as one text, and so are neighbouring numbers, which one translation of all of them turns into fields.
+Whatever is unusual ends it: the batch then goes the way of `stages.mapping.shapes`, which writes the same lines.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from operator import add
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from stages.mapping.guard import Diverted
+from stages.mapping.reject import Reject
+
+#: What stands around and between the messages of an array.
+OPENING: Final = b"["
+SEPARATOR: Final = b",\n"
+CLOSING: Final = b"]"
+
+#: Heads remembered by the texts they come from, at most; then all are forgotten.
+_MAX_HEADS: Final = 100_000
+#: Patterns of JSON values, and shorter ones that mean the same in valid JSON without backslashes. A number may be
+#: shorter than the pattern allows: the others have no quick way.
+_LOOSE: Final = {r'"[^"\\\x00-\x1f]*+"': '"[^"]*+"',
+                 r"-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,100}+)?+": "[--9]{1,25}+",
+                 "(?:true|false)": "[tf][a-z]{3,4}+"}
+#: Keys whose JSON text, without quotes and with = for the colon, is that of a field key.
+_SIMPLE_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
+_TO_FIELDS: Final = str.maketrans({'"': None, ":": "="})
+
+
+class Cut(NamedTuple):
+    """One value of a shape: what stands before it, and what becomes of it."""
+
+    #: Text between the value before and this one.
+    literal: str
+    #: Pattern of the JSON value, without groups; of the time, one with a group of what `number` names.
+    pattern: str
+    #: "": the value is not used.
+    role: Literal["", "head", "field", "time"] = ""
+    #: The number that `time` calls the value by.
+    number: int = 0
+    #: Of a field: `key=`, escaped, and what follows the value ("i", "u").
+    lead: str = ""
+    suffix: str = ""
+
+
+class _Run:
+    """Values that are cut out as one text: one value, or neighbours of one role."""
+
+    def __init__(self, cut: Cut) -> None:
+        self.cuts = [cut]
+
+    def takes(self, cut: Cut) -> bool:
+        """Whether a value belongs to the same text."""
+        last = self.cuts[-1]
+        if cut.role != last.role:
+            return False
+        return cut.role == "head" or cut.role == "field" and _is_simple(last) and _is_simple(cut) and (
+            cut.literal == f',"{cut.lead[:-1]}":')
+
+    def pattern(self, loose: bool) -> str:
+        """The pattern after the first value's literal; strict ones have a group for each value, loose ones for all."""
+        out = ""
+        for index, cut in enumerate(self.cuts):
+            out += re.escape(cut.literal) if index else ""
+            out += _LOOSE.get(cut.pattern, cut.pattern) if loose else f"({cut.pattern})"
+        return f"({out})" if loose and self.cuts[0].role != "time" else out
+
+    def source(self) -> str:
+        """The f-string's part with these fields."""
+        first = self.cuts[0]
+        return f"{source_literal(first.lead)}{{v{first.number}}}{first.suffix}"
+
+
+def _is_simple(cut: Cut) -> bool:
+    """Whether a field's value is written as it is: a number or a boolean without a suffix."""
+    return not cut.suffix and not cut.pattern.startswith('"') and _SIMPLE_KEY.fullmatch(cut.lead[:-1]) is not None
+
+
+class _Heads(dict[Any, str]):
+    """Measurement and tag set by the text, or texts, that their values stand in."""
+
+    def __init__(self, runs: Sequence[_Run], known: dict[Any, str]) -> None:
+        super().__init__()
+        self._patterns = [re.compile(run.pattern(loose=False)) for run in runs]
+        self._known = known
+
+    def __missing__(self, key: Any) -> str:
+        """Raises Diverted where the messages must go another way, and Reject where one cannot have a head."""
+        values: list[str] = []
+        for pattern, text in zip(self._patterns, (key,) if isinstance(key, str) else key, strict=True):
+            match = pattern.fullmatch(text)
+            if match is None:
+                raise Diverted
+            values += [value[1:-1] if value[0] == '"' else value for value in match.groups()]
+        head = self._known[tuple(values) if len(values) != 1 else values[0]]
+        if len(self) >= _MAX_HEADS:
+            self.clear()
+        self[key] = head
+        return head
+
+
+class Uniform:
+    """The quick way of one shape."""
+
+    def __init__(self, cuts: Sequence[Cut], tail: str, time: str, names: dict[str, Any],
+                 heads: Callable[[int], dict[Any, str]]) -> None:
+        """`time` is Python source, with `names`, of a message's time, "" where it is not in the message.
+
+        `heads` gives measurement and tag set of a partition by the values of the head's cuts.
+        """
+        runs: list[_Run] = []
+        pattern = ""
+        open_run = False
+        for cut in cuts:
+            if open_run and runs[-1].takes(cut):
+                runs[-1].cuts.append(cut)
+                continue
+            pattern += self._closed(runs, open_run) + re.escape(cut.literal)
+            open_run = cut.role != ""
+            if open_run:
+                runs.append(_Run(cut))
+            else:
+                pattern += cut.pattern
+        self._pattern = re.compile(pattern + self._closed(runs, open_run) + re.escape(tail))
+        self._step = len(runs) + 1
+        roles = [run.cuts[0].role for run in runs]
+        self._head_runs = [(index, run) for index, run in enumerate(runs, 1) if run.cuts[0].role == "head"]
+        self._time_at = roles.index("time") + 1 if "time" in roles else 0
+        fields = [(index, run) for index, run in enumerate(runs, 1) if run.cuts[0].role == "field"]
+        self._fields_at = [(index, len(run.cuts) > 1) for index, run in fields]
+        self._heads_of = heads
+        self._heads: dict[int, _Heads] = {}
+        variables = "".join(f", v{run.cuts[0].number}" for _, run in fields)
+        body = ",".join([run.source() for _, run in fields])
+        moment = f"v{runs[self._time_at - 1].cuts[0].number}" if self._time_at else ""
+        source = (f"def lines(heads, times{variables}):\n"
+                  f"    return [f'{{head}} {body} {{time}}\\n'"
+                  f" for head, time{variables} in zip(heads, times{variables})]\n")
+        if moment and time != moment:
+            source += f"def times(texts):\n    return [{time} for {moment} in texts]\n"
+        #: Python source of the functions that make the lines.
+        self.source = source
+        made: dict[str, Any] = dict(names)
+        exec(compile(source, "<uniform>", "exec"), made)
+        self._make_lines: Callable[..., list[str]] = made["lines"]
+        self._make_times: Callable[[list[str]], list[str]] | None = made.get("times")
+
+    @staticmethod
+    def _closed(runs: list[_Run], is_open: bool) -> str:
+        return runs[-1].pattern(loose=True) if is_open else ""
+
+    def lines(self, array: Any, count: int, times: Sequence[int] | None, partition: int,
+              distinct: bool) -> list[str] | None:
+        """The lines of the `count` messages in an array's bytes, or None where they must go another way.
+
+        `times` are the messages' own times, where their shape has none; `distinct` asks that no two lines are the
+        same point.
+        """
+        try:
+            text = str(array, "utf-8")
+            if "\\" in text:
+                return None
+            _ARRAY.decode(array)
+            parts = self._pattern.split(text)
+            step = self._step
+            if (len(parts) != step * count + 1 or parts[0] != "[" or parts[-1] != "]"
+                    or parts[step:-1:step].count(",\n") != count - 1):
+                return None
+            heads = self._head_column(parts, count, partition)
+            at: Sequence[Any] = self._time_column(parts) if self._time_at else times or ()
+            if distinct and not _distinct(heads, at):
+                return None
+            fields = [_opened(parts[index::step]) if several else parts[index::step]
+                      for index, several in self._fields_at]
+            return self._make_lines(heads, at, *fields)
+        except (Reject, Diverted, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def _head_column(self, parts: list[str | Any], count: int, partition: int) -> list[str]:
+        heads = self._heads.get(partition)
+        if heads is None:
+            known = self._heads_of(partition)
+            heads = self._heads[partition] = _Heads([run for _, run in self._head_runs], known)
+        columns = [parts[index::self._step] for index, _ in self._head_runs]
+        if not columns:
+            return [heads[()]] * count
+        return list(map(heads.__getitem__, columns[0] if len(columns) == 1 else zip(*columns, strict=True)))
+
+    def _time_column(self, parts: list[str | Any]) -> list[str]:
+        texts = parts[self._time_at::self._step]
+        return self._make_times(texts) if self._make_times else texts
+
+
+_ARRAY: Final = msgspec.json.Decoder(msgspec.Raw)
+
+
+def _distinct(heads: list[str], times: Sequence[Any]) -> bool:
+    """Whether no two heads and times are the same; now and then False where they are not."""
+    if times and isinstance(times[0], str):
+        return len(set(map(add, heads, times))) == len(heads)
+    return len(set(zip(heads, times, strict=True))) == len(heads)
+
+
+def _opened(texts: list[str]) -> list[str]:
+    """`1,"b":2` of each message as `1,b=2`."""
+    return "\n".join(texts).translate(_TO_FIELDS).split("\n")
+
+
+def source_literal(text: str) -> str:
+    """A text as part of the source of an f-string in single quotes."""
+    escaped = text.encode("unicode_escape").decode().replace("'", "\\'")
+    return escaped.replace("{", "{{").replace("}", "}}")
