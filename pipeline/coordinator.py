@@ -13,12 +13,12 @@ import zmq.asyncio
 from msgspec import Struct
 
 from pipeline import wire
+from pipeline.assignments import Assignments
 from pipeline.child import Plan
 from pipeline.counsel import Counsel
 from pipeline.endpoints import Endpoints
-from pipeline.iggy import IggyConnection, IggyError
 from pipeline.ledger import Ledger
-from pipeline.logs import Muffler
+from pipeline.storing import OffsetStore
 
 #: Seconds between two Status messages.
 STATUS_SECONDS = 0.25
@@ -40,7 +40,9 @@ class Coordinator:
         self.ledger = Ledger(epoch=time.time_ns() // 1_000_000)
         self.topics = plan.config.subscriptions()
         self.counsel = Counsel(plan.config, plan.folder, logger)
-        self.iggy = IggyConnection(plan.config.iggy)
+        self.ingests = plan.ingests()
+        self.assignments = Assignments(self.ledger, self.topics, plan.until)
+        self.store = OffsetStore(plan.config, self.ledger, self.assignments, self._send, logger)
         context = zmq.asyncio.Context.instance()
         endpoints = Endpoints(plan.folder)
         self.router = context.socket(zmq.ROUTER)
@@ -55,18 +57,21 @@ class Coordinator:
         self.heard: dict[str, float] = {}
         self.ends: dict[wire.Partition, int] = {}
         self.retrying: dict[str, wire.Retrying] = {}
-        #: Settled but for their dead letters, by partition and first offset.
-        self.burying: dict[tuple[wire.Partition, int], wire.Settled] = {}
-        self.draining = self.stopped = self.started = False
+        #: Settled but for their dead letters, by partition, incarnation of its log, and first offset.
+        self.burying: dict[tuple[wire.Partition, int, int], wire.Settled] = {}
+        self.draining = False
+        #: Ingest processes that have said Started, and Stopped.
+        self.started: set[str] = set()
+        self.stopped: set[str] = set()
+        self.fatal = ""
         self.encoded = self.filtered = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
         self.first_dispatched_at = self.last_settled_at = 0.0
         self._seen: set[str] = set()
         self._reject_lines = 0
-        self._storing = Muffler()
 
     async def run(self) -> None:
         """Receives, stores and publishes until cancelled."""
-        await asyncio.gather(self._receive(), self._store_offsets(), self._publish())
+        await asyncio.gather(self._receive(), self.store.run(), self._publish())
 
     async def _receive(self) -> None:
         while True:
@@ -81,15 +86,19 @@ class Coordinator:
                 now = time.monotonic()
                 self.first_dispatched_at = self.first_dispatched_at or now
                 self.ledger.dispatch(range_, now)
+                self.assignments.dispatched(message)
             case wire.Encoded(points=points, dropped=dropped):
                 self.encoded += points
                 self.filtered += dropped
             case wire.Hello():
                 await self._hello(message)
-            case wire.Started(epoch=epoch, partitions=partitions) if epoch == self.ledger.epoch:
-                self.started = True
-                for where, position, stored in partitions:
-                    self.ledger.start(where, position, stored)
+            case wire.Started() | wire.Truncated() | wire.Gap() | wire.Revoked():
+                if message.epoch == self.ledger.epoch:
+                    await self._partitions_changed(sender, message)
+            case wire.Stored():
+                self.store.confirmed(message)
+            case wire.Failed(reason=reason):
+                self.fatal = self.fatal or reason
             case wire.Progress(ends=ends):
                 self.ends.update(ends)
             case wire.Retrying(reason=reason):
@@ -97,21 +106,22 @@ class Coordinator:
                 if reason:
                     self.retrying[sender] = message
             case wire.Buried(range=range_):
-                settled = self.burying.pop((range_.where, range_.first), None)
+                settled = self.burying.pop((range_.where, range_.log, range_.first), None)
                 if settled is not None and range_.epoch == self.ledger.epoch:
                     await self._finish(settled)
             case wire.Lost(name=name):
                 self.retrying.pop(name, None)
                 self.pids.pop(name, None)
                 if name != "dead-letter":
-                    await self._read_again(self.ledger.unsettled(), f"{name} died")
+                    await self._read_again(self._held_by(name), f"{name} died")
             case wire.AskTypes() | wire.Sketches():
                 await self._advise(sender, self.counsel.answer(message))
             case wire.Drain():
-                self.draining = True
-                await self._send("ingest", message)
+                self.draining = self.store.draining = True
+                for ingest in self.ingests:
+                    await self._send(ingest, message)
             case wire.Stopped():
-                self.stopped = True
+                self.stopped.add(sender)
 
     async def _hello(self, message: wire.Hello) -> None:
         self.heard[message.name] = time.monotonic()
@@ -121,14 +131,13 @@ class Coordinator:
         self.startup_cpu[message.name] = message.startup_cpu
         replaces = message.name in self._seen
         self._seen.add(message.name)
-        if message.name == "ingest":
-            self.stopped = False
-            ledger = self.ledger
-            await self._send("ingest", wire.Assign(ledger.epoch, ledger.positions(), ledger.dispatched_messages,
-                                                   ledger.dispatched_bytes))
-            await self._grant()
+        if message.name in self.ingests:
+            self.stopped.discard(message.name)
+            reader = self.ingests.index(message.name)
+            await self._send(message.name, self.assignments.assign(message.name, reader))
+            await self._grant(reader)
             if self.draining:
-                await self._send("ingest", wire.Drain())
+                await self._send(message.name, wire.Drain())
         if message.name.startswith("encode"):
             await self._advise(message.name, self.counsel.welcome())
         if message.name == "dead-letter":
@@ -136,7 +145,32 @@ class Coordinator:
                 await self._send("dead-letter", wire.Bury(settled.range, settled.rejects))
         elif replaces:
             # What was on its way to the process that died may have been lost even after its death was noticed.
-            await self._read_again(self.ledger.unsettled(), f"{message.name} is new")
+            await self._read_again(self._held_by(message.name), f"{message.name} is new")
+
+    def _held_by(self, name: str) -> list[wire.Range]:
+        """The ranges that may be lost with a process: all that are unsettled, or those that an ingest dispatched."""
+        unsettled = self.ledger.unsettled()
+        if name not in self.ingests:
+            return unsettled
+        return [r for r in unsettled if r.reader == self.ingests.index(name)]
+
+    async def _partitions_changed(self, sender: str,
+                                  message: wire.Started | wire.Truncated | wire.Gap | wire.Revoked) -> None:
+        """Ingest has got, lost, or found something in its partitions."""
+        match message:
+            case wire.Started():
+                await self._send(sender, self.assignments.start(sender, message))
+                self.started.add(sender)
+            case wire.Truncated():
+                await self._send(sender, self.assignments.truncate(message))
+            case wire.Gap():
+                self.assignments.gap(message)
+            case wire.Revoked():
+                self.assignments.revoke(message, time.monotonic())
+        self.burying = {key: settled for key, settled in self.burying.items()
+                        if not self.ledger.is_settled(settled.range)}
+        for reader in range(len(self.ingests)):
+            await self._grant(reader)
 
     async def _advise(self, encoder: str, advice: list[Struct]) -> None:
         """Tells an encoder what it asked for, and all of them what concerns all."""
@@ -147,7 +181,7 @@ class Coordinator:
 
     async def _settled(self, message: wire.Settled) -> None:
         """A range is dealt with, but for its dead letters: those are kept first."""
-        key = message.range.where, message.range.first
+        key = message.range.where, message.range.log, message.range.first
         if key in self.burying or message.range.epoch != self.ledger.epoch:
             return
         if message.rejects and self.plan.config.dead_letters.to and not self.ledger.is_settled(message.range):
@@ -166,7 +200,7 @@ class Coordinator:
         self.rejected += len(message.rejects)
         for reject in message.rejects:
             self._log_reject(message.range.where, reject)
-        await self._grant()
+        await self._grant(message.range.reader)
 
     def _log_reject(self, where: wire.Partition, reject: wire.Reject) -> None:
         self._reject_lines += 1
@@ -176,43 +210,29 @@ class Coordinator:
         self.logger.warning("rejected %s/%s partition %d offset %d: %s: %s", source.stream, source.topic,
                             where.partition, reject.offset, reject.reason, reject.detail)
 
-    async def _grant(self) -> None:
-        pipeline, ledger = self.plan.config.pipeline, self.ledger
-        await self._send("ingest", wire.Window(
-            ledger.epoch,
-            ledger.dispatched_messages - ledger.in_flight_messages + pipeline.window_messages,
-            ledger.dispatched_bytes - ledger.in_flight_bytes + pipeline.window_bytes))
+    async def _grant(self, reader: int) -> None:
+        """Tells an ingest process how far it may go: what it has in flight, within its share of the window."""
+        pipeline, load = self.plan.config.pipeline, self.ledger.load(reader)
+        await self._send(self.ingests[reader], wire.Window(
+            self.ledger.epoch,
+            load.dispatched_messages - load.in_flight_messages + pipeline.window_messages // len(self.ingests),
+            load.dispatched_bytes - load.in_flight_bytes + pipeline.window_bytes // len(self.ingests)))
 
     async def _read_again(self, ranges: list[wire.Range], why: str) -> None:
-        ranges = [r for r in ranges if (r.where, r.first) not in self.burying]
-        if not ranges or "ingest" not in self.pids:
+        ranges = [r for r in ranges if (r.where, r.log, r.first) not in self.burying
+                  and self.ingests[r.reader] in self.pids]
+        if not ranges:
             return
         self.ledger.resent(ranges, time.monotonic())
         self.reread += len(ranges)
         self.logger.warning("%s: reading %d batches in flight again", why, len(ranges))
-        await self._send("ingest", wire.Reread(ranges))
+        for reader, name in enumerate(self.ingests):
+            if theirs := [r for r in ranges if r.reader == reader]:
+                await self._send(name, wire.Reread(theirs))
 
     async def _send(self, name: str, message: Struct) -> None:
         if name in self.pids:
             await self.router.send_multipart([name.encode(), wire.encode(message)])
-
-    async def _store_offsets(self) -> None:
-        while True:
-            await asyncio.sleep(self.plan.config.pipeline.commit_interval_ms / 1000)
-            try:
-                for where, offset in self.ledger.storable():
-                    await self._store(where, offset)
-            except IggyError as error:
-                if self._storing.allows(str(error), time.monotonic()):
-                    self.logger.warning("offsets can't be stored, trying again: %s", error)
-
-    async def _store(self, where: wire.Partition, offset: int) -> None:
-        try:
-            self.iggy.client  # noqa: B018  raises when not connected yet
-        except IggyError:
-            await self.iggy.connect()
-        await self.iggy.store_offset(self.topics[where.topic], where.partition, offset)
-        self.ledger.stored(where, offset)
 
     async def _publish(self) -> None:
         ticks = 0
@@ -237,8 +257,9 @@ class Coordinator:
         paused = any(retrying.paused for retrying in self.retrying.values())
         stages = [name for name in self.pids if name != "supervisor"]
         return wire.Status(
-            epoch=ledger.epoch, ready=self.started and len(stages) >= expected and not paused,
-            drained=self.draining and self.stopped and ledger.idle,
+            epoch=ledger.epoch,
+            ready=len(self.started) == len(self.ingests) and len(stages) >= expected and not paused,
+            drained=(self.draining or bool(self.plan.until)) and self.stopped >= set(self.ingests) and ledger.idle,
             read=ledger.dispatched_messages, encoded=self.encoded, written=self.written, rejected=self.rejected,
             batches=self.batches, sent_bytes=self.sent_bytes, in_flight=ledger.in_flight_messages,
             in_flight_bytes=ledger.in_flight_bytes, reread=self.reread,
@@ -249,4 +270,5 @@ class Coordinator:
                 wire.PartitionStatus(topics[where.topic].stream, topics[where.topic].topic, where.partition,
                                      ledger.committed(where), position - 1, self.ends.get(where, -1))
                 for where, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].partition))],
-            filtered=self.filtered, now=time.monotonic(), heard=dict(self.heard))
+            filtered=self.filtered, now=time.monotonic(), heard=dict(self.heard), fatal=self.fatal,
+            missed=self.assignments.missed, gaps=list(self.assignments.gaps), truncations=self.assignments.truncations)

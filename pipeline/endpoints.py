@@ -14,14 +14,16 @@ class Endpoints:
     def __init__(self, folder: str) -> None:
         """Raises PipelineError when the folder's name is too long for a Unix socket."""
         self.folder = os.path.abspath(folder)
-        if len(os.fsencode(f"{self.folder}/write-99.ipc")) > MAX_SOCKET_PATH:
+        if len(os.fsencode(f"{self.folder}/batches-99.ipc")) > MAX_SOCKET_PATH:
             raise PipelineError(f"runtime_dir {self.folder}: too long for a socket's name; give a shorter folder")
         #: ROUTER of the coordinator.
         self.control = f"ipc://{self.folder}/control.ipc"
         #: PUB of the coordinator.
         self.status = f"ipc://{self.folder}/status.ipc"
-        #: PUSH of ingest.
-        self.batches = f"ipc://{self.folder}/batches.ipc"
+
+    def batches(self, index: int) -> str:
+        """PUSH of one ingest process."""
+        return f"ipc://{self.folder}/batches-{index}.ipc"
 
     def writer(self, index: int) -> str:
         """PULL of one writer."""

@@ -1,7 +1,9 @@
 """One connection to Iggy through the `apache-iggy` client, with a deadline on every call and errors in words."""
 
 import asyncio
+import contextlib
 import struct
+import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -14,6 +16,7 @@ from apache_iggy import (
     ReceiveMessage,
     SendMessage,
     TcpConfig,
+    TcpReconnectionConfig,
     TopicDetails,
 )
 
@@ -24,17 +27,30 @@ T = TypeVar("T")
 
 GET_CONSUMER_OFFSET = 120
 STORE_CONSUMER_OFFSET = 121
+DELETE_CONSUMER_OFFSET = 122
 CREATE_TOPIC = 302
+SYNC_CONSUMER_GROUP = 606
+#: Kinds of consumer on the wire.
+SINGLE, GROUP = b"\x01", b"\x02"
 #: Messages asked for at once where a whole topic is read.
 MESSAGES_AT_ONCE = 1_000
-#: Longest wait for any answer, seconds; the client reconnects by itself meanwhile.
-CALL_SECONDS = 15.0
-#: Longest wait for the first connection, seconds.
+#: Longest wait for a connection, seconds.
 CONNECT_SECONDS = 5.0
+#: Calls that fail for so long, whatever the reason, cost the connection, seconds.
+RENEW_SECONDS = 5.0
+#: Words in the client's errors (it has texts only) that tell that the connection, or its session, is gone.
+LOST_WORDS = ("connect", "stale", "eof", "broken pipe", "reset by peer", "unauthenticated", "evict", "session",
+              "tcp error")
+#: Words in what a server answers that lives, and has no such thing.
+MISSING_WORDS = ("not found", "was not found")
 
 
 class IggyError(PipelineError):
     """Iggy refused, or can't be reached. Worth trying again unless it is `IggyRefused`."""
+
+
+class IggyMissing(IggyError):
+    """Iggy answered: there is no such stream, topic, partition or membership. Perhaps there will be."""
 
 
 class IggyRefused(IggyError):
@@ -48,18 +64,26 @@ def identifier(name: str) -> bytes:
 
 
 class IggyConnection:
-    """Connects lazily and for good: after an error the client's own reconnection goes on, login included."""
+    """Connects when `connected` is called. A connection that is lost stays lost until then: the client's own
+    reconnection is switched off, because after it the log may be another one, and memberships are gone.
+    """
 
     def __init__(self, config: IggyConfig) -> None:
         self._config = config
         self._client: IggyClient | None = None
+        #: How many connections there have been: who sees it grow looks whether the logs are still the same.
+        self.generation = 0
+        #: Groups that this connection has joined.
+        self._joined: set[Subscription] = set()
+        self._failing_since: float | None = None
         #: Topics that were found or made, by stream and topic.
         self._made: set[tuple[str, str]] = set()
 
     async def connect(self) -> None:
         """Connects and logs in. Raises IggyError, or IggyRefused when the server rejects user and password."""
         login = AutoLogin.username_password(self._config.username, self._config.password)
-        client = IggyClient(TcpConfig(server_address=self._config.address, auto_login=login, nodelay=True))
+        client = IggyClient(TcpConfig(server_address=self._config.address, auto_login=login, nodelay=True,
+                                      reconnection=TcpReconnectionConfig(enabled=False)))
         try:
             await asyncio.wait_for(_started(client), CONNECT_SECONDS)
         except TimeoutError:
@@ -68,14 +92,36 @@ class IggyConnection:
         except RuntimeError as error:
             raise self._in_words(error) from None
         self._client = client
+        self.generation += 1
+        self._joined.clear()
 
     async def _call(self, what: Awaitable[T]) -> T:
+        client, seconds = self._client, self._config.call_timeout_ms / 1000
         try:
-            return await asyncio.wait_for(what, CALL_SECONDS)
+            result = await asyncio.wait_for(what, seconds)
         except TimeoutError:
-            raise IggyError(f"Iggy at {self._config.address} gave no answer within {CALL_SECONDS:.0f} s") from None
+            self._lose(client)
+            raise IggyError(f"Iggy at {self._config.address} gave no answer within {seconds:g} s") from None
         except RuntimeError as error:
-            raise self._in_words(error) from None
+            failure = self._in_words(error)
+            if any(word in str(error).lower() for word in LOST_WORDS) or self._fails_too_long(failure):
+                self._lose(client)
+            raise failure from None
+        self._failing_since = None
+        return result
+
+    def _fails_too_long(self, failure: IggyError) -> bool:
+        if isinstance(failure, IggyMissing):
+            return False
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        return now - self._failing_since > RENEW_SECONDS
+
+    def _lose(self, client: IggyClient | None) -> None:
+        """Gives a connection up, unless another has taken its place already."""
+        if self._client is client:
+            self._client = self._failing_since = None
+            self._joined.clear()
 
     def _in_words(self, error: RuntimeError) -> IggyError:
         text = str(error)
@@ -83,7 +129,8 @@ class IggyConnection:
         if any(word in text.lower() for word in ("credentials", "unauthenticated", "unauthorized", "password")):
             return IggyRefused(f"{where} refused the login of user {self._config.username}; "
                                "correct iggy.username and iggy.password")
-        return IggyError(f"{where}: {text}")
+        kind = IggyMissing if any(word in text.lower() for word in MISSING_WORDS) else IggyError
+        return kind(f"{where}: {text}")
 
     @property
     def client(self) -> IggyClient:
@@ -93,11 +140,11 @@ class IggyConnection:
         return self._client
 
     async def topic(self, source: Subscription) -> TopicDetails:
-        """The topic's details, its partitions with their current offsets among them. Raises IggyError if missing."""
+        """The topic's details, its partitions with their current offsets among them. Raises IggyMissing if missing."""
         details = await self._call(self.client.get_topic(source.stream, source.topic))
         if details is None:
-            raise IggyError(f"Iggy at {self._config.address} has no topic {source.stream}/{source.topic}; "
-                            "create it, or correct [[topics]]")
+            raise IggyMissing(f"Iggy at {self._config.address} has no topic {source.stream}/{source.topic}; "
+                              "create it, or correct [[topics]]")
         return details
 
     async def poll(self, source: Subscription, partition: int, offset: int, count: int) -> list[ReceiveMessage]:
@@ -112,8 +159,9 @@ class IggyConnection:
 
     async def _poll(self, source: Subscription, partition: int, strategy: PollingStrategy,
                     count: int) -> list[ReceiveMessage]:
+        consumer = Consumer.Group(source.consumer) if source in self._joined else Consumer.Single(source.consumer)
         return await self._call(self.client.poll_messages(
-            source.stream, source.topic, consumer=Consumer.Single(source.consumer), polling_strategy=strategy,
+            source.stream, source.topic, consumer=consumer, polling_strategy=strategy,
             count=count, auto_commit=False, partition_id=partition))
 
     async def stored_offset(self, source: Subscription, partition: int) -> int:
@@ -126,6 +174,43 @@ class IggyConnection:
         """Stores the offset of our consumer. Any connection may. Source: StoreConsumerOffset, code 121."""
         body = self._consumer_body(source) + struct.pack("<BIQB", 1, partition, offset, 0)
         await self._call(self.client.send_binary_request(STORE_CONSUMER_OFFSET, body))
+
+    async def delete_offset(self, source: Subscription, partition: int) -> None:
+        """Removes the stored offset of our consumer, if there is one. Source: DeleteConsumerOffset, code 122."""
+        if await self.stored_offset(source, partition) >= 0:
+            body = self._consumer_body(source) + struct.pack("<BIB", 1, partition, 0)
+            await self._call(self.client.send_binary_request(DELETE_CONSUMER_OFFSET, body))
+
+    async def join(self, source: Subscription) -> None:
+        """Makes the group if need be, and joins it with this connection. Raises IggyError."""
+        if await self._call(self.client.get_consumer_group(source.stream, source.topic, source.consumer)) is None:
+            # Another member may make it at the same moment; anything else that is wrong, joining says.
+            with contextlib.suppress(IggyError):
+                await self._call(self.client.create_consumer_group(source.stream, source.topic, source.consumer))
+        await self._call(self.client.join_consumer_group(source.stream, source.topic, source.consumer))
+        self._joined.add(source)
+
+    async def leave(self, source: Subscription) -> None:
+        """Leaves the group. Raises IggyError."""
+        self._joined.discard(source)
+        await self._call(self.client.leave_consumer_group(source.stream, source.topic, source.consumer))
+
+    async def assignment(self, source: Subscription) -> list[int] | None:
+        """The partitions that this member of the group may poll now; None when it is no member (any more).
+
+        Source: SyncConsumerGroup, code 606: `[generation u64][count u32][partition u32]...`.
+        """
+        body = identifier(source.stream) + identifier(source.topic) + identifier(source.consumer)
+        reply = await self._call(self.client.send_binary_request(SYNC_CONSUMER_GROUP, body))
+        if len(reply) < 12:
+            return None
+        count = struct.unpack_from("<QI", reply)[1]
+        return list(struct.unpack_from(f"<{count}I", reply, 12))
+
+    async def members(self, source: Subscription) -> list[list[int]]:
+        """The partitions of each of the group's members; none when there is no such group."""
+        group = await self._call(self.client.get_consumer_group(source.stream, source.topic, source.consumer))
+        return [list(member.partitions) for member in group.members] if group is not None else []
 
     async def make_topic(self, stream: str, topic: str) -> None:
         """Makes a topic of one partition, and its stream, if they are missing. Raises IggyError."""
@@ -168,7 +253,8 @@ class IggyConnection:
         await self._call(self.client.purge_topic(stream, topic))
 
     def _consumer_body(self, source: Subscription) -> bytes:
-        return b"\x01" + identifier(source.consumer) + identifier(source.stream) + identifier(source.topic)
+        kind = GROUP if source.group else SINGLE
+        return kind + identifier(source.consumer) + identifier(source.stream) + identifier(source.topic)
 
 
 async def create_topic(client: IggyClient, stream: str, topic: str, partitions: int) -> None:

@@ -20,21 +20,43 @@ class _Entry:
         self.settled = False
 
 
+class Load:
+    """What one ingest process has dispatched since the epoch began, and what of it is in flight."""
+
+    __slots__ = ("dispatched_bytes", "dispatched_messages", "in_flight_bytes", "in_flight_messages")
+
+    def __init__(self) -> None:
+        self.dispatched_messages = self.dispatched_bytes = self.in_flight_messages = self.in_flight_bytes = 0
+
+    def add(self, range_: Range) -> None:
+        """A range was dispatched."""
+        self.dispatched_messages += range_.messages
+        self.dispatched_bytes += range_.bytes
+        self.in_flight_messages += range_.messages
+        self.in_flight_bytes += range_.bytes
+
+    def remove(self, range_: Range) -> None:
+        """A range is not in flight any more."""
+        self.in_flight_messages -= range_.messages
+        self.in_flight_bytes -= range_.bytes
+
+
 class Ledger:
     """The ranges of all partitions in one epoch. Not thread-safe; the coordinator owns it.
 
     Ranges of a partition are dispatched in the order of their offsets; gaps between them (messages that the log no
     longer has) are allowed. A range may be settled before its dispatch is heard of, and more than once.
+
+    A partition's log has incarnations, counted from 0: offsets are used again after the log was cut off. A range is
+    known by its first offset and its incarnation.
     """
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self.in_flight_messages = 0
-        self.in_flight_bytes = 0
-        #: Totals since the epoch began.
-        self.dispatched_messages = 0
-        self.dispatched_bytes = 0
+        #: By the number of the ingest process.
+        self.loads: dict[int, Load] = {}
         self._open: dict[Partition, OrderedDict[int, _Entry]] = {}
+        #: First offsets settled before their dispatch was heard of; of the present incarnation.
         self._early: dict[Partition, set[int]] = {}
         #: Last offset dispatched, by partition.
         self._end: dict[Partition, int] = {}
@@ -42,6 +64,8 @@ class Ledger:
         self._prefix: dict[Partition, int] = {}
         #: Last offset stored in Iggy, by partition.
         self._stored: dict[Partition, int] = {}
+        #: Incarnation of the log, by partition; kept when a partition is dropped.
+        self._log: dict[Partition, int] = {}
 
     def start(self, where: Partition, position: int, stored: int) -> None:
         """Records where reading of a partition begins, and what is stored in Iggy (-1: nothing). Once per partition."""
@@ -49,18 +73,55 @@ class Ledger:
             self._end[where] = position - 1
             self._stored[where] = stored
 
+    def truncate(self, where: Partition, position: int, stored: int) -> int:
+        """The log was cut off: what it holds below `position` is as it was, all else is new.
+
+        Forgets what reaches beyond, and begins a new incarnation. Returns where reading must go on: at `position`, or
+        earlier, where a range straddles it. `stored` is the offset stored in Iggy now, or -1.
+        """
+        entries = self._open.get(where, OrderedDict())
+        for entry in list(entries.values()):
+            if entry.range.last >= position:
+                position = min(position, entry.range.first)
+                self._forget(entry)
+        if self._prefix.get(where, -1) >= position:
+            self._prefix[where] = position - 1
+        self._end[where] = position - 1
+        self._stored[where] = min(stored, position - 1)
+        self._begin_log(where)
+        return position
+
+    def drop(self, where: Partition) -> None:
+        """Forgets a partition that another reads now. What comes in of it later is ignored."""
+        for entry in list(self._open.get(where, {}).values()):
+            self._forget(entry)
+        for table in (self._open, self._end, self._prefix, self._stored):
+            table.pop(where, None)
+        self._begin_log(where)
+
+    def _begin_log(self, where: Partition) -> None:
+        self._early.pop(where, None)
+        self._log[where] = self.log(where) + 1
+
+    def _forget(self, entry: _Entry) -> None:
+        del self._open[entry.range.where][entry.range.first]
+        if not entry.settled:
+            self.loads[entry.range.reader].remove(entry.range)
+
+    def log(self, where: Partition) -> int:
+        """The present incarnation of a partition's log."""
+        return self._log.get(where, 0)
+
     def dispatch(self, range_: Range, now: float = 0.0) -> None:
-        """Records that a range is about to be sent. Ranges of another epoch and repeated ones are ignored."""
-        if range_.epoch != self.epoch or range_.first <= self._end.get(range_.where, -1):
+        """Records that a range is about to be sent. Ranges of another epoch or log and repeated ones are ignored."""
+        where = range_.where
+        if range_.epoch != self.epoch or range_.log != self.log(where) or range_.first <= self._end.get(where, -1):
             return
         entry = _Entry(range_, now)
-        self._open.setdefault(range_.where, OrderedDict())[range_.first] = entry
-        self._end[range_.where] = range_.last
-        self.in_flight_messages += range_.messages
-        self.in_flight_bytes += range_.bytes
-        self.dispatched_messages += range_.messages
-        self.dispatched_bytes += range_.bytes
-        early = self._early.get(range_.where)
+        self._open.setdefault(where, OrderedDict())[range_.first] = entry
+        self._end[where] = range_.last
+        self.load(range_.reader).add(range_)
+        early = self._early.get(where)
         if early and range_.first in early:
             early.discard(range_.first)
             self._settle_entry(entry)
@@ -70,6 +131,8 @@ class Ledger:
         if range_.epoch != self.epoch:
             return False
         if range_.first > self._end.get(range_.where, -1):
+            if range_.log != self.log(range_.where):
+                return False
             early = self._early.setdefault(range_.where, set())
             new = range_.first not in early
             early.add(range_.first)
@@ -81,14 +144,15 @@ class Ledger:
         return True
 
     def _entry(self, range_: Range) -> _Entry | None:
+        """The entry of a range, which may be of an earlier incarnation, if what is left of that log holds it."""
         entries = self._open.get(range_.where)
-        return entries.get(range_.first) if entries else None
+        entry = entries.get(range_.first) if entries else None
+        return entry if entry is not None and entry.range.log == range_.log else None
 
     def _settle_entry(self, entry: _Entry) -> None:
         where = entry.range.where
         entry.settled = True
-        self.in_flight_messages -= entry.range.messages
-        self.in_flight_bytes -= entry.range.bytes
+        self.loads[entry.range.reader].remove(entry.range)
         entries = self._open[where]
         while entries:
             first, oldest = next(iter(entries.items()))
@@ -98,9 +162,9 @@ class Ledger:
             del entries[first]
 
     def is_settled(self, range_: Range) -> bool:
-        """Whether a range of this epoch is known, and dealt with."""
+        """Whether a range of this epoch is dealt with, or not in question any more."""
         if range_.first > self._end.get(range_.where, -1):
-            return range_.first in self._early.get(range_.where, ())
+            return range_.log != self.log(range_.where) or range_.first in self._early.get(range_.where, ())
         entry = self._entry(range_)
         return entry is None or entry.settled
 
@@ -132,15 +196,38 @@ class Ledger:
         """(partition, next offset to dispatch) of each partition started in this epoch."""
         return [(where, last + 1) for where, last in self._end.items()]
 
+    def knows(self, where: Partition) -> bool:
+        """Whether the partition was started, and not dropped since."""
+        return where in self._end
+
     def committed(self, where: Partition) -> int:
         """Last offset stored in Iggy in this epoch, or -1."""
         return self._stored.get(where, -1)
 
-    def dispatched_end(self, where: Partition) -> int:
-        """Last offset dispatched in this epoch, or -1."""
-        return self._end.get(where, -1)
+    def load(self, reader: int) -> Load:
+        """The totals of one ingest process."""
+        return self.loads.setdefault(reader, Load())
+
+    @property
+    def in_flight_messages(self) -> int:
+        """Dispatched and not settled."""
+        return sum(load.in_flight_messages for load in self.loads.values())
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Dispatched and not settled, payload bytes."""
+        return sum(load.in_flight_bytes for load in self.loads.values())
+
+    @property
+    def dispatched_messages(self) -> int:
+        """Since the epoch began."""
+        return sum(load.dispatched_messages for load in self.loads.values())
 
     @property
     def idle(self) -> bool:
         """True when nothing is in flight and every settled offset is stored."""
         return self.in_flight_messages == 0 and not self.storable()
+
+    def idle_in(self, where: Partition) -> bool:
+        """True when nothing of one partition is in flight and its settled offset is stored."""
+        return not self._open.get(where) and self._prefix.get(where, -1) <= self._stored.get(where, -1)

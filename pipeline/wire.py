@@ -30,6 +30,10 @@ class Range(Struct, frozen=True, array_like=True):
     messages: int
     #: Payload bytes.
     bytes: int
+    #: Which incarnation of the partition's log the offsets are of; see `Seek`.
+    log: int = 0
+    #: Number of the ingest process that dispatched it.
+    reader: int = 0
 
 
 class Reject(Struct, frozen=True, array_like=True):
@@ -61,22 +65,113 @@ class Hello(Struct, frozen=True, tag=True):
     startup_cpu: float = 0.0
 
 
+class Position(Struct, frozen=True, array_like=True):
+    """Where ingest is to read on in one partition."""
+
+    where: Partition
+    #: Incarnation of the partition's log: it grows when the log was cut off or made again, and when the partition went
+    #: to another member of the group. What carries an earlier one, and isn't in the ledger any more, is ignored.
+    log: int
+    #: Next offset to read.
+    offset: int
+    #: Iggy's time of the newest message dispatched, microseconds since 1970; 0 where it isn't known.
+    time: int = 0
+    #: Whether that is the message just before `offset`.
+    exact: bool = False
+    #: Stop before this offset; None: never.
+    limit: int | None = None
+
+
 class Assign(Struct, frozen=True, tag=True):
-    """Coordinator -> ingest, answers its Hello: where to read on, and what has been dispatched in this epoch."""
+    """Coordinator -> ingest, answers its Hello: where to read on, and what it has dispatched in this epoch."""
 
     epoch: int
-    #: Next offset to read, by partition. Those that aren't named begin after the stored offset, or at `start_from`.
-    positions: list[tuple[Partition, int]]
+    #: Partitions that aren't named begin after the stored offset, or at `start_from`.
+    positions: list[Position]
     dispatched_messages: int
     dispatched_bytes: int
 
 
+class Beginning(Struct, frozen=True, array_like=True):
+    """Where ingest wants to begin with one partition."""
+
+    where: Partition
+    #: Next offset to read.
+    offset: int
+    #: Offset stored in Iggy, or -1.
+    stored: int
+    #: Next offset of the log: where it ends now.
+    end: int
+
+
 class Started(Struct, frozen=True, tag=True):
-    """Ingest -> coordinator, after an Assign: where each partition that had no position in it begins."""
+    """Ingest -> coordinator, after an Assign, and whenever it gets partitions: those that it has no position for."""
 
     epoch: int
-    #: (partition, next offset to read, offset stored in Iggy or -1).
-    partitions: list[tuple[Partition, int, int]]
+    partitions: list[Beginning]
+
+
+class Seek(Struct, frozen=True, tag=True):
+    """Coordinator -> ingest, answers Started and Truncated: read these partitions from there on."""
+
+    epoch: int
+    positions: list[Position]
+
+
+class Truncated(Struct, frozen=True, tag=True):
+    """Ingest -> coordinator: the log ended before our position, or was made again. Ingest waits for Seek."""
+
+    epoch: int
+    where: Partition
+    #: Next offset to read: everything below it is as it was.
+    offset: int
+    #: Offset stored in Iggy now, or -1.
+    stored: int
+
+
+class Gap(Struct, frozen=True, tag=True):
+    """Ingest -> coordinator: these offsets are gone from the log unread."""
+
+    epoch: int
+    where: Partition
+    first: int
+    last: int
+
+
+class Revoked(Struct, frozen=True, tag=True):
+    """Ingest -> coordinator: partitions that the group has given to another member; ingest reads them no more.
+
+    Without `at_once` what is in flight is finished and stored first; else the membership itself is lost.
+    """
+
+    epoch: int
+    partitions: list[Partition]
+    at_once: bool = False
+
+
+class Store(Struct, frozen=True, tag=True):
+    """Coordinator -> ingest, in a consumer group: store this offset, as only the member that owns the partition may."""
+
+    epoch: int
+    where: Partition
+    log: int
+    offset: int
+
+
+class Stored(Struct, frozen=True, tag=True):
+    """Ingest -> coordinator, answers Store. `problem` is "" when it worked."""
+
+    epoch: int
+    where: Partition
+    log: int
+    offset: int
+    problem: str
+
+
+class Failed(Struct, frozen=True, tag=True):
+    """Any process -> coordinator: the pipeline must not go on, and why."""
+
+    reason: str
 
 
 class Window(Struct, frozen=True, tag=True):
@@ -91,6 +186,8 @@ class Dispatched(Struct, frozen=True, tag=True):
     """Ingest -> coordinator, before the batch is sent."""
 
     range: Range
+    #: Iggy's time of the last message, microseconds since 1970.
+    time: int = 0
 
 
 class Progress(Struct, frozen=True, tag=True):
@@ -190,7 +287,7 @@ class Drain(Struct, frozen=True, tag=True):
 
 
 class Stopped(Struct, frozen=True, tag=True):
-    """Ingest -> coordinator: it has been told to drain, and dispatches nothing more."""
+    """Ingest -> coordinator: it has been told to drain, or has come to its limits, and dispatches nothing more."""
 
 
 # Data: PUSH -> PULL
@@ -248,6 +345,16 @@ class PartitionStatus(Struct, frozen=True):
     end: int
 
 
+class GapStatus(Struct, frozen=True):
+    """Offsets `first` to `last` of a partition that were gone before they could be read."""
+
+    stream: str
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
 class Status(Struct, frozen=True, tag=True):
     """Coordinator -> whoever subscribes (supervisor, demo, bench), twice a second. Counters since its start."""
 
@@ -283,11 +390,16 @@ class Status(Struct, frozen=True, tag=True):
     fatal: str = ""
     #: Messages that the mapping left out on purpose; they are neither written nor rejected.
     filtered: int = 0
+    #: Messages that expired in Iggy before they were read; the newest of these gaps; and logs found cut off.
+    missed: int = 0
+    gaps: list[GapStatus] = []
+    truncations: int = 0
 
 
 Control = (
     Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
-    | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit
+    | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit | Seek | Truncated | Gap | Revoked | Store
+    | Stored | Failed
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -39,7 +39,8 @@ class EncodeStage:
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-        self.pull.connect(endpoints.batches)
+        for index in range(plan.readers):
+            self.pull.connect(endpoints.batches(index))
         self.pushes = [self._connect(context, endpoints.writer(index)) for index in range(plan.writers)]
 
     def _encoder(self, config: Config, topic: Subscription) -> Encoder:

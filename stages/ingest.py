@@ -1,7 +1,8 @@
 """Ingest: polls Iggy, cuts batches, tells the coordinator of each before it sends it to the encoders.
 
 One task polls (the next poll is under way while the last one's messages are packed); another listens to the
-coordinator. Ingest keeps nothing that it couldn't read again.
+coordinator; a third stores offsets in Iggy, where only this process may. Ingest keeps nothing that it couldn't read
+again. Whatever it does with a partition, it does when the coordinator has said where: see `wire.Seek`.
 """
 
 import asyncio
@@ -12,102 +13,45 @@ import time
 import msgspec
 import zmq
 import zmq.asyncio
-from apache_iggy import ReceiveMessage, UserHeaders
+from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
 from pipeline import wire
 from pipeline.child import HELLO_SECONDS, Plan
-from pipeline.config import start_position
 from pipeline.endpoints import Endpoints
-from pipeline.iggy import IggyConnection, IggyError
+from pipeline.iggy import IggyConnection, IggyError, IggyMissing
 from pipeline.logs import Muffler
+from stages.reading.headers import header_values
+from stages.reading.reader import PartitionReader
+from stages.reading.watch import Findings, TopicWatch
 
-#: Pause after an empty poll, seconds: from the first to the longest, growing by the factor.
-EMPTY_PAUSE_SECONDS = 0.005
-EMPTY_PAUSE_MAX_SECONDS = 0.25
-EMPTY_PAUSE_FACTOR = 1.5
-#: Seconds between two looks at where the logs end.
-PROGRESS_SECONDS = 2.0
+#: Seconds between two looks at the topics, and at our part of a consumer group.
+LOOK_SECONDS = 2.0
+GROUP_LOOK_SECONDS = 0.5
 #: Pause after an error, seconds.
 ERROR_PAUSE_SECONDS = 0.5
-#: Messages asked for in the first poll of a partition, while their size isn't known.
-FIRST_POLL_MESSAGES = 500
 #: Batches queued for an encoder, at most.
 SEND_HIGH_WATER_MARK = 1
 
 
 def run_ingest(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     """Runs ingest until the process is killed."""
-    asyncio.run(IngestStage(plan, logger).run())
-
-
-class PartitionReader:
-    """Where ingest stands in one partition, and the messages polled that aren't a batch yet."""
-
-    def __init__(self, where: wire.Partition, position: int) -> None:
-        self.where = where
-        #: Next offset to poll.
-        self.position = position
-        self.messages: list[ReceiveMessage] = []
-        self.payloads: list[bytes] = []
-        self.bytes = 0
-        #: When the oldest message in the buffer came; seconds, monotonic.
-        self.since = 0.0
-        #: Not polled before this; seconds, monotonic.
-        self.due_at = 0.0
-        self.pause = EMPTY_PAUSE_SECONDS
-        #: Mean payload size, bytes, 0 when unknown.
-        self.mean_bytes = 0.0
-
-    def add(self, messages: list[ReceiveMessage], now: float) -> None:
-        """Takes the answer of a poll."""
-        if not messages:
-            self.due_at = now + self.pause
-            self.pause = min(self.pause * EMPTY_PAUSE_FACTOR, EMPTY_PAUSE_MAX_SECONDS)
-            return
-        self.pause = EMPTY_PAUSE_SECONDS
-        if not self.messages:
-            self.since = now
-        payloads = [message.payload() for message in messages]
-        size = sum(map(len, payloads))
-        self.mean_bytes = size / len(payloads)
-        self.messages += messages
-        self.payloads += payloads
-        self.bytes += size
-        self.position = messages[-1].offset() + 1
-
-    def wanted(self, batch_size: int, max_bytes: int) -> int:
-        """How many messages to ask for: what the batch lacks, within its bytes."""
-        room = batch_size - len(self.messages)
-        if not self.mean_bytes:
-            return min(room, FIRST_POLL_MESSAGES)
-        return max(1, min(room, int((max_bytes - self.bytes) / max(self.mean_bytes, 1.0))))
-
-    def cut(self, batch_size: int, max_bytes: int) -> tuple[list[ReceiveMessage], list[bytes]]:
-        """Takes the next batch out of the buffer: at most `batch_size` messages and `max_bytes`, but at least one."""
-        count = min(batch_size, len(self.payloads))
-        if self.bytes > max_bytes:
-            size = 0
-            for index in range(count):
-                size += len(self.payloads[index])
-                if size > max_bytes and index:
-                    count = index
-                    break
-        messages, payloads = self.messages[:count], self.payloads[:count]
-        self.messages, self.payloads = self.messages[count:], self.payloads[count:]
-        self.bytes -= sum(map(len, payloads))
-        return messages, payloads
+    asyncio.run(IngestStage(name, index, plan, logger).run())
 
 
 class IngestStage:
-    """One per pipeline; reads all partitions of all configured topics in turn."""
+    """Reads its part of the partitions of all configured topics, in turn."""
 
-    def __init__(self, plan: Plan, logger: logging.Logger) -> None:
+    def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         self.plan = plan
+        self.name = name
+        self.index = index
         self.logger = logger
         self.iggy = IggyConnection(plan.config.iggy)
         self.options = plan.config.pipeline
         self.topics = plan.config.subscriptions()
+        self.watch = TopicWatch(index, plan.readers, plan.config, self.iggy, logger)
+        self.look_seconds = GROUP_LOOK_SECONDS if any(topic.group for topic in self.topics) else LOOK_SECONDS
         mappings = [sink.mapping for sink in plan.config.all_sinks()]
         #: By topic: whether the mapping asks for the messages' own times, and for which.
         self.needs_timestamps = [mappings[topic.sink].needs_timestamps() for topic in self.topics]
@@ -117,49 +61,38 @@ class IngestStage:
         endpoints = Endpoints(plan.folder)
         context = zmq.asyncio.Context.instance()
         self.control = context.socket(zmq.DEALER)
-        self.control.setsockopt(zmq.IDENTITY, b"ingest")
+        self.control.setsockopt(zmq.IDENTITY, name.encode())
         self.control.setsockopt(zmq.SNDHWM, 0)
         self.control.connect(endpoints.control)
         self.push = context.socket(zmq.PUSH)
         self.push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
-        self.push.bind(endpoints.batches)
-        self.readers: list[PartitionReader] = []
+        self.push.bind(endpoints.batches(index))
+        self.readers: dict[wire.Partition, PartitionReader] = {}
         self.epoch = 0
         self.dispatched_messages = self.dispatched_bytes = 0
         self.window_messages = self.window_bytes = 0
         self.rereads: list[wire.Range] = []
+        self.seeks: list[wire.Position] = []
         self.assignment: wire.Assign | None = None
         self.draining = False
-        #: Where partitions without a stored offset began, so that "latest" means one moment for this process.
-        self.starts: dict[wire.Partition, int] = {}
+        #: Whether the coordinator knows our partitions, since the epoch began.
+        self.announced = False
+        self._stores: asyncio.Queue[wire.Store] = asyncio.Queue()
         self._pending: tuple[PartitionReader, asyncio.Task[list[ReceiveMessage]]] | None = None
+        self._look_at = 0.0
         self._next = 0
         self._wake = asyncio.Event()
         self._errors = Muffler()
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        await asyncio.gather(self._listen(), self._beat(), self._tell_progress(), self._read())
+        await asyncio.gather(self._listen(), self._beat(), self._read(), self._carry_out_stores())
 
     async def _beat(self) -> None:
         startup_cpu = time.process_time()
         while True:
-            await self._send(wire.Hello("ingest", os.getpid(), startup_cpu))
+            await self._send(wire.Hello(self.name, os.getpid(), startup_cpu))
             await asyncio.sleep(HELLO_SECONDS)
-
-    async def _tell_progress(self) -> None:
-        """Tells the coordinator where the logs end. An error here is one that polling meets, and reports, too."""
-        while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
-            if not self.epoch:
-                continue
-            try:
-                ends = [(wire.Partition(index, p.id), p.current_offset if p.messages_count else -1)
-                        for index, source in enumerate(self.topics)
-                        for p in (await self.iggy.topic(source)).partitions]
-            except IggyError:
-                continue
-            await self._send(wire.Progress(ends))
 
     async def _send(self, message: Struct) -> None:
         await self.control.send(wire.encode(message))
@@ -169,24 +102,41 @@ class IngestStage:
             match wire.decode_control(await self.control.recv()):
                 case wire.Assign() as assignment:
                     self.assignment = assignment
+                    self.seeks.clear()
+                case wire.Seek(epoch=epoch, positions=positions):
+                    if epoch == self.epoch and self.assignment is None:
+                        self.seeks += positions
                 case wire.Window(epoch=epoch, messages=messages, bytes=size):
                     if epoch >= self.epoch:
                         self.window_messages, self.window_bytes = messages, size
                 case wire.Reread(ranges=ranges):
-                    known = {(r.epoch, r.where, r.first) for r in self.rereads}
-                    self.rereads += [r for r in ranges if (r.epoch, r.where, r.first) not in known]
+                    known = {(r.epoch, r.where, r.first, r.log) for r in self.rereads}
+                    self.rereads += [r for r in ranges if (r.epoch, r.where, r.first, r.log) not in known]
+                case wire.Store() as store:
+                    self._stores.put_nowait(store)
                 case wire.Drain():
                     self.draining = True
             self._wake.set()
+
+    async def _carry_out_stores(self) -> None:
+        """Stores offsets of the group as the coordinator says: only the connection that has joined may."""
+        while True:
+            store = await self._stores.get()
+            problem = ""
+            try:
+                await self.iggy.store_offset(self.topics[store.where.topic], store.where.partition, store.offset)
+            except IggyError as error:
+                problem = str(error)
+            await self._send(wire.Stored(store.epoch, store.where, store.log, store.offset, problem))
 
     async def _read(self) -> None:
         while True:
             try:
                 await self._step()
             except IggyError as error:
-                self._drop_pending()
                 if self._errors.allows(str(error), time.monotonic()):
                     self.logger.warning("reading is interrupted, trying again: %s", error)
+                self._look_at = 0.0
                 await self._pause(ERROR_PAUSE_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
@@ -199,100 +149,149 @@ class IngestStage:
 
     async def _step(self) -> None:
         """Does the one thing that is most urgent."""
+        if self.assignment is None and not self.rereads and (self.draining or self._has_all()):
+            await self._send(wire.Stopped())
+            await self._pause(HELLO_SECONDS)
+            return
+        lost = self.iggy.generation
+        await self.iggy.connected()
+        if self.iggy.generation != lost:
+            self._look_at = 0.0
         if self.assignment is not None:
             await self._take(self.assignment)
+        for position in self.seeks:
+            self._seek(position)
+        self.seeks.clear()
+        if self.epoch and time.monotonic() >= self._look_at:
+            await self._collect()
+            await self._act_on(await self.watch.look(self.readers))
+            self._look_at = time.monotonic() + self.look_seconds
         elif self.rereads and self.epoch:
             await self._read_again(self.rereads[0])
             del self.rereads[:1]
-        elif self.draining:
-            self._drop_pending()
-            await self._send(wire.Stopped())
-            await self._pause(HELLO_SECONDS)
-        elif not self.readers or not self._window_open():
-            await self._pause(HELLO_SECONDS)
-        else:
+        elif not self.draining and self.readers and self._window_open():
             await self._read_on()
+        else:
+            await self._pause(min(HELLO_SECONDS, self.look_seconds))
+
+    def _has_all(self) -> bool:
+        """Whether the limits of all partitions are reached, where there are limits."""
+        return bool(self.plan.until) and self.announced and self.watch.all_there and all(
+            reader.log >= 0 and reader.done and not reader.messages for reader in self.readers.values())
 
     def _window_open(self) -> bool:
         return self.dispatched_messages < self.window_messages and self.dispatched_bytes < self.window_bytes
 
     async def _take(self, assignment: wire.Assign) -> None:
-        """Begins (again) where the coordinator says, or else after the stored offset, or at `start_from`."""
-        self._drop_pending()
-        try:
-            self.iggy.client  # noqa: B018  raises when not connected yet
-        except IggyError:
-            await self.iggy.connect()
-        known = dict(assignment.positions)
-        readers, started = [], []
-        for index, source in enumerate(self.topics):
-            for partition in (await self.iggy.topic(source)).partitions:
-                where = wire.Partition(index, partition.id)
-                if where not in known:
-                    stored = await self.iggy.stored_offset(source, partition.id)
-                    known[where] = stored + 1 if stored >= 0 else await self._first_position(where)
-                    started.append((where, known[where], stored))
-                readers.append(PartitionReader(where, known[where]))
-        self.readers = sorted(readers, key=lambda reader: (reader.where.topic, reader.where.partition))
+        """Begins (again) where the coordinator says; what it doesn't name is found by the next look."""
+        await self._collect()
+        self.watch.newest |= {where: reader.newest for where, reader in self.readers.items()}
+        self.readers = {position.where: PartitionReader(position.where, position.offset)
+                        for position in assignment.positions}
+        for position in assignment.positions:
+            self.readers[position.where].seek(position)
         self.epoch = assignment.epoch
         self.dispatched_messages, self.dispatched_bytes = assignment.dispatched_messages, assignment.dispatched_bytes
         self.rereads = [r for r in self.rereads if r.epoch == self.epoch]
+        self.announced = False
+        self._look_at = 0.0
         if self.assignment is assignment:
             self.assignment = None
-        await self._send(wire.Started(self.epoch, started))
 
-    async def _first_position(self, where: wire.Partition) -> int:
-        if where not in self.starts:
-            self.starts[where] = await self._resolve_start(where)
-        return self.starts[where]
+    def _seek(self, position: wire.Position) -> None:
+        """Goes on in a partition; forgets what was to be read again of a log that is no more."""
+        reader = self.readers.get(position.where)
+        if reader is not None:
+            reader.seek(position)
+            self.rereads = [r for r in self.rereads if r.where != position.where or r.log == position.log
+                            or r.last < position.offset]
 
-    async def _resolve_start(self, where: wire.Partition) -> int:
-        source = self.topics[where.topic]
-        kind, value = start_position(source.start_from)
-        if kind == "earliest":
-            return 0
-        if kind == "offset":
-            return value
-        if kind == "timestamp":
-            found = await self.iggy.first_since(source, where.partition, value)
-            if found is not None:
-                return found.offset()
-        details = next(p for p in (await self.iggy.topic(source)).partitions if p.id == where.partition)
-        return details.current_offset + 1 if details.messages_count else 0
+    async def _act_on(self, found: Findings) -> None:
+        """Tells the coordinator what a look has found."""
+        if found.fatal:
+            await self._send(wire.Failed(found.fatal))
+        for where in found.revoked_at_once:
+            del self.readers[where]
+        if found.revoked_at_once:
+            await self._send(wire.Revoked(self.epoch, found.revoked_at_once, at_once=True))
+        for where in found.revoked:
+            await self._flush(self.readers.pop(where))
+        if found.revoked:
+            await self._send(wire.Revoked(self.epoch, found.revoked))
+        for beginning in found.truncated:
+            reader = self.readers[beginning.where]
+            await self._flush(reader)
+            reader.log = -1
+            await self._send(wire.Truncated(self.epoch, beginning.where, beginning.offset, beginning.stored))
+        await self._begin(found)
+        await self._send(wire.Progress(found.ends))
+
+    async def _begin(self, found: Findings) -> None:
+        """Takes new partitions; but when there are limits, only those that were there at the beginning."""
+        beginnings = found.beginnings if not (self.plan.until and self.announced) else []
+        for beginning, fresh in beginnings:
+            reader = self.readers[beginning.where] = PartitionReader(beginning.where, beginning.offset)
+            reader.fresh = fresh
+            reader.newest = self.watch.newest.get(beginning.where, 0)
+        if beginnings or not self.announced:
+            await self._send(wire.Started(self.epoch, [beginning for beginning, _ in beginnings]))
+            self.announced = True
+
+    async def _flush(self, reader: PartitionReader) -> None:
+        """Dispatches what was polled, whatever the window says: there is at most a batch of it."""
+        while reader.messages:
+            await self._dispatch(reader)
+
+    async def _collect(self) -> None:
+        """Waits for the poll that is under way, and takes its answer. A call that is broken off would cost the
+        connection."""
+        if self._pending is not None:
+            reader, task = self._pending
+            self._pending = None
+            await self._add(reader, await task)
+
+    async def _add(self, reader: PartitionReader, messages: list[ReceiveMessage]) -> None:
+        gap = reader.add(messages, time.monotonic())
+        if gap is not None:
+            source = self.topics[reader.where.topic]
+            self.logger.error("%s/%s partition %d: offsets %d to %d have expired in Iggy before they were read; "
+                              "they are lost. Give the topic a longer message_expiry, or the pipeline more workers",
+                              source.stream, source.topic, reader.where.partition, *gap)
+            await self._send(wire.Gap(self.epoch, reader.where, *gap))
 
     async def _read_on(self) -> None:
         """Takes one poll's answer, starts the next poll, and sends what has become a batch."""
         if self._pending is None:
             self._start_poll()
-        now = time.monotonic()
         if self._pending is not None:
             reader, task = self._pending
             self._pending = None
             messages = await task
-            now = time.monotonic()
-            reader.position = messages[-1].offset() + 1 if messages else reader.position
             if len(self.readers) > 1:
                 self._start_poll(after=reader)
-            reader.add(messages, now)
+            await self._add(reader, messages)
+        now = time.monotonic()
         flush = self.options.flush_interval_ms / 1000
-        for ready in self.readers:
+        for ready in self.readers.values():
             while ready.messages and self._window_open() and not self.draining and (
                     len(ready.messages) >= self.options.batch_size or ready.bytes >= self.options.max_batch_bytes
-                    or now - ready.since >= flush):
+                    or now - ready.since >= flush or ready.done):
                 await self._dispatch(ready)
         if self._pending is None and not self._start_poll():
-            due = [r.due_at for r in self.readers] + [r.since + flush for r in self.readers if r.messages]
-            await self._pause(max(0.001, min(due) - now))
+            due = [r.due_at for r in self.readers.values() if r.readable]
+            due += [r.since + flush for r in self.readers.values() if r.messages]
+            await self._pause(max(0.001, min([*due, now + HELLO_SECONDS]) - now))
 
     def _start_poll(self, after: PartitionReader | None = None) -> bool:
         """Polls the next partition in turn that is due and has room. False when there is none."""
         now = time.monotonic()
-        for step in range(len(self.readers)):
-            reader = self.readers[(self._next + step) % len(self.readers)]
+        readers = list(self.readers.values())
+        for step in range(len(readers)):
+            reader = readers[(self._next + step) % len(readers)]
             full = len(reader.messages) >= self.options.batch_size or reader.bytes >= self.options.max_batch_bytes
-            if reader is after or reader.due_at > now or full:
+            if reader is after or reader.due_at > now or full or not reader.readable:
                 continue
-            self._next = (self._next + step + 1) % len(self.readers)
+            self._next = (self._next + step + 1) % len(readers)
             count = reader.wanted(self.options.batch_size, self.options.max_batch_bytes)
             source = self.topics[reader.where.topic]
             self._pending = reader, asyncio.ensure_future(
@@ -300,18 +299,15 @@ class IngestStage:
             return True
         return False
 
-    def _drop_pending(self) -> None:
-        if self._pending is not None:
-            self._pending[1].cancel()
-            self._pending = None
-
     async def _dispatch(self, reader: PartitionReader) -> None:
         messages, payloads = reader.cut(self.options.batch_size, self.options.max_batch_bytes)
         range_ = wire.Range(self.epoch, reader.where, messages[0].offset(), messages[-1].offset(), len(messages),
-                            sum(map(len, payloads)))
+                            sum(map(len, payloads)), reader.log, self.index)
+        if self.plan.until == "once":
+            reader.stop_at(range_.last + 1)
         self.dispatched_messages += range_.messages
         self.dispatched_bytes += range_.bytes
-        await self._send(wire.Dispatched(range_))
+        await self._send(wire.Dispatched(range_, messages[-1].timestamp()))
         await self._send_batch(range_, messages, payloads)
 
     async def _send_batch(self, range_: wire.Range, messages: list[ReceiveMessage], payloads: list[bytes]) -> None:
@@ -330,8 +326,27 @@ class IngestStage:
 
     async def _read_again(self, range_: wire.Range) -> None:
         """Sends the range's messages once more, all that the log still has, as the same range."""
-        if range_.epoch != self.epoch:
+        if range_.epoch != self.epoch or range_.where not in self.readers:
             return
+        source = self.topics[range_.where.topic]
+        try:
+            messages = await self._poll_range(range_)
+        except IggyMissing:
+            return  # the topic, for now: the look says so, and the coordinator asks again
+        if len(messages) < range_.messages and source.group \
+                and range_.where.partition not in (await self.iggy.assignment(source) or []):
+            return  # it goes to another member, who begins at the stored offset
+        if len(messages) < range_.messages:
+            self.logger.error("%s/%s partition %d: of offsets %d to %d, which had to be read again, the log now has "
+                              "only %d messages; the rest is gone from Iggy", source.stream, source.topic,
+                              range_.where.partition, range_.first, range_.last, len(messages))
+        if messages:
+            await self._send_batch(range_, messages, [message.payload() for message in messages])
+        else:
+            await self._send(wire.Settled(range_, 0, 0, []))
+
+    async def _poll_range(self, range_: wire.Range) -> list[ReceiveMessage]:
+        """The messages of a range that the log has now."""
         source = self.topics[range_.where.topic]
         messages: list[ReceiveMessage] = []
         position = range_.first
@@ -341,27 +356,4 @@ class IngestStage:
             if not polled:
                 break
             position = polled[-1].offset() + 1
-        if len(messages) < range_.messages:
-            self.logger.error("%s/%s partition %d: of offsets %d to %d the log now has only %d messages; the rest is "
-                              "gone from Iggy", source.stream, source.topic, range_.where.partition, range_.first,
-                              range_.last, len(messages))
-        if messages:
-            await self._send_batch(range_, messages, [message.payload() for message in messages])
-        else:
-            await self._send(wire.Settled(range_, 0, 0, []))
-
-
-def header_values(message: ReceiveMessage, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The values of a message's user headers as texts; "" for one that is missing, or cannot be read."""
-    try:
-        headers = (message.user_headers() or UserHeaders()).to_scalar_dict()
-    except ValueError:
-        headers = {}
-    return tuple([header_text(headers.get(name, "")) for name in names])
-
-
-def header_text(value: str | bytes | bool | int | float) -> str:
-    """A header's value as a tag has it: true and false in lower case, bytes as the UTF-8 that they may be."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        return messages

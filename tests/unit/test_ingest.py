@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.wire import Partition
-from stages.ingest import EMPTY_PAUSE_MAX_SECONDS, FIRST_POLL_MESSAGES, PartitionReader
+from stages.reading.reader import EMPTY_PAUSE_MAX_SECONDS, FIRST_POLL_MESSAGES, PartitionReader
 
 
 @dataclass
@@ -18,6 +18,9 @@ class Message:
 
     def offset(self) -> int:
         return self.number
+
+    def timestamp(self) -> int:
+        return 1_000 + self.number
 
     def payload(self) -> bytes:
         return b"x" * self.size

@@ -1,0 +1,103 @@
+"""Stores offsets in Iggy: those of a single consumer itself, those of a group through the ingest that owns them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from pipeline import wire
+from pipeline.assignments import Assignments
+from pipeline.iggy import IggyConnection, IggyError
+from pipeline.ledger import Ledger
+from pipeline.logs import Muffler
+from pipeline.schema import Config
+
+#: A store that ingest hasn't confirmed after so long is asked for again, seconds.
+ASK_AGAIN_SECONDS = 2.0
+#: A partition that goes to another member is let go after so long, seconds: the server's rebalancing timeout is 30.
+LET_GO_SECONDS = 40.0
+
+
+class OffsetStore:
+    """Part of the coordinator. What can't be stored is tried again; the ledger never moves back because of it."""
+
+    def __init__(self, config: Config, ledger: Ledger, assignments: Assignments,
+                 send: Callable[[str, Struct], Awaitable[None]], logger: logging.Logger) -> None:
+        """`send` sends a message to a process by its name."""
+        self._topics = config.subscriptions()
+        self._interval = config.pipeline.commit_interval_ms / 1000
+        self._ledger = ledger
+        self._assignments = assignments
+        self._send = send
+        self._logger = logger
+        self._iggy = IggyConnection(config.iggy)
+        self._asked: dict[wire.Partition, tuple[int, float]] = {}
+        self._problems = Muffler()
+        #: The pipeline stops: a partition whose offset can't be stored any more is another member's business.
+        self.draining = False
+
+    async def run(self) -> None:
+        """Stores what may be stored, every commit interval, until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval)
+            for where, offset in [*self._assignments.rewinds.items(), *self._ledger.storable()]:
+                if self._topics[where.topic].group:
+                    await self._ask(where, offset)
+                    continue
+                try:
+                    await self._iggy.connected()
+                    await self._store(where, offset)
+                except IggyError as error:
+                    self._complain(where, offset, str(error))
+            self._let_go()
+
+    async def _store(self, where: wire.Partition, offset: int) -> None:
+        source = self._topics[where.topic]
+        if offset < 0:
+            await self._iggy.delete_offset(source, where.partition)
+        else:
+            await self._iggy.store_offset(source, where.partition, offset)
+        self._is_stored(where, offset)
+
+    def _is_stored(self, where: wire.Partition, offset: int) -> None:
+        if self._assignments.rewinds.get(where) == offset:
+            del self._assignments.rewinds[where]
+        self._ledger.stored(where, offset)
+
+    async def _ask(self, where: wire.Partition, offset: int) -> None:
+        """Has ingest store an offset of the group."""
+        now = time.monotonic()
+        asked, at = self._asked.get(where, (-2, 0.0))
+        if offset < 0 or (asked == offset and now - at < ASK_AGAIN_SECONDS):
+            return
+        self._asked[where] = offset, now
+        await self._send(self._assignments.owners[where],
+                         wire.Store(self._ledger.epoch, where, self._ledger.log(where), offset))
+
+    def confirmed(self, message: wire.Stored) -> None:
+        """Ingest has stored an offset of the group, or could not."""
+        where = message.where
+        if message.epoch != self._ledger.epoch or message.log != self._ledger.log(where):
+            return
+        if not message.problem:
+            self._asked.pop(where, None)
+            self._is_stored(where, message.offset)
+        elif where in self._assignments.revoking or self.draining:
+            self._assignments.drop(where)
+        else:
+            self._complain(where, message.offset, message.problem)
+
+    def _complain(self, where: wire.Partition, offset: int, problem: str) -> None:
+        if self._problems.allows(problem, time.monotonic()):
+            source = self._topics[where.topic]
+            self._logger.warning("%s/%s partition %d: offset %d can't be stored, trying again: %s", source.stream,
+                                 source.topic, where.partition, offset, problem)
+
+    def _let_go(self) -> None:
+        """Forgets partitions that another member takes, when all of theirs is stored."""
+        now = time.monotonic()
+        for where, since in list(self._assignments.revoking.items()):
+            if self._ledger.idle_in(where) or now - since > LET_GO_SECONDS:
+                self._assignments.drop(where)

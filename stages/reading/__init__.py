@@ -1,0 +1,1 @@
+"""What ingest needs to read a partition: its buffer, the judgement of its log, the watch over topics."""

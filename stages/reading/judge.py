@@ -1,0 +1,74 @@
+"""Whether a partition's log is still the one that we have read, and where to go on if not. Pure.
+
+A server that crashes loses what it has not saved, and then uses the offsets again: a reader that only counts offsets
+would wait for ever, or skip the new messages that have taken the place of old ones.
+"""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class _Details(Protocol):
+    """A partition in a topic's details."""
+
+    @property
+    def current_offset(self) -> int: ...
+    @property
+    def messages_count(self) -> int: ...
+    @property
+    def created_at(self) -> int: ...
+
+
+class LogState(Struct, frozen=True):
+    """A partition's log as the server describes it."""
+
+    #: Offset that the next message will have, as far as it can be told: 0 for an empty log that says 0.
+    next: int
+    #: When it was made, microseconds since 1970.
+    created_at: int
+    empty: bool
+
+
+class Message(Struct, frozen=True):
+    """One message's place and Iggy's time of it, microseconds since 1970."""
+
+    offset: int
+    time: int
+
+
+def log_state(details: _Details) -> LogState:
+    """The state in a partition's details. The current offset is 0 both before and after the first message."""
+    empty = details.messages_count == 0
+    next_ = 0 if empty and details.current_offset == 0 else details.current_offset + 1
+    return LogState(next_, details.created_at, empty)
+
+
+def is_cut_off(position: int, state: LogState) -> bool:
+    """Whether the log ends before `position`, the next offset to read."""
+    return position > state.next
+
+
+def was_made_again(created_at: int, state: LogState) -> bool:
+    """Whether the partition isn't the one that was made at `created_at` (0: not known)."""
+    return bool(created_at) and created_at != state.created_at
+
+
+def is_another_log(position: int, time: int, before: Message | None, made_again: bool) -> bool:
+    """Whether a log that reaches to `position` is another one than we have read.
+
+    `before` is what a poll at `position - 1` gave now, and `time` the time of the message that was there. A message
+    that has expired meanwhile proves nothing; nor does one whose time we don't know.
+    """
+    if before is None or before.offset != position - 1 or not time:
+        return made_again
+    return before.time != time
+
+
+def stored_position(stored: int) -> int:
+    """Where to begin when `stored` (0 or more) is stored.
+
+    A crash of the server cuts stored offsets down to what is left of the log, and to 0 when nothing is left. So 0 says
+    that message 0 was dealt with, or that there is none yet; to read it once more is harmless, to skip it is not.
+    """
+    return stored + 1 if stored else 0

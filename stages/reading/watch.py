@@ -1,0 +1,224 @@
+"""Looks at the topics every few seconds: new partitions, logs that were cut off, what the group has given us."""
+
+import logging
+import time
+
+from apache_iggy import TopicDetails
+from msgspec import Struct, field
+
+from pipeline import wire
+from pipeline.config import start_position
+from pipeline.iggy import IggyConnection, IggyMissing
+from pipeline.schema import Config
+from stages.reading import judge
+from stages.reading.judge import LogState
+from stages.reading.reader import PartitionReader
+from stages.reading.unread import Unread
+
+#: A group's partition that nobody reads is told after so many heartbeat timeouts: a dead member is replaced sooner.
+UNREAD_TIMEOUTS = 4
+#: Seconds between two looks at the partitions that other members own.
+UNREAD_SECONDS = 5.0
+
+
+class Findings(Struct):
+    """What one look has found, for ingest to act on."""
+
+    #: Partitions that are ours now, each with whether nothing was stored for it.
+    beginnings: list[tuple[wire.Beginning, bool]] = field(default_factory=list)
+    #: Logs that were cut off or made again: where to go on, and what is stored.
+    truncated: list[wire.Beginning] = field(default_factory=list)
+    #: Partitions that aren't ours any more; with our membership lost; and gone with it at once.
+    revoked: list[wire.Partition] = field(default_factory=list)
+    revoked_at_once: list[wire.Partition] = field(default_factory=list)
+    #: (partition, last offset of its log or -1).
+    ends: list[tuple[wire.Partition, int]] = field(default_factory=list)
+    #: Why the pipeline must stop, or "".
+    fatal: str = ""
+
+
+class TopicWatch:
+    """One per ingest process. Changes no reader but for `created_at` and `away`."""
+
+    def __init__(self, index: int, readers: int, config: Config, iggy: IggyConnection, logger: logging.Logger) -> None:
+        """Ingest process `index` of `readers`, which share the partitions where no group does."""
+        self.topics = config.subscriptions()
+        self._index = index
+        self._readers = readers
+        self._iggy = iggy
+        self._logger = logger
+        #: Connection whose logs were compared with what we have read.
+        self._compared = 0
+        #: Iggy's time of the newest message read in partitions that are begun anew; microseconds since 1970.
+        self.newest: dict[wire.Partition, int] = {}
+        #: Where partitions without a stored offset began, so that "latest" means one moment for this process.
+        self._starts: dict[wire.Partition, int] = {}
+        self._away: set[int] = set()
+        seconds = UNREAD_TIMEOUTS * config.pipeline.heartbeat_timeout_seconds
+        self._unread = [Unread(seconds) for _ in self.topics]
+        self._unread_seconds = seconds
+        self._unread_at = 0.0
+
+    async def look(self, readers: dict[wire.Partition, PartitionReader]) -> Findings:
+        """Compares the topics with what is being read. Raises IggyError."""
+        compare = self._iggy.generation != self._compared
+        found = Findings()
+        generation = self._iggy.generation
+        for index in range(len(self.topics)):
+            await self._look_at(index, readers, compare, found)
+        self._compared = generation
+        return found
+
+    async def _look_at(self, index: int, readers: dict[wire.Partition, PartitionReader], compare: bool,
+                       found: Findings) -> None:
+        source = self.topics[index]
+        ours = [reader for where, reader in readers.items() if where.topic == index]
+        try:
+            details = await self._iggy.topic(source)
+            mine = await self._mine(index, details, ours, found)
+        except IggyMissing as error:
+            self._is_away(index, ours, error)
+            return
+        self._is_back(index, ours)
+        lost = [reader.where for reader in ours if reader.where.partition not in mine]
+        (found.revoked if source.group else found.revoked_at_once).extend(
+            where for where in lost if where not in found.revoked_at_once)
+        for partition in details.partitions:
+            where = wire.Partition(index, partition.id)
+            if partition.id not in mine:
+                continue
+            state = judge.log_state(partition)
+            found.ends.append((where, state.next - 1))
+            reader = readers.get(where)
+            if reader is None or where in found.revoked_at_once:
+                found.beginnings.append(await self._beginning(where, state, found))
+            elif reader.log >= 0:
+                await self._examine(reader, state, compare, found)
+
+    async def _mine(self, index: int, details: TopicDetails, ours: list[PartitionReader],
+                    found: Findings) -> set[int]:
+        """The partitions of a topic that this process is to read."""
+        source = self.topics[index]
+        numbers = {partition.id for partition in details.partitions}
+        if not source.group:
+            return {number for number in numbers if (not source.partitions or number in source.partitions)
+                    and (index + number) % self._readers == self._index}
+        assigned = await self._iggy.assignment(source)
+        if assigned is None:
+            found.revoked_at_once += [reader.where for reader in ours]
+            await self._iggy.join(source)
+            assigned = await self._iggy.assignment(source) or []
+            self._logger.info("joined the group %s of %s/%s", source.consumer, source.stream, source.topic)
+        await self._look_for_unread(index, details, set(assigned))
+        return numbers & set(assigned)
+
+    async def _look_for_unread(self, index: int, details: TopicDetails, assigned: set[int]) -> None:
+        """Says which partitions belong to a member that does nothing; nobody can take them from it."""
+        now = time.monotonic()
+        if index == 0 and now - self._unread_at < UNREAD_SECONDS:
+            return
+        self._unread_at = now
+        source = self.topics[index]
+        lags = {partition.id: (await self._iggy.stored_offset(source, partition.id), judge.log_state(partition).next)
+                for partition in details.partitions if partition.id not in assigned}
+        for partition in self._unread[index].look(lags, now):
+            self._logger.error(
+                "%s/%s partition %d belongs to another member of the group %s, and nobody has committed anything "
+                "there for %g s, though messages wait. If no other pipeline has it, its owner is a connection from "
+                "before a restart of Iggy, which Iggy keeps: stop the group's pipelines, run `pipeline offsets "
+                "regroup`, and start them again", source.stream, source.topic, partition, source.consumer,
+                self._unread_seconds)
+
+    def _is_away(self, index: int, ours: list[PartitionReader], error: IggyMissing) -> None:
+        for reader in ours:
+            reader.away = True
+        if index not in self._away:
+            self._away.add(index)
+            self._logger.error("%s/%s is missing; reading goes on when it is there again: %s",
+                               self.topics[index].stream, self.topics[index].topic, error)
+
+    def _is_back(self, index: int, ours: list[PartitionReader]) -> None:
+        for reader in ours:
+            reader.away = False
+        if index in self._away:
+            self._away.discard(index)
+            self._logger.info("%s/%s is there again", self.topics[index].stream, self.topics[index].topic)
+
+    @property
+    def all_there(self) -> bool:
+        """Whether no topic was missing at the last look."""
+        return not self._away
+
+    async def _beginning(self, where: wire.Partition, state: LogState,
+                         found: Findings) -> tuple[wire.Beginning, bool]:
+        """Where to begin with a partition: after the stored offset, or at `start_from`."""
+        source = self.topics[where.topic]
+        stored = await self._iggy.stored_offset(source, where.partition)
+        if stored < 0:
+            return wire.Beginning(where, await self._first_position(where, state), stored, state.next), True
+        position = judge.stored_position(stored)
+        if judge.is_cut_off(position, state) and state.next:
+            position = await self._resume(where, position, self.newest.get(where, 0), state, found,
+                                          f"ends at offset {state.next - 1}, before the stored offset {stored}")
+        elif judge.is_cut_off(position, state):
+            position = 0
+        return wire.Beginning(where, position, stored, state.next), False
+
+    async def _first_position(self, where: wire.Partition, state: LogState) -> int:
+        if where not in self._starts:
+            kind, value = start_position(self.topics[where.topic].start_from)
+            if kind == "timestamp":
+                value = await self._first_since(where, value, state.next)
+            self._starts[where] = state.next if kind == "latest" else value
+        return self._starts[where]
+
+    async def _first_since(self, where: wire.Partition, microseconds: int, otherwise: int) -> int:
+        first = await self._iggy.first_since(self.topics[where.topic], where.partition, microseconds)
+        return first.offset() if first is not None else otherwise
+
+    async def _examine(self, reader: PartitionReader, state: LogState, compare: bool, found: Findings) -> None:
+        """Finds out whether the log is still the one that `reader` has read."""
+        made_again = judge.was_made_again(reader.created_at, state)
+        if judge.is_cut_off(reader.position, state):
+            other = True
+        elif made_again or compare:
+            other = judge.is_another_log(reader.position, reader.time, await self._before(reader), made_again)
+        else:
+            other = False
+        if other:
+            words = "was made again" if made_again else f"was cut off, and now ends at offset {state.next - 1}"
+            source = self.topics[reader.where.topic]
+            position = await self._resume(reader.where, reader.position, reader.newest, state, found,
+                                          f"{words}; offsets up to {reader.position - 1} had been read")
+            stored = await self._iggy.stored_offset(source, reader.where.partition)
+            found.truncated.append(wire.Beginning(reader.where, position, stored, state.next))
+        reader.created_at = state.created_at
+
+    async def _before(self, reader: PartitionReader) -> judge.Message | None:
+        """The message before the reader's position, or the first after it, as the log has it now."""
+        if not reader.position or not reader.time:
+            return None
+        messages = await self._iggy.poll(self.topics[reader.where.topic], reader.where.partition,
+                                         reader.position - 1, 1)
+        return judge.Message(messages[0].offset(), messages[0].timestamp()) if messages else None
+
+    async def _resume(self, where: wire.Partition, position: int, newest: int, state: LogState, found: Findings,
+                      words: str) -> int:
+        """Where reading goes on in a log that isn't what it was, as `on_truncation` has it; says so."""
+        source = self.topics[where.topic]
+        place = f"{source.stream}/{source.topic} partition {where.partition}: the log {words}"
+        if source.on_truncation == "stop":
+            found.fatal = (f"{place}. Iggy has lost messages, and uses their offsets again; stopped, as on_truncation "
+                           "says. Look at the offsets with `pipeline offsets show`, set them if need be, and start "
+                           "again with on_truncation = \"resume_from_end\" or \"reread\"")
+            return position
+        if source.on_truncation == "reread":
+            position = 0
+        elif newest:
+            position = min(position, await self._first_since(where, newest + 1, state.next))
+        else:
+            position = min(position, state.next)
+        self._logger.error("%s. Iggy has lost messages, and uses their offsets again; what was read of them is still "
+                           "written. Reading goes on at offset %d (on_truncation = \"%s\")", place, position,
+                           source.on_truncation)
+        return position
