@@ -228,13 +228,14 @@ class IngestStage:
 
     async def _begin(self, found: Findings) -> None:
         """Takes new partitions; but when there are limits, only those that were there at the beginning."""
-        beginnings = found.beginnings if not (self.plan.until and self.announced) else []
-        for beginning, fresh in beginnings:
-            reader = self.readers[beginning.where] = PartitionReader(beginning.where, beginning.offset)
-            reader.fresh = fresh
-            reader.newest = self.watch.newest.get(beginning.where, 0)
-        if beginnings or not self.announced:
-            await self._send(wire.Started(self.epoch, [beginning for beginning, _ in beginnings]))
+        new = found.new if not (self.plan.until and self.announced) else []
+        for partition in new:
+            where = partition.beginning.where
+            reader = self.readers[where] = PartitionReader(where, partition.beginning.offset)
+            reader.fresh, reader.created_at = partition.fresh, partition.created_at
+            reader.newest = self.watch.newest.get(where, 0)
+        if new or not self.announced:
+            await self._send(wire.Started(self.epoch, [partition.beginning for partition in new]))
             self.announced = True
 
     async def _flush(self, reader: PartitionReader) -> None:
