@@ -92,9 +92,7 @@ class HeadMaker:
         """
         try:
             tags = self._tags(record, origin)
-            moved: dict[str, str] = {}
-            if self.over and not self.over.isdisjoint(tags):
-                moved = self._moved(tags)
+            moved = self.moved(tags) if self.over else {}
             name = measurement or self.fixed or self._measurement(record)
             text = "".join([tags[key] for key in sorted(tags)]) if tags else ""
             if len(name) + len(text) > SHORT_CHARS:
@@ -166,8 +164,11 @@ class HeadMaker:
         self._pieces[key, text] = piece
         return piece
 
-    def _moved(self, tags: dict[str, str]) -> dict[str, str]:
-        """Takes the tags over the limit out, as fields. Raises Reject where that is the policy."""
+    def moved(self, tags: dict[str, str]) -> dict[str, str]:
+        """Takes the tags over the limit out of `tags` (key -> `,key=value`), and gives them back as fields.
+
+        Raises Reject where that is the policy.
+        """
         moved = {}
         for key in sorted(self.over & tags.keys()):
             if not self.over_to_field:
@@ -188,10 +189,7 @@ def _tag_value(piece: str) -> str:
     at = 1
     while piece[at] != "=" or piece[at - 1] == "\\":
         at += 1
-    value = piece[at + 1:]
-    for character in ",= ":
-        value = value.replace("\\" + character, character)
-    return value
+    return escape.unescaped(piece[at + 1:])
 
 
 def tag_text(key: str, text: str) -> str:
