@@ -5,6 +5,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
+from pipeline import bulk
 from pipeline.schema import MappingConfig, Precision
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
 from stages.mapping.guard import Diverted, Guard
@@ -14,7 +15,7 @@ from stages.mapping.opener import Opener, in_messages
 from stages.mapping.reject import Dropped, Reject
 from stages.mapping.rules import Rules
 from stages.mapping.shapes import Row, Shape, can_learn, learn
-from stages.mapping.uniform import CLOSING, OPENING, SEPARATOR, Uniform
+from stages.mapping.uniform import Uniform
 
 __all__ = ["BatchOrigin", "Encoded", "Encoder", "Lines", "Rejected"]
 
@@ -58,14 +59,13 @@ class Encoder:
         return in_messages(encoded or Encoded([], []), opened)
 
     def encode_array(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
-        """The same for the bytes of a JSON array, one of `count` messages a line; None where `encode` has to do it."""
+        """The same for `count` payloads as `pipeline.bulk` joins them; None where `encode` has to do it."""
         return None if self._opener.is_needed((array,), as_array=True) else self._quickly(array, count, origin)
 
     def _objects(self, payloads: Sequence[bytes], origin: BatchOrigin, opened: bool = False) -> Encoded | None:
         """The same for payloads that are JSON objects; None where one is an array, and has to be opened first."""
         if self.uniform is not None and payloads:
-            array = OPENING + SEPARATOR.join(payloads) + CLOSING
-            if (encoded := self._quickly(array, len(payloads), origin)) is not None:
+            if (encoded := self._quickly(bulk.joined(payloads), len(payloads), origin)) is not None:
                 return encoded
         batch = _Batch(self, payloads, origin)
         encoded = batch.encoded()
