@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,16 @@ def test_each_process_has_its_name_in_ps_and_no_secret(
         title = Path(f"/proc/{pid}/cmdline").read_bytes()
         assert title.startswith(f"pipeline: {name}".encode())
         assert b"sandbox-token" not in title
+
+
+def test_start_from_a_time_begins_with_the_first_message_since(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, [message(n) for n in range(100)])
+    between = datetime.now(UTC)
+    wait_until(lambda: datetime.now(UTC) > between + timedelta(milliseconds=5), 5, "the clock")
+    send(iggy.address, stream, [message(n) for n in range(100, 150)])
+    since = (between + timedelta(milliseconds=2)).isoformat()
+    sink = start_sink(iggy.address, stream, influxdb, topic=f'start_from = "{since}"')
+    sink.settles(150)
+    assert numbers(influxdb.points()) == list(range(100, 150))
