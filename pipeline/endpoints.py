@@ -22,6 +22,11 @@ class Endpoints:
         self.status = f"ipc://{self.folder}/status.ipc"
         #: PUSH of ingest.
         self.batches = f"ipc://{self.folder}/batches.ipc"
+        #: The source direction: ROUTER and PUB of its coordinator, PUSH of query, PULL of produce.
+        self.source_control = f"ipc://{self.folder}/source.ipc"
+        self.source_status = f"ipc://{self.folder}/progress.ipc"
+        self.pages = f"ipc://{self.folder}/pages.ipc"
+        self.messages = f"ipc://{self.folder}/messages.ipc"
 
     def writer(self, index: int) -> str:
         """PULL of one writer."""
