@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 
 from pipeline.schema import MappingConfig
 from stages.mapping.check import mapping_problems
-from stages.mapping.encoder import BatchOrigin, Encoder
+from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.plain import to_json
 from stages.mapping.reject import Reject
 
-ORIGIN = BatchOrigin(timestamps=[1_700_000_000_000_000] * 100)
 AVRO = {"type": "record", "name": "Reading", "fields": [
     {"name": "site", "type": "string"},
     {"name": "v", "type": "double"},
@@ -35,9 +34,14 @@ RECORD: dict[str, Any] = {"site": "a", "v": 0.1, "n": 2**62 + 1, "at": datetime(
                           "price": Decimal("12.50"), "note": None}
 
 
+def encode(encoder: Encoder, *payloads: bytes) -> Encoded:
+    """The payloads as one batch."""
+    return encoder.encode(payloads, BatchOrigin(timestamps=[1_700_000_000_000_000] * len(payloads)))
+
+
 def lines_of(mapping: MappingConfig, *payloads: bytes) -> list[str]:
     """The lines of the payloads; none of them may be rejected."""
-    encoded = Encoder(mapping, "ms", "s", "t").encode(payloads, ORIGIN)
+    encoded = encode(Encoder(mapping, "ms", "s", "t"), *payloads)
     assert not encoded.rejects
     return encoded.body.decode().splitlines()
 
@@ -51,7 +55,7 @@ def test_avro_records_by_the_schema_of_a_file_keep_exact_numbers(tmp_path: Path)
                             timestamp_from="field", timestamp_field="at")
     assert lines_of(mapping, payload.getvalue()) == [
         "t,site=a v=0.1,n=4611686018427387905i,price=12.50 1700000000000"]
-    encoded = Encoder(mapping, "ms", "s", "t").encode([payload.getvalue() + b"x", b"\xff", b""], ORIGIN)
+    encoded = encode(Encoder(mapping, "ms", "s", "t"), payload.getvalue() + b"x", b"\xff", b"")
     assert [reject.reason for reject in encoded.rejects] == ["not_avro"] * 3
 
 
@@ -96,7 +100,7 @@ def test_protobuf_messages_keep_defaults_exact_integers_and_nanoseconds(tmp_path
     message = reading(site="a", v=0.0, n=2**64 - 1, kind=1, parts=[1, 2])
     message.at.seconds, message.at.nanos = 1_700_000_000, 123_456_789
     encoder = Encoder(mapping, "ns", "s", "t")
-    encoded = encoder.encode([message.SerializeToString(), b"\xff\xff"], ORIGIN)
+    encoded = encode(encoder, message.SerializeToString(), b"\xff\xff")
     assert encoded.body.decode() == (
         't,kind=WARM,site=a v=0.0,n=18446744073709551615u,parts="[1,2]" 1700000000123456789\n')
     assert [reject.reason for reject in encoded.rejects] == ["not_protobuf"]
@@ -137,7 +141,7 @@ def test_any_value_has_json_text_with_exact_numbers(value: Any) -> None:
                           st.sampled_from([b"a,b\n1,2", b"[1,{}]", b"m f=1 1\nm f=", b'm,a=b f="x', b"{}\n{}"])),
                 max_size=4))
 def test_no_payload_raises_in_any_format(name: Any, payloads: list[bytes]) -> None:
-    encoded = Encoder(MappingConfig(format=name), "ns", "s", "t").encode(payloads, ORIGIN)
+    encoded = encode(Encoder(MappingConfig(format=name), "ns", "s", "t"), *payloads)
     told = {index for lines in encoded.groups for source in lines.sources or [(i,) for i in range(lines.points)]
             for index in source} | {reject.at for reject in encoded.rejects}
     assert told == set(range(len(payloads)))
