@@ -61,6 +61,9 @@ class HeadMaker:
         if config.measurement_from in static:
             self.fixed = escape.measurement(static[config.measurement_from])
         self._pieces: dict[tuple[str, str], str] = {}
+        #: Heads by the tags' keys and texts, where nothing else decides.
+        self._heads: dict[tuple[tuple[str, str] | None, ...], Head] = {}
+        self._by_paths = bool(self.fixed) and not (self._map_prefix or self._headers or self._from_origin)
         #: Called with key and value of each tag that is met for the first time, or again after a while.
         self.seen: Callable[[str, str], None] = lambda key, value: None
         #: Tags over the cardinality limit, and whether they become fields; otherwise their messages are rejected.
@@ -90,6 +93,18 @@ class HeadMaker:
 
         `measurement`, escaped, takes the place of the configured one.
         """
+        if not self._by_paths or measurement or self.over:
+            return self._made(record, origin, measurement)
+        entries = tuple([record.get(path) for path, _ in self._paths])
+        head = self._heads.get(entries)
+        if head is None:
+            head = self._made(record, origin, "")
+            if len(self._heads) >= _MAX_PIECES:
+                self._heads.clear()
+            self._heads[entries] = head
+        return head
+
+    def _made(self, record: Record, origin: Origin, measurement: str) -> Head:
         try:
             tags = self._tags(record, origin)
             moved = self.moved(tags) if self.over else {}
