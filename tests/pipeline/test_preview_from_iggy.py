@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import RunningIggy, SandboxIggy
+from iggy_servers import RunningIggy, SandboxIggy
 from sinks import TOPIC, message, send
 
 CONFIG = """
