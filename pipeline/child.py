@@ -15,6 +15,7 @@ from msgspec import Struct
 from pipeline import wire
 from pipeline.errors import PipelineError
 from pipeline.logs import setup_logging
+from pipeline.memory import keep_freed_memory
 from pipeline.schema import Config
 
 PR_SET_PDEATHSIG = 1
@@ -58,6 +59,7 @@ def run_child(name: str, index: int, plan: Plan, parent: int, reasons: Connectio
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    keep_freed_memory()
     setproctitle.setproctitle(f"pipeline: {name}")
     logger = setup_logging(name, plan.config.pipeline.log_level)
     try:

@@ -10,13 +10,12 @@ import logging
 import os
 import time
 
-import msgspec
 import zmq
 import zmq.asyncio
 from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
-from pipeline import wire
+from pipeline import bulk, wire
 from pipeline.child import HELLO_SECONDS, Plan
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing
@@ -322,8 +321,7 @@ class IngestStage:
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
             headers=[header_values(message, names) for message in messages] if names else None)
-        bulk = msgspec.msgpack.encode(payloads)
-        await self.push.send_multipart([wire.encode(batch), bulk], copy=False)
+        await self.push.send_multipart([wire.encode(batch), bulk.joined(payloads), bulk.lengths(payloads)], copy=False)
 
     async def _read_again(self, range_: wire.Range) -> None:
         """Sends the range's messages once more, all that the log still has, as the same range."""
