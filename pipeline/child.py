@@ -42,10 +42,17 @@ class Plan(Struct, frozen=True):
         return ["ingest", *(f"ingest-{index}" for index in range(1, self.readers))]
 
     def stages(self) -> list[str]:
-        """The names of all processes but coordinator and supervisor, in the order in which they are started."""
+        """The names of the sinks' processes but the coordinator, in the order in which they are started."""
+        if not self.config.all_sinks():
+            return []
         return [*(["dead-letter"] if self.config.dead_letters.to else []),
                 *(f"write-{index}" for index in range(self.writers)),
                 *(f"encode-{index}" for index in range(self.workers)), *self.ingests()]
+
+    def source_stages(self) -> list[str]:
+        """The same for the sources."""
+        return ["produce", *(f"convert-{index}" for index in range(self.workers)), "query"] \
+            if self.config.source else []
 
 
 def run_child(name: str, index: int, plan: Plan, parent: int, reasons: Connection) -> None:
@@ -88,6 +95,18 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     elif kind == "encode":
         from stages.encode import EncodeStage
         EncodeStage(name, plan, logger).run()
+    elif name == "source-coordinator":
+        from pipeline.source_coordinator import run_source_coordinator
+        run_source_coordinator(plan, logger)
+    elif kind == "query":
+        from stages.query import QueryStage
+        QueryStage(name, plan, logger).run()
+    elif kind == "convert":
+        from stages.convert import ConvertStage
+        ConvertStage(name, plan, logger).run()
+    elif kind == "produce":
+        from stages.produce import run_produce
+        run_produce(name, plan, logger)
     else:
         from stages.write import WriteStage
         WriteStage(name, index, plan, logger).run()

@@ -96,7 +96,7 @@ class LaneLedger:
         self._round_end = target
         return True
 
-    def answered(self, seq: int, attempt: int, end: int, rows: int, first: int) -> bool:
+    def answered(self, seq: int, attempt: int, end: int, rows: int, first: int, now: float = 0.0) -> bool:
         """A page of `rows` covers its window up to `end`. False for an older try."""
         page = self._known(seq, attempt)
         if page is None or page.answered:
@@ -104,6 +104,7 @@ class LaneLedger:
         cut = end < page.window.end
         page.window = Window(page.window.start, end)
         page.answered = True
+        page.sent_at = now
         if not page.whole:
             self._stride.read(page.window, max(rows, self._page_size) if cut else rows, self._page_size, first)
         if seq == self._seq - 1:
@@ -156,8 +157,8 @@ class LaneLedger:
         return out
 
     def oldest(self) -> float | None:
-        """When the page that waits longest was ordered; None when there is none."""
-        return min((page.sent_at for page in self.pages.values() if not page.done), default=None)
+        """When the page was ordered or answered that waits longest for Iggy; None when there is none."""
+        return min((page.sent_at for page in self.pages.values() if page.answered and not page.done), default=None)
 
     def _known(self, seq: int, attempt: int) -> LanePage | None:
         page = self.pages.get(seq)

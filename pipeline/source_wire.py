@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from pipeline import wire
+from stages.source.dialect import Language
 from stages.source.table import BadRow, Column
 from stages.source.window import Window
 
@@ -113,8 +114,8 @@ class Page(Struct, frozen=True, tag=True):
     """Query -> convert. Bulk: the server's answer."""
 
     id: PageId
-    #: Which language the answer is in: influxql, flux, sql or v3_influxql.
-    language: str
+    #: What the answer is in.
+    language: Language
     columns: tuple[Column, ...]
     #: Rows from here on belong to the next page.
     before: int
@@ -125,6 +126,8 @@ class Messages(Struct, frozen=True, tag=True):
     """Convert -> produce. Bulk: MessagePack list of messages (bin), and of the hashes of their series."""
 
     id: PageId
+    #: Where the page's window ends.
+    end: int
     points: int
     repeated: int
     bad: list[BadRow]

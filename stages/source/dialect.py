@@ -1,12 +1,15 @@
 """One way to ask an InfluxDB for points, and to take its answer in: what all of them have in common. Pure."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
 from stages.source.table import Column, Table
 from stages.source.window import Window
+
+#: The dialects by name: as `source_wire.Page` has them.
+Language = Literal["influxql", "flux", "sql", "v3_influxql"]
 
 
 class Ask(Struct, frozen=True):

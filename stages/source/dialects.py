@@ -1,16 +1,11 @@
 """Which dialect a source speaks, by its configuration and the server's version. Pure."""
 
-from typing import Literal
-
 from pipeline.source_schema import SourceConfig
 from stages.influxdb.flavour import Flavour, Version
-from stages.source.dialect import Dialect
+from stages.source.dialect import Dialect, Language
 from stages.source.flux import Flux
 from stages.source.influxql import Influxql
 from stages.source.v3 import V3
-
-#: The dialects by name: as `source_wire.Page` has them.
-Language = Literal["influxql", "flux", "sql", "v3_influxql"]
 
 
 def query_version(config: SourceConfig, flavour: Flavour | None) -> Version:

@@ -16,8 +16,8 @@ from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused, TooLarge, Written, classify
 from stages.influxdb.flavour import Flavour, Version, ask
 from stages.influxdb.transport import Credentials, new_session
-from stages.source.dialect import Ask, Dialect, ServerSaid, Taken
-from stages.source.dialects import Language, dialect_of, language_of, mismatch, query_version
+from stages.source.dialect import Ask, Dialect, Language, ServerSaid, Taken
+from stages.source.dialects import dialect_of, language_of, mismatch, query_version
 from stages.source.table import Column
 from stages.source.window import Window, cut_before
 
