@@ -176,6 +176,8 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
     mapping = config.all_sinks()[config.subscriptions()[subscription].sink].mapping
     samples: list[Sample] = []
     for name in inputs or (() if from_iggy else ("-",)):
+        if name == "-" and sys.stdin.isatty():
+            raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
         try:
             content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         except OSError as error:

@@ -117,3 +117,14 @@ def test_escapes_read_back_in_every_place(text: str) -> None:
     head = f"{escape.measurement(name)},{escape.tag_key(text)}={escape.tag_value(text)}"
     read = parse_line(f"{head} {escape.field_key(name)}=1 1")
     assert read == {"measurement": name, "tags": {text: text}, "fields": {name: 1.0}, "time": 1}
+
+
+@given(mappings, st.lists(objects, min_size=1, max_size=6))
+def test_our_own_lines_pass_through_as_line_protocol_unchanged(
+        mapping: MappingConfig, messages: list[dict[str, Any]]) -> None:
+    encoded = an_encoder(mapping).encode([json.dumps(message).encode() for message in messages],
+                                         an_origin(len(messages)))
+    passed = an_encoder(MappingConfig(format="line_protocol", merge_duplicates=False)).encode(
+        [encoded.body], an_origin(1))
+    assert (passed.body, passed.points) == (encoded.body, encoded.points)
+    assert not passed.rejects or not encoded.body
