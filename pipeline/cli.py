@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pipeline.child import Until
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
-_LAZY = {"dlq": "pipeline.dlq", "preview": "pipeline.preview", "test": "pipeline.casetests"}
+_LAZY = {"dlq": "pipeline.dlq", "offsets": "pipeline.offsets", "preview": "pipeline.preview",
+         "test": "pipeline.casetests"}
 
 
 class _Group(click.Group):
