@@ -13,6 +13,7 @@ import zmq
 from msgspec import Struct
 
 from pipeline import wire
+from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.logs import setup_logging
 from pipeline.schema import Config
@@ -85,7 +86,8 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         run_ingest(name, index, plan, logger)
     elif kind == "encode":
         from stages.encode import EncodeStage
-        EncodeStage(name, plan, logger).run()
+        endpoints = Endpoints(plan.folder, plan.config.network)
+        EncodeStage(plan, endpoints, ControlLink(zmq.Context.instance(), endpoints, name), logger).run()
     else:
         from stages.write import WriteStage
         WriteStage(name, index, plan, logger).run()
@@ -94,13 +96,13 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
 class ControlLink:
     """The DEALER of a synchronous process to the coordinator; says Hello once a second when asked to `beat`."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, name: str) -> None:
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, name: str) -> None:
         self.name = name
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, 0)
-        self.socket.connect(endpoint)
+        endpoints.connect(self.socket, endpoints.control)
         self._hello_at = float("-inf")
         self._startup_cpu = 0.0
 

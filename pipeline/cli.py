@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.child import Until
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
-_LAZY = {"dlq": "pipeline.dlq"}
+_LAZY = {"dlq": "pipeline.dlq", "keys": "pipeline.hosts", "stage": "pipeline.hosts"}
 
 
 class _Group(click.Group):

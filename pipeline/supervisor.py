@@ -44,7 +44,7 @@ class Supervisor:
         folder = config.pipeline.runtime_dir or tempfile.mkdtemp(prefix=FOLDER_PREFIX)
         self._locks = Locks()
         lock_runtime_folder(self._locks, folder)
-        self.endpoints = Endpoints(folder)
+        self.endpoints = Endpoints(folder, config.network)
         self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.ingest, until)
         self.status: wire.Status | None = None
         self.processes: dict[str, SpawnProcess] = {}
@@ -61,7 +61,7 @@ class Supervisor:
         self._progress_at = time.monotonic()
         self._progress_read = -1
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(context, self.endpoints.control, "supervisor")
+        self.link = ControlLink(context, self.endpoints, "supervisor")
         self.subscriber = context.socket(zmq.SUB)
         self.subscriber.setsockopt(zmq.CONFLATE, 1)
         self.subscriber.setsockopt(zmq.SUBSCRIBE, b"")

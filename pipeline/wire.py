@@ -282,6 +282,30 @@ class Lost(Struct, frozen=True, tag=True):
     name: str
 
 
+class Join(Struct, frozen=True, tag=True):
+    """Encoder of another machine -> coordinator, until it is answered: may it take part?"""
+
+    name: str
+    pid: int
+    #: Of what has to be the same in both configurations.
+    digest: str
+
+
+class Admit(Struct, frozen=True, tag=True):
+    """Coordinator -> encoder of another machine. It connects to the others only then."""
+
+    #: Why not; "" when it may.
+    refused: str
+    ingests: int
+    writers: int
+
+
+class Bye(Struct, frozen=True, tag=True):
+    """Encoder of another machine -> coordinator: it leaves; what was on its way to it must be read again."""
+
+    name: str
+
+
 class Drain(Struct, frozen=True, tag=True):
     """Supervisor -> coordinator -> ingest: stop reading; finish what is in flight."""
 
@@ -399,7 +423,7 @@ class Status(Struct, frozen=True, tag=True):
 Control = (
     Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
     | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit | Seek | Truncated | Gap | Revoked | Store
-    | Stored | Failed
+    | Stored | Failed | Join | Admit | Bye
 )
 
 _encoder = msgspec.msgpack.Encoder()

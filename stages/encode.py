@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,20 +28,21 @@ HIGH_WATER_MARK = 1
 class EncodeStage:
     """One encoder process; takes batches from ingest as it gets free, gives lines to the writer of the partition."""
 
-    def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
+    def __init__(self, plan: Plan, endpoints: Endpoints, link: ControlLink, logger: logging.Logger) -> None:
+        """`endpoints` are this machine's, or with a `link` that was admitted, another's."""
         self.logger = logger
+        self.link = link
         self.topics = plan.config.subscriptions()
         self.sinks = plan.config.all_sinks()
         self._payloads = msgspec.msgpack.Decoder(list[bytes])
-        endpoints = Endpoints(plan.folder)
+        self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(context, endpoints.control, name)
         self.consultant = Consultant(self.link, logger)
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         for index in range(plan.readers):
-            self.pull.connect(endpoints.batches(index))
+            endpoints.connect(self.pull, endpoints.batches(index))
         self.pushes = [self._connect(context, endpoints.writer(index)) for index in range(plan.writers)]
 
     def _encoder(self, config: Config, topic: Subscription) -> Encoder:
@@ -54,18 +56,17 @@ class EncodeStage:
         self.consultant.add(topic.sink, encoder)
         return encoder
 
-    @staticmethod
-    def _connect(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+    def _connect(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
         push = context.socket(zmq.PUSH)
         push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         # Only to a writer that is there: what is queued for a dead one would wait for its successor.
         push.setsockopt(zmq.IMMEDIATE, 1)
-        push.connect(endpoint)
+        self._endpoints.connect(push, endpoint)
         return push
 
-    def run(self) -> None:
-        """Encodes until the process is killed."""
-        while True:
+    def run(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Encodes until the process is killed, or until `stopping` between two batches."""
+        while not stopping():
             self.link.beat()
             self.consultant.listen()
             if self.pull.poll(POLL_MILLISECONDS):
