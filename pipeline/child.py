@@ -16,6 +16,7 @@ from pipeline import wire
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.logs import setup_logging
+from pipeline.memory import keep_freed_memory
 from pipeline.schema import Config
 
 PR_SET_PDEATHSIG = 1
@@ -42,10 +43,17 @@ class Plan(Struct, frozen=True):
         return ["ingest", *(f"ingest-{index}" for index in range(1, self.readers))]
 
     def stages(self) -> list[str]:
-        """The names of all processes but coordinator and supervisor, in the order in which they are started."""
+        """The names of the sinks' processes but the coordinator, in the order in which they are started."""
+        if not self.config.all_sinks():
+            return []
         return [*(["dead-letter"] if self.config.dead_letters.to else []),
                 *(f"write-{index}" for index in range(self.writers)),
                 *(f"encode-{index}" for index in range(self.workers)), *self.ingests()]
+
+    def source_stages(self) -> list[str]:
+        """The same for the sources."""
+        return ["produce", *(f"convert-{index}" for index in range(self.workers)), "query"] \
+            if self.config.source else []
 
 
 def run_child(name: str, index: int, plan: Plan, parent: int, reasons: Connection) -> None:
@@ -59,6 +67,7 @@ def run_child(name: str, index: int, plan: Plan, parent: int, reasons: Connectio
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    keep_freed_memory()
     setproctitle.setproctitle(f"pipeline: {name}")
     logger = setup_logging(name, plan.config.pipeline.log_level)
     try:
@@ -87,7 +96,20 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     elif kind == "encode":
         from stages.encode import EncodeStage
         endpoints = Endpoints(plan.folder, plan.config.network)
-        EncodeStage(plan, endpoints, ControlLink(zmq.Context.instance(), endpoints, name), logger).run()
+        link = ControlLink(zmq.Context.instance(), endpoints, endpoints.control, name)
+        EncodeStage(plan, endpoints, link, logger).run()
+    elif name == "source-coordinator":
+        from pipeline.source_coordinator import run_source_coordinator
+        run_source_coordinator(plan, logger)
+    elif kind == "query":
+        from stages.query import QueryStage
+        QueryStage(name, plan, logger).run()
+    elif kind == "convert":
+        from stages.convert import ConvertStage
+        ConvertStage(name, plan, logger).run()
+    elif kind == "produce":
+        from stages.produce import run_produce
+        run_produce(name, plan, logger)
     else:
         from stages.write import WriteStage
         WriteStage(name, index, plan, logger).run()
@@ -96,13 +118,15 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
 class ControlLink:
     """The DEALER of a synchronous process to the coordinator; says Hello once a second when asked to `beat`."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, name: str) -> None:
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, endpoint: str,
+                 name: str) -> None:
+        """`endpoint` is the coordinator's, one of `endpoints`."""
         self.name = name
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, 0)
-        endpoints.connect(self.socket, endpoints.control)
+        endpoints.connect(self.socket, endpoint)
         self._hello_at = float("-inf")
         self._startup_cpu = 0.0
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pipeline.child import Until
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
-_LAZY = {"dlq": "pipeline.dlq", "keys": "pipeline.hosts", "stage": "pipeline.hosts"}
+_LAZY = {"dlq": "pipeline.dlq", "keys": "pipeline.hosts", "preview": "pipeline.preview", "stage": "pipeline.hosts",
+         "test": "pipeline.casetests"}
 
 
 class _Group(click.Group):
@@ -76,9 +77,12 @@ def main() -> None:
 @click.option("--drain-seconds", type=click.FloatRange(0, 3600), help="Time limit for finishing at a stop.")
 @click.option("--until-caught-up", "until", flag_value="caught-up", help="Stop when all that is there now is written.")
 @click.option("--once", "until", flag_value="once", help="Stop when one batch of each partition is written.")
+@click.option("--from", "begin", metavar="TIME", help="With --to: read the sources from here (RFC 3339).")
+@click.option("--to", "end", metavar="TIME", help="Read the sources up to here, run no sinks, and stop.")
 def start(path: str, workers: int | None, writers: int | None, ingest: int | None, drain_seconds: float | None,
-          until: Until | None) -> None:
+          until: Until | None, begin: str | None, end: str | None) -> None:
     """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
+    import msgspec
     import setproctitle
 
     from pipeline.iggy import check_iggy
@@ -88,7 +92,11 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     from stages.mapping.check import mapping_warnings
 
     config = load_config(path, options={"drain_seconds": drain_seconds, "ingest": ingest, "workers": workers,
-                                        "writers": writers})
+                                        "writers": writers}, sources={"from": begin, "to": end})
+    if begin or end:
+        if not config.source or not end:
+            raise click.UsageError("--from and --to are for sources: a [[source]] and --to are needed")
+        config = msgspec.structs.replace(config, topics=(), sinks=())
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", config.pipeline.log_level)
     locks = Locks()
@@ -97,6 +105,11 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
         for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping"):
             logger.warning(warning)
     asyncio.run(check_iggy(config.iggy, config.subscriptions()))
+    if config.source:
+        from pipeline.source_check import check_sources
+        from pipeline.source_state import lock_states
+        lock_states(locks, config)
+        check_sources(config, logger)
     workers = config.pipeline.workers or len(os.sched_getaffinity(0))
     sys.exit(Supervisor(config, workers, config.pipeline.writers, logger, until or "").run())
 

@@ -22,10 +22,11 @@ EPOCH_FORMATS = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
 
 
 def load_config(path: str, environ: typing.Mapping[str, str] | None = None,
-                options: typing.Mapping[str, object] | None = None) -> Config:
+                options: typing.Mapping[str, object] | None = None,
+                sources: typing.Mapping[str, object] | None = None) -> Config:
     """The configuration in the file at `path`, with `${VAR}` in its strings replaced from `environ`.
 
-    `options`, where they are not None, take the place of what is in `[pipeline]`.
+    Where they are not None, `options` take the place of what is in `[pipeline]`, and `sources` in each `[[source]]`.
     Raises ConfigError with every mistake in it: file, key, what is allowed.
     """
     try:
@@ -41,6 +42,10 @@ def load_config(path: str, environ: typing.Mapping[str, str] | None = None,
     given = {name: value for name, value in (options or {}).items() if value is not None}
     if given and isinstance(tables.setdefault("pipeline", {}), dict):
         tables["pipeline"].update(given)
+    given = {name: value for name, value in (sources or {}).items() if value is not None}
+    for source in tables.get("source", []) if given and isinstance(tables.get("source"), list) else []:
+        if isinstance(source, dict):
+            source.update(given)
     _check(tables, Config, "", problems)
     if not problems:
         config = msgspec.convert(tables, Config, strict=True)
@@ -152,6 +157,13 @@ def _contradictions(config: Config) -> list[str]:
             found = mapping_problems(sink.mapping, f"{key}mapping", [(t.stream, t.topic) for t in sink.topics])
         problems += found
         problems += _influxdb_contradictions(sink.influxdb, f"{key}influxdb")
+    if config.source:
+        # Only those who have a source pay for its code.
+        from pipeline.source_config import source_problems
+        problems += source_problems(config.source, _influxdb_contradictions)
+        if not config.all_sinks() and tops:
+            problems.append(f"{tops[0]}: without [[topics]] there is no sink that it is for; a source has its own "
+                            "[source.influxdb] and [source.output]")
     return problems + _pipeline_contradictions(config)
 
 

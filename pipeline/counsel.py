@@ -29,9 +29,10 @@ class Counsel:
         #: One run of the pipeline: types of an earlier one may be those of points that are deleted by now.
         self._journal = Path(folder) / f"types-{os.getppid()}.ndjson"
         if self._journal.exists():
-            # The last line is cut short where the coordinator was killed as it wrote.
-            lines = self._journal.read_bytes().split(b"\n")[:-1]
-            self._types.restore([_decisions.decode(line) for line in lines])
+            # The last line is cut short where the coordinator was killed as it wrote: nobody has been told of it.
+            whole = self._journal.read_bytes().rpartition(b"\n")[0]
+            self._journal.write_bytes(whole + b"\n" if whole else b"")
+            self._types.restore([_decisions.decode(line) for line in whole.split(b"\n") if line])
 
     def answer(self, message: "wire.AskTypes | wire.Sketches") -> list[Struct]:
         """The messages for the encoder that asks, or for all of them (`OverLimit`)."""

@@ -5,6 +5,7 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,15 @@ PARTITIONS = 2
 #: Longest the demo waits for the last point, seconds, beyond what the messages take at 5,000 a second.
 PATIENCE_SECONDS = 60.0
 SHOWN_POINTS = 5
+#: Columns of a line where there is no terminal.
+PLAIN_WIDTH = 140
 
 
 def run_demo(messages: int, workers: int, plain: bool) -> int:
     """Runs the demo. Returns 0 when all that was sent is stored and committed, else 1."""
-    console = Console(stderr=False, highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PLAIN_WIDTH)
     folder = Path(tempfile.mkdtemp(prefix="pipeline-demo-"))
     plain = plain or not console.is_terminal
     run = sandbox = None
@@ -109,12 +114,13 @@ def _verdict(console: Console, influxdb: str, messages: int, status: wire.Status
     points: list[dict[str, Any]] = requests.get(f"{influxdb}/sandbox/points?bucket=sandbox&limit={SHOWN_POINTS}",
                                                 timeout=60).json()
     table = Table(title=f"{min(len(points), SHOWN_POINTS)} of {stored:,} points")
-    for heading in ("measurement", "tags", "fields", "time (ns)"):
-        table.add_column(heading)
+    for heading in ("measurement", "tags", "fields", "time"):
+        table.add_column(heading, overflow="fold" if heading == "fields" else "ellipsis")
     for point in points[:SHOWN_POINTS]:
         tags, fields = dict(point["tags"]), point["fields"]
         table.add_row(point["measurement"], " ".join(f"{k}={v}" for k, v in tags.items()),
-                      " ".join(f"{k}={v}" for k, v in fields.items()), str(point["time"]))
+                      " ".join(f"{k}={v}" for k, v in fields.items()),
+                      datetime.fromtimestamp(point["time"] / 1e9, UTC).isoformat(timespec="milliseconds"))
     console.print(table)
     committed = sum(partition.committed + 1 for partition in status.partitions) if status else 0
     console.print(f"sent {messages:,}  stored {stored:,}  offsets committed {committed:,}  exit code {exit_code}")

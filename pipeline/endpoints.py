@@ -35,6 +35,11 @@ class Endpoints:
         self.control = f"ipc://{self.folder}/control.ipc"
         #: PUB of the coordinator; for this machine only.
         self.status = f"ipc://{self.folder}/status.ipc"
+        #: The source direction: ROUTER and PUB of its coordinator, PUSH of query, PULL of produce.
+        self.source_control = f"ipc://{self.folder}/source.ipc"
+        self.source_status = f"ipc://{self.folder}/progress.ipc"
+        self.pages = f"ipc://{self.folder}/pages.ipc"
+        self.messages = f"ipc://{self.folder}/messages.ipc"
 
     def batches(self, index: int) -> str:
         """PUSH of one ingest process."""

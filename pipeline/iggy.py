@@ -212,21 +212,31 @@ class IggyConnection:
         group = await self._call(self.client.get_consumer_group(source.stream, source.topic, source.consumer))
         return [list(member.partitions) for member in group.members] if group is not None else []
 
-    async def make_topic(self, stream: str, topic: str) -> None:
-        """Makes a topic of one partition, and its stream, if they are missing. Raises IggyError."""
+    async def make_topic(self, stream: str, topic: str, partitions: int = 1) -> None:
+        """Makes a topic of `partitions`, and its stream, if they are missing. Raises IggyError."""
         if (stream, topic) in self._made:
             return
         if await self._call(self.client.get_stream(stream)) is None:
             await self._call(self.client.create_stream(stream))
         if await self._call(self.client.get_topic(stream, topic)) is None:
-            await self._call(create_topic(self.client, stream, topic, 1))
+            await self._call(create_topic(self.client, stream, topic, partitions))
         self._made.add((stream, topic))
 
-    async def send(self, stream: str, topic: str, payloads: list[bytes]) -> None:
-        """Sends messages to a topic, and returns when Iggy has confirmed them. Raises IggyError."""
+    async def partitions(self, stream: str, topic: str) -> int:
+        """How many partitions a topic has; 0 when it is missing. Raises IggyError."""
+        details = await self._call(self.client.get_topic(stream, topic))
+        return details.partitions_count if details is not None else 0
+
+    async def send(self, stream: str, topic: str, payloads: list[bytes], partition: int | None = None,
+                   headers: dict[str, str] | None = None) -> None:
+        """Sends messages to a topic, and returns when Iggy has confirmed them. Raises IggyError.
+
+        The broker chooses the partition where none is given. `headers` are each message's.
+        """
+        where = Partitioning.balanced() if partition is None else Partitioning.partition_id(partition)
         try:
-            await self._call(self.client.send_messages(stream, topic, Partitioning.balanced(),
-                                                       [SendMessage(payload) for payload in payloads]))
+            await self._call(self.client.send_messages(stream, topic, where,
+                                                       [SendMessage(payload, headers) for payload in payloads]))
         except IggyError:
             self._made.discard((stream, topic))
             raise

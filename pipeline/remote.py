@@ -37,7 +37,7 @@ class RemoteEncoder:
         signal.signal(signal.SIGINT, self._count_signal)
         signal.signal(signal.SIGTERM, self._count_signal)
         setproctitle.setproctitle(f"pipeline: {self._name}")
-        link = ControlLink(zmq.Context.instance(), self._endpoints, self._name)
+        link = ControlLink(zmq.Context.instance(), self._endpoints, self._endpoints.control, self._name)
         admitted = self._join(link)
         if admitted is None:
             return

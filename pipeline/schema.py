@@ -4,9 +4,11 @@
 """
 
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
+
+from pipeline.source_schema import SourceConfig
 
 PositiveInt = Annotated[int, Meta(ge=1)]
 #: Milliseconds, at most an hour.
@@ -319,20 +321,51 @@ class Subscription(Struct, frozen=True):
     on_truncation: OnTruncation = "resume_from_end"
 
 
+class CaseConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[tests]]`: a message and what the mapping has to make of it; run by `pipeline test`."""
+
+    name: NonEmpty
+    #: The payload as a text, or a table that becomes JSON.
+    message: str | dict[str, Any] = ""
+    #: The payload in Base64, instead.
+    message_base64: str = ""
+    #: Sink and topic whose mapping it is; the first ones by default.
+    sink: str = ""
+    topic: str = ""
+    partition: Annotated[int, Meta(ge=0)] = 0
+    offset: Annotated[int, Meta(ge=0)] = 0
+    #: Iggy's time of the message, and that of reading it: microseconds since 1970.
+    timestamp_us: int = 1_700_000_000_000_000
+    headers: dict[str, str] = {}
+    #: The lines expected.
+    lines: tuple[str, ...] = ()
+    #: Bucket that the lines are expected to go to; "" is the configured one.
+    bucket: str = ""
+    #: Class of the reject expected, or the class and the beginning of its words: "bad_field: v: 1.5".
+    reject: str = ""
+    #: The message is expected to be left out.
+    dropped: bool = False
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A whole configuration file: one sink at the top level, or several as `[[sinks]]`."""
+    """A whole configuration file: one sink at the top level, or several as `[[sinks]]`; and sources, if there are."""
 
     iggy: IggyConfig = IggyConfig()
     topics: tuple[SourceTopic, ...] = ()
     mapping: MappingConfig = MappingConfig()
     influxdb: InfluxConfig = InfluxConfig()
     sinks: tuple[SinkConfig, ...] = ()
+    source: tuple[SourceConfig, ...] = ()
     dead_letters: DeadLetterConfig = DeadLetterConfig()
     network: NetworkConfig = NetworkConfig()
     pipeline: PipelineConfig = PipelineConfig()
+    #: Cases for `pipeline test`.
+    tests: tuple[CaseConfig, ...] = ()
 
     def all_sinks(self) -> tuple[SinkConfig, ...]:
-        """The sinks: those of `[[sinks]]`, or the one at the top level, called "main"."""
+        """The sinks: those of `[[sinks]]`, or the one at the top level, called "main"; none beside a source alone."""
+        if self.source and not self.sinks and not self.topics:
+            return ()
         return self.sinks or (
             SinkConfig(name="main", topics=self.topics, mapping=self.mapping, influxdb=self.influxdb),)
 

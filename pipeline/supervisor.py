@@ -13,16 +13,14 @@ import time
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-import zmq
-
 from pipeline import wire
-from pipeline.child import ControlLink, Plan, Until, run_child
+from pipeline.child import Plan, Until, run_child
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
+from pipeline.groups import Group, SinkGroup, SourceGroup
 from pipeline.lock import FOLDER_PREFIX, Locks, lock_runtime_folder, sweep_runtime_folders
 from pipeline.restarts import Restarts
 from pipeline.schema import Config
-from pipeline.watchdog import Watchdog
 
 #: The main loop looks at everything at least so often, seconds.
 TICK_SECONDS = 0.1
@@ -46,10 +44,12 @@ class Supervisor:
         lock_runtime_folder(self._locks, folder)
         self.endpoints = Endpoints(folder, config.network)
         self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.ingest, until)
-        self.status: wire.Status | None = None
+        timeout = config.pipeline.heartbeat_timeout_seconds
+        self.groups: list[Group] = [*([SinkGroup(self.plan, timeout)] if self.plan.stages() else []),
+                                    *([SourceGroup(self.plan, timeout)] if self.plan.source_stages() else [])]
+        self._group = {name: group for group in self.groups for name in group.names}
         self.processes: dict[str, SpawnProcess] = {}
         self.restarts = Restarts(config.pipeline.max_restarts, config.pipeline.restart_window_seconds)
-        self.watchdog = Watchdog(config.pipeline.heartbeat_timeout_seconds)
         self._spawn = multiprocessing.get_context("spawn")
         #: Why a child failed, by name; and when it was started, and when a dead one starts again: seconds, monotonic.
         self._reasons: dict[str, Connection] = {}
@@ -59,13 +59,6 @@ class Supervisor:
         self._drain_until = 0.0
         self._drain_at = 0.0
         self._progress_at = time.monotonic()
-        self._progress_read = -1
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(context, self.endpoints, "supervisor")
-        self.subscriber = context.socket(zmq.SUB)
-        self.subscriber.setsockopt(zmq.CONFLATE, 1)
-        self.subscriber.setsockopt(zmq.SUBSCRIBE, b"")
-        self.subscriber.connect(self.endpoints.status)
 
     def run(self) -> int:
         """Runs until a signal, or until all is done that it was started for. Returns the exit code.
@@ -78,7 +71,8 @@ class Supervisor:
             self.start_all()
             while not self._finished():
                 self.reap()
-                self._receive_status()
+                for group in self.groups:
+                    group.receive()
                 self.kill_hung()
                 self.restart_due()
                 self._log_progress()
@@ -93,11 +87,15 @@ class Supervisor:
         self._signals += 1
 
     def start_all(self) -> None:
-        """Starts the coordinator and the stages."""
-        for name in ["coordinator", *self.plan.stages()]:
+        """Starts the coordinators and the stages."""
+        for name in self._group:
             self.start_process(name)
-        self.logger.info("started: %d ingest, %d encoders, %d writers, 1 coordinator; sockets in %s",
-                         self.plan.readers, self.plan.workers, self.plan.writers, self.endpoints.folder)
+        if self.plan.stages():
+            self.logger.info("started: %d ingest, %d encoders, %d writers, 1 coordinator; sockets in %s",
+                             self.plan.readers, self.plan.workers, self.plan.writers, self.endpoints.folder)
+        if self.plan.source_stages():
+            self.logger.info("started for %d sources: query, %d converters, produce, 1 coordinator; sockets in %s",
+                             len(self.config.source), self.plan.workers, self.endpoints.folder)
 
     def start_process(self, name: str) -> None:
         """Spawns one process by its name."""
@@ -109,7 +107,7 @@ class Supervisor:
         theirs.close()
         self.processes[name], self._reasons[name] = process, reasons
         self._started[name] = time.monotonic()
-        self.watchdog.started(name, self._started[name])
+        self._group[name].watchdog.started(name, self._started[name])
 
     def reap(self) -> None:
         """Waits a tick, and takes note of who has died meanwhile. Raises PipelineError when that is too much."""
@@ -126,7 +124,8 @@ class Supervisor:
         now = time.monotonic()
         reason = _last_words(self._reasons.pop(name))
         death = f"{_death(process.exitcode)}{': ' if reason else ''}{reason}"
-        pause = self.restarts.died(name, now, now - self._started[name], self.watchdog.booted(name, process.pid))
+        pause = self.restarts.died(name, now, now - self._started[name],
+                                   self._group[name].watchdog.booted(name, process.pid))
         if self.restarts.fails_at_boot(name):
             raise PipelineError(f"{name} can't start ({death}); nothing was read that isn't kept")
         if self.restarts.too_many:
@@ -135,8 +134,8 @@ class Supervisor:
                 f"(pipeline.max_restarts is {self.config.pipeline.max_restarts}), the last was {name} ({death}); see "
                 "the lines above. Nothing is lost: what was not written will be read again at the next start")
         self.logger.warning("%s died (%s); starting it again%s", name, death, f" in {pause:.2g} s" if pause else "")
-        if name != "coordinator":
-            self.link.send(wire.Lost(name))
+        if name != self._group[name].coordinator:
+            self._group[name].link.send(wire.Lost(name))
         self._due[name] = now + pause
 
     def restart_due(self) -> None:
@@ -147,24 +146,19 @@ class Supervisor:
 
     def kill_hung(self) -> None:
         """Kills processes that live and say nothing: their death is seen in the next tick."""
-        pids = {name: process.pid for name, process in self.processes.items() if process.pid is not None}
-        for name in self.watchdog.hung(pids, time.monotonic()):
-            self.logger.warning("%s hangs: not heard of for %g s; killing it", name,
-                                self.config.pipeline.heartbeat_timeout_seconds)
-            self.processes[name].kill()
-            self.watchdog.started(name, time.monotonic())
-
-    def _receive_status(self) -> None:
-        while self.subscriber.poll(0):
-            self.status = wire.decode_status(self.subscriber.recv())
-            self.watchdog.heard(self.status, time.monotonic())
-            if self.status.fatal:
-                raise PipelineError(self.status.fatal)
+        for group in self.groups:
+            pids = {name: process.pid for name, process in self.processes.items()
+                    if process.pid is not None and name in group.names}
+            for name in group.watchdog.hung(pids, time.monotonic()):
+                self.logger.warning("%s hangs: not heard of for %g s; killing it", name,
+                                    self.config.pipeline.heartbeat_timeout_seconds)
+                self.processes[name].kill()
+                group.watchdog.started(name, time.monotonic())
 
     def _finished(self) -> bool:
         """Acts on signals. True when the pipeline has drained, or must stop without."""
         now = time.monotonic()
-        drained = self.status is not None and self.status.drained
+        drained = all(group.drained for group in self.groups)
         if not self._signals:
             return drained
         if not self._drain_until:
@@ -173,33 +167,25 @@ class Supervisor:
                              self.config.pipeline.drain_seconds)
         if now >= self._drain_at:
             self._drain_at = now + DRAIN_REPEAT_SECONDS
-            self.link.send(wire.Drain())
+            for group in self.groups:
+                group.link.send(wire.Drain())
         return drained or self._signals > 1 or now > self._drain_until
 
     def _last_words(self) -> int:
-        status = self.status
-        if status is not None and status.drained:
-            self.logger.info("stopped: %d messages read, %d points written, %d rejected, every offset committed",
-                             status.read, status.written, status.rejected)
-            return 0
-        if status is None:
-            self.logger.warning("stopped before anything was read")
-            return 1
-        left = ", ".join(f"{p.stream}/{p.topic} partition {p.partition}: offsets {p.committed + 1} to {p.dispatched}"
-                         for p in status.partitions if p.dispatched > p.committed)
-        self.logger.warning("stopped with %d messages in flight; not committed, and read again at the next start: %s",
-                            status.in_flight, left or "nothing")
-        return 1
+        code = 0
+        for group in self.groups:
+            done, words = group.last_words()
+            self.logger.log(logging.INFO if done else logging.WARNING, "%s", words)
+            code = code if done else 1
+        return code
 
     def _log_progress(self) -> None:
-        now, status = time.monotonic(), self.status
-        if status is None or now - self._progress_at < PROGRESS_SECONDS or status.read == self._progress_read:
-            return
-        rate = max(0, status.read - max(self._progress_read, 0)) / (now - self._progress_at)
-        lag = sum(max(0, p.end - p.committed) for p in status.partitions)
-        self.logger.info("read %d (%.0f/s), written %d, rejected %d, in flight %d, lag %d", status.read, rate,
-                         status.written, status.rejected, status.in_flight, lag)
-        self._progress_at, self._progress_read = now, status.read
+        now = time.monotonic()
+        seconds = now - self._progress_at
+        if seconds >= PROGRESS_SECONDS:
+            self._progress_at = now
+            for words in filter(None, (group.progress(seconds) for group in self.groups)):
+                self.logger.info("%s", words)
 
     def kill_all(self) -> None:
         """Ends every child at once. They hold nothing that can't be read again."""

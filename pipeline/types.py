@@ -68,7 +68,7 @@ def declared_types(config: Config) -> dict[str, dict[str, Kind]]:
     seeds: dict[str, dict[str, Kind]] = {}
     for index, sink in enumerate(config.all_sinks()):
         mapping = sink.mapping
-        for bucket in ("", *mapping.allowed_buckets):
+        for bucket in {"", *mapping.allowed_buckets, *(rule.bucket for rule in mapping.rules)}:
             space = seeds.setdefault(space_of(config, index, bucket), {})
             for path, declared in mapping.types.items():
                 key = escape.field_key(mapping.field_renames.get(path, path.replace(".", mapping.separator)))

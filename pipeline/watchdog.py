@@ -4,7 +4,7 @@ Every process says Hello to the coordinator once a second, and the coordinator's
 each. So a coordinator that hangs is seen by its Status not coming, and then nothing is known of the others.
 """
 
-from pipeline import wire
+from typing import Protocol
 
 #: What a process may take until its first Hello, seconds: many may start at once, on a busy machine.
 BOOT_SECONDS = 30.0
@@ -14,15 +14,32 @@ CONFIRM_SECONDS = 2.0
 FRESH_SECONDS = 2.0
 
 
+class Heard(Protocol):
+    """Of a coordinator's Status: who lives, when it was sent, and when each was last heard of (CLOCK_MONOTONIC)."""
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """name -> pid."""
+
+    @property
+    def now(self) -> float:
+        """Seconds."""
+
+    @property
+    def heard(self) -> dict[str, float]:
+        """name -> seconds."""
+
+
 class Watchdog:
     """Knows when each process was started and last heard of. Times are CLOCK_MONOTONIC, one for all processes."""
 
-    def __init__(self, timeout: float) -> None:
-        """A process not heard of for `timeout` seconds hangs."""
+    def __init__(self, timeout: float, coordinator: str = "coordinator") -> None:
+        """A process not heard of for `timeout` seconds hangs. `coordinator`: whose Status it is."""
         self._timeout = timeout
+        self._coordinator = coordinator
         self._started: dict[str, float] = {}
         self._suspects: dict[str, float] = {}
-        self._status: wire.Status | None = None
+        self._status: Heard | None = None
         self._status_at = float("-inf")
 
     def started(self, name: str, now: float) -> None:
@@ -30,7 +47,7 @@ class Watchdog:
         self._started[name] = now
         self._suspects.pop(name, None)
 
-    def heard(self, status: wire.Status, now: float) -> None:
+    def heard(self, status: Heard, now: float) -> None:
         """A Status came in."""
         self._status, self._status_at = status, now
 
@@ -46,9 +63,9 @@ class Watchdog:
 
     def _is_late(self, name: str, pid: int, now: float) -> bool:
         booting = max(self._timeout, BOOT_SECONDS)
-        since = max(self._started.get(name, now), self._started.get("coordinator", now))
+        since = max(self._started.get(name, now), self._started.get(self._coordinator, now))
         status = self._status
-        if name == "coordinator":
+        if name == self._coordinator:
             return now - max(since, self._status_at) > (self._timeout if self.booted(name, pid) else booting)
         if status is None or now - self._status_at > FRESH_SECONDS:
             return False

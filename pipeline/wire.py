@@ -1,6 +1,6 @@
 """Everything that crosses from one process to another: tagged MessagePack Structs, all declared here.
 
-A frame on a control socket is one Struct; a frame on a data socket is two parts, the Struct and its bulk
+A frame on a control socket is one Struct; a message on a data socket is the Struct and its bulk in further frames
 (so that payloads are sent without being encoded again).
 """
 
@@ -318,7 +318,7 @@ class Stopped(Struct, frozen=True, tag=True):
 
 
 class Batch(Struct, frozen=True, tag=True):
-    """Ingest -> encoder. Bulk: MessagePack list of payloads (bin)."""
+    """Ingest -> encoder. Bulk: the payloads as `pipeline.bulk` joins them, and their lengths."""
 
     range: Range
     #: Offset of the first message (the range's, unless the log has lost some since).

@@ -29,6 +29,8 @@ class Consultant:
         #: Encoders by sink.
         self._encoders: dict[int, list[Encoder]] = {}
         self._sketches: dict[int, TagSketches] = {}
+        #: What was heard while an encoder was at work: it is told between two batches.
+        self._over: list[wire.OverLimit] = []
         self._sketched_at = self._all_sketched_at = time.monotonic()
 
     def add(self, sink: int, encoder: Encoder) -> None:
@@ -50,7 +52,8 @@ class Consultant:
                 if isinstance(message, wire.Types) and (message.space, message.measurement) == (space, measurement) \
                         and message.kinds.keys() >= kinds.keys():
                     return message.kinds
-                self._take(message)
+                if isinstance(message, wire.OverLimit):
+                    self._over.append(message)
             if not said and time.monotonic() - began > SILENCE_SECONDS:
                 said = True
                 self._logger.warning("the coordinator does not say which types the fields of %s have; waiting",
@@ -59,7 +62,12 @@ class Consultant:
     def listen(self) -> None:
         """Takes what the coordinator has said, and reports the sketches when it is time. Never waits."""
         while (message := self._link.receive(0)) is not None:
-            self._take(message)
+            if isinstance(message, wire.OverLimit):
+                self._over.append(message)
+        while self._over:
+            told = self._over.pop(0)
+            for encoder in self._encoders.get(told.sink, []):
+                encoder.over_limit(frozenset(told.tags))
         now = time.monotonic()
         if now - self._sketched_at < SKETCH_SECONDS:
             return
@@ -70,8 +78,3 @@ class Consultant:
             changed = sketches.changed()
             if registers := sketches.all() if everything else changed:
                 self._link.send(wire.Sketches(sink, registers))
-
-    def _take(self, message: wire.Control | None) -> None:
-        if isinstance(message, wire.OverLimit):
-            for encoder in self._encoders.get(message.sink, []):
-                encoder.over_limit(frozenset(message.tags))

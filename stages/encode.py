@@ -6,10 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import msgspec
 import zmq
 
-from pipeline import wire
+from pipeline import bulk, wire
 from pipeline.child import ControlLink, Plan
 from pipeline.endpoints import Endpoints
 from pipeline.schema import Config, Subscription
@@ -34,7 +33,6 @@ class EncodeStage:
         self.link = link
         self.topics = plan.config.subscriptions()
         self.sinks = plan.config.all_sinks()
-        self._payloads = msgspec.msgpack.Decoder(list[bytes])
         self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.consultant = Consultant(self.link, logger)
@@ -70,14 +68,16 @@ class EncodeStage:
             self.link.beat()
             self.consultant.listen()
             if self.pull.poll(POLL_MILLISECONDS):
-                head, bulk = self.pull.recv_multipart(copy=False)
-                self._encode(wire.decode_batch(head.buffer), bulk.buffer)
+                head, joined, lengths = self.pull.recv_multipart(copy=False)
+                self._encode(wire.decode_batch(head.buffer), joined.buffer, lengths.buffer)
 
-    def _encode(self, batch: wire.Batch, bulk: Any) -> None:
+    def _encode(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
         where = batch.range.where
         origin = BatchOrigin(where.partition, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
                              batch.headers)
-        encoded = self.encoders[where.topic].encode(self._payloads.decode(bulk), origin)
+        encoder = self.encoders[where.topic]
+        encoded = encoder.encode_array(joined, bulk.count(lengths), origin) or encoder.encode(
+            bulk.split(joined, lengths), origin)
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
         self.link.send(wire.Encoded(batch.range.messages, encoded.points, encoded.dropped))
         if not encoded.groups:

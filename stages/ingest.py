@@ -10,13 +10,12 @@ import logging
 import os
 import time
 
-import msgspec
 import zmq
 import zmq.asyncio
 from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
-from pipeline import wire
+from pipeline import bulk, wire
 from pipeline.child import HELLO_SECONDS, Plan
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing
@@ -228,13 +227,14 @@ class IngestStage:
 
     async def _begin(self, found: Findings) -> None:
         """Takes new partitions; but when there are limits, only those that were there at the beginning."""
-        beginnings = found.beginnings if not (self.plan.until and self.announced) else []
-        for beginning, fresh in beginnings:
-            reader = self.readers[beginning.where] = PartitionReader(beginning.where, beginning.offset)
-            reader.fresh = fresh
-            reader.newest = self.watch.newest.get(beginning.where, 0)
-        if beginnings or not self.announced:
-            await self._send(wire.Started(self.epoch, [beginning for beginning, _ in beginnings]))
+        new = found.new if not (self.plan.until and self.announced) else []
+        for partition in new:
+            where = partition.beginning.where
+            reader = self.readers[where] = PartitionReader(where, partition.beginning.offset)
+            reader.fresh, reader.created_at = partition.fresh, partition.created_at
+            reader.newest = self.watch.newest.get(where, 0)
+        if new or not self.announced:
+            await self._send(wire.Started(self.epoch, [partition.beginning for partition in new]))
             self.announced = True
 
     async def _flush(self, reader: PartitionReader) -> None:
@@ -321,8 +321,7 @@ class IngestStage:
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
             headers=[header_values(message, names) for message in messages] if names else None)
-        bulk = msgspec.msgpack.encode(payloads)
-        await self.push.send_multipart([wire.encode(batch), bulk], copy=False)
+        await self.push.send_multipart([wire.encode(batch), bulk.joined(payloads), bulk.lengths(payloads)], copy=False)
 
     async def _read_again(self, range_: wire.Range) -> None:
         """Sends the range's messages once more, all that the log still has, as the same range."""

@@ -123,7 +123,7 @@ class WriteStage:
         self._told = ("", False)
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(self._context, self.endpoints, name)
+        self.link = ControlLink(self._context, self.endpoints, self.endpoints.control, name)
         self.pull = self._context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.endpoints.bind_writer(self.pull, index)

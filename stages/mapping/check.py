@@ -5,13 +5,16 @@ from msgspec.structs import replace
 from pipeline.schema import MappingConfig, template_paths
 from stages.mapping import escape
 from stages.mapping.conditions import BadCondition, compile_condition
+from stages.mapping.formats import transcoder
+from stages.mapping.formats.compression import decompressor
+from stages.mapping.formats.errors import BadFormat
 from stages.mapping.reject import Reject
 from stages.mapping.rules import Rules
 
 
 def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:
     """A line for each mistake; `key` names the mapping, `topics` are (stream, topic) of those that it is used for."""
-    problems = _rule_problems(mapping, key)
+    problems = _rule_problems(mapping, key) + _format_problems(mapping, key)
     try:
         template_paths(mapping.bucket_template)
     except ValueError as error:
@@ -38,6 +41,31 @@ def _rule_problems(mapping: MappingConfig, key: str) -> list[str]:
     return problems
 
 
+#: Options that belong to one format: (option, format).
+_OF_FORMAT = (("csv_header", "csv"), ("avro_schema", "avro"), ("protobuf_descriptor", "protobuf"),
+              ("protobuf_message", "protobuf"))
+
+
+def _format_problems(mapping: MappingConfig, key: str) -> list[str]:
+    problems = []
+    for option, name in _OF_FORMAT:
+        given = bool(getattr(mapping, option))
+        if given and mapping.format != name:
+            problems.append(f'{key}.{option}: only with format = "{name}"')
+        if not given and mapping.format == name == "protobuf":
+            problems.append(f'{key}.{option}: required with format = "protobuf"')
+    if mapping.format == "line_protocol" and (mapping.rules or mapping.bucket_template):
+        problems.append(f'{key}.rules, bucket_template: not with format = "line_protocol", whose lines pass through')
+    if not problems:
+        try:
+            transcoder(mapping)
+            if mapping.compression != "none":
+                decompressor(mapping.compression, 1)
+        except BadFormat as error:
+            problems.append(f"{key}.{error.option}: {error}")
+    return problems
+
+
 def _unwritable_names(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:
     for stream, topic in topics:
         try:
@@ -50,6 +78,6 @@ def _unwritable_names(mapping: MappingConfig, key: str, topics: list[tuple[str, 
 def mapping_warnings(mapping: MappingConfig, key: str) -> list[str]:
     """What is allowed, and seldom meant."""
     if "offset" in mapping.metadata_tags:
-        return [f"{key}.metadata_tags has offset: every message becomes a series of its own, and InfluxDB's memory grows "
-                "with them"]
+        return [f"{key}.metadata_tags has offset: every message becomes a series of its own, and InfluxDB's memory "
+                "grows with them"]
     return []

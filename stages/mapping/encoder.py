@@ -3,80 +3,26 @@
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from msgspec import Struct
-
+from pipeline import bulk
 from pipeline.schema import MappingConfig, Precision
+from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
 from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
 from stages.mapping.merge import Line, are_distinct, merged
+from stages.mapping.opener import Opener, in_messages
 from stages.mapping.reject import Dropped, Reject
 from stages.mapping.rules import Rules
 from stages.mapping.shapes import Row, Shape, can_learn, learn
-from stages.mapping.uniform import CLOSING, OPENING, SEPARATOR, Uniform
+from stages.mapping.uniform import Uniform
+
+__all__ = ["BatchOrigin", "Encoded", "Encoder", "Lines", "Rejected"]
 
 #: Shapes remembered, at most; the one that matched least lately is forgotten.
 _MAX_SHAPES: Final = 16
 #: Shapes learned from one batch, at most: compiling one takes about as long as 200 messages by the rules.
 _LEARNED_PER_BATCH: Final = 2
-
-
-class Rejected(NamedTuple):
-    """A message of the batch, by its index there, that cannot become a point."""
-
-    at: int
-    reason: str
-    detail: str
-
-
-class Lines(NamedTuple):
-    """The lines for one bucket; "" is the configured one."""
-
-    bucket: str
-    #: The lines, each ending in a line break.
-    body: bytes
-    points: int
-    #: Of each line, the indices of the messages it comes from; None where line i comes from message i.
-    sources: list[tuple[int, ...]] | None
-
-
-class Encoded(Struct, frozen=True):
-    """A batch as line protocol."""
-
-    groups: list[Lines]
-    rejects: list[Rejected]
-    #: Messages that were left out on purpose.
-    dropped: int = 0
-
-    @property
-    def body(self) -> bytes:
-        """All lines, those of one bucket after those of the other."""
-        return b"".join([lines.body for lines in self.groups])
-
-    @property
-    def points(self) -> int:
-        """How many lines there are."""
-        return sum([lines.points for lines in self.groups])
-
-
-class BatchOrigin(Struct, frozen=True):
-    """Where the messages of a batch were; times in microseconds since 1970, None where the mapping does not ask."""
-
-    partition: int = 0
-    #: Offset of the first; the others follow it unless `offsets` has them.
-    first: int = 0
-    offsets: Sequence[int] | None = None
-    timestamps: Sequence[int] | None = None
-    arrival: int | None = None
-    #: Of each message, the values of the headers in `header_tags`; None where the mapping has none.
-    headers: Sequence[tuple[str, ...]] | None = None
-
-    def of(self, index: int) -> Origin:
-        """Where one message was."""
-        return Origin(self.partition, self.offsets[index] if self.offsets else self.first + index,
-                      self.timestamps[index] if self.timestamps else None, self.arrival,
-                      self.headers[index] if self.headers else ())
 
 
 class Encoder:
@@ -86,10 +32,12 @@ class Encoder:
                  guards: Callable[[str], Guard] | None = None) -> None:
         """`guards` gives the type guard of a bucket ("": the configured one); None guards no types.
 
-        Raises `escape.Unwritable` where the configured names cannot be written, and `conditions.BadCondition`.
+        Raises `escape.Unwritable` where the configured names cannot be written, `conditions.BadCondition`, and
+        `formats.errors.BadFormat`.
         """
         self.rules = Rules(config, precision, stream, topic, guards)
         self._merge = config.merge_duplicates
+        self._opener = Opener(self.rules)
         #: Most lately useful first.
         self.shapes: list[Shape] = []
         #: Whether shapes are used at all; the rules give the same lines.
@@ -99,14 +47,31 @@ class Encoder:
 
     def encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
         """A batch as line protocol. Messages that cannot become points are among its rejects; nothing is raised."""
-        if self.uniform is not None and payloads:
-            array = OPENING + SEPARATOR.join(payloads) + CLOSING
-            if (encoded := self.encode_array(array, len(payloads), origin)) is not None:
+        if not self._opener.is_needed(payloads):
+            encoded = self._objects(payloads, origin)
+            if encoded is not None:
                 return encoded
-        return _Batch(self, payloads, origin).encoded()
+        opened = self._opener.opened(payloads, origin)
+        if opened.lines:
+            encoded = _Batch(self, (), origin, opened.lines).encoded()
+        else:
+            encoded = self._objects(opened.payloads, opened.origin, opened=True)
+        return in_messages(encoded or Encoded([], []), opened)
 
     def encode_array(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
-        """The same for the bytes of a JSON array, one of `count` messages a line; None where `encode` has to do it."""
+        """The same for `count` payloads as `pipeline.bulk` joins them; None where `encode` has to do it."""
+        return None if self._opener.is_needed((array,), as_array=True) else self._quickly(array, count, origin)
+
+    def _objects(self, payloads: Sequence[bytes], origin: BatchOrigin, opened: bool = False) -> Encoded | None:
+        """The same for payloads that are JSON objects; None where one is an array, and has to be opened first."""
+        if self.uniform is not None and payloads:
+            if (encoded := self._quickly(bulk.joined(payloads), len(payloads), origin)) is not None:
+                return encoded
+        batch = _Batch(self, payloads, origin)
+        encoded = batch.encoded()
+        return encoded if opened or not batch.has_arrays else None
+
+    def _quickly(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
         uniform, self.uniform = self.uniform, None
         if uniform is None or origin.headers is not None:
             return None
@@ -143,14 +108,18 @@ class Encoder:
 class _Batch:
     """One batch on its way through the encoder."""
 
-    def __init__(self, encoder: Encoder, payloads: Sequence[bytes], origin: BatchOrigin) -> None:
+    def __init__(self, encoder: Encoder, payloads: Sequence[bytes], origin: BatchOrigin,
+                 lines: Sequence[Line] = ()) -> None:
+        """`lines` are there already."""
         self.encoder = encoder
         self.rules = encoder.rules
         self.payloads = payloads
         self.origin = origin
-        self.lines: list[Line] = []
+        self.lines: list[Line] = list(lines)
         self.rejects: list[Rejected] = []
         self.dropped = 0
+        #: Whether a payload is an array of JSON, which has to be opened first.
+        self.has_arrays = False
 
     def encoded(self) -> Encoded:
         """The whole batch."""
@@ -254,6 +223,8 @@ class _Batch:
                 time = str(point.time)
                 self.lines.append((index, point.head, time, f"{point.head} {body} {time}\n", point.bucket))
         except Reject as reject:
+            if reject.reason == "not_object" and self.payloads[index].lstrip()[:1] == b"[":
+                self.has_arrays = True
             self.rejects.append(Rejected(index, reject.reason, reject.detail))
         except Dropped:
             self.dropped += 1
@@ -285,7 +256,7 @@ def own_times(rules: Rules, origin: BatchOrigin, count: int) -> list[int] | None
 
 def _by_bucket(lines: list[Line], sources: list[tuple[int, ...]] | None) -> list[Lines]:
     """The lines of each bucket, in the order in which the buckets are met."""
-    buckets = dict.fromkeys([bucket for *_, bucket in lines])
+    buckets = dict.fromkeys([bucket for _, _, _, _, bucket in lines])
     if len(buckets) == 1:
         (bucket,) = buckets
         return [Lines(bucket, "".join([text for _, _, _, text, _ in lines]).encode(), len(lines), sources)]

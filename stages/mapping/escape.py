@@ -21,6 +21,7 @@ _AFTER_SPACE = ("measurement", "field key")
 _MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
 _KEY = str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
+_ESCAPED = re.compile(r"\\([,= ])")
 _AMBIGUOUS = re.compile(r"\\[,= ]")
 
 
@@ -84,6 +85,11 @@ def string_field(text: str) -> str:
     if not text.isascii():
         _encodable(text, "string field")
     return '"' + text.translate(_STRING) + '"'
+
+
+def unescaped(text: str) -> str:
+    """The text of a tag key, tag value or field key of a line."""
+    return _ESCAPED.sub(r"\1", text)
 
 
 def check_key(head: str, field_lead: str) -> None:

@@ -61,6 +61,9 @@ class HeadMaker:
         if config.measurement_from in static:
             self.fixed = escape.measurement(static[config.measurement_from])
         self._pieces: dict[tuple[str, str], str] = {}
+        #: Heads by the tags' keys and texts, where nothing else decides.
+        self._heads: dict[tuple[tuple[str, str] | None, ...], Head] = {}
+        self._by_paths = bool(self.fixed) and not (self._map_prefix or self._headers or self._from_origin)
         #: Called with key and value of each tag that is met for the first time, or again after a while.
         self.seen: Callable[[str, str], None] = lambda key, value: None
         #: Tags over the cardinality limit, and whether they become fields; otherwise their messages are rejected.
@@ -90,11 +93,21 @@ class HeadMaker:
 
         `measurement`, escaped, takes the place of the configured one.
         """
+        if not self._by_paths or measurement or self.over:
+            return self._made(record, origin, measurement)
+        entries = tuple([record.get(path) for path, _ in self._paths])
+        head = self._heads.get(entries)
+        if head is None:
+            head = self._made(record, origin, "")
+            if len(self._heads) >= _MAX_PIECES:
+                self._heads.clear()
+            self._heads[entries] = head
+        return head
+
+    def _made(self, record: Record, origin: Origin, measurement: str) -> Head:
         try:
             tags = self._tags(record, origin)
-            moved: dict[str, str] = {}
-            if self.over and not self.over.isdisjoint(tags):
-                moved = self._moved(tags)
+            moved = self.moved(tags) if self.over else {}
             name = measurement or self.fixed or self._measurement(record)
             text = "".join([tags[key] for key in sorted(tags)]) if tags else ""
             if len(name) + len(text) > SHORT_CHARS:
@@ -166,8 +179,11 @@ class HeadMaker:
         self._pieces[key, text] = piece
         return piece
 
-    def _moved(self, tags: dict[str, str]) -> dict[str, str]:
-        """Takes the tags over the limit out, as fields. Raises Reject where that is the policy."""
+    def moved(self, tags: dict[str, str]) -> dict[str, str]:
+        """Takes the tags over the limit out of `tags` (key -> `,key=value`), and gives them back as fields.
+
+        Raises Reject where that is the policy.
+        """
         moved = {}
         for key in sorted(self.over & tags.keys()):
             if not self.over_to_field:
@@ -188,10 +204,7 @@ def _tag_value(piece: str) -> str:
     at = 1
     while piece[at] != "=" or piece[at - 1] == "\\":
         at += 1
-    value = piece[at + 1:]
-    for character in ",= ":
-        value = value.replace("\\" + character, character)
-    return value
+    return escape.unescaped(piece[at + 1:])
 
 
 def tag_text(key: str, text: str) -> str:

@@ -92,6 +92,8 @@ class Flattener:
                  config.explode, *config.template_paths()]
         #: Paths that a configured path or the tag map lies below: these objects are opened whatever `nested` says.
         self._opened = {path[:at] for path in filter(None, paths) for at in range(len(path)) if path[at] == "."}
+        #: Paths that keep their JSON text, whatever `nested` and `arrays` say.
+        self._whole = {path for path, declared in config.types.items() if declared == "json"} - self._opened
         self._tag_map = config.tag_map_field
         if self._tag_map:
             self._opened |= {self._tag_map, *(self._tag_map[:at] for at in range(len(self._tag_map))
@@ -128,6 +130,9 @@ class Flattener:
         """Puts a value into a record, opened as far as the configuration says. Raises Reject."""
         if depth > MAX_DEPTH:
             raise Reject("bad_field", f"{shown(path)}: nested deeper than {MAX_DEPTH}")
+        if path in self._whole:
+            record[path] = key, text
+            return
         first = text[0]
         if first == "{" and (self._nested == "flatten" or path in self._opened):
             for name, member in decode_object(text.encode()).items():
@@ -170,7 +175,7 @@ class Flattener:
                 raise _Opaque
             found.append((path, key, at, match.end()))
             return match.end()
-        if path and self._nested != "flatten" and path not in self._opened:
+        if path in self._whole or path and self._nested != "flatten" and path not in self._opened:
             raise _Opaque
         at = _skip(text, at + 1)
         while text[at] != "}":

@@ -4,7 +4,8 @@
 class Reject(Exception):
     """One message cannot become a point: the reason's class and what was wrong, for a person.
 
-    The classes: not_json, not_object, too_large, bad_measurement, bad_tag, bad_field, unwritable, type_conflict,
+    The classes: not_json, not_object, not_msgpack, not_csv, not_avro, not_protobuf, not_text, not_line_protocol,
+    not_compressed, too_large, bad_bucket, bad_measurement, bad_tag, bad_field, unwritable, type_conflict,
     cardinality, no_fields, missing_timestamp, bad_timestamp.
     """
 

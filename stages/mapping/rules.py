@@ -38,7 +38,11 @@ class _Role(NamedTuple):
     key: str
     #: `key=`, escaped; "" where the value is no field.
     lead: str
-    convert: Converter
+    #: None where the path has not been met.
+    convert: Converter | None
+
+
+_UNKNOWN: Final = _Role("", "", None)
 
 
 class Rules:
@@ -117,13 +121,13 @@ class Rules:
         out: dict[str, str] = {}
         roles = self._roles
         for path, (key, text) in record.items():
-            role = roles.get(path)
-            if role is None or role.key != key:
+            known_key, lead, convert = roles.get(path, _UNKNOWN)
+            if known_key != key or convert is None:
                 if text == "null":
                     continue
-                role = self._role(path, key)
-            if role.lead and (value := role.convert(text)):
-                out[role.lead] = value
+                _, lead, convert = self._role(path, key)
+            if lead and convert is not None and (value := convert(text)):
+                out[lead] = value
         return out
 
     def check_keys(self, head: str, fields: dict[str, str]) -> None:

@@ -1,9 +1,10 @@
 """The quickest way from messages to lines: a whole batch of one shape is cut by a single split.
 
-The batch comes as one JSON array, a line a message. A decoder that only walks over it proves it valid JSON; after
-that the pattern need not prove it again, and a string without backslashes ends at the next quote. Neighbouring tags
-are cut out as one text, and so are neighbouring numbers, which one translation of all of them turns into fields.
-Whatever is unusual ends it: the batch then goes the way of `stages.mapping.shapes`, which writes the same lines.
+The batch comes as `pipeline.bulk` joins it: one JSON array, a line a message. A decoder that only walks over it
+proves it valid JSON; after that the pattern need not prove it again, and a string without backslashes ends at the
+next quote. Neighbouring tags are cut out as one text, and so are neighbouring numbers, which one translation of all
+of them turns into fields. Whatever is unusual ends it: the batch then goes the way of `stages.mapping.shapes`, which
+writes the same lines.
 """
 
 import re
@@ -13,13 +14,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from pipeline import bulk
 from stages.mapping.guard import Diverted
 from stages.mapping.reject import Reject
-
-#: What stands around and between the messages of an array.
-OPENING: Final = b"["
-SEPARATOR: Final = b",\n"
-CLOSING: Final = b"]"
 
 #: Heads remembered by the texts they come from, at most; then all are forgotten.
 _MAX_HEADS: Final = 100_000
@@ -169,8 +166,8 @@ class Uniform:
             _ARRAY.decode(array)
             parts = self._pattern.split(text)
             step = self._step
-            if (len(parts) != step * count + 1 or parts[0] != "[" or parts[-1] != "]"
-                    or parts[step:-1:step].count(",\n") != count - 1):
+            if (len(parts) != step * count + 1 or parts[0] != _OPENING or parts[-1] != _CLOSING
+                    or parts[step:-1:step].count(_SEPARATOR) != count - 1):
                 return None
             heads = self._head_column(parts, count, partition)
             at: Sequence[Any] = self._time_column(parts) if self._time_at else times or ()
@@ -197,6 +194,7 @@ class Uniform:
         return self._make_times(texts) if self._make_times else texts
 
 
+_OPENING, _SEPARATOR, _CLOSING = (part.decode() for part in (bulk.OPENING, bulk.SEPARATOR, bulk.CLOSING))
 _ARRAY: Final = msgspec.json.Decoder(msgspec.Raw)
 
 

@@ -49,20 +49,26 @@ def is_cut_off(position: int, state: LogState) -> bool:
     return position > state.next
 
 
-def was_made_again(created_at: int, state: LogState) -> bool:
-    """Whether the partition isn't the one that was made at `created_at` (0: not known)."""
+def seems_made_again(created_at: int, state: LogState) -> bool:
+    """Whether the partition doesn't look like the one that was made at `created_at` (0: not known)."""
     return bool(created_at) and created_at != state.created_at
 
 
-def is_another_log(position: int, time: int, before: Message | None, made_again: bool) -> bool:
+def was_made_again(state: LogState, oldest: Message | None) -> bool:
+    """Whether a partition that seems so was made again indeed: then no message in it is older than itself.
+
+    `oldest` is its first message, None when it is empty.
+    """
+    return oldest is None or oldest.time >= state.created_at
+
+
+def is_another_log(position: int, time: int, before: Message | None) -> bool:
     """Whether a log that reaches to `position` is another one than we have read.
 
     `before` is what a poll at `position - 1` gave now, and `time` the time of the message that was there. A message
-    that has expired meanwhile proves nothing; nor does one whose time we don't know.
+    that has expired meanwhile proves nothing; nor does one whose time we don't know (0).
     """
-    if before is None or before.offset != position - 1 or not time:
-        return made_again
-    return before.time != time
+    return before is not None and before.offset == position - 1 and bool(time) and before.time != time
 
 
 def stored_position(stored: int) -> int:

@@ -103,6 +103,10 @@ class PartitionReader:
                 if size > max_bytes and index:
                     count = index
                     break
+        if count == len(self.payloads):
+            whole = self.messages, self.payloads
+            self.messages, self.payloads, self.bytes = [], [], 0
+            return whole
         messages, payloads = self.messages[:count], self.payloads[:count]
         self.messages, self.payloads = self.messages[count:], self.payloads[count:]
         self.bytes -= sum(map(len, payloads))

@@ -21,11 +21,19 @@ UNREAD_TIMEOUTS = 4
 UNREAD_SECONDS = 5.0
 
 
+class New(Struct, frozen=True):
+    """A partition that is ours now."""
+
+    beginning: wire.Beginning
+    #: Nothing was stored for it.
+    fresh: bool
+    created_at: int
+
+
 class Findings(Struct):
     """What one look has found, for ingest to act on."""
 
-    #: Partitions that are ours now, each with whether nothing was stored for it.
-    beginnings: list[tuple[wire.Beginning, bool]] = field(default_factory=list)
+    new: list[New] = field(default_factory=list)
     #: Logs that were cut off or made again: where to go on, and what is stored.
     truncated: list[wire.Beginning] = field(default_factory=list)
     #: Partitions that aren't ours any more; with our membership lost; and gone with it at once.
@@ -91,7 +99,7 @@ class TopicWatch:
             found.ends.append((where, state.next - 1))
             reader = readers.get(where)
             if reader is None or where in found.revoked_at_once:
-                found.beginnings.append(await self._beginning(where, state, found))
+                found.new.append(await self._new(where, state, found))
             elif reader.log >= 0:
                 await self._examine(reader, state, compare, found)
 
@@ -149,20 +157,20 @@ class TopicWatch:
         """Whether no topic was missing at the last look."""
         return not self._away
 
-    async def _beginning(self, where: wire.Partition, state: LogState,
-                         found: Findings) -> tuple[wire.Beginning, bool]:
+    async def _new(self, where: wire.Partition, state: LogState, found: Findings) -> New:
         """Where to begin with a partition: after the stored offset, or at `start_from`."""
         source = self.topics[where.topic]
         stored = await self._iggy.stored_offset(source, where.partition)
         if stored < 0:
-            return wire.Beginning(where, await self._first_position(where, state), stored, state.next), True
+            position = await self._first_position(where, state)
+            return New(wire.Beginning(where, position, stored, state.next), True, state.created_at)
         position = judge.stored_position(stored)
         if judge.is_cut_off(position, state) and state.next:
             position = await self._resume(where, position, self.newest.get(where, 0), state, found,
                                           f"ends at offset {state.next - 1}, before the stored offset {stored}")
         elif judge.is_cut_off(position, state):
             position = 0
-        return wire.Beginning(where, position, stored, state.next), False
+        return New(wire.Beginning(where, position, stored, state.next), False, state.created_at)
 
     async def _first_position(self, where: wire.Partition, state: LogState) -> int:
         if where not in self._starts:
@@ -177,29 +185,28 @@ class TopicWatch:
         return first.offset() if first is not None else otherwise
 
     async def _examine(self, reader: PartitionReader, state: LogState, compare: bool, found: Findings) -> None:
-        """Finds out whether the log is still the one that `reader` has read."""
-        made_again = judge.was_made_again(reader.created_at, state)
-        if judge.is_cut_off(reader.position, state):
-            other = True
-        elif made_again or compare:
-            other = judge.is_another_log(reader.position, reader.time, await self._before(reader), made_again)
+        """Finds out whether the log is still the one that `reader` has read; `compare` it message by message."""
+        where, position = reader.where, reader.position
+        made_again = (judge.seems_made_again(reader.created_at, state)
+                      and judge.was_made_again(state, await self._message(where, 0)))
+        if made_again:
+            words = "was made again"
+        elif judge.is_cut_off(position, state) or (
+                compare and position and reader.time
+                and judge.is_another_log(position, reader.time, await self._message(where, position - 1))):
+            words = (f"was cut off, and now ends at offset {state.next - 1}; offsets up to {position - 1} had been "
+                     "read")
         else:
-            other = False
-        if other:
-            words = "was made again" if made_again else f"was cut off, and now ends at offset {state.next - 1}"
-            source = self.topics[reader.where.topic]
-            position = await self._resume(reader.where, reader.position, reader.newest, state, found,
-                                          f"{words}; offsets up to {reader.position - 1} had been read")
-            stored = await self._iggy.stored_offset(source, reader.where.partition)
-            found.truncated.append(wire.Beginning(reader.where, position, stored, state.next))
+            reader.created_at = state.created_at
+            return
+        resumed = await self._resume(where, position, 1 if made_again else reader.newest, state, found, words)
+        stored = await self._iggy.stored_offset(self.topics[where.topic], where.partition)
+        found.truncated.append(wire.Beginning(where, resumed, stored, state.next))
         reader.created_at = state.created_at
 
-    async def _before(self, reader: PartitionReader) -> judge.Message | None:
-        """The message before the reader's position, or the first after it, as the log has it now."""
-        if not reader.position or not reader.time:
-            return None
-        messages = await self._iggy.poll(self.topics[reader.where.topic], reader.where.partition,
-                                         reader.position - 1, 1)
+    async def _message(self, where: wire.Partition, offset: int) -> judge.Message | None:
+        """The message at an offset, or the first after it, as the log has it now; None when there is none."""
+        messages = await self._iggy.poll(self.topics[where.topic], where.partition, offset, 1)
         return judge.Message(messages[0].offset(), messages[0].timestamp()) if messages else None
 
     async def _resume(self, where: wire.Partition, position: int, newest: int, state: LogState, found: Findings,

@@ -1,6 +1,8 @@
 """Encoders on other machines: encrypted, authenticated, and free to come and go. (Here over loopback.)"""
 
+import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,9 +12,9 @@ from pathlib import Path
 import pytest
 import zmq
 from iggy_servers import SandboxIggy
-from influxdb_servers import free_port
 from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
+from pipeline.endpoints import BATCH_PORTS, WRITER_PORTS
 from pipeline.errors import PipelineError
 from pipeline.keys import add_worker, load_identity, make_keys
 from pipeline.rig import wait_until
@@ -51,10 +53,23 @@ def remotes() -> Iterator[ExitStack]:
         yield stack
 
 
+def free_ports() -> int:
+    """The first of ports that were free a moment ago; below those that connections are given."""
+    while True:
+        first = random.randrange(10_000, 32_000)
+        with ExitStack() as probes:
+            try:
+                for offset in (0, BATCH_PORTS, WRITER_PORTS, WRITER_PORTS + 1):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", first + offset))
+            except OSError:
+                continue
+            return first
+
+
 def start(start_sink: Start, sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
           keys: Path) -> tuple[Sink, int]:
     """A pipeline that listens, and its port."""
-    port = free_port() % 50_000 + 10_000
+    port = free_ports()
     network = f'\n[network]\nlisten = "127.0.0.1"\nport = {port}\nkeys = "{keys}"'
     sandbox.create_topic(stream, TOPIC, 2)
     return start_sink(sandbox.address, stream, influxdb, options=network), port

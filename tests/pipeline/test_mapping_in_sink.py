@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from apache_iggy import AutoLogin, IggyClient, Partitioning, SendMessage, TcpConfig
-from conftest import RunningIggy
+from iggy_servers import RunningIggy
 from sinks import TOPIC, SandboxInflux, Sink, read_topic, send
 
 from pipeline.rig import wait_until

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from iggy_servers import RunningIggy
@@ -135,3 +137,29 @@ def test_start_from_says_where_to_begin_when_no_offset_is_stored(
     send(iggy.address, stream, [message(n) for n in range(1_000, 1_100)])
     sink.settles(1_100)
     assert numbers(influxdb.points()) == list(expected)
+
+
+def test_each_process_has_its_name_in_ps_and_no_secret(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    sink = start_sink(iggy.address, stream, influxdb)
+    status = sink.wait_for(lambda status: status.ready)
+    assert set(status.pids) == {"coordinator", "ingest", "encode-0", "encode-1", "write-0", "write-1", "dead-letter"}
+    assert len(set(status.pids.values())) == 7
+    for name, pid in {**status.pids, "supervisor": sink.process.pid}.items():
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert title.startswith(f"pipeline: {name}".encode())
+        assert b"sandbox-token" not in title
+
+
+def test_start_from_a_time_begins_with_the_first_message_since(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, [message(n) for n in range(100)])
+    between = datetime.now(UTC)
+    wait_until(lambda: datetime.now(UTC) > between + timedelta(milliseconds=5), 5, "the clock")
+    send(iggy.address, stream, [message(n) for n in range(100, 150)])
+    since = (between + timedelta(milliseconds=2)).isoformat()
+    sink = start_sink(iggy.address, stream, influxdb, topic=f'start_from = "{since}"')
+    sink.settles(150)
+    assert numbers(influxdb.points()) == list(range(100, 150))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SandboxIggy
+from iggy_servers import SandboxIggy
 from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 from pipeline.rig import wait_until

@@ -153,3 +153,17 @@ def test_failover_writes_to_the_next_server_and_remembers_the_dead_one() -> None
         run(Job(compress(b"m f=1 2\n"), 1, gzip=True), transport)
         assert stored("v2", second.url) == 2
         assert stored("v2", first.url) == 0
+
+
+def test_user_and_password_of_influxdb_1_are_used(tmp_path: Path) -> None:
+    with running_influxdb1(tmp_path, auth=True) as url:
+        query = f"{url}/query"
+        requests.post(query, data={"q": "CREATE USER me WITH PASSWORD 'secret' WITH ALL PRIVILEGES"}, timeout=10)
+        requests.post(query, data={"q": "CREATE DATABASE sandbox"}, auth=("me", "secret"), timeout=10)
+        right = InfluxConfig(url=url, version="v1", database="sandbox", username="me", password="secret")
+        run(Job(compress(b"m f=1 1\n"), 1, gzip=True), Transport(right, right.urls(), logging.getLogger("test")))
+        wrong = InfluxConfig(url=url, version="v1", database="sandbox", username="me", password="guess")
+        answer = Transport(wrong, wrong.urls(), logging.getLogger("test")).post(compress(b"m f=1 2\n"), "")
+        assert isinstance(answer, Paused)
+        assert answer.reason == "unauthorized"
+        assert "guess" not in answer.words

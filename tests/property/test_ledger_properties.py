@@ -1,7 +1,13 @@
-"""The ledger under any order of events: never stores past an unsettled message, never stalls."""
+"""The ledger under any order of events: never stores past an unsettled message, never stalls.
+
+The model knows, of every message of every incarnation of a log, whether it is dealt with. What the ledger may store is
+judged by that alone.
+"""
+
+from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.ledger import Ledger
 from pipeline.wire import Partition, Range
@@ -10,8 +16,25 @@ PARTITIONS = [Partition(0, 0), Partition(0, 1), Partition(1, 0)]
 EPOCH = 7
 
 
+@dataclass
+class Log:
+    """What the model knows of one partition."""
+
+    #: Incarnation, as the ledger counts.
+    number: int = 0
+    #: First offset that is ours, and the next to dispatch.
+    begin: int = 0
+    next: int = 0
+    #: Ranges that count, in the order of their offsets.
+    ranges: list[Range] = field(default_factory=list)
+    #: What Iggy has stored.
+    stored: int = -1
+    #: Whether we read the partition.
+    ours: bool = True
+
+
 class LedgerMachine(RuleBasedStateMachine):
-    """Dispatches, settles in any order (also early, twice, stale), stores; compares with a plain model."""
+    """Dispatches, settles in any order (also early, twice, stale), stores, loses logs and partitions."""
 
     ranges = Bundle("ranges")
 
@@ -19,88 +42,178 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         """An empty ledger and an empty model."""
         self.ledger = Ledger(EPOCH)
-        self.next = dict.fromkeys(PARTITIONS, 0)
-        self.dispatched: dict[Partition, list[Range]] = {where: [] for where in PARTITIONS}
+        self.logs = {where: Log() for where in PARTITIONS}
+        #: Of ranges that were ever dispatched.
         self.settled: set[Range] = set()
         self.now = 0.0
+        for where in PARTITIONS:
+            self.ledger.start(where, 0, -1)
+
+    def _open(self) -> list[Range]:
+        return [r for log in self.logs.values() for r in log.ranges if r not in self.settled]
 
     def _new_range(self, where: Partition, gap: int, messages: int) -> Range:
-        first = self.next[where] + gap
-        self.next[where] = first + messages
-        range_ = Range(EPOCH, where, first, first + messages - 1, messages, messages * 10)
-        self.dispatched[where].append(range_)
+        log = self.logs[where]
+        first = log.next + gap
+        log.next = first + messages
+        range_ = Range(EPOCH, where, first, first + messages - 1, messages, messages * 10, log.number, where.partition)
+        if log.ours:
+            log.ranges.append(range_)
         return range_
 
     @rule(target=ranges, where=st.sampled_from(PARTITIONS), gap=st.integers(0, 3), messages=st.integers(1, 5))
     def dispatch(self, where: Partition, gap: int, messages: int) -> Range:
         """Ingest dispatches the next range of a partition, perhaps after a gap in the log."""
+        if not self.logs[where].ours:
+            return Range(EPOCH - 1, where, 0, 0, 1, 1)
         range_ = self._new_range(where, gap, messages)
         self.ledger.dispatch(range_, self.now)
         return range_
 
-    @rule(where=st.sampled_from(PARTITIONS), messages=st.integers(1, 5))
-    def settled_before_dispatch_is_heard(self, where: Partition, messages: int) -> None:
+    @rule(target=ranges, where=st.sampled_from(PARTITIONS), messages=st.integers(1, 5))
+    def settled_before_dispatch_is_heard(self, where: Partition, messages: int) -> Range:
         """The writer's word overtakes that of ingest."""
+        if not self.logs[where].ours:
+            return Range(EPOCH - 1, where, 0, 0, 1, 1)
         range_ = self._new_range(where, 0, messages)
         self.ledger.settle(range_)
         self.ledger.dispatch(range_, self.now)
         self.settled.add(range_)
+        return range_
 
     @rule(range_=ranges)
     def settle(self, range_: Range) -> None:
-        """A range is settled, perhaps once more (it was read again)."""
-        assert self.ledger.settle(range_) == (range_ not in self.settled)
-        self.settled.add(range_)
+        """A range is settled, perhaps once more (it was read again), perhaps one of a log that is no more."""
+        counts = range_ in self.logs[range_.where].ranges
+        assert self.ledger.settle(range_) == (counts and range_ not in self.settled)
+        if counts:
+            self.settled.add(range_)
 
     @rule(range_=ranges)
     def dispatch_again(self, range_: Range) -> None:
-        """A repeated dispatch changes nothing."""
-        before = self.ledger.in_flight_messages
+        """A repeated dispatch, or one of a log that is no more, changes nothing."""
+        before = self.ledger.in_flight_messages, self.ledger.positions()
         self.ledger.dispatch(range_, self.now)
-        assert self.ledger.in_flight_messages == before
+        assert (self.ledger.in_flight_messages, self.ledger.positions()) == before
 
     @rule(range_=ranges)
     def settle_of_another_epoch(self, range_: Range) -> None:
         """What an earlier coordinator's batches come to is ignored."""
         assert not self.ledger.settle(Range(EPOCH - 1, *[getattr(range_, f) for f in range_.__struct_fields__[1:]]))
 
-    @rule()
-    def store(self) -> None:
-        """Iggy confirms what may be stored."""
-        for where, offset in self.ledger.storable():
+    @rule(fails=st.booleans())
+    def store(self, fails: bool) -> None:
+        """Iggy confirms what may be stored, or does not; then it stays to be stored."""
+        storable = self.ledger.storable()
+        for where, offset in storable:
             assert offset > self.ledger.committed(where)
-            self.ledger.stored(where, offset)
+            if not fails:
+                self.ledger.stored(where, offset)
+                self.logs[where].stored = offset
+        assert self.ledger.storable() == (storable if fails else [])
 
-    @rule(target=ranges, range_=consumes(ranges))
-    def worker_dies(self, range_: Range) -> object:
+    @rule()
+    def worker_dies(self) -> None:
         """Exactly the unsettled ranges are to be read again, and are then not overdue."""
-        expected = [r for rs in self.dispatched.values() for r in rs if r not in self.settled]
+        expected = self._open()
         assert sorted(self.ledger.unsettled(), key=str) == sorted(expected, key=str)
         self.now += 100
         assert len(self.ledger.overdue(self.now, 60)) == len(expected)
         self.ledger.resent(expected, self.now)
         assert not self.ledger.overdue(self.now, 60)
-        return multiple(range_)
+
+    @rule(data=st.data())
+    def read_again_in_part(self, data: st.DataObject) -> None:
+        """Two re-reads that overlap: each range is settled by whichever comes first."""
+        for range_ in data.draw(st.lists(st.sampled_from(self._open()), max_size=5)) if self._open() else []:
+            assert self.ledger.settle(range_) == (range_ not in self.settled)
+            self.settled.add(range_)
+
+    @rule(where=st.sampled_from(PARTITIONS), data=st.data(), server_cuts=st.booleans())
+    def log_is_cut_off(self, where: Partition, data: st.DataObject, server_cuts: bool) -> None:
+        """A crash of the server; it may have cut the stored offset down, or not."""
+        log = self.logs[where]
+        if not log.ours:
+            return
+        position = data.draw(st.integers(0, log.next), "position")
+        stored = min(log.stored, position - 1) if server_cuts else log.stored
+        resumed = self.ledger.truncate(where, position, stored)
+        straddling = [r.first for r in log.ranges if r.first < position <= r.last and not self._in_prefix(r)]
+        assert resumed == min([position, *straddling])
+        log.ranges = [r for r in log.ranges if r.last < resumed]
+        log.number += 1
+        log.next, log.begin, log.stored = resumed, min(log.begin, resumed), min(stored, resumed - 1)
+        assert self.ledger.log(where) == log.number
+
+    def _in_prefix(self, range_: Range) -> bool:
+        """Whether a range and all before it are settled: the ledger keeps no entry of it."""
+        ranges = self.logs[range_.where].ranges
+        return all(r in self.settled for r in ranges[:ranges.index(range_) + 1])
+
+    @rule(where=st.sampled_from(PARTITIONS))
+    def partition_goes_to_another(self, where: Partition) -> None:
+        """A rebalance takes a partition away."""
+        log = self.logs[where]
+        if log.ours:
+            self.ledger.drop(where)
+            self.logs[where] = Log(number=log.number + 1, stored=log.stored, ours=False)
+
+    @precondition(lambda self: not all(log.ours for log in self.logs.values()))
+    @rule(data=st.data(), progress=st.integers(0, 20))
+    def partition_comes_back(self, data: st.DataObject, progress: int) -> None:
+        """A rebalance gives a partition, which another has read further: it begins at the stored offset."""
+        where = data.draw(st.sampled_from([where for where, log in self.logs.items() if not log.ours]))
+        stored = self.logs[where].stored + progress
+        self.ledger.start(where, stored + 1, stored)
+        self.logs[where] = Log(self.logs[where].number, stored + 1, stored + 1, [], stored)
+
+    @rule(where=st.sampled_from(PARTITIONS))
+    def everything_is_settled_at_last(self, where: Partition) -> None:
+        """When all of a partition is acked, all of it may be stored: nothing stalls."""
+        log = self.logs[where]
+        for range_ in log.ranges:
+            self.ledger.settle(range_)
+            self.settled.add(range_)
+        if log.ranges:
+            end = log.ranges[-1].last
+            assert max(dict(self.ledger.storable()).get(where, -1), self.ledger.committed(where)) >= end
+        for stored, offset in self.ledger.storable():
+            self.ledger.stored(stored, offset)
+            self.logs[stored].stored = offset
+        assert self.ledger.idle_in(where)
 
     @invariant()
     def stores_exactly_the_settled_prefix(self) -> None:
-        """What is storable or stored is the end of the settled prefix, neither more nor less."""
+        """What is storable or stored is never past an unsettled message, and always all of the settled prefix."""
         storable = dict(self.ledger.storable())
-        for where, ranges in self.dispatched.items():
+        for where, log in self.logs.items():
+            if not log.ours:
+                assert where not in storable
+                continue
+            frontier = max(storable.get(where, -1), self.ledger.committed(where))
+            unsettled = [r.first for r in log.ranges if r not in self.settled]
+            assert all(frontier < first for first in unsettled)
             prefix = -1
-            for range_ in ranges:
+            for range_ in log.ranges:
                 if range_ not in self.settled:
                     break
                 prefix = range_.last
-            assert max(storable.get(where, -1), self.ledger.committed(where)) == prefix
+            assert frontier >= prefix
+            assert frontier < log.next
 
     @invariant()
     def counts_what_is_in_flight(self) -> None:
         """The window is computed from these."""
-        open_ = [r for rs in self.dispatched.values() for r in rs if r not in self.settled]
+        open_ = self._open()
         assert self.ledger.in_flight_messages == sum(r.messages for r in open_)
         assert self.ledger.in_flight_bytes == sum(r.bytes for r in open_)
+        for reader in (0, 1):
+            assert self.ledger.load(reader).in_flight_messages == sum(r.messages for r in open_ if r.reader == reader)
         assert self.ledger.idle == (not open_ and not self.ledger.storable())
+        for where, log in self.logs.items():
+            assert self.ledger.knows(where) == log.ours
+            if log.ours:
+                assert dict(self.ledger.positions())[where] == log.next
 
 
 TestLedger = LedgerMachine.TestCase

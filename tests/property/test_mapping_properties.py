@@ -13,7 +13,6 @@ from pipeline.schema import MappingConfig
 from stages.mapping import escape
 from stages.mapping.encoder import BatchOrigin, Encoder
 
-ORIGIN = BatchOrigin(first=100, timestamps=[1_700_000_000_000_000] * 200, arrival=1_700_000_000_000_000)
 keys = st.one_of(st.sampled_from(["a", "b", "site", "ts", "v", "a.b", "", "time", "_field", "#k", "a b", 'q"', "k\\"]),
                  st.text(max_size=8))
 numbers = st.one_of(st.integers(), st.integers(-(2**70), 2**70),
@@ -44,6 +43,11 @@ mappings = st.builds(
 precisions = st.sampled_from(["ns", "us", "ms", "s"])
 
 
+def an_origin(count: int) -> BatchOrigin:
+    """Where so many messages were."""
+    return BatchOrigin(first=100, timestamps=[1_700_000_000_000_000] * count, arrival=1_700_000_000_000_000)
+
+
 def an_encoder(mapping: MappingConfig, precision: Any = "ns") -> Encoder:
     """An encoder for a topic with an awkward name."""
     return Encoder(mapping, precision, "str eam", "to,pic")
@@ -54,7 +58,7 @@ def an_encoder(mapping: MappingConfig, precision: Any = "ns") -> Encoder:
                                                     "utf-8", "surrogatepass"))), max_size=5))
 def test_no_input_raises_and_every_message_is_a_line_or_a_reject(
         mapping: MappingConfig, precision: str, payloads: list[bytes]) -> None:
-    encoded = an_encoder(mapping, precision).encode(payloads, ORIGIN)
+    encoded = an_encoder(mapping, precision).encode(payloads, an_origin(len(payloads)))
     sources = [s for g in encoded.groups for s in g.sources or [(index,) for index in range(g.points)]]
     seen = {index for line in sources for index in line} | {reject.at for reject in encoded.rejects}
     assert len(seen) + encoded.dropped == len(payloads)
@@ -68,11 +72,11 @@ def test_shapes_write_what_the_rules_write(mapping: MappingConfig, messages: lis
     by_rules = an_encoder(mapping)
     by_rules.use_shapes = False
     by_shape = an_encoder(mapping)
-    expected = by_rules.encode(payloads, ORIGIN)
-    by_shape.encode(payloads, ORIGIN)
-    assert by_shape.encode(payloads, ORIGIN) == expected
+    expected = by_rules.encode(payloads, an_origin(len(payloads)))
+    by_shape.encode(payloads, an_origin(len(payloads)))
+    assert by_shape.encode(payloads, an_origin(len(payloads))) == expected
     for payload in payloads:
-        assert by_shape.encode([payload], ORIGIN) == by_rules.encode([payload], ORIGIN)
+        assert by_shape.encode([payload], an_origin(1)) == by_rules.encode([payload], an_origin(1))
 
 
 oracle_text = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), min_size=1, max_size=12).filter(
@@ -88,7 +92,7 @@ def test_an_independent_parser_reads_back_what_was_sent(
     mapping = MappingConfig(tag_map_field="tags", timestamp_from="field", timestamp_field="at",
                             timestamp_format="epoch_ns", separator=".", on_bad_value="drop_field")
     message = {"tags": tags, "at": time, "values": fields}
-    encoded = an_encoder(mapping).encode([json.dumps(message).encode()], ORIGIN)
+    encoded = an_encoder(mapping).encode([json.dumps(message).encode()], an_origin(1))
     if encoded.rejects:
         assert encoded.rejects[0].reason in ("unwritable", "no_fields"), encoded.rejects
         return
@@ -113,3 +117,14 @@ def test_escapes_read_back_in_every_place(text: str) -> None:
     head = f"{escape.measurement(name)},{escape.tag_key(text)}={escape.tag_value(text)}"
     read = parse_line(f"{head} {escape.field_key(name)}=1 1")
     assert read == {"measurement": name, "tags": {text: text}, "fields": {name: 1.0}, "time": 1}
+
+
+@given(mappings, st.lists(objects, min_size=1, max_size=6))
+def test_our_own_lines_pass_through_as_line_protocol_unchanged(
+        mapping: MappingConfig, messages: list[dict[str, Any]]) -> None:
+    encoded = an_encoder(mapping).encode([json.dumps(message).encode() for message in messages],
+                                         an_origin(len(messages)))
+    passed = an_encoder(MappingConfig(format="line_protocol", merge_duplicates=False)).encode(
+        [encoded.body], an_origin(1))
+    assert (passed.body, passed.points) == (encoded.body, encoded.points)
+    assert not passed.rejects or not encoded.body

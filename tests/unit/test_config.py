@@ -40,6 +40,12 @@ def test_a_good_file_is_read_with_its_defaults(tmp_path: Path) -> None:
     ('[mapping]\ntag_fields = ["a"]\nfield_strategy = "explicit"\nfield_names = ["a"]', "a key is a tag or a field"),
     ('[iggy]\naddress = "nowhere"', 'iggy.address: "nowhere" is not allowed; give host:port'),
     ('[iggy]\npassword = "${NOT_SET}"', "iggy.password: environment variable NOT_SET is not set"),
+    ('[[mapping.rules]]\nwhen = "a = 1"\nthen = "drop"',
+     "mapping.rules[0].when: column 3: '=' is not expected here\n  a = 1\n    ^"),
+    ('[[mapping.rules]]\nwhen = "a == 1"', 'mapping.rules[0]: give then = "drop", or measurement or bucket'),
+    ('[mapping]\nconstant_tags = { time = "x" }', "tag key is time"),
+    ('[mapping]\nmeasurement_from = "template"\nmeasurement_template = "{a!r}"', "mapping.measurement_template"),
+    ('[mapping]\nformat = "xml"', 'mapping.format: "xml" is not allowed; give "json" or "ndjson"'),
     ("[[topics]]\nstream = \"x\"", "topics[1].topic: missing; it is required"),
     ('[[topics]]\nstream = "x"\ntopic = "y"\nstart_from = "noon"', "topics[1].start_from"),
 ])

@@ -73,5 +73,7 @@ def test_a_new_coordinator_of_the_same_run_knows_what_was_decided(tmp_path: Path
     (journal,) = tmp_path.iterdir()
     with journal.open("ab") as file:
         file.write(b'["db","m","cut sho')
-    answer = Counsel(config, str(tmp_path), LOGGER).answer(wire.AskTypes("db", "m", {"f": "integer"}))
-    assert answer == [wire.Types("db", "m", {"f": "float"})]
+    for field in ("g", "h"):
+        counsel = Counsel(config, str(tmp_path), LOGGER)
+        assert counsel.answer(wire.AskTypes("db", "m", {"f": "integer"})) == [wire.Types("db", "m", {"f": "float"})]
+        counsel.answer(wire.AskTypes("db", "m", {field: "string"}))

@@ -1,0 +1,120 @@
+"""`pipeline test`: the cases that a configuration keeps in `[[tests]]`, message -> lines or reject, run one by one."""
+
+import base64
+import binascii
+import difflib
+import json
+import sys
+from typing import NamedTuple
+
+import click
+import msgspec
+
+from pipeline.config import load_config
+from pipeline.errors import ConfigError
+from pipeline.schema import CaseConfig, Config
+from stages.mapping.batch import BatchOrigin
+from stages.mapping.local import local_encoder
+
+
+class Result(NamedTuple):
+    """How one case went."""
+
+    name: str
+    #: What was expected and did not come, and the other way round; empty where all is well.
+    differences: list[str]
+
+
+def run_case(config: Config, case: CaseConfig) -> Result:
+    """Sends the case's message through the mapping of its topic."""
+    subscription = subscription_of(config, case)
+    encoder = local_encoder(config, subscription)
+    names = encoder.rules.config.header_tags
+    headers = [tuple(case.headers.get(name, "") for name in names)] if names else None
+    encoded = encoder.encode([payload_of(case)], BatchOrigin(
+        case.partition, case.offset, timestamps=[case.timestamp_us], arrival=case.timestamp_us, headers=headers))
+    found = []
+    for lines in encoded.groups:
+        to = f"[to bucket {lines.bucket}] " if lines.bucket else ""
+        found += [to + line for line in lines.body.decode().removesuffix("\n").split("\n")]
+    found += [f"[rejected] {reject.reason}: {reject.detail}" for reject in encoded.rejects]
+    if encoded.dropped:
+        found.append("[dropped]")
+    to = f"[to bucket {case.bucket}] " if case.bucket else ""
+    expected = [to + line for text in case.lines for line in text.split("\n")]
+    if case.reject:
+        # The class of the reason is enough; with its words they must be right as well.
+        given = next((line for line in found if line.startswith(f"[rejected] {case.reject}")), None)
+        expected.append(given or f"[rejected] {case.reject}")
+    if case.dropped:
+        expected.append("[dropped]")
+    return Result(case.name, [line for line in difflib.ndiff(expected, found) if line[0] in "-+"])
+
+
+def payload_of(case: CaseConfig) -> bytes:
+    """The payload. Raises ValueError for a message_base64 that is none."""
+    if case.message_base64:
+        try:
+            return base64.b64decode(case.message_base64, validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"message_base64 is no Base64: {error}") from None
+    return case.message.encode() if isinstance(case.message, str) else msgspec.json.encode(case.message)
+
+
+def subscription_of(config: Config, case: CaseConfig) -> int:
+    """Index of the case's topic in `config.subscriptions()`; the first one where it names none. Raises ValueError."""
+    sinks = config.all_sinks()
+    for index, topic in enumerate(config.subscriptions()):
+        if case.sink in ("", sinks[topic.sink].name) and case.topic in ("", topic.topic):
+            return index
+    raise ValueError(f'no sink "{case.sink}" with a topic "{case.topic}"')
+
+
+def case_problems(config: Config) -> list[str]:
+    """A line for each mistake in `[[tests]]`."""
+    problems = []
+    for index, case in enumerate(config.tests):
+        try:
+            subscription_of(config, case)
+            payload_of(case)
+        except ValueError as error:
+            problems.append(f"tests[{index}]: {error}")
+        if bool(case.message_base64) == (case.message != ""):
+            problems.append(f"tests[{index}]: give message or message_base64")
+        if not (case.lines or case.reject or case.dropped):
+            problems.append(f"tests[{index}]: give what is expected: lines, reject or dropped = true")
+    return problems
+
+
+@click.command()
+@click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a case.")
+def test(path: str, as_json: bool) -> None:
+    """Runs the cases in the configuration's [[tests]]; exit code 1 when one fails."""
+    config = load_config(path)
+    problems = case_problems(config) or ([] if config.tests else [
+        "tests: there are none; add [[tests]] with name, message and lines (or reject)"])
+    if problems:
+        raise ConfigError(path, problems)
+    results = [run_case(config, case) for case in config.tests]
+    failed = sum(bool(result.differences) for result in results)
+    for result in results:
+        if as_json:
+            click.echo(json.dumps({"name": result.name, "ok": not result.differences,
+                                   "differences": result.differences}, ensure_ascii=False))
+        else:
+            _print(result)
+    if not as_json:
+        click.secho(f"{len(results) - failed} passed" + (f", {failed} failed" if failed else ""), bold=True,
+                    fg="red" if failed else "green")
+    sys.exit(1 if failed else 0)
+
+
+def _print(result: Result) -> None:
+    if not result.differences:
+        click.echo(click.style("ok    ", fg="green") + result.name)
+        return
+    click.echo(click.style("FAILED ", fg="red", bold=True) + result.name)
+    for line in result.differences:
+        sign, text = ("expected", line[2:]) if line[0] == "-" else ("     got", line[2:])
+        click.secho(f"       {sign}: {text}", fg="red" if line[0] == "-" else "yellow")

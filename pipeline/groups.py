@@ -1,0 +1,146 @@
+"""The processes of one direction, as the supervisor sees them: a coordinator, its stages, and what it last said."""
+
+import time
+from abc import ABC, abstractmethod
+
+import zmq
+
+from pipeline import source_wire, wire
+from pipeline.child import ControlLink, Plan
+from pipeline.endpoints import Endpoints
+from pipeline.errors import PipelineError
+from pipeline.watchdog import Watchdog
+
+
+class Group(ABC):
+    """One direction."""
+
+    def __init__(self, coordinator: str, stages: list[str], endpoints: Endpoints, control: str, status: str,
+                 timeout: float) -> None:
+        """`control` and `status` are the coordinator's endpoints; a process silent for `timeout` seconds hangs."""
+        self.coordinator = coordinator
+        #: Of all its processes, in the order in which they are started.
+        self.names = [coordinator, *stages]
+        self.watchdog = Watchdog(timeout, coordinator)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.link = ControlLink(context, endpoints, control, "supervisor")
+        self._subscriber = context.socket(zmq.SUB)
+        self._subscriber.setsockopt(zmq.CONFLATE, 1)
+        self._subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+        self._subscriber.connect(status)
+        #: What has gone through when progress was last told.
+        self._told = -1
+
+    def receive(self) -> None:
+        """Takes in the last Status, if one has come. Raises PipelineError when it says that all must stop."""
+        while self._subscriber.poll(0):
+            status = self._take(self._subscriber.recv())
+            self.watchdog.heard(status, time.monotonic())
+            if status.fatal:
+                raise PipelineError(status.fatal)
+
+    @abstractmethod
+    def _take(self, frame: bytes) -> wire.Status | source_wire.SourceStatus:
+        """Keeps the Status in a frame."""
+
+    @property
+    @abstractmethod
+    def drained(self) -> bool:
+        """Whether nothing is left in flight, and all is stored."""
+
+    @abstractmethod
+    def last_words(self) -> tuple[bool, str]:
+        """How it ended, for people; True with it when nothing is left."""
+
+    @abstractmethod
+    def progress(self, seconds: float) -> str:
+        """How it goes, `seconds` after this was last asked; "" when nothing has gone through since."""
+
+    def _gone_through(self, total: int) -> int | None:
+        """How many since the last time; None when none have."""
+        since = None if total == self._told else max(0, total - max(self._told, 0))
+        self._told = total
+        return since
+
+
+class SinkGroup(Group):
+    """Iggy to InfluxDB."""
+
+    status: wire.Status | None = None
+
+    def __init__(self, plan: Plan, timeout: float) -> None:
+        endpoints = Endpoints(plan.folder, plan.config.network)
+        super().__init__("coordinator", plan.stages(), endpoints, endpoints.control, endpoints.status, timeout)
+
+    def _take(self, frame: bytes) -> wire.Status:
+        self.status = wire.decode_status(frame)
+        return self.status
+
+    @property
+    def drained(self) -> bool:
+        """See `Group`."""
+        return self.status is not None and self.status.drained
+
+    def last_words(self) -> tuple[bool, str]:
+        """See `Group`."""
+        status = self.status
+        if status is None:
+            return False, "stopped before anything was read"
+        if status.drained:
+            return True, (f"stopped: {status.read} messages read, {status.written} points written, "
+                          f"{status.rejected} rejected, every offset committed")
+        left = ", ".join(f"{p.stream}/{p.topic} partition {p.partition}: offsets {p.committed + 1} to {p.dispatched}"
+                         for p in status.partitions if p.dispatched > p.committed)
+        return False, (f"stopped with {status.in_flight} messages in flight; not committed, and read again at the "
+                       f"next start: {left or 'nothing'}")
+
+    def progress(self, seconds: float) -> str:
+        """See `Group`."""
+        status = self.status
+        read = self._gone_through(status.read) if status is not None else None
+        if status is None or read is None:
+            return ""
+        lag = sum(max(0, p.end - p.committed) for p in status.partitions)
+        return (f"read {status.read} ({read / seconds:.0f}/s), written {status.written}, rejected {status.rejected}, "
+                f"in flight {status.in_flight}, lag {lag}")
+
+
+class SourceGroup(Group):
+    """InfluxDB to Iggy."""
+
+    status: source_wire.SourceStatus | None = None
+
+    def __init__(self, plan: Plan, timeout: float) -> None:
+        endpoints = Endpoints(plan.folder)
+        super().__init__("source-coordinator", plan.source_stages(), endpoints, endpoints.source_control,
+                         endpoints.source_status, timeout)
+
+    def _take(self, frame: bytes) -> source_wire.SourceStatus:
+        self.status = source_wire.decode_status(frame)
+        return self.status
+
+    @property
+    def drained(self) -> bool:
+        """See `Group`."""
+        return self.status is not None and self.status.drained
+
+    def last_words(self) -> tuple[bool, str]:
+        """See `Group`."""
+        status = self.status
+        if status is None:
+            return False, "source stopped before anything was read"
+        if status.drained:
+            return True, (f"source stopped: {status.points} points of {len(status.lanes)} measurements sent as "
+                          f"{status.messages} messages, {status.rejected} rows rejected, every mark stored")
+        return False, (f"source stopped with {status.in_flight} pages on their way; their windows are read again at "
+                       "the next start")
+
+    def progress(self, seconds: float) -> str:
+        """See `Group`."""
+        status = self.status
+        points = self._gone_through(status.points) if status is not None else None
+        if status is None or points is None:
+            return ""
+        behind = max(0.0, time.time() - min((lane.mark for lane in status.lanes), default=0) / 1e9)
+        return (f"source: sent {status.points} points ({points / seconds:.0f}/s) in {status.messages} messages, "
+                f"rejected {status.rejected}, {status.in_flight} pages on their way, {behind:.0f} s behind at most")

@@ -1,0 +1,258 @@
+"""`pipeline preview`: the lines that messages would become, and the rejects; nothing is written or committed."""
+
+import asyncio
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from pipeline.config import load_config
+from pipeline.errors import PipelineError
+from pipeline.schema import Config, MappingConfig
+from stages.influxdb.body import split_lines
+from stages.mapping.batch import BatchOrigin, Encoded
+from stages.mapping.local import local_encoder
+
+#: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
+LINE_FORMATS = ("json", "text", "line_protocol")
+#: Head, fields and time of a line as our encoders write it.
+_LINE = re.compile(rb"((?:[^ \\]|\\.)+) (.*) (-?[0-9]+)", re.DOTALL)
+
+
+class Sample(NamedTuple):
+    """A message to be looked at."""
+
+    #: Where it is from, such as "line 3" or "partition 0 offset 17".
+    label: str
+    payload: bytes
+    partition: int = 0
+    offset: int = 0
+    #: Microseconds since 1970.
+    timestamp: int = 0
+    headers: tuple[str, ...] = ()
+
+
+class Outcome(NamedTuple):
+    """What becomes of one message."""
+
+    label: str
+    #: (bucket, line) of each point; "" is the configured bucket.
+    lines: list[tuple[str, str]]
+    #: "reason: detail"; "" where nothing is wrong.
+    reject: str
+    #: Other messages that the first line was merged from.
+    merged_into: str = ""
+
+
+class Report(NamedTuple):
+    """What becomes of all of them."""
+
+    outcomes: list[Outcome]
+    #: Of each point that several messages are: their labels.
+    collisions: list[list[str]]
+    #: Python source that was generated for their shapes.
+    code: list[str]
+
+
+class NothingToPreview(PipelineError):
+    """There is no message."""
+
+
+def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> Report:
+    """Sends the samples of one topic through its mapping, partition by partition."""
+    outcomes: list[Outcome] = []
+    collisions: list[list[str]] = []
+    encoder = local_encoder(config, subscription)
+    for partition in dict.fromkeys(sample.partition for sample in samples):
+        some = [sample for sample in samples if sample.partition == partition]
+        origin = BatchOrigin(
+            partition, some[0].offset, [sample.offset for sample in some], [sample.timestamp for sample in some],
+            time.time_ns() // 1_000,
+            [sample.headers for sample in some] if encoder.rules.config.header_tags else None)
+        payloads = [sample.payload for sample in some]
+        outcomes += _outcomes(some, encoder.encode(payloads, origin))
+        collisions += _collisions(some, local_encoder(config, subscription, merge=False).encode(payloads, origin))
+    code = [f"# {shape.pattern.pattern}\n{shape.source}" for shape in encoder.shapes]
+    if encoder.uniform is not None:
+        code.append(f"# for batches of one shape\n{encoder.uniform.source}")
+    return Report(outcomes, collisions, code)
+
+
+def _lines(encoded: Encoded) -> list[tuple[str, bytes, tuple[int, ...]]]:
+    """(bucket, line, messages) of each point."""
+    found = []
+    for bucket, body, points, sources in encoded.groups:
+        told = sources or [(index,) for index in range(points)]
+        found += [(bucket, line, source) for line, source in zip(split_lines(body, points), told, strict=True)]
+    return found
+
+
+def _outcomes(samples: Sequence[Sample], encoded: Encoded) -> list[Outcome]:
+    lines: list[list[tuple[str, str]]] = [[] for _ in samples]
+    into = [""] * len(samples)
+    for bucket, line, source in _lines(encoded):
+        lines[source[0]].append((bucket, line.decode()))
+        for other in source[1:]:
+            into[other] = samples[source[0]].label
+    rejects = {at: f"{reason}: {detail}" for at, reason, detail in encoded.rejects}
+    return [Outcome(sample.label, lines[index], rejects.get(index, ""), into[index])
+            for index, sample in enumerate(samples)]
+
+
+def _collisions(samples: Sequence[Sample], encoded: Encoded) -> list[list[str]]:
+    points: dict[tuple[str, bytes, bytes], list[str]] = {}
+    for bucket, line, source in _lines(encoded):
+        match = _LINE.fullmatch(line)
+        if match is not None:
+            points.setdefault((bucket, match[1], match[3]), []).append(samples[source[0]].label)
+    return [labels for labels in points.values() if len(labels) > 1]
+
+
+def samples_of_file(name: str, content: bytes, mapping: MappingConfig, each: str) -> list[Sample]:
+    """The messages in a file: one a line, or the whole of it. Iggy's time of the first is now, then one a second."""
+    now = time.time_ns() // 1_000
+    by_line = each == "line" or not each and mapping.format in LINE_FORMATS and mapping.compression == "none"
+    if not by_line:
+        return [Sample(name, content, timestamp=now)]
+    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
+    return [Sample(f"{name} line {number}", line, offset=index, timestamp=now + index * 1_000_000)
+            for index, (number, line) in enumerate(lines)]
+
+
+async def samples_of_iggy(config: Config, subscription: int, count: int) -> list[Sample]:
+    """The last messages of each partition of a topic. Raises IggyError."""
+    from pipeline.iggy import IggyConnection
+    from stages.reading.headers import header_values
+
+    topic = config.subscriptions()[subscription]
+    mapping = config.all_sinks()[topic.sink].mapping
+    names = tuple(mapping.header_tags)
+    iggy = IggyConnection(config.iggy)
+    await iggy.connect()
+    samples = []
+    for partition in (await iggy.topic(topic)).partitions:
+        if not partition.messages_count:
+            continue
+        first = max(0, partition.current_offset - count + 1)
+        for message in await iggy.poll(topic, partition.id, first, count):
+            origin = mapping.timestamp_from == "origin_timestamp"
+            samples.append(Sample(
+                f"partition {partition.id} offset {message.offset()}", message.payload(), partition.id,
+                message.offset(), message.origin_timestamp() if origin else message.timestamp(),
+                header_values(message, names) if names else ()))
+    return samples
+
+
+def chosen_subscription(config: Config, path: str, topic: str) -> int:
+    """Index of the topic named "stream/topic" or "topic"; the first one without a name. Raises PipelineError."""
+    names = [f"{subscription.stream}/{subscription.topic}" for subscription in config.subscriptions()]
+    for index, name in enumerate(names):
+        if topic in ("", name, name.partition("/")[2]):
+            return index
+    raise NothingToPreview(f"{path}: has no topic {topic}; there are {', '.join(names)}")
+
+
+@click.command()
+@click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
+@click.option("--input", "inputs", multiple=True, metavar="FILE", help="Messages; - is standard input. May be given "
+              "again.")
+@click.option("--each", type=click.Choice(["line", "file"]), help="What a message is in a FILE; by default a line of "
+              "it with the formats json, text and line_protocol, and the whole file with others.")
+@click.option("--from-iggy", is_flag=True, help="The last messages of each partition; nothing is committed.")
+@click.option("--count", default=10, show_default=True, type=click.IntRange(1, 10_000), help="With --from-iggy.")
+@click.option("--topic", default="", metavar="STREAM/TOPIC", help="Whose mapping; the first one's by default.")
+@click.option("--code", is_flag=True, help="Also print the code that is generated for the messages.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a message.")
+def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: bool, count: int, topic: str, code: bool,
+            as_json: bool) -> None:
+    """Shows what messages would become. Nothing is written or committed."""
+    config = load_config(path)
+    subscription = chosen_subscription(config, path, topic)
+    mapping = config.all_sinks()[config.subscriptions()[subscription].sink].mapping
+    samples: list[Sample] = []
+    for name in inputs or (() if from_iggy else ("-",)):
+        if name == "-" and sys.stdin.isatty():
+            raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
+        try:
+            content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        except OSError as error:
+            raise NothingToPreview(f"{name}: can't be read: {error.strerror}") from None
+        found = samples_of_file("" if name == "-" else name, content, mapping, each or "")
+        samples += [sample._replace(label=sample.label.strip() or "standard input", offset=len(samples) + index)
+                    for index, sample in enumerate(found)]
+    if from_iggy:
+        samples += asyncio.run(samples_of_iggy(config, subscription, count))
+    if not samples:
+        raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
+    report = report_on(config, subscription, samples)
+    if as_json:
+        _print_json(report, code)
+    else:
+        precision = config.all_sinks()[config.subscriptions()[subscription].sink].influxdb.precision
+        _print(report, precision, code)
+
+
+def _print_json(report: Report, code: bool) -> None:
+    for outcome in report.outcomes:
+        row: dict[str, Any] = {"message": outcome.label, "lines": [line for _, line in outcome.lines]}
+        if any(bucket for bucket, _ in outcome.lines):
+            row["buckets"] = [bucket for bucket, _ in outcome.lines]
+        if outcome.reject:
+            row["reject"] = outcome.reject
+        if outcome.merged_into:
+            row["merged_into"] = outcome.merged_into
+        click.echo(json.dumps(row, ensure_ascii=False))
+    click.echo(json.dumps({**_counts(report), "collisions": report.collisions,
+                           **({"code": report.code} if code else {})}, ensure_ascii=False))
+
+
+def _counts(report: Report) -> dict[str, int]:
+    return {"messages": len(report.outcomes), "lines": sum(len(outcome.lines) for outcome in report.outcomes),
+            "rejected": sum(bool(outcome.reject) for outcome in report.outcomes),
+            "dropped": sum(not (outcome.lines or outcome.reject or outcome.merged_into)
+                           for outcome in report.outcomes)}
+
+
+def _print(report: Report, precision: str, code: bool) -> None:
+    """On a terminal in colour, plain through a pipe: a line of line protocol on each line, what else begins with #."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    for outcome in report.outcomes:
+        console.print(Text(f"# {outcome.label}", style="dim"))
+        if outcome.reject:
+            console.print(Text(f"# rejected: {outcome.reject}", style="bold red"))
+        elif outcome.merged_into:
+            console.print(Text(f"# merged into the point of {outcome.merged_into}", style="yellow"))
+        elif not outcome.lines:
+            console.print(Text("# left out", style="yellow"))
+        for bucket, line in outcome.lines:
+            if bucket:
+                console.print(Text(f"# to bucket {bucket}:", style="cyan"))
+            console.print(_coloured(line))
+    if code:
+        for source in report.code or ["# no code: these messages go by the rules, one by one\n"]:
+            console.print(Text(f"\n{source}", style="green"), end="")
+    for labels in report.collisions[:10]:
+        console.print(Text(f"# the same point at precision {precision}: {', '.join(labels[:5])}"
+                           + (", ..." if len(labels) > 5 else "") + "; of equal fields only the last stays",
+                           style="bold yellow"))
+    counts = _counts(report)
+    console.print(Text(f"# messages {counts['messages']}, lines {counts['lines']}, rejected {counts['rejected']}, "
+                       f"left out {counts['dropped']}; nothing was written", style="bold"))
+
+
+def _coloured(line: str) -> Any:
+    from rich.text import Text
+
+    match = _LINE.fullmatch(line.encode())
+    if match is None:
+        return Text(line)
+    head, fields, at = (part.decode() for part in match.groups())
+    return Text.assemble((head, "cyan"), " ", (fields, ""), " ", (at, "magenta"))

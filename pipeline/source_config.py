@@ -1,0 +1,104 @@
+"""Mistakes in `[[source]]` that only show when its keys are seen together. Looks at files; asks no server."""
+
+import os
+import re
+import string
+from collections.abc import Callable
+
+from pipeline.schema import InfluxConfig
+from pipeline.source_schema import OutputConfig, SourceConfig
+from stages.source.times import parse_time
+
+#: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
+MAX_NAME_BYTES = 255
+_PLACES = ("measurement", "source")
+#: Of the options in `[source.influxdb]`, those that are checked like `[influxdb]`'s.
+_SHARED = ("url", "more_urls", "version", "org", "org_id", "bucket", "database", "token", "token_file", "ca_file",
+           "client_cert_file", "client_key_file")
+
+
+def source_problems(sources: tuple[SourceConfig, ...],
+                    influxdb_problems: Callable[[InfluxConfig, str], list[str]]) -> list[str]:
+    """A line for each mistake: key, and what is allowed. `influxdb_problems` checks `[influxdb]` under a key."""
+    problems = []
+    for index, source in enumerate(sources):
+        key = f"source[{index}]"
+        others = sources[:index]
+        if source.name in [other.name for other in others]:
+            problems.append(f'{key}.name: "{source.name}" is there twice')
+        if os.path.abspath(source.state_file) in [os.path.abspath(other.state_file) for other in others]:
+            problems.append(f'{key}.state_file: "{source.state_file}" is another source\'s already')
+        folder = os.path.dirname(os.path.abspath(source.state_file))
+        if not os.access(folder, os.W_OK):
+            problems.append(f'{key}.state_file: the folder "{folder}" is missing, or can\'t be written to')
+        problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
+        shared = {name: getattr(source.influxdb, name) for name in _SHARED}
+        problems += influxdb_problems(InfluxConfig(**shared), f"{key}.influxdb")
+    return problems
+
+
+def _query_problems(source: SourceConfig, key: str) -> list[str]:
+    problems = []
+    if source.query:
+        for place in ("$from", "$to"):
+            if not re.search(re.escape(place) + r"(?!\w)", source.query):
+                problems.append(f"{key}.query: has no {place}; it must ask for times from $from (inside) to $to "
+                                "(outside)")
+        if not source.measurement:
+            problems.append(f"{key}.measurement: required with query: what its points are called")
+        if source.measurements != ("*",) or source.exclude:
+            problems.append(f"{key}.measurements: not beside query")
+    for option in ("measurement", "tags", "types", "align_ms"):
+        if getattr(source, option) and not source.query:
+            problems.append(f"{key}.{option}: only with query")
+    for name in sorted(set(source.tags) & set(source.types)):
+        problems.append(f'{key}.types: "{name}" is also in tags; a column is a tag or a field')
+    version, language = source.influxdb.version, source.language
+    needed = {"flux": "v2", "sql": "v3"}.get(language)
+    if needed and version not in ("auto", needed):
+        problems.append(f'{key}.language: "{language}" only with influxdb.version = "{needed}" or "auto"')
+    if source.types and (language == "flux" or (language == "auto" and version == "v2")):
+        problems.append(f"{key}.types: not with Flux, whose answers have the types in them")
+    return problems
+
+
+def _time_problems(source: SourceConfig, key: str) -> list[str]:
+    problems = []
+    times = {}
+    for option, text, words in (("from", source.from_, ("earliest", "now")), ("to", source.to, ("",))):
+        if text in words:
+            continue
+        try:
+            times[option] = parse_time(text)
+        except ValueError:
+            allowed = '"earliest", "now", or a time' if option == "from" else "a time"
+            problems.append(f'{key}.{option}: "{text}" is not allowed; give {allowed} like 2026-01-31T00:00:00Z')
+    if len(times) == 2 and times["from"] >= times["to"]:
+        problems.append(f"{key}.to: must be later than from")
+    if source.to and source.from_ == "now":
+        problems.append(f'{key}.from: "now" not with to; give a time, or "earliest"')
+    return problems
+
+
+def _output_problems(output: OutputConfig, key: str) -> list[str]:
+    problems = []
+    key += ".output"
+    for option, template in (("stream", output.stream), ("topic", output.topic),
+                             *((f"headers.{name}", text) for name, text in output.headers.items())):
+        try:
+            places = [(name, form, conversion) for _, name, form, conversion in string.Formatter().parse(template)
+                      if name is not None]
+        except ValueError:
+            places = [("", "", None)]
+        if any(name not in _PLACES or form or conversion for name, form, conversion in places):
+            problems.append(f'{key}.{option}: "{template}" is not allowed; only {{measurement}} and {{source}} may '
+                            "stand in braces")
+        if len(template.encode()) > MAX_NAME_BYTES:
+            problems.append(f"{key}.{option}: longer than {MAX_NAME_BYTES} bytes")
+    if output.partition and output.partitioning != "fixed":
+        problems.append(f'{key}.partition: only with partitioning = "fixed"')
+    if output.compression != "none" and output.batch_points == 1:
+        problems.append(f"{key}.compression: only with batch_points of 2 or more; a point alone doesn't get smaller")
+    if output.dead_letter_topic == output.topic:
+        problems.append(f"{key}.dead_letter_topic: must be another than topic")
+    return problems

@@ -1,0 +1,352 @@
+"""The source direction's coordinator: says what is read, and moves each mark once Iggy has all before it.
+
+It alone writes the state. A new one begins a new epoch at the stored marks: what the old one had on its way is read
+again.
+"""
+
+import asyncio
+import logging
+import os
+import time
+
+import zmq
+import zmq.asyncio
+from msgspec import Struct
+
+from pipeline import source_wire, wire
+from pipeline.child import Plan
+from pipeline.endpoints import Endpoints
+from pipeline.logs import Muffler
+from pipeline.source_ledger import LaneLedger, LanePage
+from pipeline.source_schema import SourceConfig
+from pipeline.source_state import SourceState, StateError, load_state, save_state
+from stages.source.fingerprints import Fingerprints, unpack
+from stages.source.times import MAX_TIME, MIN_TIME, parse_time
+from stages.source.window import Stride, floor
+
+#: Seconds between two looks at what is due, and between two Status messages.
+TICK_SECONDS = 0.05
+STATUS_SECONDS = 0.25
+MILLISECOND = 1_000_000
+
+
+def run_source_coordinator(plan: Plan, logger: logging.Logger) -> None:
+    """Runs the coordinator until the process is killed. Raises PipelineError when a state can't be used."""
+    asyncio.run(SourceCoordinator(plan, logger).run())
+
+
+class Source:
+    """One source: its state, its measurements, and how far they are to be read."""
+
+    def __init__(self, index: int, config: SourceConfig, epoch: int, now: int) -> None:
+        """`now` in nanoseconds since 1970. Raises StateError."""
+        self.index = index
+        self.config = config
+        self.epoch = epoch
+        self.state = load_state(config, now)
+        self.lanes: dict[str, LaneLedger] = {}
+        self.discovered = False
+        #: How often the state has changed, and how many of these changes are stored.
+        self.changes = self.stored = 0
+        #: When the next round of windows begins, and the next look for measurements; seconds, monotonic.
+        self.round_at = self.discovery_at = 0.0
+        self.target = self.target_at(now)
+        #: What was there when this coordinator started: once it is in Iggy, the source has caught up.
+        self.goal = self._end if config.to else self.target
+        self._turn = 0
+
+    @property
+    def _end(self) -> int:
+        return parse_time(self.config.to) if self.config.to else MAX_TIME
+
+    def target_at(self, now: int) -> int:
+        """Up to where may be read: what is younger may still be being written."""
+        return min(now - self.config.buffer_duration_ms * MILLISECOND, self._end)
+
+    def begin_at(self) -> int:
+        """Where a measurement begins that the state does not know."""
+        start = {"earliest": MIN_TIME, "now": self.state.begun}.get(self.config.from_)
+        start = parse_time(self.config.from_) if start is None else start
+        return floor(start, self._align) if self._align > 1 else start
+
+    @property
+    def _align(self) -> int:
+        return max(1, self.config.align_ms * MILLISECOND)
+
+    def add_lane(self, measurement: str, ordered: bool) -> source_wire.Lane | None:
+        """Takes in a measurement; None when it is known already."""
+        if measurement in self.lanes:
+            return None
+        begin = self.begin_at()
+        self.lanes[measurement] = LaneLedger(
+            self.state.marks.get(measurement, begin), Stride(ordered, self._align), self.config.page_size,
+            self.config.overlap_ms * MILLISECOND, begin,
+            Fingerprints(self.config.max_fingerprints, self.state.prints.get(measurement, ())))
+        return source_wire.Lane(self.index, measurement)
+
+    @property
+    def in_flight(self) -> int:
+        """Pages on their way."""
+        return sum(len(lane.pages) for lane in self.lanes.values())
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that was there at the start is in Iggy, and the state says so."""
+        return (self.discovered and self.changes == self.stored
+                and not any(lane.behind(self.goal) for lane in self.lanes.values()))
+
+    def orders(self, now: float) -> list[source_wire.Read]:
+        """The next pages to read, the measurements in turn, as many as there is room for."""
+        out: list[source_wire.Read] = []
+        names = list(self.lanes)
+        room = self.config.pages_in_flight - self.in_flight
+        for step in range(len(names)):
+            if len(out) >= room:
+                self._turn = (self._turn + step) % len(names)
+                break
+            name = names[(self._turn + step) % len(names)]
+            page = self.lanes[name].next(self.target, now)
+            if page is not None:
+                out.append(self.order(name, page))
+        return out
+
+    def order(self, measurement: str, page: LanePage) -> source_wire.Read:
+        """The order to read a page."""
+        past = None
+        if self.config.overlap_ms:
+            end = min(page.window.end, page.seen_until)
+            past = source_wire.Past(page.seen_until, self.lanes[measurement].prints.between(page.window.start, end),
+                                    page.remember_from)
+        where = source_wire.Lane(self.index, measurement)
+        return source_wire.Read(source_wire.PageId(self.epoch, where, page.seq, page.attempt), page.window, page.whole,
+                                past)
+
+    def snapshot(self) -> SourceState:
+        """The state as it is now."""
+        for name, lane in self.lanes.items():
+            self.state.marks[name] = lane.mark
+            self.state.prints[name] = lane.prints.prints() if self.config.overlap_ms else []
+        return SourceState(self.state.identity, self.state.begun, dict(self.state.marks), dict(self.state.prints))
+
+
+class SourceCoordinator:
+    """One per pipeline that has sources."""
+
+    def __init__(self, plan: Plan, logger: logging.Logger) -> None:
+        """Raises StateError."""
+        self.plan = plan
+        self.logger = logger
+        self.epoch = time.time_ns() // MILLISECOND
+        self.sources = [Source(index, config, self.epoch, time.time_ns())
+                        for index, config in enumerate(plan.config.source)]
+        context = zmq.asyncio.Context.instance()
+        endpoints = Endpoints(plan.folder)
+        self.router = context.socket(zmq.ROUTER)
+        self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.router.setsockopt(zmq.SNDHWM, 0)
+        self.router.bind(endpoints.source_control)
+        self.status = context.socket(zmq.PUB)
+        self.status.bind(endpoints.source_status)
+        self.pids: dict[str, int] = {"source-coordinator": os.getpid()}
+        self.startup_cpu: dict[str, float] = {"source-coordinator": time.process_time()}
+        self.heard: dict[str, float] = {}
+        self.retrying: dict[str, wire.Retrying] = {}
+        self.draining = False
+        self.rows = self.points = self.messages = self.sent_bytes = self.rejected = self.repeated = 0
+        self.pages = self.reread = 0
+        self.first_at = self.last_at = 0.0
+        self._seen: set[str] = set()
+        self._storing = Muffler()
+
+    async def run(self) -> None:
+        """Receives, orders, stores and publishes until cancelled."""
+        for source in self.sources:
+            if source.state.marks:
+                self.logger.info("source %s: goes on with %d measurements where it stopped", source.config.name,
+                                 len(source.state.marks))
+            else:
+                self.logger.info("source %s: begins at %s; its state goes to %s", source.config.name,
+                                 source.config.from_, source.config.state_file)
+            # It exists from now on: "now" stays what it is.
+            await asyncio.to_thread(save_state, source.config, source.snapshot())
+        await asyncio.gather(self._receive(), self._tick(), self._store(), self._publish())
+
+    async def _receive(self) -> None:
+        while True:
+            identity, frame = await self.router.recv_multipart()
+            sender = identity.decode()
+            self.heard[sender] = time.monotonic()
+            await self._handle(sender, source_wire.decode_control(frame))
+
+    async def _handle(self, sender: str, message: source_wire.Control) -> None:
+        match message:
+            case source_wire.Answered(id=page):
+                lane = self._lane(page)
+                if lane is not None and lane.answered(page.seq, page.attempt, message.end, message.rows,
+                                                      message.first, time.monotonic()):
+                    self.first_at = self.first_at or time.monotonic()
+                    self.rows += message.rows
+                    await self._order(self.sources[page.lane.source])
+            case source_wire.Sent(id=page):
+                await self._confirmed(page, message)
+            case source_wire.TooFull(id=page):
+                lane = self._lane(page)
+                again = lane.too_full(page.seq, page.attempt, message.one_time, time.monotonic()) if lane else None
+                if again is not None:
+                    await self._send("query", self.sources[page.lane.source].order(page.lane.measurement, again))
+            case source_wire.Discovered(epoch=epoch) if epoch == self.epoch:
+                await self._discovered(message)
+            case wire.Hello():
+                await self._hello(message)
+            case wire.Retrying(reason=reason):
+                self.retrying.pop(sender, None)
+                if reason:
+                    self.retrying[sender] = message
+            case wire.Lost(name=name):
+                self.retrying.pop(name, None)
+                self.pids.pop(name, None)
+            case wire.Drain():
+                self.draining = True
+
+    def _lane(self, page: source_wire.PageId) -> LaneLedger | None:
+        return self.sources[page.lane.source].lanes.get(page.lane.measurement) if page.epoch == self.epoch else None
+
+    async def _confirmed(self, page: source_wire.PageId, message: source_wire.Sent) -> None:
+        lane = self._lane(page)
+        if lane is None or not lane.confirmed(page.seq, page.attempt, unpack(message.prints)):
+            return
+        self.last_at = time.monotonic()
+        self.pages += 1
+        self.points += message.points
+        self.messages += message.messages
+        self.sent_bytes += message.size
+        self.rejected += message.rejected
+        self.repeated += message.repeated
+        source = self.sources[page.lane.source]
+        source.changes += 1
+        if lane.prints.forgotten and self._storing.allows(page.lane.measurement, time.monotonic()):
+            self.logger.warning("source %s: %s has more than max_fingerprints = %d points within overlap_ms; points "
+                                "of it will be sent more than once", source.config.name, page.lane.measurement,
+                                source.config.max_fingerprints)
+        await self._order(source)
+
+    async def _discovered(self, message: source_wire.Discovered) -> None:
+        source = self.sources[message.source]
+        new = [lane for name in message.measurements if (lane := source.add_lane(name, message.ordered))]
+        if new:
+            self.logger.info("source %s: reading %d measurements%s", source.config.name, len(source.lanes),
+                             f", {len(new)} of them new" if source.discovered else "")
+            await self._send("produce", source_wire.Begin(self.epoch, [(lane, 0) for lane in new]))
+        elif not source.lanes and not source.discovered:
+            self.logger.warning("source %s: no measurement there that its patterns fit; looking again every %g s",
+                                source.config.name, source.config.discovery_interval_ms / 1000)
+        source.discovered = True
+        await self._order(source)
+
+    async def _hello(self, message: wire.Hello) -> None:
+        if self.pids.get(message.name) == message.pid:
+            return
+        self.pids[message.name] = message.pid
+        self.startup_cpu[message.name] = message.startup_cpu
+        replaces = message.name in self._seen
+        self._seen.add(message.name)
+        if message.name == "produce":
+            lanes = [(source_wire.Lane(source.index, name), lane.next_seq)
+                     for source in self.sources for name, lane in source.lanes.items()]
+            await self._send("produce", source_wire.Begin(self.epoch, lanes))
+        if message.name == "query":
+            for source in self.sources:
+                source.discovery_at = 0.0
+                await self._order(source)
+        if replaces:
+            await self._read_again(f"{message.name} is new", answered_only=message.name != "query")
+
+    async def _read_again(self, why: str, answered_only: bool = True, before: float = float("inf")) -> None:
+        """Orders what may be lost once more: of the lanes whose oldest page was ordered `before` a time."""
+        orders = []
+        for source in self.sources:
+            for name, lane in source.lanes.items():
+                oldest = lane.oldest()
+                if before == float("inf") or (oldest is not None and oldest < before):
+                    orders += [source.order(name, page) for page in lane.again(time.monotonic(), answered_only)]
+        if orders:
+            self.reread += len(orders)
+            self.logger.warning("%s: reading %d pages on their way again", why, len(orders))
+        for order in orders:
+            await self._send("query", order)
+
+    async def _order(self, source: Source) -> None:
+        """Orders what there is room for."""
+        if "query" in self.pids and not self.draining:
+            for order in source.orders(time.monotonic()):
+                await self._send("query", order)
+
+    async def _send(self, name: str, message: Struct) -> None:
+        if name in self.pids:
+            await self.router.send_multipart([name.encode(), wire.encode(message)])
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            for source in self.sources:
+                if now >= source.discovery_at and "query" in self.pids:
+                    source.discovery_at = now + source.config.discovery_interval_ms / 1000
+                    await self._send("query", source_wire.Discover(self.epoch, source.index))
+                if now >= source.round_at:
+                    source.round_at = now + source.config.poll_interval_ms / 1000
+                    source.target = max(source.target, source.target_at(time.time_ns()))
+                    await self._order(source)
+            if not self.retrying:
+                seconds = self.plan.config.pipeline.reread_after_seconds
+                await self._read_again(f"not confirmed for {seconds:g} s", before=now - seconds)
+            if self._all_done():
+                self.draining = True
+
+    def _all_done(self) -> bool:
+        """Whether there is nothing left to do: all sources have an end, or the pipeline was started to catch up."""
+        return (bool(self.plan.until) or all(source.config.to for source in self.sources)) \
+            and all(source.caught_up for source in self.sources)
+
+    async def _store(self) -> None:
+        while True:
+            await asyncio.sleep(self.plan.config.pipeline.commit_interval_ms / 1000)
+            for source in self.sources:
+                if source.changes != source.stored:
+                    await self._store_one(source)
+
+    async def _store_one(self, source: Source) -> None:
+        changes = source.changes
+        try:
+            await asyncio.to_thread(save_state, source.config, source.snapshot())
+        except StateError as error:
+            self.retrying["source-coordinator"] = wire.Retrying(str(error), paused=True)
+            if self._storing.allows(str(error), time.monotonic()):
+                self.logger.error("%s; nothing is lost, trying again", error)
+            return
+        source.stored = changes
+        self.retrying.pop("source-coordinator", None)
+
+    async def _publish(self) -> None:
+        while True:
+            await asyncio.sleep(STATUS_SECONDS)
+            await self.status.send(wire.encode(self._status()))
+
+    def _status(self) -> source_wire.SourceStatus:
+        paused = any(retrying.paused for retrying in self.retrying.values())
+        stages = [name for name in self.pids if name != "supervisor"]
+        in_flight = sum(source.in_flight for source in self.sources)
+        clean = all(source.changes == source.stored for source in self.sources)
+        return source_wire.SourceStatus(
+            epoch=self.epoch,
+            ready=len(stages) > len(self.plan.source_stages()) and not paused
+            and all(source.discovered for source in self.sources),
+            drained=self.draining and not in_flight and clean,
+            caught_up=all(source.caught_up for source in self.sources),
+            rows=self.rows, points=self.points, messages=self.messages, sent_bytes=self.sent_bytes,
+            rejected=self.rejected, repeated=self.repeated, pages=self.pages, in_flight=in_flight, reread=self.reread,
+            first_at=self.first_at, last_at=self.last_at, pids=dict(self.pids), startup_cpu=dict(self.startup_cpu),
+            retrying={name: retrying.reason for name, retrying in self.retrying.items()}, paused=paused,
+            lanes=[source_wire.LaneStatus(source.config.name, name, lane.mark, len(lane.pages))
+                   for source in self.sources for name, lane in sorted(source.lanes.items())],
+            now=time.monotonic(), heard=dict(self.heard))

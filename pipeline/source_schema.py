@@ -1,0 +1,121 @@
+"""The configuration's schema of the other direction, InfluxDB to Iggy: `[[source]]` and the tables in it."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+#: Milliseconds, at most a day.
+Pause = Annotated[int, Meta(ge=1, le=86_400_000)]
+#: Milliseconds, none to a year.
+Span = Annotated[int, Meta(ge=0, le=31_622_400_000)]
+NonEmpty = Annotated[str, Meta(min_length=1)]
+FieldType = Literal["float", "integer", "unsigned", "string", "boolean"]
+
+
+class SourceInfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[source.influxdb]`: the database to read from. Options mean what they mean in `[influxdb]`."""
+
+    url: NonEmpty = "http://127.0.0.1:8086"
+    #: Further servers with the same data: asked when `url` does not answer.
+    more_urls: tuple[str, ...] = ()
+    version: Literal["auto", "v1", "v2", "v3"] = "auto"
+    org: str = ""
+    org_id: str = ""
+    bucket: str = ""
+    #: With v1 and v3, and with v2 for InfluxQL where the database is not called like the bucket.
+    database: str = ""
+    #: Of v1: "" is the database's default.
+    retention_policy: str = ""
+    token: str = ""
+    token_file: str = ""
+    username: str = ""
+    password: str = ""
+    #: Have answers compressed: pays over a network, not on one machine.
+    gzip: bool = True
+    headers: dict[str, str] = {}
+    ca_file: str = ""
+    client_cert_file: str = ""
+    client_key_file: str = ""
+    insecure_skip_verify: bool = False
+    proxy: str = ""
+    connect_timeout_ms: Pause = 10_000
+    #: Longest silence within an answer.
+    read_timeout_ms: Pause = 60_000
+    retry_backoff_ms: Pause = 200
+    retry_backoff_multiplier: Annotated[float, Meta(ge=1.0, le=10.0)] = 2.0
+    retry_backoff_max_ms: Pause = 30_000
+    retry_after_max_ms: Pause = 300_000
+
+
+class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[source.output]`: the messages, and where they go."""
+
+    #: Made if they are missing. {measurement} and {source} are replaced.
+    stream: NonEmpty
+    topic: NonEmpty = "{measurement}"
+    #: Of a topic that is made.
+    partitions: Annotated[int, Meta(ge=1, le=1_000)] = 1
+    #: See stages/source/payloads.py. Only "line_protocol" tells unsigned integers from others.
+    format: Literal["json", "line_protocol", "msgpack"] = "json"
+    #: "wide": all fields of a point together; "long": a message for each field.
+    shape: Literal["wide", "long"] = "wide"
+    #: Points in one message: lines of text, or a MessagePack array.
+    batch_points: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    #: Of messages with several points.
+    compression: Literal["none", "gzip"] = "none"
+    #: "series": all points of a series go to one partition, in the order of time; "balanced": the broker chooses for
+    #: each send; "fixed": `partition`.
+    partitioning: Literal["series", "balanced", "fixed"] = "series"
+    partition: Annotated[int, Meta(ge=0, le=4_294_967_295)] = 0
+    #: User headers of every message; {measurement} and {source} are replaced.
+    headers: dict[str, str] = {}
+    #: Messages in one request to Iggy.
+    send_messages: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    #: A larger message is rejected; one of several points is made smaller.
+    max_message_bytes: Annotated[int, Meta(ge=1_024, le=64_000_000)] = 1_000_000
+    #: Where rows go that no message can be made of, in the same stream, made if it is missing; "" only logs them.
+    dead_letter_topic: str = ""
+
+
+class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
+                   rename={"from_": "from"}):
+    """`[[source]]`: measurements of one database, to Iggy."""
+
+    #: Unique; appears in logs, and in {source}.
+    name: NonEmpty
+    #: File with what has been sent; made at the first start, written whenever Iggy has confirmed something.
+    state_file: NonEmpty
+    #: Patterns of measurements, with * and ?; new ones are found while it runs.
+    measurements: tuple[NonEmpty, ...] = ("*",)
+    exclude: tuple[NonEmpty, ...] = ()
+    #: Instead of `measurements`: a query of one's own with $from (inside) and $to (outside), and a column for the time.
+    query: str = ""
+    #: What the points of `query` are called.
+    measurement: str = ""
+    #: Columns of `query` that are tags, and the types of others, as far as the answer does not tell.
+    tags: tuple[NonEmpty, ...] = ()
+    types: dict[str, FieldType] = {}
+    #: Windows of `query` end at multiples of this since 1970: the width of what it groups by.
+    align_ms: Annotated[int, Meta(ge=0, le=31_622_400_000)] = 0
+    #: "auto": influxql for v1, flux for v2, sql for v3.
+    language: Literal["auto", "influxql", "flux", "sql"] = "auto"
+    #: Where to begin while the state knows nothing of a measurement: "earliest", "now", or an RFC 3339 time.
+    from_: NonEmpty = "earliest"
+    #: Where to end, RFC 3339 and not included; "" goes on for ever. With it, the state is kept in a file of its own.
+    to: str = ""
+    poll_interval_ms: Pause = 5_000
+    #: Points younger than this are left for later: what is still being written.
+    buffer_duration_ms: Span = 10_000
+    #: So much of what was read is read again each time; what is new or changed in it is sent.
+    overlap_ms: Span = 0
+    #: Points remembered for that, for each measurement; of more, the oldest would be sent again.
+    max_fingerprints: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    #: Rows and bytes in one page, and pages on their way: they bound the memory.
+    page_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
+    max_page_bytes: Annotated[int, Meta(ge=1_024, le=1_000_000_000)] = 32_000_000
+    pages_in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 6
+    #: Measurements asked for at a time.
+    parallel: Annotated[int, Meta(ge=1, le=64)] = 2
+    discovery_interval_ms: Pause = 60_000
+    influxdb: SourceInfluxConfig = SourceInfluxConfig()
+    output: OutputConfig

@@ -1,0 +1,210 @@
+"""What crosses between the processes of the source direction; `Hello`, `Retrying`, `Lost` and `Drain` are `wire`'s.
+
+A page is known by its lane, its number there (`seq`) and the try (`attempt`): answers to an older try are ignored.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pipeline import wire
+from stages.source.dialect import Language
+from stages.source.table import BadRow, Column
+from stages.source.window import Window
+
+
+class Lane(Struct, frozen=True, array_like=True):
+    """One measurement of one source. `source` is the index into the configuration's `[[source]]`."""
+
+    source: int
+    measurement: str
+
+
+class PageId(Struct, frozen=True, array_like=True):
+    """Names one try at one page."""
+
+    #: The coordinator's incarnation; what carries another one is stale and ignored.
+    epoch: int
+    lane: Lane
+    #: Counts the lane's pages in the order of time, from 0 in each epoch.
+    seq: int
+    attempt: int
+
+
+class Past(Struct, frozen=True, array_like=True):
+    """What is known of a page's points from before; see `payloads.Dedupe`."""
+
+    seen_until: int
+    #: As `Fingerprints.between` packs them.
+    known: bytes
+    remember_from: int
+
+
+class Discover(Struct, frozen=True, tag=True):
+    """Coordinator -> query, about every `discovery_interval_ms`: which measurements are there?"""
+
+    epoch: int
+    source: int
+
+
+class Discovered(Struct, frozen=True, tag=True):
+    """Query -> coordinator, answers Discover. `ordered`: answers to page queries are in the order of time."""
+
+    epoch: int
+    source: int
+    measurements: list[str]
+    ordered: bool
+
+
+class Read(Struct, frozen=True, tag=True):
+    """Coordinator -> query: ask for a window, and send the page on."""
+
+    id: PageId
+    window: Window
+    #: All of it, however much that is: it was read before, or can't be made smaller.
+    whole: bool
+    past: Past | None
+
+
+class Answered(Struct, frozen=True, tag=True):
+    """Query -> coordinator, before it sends the page on: it covers the window up to `end`."""
+
+    id: PageId
+    end: int
+    rows: int
+    size: int
+    #: Time of the first row, where that is known; else the window's start.
+    first: int
+
+
+class TooFull(Struct, frozen=True, tag=True):
+    """Query -> coordinator: the window has more than a page of rows, in no order; nothing was sent on."""
+
+    id: PageId
+    #: All rows so far are of the window's first time, which is to be read whole.
+    one_time: bool
+
+
+class Begin(Struct, frozen=True, tag=True):
+    """Coordinator -> produce: a lane's pages come from this `seq` on."""
+
+    epoch: int
+    lanes: list[tuple[Lane, int]]
+
+
+class Sent(Struct, frozen=True, tag=True):
+    """Produce -> coordinator: Iggy has confirmed all messages of the page (or it had none)."""
+
+    id: PageId
+    points: int
+    messages: int
+    size: int
+    rejected: int
+    #: Points of the overlap that had been sent before.
+    repeated: int
+    #: Of the points to remember, as `fingerprints.pack` packs them.
+    prints: bytes
+
+
+# Data: PUSH -> PULL
+
+
+class Page(Struct, frozen=True, tag=True):
+    """Query -> convert. Bulk: the server's answer."""
+
+    id: PageId
+    #: What the answer is in.
+    language: Language
+    columns: tuple[Column, ...]
+    #: Rows from here on belong to the next page.
+    before: int
+    past: Past | None
+
+
+class Messages(Struct, frozen=True, tag=True):
+    """Convert -> produce. Bulk: MessagePack list of messages (bin), and of the hashes of their series."""
+
+    id: PageId
+    #: Where the page's window ends.
+    end: int
+    points: int
+    repeated: int
+    bad: list[BadRow]
+    prints: bytes
+
+
+# Status: the source coordinator's PUB
+
+
+class LaneStatus(Struct, frozen=True):
+    """Where one measurement stands. Times in nanoseconds since 1970."""
+
+    source: str
+    measurement: str
+    #: Everything before it is in Iggy.
+    mark: int
+    in_flight: int
+
+
+class SourceStatus(Struct, frozen=True, tag=True):
+    """Source coordinator -> whoever subscribes, four times a second. Counters since its start."""
+
+    epoch: int
+    #: Every process has said Hello, measurements are known, and none is paused.
+    ready: bool
+    drained: bool
+    #: All that was there at the coordinator's start (or, with `to`, all before that) is in Iggy, and the state stored.
+    caught_up: bool
+    rows: int
+    points: int
+    messages: int
+    sent_bytes: int
+    rejected: int
+    repeated: int
+    pages: int
+    in_flight: int
+    #: Pages that were read once more because a process died, or they were overdue.
+    reread: int
+    #: When the first answer came and the last page was confirmed: seconds, CLOCK_MONOTONIC; 0 before.
+    first_at: float
+    last_at: float
+    pids: dict[str, int]
+    startup_cpu: dict[str, float]
+    retrying: dict[str, str]
+    paused: bool
+    lanes: list[LaneStatus]
+    now: float = 0.0
+    heard: dict[str, float] = {}
+    fatal: str = ""
+
+
+Control = (
+    wire.Hello | wire.Retrying | wire.Lost | wire.Drain | Discover | Discovered | Read | Answered | TooFull | Begin
+    | Sent
+)
+
+_control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
+_page = msgspec.msgpack.Decoder(Page)
+_messages = msgspec.msgpack.Decoder(Messages)
+_status = msgspec.msgpack.Decoder(SourceStatus)
+
+
+def decode_control(frame: Any) -> Control:
+    """The control message in a frame. Raises msgspec.DecodeError or ValidationError for anything else."""
+    return _control.decode(frame)
+
+
+def decode_page(frame: Any) -> Page:
+    """The head of a Page. Raises msgspec.DecodeError or ValidationError for anything else."""
+    return _page.decode(frame)
+
+
+def decode_messages(frame: Any) -> Messages:
+    """The head of Messages. Raises msgspec.DecodeError or ValidationError for anything else."""
+    return _messages.decode(frame)
+
+
+def decode_status(frame: Any) -> SourceStatus:
+    """A SourceStatus. Raises msgspec.DecodeError or ValidationError for anything else."""
+    return _status.decode(frame)

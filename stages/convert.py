@@ -1,0 +1,94 @@
+"""Convert: turns the answer of a query into messages. CPU-bound; one process a core."""
+
+import logging
+
+import msgspec
+import zmq
+
+from pipeline import source_wire, wire
+from pipeline.child import ControlLink, Plan
+from pipeline.endpoints import Endpoints
+from pipeline.source_schema import SourceConfig
+from stages.source.dialect import Dialect, Language, ServerSaid
+from stages.source.dialects import dialect_of
+from stages.source.fingerprints import pack, unpack_known
+from stages.source.payloads import Dedupe, Encoder, Payloads
+from stages.source.table import Column, Table
+
+#: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
+POLL_MILLISECONDS = 1_000
+#: Pages queued on either side, at most.
+HIGH_WATER_MARK = 1
+#: Encoders kept: one for each measurement and set of columns.
+MAX_ENCODERS = 1_000
+
+
+class ConvertStage:
+    """One converter process; takes pages from query as it gets free, gives messages to produce."""
+
+    def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
+        self.logger = logger
+        self.sources = plan.config.source
+        self._dialects: dict[tuple[int, str], Dialect] = {}
+        self._encoders: dict[tuple[source_wire.Lane, tuple[Column, ...]], Encoder] = {}
+        endpoints = Endpoints(plan.folder)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.link = ControlLink(context, endpoints, endpoints.source_control, name)
+        self.pull = context.socket(zmq.PULL)
+        self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+        self.pull.connect(endpoints.pages)
+        self.push = context.socket(zmq.PUSH)
+        self.push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+        # Only to a produce that is there: what is queued for a dead one would wait for its successor.
+        self.push.setsockopt(zmq.IMMEDIATE, 1)
+        self.push.connect(endpoints.messages)
+
+    def run(self) -> None:
+        """Converts until the process is killed."""
+        while True:
+            self.link.beat()
+            if self.pull.poll(POLL_MILLISECONDS):
+                head, body = self.pull.recv_multipart()
+                self._convert(source_wire.decode_page(head), body)
+
+    def _convert(self, page: source_wire.Page, body: bytes) -> None:
+        try:
+            made = self._messages(page, body)
+        except ServerSaid as error:
+            # Nothing is sent on, so the mark stays: once the query is corrected, the window is read again.
+            name = self.sources[page.id.lane.source].name
+            self.logger.error("source %s: reading %s is paused, nothing is lost: %s; correct the query, and start "
+                              "again", name, page.id.lane.measurement, error.words)
+            self.link.send(wire.Retrying(f"{name}: {error.words}", paused=True))
+            return
+        head = source_wire.Messages(page.id, page.before, made.points, made.repeated, made.bad, pack(made.prints))
+        bulk = msgspec.msgpack.encode((made.payloads, made.series))
+        while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
+            self.link.beat()
+        self.push.send_multipart([wire.encode(head), bulk], copy=False)
+
+    def _messages(self, page: source_wire.Page, body: bytes) -> Payloads:
+        """Raises ServerSaid when the answer as a whole can't be read."""
+        lane = page.id.lane
+        config = self.sources[lane.source]
+        table = self._dialect(lane.source, config, page.language).table(
+            lane.measurement, page.columns, body, page.before) if body else Table(lane.measurement, (), [])
+        past = page.past
+        dedupe = Dedupe(past.seen_until, unpack_known(past.known), past.remember_from) if past else None
+        return self._encoder(lane, config, table.columns).encode(table, dedupe)
+
+    def _dialect(self, index: int, config: SourceConfig, language: Language) -> Dialect:
+        found = self._dialects.get((index, language))
+        if found is None:
+            found = self._dialects[index, language] = dialect_of(config, language)
+        return found
+
+    def _encoder(self, lane: source_wire.Lane, config: SourceConfig, columns: tuple[Column, ...]) -> Encoder:
+        encoder = self._encoders.get((lane, columns))
+        if encoder is None:
+            if len(self._encoders) >= MAX_ENCODERS:
+                self._encoders.clear()
+            output = config.output
+            encoder = self._encoders[lane, columns] = Encoder(
+                lane.measurement, columns, output.format, output.shape == "long", output.max_message_bytes)
+        return encoder

@@ -1,0 +1,60 @@
+"""`format = "avro"`: one record a payload by the schema in a file, or object container files, which have their own.
+
+Times of logical types stay the numbers that they are (`timestamp-millis`: `timestamp_format = "epoch_ms"`) where the
+schema comes from a file; those of a container file become RFC 3339 texts.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from stages.mapping.formats import Transcoder
+from stages.mapping.formats.errors import BadFormat, missing_package
+from stages.mapping.formats.plain import to_json
+from stages.mapping.reject import Reject, shown
+
+
+def avro_transcoder(schema_file: str) -> Transcoder:
+    """Records by the schema in the file. Raises BadFormat."""
+    try:
+        import fastavro
+    except ImportError:
+        raise missing_package("format", "avro", "fastavro", "avro") from None
+    schema = None
+    if schema_file:
+        try:
+            with open(schema_file, encoding="utf-8") as file:
+                schema = fastavro.parse_schema(_without_times(json.load(file)))
+        except OSError as error:
+            raise BadFormat("avro_schema", f'"{schema_file}" can\'t be read: {error.strerror}') from None
+        except Exception as error:  # fastavro has no common error of its own
+            raise BadFormat("avro_schema", f'"{schema_file}" is no Avro schema: {error}') from None
+
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+        file = io.BytesIO(payload)
+        try:
+            if schema is None:
+                for number, record in enumerate(fastavro.reader(file), 1):
+                    yield f"record {number}: ", to_json(record)
+                return
+            record = fastavro.schemaless_reader(file, schema, None)
+        except Reject:
+            raise
+        except Exception as error:  # a payload can be anything, and so can what the reader raises
+            raise Reject("not_avro", f"{type(error).__name__}: {shown(str(error))}") from None
+        if file.read(1):
+            raise Reject("not_avro", "there is more in the payload than a record of the schema")
+        yield "", to_json(record)
+
+    return objects
+
+
+def _without_times(schema: Any) -> Any:
+    """The schema with dates and times as the integers below them."""
+    if isinstance(schema, list):
+        return [_without_times(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    is_time = str(schema.get("logicalType", "")).startswith(("timestamp", "local-timestamp", "time", "date"))
+    return {key: _without_times(part) for key, part in schema.items() if not (key == "logicalType" and is_time)}

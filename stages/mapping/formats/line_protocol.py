@@ -1,0 +1,109 @@
+"""`format = "line_protocol"`: lines are checked, their tags sorted and their times converted; the rest passes through.
+
+Source: InfluxDB line protocol reference. Stricter than some servers: a line that only one of them takes is rejected.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from pipeline.schema import Precision
+from stages.mapping import escape, timestamps
+from stages.mapping.reject import Reject, shown
+from stages.mapping.values import I64, U64, is_infinite
+
+_NAME: Final = r"(?:[^,= \t\n\r\x00\\]|\\.)(?:[^,= \n\r\x00\\]|\\[^\n\r\x00])*"
+_MEASUREMENT: Final = r"(?:[^#, \t\n\r\x00\\]|\\.)(?:[^, \n\r\x00\\]|\\[^\n\r\x00])*"
+_STRING: Final = r'"(?:[^"\\\x00]|\\[^\x00])*"'
+_VALUE: Final = rf'(?:{_STRING}|[^," \n\r]+)'
+_LINE: Final = re.compile(
+    rf"[ \t]*(?P<measurement>{_MEASUREMENT})(?P<tags>(?:,{_NAME}={_NAME})*)[ ]+"
+    rf"(?P<fields>{_NAME}={_VALUE}(?:,{_NAME}={_VALUE})*)(?:[ ]+(?P<time>-?[0-9]+))?[ \t]*\r?(?:\n|\Z)", re.DOTALL)
+_TAG: Final = re.compile(rf",({_NAME})=({_NAME})", re.DOTALL)
+_FIELD: Final = re.compile(rf"({_NAME}=)({_VALUE}),?", re.DOTALL)
+_FLOAT: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_INTEGER: Final = re.compile(r"(-?[0-9]+)([iu])")
+_BOOLEANS: Final = {**dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true"),
+                    **dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")}
+
+
+class PassedLine(NamedTuple):
+    """A line of a payload, still escaped."""
+
+    measurement: str
+    #: key, without its escapes -> `,key=value`.
+    tags: dict[str, str]
+    #: `key=` -> value.
+    fields: dict[str, str]
+    #: In the precision written; None where the line has none.
+    time: int | None
+
+
+def lines(payload: bytes, given: Precision, written: Precision) -> Iterator[
+        tuple[int, PassedLine | Reject]]:
+    """The number of each line of a payload, and the line or its mistake; times in `given` become ones in `written`.
+
+    Raises Reject where the payload is no text.
+    """
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError as error:
+        raise Reject("not_line_protocol", str(error)) from None
+    at = 0
+    while at < len(text):
+        number = text.count("\n", 0, at) + 1
+        match = _LINE.match(text, at)
+        end = text.find("\n", at) + 1 or len(text)
+        line = text[at:end].strip()
+        if match is not None:
+            at = match.end()
+            try:
+                yield number, _passed(match, given, written)
+            except (Reject, escape.Unwritable, timestamps.BadTimestamp) as error:
+                yield number, error if isinstance(error, Reject) else Reject(_reason(error), str(error))
+            continue
+        at = end
+        if line and not line.startswith("#"):
+            yield number, Reject("not_line_protocol", f"cannot be read: {shown(line)}")
+
+
+def _reason(error: Exception) -> str:
+    return "bad_timestamp" if isinstance(error, timestamps.BadTimestamp) else "unwritable"
+
+
+def _passed(match: re.Match[str], given: Precision, written: Precision) -> PassedLine:
+    measurement = match["measurement"]
+    pairs: list[tuple[str, str]] = _TAG.findall(match["tags"])
+    tags = {escape.unescaped(key): f",{key}={value}" for key, value in pairs}
+    if len(tags) < len(pairs):
+        raise Reject("unwritable", "a tag key is there twice")
+    fields = {lead: _value(lead, value) for lead, value in _FIELD.findall(match["fields"])}
+    if "time" in tags or "time=" in fields:
+        raise Reject("unwritable", "a key is time, which InfluxDB keeps for itself")
+    head = measurement + match["tags"]
+    escape.check_key(head, max(fields, key=lambda lead: len(lead.encode())))
+    time = match["time"]
+    if time is None:
+        return PassedLine(measurement, tags, fields, None)
+    ns = timestamps.check_range(int(time) * timestamps.UNIT_NS[given]) if len(time) < 25 else None
+    if ns is None:
+        raise Reject("bad_timestamp", "time out of range")
+    return PassedLine(measurement, tags, fields, timestamps.to_precision(ns, written))
+
+
+def _value(lead: str, value: str) -> str:
+    """A field's value; booleans in their long form. Raises Reject."""
+    if value[0] == '"':
+        return value
+    if value in _BOOLEANS:
+        return _BOOLEANS[value]
+    integer = _INTEGER.fullmatch(value)
+    if integer is not None:
+        if len(value) < 30 and int(integer[1]) in (I64 if integer[2] == "i" else U64):
+            return value
+        raise Reject("bad_field", f"{lead}{shown(value)}: out of a 64-bit integer's range")
+    if not _FLOAT.fullmatch(value):
+        raise Reject("bad_field", f"{lead}{shown(value)}: no number, boolean or quoted string")
+    if len(value) > 300 and is_infinite(value) or "e" in value.lower() and is_infinite(value):
+        raise Reject("bad_field", f"{lead}{shown(value)}: out of a float's range")
+    return value

@@ -1,0 +1,102 @@
+"""`format = "protobuf"`: one message a payload, by a FileDescriptorSet; `protoc --descriptor_set_out` makes one.
+
+Fields keep their names. A field without presence is there with its default, as 0 is a measured value; one with
+presence only where it was set. 64-bit integers stay exact, enums are their names, bytes Base64, and
+google.protobuf.Timestamp is an RFC 3339 text with nanoseconds.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from stages.mapping.formats import Transcoder
+from stages.mapping.formats.errors import BadFormat, missing_package
+from stages.mapping.formats.plain import to_json
+from stages.mapping.record import MAX_DEPTH
+from stages.mapping.reject import Reject
+
+
+def protobuf_transcoder(descriptor_file: str, name: str) -> Transcoder:
+    """Messages of the type `name` in the descriptor file. Raises BadFormat."""
+    try:
+        from google.protobuf import message_factory
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise missing_package("format", "protobuf", "protobuf", "protobuf") from None
+    pool = _pool(descriptor_file)
+    try:
+        kind = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    except KeyError:
+        raise BadFormat("protobuf_message", f'"{name}" is not in {descriptor_file}') from None
+
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+        try:
+            message = kind.FromString(payload)
+        except DecodeError as error:
+            raise Reject("not_protobuf", str(error)) from None
+        yield "", to_json(_members(message, 0))
+
+    return objects
+
+
+def _pool(descriptor_file: str) -> Any:
+    from google.protobuf import descriptor_pb2, descriptor_pool
+    from google.protobuf.message import DecodeError
+
+    try:
+        with open(descriptor_file, "rb") as file:
+            found = descriptor_pb2.FileDescriptorSet.FromString(file.read())
+    except OSError as error:
+        raise BadFormat("protobuf_descriptor", f'"{descriptor_file}" can\'t be read: {error.strerror}') from None
+    except DecodeError as error:
+        raise BadFormat("protobuf_descriptor", f'"{descriptor_file}" is no FileDescriptorSet: {error}') from None
+    pool = descriptor_pool.DescriptorPool()
+    try:
+        for file_descriptor in found.file:
+            pool.Add(file_descriptor)
+            pool.FindFileByName(file_descriptor.name)
+    except (TypeError, KeyError) as error:
+        raise BadFormat("protobuf_descriptor", f'"{descriptor_file}" is not complete (protoc needs '
+                                               f"--include_imports): {error}") from None
+    return pool
+
+
+def _members(message: Any, depth: int) -> Any:
+    """A message as a dict of its fields, or what a well-known type stands for."""
+    name = message.DESCRIPTOR.full_name
+    if depth > MAX_DEPTH:
+        raise Reject("bad_field", f"nested deeper than {MAX_DEPTH}")
+    if name == "google.protobuf.Timestamp":
+        return _rfc3339(message.seconds, message.nanos)
+    if name.startswith("google.protobuf.") and name.endswith("Value") and name != "google.protobuf.Value":
+        return message.value  # DoubleValue, Int64Value, ...
+    members: dict[Any, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        if field.is_repeated:
+            if field.message_type is not None and field.message_type.GetOptions().map_entry:
+                inner = field.message_type.fields_by_name["value"]
+                members[field.name] = {key: _value(inner, value[key], depth) for key in value}
+            else:
+                members[field.name] = [_value(field, element, depth) for element in value]
+        elif not field.has_presence or message.HasField(field.name):
+            members[field.name] = _value(field, value, depth)
+    return members
+
+
+def _value(field: Any, value: Any, depth: int) -> Any:
+    if field.message_type is not None:
+        return _members(value, depth + 1)
+    if field.enum_type is not None:
+        known = field.enum_type.values_by_number.get(value)
+        return known.name if known is not None else value
+    return value
+
+
+def _rfc3339(seconds: int, nanos: int) -> str:
+    from datetime import UTC, datetime, timedelta
+
+    try:
+        day = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        raise Reject("bad_timestamp", f"{seconds} s is no time that can be written") from None
+    return f"{day:%Y-%m-%dT%H:%M:%S}.{nanos:09d}Z"

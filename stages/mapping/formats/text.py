@@ -1,0 +1,18 @@
+"""`format = "text"`: the whole payload is one string."""
+
+from collections.abc import Iterator
+
+from stages.mapping.formats import Transcoder
+from stages.mapping.formats.plain import to_json
+from stages.mapping.reject import Reject
+
+
+def text_transcoder(field: str) -> Transcoder:
+    """Objects with the payload's text at the key `field`."""
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+        try:
+            yield "", to_json({field: payload.decode()})
+        except UnicodeDecodeError as error:
+            raise Reject("not_text", str(error)) from None
+
+    return objects

@@ -1,0 +1,26 @@
+"""An encoder on its own, outside a running pipeline: what it has to ask, it decides itself."""
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from pipeline.schema import Config
+from pipeline.types import Kind, TypeBook, declared_types, space_of
+from stages.mapping.encoder import Encoder
+from stages.mapping.guard import Guard
+
+
+def local_encoder(config: Config, subscription: int, merge: bool | None = None) -> Encoder:
+    """The encoder of one of `config.subscriptions()`; `merge` takes the place of `merge_duplicates`."""
+    topic = config.subscriptions()[subscription]
+    sink = config.all_sinks()[topic.sink]
+    book = TypeBook(declared_types(config))
+    mapping = sink.mapping if merge is None else replace(sink.mapping, merge_duplicates=merge)
+
+    def guard(bucket: str) -> Guard:
+        def ask(measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
+            return book.decide(space_of(config, topic.sink, bucket), measurement, kinds)[0]
+
+        return Guard(ask)
+
+    return Encoder(mapping, sink.influxdb.precision, topic.stream, topic.topic, guard if mapping.type_guard else None)

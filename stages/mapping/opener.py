@@ -1,0 +1,146 @@
+"""Opens payloads that are not one JSON object each: decompressed, from another format, or an array of objects."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
+from stages.mapping.formats import transcoder
+from stages.mapping.formats.compression import decompressor
+from stages.mapping.formats.line_protocol import PassedLine, lines
+from stages.mapping.head import Origin
+from stages.mapping.merge import Line
+from stages.mapping.reject import Reject
+from stages.mapping.rules import Rules
+
+#: Tags of passed lines that are remembered as counted, at most; then all are forgotten.
+_MAX_COUNTED: Final = 50_000
+
+
+class Opened(NamedTuple):
+    """A batch of messages as one of JSON objects, any number of them from a message."""
+
+    payloads: list[bytes]
+    #: Of the payloads.
+    origin: BatchOrigin
+    #: Of each payload, the index of its message, and what it is called there.
+    messages: list[int]
+    names: list[str]
+    #: Lines that pass through; by the indices of the messages.
+    lines: list[Line]
+    #: Of messages that could not be opened; by their indices.
+    rejects: list[Rejected]
+    #: How many messages there were.
+    total: int
+
+
+class Opener:
+    """Opens the payloads of one mapping. Not thread-safe."""
+
+    def __init__(self, rules: Rules) -> None:
+        """Raises `formats.errors.BadFormat`."""
+        config = rules.config
+        self._rules = rules
+        self._max_bytes = config.max_payload_bytes
+        self._decompress = None
+        if config.compression != "none":
+            self._decompress = decompressor(config.compression, config.max_payload_bytes)
+        self._passes_lines = config.format == "line_protocol"
+        self._transcode = transcoder(config)
+        self._always = config.format != "json" or self._decompress is not None
+        self._counted: set[str] = set()
+
+    def is_needed(self, payloads: Sequence[bytes], as_array: bool = False) -> bool:
+        """Whether the payloads have to be opened. False is right for most, not for each: an array may be among them.
+
+        With `as_array` they are one array that was made of objects.
+        """
+        return self._always or sum(map(len, payloads)) > self._max_bytes or (
+            not as_array and bool(payloads) and payloads[0][:1] == b"[")
+
+    def opened(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Opened:
+        """All that the messages hold, and rejects for those that cannot be opened. Raises nothing."""
+        out = Opened([], origin, [], [], [], [], len(payloads))
+        for index, payload in enumerate(payloads):
+            before = len(out.payloads)
+            try:
+                self._open(payload, index, origin, out)
+            except Reject as reject:
+                del out.payloads[before:], out.messages[before:], out.names[before:]
+                out.rejects.append(Rejected(index, reject.reason, reject.detail))
+        if self._passes_lines:
+            return out._replace(messages=list(range(len(payloads))), names=[""] * len(payloads))
+        return out._replace(origin=replace(
+            origin,
+            offsets=[origin.offsets[index] if origin.offsets else origin.first + index for index in out.messages],
+            timestamps=origin.timestamps and [origin.timestamps[index] for index in out.messages],
+            headers=origin.headers and [origin.headers[index] for index in out.messages]))
+
+    def _open(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened) -> None:
+        if self._decompress is not None:
+            payload = self._decompress(payload)
+        if len(payload) > self._max_bytes:
+            raise Reject("too_large", f"{len(payload)} bytes, more than max_payload_bytes = {self._max_bytes}")
+        if self._passes_lines:
+            self._pass_lines(payload, index, origin.of(index), out)
+            return
+        found = False
+        for name, text in self._transcode(payload):
+            found = True
+            out.names.append(name)
+            out.messages.append(index)
+            out.payloads.append(text)
+        if not found and self._rules.config.on_no_fields == "reject":
+            raise Reject("no_fields", "the payload holds no object")
+
+    def _pass_lines(self, payload: bytes, index: int, origin: Origin, out: Opened) -> None:
+        """Adds the lines of a payload. Those that are right count, also where others of the payload are not."""
+        config = self._rules.config
+        reject: Reject | None = None
+        found = False
+        for number, line in lines(payload, config.line_protocol_precision, self._rules.precision):
+            found = True
+            try:
+                if isinstance(line, Reject):
+                    raise line
+                out.lines.append(self._passed(line, index, origin))
+            except Reject as error:
+                reject = reject or Reject(error.reason, f"line {number}: {error.detail}")
+        if reject is not None:
+            raise reject
+        if not found and config.on_no_fields == "reject":
+            raise Reject("no_fields", "the payload holds no line")
+
+    def _passed(self, line: PassedLine, index: int, origin: Origin) -> Line:
+        rules, measurement, tags, fields = self._rules, line.measurement, line.tags, line.fields
+        if not self._counted.issuperset(tags.values()):
+            if len(self._counted) >= _MAX_COUNTED:
+                self._counted.clear()
+            self._counted.update(tags.values())
+            for key, piece in tags.items():
+                rules.heads.seen(key, piece)
+        fields = {**fields, **rules.heads.moved(tags)}
+        if rules.guard is not None:
+            fields = rules.guard.converted(measurement, fields)
+        head = measurement + "".join([tags[key] for key in sorted(tags)])
+        time = str(line.time if line.time is not None else rules.time({}, origin))
+        body = ",".join([lead + value for lead, value in fields.items()])
+        return index, head, time, f"{head} {body} {time}\n", ""
+
+
+def in_messages(encoded: Encoded, opened: Opened) -> Encoded:
+    """What was encoded of opened payloads, told of the messages that they come from."""
+    groups = []
+    for bucket, body, points, sources in encoded.groups:
+        told = [tuple(dict.fromkeys([opened.messages[index] for index in source]))
+                for source in sources or [(index,) for index in range(points)]]
+        contiguous = all(source == (index,) for index, source in enumerate(told))
+        groups.append(Lines(bucket, body, points, None if contiguous else told))
+    rejects: dict[int, Rejected] = {reject.at: reject for reject in opened.rejects}
+    for at, reason, detail in encoded.rejects:
+        message = opened.messages[at]
+        rejects.setdefault(message, Rejected(message, reason, opened.names[at] + detail))
+    written = {index for group in groups for source in group.sources or [(i,) for i in range(group.points)]
+               for index in source}
+    return Encoded(groups, sorted(rejects.values()), opened.total - len(written | rejects.keys()))

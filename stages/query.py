@@ -1,0 +1,204 @@
+"""Query: asks the InfluxDB of each source for the windows it is told to, and sends the answers on as they came.
+
+One thread owns all state; a few others do nothing but one query at a time. What it has sent on it keeps no copy of: the
+coordinator orders what gets lost once more.
+"""
+
+import logging
+import random
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import zmq
+
+from pipeline import source_wire, wire
+from pipeline.backoff import Backoff
+from pipeline.child import ControlLink, Plan
+from pipeline.endpoints import Endpoints
+from pipeline.logs import Muffler
+from pipeline.source_schema import SourceConfig
+from stages.influxdb.answers import Again, Paused, Written
+from stages.influxdb.pace import Pace
+from stages.source.reader import Failed, PageRead, PageTooFull, Reader
+
+#: How long one wait takes at most, milliseconds.
+POLL_MILLISECONDS = 1_000
+#: Pages queued for a converter, at most.
+HIGH_WATER_MARK = 1
+
+_Order = source_wire.Read | source_wire.Discover
+_Found = PageRead | PageTooFull | tuple[list[str], bool] | Failed
+
+
+class _Outcome(NamedTuple):
+    """A query that was answered, or failed."""
+
+    source: "_Source"
+    order: _Order
+    found: _Found
+    seconds: float
+
+
+class _Source:
+    """One source: its servers, what it is to ask them, and how they do."""
+
+    def __init__(self, config: SourceConfig, logger: logging.Logger) -> None:
+        influxdb = config.influxdb
+        self.config = config
+        self.reader = Reader(config, logger)
+        self.orders: deque[_Order] = deque()
+        backoff = Backoff(influxdb.retry_backoff_ms / 1000, influxdb.retry_backoff_multiplier,
+                          influxdb.retry_backoff_max_ms / 1000, random.random)
+        self.pace = Pace(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
+        self.failures = Muffler()
+
+
+class QueryStage:
+    """One per pipeline; asks for all sources."""
+
+    def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
+        self.logger = logger
+        self.sources = [_Source(config, logger) for config in plan.config.source]
+        self.epoch = 0
+        queries = sum(config.parallel for config in plan.config.source)
+        self._pool = ThreadPoolExecutor(queries, thread_name_prefix="query")
+        self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
+        self._told = ("", False)
+        endpoints = Endpoints(plan.folder)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.link = ControlLink(self._context, endpoints, endpoints.source_control, name)
+        self.push = self._context.socket(zmq.PUSH)
+        self.push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+        self.push.bind(endpoints.pages)
+        self._bell = self._context.socket(zmq.PULL)
+        self._bell.bind("inproc://found")
+        self._ringers: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
+        for _ in range(queries):
+            ringer = self._context.socket(zmq.PUSH)
+            ringer.connect("inproc://found")
+            self._ringers.put(ringer)
+
+    def run(self) -> None:
+        """Asks until the process is killed."""
+        poller = zmq.Poller()
+        poller.register(self.link.socket, zmq.POLLIN)
+        poller.register(self._bell, zmq.POLLIN)
+        while True:
+            self.link.beat()
+            wait = self._start_queries()
+            ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
+            if self.link.socket in ready:
+                self._take(source_wire.decode_control(self.link.socket.recv()))
+            if self._bell in ready:
+                self._bell.recv()
+                self._answered(self._outcomes.get())
+
+    def _take(self, message: source_wire.Control) -> None:
+        """Queues an order. A new coordinator's first one ends what an older one wanted."""
+        if not isinstance(message, source_wire.Read | source_wire.Discover):
+            return
+        epoch = message.epoch if isinstance(message, source_wire.Discover) else message.id.epoch
+        if epoch > self.epoch:
+            self.epoch = epoch
+            for source in self.sources:
+                source.orders.clear()
+        if epoch == self.epoch:
+            index = message.source if isinstance(message, source_wire.Discover) else message.id.lane.source
+            orders = self.sources[index].orders
+            # While the server is away, one look for measurements waits and not many.
+            if isinstance(message, source_wire.Read) or message not in orders:
+                orders.append(message)
+
+    def _start_queries(self) -> float:
+        """Asks what may be asked now. Returns the seconds until that may be more by itself."""
+        now = time.monotonic()
+        wait = POLL_MILLISECONDS / 1000
+        for source in self.sources:
+            while source.orders and source.pace.allows(now):
+                source.pace.started()
+                self._pool.submit(self._query, source, source.orders.popleft())
+            if source.orders and (left := source.pace.wait(now)):
+                wait = min(wait, left)
+        return wait
+
+    def _query(self, source: _Source, order: _Order) -> None:
+        """One query; runs in a thread of the pool."""
+        began = time.monotonic()
+        found: _Found
+        try:
+            if isinstance(order, source_wire.Discover):
+                found = source.reader.discover()
+            else:
+                found = source.reader.read(order.id.lane.measurement, order.window, order.whole)
+        except Failed as failed:
+            found = failed
+        except Exception as error:  # a thread that dies silently would lose the order
+            self.logger.exception("a query failed; this is a fault in the pipeline, please report it")
+            found = Failed(Again("server_error", f"{type(error).__name__}: {error}"))
+        self._outcomes.put(_Outcome(source, order, found, time.monotonic() - began))
+        ringer = self._ringers.get()
+        ringer.send(b"")
+        self._ringers.put(ringer)
+
+    def _answered(self, outcome: _Outcome) -> None:
+        source, order, found, seconds = outcome
+        failures = source.pace.failures
+        if isinstance(found, Failed):
+            now = time.monotonic()
+            source.pace.answered(found.answer, 0, seconds, now)
+            self._log_failure(source, order, found.answer, now)
+            epoch = order.epoch if isinstance(order, source_wire.Discover) else order.id.epoch
+            if epoch == self.epoch:
+                source.orders.appendleft(order)
+        else:
+            source.pace.answered(Written(), 0, seconds, time.monotonic())
+            if failures and not source.pace.failures:
+                self.logger.info("source %s: %s answers again, after %d failures", source.config.name,
+                                 source.config.influxdb.url, failures)
+                source.failures = Muffler()
+            self._send_on(order, found)
+        self._tell()
+
+    def _send_on(self, order: _Order, found: PageRead | PageTooFull | tuple[list[str], bool]) -> None:
+        """Tells the coordinator, and then gives the page to a converter."""
+        if isinstance(order, source_wire.Discover):
+            assert isinstance(found, tuple)
+            self.link.send(source_wire.Discovered(order.epoch, order.source, *found))
+        elif isinstance(found, PageTooFull):
+            self.link.send(source_wire.TooFull(order.id, found.one_time))
+        elif isinstance(found, PageRead):
+            self.link.send(source_wire.Answered(order.id, found.end, found.rows, len(found.body), found.first))
+            page = source_wire.Page(order.id, found.language, found.columns, found.end, order.past)
+            while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
+                self.link.beat()
+            self.push.send_multipart([wire.encode(page), found.body], copy=False)
+
+    def _log_failure(self, source: _Source, order: _Order, answer: Again | Paused, now: float) -> None:
+        if not source.failures.allows(answer.words, now):
+            return
+        what = "the list of measurements" if isinstance(order, source_wire.Discover) \
+            else f"{order.id.lane.measurement}"
+        if isinstance(answer, Paused):
+            self.logger.error("source %s: reading %s is paused, nothing is lost: %s; %s", source.config.name, what,
+                              answer.words, _ADVICE[answer.reason])
+        else:
+            self.logger.warning("source %s: reading %s failed (%d in a row), next try in %.1f s: %s",
+                                source.config.name, what, source.pace.failures, source.pace.wait(now), answer.words)
+
+    def _tell(self) -> None:
+        """Tells the coordinator when what is wrong outside has changed."""
+        wrong = "; ".join(source.pace.problem for source in self.sources if source.pace.problem)
+        told = wrong, any(source.pace.paused for source in self.sources)
+        if told != self._told:
+            self._told = told
+            self.link.send(wire.Retrying(*told))
+
+
+_ADVICE = {
+    "unauthorized": "correct the token (or token_file), user or password, and its right to read this bucket",
+    "not_found": "create the bucket or database, or correct its name, the organization or the URL",
+    "refused": "correct the query, or the [source.influxdb] table",
+}

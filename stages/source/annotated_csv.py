@@ -1,0 +1,164 @@
+"""Annotated CSV, as `/api/v2/query` answers: to points. Pure.
+
+Source: "Annotated CSV", InfluxDB 2 reference: annotations `datatype`, `group`, `default`; a new block of them for every
+schema; errors as a table with the columns `error` and `reference`.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from math import isfinite
+from operator import itemgetter
+
+from stages.source.dialect import ServerSaid
+from stages.source.table import BadRow, Column, FieldType, Row, Table, Value, ordered
+from stages.source.times import TimeReader
+
+#: Longest value, characters.
+MAX_VALUE = 100_000_000
+#: Columns that are neither tags nor fields.
+_RESERVED = frozenset({"", "result", "table", "_start", "_stop", "_time", "_measurement", "_field"})
+_ERROR = re.compile(rb"(?:^|\r?\n)#datatype,string,(?:string|long)\r?\n(?:#[^\n]*\n)*,error,reference\r?\n,([^\n]*)")
+_TYPES: dict[str, FieldType] = {"double": "float", "long": "integer", "unsignedLong": "unsigned", "boolean": "boolean",
+                                "string": "string", "dateTime:RFC3339": "integer", "dateTime:RFC3339Nano": "integer",
+                                "duration": "string", "base64Binary": "string"}
+
+
+def error_in(body: bytes) -> str:
+    """The words of an error table in an answer; "" when there is none."""
+    found = _ERROR.search(body)
+    return next(csv.reader([found.group(1).decode("utf-8", "replace").rstrip("\r")]))[0] if found else ""
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{text} can't be kept")
+    return value
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{text} is not a boolean")
+    return text == "true"
+
+
+class _Block:
+    """The rows under one header: which column is what."""
+
+    def __init__(self, datatypes: list[str], groups: list[str], defaults: list[str], names: list[str],
+                 tags: frozenset[str], times: TimeReader) -> None:
+        if len(datatypes) != len(names) or len(groups) != len(names):
+            raise ServerSaid("the answer has no datatype and group annotations that fit its columns")
+        if "_time" not in names:
+            raise ServerSaid("the answer has no column _time; keep it in the query")
+        self.width = len(names)
+        self.time = names.index("_time")
+        self.defaults = defaults if any(defaults) else []
+        self.long = "_field" in names and "_value" in names
+        self.field = names.index("_field") if self.long else 0
+        self.value = names.index("_value") if self.long else 0
+        self.tag_names: tuple[str, ...] = ()
+        self.tag_at: tuple[int, ...] = ()
+        #: With rows of several fields: index, column and conversion of each.
+        self.fields: list[tuple[int, Column, Callable[[str], Value]]] = []
+        for index, name in enumerate(names):
+            if name in _RESERVED or (self.long and index == self.value):
+                continue
+            if groups[index] == "true" or name in tags:
+                self.tag_names += (name,)
+                self.tag_at += (index,)
+            else:
+                kind = _field_type(datatypes[index])
+                self.fields.append((index, Column("value" if name == "_value" else name, "field", kind),
+                                    _conversion(datatypes[index], times)))
+        self.type = _field_type(datatypes[self.value]) if self.long else "string"
+        self.convert = _conversion(datatypes[self.value], times)
+
+
+def _field_type(datatype: str) -> FieldType:
+    if datatype not in _TYPES:
+        raise ServerSaid(f"a column has the datatype {datatype}, which is none of " + ", ".join(_TYPES))
+    return _TYPES[datatype]
+
+
+def _conversion(datatype: str, times: TimeReader) -> Callable[[str], Value]:
+    if datatype.startswith("dateTime"):
+        return times.read
+    conversions: dict[str, Callable[[str], Value]] = {
+        "double": _float, "long": int, "unsignedLong": int, "boolean": _boolean}
+    return conversions.get(datatype, str)
+
+
+class Points:
+    """The points of an answer, put together: rows of one series and time are one point."""
+
+    def __init__(self, tags: frozenset[str] = frozenset()) -> None:
+        """`tags`: columns that are tags though they are not in the group key."""
+        self._tags = tags
+        self._times = TimeReader()
+        #: (tag keys, tag values, time) -> fields.
+        self._points: dict[tuple[tuple[str, ...], tuple[str, ...], int], dict[Column, Value]] = {}
+        self._bad: list[BadRow] = []
+        self._columns: dict[tuple[str, FieldType], Column] = {}
+
+    def read(self, body: bytes) -> None:
+        """Takes in a whole answer. Raises ServerSaid when it is no annotated CSV."""
+        csv.field_size_limit(MAX_VALUE)
+        annotations: dict[str, list[str]] = {}
+        block: _Block | None = None
+        for row in csv.reader(io.StringIO(body.decode("utf-8", "replace"), newline="")):
+            if len(row) < 2:
+                continue
+            if row[0].startswith("#"):
+                annotations = annotations if block is None else {}
+                annotations[row[0]] = row
+                block = None
+            elif block is None:
+                block = _Block(annotations.get("#datatype", []), annotations.get("#group", []),
+                               annotations.get("#default", []), row, self._tags, self._times)
+            else:
+                self._row(block, row)
+
+    def _row(self, block: _Block, row: list[str]) -> None:
+        try:
+            if len(row) != block.width:
+                raise ValueError(f"{len(row)} columns instead of {block.width}")
+            if block.defaults:
+                row = [value or default for value, default in zip(row, block.defaults, strict=True)]
+            time = self._times.read(row[block.time])
+            key = block.tag_names, tuple([row[index] for index in block.tag_at]), time
+            values: dict[Column, Value]
+            if block.long:
+                values = {self._column(row[block.field], block.type): block.convert(row[block.value])}
+            else:
+                values = {}
+            # In rows of several fields an empty value is a missing one: CSV can't tell it from an empty string.
+            values.update((column, convert(row[index])) for index, column, convert in block.fields if row[index])
+        except ValueError as error:
+            self._bad.append(BadRow("bad_value", str(error), ",".join(row)[:500]))
+            return
+        known = self._points.get(key)
+        if known is None:
+            self._points[key] = values
+        else:
+            known.update(values)
+
+    def _column(self, name: str, kind: FieldType) -> Column:
+        column = self._columns.get((name, kind))
+        if column is None:
+            column = self._columns[name, kind] = Column(name, "field", kind)
+        return column
+
+    def table(self, measurement: str, before: int) -> Table:
+        """All points of times before `before`, in the order of time."""
+        tags = ordered([Column(name, "tag", "string") for name in {n for names, _, _ in self._points for n in names}])
+        fields = ordered(list({column for point in self._points.values() for column in point}))
+        rows: list[Row] = []
+        for (names, values, time), point in self._points.items():
+            if time < before:
+                own = dict(zip(names, values, strict=True))
+                rows.append((time, *[own.get(tag.name) or None for tag in tags], *[point.get(f) for f in fields]))
+        rows.sort(key=itemgetter(0))
+        return Table(measurement, (*tags, *fields), rows, self._bad)

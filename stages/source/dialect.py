@@ -1,0 +1,92 @@
+"""One way to ask an InfluxDB for points, and to take its answer in: what all of them have in common. Pure."""
+
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from pipeline.errors import PipelineError
+from stages.source.table import Column, Table
+from stages.source.window import Window
+
+#: The dialects by name: as `source_wire.Page` has them.
+Language = Literal["influxql", "flux", "sql", "v3_influxql"]
+
+
+class Ask(Struct, frozen=True):
+    """A POST with a query in it."""
+
+    #: After the server's URL, from the slash on; with its parameters.
+    path: str
+    body: bytes
+    content_type: str
+    accept: str
+
+
+class ServerSaid(PipelineError):
+    """An answer of status 200 says inside that the query failed, or breaks off. `words` are the server's."""
+
+    def __init__(self, words: str, again: bool = False) -> None:
+        """`again`: to be tried again; else a person has to do something."""
+        super().__init__(words)
+        self.words = words
+        self.again = again
+
+
+class Taken(Struct, frozen=True):
+    """What a Taker took in: an answer, or the beginning of one where it was stopped."""
+
+    body: bytes
+    rows: int
+    #: Times of the first and the last row, where the answer is in the order of time; else 0.
+    first: int = 0
+    last: int = 0
+
+
+class Taker(Protocol):
+    """Takes in one answer, piece by piece, and counts its rows."""
+
+    rows: int
+    #: Bytes taken in.
+    size: int
+
+    def take(self, piece: bytes) -> None:
+        """The next bytes. Raises ServerSaid."""
+
+    def finish(self, complete: bool) -> Taken:
+        """What was taken in; with `complete`, raises ServerSaid when the answer isn't whole."""
+
+
+class Dialect(Protocol):
+    """A query language at one API."""
+
+    #: Page queries are answered in the order of time, with at most as many rows as asked for.
+    ordered: bool
+
+    def measurements(self) -> Ask:
+        """All measurements there are."""
+
+    def read_measurements(self, body: bytes) -> list[str]:
+        """From the answer to `measurements`. Raises ServerSaid."""
+
+    def columns(self, measurement: str) -> Ask | None:
+        """Tag and field keys of a measurement; None where the answers say themselves what their columns are."""
+
+    def read_columns(self, body: bytes) -> tuple[Column, ...]:
+        """From the answer to `columns`. Raises ServerSaid."""
+
+    def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
+        """The points in a window; `limit` rows at most where answers are ordered, 0: all."""
+
+    def custom(self, query: str, window: Window) -> Ask:
+        """A query of the user's."""
+
+    def taker(self) -> Taker:
+        """For the answer to one `page` or `custom`."""
+
+    def table(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Table:
+        """The rows of what a Taker took in, of times before `before`. With no `columns`, from the answer itself."""
+
+
+def fill(query: str, start: str, end: str) -> str:
+    """A user's query with its window: `$from` and `$to` replaced."""
+    return query.replace("$from", start).replace("$to", end)

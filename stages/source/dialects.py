@@ -1,0 +1,45 @@
+"""Which dialect a source speaks, by its configuration and the server's version. Pure."""
+
+from pipeline.source_schema import SourceConfig
+from stages.influxdb.flavour import Flavour, Version
+from stages.source.dialect import Dialect, Language
+from stages.source.flux import Flux
+from stages.source.influxql import Influxql
+from stages.source.v3 import V3
+
+
+def query_version(config: SourceConfig, flavour: Flavour | None) -> Version:
+    """The API to ask: the configured one, or with "auto" what the server says, or what the configuration hints at."""
+    if config.influxdb.version != "auto":
+        return config.influxdb.version
+    if flavour is not None and flavour.api is not None:
+        return flavour.api
+    return "v2" if config.influxdb.bucket else "v1"
+
+
+def language_of(config: SourceConfig, version: Version) -> Language:
+    """The dialect to speak with a server of that version."""
+    if config.language == "auto":
+        languages: dict[Version, Language] = {"v1": "influxql", "v2": "flux", "v3": "sql"}
+        return languages[version]
+    return "v3_influxql" if config.language == "influxql" and version == "v3" else config.language
+
+
+def dialect_of(config: SourceConfig, language: Language) -> Dialect:
+    """The dialect itself."""
+    influxdb = config.influxdb
+    database = influxdb.database or influxdb.bucket
+    custom = bool(config.query)
+    if language == "influxql":
+        return Influxql(database, influxdb.retention_policy, config.types, config.tags, custom)
+    if language == "flux":
+        return Flux(influxdb.bucket or influxdb.database, influxdb.org, influxdb.org_id, config.tags)
+    return V3(database, "sql" if language == "sql" else "influxql", config.types, config.tags, custom)
+
+
+def mismatch(config: SourceConfig, version: Version) -> str:
+    """Why a server of that version can't be asked so, and what to do; "" when it can."""
+    needed: dict[str, Version] = {"flux": "v2", "sql": "v3"}
+    if needed.get(config.language, version) != version:
+        return f'language = "{config.language}" needs InfluxDB {needed[config.language][1]}, and this is {version[1]}.x'
+    return ""

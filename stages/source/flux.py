@@ -1,0 +1,125 @@
+"""Flux at `/api/v2/query`, answered as annotated CSV: InfluxDB 2.x and Cloud. Pure.
+
+Answers come series by series, not in the order of time: a sort over all series would be the server's to hold in memory.
+Sources: "Execute a query", InfluxDB 2 API reference; Flux language specification, string literals.
+"""
+
+import csv
+import io
+from urllib.parse import urlencode
+
+import msgspec
+
+from stages.source.annotated_csv import Points, error_in
+from stages.source.dialect import Ask, ServerSaid, Taken, fill
+from stages.source.table import Column, Table
+from stages.source.times import MIN_TIME, format_time
+from stages.source.window import Window
+
+_DIALECT = {"header": True, "delimiter": ",", "annotations": ["datatype", "group", "default"]}
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "$": "\\$"}
+
+
+def literal(text: str) -> str:
+    """A string literal; `$` is escaped, since `${}` would be interpolated."""
+    return '"' + "".join(_ESCAPES.get(character, character) for character in text) + '"'
+
+
+class Flux:
+    """Every window is read whole."""
+
+    ordered = False
+
+    def __init__(self, bucket: str, org: str = "", org_id: str = "", tags: tuple[str, ...] = ()) -> None:
+        """`tags`: columns of a user's query that are tags though they are not in the group key."""
+        self._bucket = bucket
+        self._tags = frozenset(tags)
+        owner = {"orgID": org_id} if org_id else {"org": org} if org else {}
+        self._path = "/api/v2/query" + (f"?{urlencode(owner)}" if owner else "")
+
+    def _ask(self, query: str) -> Ask:
+        body = msgspec.json.encode({"query": query, "type": "flux", "dialect": _DIALECT})
+        return Ask(self._path, body, "application/json", "application/csv")
+
+    def measurements(self) -> Ask:
+        """See `Dialect`."""
+        return self._ask(f'import "influxdata/influxdb/schema"\nschema.tagValues(bucket: {literal(self._bucket)}, '
+                         f'tag: "_measurement", predicate: (r) => true, start: time(v: {MIN_TIME}))')
+
+    def read_measurements(self, body: bytes) -> list[str]:
+        """See `Dialect`."""
+        _raise_error(body)
+        return values_of(body)
+
+    def columns(self, measurement: str) -> None:
+        """None: the answers say themselves what their columns are."""
+
+    def read_columns(self, body: bytes) -> tuple[Column, ...]:
+        """See `Dialect`."""
+        return ()
+
+    def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
+        """See `Dialect`."""
+        return self._ask(f"from(bucket: {literal(self._bucket)})\n"
+                         f"  |> range(start: time(v: {window.start}), stop: time(v: {window.end}))\n"
+                         f"  |> filter(fn: (r) => r._measurement == {literal(measurement)})\n"
+                         '  |> drop(columns: ["_start", "_stop"])')
+
+    def custom(self, query: str, window: Window) -> Ask:
+        """See `Dialect`. Times are RFC 3339 literals."""
+        return self._ask(fill(query, format_time(window.start), format_time(window.end)))
+
+    def taker(self) -> "FluxTaker":
+        """See `Dialect`."""
+        return FluxTaker()
+
+    def table(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Table:
+        """See `Dialect`."""
+        points = Points(self._tags)
+        points.read(body)
+        return points.table(measurement, before)
+
+
+class FluxTaker:
+    """Counts lines; strings with line breaks in them count as more."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def take(self, piece: bytes) -> None:
+        """See `Taker`."""
+        self.size += len(piece)
+        self.rows += piece.count(b"\n")
+        self._pieces.append(piece)
+
+    def finish(self, complete: bool) -> Taken:
+        """See `Taker`."""
+        body = b"".join(self._pieces)
+        _raise_error(body)
+        return Taken(body, self.rows if body.strip() else 0)
+
+
+def values_of(body: bytes) -> list[str]:
+    """The column `_value` of an answer that lists something."""
+    found: list[str] = []
+    at = -1
+    for line in _csv_rows(body):
+        if line[0].startswith("#"):
+            at = -1
+        elif at < 0:
+            at = line.index("_value") if "_value" in line else len(line)
+        elif at < len(line):
+            found.append(line[at])
+    return found
+
+
+def _csv_rows(body: bytes) -> list[list[str]]:
+    return [row for row in csv.reader(io.StringIO(body.decode("utf-8", "replace"), newline="")) if len(row) > 1]
+
+
+def _raise_error(body: bytes) -> None:
+    words = error_in(body)
+    if words:
+        raise ServerSaid(words, again="timeout" in words or "canceled" in words or "queue" in words)

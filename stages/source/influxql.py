@@ -1,0 +1,298 @@
+"""InfluxQL at `/query`: InfluxDB 1.x, and InfluxDB 2.x through its 1.x API. Pure.
+
+Sources: "InfluxDB API reference" 1.x, `/query` with chunked and epoch; "InfluxQL reference", identifiers, casts
+(`"key"::float`); what InfluxDB 1.6.7 answers (tests/servers/test_source_influxdb1.py).
+"""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Raw, Struct
+
+from stages.source.dialect import Ask, ServerSaid, Taken, fill
+from stages.source.table import BadRow, Column, FieldType, Row, Table, Value, ordered
+from stages.source.times import MAX_TIME, MIN_TIME
+from stages.source.window import Window
+
+#: Points in a chunk of the answer.
+CHUNK_SIZE = 10_000
+#: Characters of a bad row that are kept for people.
+SHOWN_CHARACTERS = 500
+_CAST: dict[str, str] = {"float": "float", "integer": "integer", "unsigned": "unsigned", "boolean": "boolean",
+                         "string": "string"}
+_PYTHON: dict[FieldType, Any] = {"float": float | None, "integer": int | None, "unsigned": int | None,
+                                 "boolean": bool | None, "string": str | None}
+
+
+class _Series(Struct):
+    name: str = ""
+    tags: dict[str, str] = {}
+    columns: list[str] = []
+    values: list[Raw] = []
+
+
+class _Result(Struct):
+    series: list[_Series] = []
+    error: str = ""
+    #: More chunks follow.
+    partial: bool = False
+
+
+class _Chunk(Struct):
+    results: list[_Result] = []
+    error: str = ""
+
+
+_chunk = msgspec.json.Decoder(_Chunk)
+_row = msgspec.json.Decoder(list[Value])
+_head = msgspec.json.Decoder(list[Any])
+
+
+def identifier(name: str) -> str:
+    """A quoted identifier."""
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+class Influxql:
+    """`ordered` for discovered measurements; a user's own query has the order that it has."""
+
+    def __init__(self, database: str, retention_policy: str = "", types: dict[str, FieldType] | None = None,
+                 tags: tuple[str, ...] = (), custom: bool = False) -> None:
+        """`types` and `tags` tell what the columns of a user's query are; a number without a type is a float."""
+        self.ordered = not custom
+        self._retention_policy = retention_policy
+        self._path = "/query?" + urlencode(
+            {"db": database, "epoch": "ns", "chunked": "true", "chunk_size": CHUNK_SIZE})
+        self._types = types or {}
+        self._tags = frozenset(tags)
+        self._decoders: dict[tuple[Column, ...], Callable[[bytes], Any]] = {}
+
+    def _ask(self, query: str) -> Ask:
+        return Ask(self._path, urlencode({"q": query}).encode(), "application/x-www-form-urlencoded",
+                   "application/json")
+
+    def _from(self, measurement: str) -> str:
+        policy = f"{identifier(self._retention_policy)}." if self._retention_policy else ""
+        return policy + identifier(measurement)
+
+    def measurements(self) -> Ask:
+        """See `Dialect`."""
+        return self._ask("SHOW MEASUREMENTS")
+
+    def read_measurements(self, body: bytes) -> list[str]:
+        """See `Dialect`."""
+        return [str(_row.decode(value)[0]) for chunk in _chunks(body) for series in _series(chunk)
+                for value in series.values]
+
+    def columns(self, measurement: str) -> Ask:
+        """See `Dialect`."""
+        where = self._from(measurement)
+        return self._ask(f"SHOW TAG KEYS FROM {where}; SHOW FIELD KEYS FROM {where}")
+
+    def read_columns(self, body: bytes) -> tuple[Column, ...]:
+        """See `Dialect`."""
+        columns: list[Column] = []
+        types: dict[str, set[FieldType]] = {}
+        for chunk in _chunks(body):
+            for series in _series(chunk):
+                for value in series.values:
+                    row = _row.decode(value)
+                    if series.columns[0] == "tagKey":
+                        columns.append(Column(str(row[0]), "tag", "string"))
+                    else:
+                        types.setdefault(str(row[0]), set()).add(_field_type(str(row[1])))
+        for name, found in types.items():
+            # A cast gives the values of that type, and numbers of another one converted: as float, none is missing.
+            if "float" in found:
+                found -= {"integer", "unsigned"}
+            columns += [Column(name, "field", kind) for kind in found]
+        return ordered(columns)
+
+    def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
+        """See `Dialect`."""
+        selected = ", ".join(f"{identifier(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
+                             for column in columns)
+        where = f" WHERE {_bounds(window)}" if _bounds(window) else ""
+        return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"
+                         + (f" LIMIT {limit}" if limit else ""))
+
+    def custom(self, query: str, window: Window) -> Ask:
+        """See `Dialect`. Times are integers, nanoseconds."""
+        return self._ask(fill(query, str(window.start), str(window.end)))
+
+    def taker(self) -> "InfluxqlTaker":
+        """See `Dialect`."""
+        return InfluxqlTaker()
+
+    def table(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Table:
+        """See `Dialect`."""
+        if not columns:
+            return self._own_table(measurement, body, before)
+        decode = self._decoders.get(columns)
+        if decode is None:
+            decode = self._decoders[columns] = _typed_decoder(columns)
+        rows: list[Row] = []
+        bad: list[BadRow] = []
+        for line in body.split(b"\n"):
+            if not line:
+                continue
+            try:
+                for result in decode(line).results:
+                    for series in result.series:
+                        rows += series.values
+            except msgspec.ValidationError:
+                _one_by_one(line, columns, rows, bad)
+        if before < MAX_TIME and rows and rows[-1][0] >= before:  # type: ignore[operator]
+            rows = [row for row in rows if row[0] < before]  # type: ignore[operator]
+        return Table(measurement, columns, rows, bad)
+
+    def _own_table(self, measurement: str, body: bytes, before: int) -> Table:
+        """The answer to a user's query: tags from GROUP BY and from the configuration, all else is a field."""
+        found: list[tuple[int, dict[Column, Value]]] = []
+        bad: list[BadRow] = []
+        for chunk in _chunks(body):
+            for series in _series(chunk):
+                grouped: dict[Column, Value] = {
+                    Column(name, "tag", "string"): value for name, value in series.tags.items() if value}
+                for raw in series.values:
+                    try:
+                        time, *values = _head.decode(raw)
+                        point: dict[Column, Value] = dict(grouped)
+                        for name, value in zip(series.columns[1:], values, strict=True):
+                            if value is not None:
+                                column = self._column(name, value)
+                                point[column] = (float(value) if column.type == "float"
+                                                 else str(value) if column.kind == "tag" else value)
+                    except (ValueError, TypeError) as error:
+                        bad.append(BadRow("bad_value", str(error), _shown(raw)))
+                        continue
+                    if time < before:
+                        found.append((time, point))
+        columns = ordered(list({column for _, point in found for column in point}))
+        return Table(measurement, columns, [(time, *(point.get(c) for c in columns)) for time, point in found], bad)
+
+    def _column(self, name: str, value: Value) -> Column:
+        if name in self._tags:
+            return Column(name, "tag", "string")
+        kind: FieldType = "boolean" if isinstance(value, bool) else "string" if isinstance(value, str) else "float"
+        declared = self._types.get(name, kind)
+        if kind != declared and not (kind == "float" and declared in ("integer", "unsigned")
+                                     and isinstance(value, int)):
+            raise ValueError(f"{name} is {value!r}, and not {declared}")
+        return Column(name, "field", declared)
+
+
+class InfluxqlTaker:
+    """Chunks are lines of JSON, each whole in itself."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.size = 0
+        self._lines: list[bytes] = []
+        self._rest: list[bytes] = []
+        self._first: Raw | None = None
+        self._last: Raw | None = None
+        self._more = True
+
+    def take(self, piece: bytes) -> None:
+        """See `Taker`."""
+        self.size += len(piece)
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            self._line(b"".join((*self._rest, end)))
+            self._rest = []
+        if rest:
+            self._rest.append(rest)
+
+    def _line(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        chunk = _decoded(line)
+        self._lines.append(line)
+        self._more = any(result.partial for result in chunk.results)
+        for series in _series(chunk):
+            if series.values:
+                self.rows += len(series.values)
+                self._first = self._first or series.values[0]
+                self._last = series.values[-1]
+
+    def finish(self, complete: bool) -> Taken:
+        """See `Taker`."""
+        if complete:
+            rest = b"".join(self._rest)
+            if rest:
+                self._line(rest)
+            if self._more:
+                raise ServerSaid("the answer broke off", again=True)
+        body = b"\n".join(self._lines)
+        if self._first is None or self._last is None:
+            return Taken(body, 0)
+        return Taken(body, self.rows, _head.decode(self._first)[0], _head.decode(self._last)[0])
+
+
+def _bounds(window: Window) -> str:
+    bounds = []
+    if window.start > MIN_TIME:
+        bounds.append(f"time >= {window.start}")
+    if window.end < MAX_TIME:
+        bounds.append(f"time < {window.end}")
+    return " AND ".join(bounds)
+
+
+def _decoded(line: bytes) -> _Chunk:
+    """One chunk. Raises ServerSaid for an error in it, or when it is none."""
+    try:
+        chunk = _chunk.decode(line)
+    except msgspec.DecodeError:
+        raise ServerSaid(f"the answer is no JSON: {_shown(line)}", again=True) from None
+    error = chunk.error or next((result.error for result in chunk.results if result.error), "")
+    if error:
+        raise ServerSaid(error, again="timeout" in error or "shutting down" in error or "engine" in error)
+    return chunk
+
+
+def _chunks(body: bytes) -> list[_Chunk]:
+    return [_decoded(line) for line in body.split(b"\n") if line.strip()]
+
+
+def _series(chunk: _Chunk) -> list[_Series]:
+    return [series for result in chunk.results for series in result.series]
+
+
+def _field_type(text: str) -> FieldType:
+    if text not in _CAST:
+        raise ServerSaid(f"a field has the type {text}, which is none of " + ", ".join(_CAST))
+    return text  # type: ignore[return-value]
+
+
+def _row_type(columns: tuple[Column, ...]) -> Any:
+    """A time and a value for each column."""
+    values: tuple[Any, ...] = tuple(_PYTHON[column.type] for column in columns)
+    return tuple.__class_getitem__((int, *values))
+
+
+def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], Any]:
+    """Decodes a chunk whose rows are of `_row_type`."""
+    rows: Any = list.__class_getitem__(_row_type(columns))
+    series: Any = msgspec.defstruct("Series", [("values", rows, [])])
+    result: Any = msgspec.defstruct("Result", [("series", list.__class_getitem__(series), [])])
+    chunk: Any = msgspec.defstruct("Chunk", [("results", list.__class_getitem__(result), [])])
+    return msgspec.json.Decoder(chunk).decode
+
+
+def _one_by_one(line: bytes, columns: tuple[Column, ...], rows: list[Row], bad: list[BadRow]) -> None:
+    """The rows of a chunk that has one of a wrong type somewhere."""
+    decode = msgspec.json.Decoder(_row_type(columns)).decode
+    for series in _series(_chunk.decode(line)):
+        for raw in series.values:
+            try:
+                rows.append(decode(raw))
+            except msgspec.ValidationError as error:
+                bad.append(BadRow("bad_value", str(error), _shown(raw)))
+
+
+def _shown(raw: bytes | Raw) -> str:
+    return bytes(raw).decode("utf-8", "replace")[:SHOWN_CHARACTERS]

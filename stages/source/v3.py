@@ -1,0 +1,233 @@
+"""SQL and InfluxQL at `/api/v3/query_sql` and `/api/v3/query_influxql`, answered as JSON lines: InfluxDB 3. Pure.
+
+Sources: "Query data with the HTTP API", InfluxDB 3 Core reference; information_schema, where tags are the columns of
+the type `Dictionary(Int32, Utf8)`. Equal times come in no stable order.
+"""
+
+import re
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, Literal
+
+import msgspec
+
+from stages.source import influxql
+from stages.source.dialect import Ask, ServerSaid, Taken, fill
+from stages.source.table import BadRow, Column, FieldType, Row, Table, Value, ordered
+from stages.source.times import MAX_TIME, MIN_TIME, TimeReader, format_time
+from stages.source.window import Window
+
+#: Columns of an InfluxQL answer that are no data.
+_NO_DATA = frozenset({"iox::measurement", "time"})
+_PYTHON: dict[FieldType, Any] = {"float": float | None, "integer": int | None, "unsigned": int | None,
+                                 "boolean": bool | None, "string": str | None}
+_NO_FIELD_NAME = re.compile(r'[\\"\x00-\x1f]')
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+def identifier(name: str) -> str:
+    """A quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """An SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def column_of(name: str, data_type: str) -> Column | None:
+    """What a column of information_schema is; None for the time. Raises ServerSaid for a type that isn't known."""
+    if name == "time":
+        return None
+    if data_type.startswith("Dictionary("):
+        return Column(name, "tag", "string")
+    types: dict[str, FieldType] = {"Float64": "float", "Int64": "integer", "UInt64": "unsigned", "Utf8": "string",
+                                   "LargeUtf8": "string", "Utf8View": "string", "Boolean": "boolean"}
+    if data_type not in types:
+        raise ServerSaid(f"column {name} has the type {data_type}, which is none of " + ", ".join(types))
+    return Column(name, "field", types[data_type])
+
+
+class V3:
+    """`ordered` for discovered measurements; a user's own query has the order that it has."""
+
+    def __init__(self, database: str, language: Literal["sql", "influxql"],
+                 types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False) -> None:
+        """`types` and `tags` tell what the columns of a user's query are; without, JSON's own types count."""
+        self.ordered = not custom
+        self._database = database
+        self._language = language
+        self._types = types or {}
+        self._tags = frozenset(tags)
+        self._decoders: dict[tuple[Column, ...], Callable[[bytes], tuple[Any, ...]]] = {}
+
+    def _ask(self, query: str, language: str = "sql") -> Ask:
+        body = msgspec.json.encode({"db": self._database, "q": query, "format": "jsonl"})
+        return Ask(f"/api/v3/query_{language}", body, "application/json", "application/jsonl")
+
+    def measurements(self) -> Ask:
+        """See `Dialect`."""
+        return self._ask("SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox'")
+
+    def read_measurements(self, body: bytes) -> list[str]:
+        """See `Dialect`."""
+        return [str(row["table_name"]) for row in _rows(body)]
+
+    def columns(self, measurement: str) -> Ask:
+        """See `Dialect`."""
+        return self._ask("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'iox' "
+                         f"AND table_name = {literal(measurement)}")
+
+    def read_columns(self, body: bytes) -> tuple[Column, ...]:
+        """See `Dialect`."""
+        found = [column_of(str(row["column_name"]), str(row["data_type"])) for row in _rows(body)]
+        return ordered([column for column in found if column is not None])
+
+    def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
+        """See `Dialect`."""
+        quote = identifier if self._language == "sql" else influxql.identifier
+        bounds = []
+        for edge, operator, open_end in ((window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)):
+            if edge != open_end:
+                time = f"TIMESTAMP '{format_time(edge)}'" if self._language == "sql" else str(edge)
+                bounds.append(f"time {operator} {time}")
+        return self._ask(
+            f"SELECT time, {', '.join(quote(column.name) for column in columns)} FROM {quote(measurement)}"
+            + (f" WHERE {' AND '.join(bounds)}" if bounds else "") + " ORDER BY time ASC"
+            + (f" LIMIT {limit}" if limit else ""), self._language)
+
+    def custom(self, query: str, window: Window) -> Ask:
+        """See `Dialect`. Times are RFC 3339 in SQL (without quotes), integers (nanoseconds) in InfluxQL."""
+        shown = format_time if self._language == "sql" else str
+        return self._ask(fill(query, shown(window.start), shown(window.end)), self._language)
+
+    def taker(self) -> "JsonLinesTaker":
+        """See `Dialect`."""
+        return JsonLinesTaker(self.ordered)
+
+    def table(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Table:
+        """See `Dialect`."""
+        if not columns:
+            return self._own_table(measurement, body, before)
+        decode = self._decoders.get(columns)
+        if decode is None:
+            decode = self._decoders[columns] = _typed_decoder(columns)
+        times = TimeReader()
+        rows: list[Row] = []
+        bad: list[BadRow] = []
+        for line in body.split(b"\n"):
+            if line:
+                try:
+                    text, *values = decode(line)
+                    time = times.read(text)
+                    if time < before:
+                        rows.append((time, *values))
+                except ValueError as error:
+                    bad.append(BadRow("bad_value", str(error), _shown(line)))
+        return Table(measurement, columns, rows, bad)
+
+    def _own_table(self, measurement: str, body: bytes, before: int) -> Table:
+        times = TimeReader()
+        found: list[tuple[int, dict[Column, Value]]] = []
+        bad: list[BadRow] = []
+        for line in body.split(b"\n"):
+            if not line:
+                continue
+            try:
+                row = _object.decode(line)
+                if not isinstance(row.get("time"), str):
+                    raise ValueError("no column time; keep it in the query")
+                time = times.read(row["time"])
+                point = {self._column(name, value): value for name, value in row.items()
+                         if value is not None and name not in _NO_DATA}
+                point = {c: float(v) if c.type == "float" else str(v) if c.kind == "tag" else v
+                         for c, v in point.items()}
+            except (ValueError, TypeError) as error:
+                bad.append(BadRow("bad_value", str(error), _shown(line)))
+                continue
+            if time < before:
+                found.append((time, point))
+        columns = ordered(list({column for _, point in found for column in point}))
+        return Table(measurement, columns, [(time, *(point.get(c) for c in columns)) for time, point in found], bad)
+
+    def _column(self, name: str, value: Any) -> Column:
+        if name in self._tags:
+            return Column(name, "tag", "string")
+        kind: FieldType = ("boolean" if isinstance(value, bool) else "integer" if isinstance(value, int)
+                           else "float" if isinstance(value, float) else "string")
+        declared = self._types.get(name, kind)
+        if kind != declared and not (kind == "integer" and declared in ("float", "unsigned")):
+            raise ValueError(f"{name} is {value!r}, and not {declared}")
+        if isinstance(value, float) and not isfinite(value) or isinstance(value, list | dict):
+            raise ValueError(f"{name} is {value!r}, which can't be kept")
+        return Column(name, "field", declared)
+
+
+class JsonLinesTaker:
+    """A row is a line."""
+
+    def __init__(self, ordered: bool) -> None:
+        """`ordered`: the times of the first and the last row are wanted."""
+        self.rows = 0
+        self.size = 0
+        self._ordered = ordered
+        self._pieces: list[bytes] = []
+
+    def take(self, piece: bytes) -> None:
+        """See `Taker`."""
+        self.size += len(piece)
+        self.rows += piece.count(b"\n")
+        self._pieces.append(piece)
+
+    def finish(self, complete: bool) -> Taken:
+        """See `Taker`."""
+        body = b"".join(self._pieces)
+        if not complete:
+            body = body[:body.rfind(b"\n") + 1]
+        body = body.rstrip(b"\n")
+        if not body:
+            return Taken(b"", 0)
+        first = body[:body.find(b"\n") if b"\n" in body else None]
+        last = body[body.rfind(b"\n") + 1:]
+        self.rows = body.count(b"\n") + 1
+        for line in (first, last):
+            if b'"error"' in line and b'"time"' not in line:
+                raise ServerSaid(_shown(line))
+        if not self._ordered:
+            return Taken(body, self.rows)
+        times = TimeReader()
+        try:
+            return Taken(body, self.rows, times.read(_object.decode(first)["time"]),
+                         times.read(_object.decode(last)["time"]))
+        except (ValueError, KeyError):
+            raise ServerSaid(f"the answer has no times: {_shown(last)}", again=True) from None
+
+
+def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], tuple[Any, ...]]:
+    """Decodes a row: its time as text, and a value for each column. Raises ValueError."""
+    types = tuple(_PYTHON[column.type] for column in columns)
+    if any(_NO_FIELD_NAME.search(column.name) for column in columns):
+        # msgspec has no structs with such keys.
+        names = [column.name for column in columns]
+        row_type: Any = tuple.__class_getitem__((str, *types))
+
+        def decode_object(line: bytes) -> tuple[Any, ...]:
+            row = _object.decode(line)
+            return msgspec.convert((row.get("time"), *map(row.get, names)), row_type)  # type: ignore[no-any-return]
+
+        return decode_object
+    fields: list[Any] = [("time", str), *((f"c{index}", kind, None) for index, kind in enumerate(types))]
+    row: Any = msgspec.defstruct("Row", fields, rename={f"c{i}": column.name for i, column in enumerate(columns)})
+    decode, astuple = msgspec.json.Decoder(row).decode, msgspec.structs.astuple
+    return lambda line: astuple(decode(line))
+
+
+def _rows(body: bytes) -> list[dict[str, Any]]:
+    try:
+        return [_object.decode(line) for line in body.split(b"\n") if line.strip()]
+    except msgspec.DecodeError:
+        raise ServerSaid(f"the answer is no JSON lines: {_shown(body)}", again=True) from None
+
+
+def _shown(line: bytes) -> str:
+    return line.decode("utf-8", "replace")[:influxql.SHOWN_CHARACTERS]

@@ -1,0 +1,258 @@
+"""What a server answers becomes messages with every value, type and time as it was stored; in all languages."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.sandbox import lines
+from stages.source.annotated_csv import Points
+from stages.source.dialect import ServerSaid
+from stages.source.flux import Flux, FluxTaker
+from stages.source.influxql import Influxql, InfluxqlTaker
+from stages.source.packing import Packing, pack
+from stages.source.payloads import Dedupe, Encoder
+from stages.source.table import Column, FieldType, Table, Value, ordered
+from stages.source.times import MAX_TIME, MIN_TIME, format_time
+from stages.source.v3 import V3
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0\t\\"), min_size=1, max_size=8).filter(
+    lambda name: not name.startswith(("_", "#")) and name not in ("time", "result", "table"))
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=12)
+VALUES: dict[FieldType, st.SearchStrategy[Any]] = {
+    "float": st.floats(allow_nan=False, allow_infinity=False), "integer": st.integers(-(2**63), 2**63 - 1),
+    "unsigned": st.integers(0, 2**64 - 1), "boolean": st.booleans(), "string": TEXTS}
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    """Points of one measurement; no two of a series have the same time, and each has a field."""
+    names = draw(st.lists(NAMES, min_size=1, max_size=6, unique=True))
+    tags = draw(st.integers(0, len(names) - 1))
+    columns = ordered([Column(name, "tag", "string") for name in names[:tags]]
+                      + [Column(name, "field", draw(st.sampled_from(sorted(VALUES)))) for name in names[tags:]])
+    rows: dict[tuple[Value, ...], tuple[Value, ...]] = {}
+    for _ in range(draw(st.integers(0, 12))):
+        time = draw(st.one_of(st.integers(0, 5), st.integers(MIN_TIME, MAX_TIME - 1)))
+        own = tuple(draw(st.one_of(st.none(), NAMES if column.kind == "tag" else VALUES[column.type]))
+                    for column in columns)
+        if any(value is not None for value in own[tags:]):
+            rows[time, *own[:tags]] = (time, *own)
+    return Table(draw(NAMES), columns, sorted(rows.values(), key=lambda row: (row[0], str(row))))
+
+
+def as_points(table: Table) -> list[tuple[Any, ...]]:
+    """Rows as (time, tags, fields with types), in one order."""
+    return sorted(((row[0], sorted((c.name, v) for c, v in zip(table.columns, row[1:], strict=True)
+                                   if c.kind == "tag" and v is not None),
+                    sorted((c.name, c.type, repr(v)) for c, v in zip(table.columns, row[1:], strict=True)
+                           if c.kind == "field" and v is not None)) for row in table.rows), key=repr)
+
+
+def go_number(value: float) -> str:
+    """As Go's encoding/json prints a float: 20 for 20.0, no exponent below 1e21."""
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e21 else repr(value)
+
+
+def chunked_json(table: Table, chunk: int) -> bytes:
+    """As InfluxDB 1 answers."""
+    def text(value: Value) -> str:
+        return go_number(value) if isinstance(value, float) else json.dumps(value)
+
+    values = ["[" + ",".join(map(text, row)) + "]" for row in table.rows]
+    parts = [values[at:at + chunk] for at in range(0, len(values), chunk)]
+    if not parts:
+        return b'{"results":[{"statement_id":0}]}\n'
+    columns = json.dumps(["time", *(c.name for c in table.columns)])
+    out = []
+    for index, part in enumerate(parts):
+        partial = ',"partial":true' if index < len(parts) - 1 else ""
+        out.append(f'{{"results":[{{"statement_id":0,"series":[{{"name":{json.dumps(table.measurement)},"columns":'
+                   f'{columns},"values":[{",".join(part)}]{partial}}}]{partial}}}]}}\n')
+    return "".join(out).encode()
+
+
+def annotated(table: Table) -> bytes:
+    """As InfluxDB 2 answers: a block for each series and field."""
+    types = {"float": "double", "integer": "long", "unsigned": "unsignedLong", "boolean": "boolean", "string": "string"}
+    out = io.StringIO()
+    writer = csv.writer(out)
+    for row in table.rows:
+        own = [(c, v) for c, v in zip(table.columns, row[1:], strict=True) if v is not None]
+        tags = [(c.name, v) for c, v in own if c.kind == "tag"]
+        for column, value in own:
+            if column.kind == "field":
+                shown = json.dumps(value) if column.type == "boolean" else \
+                    repr(value) if column.type == "float" else value
+                writer.writerow(["#datatype", "string", "long", "dateTime:RFC3339", types[column.type], "string",
+                                 "string", *["string"] * len(tags)])
+                writer.writerow(["#group", "false", "false", "false", "false", "true", "true", *["true"] * len(tags)])
+                writer.writerow(["#default", "_result", "", "", "", "", "", *[""] * len(tags)])
+                writer.writerow(["", "result", "table", "_time", "_value", "_field", "_measurement",
+                                 *(name for name, _ in tags)])
+                writer.writerow(["", "", "0", format_time(int(row[0] or 0)), shown, column.name, table.measurement,
+                                 *(value for _, value in tags)])
+                writer.writerow([])
+    return out.getvalue().encode()
+
+
+def json_lines(table: Table) -> bytes:
+    """As InfluxDB 3 answers: what is null is left out."""
+    return "".join(json.dumps({"time": format_time(int(row[0] or 0)).rstrip("Z"),
+                               **{c.name: v for c, v in zip(table.columns, row[1:], strict=True) if v is not None}})
+                   + "\n" for row in table.rows).encode()
+
+
+@given(tables(), st.integers(1, 4), st.integers(1, 50))
+def test_chunked_json_is_taken_in_and_read_exactly(table: Table, chunk: int, piece: int) -> None:
+    answer = chunked_json(table, chunk)
+    taker = InfluxqlTaker()
+    for at in range(0, len(answer), piece):
+        taker.take(answer[at:at + piece])
+    taken = taker.finish(complete=True)
+    assert taken.rows == len(table.rows)
+    if table.rows:
+        assert (taken.first, taken.last) == (table.rows[0][0], table.rows[-1][0])
+    read = Influxql("db").table(table.measurement, table.columns, taken.body, MAX_TIME)
+    assert as_points(read) == as_points(table) and not read.bad
+
+
+@given(tables())
+def test_annotated_csv_is_read_exactly_and_fields_of_a_point_come_together(table: Table) -> None:
+    points = Points()
+    points.read(annotated(table))
+    read = points.table(table.measurement, MAX_TIME)
+    assert as_points(read) == as_points(table) and not read.bad
+
+
+@given(tables(), st.integers(1, 50))
+def test_json_lines_are_read_exactly(table: Table, piece: int) -> None:
+    dialect = V3("db", "sql")
+    answer, taker = json_lines(table), dialect.taker()
+    for at in range(0, len(answer), piece):
+        taker.take(answer[at:at + piece])
+    taken = taker.finish(complete=True)
+    assert taken.rows == len(table.rows)
+    read = dialect.table(table.measurement, table.columns, taken.body, MAX_TIME)
+    assert as_points(read) == as_points(table) and not read.bad
+
+
+@given(tables(), st.booleans())
+def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table, long: bool) -> None:
+    made = Encoder(table.measurement, table.columns, "line_protocol", long, 10**6).encode(table, None)
+    assert made.points + len(made.bad) == len(table.rows)
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for payload in made.payloads:
+        point = lines.parse_line(payload.decode(), 1)
+        assert point.measurement == table.measurement
+        found.setdefault((point.time, point.tags), []).extend(
+            (name, point.types[name], repr(value)) for name, value in point.fields.items())
+    read = sorted(((time, sorted(tags), sorted(fields)) for (time, tags), fields in found.items()), key=repr)
+    if not made.bad:
+        assert read == as_points(table)
+    if not long:
+        assert len(made.payloads) == made.points
+
+
+@given(tables())
+def test_json_and_messagepack_say_every_point_and_tell_floats_from_integers(table: Table) -> None:
+    for form in ("json", "msgpack"):
+        made = Encoder(table.measurement, table.columns, form, False, 10**6).encode(table, None)  # type: ignore[arg-type]
+        decode: Any = msgspec.json.decode if form == "json" else msgspec.msgpack.decode
+        kinds = {c.name: "integer" if c.type == "unsigned" else c.type for c in table.columns}
+        read = []
+        for payload in made.payloads:
+            point = json.loads(payload) if form == "json" else decode(payload)
+            assert point["measurement"] == table.measurement
+            for name, value in point["fields"].items():
+                assert type(value) is {"float": float, "integer": int, "boolean": bool, "string": str}[kinds[name]]
+            read.append((point["time"], sorted(point["tags"].items()),
+                         sorted((name, repr(value)) for name, value in point["fields"].items())))
+        expected = [(time, tags, [(name, value) for name, _, value in fields])
+                    for time, tags, fields in as_points(table)]
+        assert sorted(read, key=repr) == sorted(expected, key=repr)
+
+
+@settings(deadline=None)
+@given(tables(), st.integers(0, 6))
+def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, seen_until: int) -> None:
+    encoder = Encoder(table.measurement, table.columns, "json", False, 10**6)
+    first = encoder.encode(table, Dedupe(MIN_TIME, {}, MIN_TIME))
+    assert len(first.payloads) == len(first.prints) == len(table.rows)
+    known = {one.point: one.content for one in first.prints}
+    again = encoder.encode(table, Dedupe(MAX_TIME, known, MAX_TIME))
+    assert (again.payloads, again.repeated) == ([], len(table.rows))
+    part = encoder.encode(table, Dedupe(seen_until, known, MAX_TIME))
+    assert part.repeated == sum(int(row[0] or 0) < seen_until for row in table.rows)
+    if table.rows:
+        at = table.columns.index(next(c for c in table.columns if c.kind == "field")) + 1
+        row = table.rows[0]
+        other = {"string": str(row[at]) + "x", "boolean": not row[at], "float": 0.5 if row[at] != 0.5 else 1.5}.get(
+            table.columns[at - 1].type, 1 if row[at] == 0 else 0)
+        table.rows[0] = (*row[:at], other, *row[at + 1:])
+        changed = encoder.encode(table, Dedupe(MAX_TIME, known, MAX_TIME))
+        assert (len(changed.payloads), changed.repeated) == (1, len(table.rows) - 1)
+
+
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=30), st.integers(0, 2**32 - 1)), max_size=60),
+       st.integers(1, 4), st.integers(1, 5), st.sampled_from(["series", "balanced", "fixed"]))
+def test_packing_keeps_every_message_and_the_order_within_a_series(
+        messages: list[tuple[bytes, int]], partitions: int, at_once: int, partitioning: Any) -> None:
+    how = Packing(partitioning=partitioning, partition=1, batch_points=1, format="json", gzip=False,
+                  send_messages=at_once, max_bytes=1_000)
+    sends = pack([payload for payload, _ in messages], [key for _, key in messages], partitions, how)
+    assert all(0 < len(send.payloads) <= at_once for send in sends)
+    lanes: dict[int | None, list[bytes]] = {}
+    for send in sends:
+        lanes.setdefault(send.partition, []).extend(send.payloads)
+    for partition, lane in lanes.items():
+        if partitioning == "series":
+            assert lane == [payload for payload, key in messages if key % partitions == partition]
+        else:
+            assert partition == {"fixed": 1, "balanced": None}[partitioning]
+            assert lane == [payload for payload, _ in messages]
+    assert sum(map(len, lanes.values())) == len(messages)
+
+
+@pytest.mark.parametrize(("form", "expected"), [
+    ("json", [b'{"a":1}\n{"b":2}\n', b'{"c":3}\n']), ("msgpack", [b"\x92\x01\x02", b"\x91\x03"])])
+def test_several_points_in_a_message_are_lines_or_an_array(form: Any, expected: list[bytes]) -> None:
+    payloads = [b'{"a":1}', b'{"b":2}', b'{"c":3}'] if form == "json" else [b"\x01", b"\x02", b"\x03"]
+    how = Packing(partitioning="fixed", partition=0, batch_points=2, format=form, gzip=False, send_messages=10,
+                  max_bytes=1_000)
+    assert [payload for send in pack(payloads, [0, 0, 0], 1, how) for payload in send.payloads] == expected
+
+
+def test_a_value_of_another_type_costs_its_row_and_not_its_page() -> None:
+    columns = (Column("f", "field", "integer"),)
+    body = b'{"results":[{"series":[{"name":"m","columns":["time","f"],"values":[[1,2],[3,"x"],[4,5]]}]}]}'
+    table = Influxql("db").table("m", columns, body, MAX_TIME)
+    assert table.rows == [(1, 2), (4, 5)]
+    assert [(bad.reason, bad.row) for bad in table.bad] == [("bad_value", '[3,"x"]')]
+    points = Points()
+    points.read(annotated(Table("m", (Column("f", "field", "float"),), [(1, 2.0), (3, 4.0)])).replace(b"4.0", b"NaN"))
+    table = points.table("m", MAX_TIME)
+    assert (table.rows, len(table.bad)) == ([(1, 2.0)], 1)
+
+
+def test_errors_inside_an_answer_of_status_200_are_found() -> None:
+    taker = InfluxqlTaker()
+    with pytest.raises(ServerSaid, match="database not found: zz"):
+        taker.take(b'{"results":[{"statement_id":0,"error":"database not found: zz"}]}\n')
+    flux = FluxTaker()
+    flux.take(b"#datatype,string,string\r\n#group,true,true\r\n#default,,\r\n,error,reference\r\n"
+              b",no such thing,897\r\n")
+    with pytest.raises(ServerSaid, match="no such thing"):
+        flux.finish(complete=True)
+    broken = InfluxqlTaker()
+    broken.take(b'{"results":[{"series":[{"name":"m","columns":["time"],"values":[[1]]}],"partial":true}]}\n')
+    with pytest.raises(ServerSaid, match="broke off") as raised:
+        broken.finish(complete=True)
+    assert raised.value.again
+    with pytest.raises(ServerSaid, match="_time"):
+        Flux("b").table("m", (), b"#datatype,string\r\n#group,false\r\n#default,\r\n,x\r\n,1\r\n", MAX_TIME)

@@ -1,0 +1,73 @@
+"""The example configurations and the examples in the documentation do what they say."""
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.casetests import case_problems, payload_of, run_case, subscription_of
+from pipeline.config import load_config
+from pipeline.preview import Sample, report_on
+from pipeline.schema import CaseConfig, Config, MappingConfig, RuleConfig
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs" / "mapping").glob("*.toml"))
+DOCS = ROOT / "docs" / "mapping.rst"
+REST = """
+[[topics]]
+stream = "telemetry"
+topic = "sensors"
+[influxdb]
+org = "o"
+bucket = "b"
+precision = "ms"
+"""
+
+
+def toml_blocks() -> Iterator[str]:
+    """The pieces of configuration in the documentation."""
+    lines = DOCS.read_text().split("\n")
+    for start, line in enumerate(lines):
+        if line == ".. code:: toml":
+            end = next(at for at in range(start + 2, len(lines) + 1)
+                       if at == len(lines) or lines[at] and not lines[at].startswith(" "))
+            yield textwrap.dedent("\n".join(lines[start + 2:end]))
+
+
+def check(config: Config) -> None:
+    """Runs the cases, one by one and all of a topic in one preview."""
+    assert config.tests
+    assert case_problems(config) == []
+    assert {result.name: result.differences for result in (run_case(config, case) for case in config.tests)
+            if result.differences} == {}
+    for subscription in range(len(config.subscriptions())):
+        samples = [Sample(case.name, payload_of(case), timestamp=case.timestamp_us) for case in config.tests
+                   if subscription_of(config, case) == subscription]
+        report = report_on(config, subscription, samples)
+        assert [bool(outcome.reject) for outcome in report.outcomes] == [bool(case.reject) for case in config.tests]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_an_example_configuration_loads_and_its_cases_hold(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    check(load_config(str(path), {}))
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=f"example {number}")
+                                   for number, block in enumerate(toml_blocks(), 1)])
+def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path) -> None:
+    path = tmp_path / "example.toml"
+    path.write_text(block + REST)
+    check(load_config(str(path), {}))
+
+
+def test_there_is_an_example_of_every_format_and_the_documentation_has_every_option() -> None:
+    formats = {load_config(str(path), {}).mapping.format for path in CONFIGS}
+    assert formats == {"json", "ndjson", "msgpack", "line_protocol", "text", "csv", "avro", "protobuf"}
+    text = DOCS.read_text()
+    options = [field.name for struct in (MappingConfig, RuleConfig) for field in msgspec.structs.fields(struct)]
+    assert [option for option in options if f"``{option}" not in text and f"\n    {option} =" not in text
+            and f"[[mapping.{option}]]" not in text] == []
+    assert {field.name for field in msgspec.structs.fields(CaseConfig)} >= {"message", "lines", "reject", "dropped"}

@@ -1,0 +1,162 @@
+"""`pipeline preview` and `pipeline test`: what they show, and how they end."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.cli import main
+
+CONFIG = """
+[[topics]]
+stream = "telemetry"
+topic = "sensors"
+[mapping]
+tag_fields = ["site"]
+timestamp_from = "field"
+timestamp_field = "ts"
+{mapping}
+[influxdb]
+org = "o"
+bucket = "b"
+precision = "s"
+{more}
+"""
+RULES = """
+[[mapping.rules]]
+when = "v > 100"
+bucket = "alarms"
+[[mapping.rules]]
+when = "site == 'test'"
+then = "drop"
+"""
+MESSAGES = """\
+{"site":"a","v":1,"ts":1700000000000}
+{"site":"a","v":2,"ts":1700000000500}
+{"site":"b","v":200,"ts":1700000000000}
+
+{"site":"test","v":1,"ts":1700000000000}
+{"site":"c","ts":1700000000000}
+"""
+
+
+def run(folder: Path, *arguments: str, mapping: str = RULES, more: str = "", messages: str = MESSAGES) -> Result:
+    """Runs a command on a configuration in `folder`, with the messages as its input."""
+    config = folder / "pipeline.toml"
+    config.write_text(CONFIG.format(mapping=mapping, more=more))
+    command, *rest = arguments
+    return CliRunner().invoke(main, [command, "-c", str(config), *rest], input=messages)
+
+
+def test_a_preview_shows_lines_rejects_and_what_is_left_out(tmp_path: Path) -> None:
+    result = run(tmp_path, "preview")
+    assert result.exit_code == 0, result.output
+    assert result.output == """\
+# line 1
+sensors,site=a v=2 1700000000
+# line 2
+# merged into the point of line 1
+# line 3
+# to bucket alarms:
+sensors,site=b v=200 1700000000
+# line 5
+# left out
+# line 6
+# rejected: no_fields: no field has a value
+# the same point at precision s: line 1, line 2; of equal fields only the last stays
+# messages 5, lines 2, rejected 1, left out 1; nothing was written
+"""
+
+
+def test_a_preview_in_json_has_an_object_a_message_and_the_counts_last(tmp_path: Path) -> None:
+    (tmp_path / "messages.ndjson").write_text(MESSAGES)
+    result = run(tmp_path, "preview", "--json", "--input", str(tmp_path / "messages.ndjson"))
+    *rows, counts = map(json.loads, result.output.splitlines())
+    assert [row["message"].rpartition("messages.ndjson ")[2] for row in rows] == [
+        "line 1", "line 2", "line 3", "line 5", "line 6"]
+    assert rows[2]["lines"] == ["sensors,site=b v=200 1700000000"]
+    assert rows[2]["buckets"] == ["alarms"]
+    assert rows[4]["reject"] == "no_fields: no field has a value"
+    assert {key: counts[key] for key in ("messages", "lines", "rejected", "dropped")} == {
+        "messages": 5, "lines": 2, "rejected": 1, "dropped": 1}
+    assert len(counts["collisions"]) == 1
+
+
+def test_a_preview_prints_the_code_that_is_generated(tmp_path: Path) -> None:
+    result = run(tmp_path, "preview", "--code", mapping="", messages=MESSAGES[:38])
+    assert "def identities(heads, rows, times, headers):" in result.output
+    assert "v={v1}" in result.output
+
+
+def test_a_file_of_another_format_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("site,v,ts\na,1,1700000000000\nb,2,1700000000000\n")
+    result = run(tmp_path, "preview", "--input", str(tmp_path / "a.csv"), mapping='format = "csv"')
+    assert "sensors,site=a v=1 1700000000\nsensors,site=b v=2 1700000000\n# messages 1, lines 2" in result.output
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    (["preview"], 1, "there is no message to preview"),
+    (["preview", "--input", "/no/such"], 1, "/no/such: can't be read"),
+    (["preview", "--topic", "x"], 1, "has no topic x; there are telemetry/sensors"),
+    (["test"], 2, "tests: there are none"),
+])
+def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    result = run(tmp_path, *arguments, messages="")
+    assert result.exit_code == code
+    assert said in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+TESTS = """
+[[tests]]
+name = "a reading"
+message = { site = "a", v = 1.5, ts = 1700000000000 }
+lines = ["sensors,site=a v=1.5 1700000000"]
+[[tests]]
+name = "an alarm"
+message = '{"v":101,"ts":1700000000000}'
+lines = ["sensors v=101 1700000000"]
+bucket = "alarms"
+[[tests]]
+name = "a test message"
+message_base64 = "eyJzaXRlIjoidGVzdCIsInYiOjEsInRzIjoxfQ=="
+dropped = true
+[[tests]]
+name = "no value"
+message = '{"ts":1}'
+reject = "no_fields"
+"""
+
+
+def test_cases_that_hold_are_reported_and_end_with_0(tmp_path: Path) -> None:
+    result = run(tmp_path, "test", more=TESTS)
+    assert result.exit_code == 0, result.output
+    assert result.output == "ok    a reading\nok    an alarm\nok    a test message\nok    no value\n4 passed\n"
+
+
+def test_a_case_that_fails_shows_what_was_expected_and_what_came(tmp_path: Path) -> None:
+    result = run(tmp_path, "test", more=TESTS.replace("v=1.5 17", "v=2 17").replace("no_fields", "not_json"))
+    assert result.exit_code == 1
+    assert "FAILED a reading\n       expected: sensors,site=a v=2 1700000000\n            got: sensors,site=a v=1.5 " \
+        "1700000000\n" in result.output
+    assert "expected: [rejected] not_json\n            got: [rejected] no_fields: no field has a value" in result.output
+    assert result.output.endswith("2 passed, 2 failed\n")
+
+
+def test_cases_in_json_for_programs(tmp_path: Path) -> None:
+    result = run(tmp_path, "test", "--json", more=TESTS)
+    assert [json.loads(line)["ok"] for line in result.output.splitlines()] == [True] * 4
+
+
+@pytest.mark.parametrize(("case", "said"), [
+    ('name = "x"\nmessage = "{}"', "tests[0]: give what is expected"),
+    ('name = "x"\nlines = ["a"]', "tests[0]: give message or message_base64"),
+    ('name = "x"\nmessage_base64 = "?"\nlines = ["a"]', "tests[0]: message_base64 is no Base64"),
+    ('name = "x"\nmessage = "{}"\nsink = "other"\ndropped = true', 'tests[0]: no sink "other"'),
+    ('name = "x"\nmesage = "{}"', "tests[0].mesage: unknown key; did you mean message?"),
+])
+def test_a_mistake_in_a_case_ends_with_2(tmp_path: Path, case: str, said: str) -> None:
+    result = run(tmp_path, "test", more=f"[[tests]]\n{case}\n")
+    assert result.exit_code == 2
+    assert said in result.output
