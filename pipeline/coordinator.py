@@ -18,10 +18,14 @@ from pipeline.child import Plan
 from pipeline.counsel import Counsel
 from pipeline.endpoints import Endpoints
 from pipeline.ledger import Ledger
+from pipeline.sockets import ControlSocket
 from pipeline.storing import OffsetStore
 
 #: Seconds between two Status messages.
 STATUS_SECONDS = 0.25
+#: Pause after messages that only account for batches, so that the next ones are taken together. A wake-up between
+#: encoders that fill the caches costs 0.15 ms of CPU; a window is worth some 100 ms.
+GATHER_SECONDS = 0.01
 #: Rejected messages logged one by one, at most, per second; the rest are counted.
 REJECT_LINES_PER_SECOND = 20
 
@@ -45,10 +49,10 @@ class Coordinator:
         self.store = OffsetStore(plan.config, self.ledger, self.assignments, self._send, logger)
         context = zmq.asyncio.Context.instance()
         endpoints = Endpoints(plan.folder)
-        self.router = context.socket(zmq.ROUTER)
-        self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self.router.setsockopt(zmq.SNDHWM, 0)
-        self.router.bind(endpoints.control)
+        router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+        router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.router = ControlSocket(router)
+        router.bind(endpoints.control)
         self.status = context.socket(zmq.PUB)
         self.status.bind(endpoints.status)
         self.pids: dict[str, int] = {"coordinator": os.getpid()}
@@ -66,6 +70,8 @@ class Coordinator:
         self.fatal = ""
         self.encoded = self.filtered = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
         self.first_dispatched_at = self.last_settled_at = 0.0
+        #: Of which ingest processes something was settled since their last Window.
+        self._owed: set[int] = set()
         self._seen: set[str] = set()
         self._reject_lines = 0
 
@@ -75,8 +81,14 @@ class Coordinator:
 
     async def _receive(self) -> None:
         while True:
-            identity, frame = await self.router.recv_multipart()
-            await self._handle(identity.decode(), wire.decode_control(frame))
+            messages = [(identity.decode(), wire.decode_control(frame))
+                        for identity, frame in await self.router.receive()]
+            for sender, message in messages:
+                await self._handle(sender, message)
+            while self._owed:
+                await self._grant(self._owed.pop())
+            if all(isinstance(message, wire.Account) for _, message in messages):
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def _handle(self, sender: str, message: wire.Control) -> None:
         match message:
@@ -200,7 +212,7 @@ class Coordinator:
         self.rejected += len(message.rejects)
         for reject in message.rejects:
             self._log_reject(message.range.where, reject)
-        await self._grant(message.range.reader)
+        self._owed.add(message.range.reader)
 
     def _log_reject(self, where: wire.Partition, reject: wire.Reject) -> None:
         self._reject_lines += 1
@@ -232,7 +244,7 @@ class Coordinator:
 
     async def _send(self, name: str, message: Struct) -> None:
         if name in self.pids:
-            await self.router.send_multipart([name.encode(), wire.encode(message)])
+            self.router.send(name.encode(), wire.encode(message))
 
     async def _publish(self) -> None:
         ticks = 0
