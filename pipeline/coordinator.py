@@ -19,12 +19,16 @@ from pipeline.counsel import Counsel
 from pipeline.digest import config_digest
 from pipeline.endpoints import Endpoints
 from pipeline.ledger import Ledger
+from pipeline.sockets import ControlSocket
 from pipeline.storing import OffsetStore
 
 #: Seconds between two Status messages.
 STATUS_SECONDS = 0.25
 #: An encoder of another machine that is silent for so long has left.
 REMOTE_SILENCE_SECONDS = 10.0
+#: Pause after messages that only account for batches, so that the next ones are taken together. A wake-up between
+#: encoders that fill the caches costs 0.15 ms of CPU; a window is worth some 100 ms.
+GATHER_SECONDS = 0.01
 #: Rejected messages logged one by one, at most, per second; the rest are counted.
 REJECT_LINES_PER_SECOND = 20
 
@@ -48,10 +52,10 @@ class Coordinator:
         self.store = OffsetStore(plan.config, self.ledger, self.assignments, self._send, logger)
         context = zmq.asyncio.Context.instance()
         self.endpoints = Endpoints(plan.folder, plan.config.network)
-        self.router = context.socket(zmq.ROUTER)
-        self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self.router.setsockopt(zmq.SNDHWM, 0)
-        self.endpoints.bind_control(self.router)
+        router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+        router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.router = ControlSocket(router)
+        self.endpoints.bind_control(router)
         self.status = context.socket(zmq.PUB)
         self.status.bind(self.endpoints.status)
         self.pids: dict[str, int] = {"coordinator": os.getpid()}
@@ -69,6 +73,8 @@ class Coordinator:
         self.fatal = ""
         self.encoded = self.filtered = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
         self.first_dispatched_at = self.last_settled_at = 0.0
+        #: Of which ingest processes something was settled since their last Window.
+        self._owed: set[int] = set()
         self._seen: set[str] = set()
         self._reject_lines = 0
 
@@ -78,8 +84,14 @@ class Coordinator:
 
     async def _receive(self) -> None:
         while True:
-            identity, frame = await self.router.recv_multipart()
-            await self._handle(identity.decode(), wire.decode_control(frame))
+            messages = [(identity.decode(), wire.decode_control(frame))
+                        for identity, frame in await self.router.receive()]
+            for sender, message in messages:
+                await self._handle(sender, message)
+            while self._owed:
+                await self._grant(self._owed.pop())
+            if all(isinstance(message, wire.Account) for _, message in messages):
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def _handle(self, sender: str, message: wire.Control) -> None:
         match message:
@@ -96,7 +108,7 @@ class Coordinator:
             case wire.Hello():
                 await self._hello(message)
             case wire.Join():
-                await self.router.send_multipart([sender.encode(), wire.encode(self._admit(message))])
+                self.router.send(sender.encode(), wire.encode(self._admit(message)))
             case wire.Started() | wire.Truncated() | wire.Gap() | wire.Revoked():
                 if message.epoch == self.ledger.epoch:
                     await self._partitions_changed(sender, message)
@@ -227,7 +239,7 @@ class Coordinator:
         self.rejected += len(message.rejects)
         for reject in message.rejects:
             self._log_reject(message.range.where, reject)
-        await self._grant(message.range.reader)
+        self._owed.add(message.range.reader)
 
     def _log_reject(self, where: wire.Partition, reject: wire.Reject) -> None:
         self._reject_lines += 1
@@ -259,7 +271,7 @@ class Coordinator:
 
     async def _send(self, name: str, message: Struct) -> None:
         if name in self.pids:
-            await self.router.send_multipart([name.encode(), wire.encode(message)])
+            self.router.send(name.encode(), wire.encode(message))
 
     async def _publish(self) -> None:
         ticks = 0

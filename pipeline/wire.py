@@ -214,9 +214,8 @@ class Settled(Struct, frozen=True, tag=True):
 
 
 class Encoded(Struct, frozen=True, tag=True):
-    """Encoder -> coordinator: a batch has become lines (for the counters only)."""
+    """Encoder -> coordinator: batches have become lines (for the counters only)."""
 
-    messages: int
     points: int
     #: Messages left out on purpose: by a rule, or for want of a field.
     dropped: int = 0
@@ -425,6 +424,9 @@ Control = (
     | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit | Seek | Truncated | Gap | Revoked | Store
     | Stored | Failed | Join | Admit | Bye
 )
+
+#: What every batch brings; nobody waits for an answer.
+Account = Dispatched | Encoded | Settled
 
 _encoder = msgspec.msgpack.Encoder()
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)

@@ -20,6 +20,8 @@ from stages.mapping.guard import Guard
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000
+#: Seconds between two messages of how much was encoded, under load.
+COUNT_SECONDS = 0.2
 #: Batches queued on either side, at most.
 HIGH_WATER_MARK = 1
 
@@ -37,6 +39,8 @@ class EncodeStage:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.consultant = Consultant(self.link, logger)
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
+        self._points = self._dropped = self._untold = 0
+        self._told_at = float("-inf")
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         for index in range(plan.readers):
@@ -67,9 +71,25 @@ class EncodeStage:
         while not stopping():
             self.link.beat()
             self.consultant.listen()
+            if not self.pull.poll(0):
+                self._tell()
             if self.pull.poll(POLL_MILLISECONDS):
                 head, joined, lengths = self.pull.recv_multipart(copy=False)
                 self._encode(wire.decode_batch(head.buffer), joined.buffer, lengths.buffer)
+
+    def _count(self, points: int, dropped: int) -> None:
+        """Counts a batch; the coordinator is told now and then, and when there is nothing else to do."""
+        self._points += points
+        self._dropped += dropped
+        self._untold += 1
+        if time.monotonic() >= self._told_at + COUNT_SECONDS:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._untold:
+            self.link.send(wire.Encoded(self._points, self._dropped))
+        self._points = self._dropped = self._untold = 0
+        self._told_at = time.monotonic()
 
     def _encode(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
         where = batch.range.where
@@ -79,7 +99,7 @@ class EncodeStage:
         encoded = encoder.encode_array(joined, bulk.count(lengths), origin) or encoder.encode(
             bulk.split(joined, lengths), origin)
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
-        self.link.send(wire.Encoded(batch.range.messages, encoded.points, encoded.dropped))
+        self._count(encoded.points, encoded.dropped)
         if not encoded.groups:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))
             return
