@@ -13,6 +13,7 @@ import zmq
 from msgspec import Struct
 
 from pipeline import wire
+from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.logs import setup_logging
 from pipeline.memory import keep_freed_memory
@@ -94,7 +95,9 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         run_ingest(name, index, plan, logger)
     elif kind == "encode":
         from stages.encode import EncodeStage
-        EncodeStage(name, plan, logger).run()
+        endpoints = Endpoints(plan.folder, plan.config.network)
+        link = ControlLink(zmq.Context.instance(), endpoints, endpoints.control, name)
+        EncodeStage(plan, endpoints, link, logger).run()
     elif name == "source-coordinator":
         from pipeline.source_coordinator import run_source_coordinator
         run_source_coordinator(plan, logger)
@@ -115,13 +118,15 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
 class ControlLink:
     """The DEALER of a synchronous process to the coordinator; says Hello once a second when asked to `beat`."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, name: str) -> None:
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, endpoint: str,
+                 name: str) -> None:
+        """`endpoint` is the coordinator's, one of `endpoints`."""
         self.name = name
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, 0)
-        self.socket.connect(endpoint)
+        endpoints.connect(self.socket, endpoint)
         self._hello_at = float("-inf")
         self._startup_cpu = 0.0
 

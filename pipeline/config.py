@@ -223,6 +223,8 @@ def _influxdb_contradictions(influxdb: InfluxConfig, key: str) -> list[str]:
 
 def _pipeline_contradictions(config: Config) -> list[str]:
     problems = []
+    if bool(config.network.listen) != bool(config.network.keys):
+        problems.append("network.keys: required with, and only with, network.listen; make some with: pipeline keys")
     if ("file" in config.dead_letters.to) != bool(config.dead_letters.file):
         problems.append('dead_letters.file: required with, and only with, "file" in dead_letters.to')
     host, _, port = config.iggy.address.rpartition(":")

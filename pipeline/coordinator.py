@@ -16,12 +16,19 @@ from pipeline import wire
 from pipeline.assignments import Assignments
 from pipeline.child import Plan
 from pipeline.counsel import Counsel
+from pipeline.digest import config_digest
 from pipeline.endpoints import Endpoints
 from pipeline.ledger import Ledger
+from pipeline.sockets import ControlSocket
 from pipeline.storing import OffsetStore
 
 #: Seconds between two Status messages.
 STATUS_SECONDS = 0.25
+#: An encoder of another machine that is silent for so long has left.
+REMOTE_SILENCE_SECONDS = 10.0
+#: Pause after messages that only account for batches, so that the next ones are taken together. A wake-up between
+#: encoders that fill the caches costs 0.15 ms of CPU; a window is worth some 100 ms.
+GATHER_SECONDS = 0.01
 #: Rejected messages logged one by one, at most, per second; the rest are counted.
 REJECT_LINES_PER_SECOND = 20
 
@@ -44,13 +51,13 @@ class Coordinator:
         self.assignments = Assignments(self.ledger, self.topics, plan.until)
         self.store = OffsetStore(plan.config, self.ledger, self.assignments, self._send, logger)
         context = zmq.asyncio.Context.instance()
-        endpoints = Endpoints(plan.folder)
-        self.router = context.socket(zmq.ROUTER)
-        self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self.router.setsockopt(zmq.SNDHWM, 0)
-        self.router.bind(endpoints.control)
+        self.endpoints = Endpoints(plan.folder, plan.config.network)
+        router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+        router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.router = ControlSocket(router)
+        self.endpoints.bind_control(router)
         self.status = context.socket(zmq.PUB)
-        self.status.bind(endpoints.status)
+        self.status.bind(self.endpoints.status)
         self.pids: dict[str, int] = {"coordinator": os.getpid()}
         self.startup_cpu: dict[str, float] = {"coordinator": time.process_time()}
         #: When each process was last heard of, seconds, monotonic.
@@ -66,6 +73,8 @@ class Coordinator:
         self.fatal = ""
         self.encoded = self.filtered = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
         self.first_dispatched_at = self.last_settled_at = 0.0
+        #: Of which ingest processes something was settled since their last Window.
+        self._owed: set[int] = set()
         self._seen: set[str] = set()
         self._reject_lines = 0
 
@@ -75,8 +84,14 @@ class Coordinator:
 
     async def _receive(self) -> None:
         while True:
-            identity, frame = await self.router.recv_multipart()
-            await self._handle(identity.decode(), wire.decode_control(frame))
+            messages = [(identity.decode(), wire.decode_control(frame))
+                        for identity, frame in await self.router.receive()]
+            for sender, message in messages:
+                await self._handle(sender, message)
+            while self._owed:
+                await self._grant(self._owed.pop())
+            if all(isinstance(message, wire.Account) for _, message in messages):
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def _handle(self, sender: str, message: wire.Control) -> None:
         match message:
@@ -92,6 +107,8 @@ class Coordinator:
                 self.filtered += dropped
             case wire.Hello():
                 await self._hello(message)
+            case wire.Join():
+                self.router.send(sender.encode(), wire.encode(self._admit(message)))
             case wire.Started() | wire.Truncated() | wire.Gap() | wire.Revoked():
                 if message.epoch == self.ledger.epoch:
                     await self._partitions_changed(sender, message)
@@ -110,10 +127,10 @@ class Coordinator:
                 if settled is not None and range_.epoch == self.ledger.epoch:
                     await self._finish(settled)
             case wire.Lost(name=name):
-                self.retrying.pop(name, None)
-                self.pids.pop(name, None)
-                if name != "dead-letter":
-                    await self._read_again(self._held_by(name), f"{name} died")
+                await self._lost(name, f"{name} died")
+            case wire.Bye(name=name):
+                self.logger.info("worker %s leaves", name)
+                await self._lost(name, f"{name} has left")
             case wire.AskTypes() | wire.Sketches():
                 await self._advise(sender, self.counsel.answer(message))
             case wire.Drain():
@@ -122,6 +139,28 @@ class Coordinator:
                     await self._send(ingest, message)
             case wire.Stopped():
                 self.stopped.add(sender)
+
+    async def _lost(self, name: str, why: str) -> None:
+        """A process is gone; what it held is read again."""
+        self.retrying.pop(name, None)
+        self.heard.pop(name, None)
+        if self.pids.pop(name, None) is not None or name in self._seen:
+            self._seen.discard(name)
+            if name != "dead-letter":
+                await self._read_again(self._held_by(name), why)
+
+    def _admit(self, message: wire.Join) -> wire.Admit:
+        """Whether an encoder of another machine may take part."""
+        reason = ""
+        if message.digest != config_digest(self.plan.config):
+            reason = "its topics, mappings, precisions or gzip are not those of the pipeline; give it the same file"
+        if self.pids.get(message.name, message.pid) != message.pid:
+            reason = f"there is a worker {message.name} already; give it another --name"
+        if reason:
+            self.logger.error("worker %s is not admitted: %s", message.name, reason)
+        elif message.name not in self.pids:
+            self.logger.info("worker %s joins", message.name)
+        return wire.Admit(reason, len(self.ingests), self.plan.writers)
 
     async def _hello(self, message: wire.Hello) -> None:
         self.heard[message.name] = time.monotonic()
@@ -200,7 +239,7 @@ class Coordinator:
         self.rejected += len(message.rejects)
         for reject in message.rejects:
             self._log_reject(message.range.where, reject)
-        await self._grant(message.range.reader)
+        self._owed.add(message.range.reader)
 
     def _log_reject(self, where: wire.Partition, reject: wire.Reject) -> None:
         self._reject_lines += 1
@@ -232,7 +271,7 @@ class Coordinator:
 
     async def _send(self, name: str, message: Struct) -> None:
         if name in self.pids:
-            await self.router.send_multipart([name.encode(), wire.encode(message)])
+            self.router.send(name.encode(), wire.encode(message))
 
     async def _publish(self) -> None:
         ticks = 0
@@ -247,18 +286,20 @@ class Coordinator:
         unlogged, self._reject_lines = self._reject_lines - REJECT_LINES_PER_SECOND, 0
         if unlogged > 0:
             self.logger.warning("rejected %d more messages in the last second", unlogged)
+        now, own = time.monotonic(), {"supervisor", "coordinator", *self.plan.stages()}
+        for name in [name for name in self.pids if name not in own and now - self.heard[name] > REMOTE_SILENCE_SECONDS]:
+            self.logger.warning("worker %s was not heard of for %g s", name, REMOTE_SILENCE_SECONDS)
+            await self._lost(name, f"{name} is silent")
         if not self.retrying:
             seconds = self.plan.config.pipeline.reread_after_seconds
             await self._read_again(self.ledger.overdue(time.monotonic(), seconds), f"not settled for {seconds:g} s")
 
     def _status(self) -> wire.Status:
         ledger, topics = self.ledger, self.topics
-        expected = len(self.plan.stages()) + 1
         paused = any(retrying.paused for retrying in self.retrying.values())
-        stages = [name for name in self.pids if name != "supervisor"]
         return wire.Status(
             epoch=ledger.epoch,
-            ready=len(self.started) == len(self.ingests) and len(stages) >= expected and not paused,
+            ready=len(self.started) == len(self.ingests) and self.pids.keys() >= {*self.plan.stages()} and not paused,
             drained=(self.draining or bool(self.plan.until)) and self.stopped >= set(self.ingests) and ledger.idle,
             read=ledger.dispatched_messages, encoded=self.encoded, written=self.written, rejected=self.rejected,
             batches=self.batches, sent_bytes=self.sent_bytes, in_flight=ledger.in_flight_messages,

@@ -1,24 +1,39 @@
-"""Where the sockets of one pipeline are."""
+"""Where the sockets of one pipeline are, and how they are secured.
+
+On one machine they are Unix sockets in a runtime folder. With `[network] listen` the coordinator, ingest and the
+writers also listen on TCP, for encoders on other machines; then every one of these sockets is encrypted and
+authenticated by CURVE (ZeroMQ's own, https://rfc.zeromq.org/spec/26/), the local ones too.
+"""
 
 import os
+from typing import Any
+
+import zmq
 
 from pipeline.errors import PipelineError
+from pipeline.keys import Identity, admit_workers, load_identity
+from pipeline.schema import NetworkConfig
 
 #: Longest path of a Unix socket on Linux, less the terminating NUL.
 MAX_SOCKET_PATH = 107
+#: Ports after the first one: of ingest processes, and of writers.
+BATCH_PORTS, WRITER_PORTS = 1, 40
 
 
 class Endpoints:
-    """ZeroMQ endpoints in a runtime folder."""
+    """The endpoints of a pipeline on this machine; other machines see those of `RemoteEndpoints`."""
 
-    def __init__(self, folder: str) -> None:
-        """Raises PipelineError when the folder's name is too long for a Unix socket."""
+    def __init__(self, folder: str, network: NetworkConfig | None = None) -> None:
+        """Raises PipelineError when the folder's name is too long for a Unix socket, or the keys can't be read."""
         self.folder = os.path.abspath(folder)
         if len(os.fsencode(f"{self.folder}/batches-99.ipc")) > MAX_SOCKET_PATH:
             raise PipelineError(f"runtime_dir {self.folder}: too long for a socket's name; give a shorter folder")
+        self._network = network if network is not None and network.listen else None
+        self._identity: Identity | None = load_identity(self._network.keys) if self._network else None
+        self._authenticator: object | None = None
         #: ROUTER of the coordinator.
         self.control = f"ipc://{self.folder}/control.ipc"
-        #: PUB of the coordinator.
+        #: PUB of the coordinator; for this machine only.
         self.status = f"ipc://{self.folder}/status.ipc"
         #: The source direction: ROUTER and PUB of its coordinator, PUSH of query, PULL of produce.
         self.source_control = f"ipc://{self.folder}/source.ipc"
@@ -33,3 +48,63 @@ class Endpoints:
     def writer(self, index: int) -> str:
         """PULL of one writer."""
         return f"ipc://{self.folder}/write-{index}.ipc"
+
+    def bind_control(self, socket: "zmq.Socket[Any]") -> None:
+        """Binds the coordinator's ROUTER."""
+        self._bind(socket, self.control, 0)
+
+    def bind_batches(self, socket: "zmq.Socket[Any]", index: int) -> None:
+        """Binds the PUSH of one ingest process."""
+        self._bind(socket, self.batches(index), BATCH_PORTS + index)
+
+    def bind_writer(self, socket: "zmq.Socket[Any]", index: int) -> None:
+        """Binds the PULL of one writer."""
+        self._bind(socket, self.writer(index), WRITER_PORTS + index)
+
+    def _bind(self, socket: "zmq.Socket[Any]", endpoint: str, port: int) -> None:
+        """Raises PipelineError when the TCP port is taken."""
+        if self._network is None or self._identity is None:
+            socket.bind(endpoint)
+            return
+        if self._authenticator is None:
+            self._authenticator = admit_workers(self._network.keys, socket.context)
+        self._identity.serve(socket)
+        socket.bind(endpoint)
+        address = f"tcp://{self._network.listen}:{self._network.port + port}"
+        try:
+            socket.bind(address)
+        except zmq.ZMQError as error:
+            raise PipelineError(f"network.listen: {address} can't be listened on: {error.strerror}; give an address of "
+                                "this machine, and a port that is free with the 100 after it") from None
+
+    def connect(self, socket: "zmq.Socket[Any]", endpoint: str) -> None:
+        """Connects a socket to one of the endpoints above."""
+        if self._identity is not None:
+            self._identity.join(socket)
+        socket.connect(endpoint)
+
+
+class RemoteEndpoints(Endpoints):
+    """The endpoints of a pipeline on another machine."""
+
+    def __init__(self, host: str, port: int, keys: str) -> None:
+        """`keys` is a worker's folder. Raises PipelineError when it can't be read."""
+        self._network = None
+        self._identity = load_identity(keys)
+        self._authenticator = None
+        self._host = host
+        self._port = port
+        self.folder = ""
+        self.control = self._tcp(0)
+        self.status = ""
+
+    def _tcp(self, offset: int) -> str:
+        return f"tcp://{self._host}:{self._port + offset}"
+
+    def batches(self, index: int) -> str:
+        """PUSH of one ingest process."""
+        return self._tcp(BATCH_PORTS + index)
+
+    def writer(self, index: int) -> str:
+        """PULL of one writer."""
+        return self._tcp(WRITER_PORTS + index)

@@ -15,14 +15,15 @@ from pipeline.watchdog import Watchdog
 class Group(ABC):
     """One direction."""
 
-    def __init__(self, coordinator: str, stages: list[str], control: str, status: str, timeout: float) -> None:
+    def __init__(self, coordinator: str, stages: list[str], endpoints: Endpoints, control: str, status: str,
+                 timeout: float) -> None:
         """`control` and `status` are the coordinator's endpoints; a process silent for `timeout` seconds hangs."""
         self.coordinator = coordinator
         #: Of all its processes, in the order in which they are started.
         self.names = [coordinator, *stages]
         self.watchdog = Watchdog(timeout, coordinator)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(context, control, "supervisor")
+        self.link = ControlLink(context, endpoints, control, "supervisor")
         self._subscriber = context.socket(zmq.SUB)
         self._subscriber.setsockopt(zmq.CONFLATE, 1)
         self._subscriber.setsockopt(zmq.SUBSCRIBE, b"")
@@ -68,8 +69,8 @@ class SinkGroup(Group):
     status: wire.Status | None = None
 
     def __init__(self, plan: Plan, timeout: float) -> None:
-        endpoints = Endpoints(plan.folder)
-        super().__init__("coordinator", plan.stages(), endpoints.control, endpoints.status, timeout)
+        endpoints = Endpoints(plan.folder, plan.config.network)
+        super().__init__("coordinator", plan.stages(), endpoints, endpoints.control, endpoints.status, timeout)
 
     def _take(self, frame: bytes) -> wire.Status:
         self.status = wire.decode_status(frame)
@@ -111,7 +112,7 @@ class SourceGroup(Group):
 
     def __init__(self, plan: Plan, timeout: float) -> None:
         endpoints = Endpoints(plan.folder)
-        super().__init__("source-coordinator", plan.source_stages(), endpoints.source_control,
+        super().__init__("source-coordinator", plan.source_stages(), endpoints, endpoints.source_control,
                          endpoints.source_status, timeout)
 
     def _take(self, frame: bytes) -> source_wire.SourceStatus:

@@ -294,6 +294,17 @@ class SinkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     influxdb: InfluxConfig = InfluxConfig()
 
 
+class NetworkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[network]`: for encoders on other machines."""
+
+    #: Address of this machine to listen on; empty: this machine only.
+    listen: str = ""
+    #: The first of 100 ports: one for control, the rest for ingest processes and writers.
+    port: Annotated[int, Meta(ge=1, le=65_435)] = 7_400
+    #: Folder with the keys that `pipeline keys` makes.
+    keys: str = ""
+
+
 class Subscription(Struct, frozen=True):
     """One topic that one sink reads."""
 
@@ -346,6 +357,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sinks: tuple[SinkConfig, ...] = ()
     source: tuple[SourceConfig, ...] = ()
     dead_letters: DeadLetterConfig = DeadLetterConfig()
+    network: NetworkConfig = NetworkConfig()
     pipeline: PipelineConfig = PipelineConfig()
     #: Cases for `pipeline test`.
     tests: tuple[CaseConfig, ...] = ()

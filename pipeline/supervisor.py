@@ -42,7 +42,7 @@ class Supervisor:
         folder = config.pipeline.runtime_dir or tempfile.mkdtemp(prefix=FOLDER_PREFIX)
         self._locks = Locks()
         lock_runtime_folder(self._locks, folder)
-        self.endpoints = Endpoints(folder)
+        self.endpoints = Endpoints(folder, config.network)
         self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.ingest, until)
         timeout = config.pipeline.heartbeat_timeout_seconds
         self.groups: list[Group] = [*([SinkGroup(self.plan, timeout)] if self.plan.stages() else []),

@@ -214,9 +214,8 @@ class Settled(Struct, frozen=True, tag=True):
 
 
 class Encoded(Struct, frozen=True, tag=True):
-    """Encoder -> coordinator: a batch has become lines (for the counters only)."""
+    """Encoder -> coordinator: batches have become lines (for the counters only)."""
 
-    messages: int
     points: int
     #: Messages left out on purpose: by a rule, or for want of a field.
     dropped: int = 0
@@ -278,6 +277,30 @@ class Buried(Struct, frozen=True, tag=True):
 
 class Lost(Struct, frozen=True, tag=True):
     """Supervisor -> coordinator: a worker died; what it held must be read again."""
+
+    name: str
+
+
+class Join(Struct, frozen=True, tag=True):
+    """Encoder of another machine -> coordinator, until it is answered: may it take part?"""
+
+    name: str
+    pid: int
+    #: Of what has to be the same in both configurations.
+    digest: str
+
+
+class Admit(Struct, frozen=True, tag=True):
+    """Coordinator -> encoder of another machine. It connects to the others only then."""
+
+    #: Why not; "" when it may.
+    refused: str
+    ingests: int
+    writers: int
+
+
+class Bye(Struct, frozen=True, tag=True):
+    """Encoder of another machine -> coordinator: it leaves; what was on its way to it must be read again."""
 
     name: str
 
@@ -399,8 +422,11 @@ class Status(Struct, frozen=True, tag=True):
 Control = (
     Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
     | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit | Seek | Truncated | Gap | Revoked | Store
-    | Stored | Failed
+    | Stored | Failed | Join | Admit | Bye
 )
+
+#: What every batch brings; nobody waits for an answer.
+Account = Dispatched | Encoded | Settled
 
 _encoder = msgspec.msgpack.Encoder()
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)

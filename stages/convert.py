@@ -33,7 +33,7 @@ class ConvertStage:
         self._encoders: dict[tuple[source_wire.Lane, tuple[Column, ...]], Encoder] = {}
         endpoints = Endpoints(plan.folder)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(context, endpoints.source_control, name)
+        self.link = ControlLink(context, endpoints, endpoints.source_control, name)
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.pull.connect(endpoints.pages)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,8 @@ from stages.mapping.guard import Guard
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000
+#: Seconds between two messages of how much was encoded, under load.
+COUNT_SECONDS = 0.2
 #: Batches queued on either side, at most.
 HIGH_WATER_MARK = 1
 
@@ -26,19 +29,22 @@ HIGH_WATER_MARK = 1
 class EncodeStage:
     """One encoder process; takes batches from ingest as it gets free, gives lines to the writer of the partition."""
 
-    def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
+    def __init__(self, plan: Plan, endpoints: Endpoints, link: ControlLink, logger: logging.Logger) -> None:
+        """`endpoints` are this machine's, or with a `link` that was admitted, another's."""
         self.logger = logger
+        self.link = link
         self.topics = plan.config.subscriptions()
         self.sinks = plan.config.all_sinks()
-        endpoints = Endpoints(plan.folder)
+        self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(context, endpoints.control, name)
         self.consultant = Consultant(self.link, logger)
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
+        self._points = self._dropped = self._untold = 0
+        self._told_at = float("-inf")
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         for index in range(plan.readers):
-            self.pull.connect(endpoints.batches(index))
+            endpoints.connect(self.pull, endpoints.batches(index))
         self.pushes = [self._connect(context, endpoints.writer(index)) for index in range(plan.writers)]
 
     def _encoder(self, config: Config, topic: Subscription) -> Encoder:
@@ -52,23 +58,38 @@ class EncodeStage:
         self.consultant.add(topic.sink, encoder)
         return encoder
 
-    @staticmethod
-    def _connect(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+    def _connect(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
         push = context.socket(zmq.PUSH)
         push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         # Only to a writer that is there: what is queued for a dead one would wait for its successor.
         push.setsockopt(zmq.IMMEDIATE, 1)
-        push.connect(endpoint)
+        self._endpoints.connect(push, endpoint)
         return push
 
-    def run(self) -> None:
-        """Encodes until the process is killed."""
-        while True:
+    def run(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Encodes until the process is killed, or until `stopping` between two batches."""
+        while not stopping():
             self.link.beat()
             self.consultant.listen()
+            if not self.pull.poll(0):
+                self._tell()
             if self.pull.poll(POLL_MILLISECONDS):
                 head, joined, lengths = self.pull.recv_multipart(copy=False)
                 self._encode(wire.decode_batch(head.buffer), joined.buffer, lengths.buffer)
+
+    def _count(self, points: int, dropped: int) -> None:
+        """Counts a batch; the coordinator is told now and then, and when there is nothing else to do."""
+        self._points += points
+        self._dropped += dropped
+        self._untold += 1
+        if time.monotonic() >= self._told_at + COUNT_SECONDS:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._untold:
+            self.link.send(wire.Encoded(self._points, self._dropped))
+        self._points = self._dropped = self._untold = 0
+        self._told_at = time.monotonic()
 
     def _encode(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
         where = batch.range.where
@@ -78,7 +99,7 @@ class EncodeStage:
         encoded = encoder.encode_array(joined, bulk.count(lengths), origin) or encoder.encode(
             bulk.split(joined, lengths), origin)
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
-        self.link.send(wire.Encoded(batch.range.messages, encoded.points, encoded.dropped))
+        self._count(encoded.points, encoded.dropped)
         if not encoded.groups:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))
             return

@@ -57,15 +57,15 @@ class IngestStage:
         self.needs_origin = [mappings[topic.sink].timestamp_from == "origin_timestamp" for topic in self.topics]
         #: By topic: the user headers that become tags.
         self.needs_headers = [tuple(mappings[topic.sink].header_tags) for topic in self.topics]
-        endpoints = Endpoints(plan.folder)
+        self.endpoints = Endpoints(plan.folder, plan.config.network)
         context = zmq.asyncio.Context.instance()
         self.control = context.socket(zmq.DEALER)
         self.control.setsockopt(zmq.IDENTITY, name.encode())
         self.control.setsockopt(zmq.SNDHWM, 0)
-        self.control.connect(endpoints.control)
+        self.endpoints.connect(self.control, self.endpoints.control)
         self.push = context.socket(zmq.PUSH)
         self.push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
-        self.push.bind(endpoints.batches(index))
+        self.endpoints.bind_batches(self.push, index)
         self.readers: dict[wire.Partition, PartitionReader] = {}
         self.epoch = 0
         self.dispatched_messages = self.dispatched_bytes = 0

@@ -69,7 +69,7 @@ class QueryStage:
         self._told = ("", False)
         endpoints = Endpoints(plan.folder)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(self._context, endpoints.source_control, name)
+        self.link = ControlLink(self._context, endpoints, endpoints.source_control, name)
         self.push = self._context.socket(zmq.PUSH)
         self.push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         self.push.bind(endpoints.pages)

@@ -27,8 +27,9 @@ from stages.influxdb.transport import Transport
 
 #: How long one wait takes at most, milliseconds.
 POLL_MILLISECONDS = 1_000
-#: Batches queued for this writer, at most.
-HIGH_WATER_MARK = 1
+#: Batches queued for this writer from each encoder, at most. With 1, nothing ever comes through an authenticated
+#: socket (libzmq 4.3.5: the handshake takes a place).
+HIGH_WATER_MARK = 2
 #: Batches taken in, for each request that may be on its way: what was stored early waits for older ones that fail.
 HELD_PER_REQUEST = 2
 
@@ -120,12 +121,12 @@ class WriteStage:
         self._held = 0
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._told = ("", False)
-        endpoints = Endpoints(plan.folder)
+        self.endpoints = Endpoints(plan.folder, plan.config.network)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.link = ControlLink(self._context, endpoints.control, name)
+        self.link = ControlLink(self._context, self.endpoints, self.endpoints.control, name)
         self.pull = self._context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-        self.pull.bind(endpoints.writer(index))
+        self.endpoints.bind_writer(self.pull, index)
         self._bell = self._context.socket(zmq.PULL)
         self._bell.bind("inproc://answered")
         self._ringers: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
@@ -152,8 +153,15 @@ class WriteStage:
                 self._bell.recv()
                 self._answered(self._outcomes.get())
             if self.pull in ready:
-                head, *bodies = self.pull.recv_multipart()
-                self._take(wire.decode_lines(head), bodies)
+                self._receive()
+
+    def _receive(self) -> None:
+        """Takes a batch in, if there is one: a handshake can make a socket seem ready, too."""
+        try:
+            head, *bodies = self.pull.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return
+        self._take(wire.decode_lines(head), bodies)
 
     def _take(self, lines: wire.Lines, bodies: list[bytes]) -> None:
         """Makes the jobs of a batch."""

@@ -1,0 +1,49 @@
+"""`pipeline keys` and `pipeline stage`: pipelines over several machines."""
+
+import os
+import socket
+
+import click
+
+from pipeline.config import load_config
+from pipeline.endpoints import RemoteEndpoints
+from pipeline.errors import PipelineError
+from pipeline.keys import add_worker, make_keys
+from pipeline.logs import setup_logging
+from pipeline.schema import NetworkConfig
+
+
+@click.command()
+@click.argument("folder")
+@click.option("--worker", default="", metavar="NAME", help="Makes keys of a worker, and admits it.")
+def keys(folder: str, worker: str) -> None:
+    """Makes the keys of a pipeline in FOLDER, or with --worker those of an encoder on another machine."""
+    if not worker:
+        make_keys(folder)
+        click.echo(f"made {folder}/server.key_secret; give this folder as network.keys")
+        return
+    own = add_worker(folder, worker)
+    click.echo(f"made {own}; move it to the worker's machine, and start the pipeline again to admit {worker}")
+
+
+@click.group()
+def stage() -> None:
+    """Single stages, for a pipeline on another machine."""
+
+
+@stage.command()
+@click.option("-c", "--config", "path", required=True, metavar="FILE", help="The pipeline's configuration.")
+@click.option("--connect", required=True, metavar="HOST[:PORT]", help="Where the pipeline listens ([network]).")
+@click.option("--keys", "folder", required=True, metavar="FOLDER", help="This worker's keys, of `pipeline keys`.")
+@click.option("--name", default="", help="This encoder's name there; one of its own by default.")
+def encode(path: str, connect: str, folder: str, name: str) -> None:
+    """Encodes for a pipeline on another machine, until SIGTERM or SIGINT. Start one for each core."""
+    from pipeline.remote import RemoteEncoder
+
+    host, _, port = connect.removeprefix("tcp://").partition(":")
+    if not host or port and not port.isdigit():
+        raise PipelineError(f"--connect {connect} is not allowed; give HOST or HOST:PORT")
+    config = load_config(path)
+    name = f"encode-{name or f'{socket.gethostname()}-{os.getpid()}'}"
+    endpoints = RemoteEndpoints(host, int(port or NetworkConfig().port), folder)
+    RemoteEncoder(config, name, endpoints, setup_logging(name, config.pipeline.log_level)).run()

@@ -1,0 +1,113 @@
+"""CURVE keys: those of a pipeline and of the workers that it admits.
+
+A pipeline's folder holds `server.key_secret` and `server.key`, and in `workers/` the public keys that are admitted.
+A worker's folder, which goes to the worker's machine, holds `worker.key_secret` and the pipeline's `server.key`.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import zmq
+import zmq.auth
+from msgspec import Struct
+from zmq.auth.thread import ThreadAuthenticator
+
+from pipeline.errors import PipelineError
+
+#: The worker that the pipeline's own processes are.
+LOCAL = "local"
+
+
+class Identity(Struct, frozen=True):
+    """The keys of a process; `server_secret` only on the pipeline's machine."""
+
+    server_public: bytes
+    server_secret: bytes | None
+    worker_public: bytes
+    worker_secret: bytes
+
+    def serve(self, socket: "zmq.Socket[Any]") -> None:
+        """Makes a socket, before it is bound, one that admits known workers only."""
+        assert self.server_secret is not None
+        socket.curve_secretkey = self.server_secret
+        socket.curve_publickey = self.server_public
+        socket.curve_server = True
+
+    def join(self, socket: "zmq.Socket[Any]") -> None:
+        """Makes a socket, before it is connected, one that proves who it is and knows whom it speaks to."""
+        socket.curve_secretkey = self.worker_secret
+        socket.curve_publickey = self.worker_public
+        socket.curve_serverkey = self.server_public
+
+
+def make_keys(folder: str) -> None:
+    """Makes a pipeline's keys, and those of its own processes. Raises PipelineError when there are some already."""
+    path = Path(folder)
+    if (path / "server.key_secret").exists():
+        raise PipelineError(f"{folder} has keys already; give another folder, or --worker NAME to add a worker")
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (path / "workers").mkdir(mode=0o700, exist_ok=True)
+        zmq.auth.create_certificates(path, "server")
+        (path / "server.key_secret").chmod(0o600)
+    except OSError as error:
+        raise PipelineError(f"{folder}: {error.strerror}") from None
+    add_worker(folder, LOCAL)
+
+
+def add_worker(folder: str, name: str) -> Path:
+    """Makes a worker's keys and admits it. Returns the worker's folder. Raises PipelineError."""
+    path = Path(folder)
+    if not (path / "server.key").exists():
+        raise PipelineError(f"{folder} has no server.key; make the pipeline's keys first: pipeline keys {folder}")
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+        raise PipelineError(f"{name} is no name for a worker; give letters, digits, and - _ . between them")
+    own = path / f"worker-{name}"
+    if own.exists():
+        raise PipelineError(f"there is a worker {name} already, in {own}")
+    try:
+        own.mkdir(mode=0o700)
+        zmq.auth.create_certificates(own, "worker")
+        (own / "worker.key_secret").chmod(0o600)
+        (own / "worker.key").rename(path / "workers" / f"{name}.key")
+        shutil.copy(path / "server.key", own / "server.key")
+    except OSError as error:
+        raise PipelineError(f"{own}: {error.strerror}") from None
+    return own
+
+
+def load_identity(folder: str) -> Identity:
+    """The keys in a pipeline's or a worker's folder. Raises PipelineError, and for keys that others can read."""
+    path = Path(folder)
+    worker = path / f"worker-{LOCAL}" if (path / "server.key_secret").exists() else path
+    server_secret = None
+    try:
+        if worker != path:
+            server_secret = _secret(path / "server.key_secret")[1]
+        server_public, _ = zmq.auth.load_certificate(worker / "server.key")
+        worker_public, worker_secret = _secret(worker / "worker.key_secret")
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"keys in {folder} can't be read: {error}; make them with: pipeline keys") from None
+    return Identity(server_public, server_secret, worker_public, worker_secret)
+
+
+def _secret(path: Path) -> tuple[bytes, bytes]:
+    if path.stat().st_mode & 0o077:
+        raise PipelineError(f"{path} can be read by others; chmod 600 {path}")
+    public, secret = zmq.auth.load_certificate(path)
+    if secret is None:
+        raise ValueError(f"{path} holds no secret key")
+    return public, secret
+
+
+def admit_workers(folder: str, context: "zmq.Context[Any]") -> object:
+    """Starts the guard at a context's door: only workers whose public key is in the folder come in.
+
+    Keep what it returns for as long as sockets are bound.
+    """
+    authenticator = ThreadAuthenticator(zmq.Context.shadow(context.underlying))
+    authenticator.start()
+    authenticator.configure_curve(domain="*", location=os.path.join(folder, "workers"))
+    return authenticator

@@ -1,0 +1,177 @@
+"""The ledger of pages under any order of answers, losses and restarts: nothing before the mark is missing in Iggy."""
+
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.source_ledger import LaneLedger, LanePage
+from stages.source.fingerprints import Fingerprints, Print
+from stages.source.window import Stride, Window, cut_before
+
+PAGE_SIZE = 3
+
+
+class World:
+    """A database whose points come in the course of time, stages that lose pages, and an Iggy."""
+
+    def __init__(self, points: dict[int, int], ordered: bool, overlap: int, dice: random.Random) -> None:
+        """`points`: number -> time; each is written when the clock passes its time."""
+        self.points = points
+        self.ordered = ordered
+        self.overlap = overlap
+        self.dice = dice
+        #: Point and content -> how often it was sent.
+        self.iggy: dict[tuple[int, int], int] = {}
+        self.contents: dict[int, int] = dict.fromkeys(points, 0)
+        self.stored: tuple[int, list[Print]] = (0, [])
+        self.clock = 0
+        self.start()
+
+    def start(self) -> None:
+        """A new coordinator begins with what is stored."""
+        mark, prints = self.stored
+        self.ledger = LaneLedger(mark, Stride(self.ordered), PAGE_SIZE, self.overlap, 0, Fingerprints(1_000, prints))
+        #: Pages that are being read, and pages read: (page number, attempt, points, prints).
+        self.reading: list[LanePage] = []
+        self.read: list[tuple[int, int, list[tuple[int, int]], list[Print]]] = []
+        self.orders: dict[tuple[int, int], tuple[Window, bool, int, int, bytes]] = {}
+
+    def order(self, page: LanePage) -> None:
+        known = {one.point: one.content for one in self.ledger.prints.prints()}
+        self.reading.append(page)
+        self.orders[page.seq, page.attempt] = (page.window, page.whole, page.seen_until, page.remember_from,
+                                               repr(known).encode())
+
+    def answer(self, seq: int, attempt: int) -> None:
+        """The query stage's part."""
+        window, whole, seen_until, remember_from, known_text = self.orders[seq, attempt]
+        known: dict[int, int] = eval(known_text)
+        found = sorted((time, self.dice.random(), number) for number, time in self.points.items()
+                       if window.start <= time < window.end and time <= self.clock)
+        end = window.end
+        if len(found) > PAGE_SIZE and not whole:
+            if not self.ordered:
+                self.reorder(self.ledger.too_full(seq, attempt, one_time=False))
+                return
+            try:
+                end = cut_before(window, found[PAGE_SIZE][0])
+            except ValueError:
+                self.reorder(self.ledger.too_full(seq, attempt, one_time=True))
+                return
+            found = [one for one in found if one[0] < end]
+        if self.ledger.answered(seq, attempt, end, len(found), found[0][0] if found else window.start):
+            messages, prints = [], []
+            for time, _, number in found:
+                content = self.contents[number]
+                if self.overlap and time < seen_until and known.get(number) == content:
+                    continue
+                messages.append((number, content))
+                if self.overlap and time >= remember_from:
+                    prints.append(Print(time, number, content))
+            self.read.append((seq, attempt, messages, prints))
+
+    def reorder(self, page: LanePage | None) -> None:
+        if page is not None:
+            self.order(page)
+
+    def send(self, seq: int, attempt: int, messages: list[tuple[int, int]], prints: list[Print]) -> None:
+        """The produce stage's part."""
+        for message in messages:
+            self.iggy[message] = self.iggy.get(message, 0) + 1
+        self.ledger.confirmed(seq, attempt, prints)
+
+    def step(self, action: str) -> None:
+        """One thing happens."""
+        if action == "clock":
+            self.clock += self.dice.randrange(1, 12)
+        elif action == "next":
+            page = self.ledger.next(self.clock)
+            if page is not None:
+                self.order(page)
+        elif action == "answer" and self.reading:
+            page = self.reading.pop(self.dice.randrange(len(self.reading)))
+            self.answer(page.seq, page.attempt)
+        elif action == "send" and self.read:
+            self.send(*self.read.pop(self.dice.randrange(len(self.read))))
+        elif action == "lose stages":
+            self.reading.clear()
+            self.read.clear()
+            for page in self.ledger.again(0.0):
+                self.order(page)
+        elif action == "lose converters":
+            self.read.clear()
+            for page in self.ledger.again(0.0, answered_only=True):
+                self.order(page)
+        elif action == "store":
+            self.stored = self.ledger.mark, self.ledger.prints.prints()
+        elif action == "lose coordinator":
+            self.start()
+        self.check()
+
+    def check(self) -> None:
+        missing = [number for number, time in self.points.items()
+                   if time < self.ledger.mark and not any(n == number for n, _ in self.iggy)]
+        assert not missing, f"before the mark {self.ledger.mark}, and not in Iggy: {missing}"
+
+    def finish(self) -> None:
+        """All that is there is read to the end."""
+        self.clock += 1_000
+        for _ in range(3_000):
+            if not self.ledger.behind(self.clock):
+                return
+            for action in ("next", "answer", "send"):
+                self.step(action)
+        raise AssertionError("it does not come to an end")
+
+
+LOSSES = ["lose stages", "lose converters", "lose coordinator"]
+CALM = ["clock", "next", "next", "answer", "answer", "send", "send", "store"]
+POINTS = st.dictionaries(st.integers(0, 40), st.integers(0, 60), max_size=30)
+
+
+@settings(deadline=None)
+@given(POINTS, st.booleans(), st.sampled_from([0, 10]), st.lists(st.sampled_from(CALM + LOSSES), max_size=80),
+       st.randoms(use_true_random=False))
+def test_nothing_is_lost_whatever_dies(points: dict[int, int], ordered: bool, overlap: int, actions: list[str],
+                                       dice: random.Random) -> None:
+    world = World(points, ordered, overlap, dice)
+    mark = 0
+    for action in actions:
+        world.step(action)
+        assert action == "lose coordinator" or world.ledger.mark >= mark
+        mark = world.ledger.mark
+    world.finish()
+    assert {number for number, _ in world.iggy} == set(points)
+
+
+@settings(deadline=None)
+@given(POINTS, st.booleans(), st.sampled_from([0, 10]), st.lists(st.sampled_from(CALM), max_size=80),
+       st.randoms(use_true_random=False))
+def test_without_losses_every_point_is_sent_once(points: dict[int, int], ordered: bool, overlap: int,
+                                                 actions: list[str], dice: random.Random) -> None:
+    world = World(points, ordered, overlap, dice)
+    for action in actions:
+        world.step(action)
+    world.finish()
+    assert world.iggy == {(number, 0): 1 for number in points}
+
+
+@settings(deadline=None)
+@given(POINTS, st.booleans(), st.lists(st.tuples(st.sampled_from([*CALM, "change"]), st.integers(0, 40)), max_size=60),
+       st.randoms(use_true_random=False))
+def test_what_changes_within_the_overlap_is_sent_again_and_once(
+        points: dict[int, int], ordered: bool, actions: list[tuple[str, int]], dice: random.Random) -> None:
+    world = World(points, ordered, 1_000_000, dice)
+    for action, number in actions:
+        if action == "change" and number in points and points[number] <= world.clock:
+            world.contents[number] += 1
+        elif action != "change":
+            world.step(action)
+    world.finish()
+    world.clock += 1
+    world.finish()
+    latest: Any = {number: max(content for n, content in world.iggy if n == number) for number in points}
+    assert latest == world.contents
+    assert set(world.iggy.values()) <= {1}

@@ -1,0 +1,95 @@
+"""Mistakes in `[[source]]` are all named: file, key, and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_config
+from pipeline.errors import ConfigError
+
+GOOD = """
+[[source]]
+name = "weather"
+state_file = "{folder}/weather.json"
+{source}
+[source.influxdb]
+version = "v1"
+database = "db"
+{influxdb}
+[source.output]
+stream = "s"
+{output}
+{rest}
+"""
+
+
+def problems(folder: Path, source: str = "", influxdb: str = "", output: str = "", rest: str = "") -> list[str]:
+    """What is wrong with a configuration; without its path."""
+    path = folder / "pipeline.toml"
+    path.write_text(GOOD.format(folder=folder, source=source, influxdb=influxdb, output=output, rest=rest))
+    try:
+        load_config(str(path), {})
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def test_a_source_alone_is_a_configuration_and_has_no_sink(tmp_path: Path) -> None:
+    assert problems(tmp_path) == []
+    config = load_config(str(tmp_path / "pipeline.toml"), {})
+    assert [source.name for source in config.source] == ["weather"]
+    assert config.all_sinks() == () and config.subscriptions() == ()
+
+
+def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
+    rest = '[[topics]]\nstream = "s"\ntopic = "t"\n[influxdb]\nbucket = "b"\n'
+    assert problems(tmp_path, rest=rest) == []
+    config = load_config(str(tmp_path / "pipeline.toml"), {})
+    assert len(config.all_sinks()) == len(config.source) == 1
+
+
+@pytest.mark.parametrize(("where", "text", "expected"), [
+    ("source", 'measurments = ["a"]', "source[0].measurments: unknown key; did you mean measurements?"),
+    ("source", "page_size = 0", "source[0].page_size: 0 is not allowed; give an integer from 1 to 1000000"),
+    ("source", 'from = "yesterday"', 'source[0].from: "yesterday" is not allowed; give "earliest", "now", or a time '
+                                     "like 2026-01-31T00:00:00Z"),
+    ("source", 'from = "2026-02-01T00:00:00Z"\nto = "2026-01-01T00:00:00Z"', "source[0].to: must be later than from"),
+    ("source", 'from = "now"\nto = "2026-01-01T00:00:00Z"',
+     'source[0].from: "now" not with to; give a time, or "earliest"'),
+    ("source", 'query = "SELECT 1 WHERE time >= $from"\nmeasurement = "m"',
+     "source[0].query: has no $to; it must ask for times from $from (inside) to $to (outside)"),
+    ("source", 'query = "$from $to"', "source[0].measurement: required with query: what its points are called"),
+    ("source", 'query = "$from $to"\nmeasurement = "m"\nexclude = ["x"]', "source[0].measurements: not beside query"),
+    ("source", 'tags = ["a"]', "source[0].tags: only with query"),
+    ("source", "align_ms = 5", "source[0].align_ms: only with query"),
+    ("source", 'language = "sql"', 'source[0].language: "sql" only with influxdb.version = "v3" or "auto"'),
+    ("influxdb", 'precision = "ms"', "source[0].influxdb.precision: unknown key; did you mean version?"),
+    ("influxdb", 'url = "localhost"', 'source[0].influxdb.url: "localhost" is not allowed; give http://host:port or '
+                                      "https://host:port"),
+    ("influxdb", 'ca_file = "/nowhere"', 'source[0].influxdb.ca_file: "/nowhere" can\'t be read'),
+    ("output", 'topic = "{site}"', 'source[0].output.topic: "{site}" is not allowed; only {measurement} and {source} '
+                                   "may stand in braces"),
+    ("output", "partition = 3", 'source[0].output.partition: only with partitioning = "fixed"'),
+    ("output", 'compression = "gzip"', "source[0].output.compression: only with batch_points of 2 or more; a point "
+                                       "alone doesn't get smaller"),
+    ("output", 'topic = "t"\ndead_letter_topic = "t"',
+     "source[0].output.dead_letter_topic: must be another than topic"),
+    ("rest", '[mapping]\ntag_fields = ["a"]', "mapping: without [[topics]] there is no sink that it is for; a source "
+                                              "has its own [source.influxdb] and [source.output]"),
+])
+def test_a_mistake_is_named_with_what_is_allowed(tmp_path: Path, where: str, text: str, expected: str) -> None:
+    found = problems(tmp_path, **{where: text})
+    assert expected in found or any(line.startswith(expected) for line in found), found
+
+
+def test_two_sources_need_two_names_and_two_state_files(tmp_path: Path) -> None:
+    again = GOOD.format(folder=tmp_path, source="", influxdb="", output="", rest="")
+    assert problems(tmp_path, rest=again) == [
+        'source[1].name: "weather" is there twice',
+        f'source[1].state_file: "{tmp_path}/weather.json" is another source\'s already']
+
+
+def test_the_folder_of_the_state_must_be_there(tmp_path: Path) -> None:
+    found = problems(tmp_path, rest=GOOD.format(folder="/nowhere", source="", influxdb="", output="", rest="").replace(
+        '"weather"', '"other"'))
+    assert found == ['source[1].state_file: the folder "/nowhere" is missing, or can\'t be written to']
