@@ -60,6 +60,18 @@ def encode(as_json: bool) -> None:
     _print(_encode(), as_json)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1))
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256))
+def memory(as_json: bool, messages: int, workers: int) -> None:
+    """Memory of the whole pipeline with the database down and a backlog in Iggy; then it catches up."""
+    from pipeline.bench_memory import measure
+
+    with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as folder:
+        _print(measure(Path(folder), messages, workers), as_json)
+
+
 def _print(figures: dict[str, Any], as_json: bool) -> None:
     for name, value in figures.items():
         if isinstance(value, dict):

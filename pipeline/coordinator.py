@@ -145,7 +145,8 @@ class Coordinator:
         self.retrying.pop(name, None)
         self.heard.pop(name, None)
         if self.pids.pop(name, None) is not None or name in self._seen:
-            self._seen.discard(name)
+            if name not in self.plan.stages():
+                self._seen.discard(name)
             if name != "dead-letter":
                 await self._read_again(self._held_by(name), why)
 

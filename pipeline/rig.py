@@ -86,19 +86,26 @@ runtime_dir = "{folder}"
 class PipelineRun:
     """A running `pipeline start` and the last Status it gave."""
 
-    def __init__(self, folder: Path, iggy: str, influxdb: str, workers: int, more: str = "") -> None:
+    def __init__(self, folder: Path, iggy: str, influxdb: str, workers: int, more: str = "",
+                 template: str = CONFIG) -> None:
         """`more` is appended to the configuration, inside `[pipeline]`. The log goes to `folder`/pipeline.log."""
         self.log = folder / "pipeline.log"
-        config = folder / "pipeline.toml"
-        config.write_text(CONFIG.format(iggy=iggy, influxdb=influxdb, folder=folder) + more)
+        self.config = folder / "pipeline.toml"
+        self.workers = workers
+        self.config.write_text(template.format(iggy=iggy, influxdb=influxdb, folder=folder) + more)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.subscriber = context.socket(zmq.SUB)
         self.subscriber.setsockopt(zmq.SUBSCRIBE, b"")
         self.subscriber.connect(Endpoints(str(folder)).status)
         self.status: wire.Status | None = None
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline", "start", "-c", str(config), "--workers", str(workers)], stderr=log)
+        self.process: subprocess.Popen[bytes]
+        self.start()
+
+    def start(self) -> None:
+        """Starts it (again)."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(self.config),
+                                             "--workers", str(self.workers)], stderr=log)
 
     def watch(self, seconds: float) -> wire.Status | None:
         """Waits at most `seconds` for a newer Status. Raises PipelineError when the pipeline has ended."""
@@ -131,6 +138,15 @@ def cpu_seconds(pid: int) -> float:
     """User and system CPU seconds a process has used so far; all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def pss_bytes(pid: int) -> int:
+    """Proportional set size of a process: memory that it shares with n others counts 1/n. 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def telemetry(index: int) -> bytes:

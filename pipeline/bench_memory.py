@@ -1,0 +1,91 @@
+"""Memory of the pipeline with the database down and a backlog in Iggy, and whether it catches up. See `scripts/bench`.
+
+The figure is the sum of the proportional set sizes of all its processes: memory that several share counts once.
+"""
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline import rig, wire
+
+PARTITIONS = 2
+#: How long the pipeline is watched while the database is down and the window is full, seconds.
+DOWN_SECONDS = 20.0
+#: What the catching up may take at most, seconds beside a second for so many messages.
+CATCH_UP_SECONDS, CATCH_UP_RATE = 60.0, 20_000
+
+
+class Peak:
+    """The largest sum seen, with its parts."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.parts: dict[str, int] = {}
+
+    def look(self, run: rig.PipelineRun) -> None:
+        """Measures now. Processes that are not there any more count nothing."""
+        parts = {name: rig.pss_bytes(pid) for name, pid in run.pids().items()}
+        if sum(parts.values()) > self.bytes:
+            self.bytes, self.parts = sum(parts.values()), parts
+
+
+def measure(folder: Path, messages: int, workers: int) -> dict[str, Any]:
+    """Sends all messages, runs the pipeline without a database for a while, then with one that only counts."""
+    broker, iggy = rig.start_sandbox(folder, "--only", "iggy")
+    run, receiver = None, None
+    try:
+        rig.produce_now(iggy.iggy, messages, PARTITIONS)
+        port = _free_port()
+        run = rig.PipelineRun(folder, iggy.iggy, f"http://127.0.0.1:{port}", workers)
+        down = Peak()
+        run.wait_for(lambda s: bool(s.retrying), rig.READY_SECONDS, "the writers to find no database")
+        stalled = _watch(run, down, DOWN_SECONDS)
+        receiver, _ = rig.start_sandbox(folder, "--only", "influxdb", "--count-only", "--influx-port", str(port))
+        up = Peak()
+        began = time.monotonic()
+        until = began + CATCH_UP_SECONDS + messages / CATCH_UP_RATE
+        while (status := _watch(run, up, 1.0)).written < messages:
+            if time.monotonic() > until:
+                raise click.ClickException(f"{status.written:,} of {messages:,} messages are written; the log says:\n"
+                                           f"{run.log.read_text()[-2000:]}")
+        seconds = time.monotonic() - began
+        exit_code = run.stop()
+    finally:
+        for process in (run.process if run else None, broker, receiver):
+            _end(process)
+    return {"messages": messages, "workers": workers, "peak_pss_mb": _mb(max(down.bytes, up.bytes)),
+            "peak_pss_mb_database_down": _mb(down.bytes), "peak_pss_mb_catching_up": _mb(up.bytes),
+            "pss_mb_by_process": {name: _mb(size) for name, size in sorted(down.parts.items())},
+            "in_flight_while_down": stalled.in_flight, "catch_up_seconds": round(seconds, 1), "exit_code": exit_code}
+
+
+def _watch(run: rig.PipelineRun, peak: Peak, seconds: float) -> wire.Status:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        run.watch(min(0.2, left))
+        peak.look(run)
+    if run.status is None:
+        raise click.ClickException("the pipeline gives no status")
+    return run.status
+
+
+def _mb(size: int) -> float:
+    return round(size / 1e6, 1)
+
+
+def _end(process: "subprocess.Popen[bytes] | None") -> None:
+    if process is not None:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,232 @@
+"""A bounded run with random faults, and the account of every message at its end. Run by `scripts/chaos`.
+
+A producer sends numbered messages, some of them bad, through a sandbox Iggy; the pipeline writes them to a sandbox
+InfluxDB; meanwhile processes are killed and stopped, and both servers fail. At last everything works again, and every
+message has to be a point, or a dead letter. The seed decides which faults come when.
+"""
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import click
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import rig
+from pipeline.chaos_faults import Faults, Injected, Sandbox
+from pipeline.chaos_producer import Producer, bad
+from pipeline.errors import PipelineError
+from pipeline.iggy import IggyConnection
+from pipeline.schema import IggyConfig
+
+PARTITIONS = 4
+DEAD_LETTERS = "influxdb-dlq"
+#: Pause between two faults, seconds.
+LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.5, 2.5
+#: Longest wait for the last message, once everything works again, seconds.
+SETTLE_SECONDS = 120.0
+#: Points are listed, to name the missing ones, up to so many.
+LISTED_POINTS = 300_000
+#: Missing messages that are shown.
+SHOWN_MISSING = 20
+CONFIG = rig.CONFIG.replace("[iggy]\n", "[iggy]\ncall_timeout_ms = 2_000\n").replace("[influxdb]\n", """[influxdb]
+connect_timeout_ms = 2_000
+read_timeout_ms = 2_000
+retry_backoff_ms = 50
+retry_backoff_max_ms = 1_000
+retry_after_max_ms = 1_000
+""") + """
+ingest = 2
+writers = 2
+batch_size = 500
+flush_interval_ms = 100
+window_messages = 20_000
+heartbeat_timeout_seconds = 3
+max_restarts = 10_000
+reread_after_seconds = 10
+log_level = "info"
+"""
+
+
+class Account(Struct, kw_only=True):
+    """What became of the messages."""
+
+    sent: int
+    stored: int = 0
+    dead_lettered: int = 0
+    #: Numbers of messages that are neither stored nor dead letters, as far as they were listed.
+    missing: list[int] = []
+    lost: int = 0
+    #: Points that no message stands for.
+    unexpected: int = 0
+
+
+class ChaosRun:
+    """One run, from the start of the servers to the verdict."""
+
+    def __init__(self, folder: Path, seed: int, rate: int, console: Console) -> None:
+        self.chance = random.Random(seed)
+        self.console = console
+        self.sandbox_process, self.addresses = rig.start_sandbox(folder)
+        self.sandbox = Sandbox(self.addresses.influxdb)
+        self.sandbox.iggy("create_topic", stream=rig.STREAM, topic=rig.TOPIC, partitions=PARTITIONS)
+        self.pipeline = rig.PipelineRun(folder, self.addresses.iggy, self.addresses.influxdb, 2, template=CONFIG)
+        self.producer = Producer(self.addresses.iggy, PARTITIONS, rate, random.Random(seed))
+        self.faults = Faults(self.pipeline, self.sandbox, self.chance)
+        self.injected: list[tuple[float, Injected]] = []
+
+    def torment(self, seconds: float) -> None:
+        """Injects faults for so long: every kind once, in random order, and then any. Raises PipelineError."""
+        self.pipeline.wait_for(lambda status: status.ready, rig.READY_SECONDS, "the pipeline")
+        self.producer.start()
+        began = time.monotonic()
+        undo: list[tuple[float, Injected]] = []
+        kinds = self.faults.kinds()
+        order = list(kinds)
+        self.chance.shuffle(order)
+        due = began + 1.0
+        while (now := time.monotonic()) < began + seconds:
+            for at, fault in [entry for entry in undo if entry[0] <= now]:
+                undo.remove((at, fault))
+                if fault.undo is not None:
+                    fault.undo()
+            if now >= due:
+                if not order:
+                    order = [self.chance.choice(list(kinds))]
+                self._inject(kinds[order.pop()](), began, undo)
+                due = now + self.chance.uniform(LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
+            self.pipeline.watch(0.05)
+        self.faults.undo_all()
+
+    def _inject(self, fault: Injected | None, began: float, undo: list[tuple[float, Injected]]) -> None:
+        if fault is None:
+            return
+        at = time.monotonic()
+        self.injected.append((at - began, fault))
+        self.console.print(f"{at - began:6.1f} s  {fault.kind}: {fault.detail}")
+        if fault.undo is not None:
+            undo.append((at + fault.seconds, fault))
+
+    def settle(self) -> None:
+        """Waits until all that was sent is committed. Raises PipelineError when that doesn't happen."""
+        if not self.producer.stop(60):
+            raise PipelineError("the producer can't get rid of its last batch")
+        until = time.monotonic() + SETTLE_SECONDS
+        while not self._all_committed():
+            if time.monotonic() > until:
+                raise PipelineError(f"waited {SETTLE_SECONDS:g} s in vain for the last message; the log says:\n"
+                                    f"{self.pipeline.log.read_text()[-4000:]}")
+            self.pipeline.watch(0.2)
+
+    def _all_committed(self) -> bool:
+        topic = next(topic for topic in self.sandbox.iggy("status")["topics"] if topic["topic"] == rig.TOPIC)
+        return all(partition["offsets"].get("pipeline", -1) == partition["next_offset"] - 1
+                   for partition in topic["partitions"] if partition["next_offset"])
+
+    def account(self) -> Account:
+        """Compares what was sent with what is stored and what was dead-lettered."""
+        account = Account(sent=self.producer.sent)
+        good = {number for number in range(account.sent) if not bad(number)}
+        account.stored = self.sandbox.call("GET", "/sandbox/count?bucket=sandbox")["points"]
+        letters = asyncio.run(self._dead_letters())
+        account.dead_lettered = len(letters)
+        wrong = letters ^ {number for number in range(account.sent) if bad(number)}
+        account.missing = sorted(wrong - good)
+        lost = len(account.missing)
+        if account.stored == len(good) or account.stored > LISTED_POINTS:
+            lost += max(0, len(good) - account.stored)
+            account.unexpected = max(0, account.stored - len(good))
+        else:
+            stored = self._stored_numbers()
+            account.missing += sorted(good - stored)
+            lost += len(good - stored)
+            account.unexpected = len(stored - good)
+        account.lost = lost
+        return account
+
+    def _stored_numbers(self) -> set[int]:
+        points = self.sandbox.call("GET", f"/sandbox/points?bucket=sandbox&limit={LISTED_POINTS}")
+        return {(point["time"] // 1_000_000 - rig.FIRST_TIME_MS) // 1_000 * rig.DEVICES
+                + int(dict(point["tags"])["device"].rpartition("-")[2]) for point in points}
+
+    async def _dead_letters(self) -> set[int]:
+        """The numbers of the messages in the dead-letter topic."""
+        iggy = IggyConnection(IggyConfig(address=self.addresses.iggy))
+        await iggy.connected()
+        return {int(msgspec.json.decode(letter)["payload"].rpartition(" ")[2])
+                for letter in await iggy.read_all(rig.STREAM, DEAD_LETTERS)}
+
+    def close(self) -> None:
+        """Ends everything that was started."""
+        processes: list[subprocess.Popen[bytes]] = [self.pipeline.process, self.sandbox_process]
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def table_of(run: ChaosRun) -> Table:
+    """The faults by kind."""
+    table = Table(title="Faults")
+    table.add_column("kind")
+    table.add_column("times", justify="right")
+    for kind, times in sorted(Counter(fault.kind for _, fault in run.injected).items()):
+        table.add_row(kind, str(times))
+    return table
+
+
+@click.command()
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1), help="How long faults come.")
+@click.option("--minutes", type=click.FloatRange(0.1), help="The same, in minutes.")
+@click.option("--seed", type=int, help="Decides which faults come when; a random one by default.")
+@click.option("--rate", default=1_000, show_default=True, type=click.IntRange(1, 50_000), help="Messages a second.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--keep-log", type=click.Path(dir_okay=False), help="Copy the pipeline's log there.")
+def main(seconds: float, minutes: float | None, seed: int | None, rate: int, as_json: bool,
+         keep_log: str | None) -> None:
+    """Torments a pipeline with random faults, and counts what is lost. Exit code 0: nothing."""
+    console = Console(highlight=False, stderr=as_json)
+    seconds = minutes * 60 if minutes else seconds
+    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    console.print(f"Faults for {seconds:g} s, seed {seed}.")
+    with tempfile.TemporaryDirectory(prefix="pipeline-chaos-") as folder:
+        run = ChaosRun(Path(folder), seed, rate, console)
+        try:
+            run.torment(seconds)
+            run.settle()
+            exit_code = run.pipeline.stop()
+            account = run.account()
+        except PipelineError as error:
+            console.print(f"FAILED: {error}")
+            sys.exit(1)
+        finally:
+            if keep_log:
+                Path(keep_log).write_bytes(run.pipeline.log.read_bytes())
+            run.close()
+    console.print(table_of(run))
+    kinds = len({fault.kind for _, fault in run.injected})
+    good = account.lost == account.unexpected == 0 and exit_code == 0
+    console.print(f"sent {account.sent:,}  stored {account.stored:,}  dead-lettered {account.dead_lettered:,}  "
+                  f"lost {account.lost:,}  unexpected {account.unexpected:,}  exit code {exit_code}")
+    if account.missing:
+        console.print(f"missing, among others: {account.missing[:SHOWN_MISSING]}")
+    console.print("OK: every message is accounted for." if good else
+                  f"FAILED: run it again with --seed {seed} --keep-log FILE")
+    if as_json:
+        click.echo(json.dumps({
+            "lost": account.lost, "faults": len(run.injected), "kinds": kinds, "sent": account.sent,
+            "stored": account.stored, "dead_lettered": account.dead_lettered, "unexpected": account.unexpected,
+            "producer_retries": run.producer.retries, "seconds": seconds, "seed": seed, "exit_code": exit_code}))
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main(prog_name="scripts/chaos")

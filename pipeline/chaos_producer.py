@@ -1,0 +1,75 @@
+"""The producer of `scripts/chaos`: sends numbered messages, good and bad, until each batch is confirmed."""
+
+import asyncio
+import random
+import threading
+
+from pipeline import rig
+from pipeline.iggy import IggyConnection, IggyError
+from pipeline.schema import IggyConfig
+
+#: Of so many messages one can't become a point.
+BAD_EVERY = 97
+#: Messages of one send.
+BATCH_MESSAGES = 50
+#: Pause before a batch that wasn't confirmed is sent again, seconds. It may be in the log twice then: points are equal.
+RETRY_SECONDS = 0.2
+
+
+def bad(number: int) -> bool:
+    """Whether message `number` is one that can't become a point."""
+    return number % BAD_EVERY == 0
+
+
+def payload(number: int) -> bytes:
+    """Message `number`."""
+    return b"not json: %d" % number if bad(number) else rig.telemetry(number)
+
+
+class Producer:
+    """Sends on a thread of its own at a steady rate, from `start` to `stop`."""
+
+    def __init__(self, address: str, partitions: int, rate: int, chance: random.Random) -> None:
+        """`rate` in messages a second."""
+        self._address = address
+        self._partitions = partitions
+        self._rate = rate
+        self._chance = chance
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        #: Messages 0 to `sent` (exclusive) are confirmed by Iggy.
+        self.sent = 0
+        #: Batches that had to be sent again.
+        self.retries = 0
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> bool:
+        """Sends no new batch; True when the last one was confirmed within `seconds`."""
+        self._stopping.set()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    async def _run(self) -> None:
+        iggy = IggyConnection(IggyConfig(address=self._address, call_timeout_ms=3_000))
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while not self._stopping.is_set():
+            due = max(due + BATCH_MESSAGES / self._rate, loop.time() - 1.0)
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            payloads = [payload(number) for number in range(self.sent, self.sent + BATCH_MESSAGES)]
+            await self._send(iggy, payloads, self._chance.randrange(self._partitions))
+            self.sent += BATCH_MESSAGES
+
+    async def _send(self, iggy: IggyConnection, payloads: list[bytes], partition: int) -> None:
+        """Until it is confirmed."""
+        while True:
+            try:
+                await iggy.connected()
+                await iggy.send(rig.STREAM, rig.TOPIC, payloads, partition)
+                return
+            except IggyError:
+                self.retries += 1
+                await asyncio.sleep(RETRY_SECONDS)

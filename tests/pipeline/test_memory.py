@@ -1,0 +1,17 @@
+"""With the database down and a backlog in Iggy, memory stays flat, and all is written when it is back."""
+
+from pathlib import Path
+
+from pipeline.bench_memory import measure
+
+#: More than twice the window, so that the backlog would show.
+MESSAGES = 250_000
+#: Promised for 2 workers, and the same for a backlog of any size; see docs/reliability.rst.
+MAX_MEGABYTES = 400
+
+
+def test_a_backlog_does_not_grow_the_pipelines_memory(tmp_path: Path) -> None:
+    figures = measure(tmp_path, MESSAGES, 2)
+    assert figures["in_flight_while_down"] == 100_000
+    assert figures["peak_pss_mb"] < MAX_MEGABYTES, figures
+    assert figures["exit_code"] == 0
