@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pipeline.child import Until
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
-_LAZY = {"dlq": "pipeline.dlq", "keys": "pipeline.hosts", "preview": "pipeline.preview", "stage": "pipeline.hosts",
+_LAZY = {"dlq": "pipeline.dlq", "keys": "pipeline.hosts", "offsets": "pipeline.offsets",
+         "preview": "pipeline.preview", "stage": "pipeline.hosts",
          "test": "pipeline.casetests"}
 
 

@@ -141,6 +141,6 @@ class SourceGroup(Group):
         points = self._gone_through(status.points) if status is not None else None
         if status is None or points is None:
             return ""
-        behind = max(0.0, time.time() - min((lane.mark for lane in status.lanes), default=0) / 1e9)
+        behind = max(0.0, time.time() - min((lane.mark / 1e9 for lane in status.lanes), default=time.time()))
         return (f"source: sent {status.points} points ({points / seconds:.0f}/s) in {status.messages} messages, "
                 f"rejected {status.rejected}, {status.in_flight} pages on their way, {behind:.0f} s behind at most")

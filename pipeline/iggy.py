@@ -195,6 +195,12 @@ class IggyConnection:
         self._joined.discard(source)
         await self._call(self.client.leave_consumer_group(source.stream, source.topic, source.consumer))
 
+    async def delete_group(self, source: Subscription) -> None:
+        """Deletes the group with its members and offsets, if there is one. Raises IggyError."""
+        self._joined.discard(source)
+        if await self._call(self.client.get_consumer_group(source.stream, source.topic, source.consumer)) is not None:
+            await self._call(self.client.delete_consumer_group(source.stream, source.topic, source.consumer))
+
     async def assignment(self, source: Subscription) -> list[int] | None:
         """The partitions that this member of the group may poll now; None when it is no member (any more).
 

@@ -80,12 +80,13 @@ class Influxql:
 
     def measurements(self) -> Ask:
         """See `Dialect`."""
-        return self._ask("SHOW MEASUREMENTS")
+        # 1.6.7 lists nothing for a database that is missing; only a SELECT says so.
+        return self._ask('SELECT "x" FROM "x" WHERE time = 0 LIMIT 1; SHOW MEASUREMENTS')
 
     def read_measurements(self, body: bytes) -> list[str]:
         """See `Dialect`."""
         return [str(_row.decode(value)[0]) for chunk in _chunks(body) for series in _series(chunk)
-                for value in series.values]
+                for value in series.values if series.columns == ["name"]]
 
     def columns(self, measurement: str) -> Ask:
         """See `Dialect`."""

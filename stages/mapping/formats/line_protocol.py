@@ -21,7 +21,7 @@ _LINE: Final = re.compile(
     rf"(?P<fields>{_NAME}={_VALUE}(?:,{_NAME}={_VALUE})*)(?:[ ]+(?P<time>-?[0-9]+))?[ \t]*\r?(?:\n|\Z)", re.DOTALL)
 _TAG: Final = re.compile(rf",({_NAME})=({_NAME})", re.DOTALL)
 _FIELD: Final = re.compile(rf"({_NAME}=)({_VALUE}),?", re.DOTALL)
-_FLOAT: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_FLOAT: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _INTEGER: Final = re.compile(r"(-?[0-9]+)([iu])")
 _BOOLEANS: Final = {**dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true"),
                     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")}

@@ -1,0 +1,223 @@
+"""`pipeline offsets`: shows, sets and resets what is stored in Iggy for a configuration's consumer."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import click
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import load_config, start_position
+from pipeline.errors import PipelineError
+from pipeline.iggy import IggyConnection
+from pipeline.lock import Locked, Locks, lock_offsets
+from pipeline.schema import Config, Subscription
+
+
+class Place(Struct, frozen=True):
+    """What is stored for one partition, and where its log ends; -1: nothing stored, or nothing there."""
+
+    source: Subscription
+    partition: int
+    stored: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Messages after the stored one, those that have expired among them."""
+        return max(0, self.end - self.stored)
+
+
+async def places(iggy: IggyConnection, topics: tuple[Subscription, ...]) -> list[Place]:
+    """All partitions of all topics. Raises IggyError."""
+    found = []
+    for source in topics:
+        for partition in sorted((await iggy.topic(source)).partitions, key=lambda p: p.id):
+            if source.partitions and partition.id not in source.partitions:
+                continue
+            end = partition.current_offset if partition.messages_count or partition.current_offset else -1
+            found.append(Place(source, partition.id, await iggy.stored_offset(source, partition.id), end))
+    return found
+
+
+async def put(iggy: IggyConnection, place: Place, offset: int) -> int:
+    """Stores an offset, or the log's last where it is beyond; -1 removes it. Returns what is stored then."""
+    offset = min(offset, place.end)
+    if offset < 0:
+        await iggy.delete_offset(place.source, place.partition)
+    else:
+        await iggy.store_offset(place.source, place.partition, offset)
+    return offset
+
+
+async def target(iggy: IggyConnection, place: Place, to: str | int) -> int:
+    """The offset to store so that reading begins at `to`: "earliest", "latest", a number, or a time.
+
+    To begin with the first message, 0 is stored where there is one: it is then read once more (nothing stored would
+    mean `start_from`).
+    """
+    kind, value = start_position(to)
+    if kind == "latest":
+        return place.end
+    if kind == "timestamp":
+        first = await iggy.first_since(place.source, place.partition, value)
+        value = first.offset() if first is not None else place.end + 1
+    return max(0, value - 1)
+
+
+@contextlib.contextmanager
+def unlocked(config: Config, force: bool) -> Iterator[None]:
+    """Keeps pipelines out meanwhile. Raises Locked when one runs, unless forced."""
+    locks = Locks()
+    try:
+        lock_offsets(locks, config)
+    except Locked as error:
+        if not force:
+            raise Locked(f"{error}; or change its offsets under it with --force: it will not notice before its next "
+                         "start, and may store its own again") from None
+    try:
+        yield
+    finally:
+        locks.release()
+
+
+@contextlib.asynccontextmanager
+async def membership(iggy: IggyConnection, topics: tuple[Subscription, ...]) -> AsyncIterator[None]:
+    """Joins the groups meanwhile: only a member may store. Raises PipelineError when there are other members."""
+    groups = [source for source in topics if source.group]
+    for source in groups:
+        if members := len(await iggy.members(source)):
+            raise PipelineError(
+                f"the group {source.consumer} of {source.stream}/{source.topic} has {members} members, and only they "
+                "may store its offsets: stop its pipelines. Members that are no pipelines are connections from before "
+                "a restart of Iggy; `pipeline offsets regroup` removes them")
+        await iggy.join(source)
+    try:
+        yield
+    finally:
+        for source in groups:
+            await iggy.leave(source)
+
+
+async def _regroup(iggy: IggyConnection, source: Subscription, found: list[Place]) -> None:
+    """Makes a group anew, without members, and with the offsets it had."""
+    await iggy.delete_group(source)
+    await iggy.join(source)
+    for place in found:
+        if place.source == source and place.stored >= 0:
+            await put(iggy, place, place.stored)
+    await iggy.leave(source)
+
+
+def _run(config: Config, work: Callable[[IggyConnection, list[Place]], Awaitable[None]]) -> None:
+    """Connects, looks at all partitions, and does the work on them."""
+    async def connected() -> None:
+        iggy = IggyConnection(config.iggy)
+        await iggy.connected()
+        await work(iggy, await places(iggy, config.subscriptions()))
+
+    asyncio.run(connected())
+
+
+def show_places(found: list[Place]) -> None:
+    """Prints a table."""
+    table = Table()
+    for heading in ("stream", "topic", "partition", "stored", "end", "lag"):
+        table.add_column(heading, justify="left" if heading in ("stream", "topic") else "right")
+    for place in found:
+        table.add_row(place.source.stream, place.source.topic, str(place.partition),
+                      str(place.stored) if place.stored >= 0 else "-", str(place.end) if place.end >= 0 else "-",
+                      f"{place.lag:,}")
+    Console(width=None if Console().is_terminal else 200).print(table)
+
+
+_CONFIG = click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
+_FORCE = click.option("--force", is_flag=True, help="Also while a pipeline runs.")
+
+
+@click.group()
+def offsets() -> None:
+    """Shows and changes the offsets stored in Iggy."""
+
+
+@offsets.command()
+@_CONFIG
+def show(path: str) -> None:
+    """What is stored for each partition, where its log ends, and how many messages are between."""
+    async def work(_: IggyConnection, found: list[Place]) -> None:
+        show_places(found)
+
+    _run(load_config(path), work)
+
+
+@offsets.command(name="set")
+@_CONFIG
+@click.option("--topic", "name", required=True, metavar="STREAM/TOPIC")
+@click.option("--partition", required=True, type=click.IntRange(0))
+@click.option("--offset", required=True, type=click.IntRange(0), help="The last one that counts as dealt with.")
+@_FORCE
+def set_(path: str, name: str, partition: int, offset: int, force: bool) -> None:
+    """Stores one offset: reading begins after it."""
+    config = load_config(path)
+
+    async def work(iggy: IggyConnection, found: list[Place]) -> None:
+        place = next((p for p in found if f"{p.source.stream}/{p.source.topic}" == name
+                      and p.partition == partition), None)
+        if place is None:
+            known = ", ".join(sorted({f"{p.source.stream}/{p.source.topic}" for p in found}))
+            raise PipelineError(f"{name} partition {partition}: not in {path}, which has {known}")
+        if offset > place.end:
+            raise PipelineError(f"{name} partition {partition} ends at offset {place.end}; give that or less")
+        async with membership(iggy, (place.source,)):
+            await put(iggy, place, offset)
+
+    with unlocked(config, force):
+        _run(config, work)
+    click.echo(f"{name} partition {partition}: reading begins at offset {offset + 1 if offset else 0}")
+
+
+@offsets.command()
+@_CONFIG
+@click.option("--to", required=True, metavar="earliest|latest|TIME|NUMBER",
+              help="The first message to read; a time like 2026-01-31T00:00:00Z.")
+@_FORCE
+def reset(path: str, to: str, force: bool) -> None:
+    """Has all partitions of all topics begin somewhere else."""
+    config = load_config(path)
+    where = int(to) if to.isdigit() else to
+    try:
+        start_position(where)
+    except ValueError:
+        raise click.BadParameter(f"{to}: give earliest, latest, a number or a time like 2026-01-31T00:00:00Z",
+                                 param_hint="--to") from None
+
+    async def work(iggy: IggyConnection, found: list[Place]) -> None:
+        async with membership(iggy, config.subscriptions()):
+            for place in found:
+                await put(iggy, place, await target(iggy, place, where))
+        show_places(await places(iggy, config.subscriptions()))
+
+    with unlocked(config, force):
+        _run(config, work)
+
+
+@offsets.command()
+@_CONFIG
+def regroup(path: str) -> None:
+    """Makes the consumer group anew with the offsets it has: without members from before a restart of Iggy.
+
+    Stop the pipelines of the group before.
+    """
+    config = load_config(path)
+    if not config.iggy.consumer_group:
+        raise PipelineError(f"{path} has no iggy.consumer_group")
+
+    async def work(iggy: IggyConnection, found: list[Place]) -> None:
+        show_places(found)
+        for source in config.subscriptions():
+            await _regroup(iggy, source, found)
+        show_places(await places(iggy, config.subscriptions()))
+
+    _run(config, work)

@@ -1,0 +1,158 @@
+"""What tests of the source direction share: a running `pipeline start` with sources, and what has come to Iggy."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import zmq
+from apache_iggy import AutoLogin, Consumer, IggyClient, PollingStrategy, ReceiveMessage, TcpConfig
+
+from pipeline import source_wire
+from pipeline.endpoints import Endpoints
+from pipeline.rig import wait_until
+
+#: Longest wait for something that happens by itself, seconds.
+SOON_SECONDS = 60.0
+CONFIG = """
+[iggy]
+address = "{iggy}"
+[[source]]
+name = "source"
+state_file = "{folder}/state.json"
+poll_interval_ms = 100
+buffer_duration_ms = 0
+discovery_interval_ms = 500
+{source}
+[source.influxdb]
+url = "{url}"
+retry_backoff_ms = 20
+retry_backoff_max_ms = 200
+{influxdb}
+[source.output]
+stream = "{stream}"
+topic = "out"
+{output}
+[pipeline]
+workers = 2
+runtime_dir = "{folder}/run"
+{options}
+"""
+
+
+class SourceRun:
+    """A running `pipeline start`."""
+
+    def __init__(self, folder: Path, iggy: str, url: str, influxdb: str, stream: str, *, source: str = "",
+                 output: str = "", options: str = "", arguments: Iterable[str] = (), start: bool = True) -> None:
+        """Folder and options as in CONFIG; the log is in `folder`/pipeline.log."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.iggy = iggy
+        self.stream = stream
+        self.config = folder / "pipeline.toml"
+        self.state_file = folder / "state.json"
+        self.log_file = folder / "pipeline.log"
+        self.config.write_text(CONFIG.format(iggy=iggy, folder=folder, url=url, influxdb=influxdb, stream=stream,
+                                             source=source, output=output, options=options))
+        self.arguments = list(arguments)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.status: source_wire.SourceStatus | None = None
+        if start:
+            self.start()
+
+    def start(self, *arguments: str) -> None:
+        """Starts it (again)."""
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.subscriber = context.socket(zmq.SUB)
+        self.subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+        self.subscriber.connect(Endpoints(str(self.folder / "run")).source_status)
+        self.status = None
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(self.config),
+                                             *self.arguments, *arguments], stderr=log)
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_file.read_text()
+
+    def wait_for(self, condition: Callable[[source_wire.SourceStatus], object],
+                 seconds: float = SOON_SECONDS) -> source_wire.SourceStatus:
+        """The first Status for which `condition` holds."""
+        def holds() -> bool:
+            while self.subscriber.poll(0):
+                self.status = source_wire.decode_status(self.subscriber.recv())
+                if condition(self.status):
+                    return True
+            assert self.process is not None and self.process.poll() is None, f"it ended:\n{self.log()[-3000:]}"
+            return False
+
+        try:
+            wait_until(holds, seconds, "the source")
+        except Exception as error:
+            raise AssertionError(f"{error}; last: {self.status}\n{self.log()[-3000:]}") from None
+        assert self.status is not None
+        return self.status
+
+    def kill(self, name: str) -> None:
+        """kill -9 of one process by its name; returns once that was seen."""
+        status = self.wait_for(lambda status: name in status.pids)
+        os.kill(status.pids[name], signal.SIGKILL)
+        wait_until(lambda: f"{name} died" in self.log(), SOON_SECONDS, "the death to be seen")
+
+    def stop(self, seconds: float = SOON_SECONDS) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def ends(self, seconds: float = SOON_SECONDS) -> int:
+        """The exit code, once it has ended by itself."""
+        assert self.process is not None
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds:g} s:\n{self.log()[-3000:]}") from None
+
+    def close(self) -> None:
+        """Ends it at once."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def messages(self, topic: str = "out") -> list[ReceiveMessage]:
+        """Every message of a topic, partition by partition."""
+        return [message for part in read_partitions(self.iggy, self.stream, topic) for message in part]
+
+    def points(self, topic: str = "out") -> list[dict[str, Any]]:
+        """The JSON objects of a topic."""
+        return [json.loads(message.payload()) for message in self.messages(topic)]
+
+
+def read_partitions(address: str, stream: str, topic: str) -> list[list[ReceiveMessage]]:
+    """Every message of a topic, by partition; none when it is not there."""
+    async def all_of_them() -> list[list[ReceiveMessage]]:
+        client = IggyClient(TcpConfig(server_address=address, auto_login=AutoLogin.username_password("iggy", "iggy")))
+        await client.connect()
+        details = await client.get_topic(stream, topic) if await client.get_stream(stream) else None
+        out = []
+        for partition in details.partitions if details is not None else []:
+            found: list[ReceiveMessage] = []
+            while polled := await client.poll_messages(
+                    stream, topic, consumer=Consumer.Single("test"), count=10_000, auto_commit=False,
+                    polling_strategy=PollingStrategy.Offset(len(found)), partition_id=partition.id):
+                found += polled
+            out.append(found)
+        return out
+
+    return asyncio.run(all_of_them())
+
+
+def identity(point: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes a point one of its own: measurement, tags, time."""
+    return point["measurement"], tuple(sorted(point["tags"].items())), point["time"]
