@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -15,12 +16,14 @@ from pipeline.config import load_config
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
+    import logging
+
     from pipeline.child import Until
+    from pipeline.schema import Config
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
 _LAZY = {"dlq": "pipeline.dlq", "keys": "pipeline.hosts", "offsets": "pipeline.offsets",
-         "preview": "pipeline.preview", "stage": "pipeline.hosts",
-         "test": "pipeline.casetests"}
+         "preview": "pipeline.preview", "stage": "pipeline.hosts", "test": "pipeline.casetests"}
 
 
 class _Group(click.Group):
@@ -70,6 +73,15 @@ def main() -> None:
     """Moves telemetry from Apache Iggy to InfluxDB, and loses none of it."""
 
 
+def _describe_databases(config: Config, logger: logging.Logger) -> None:
+    """Says which InfluxDB each sink writes to, and what is wrong with the configured version for it."""
+    from stages.influxdb.transport import describe
+
+    for sink in config.all_sinks():
+        if sink.topics:
+            describe(sink.influxdb, logger)
+
+
 @main.command()
 @click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Encoder processes; the cores by default.")
@@ -106,6 +118,8 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
         for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping"):
             logger.warning(warning)
     asyncio.run(check_iggy(config.iggy, config.subscriptions()))
+    # Beside the start: a database that is away must not hold it up.
+    threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
     if config.source:
         from pipeline.source_check import check_sources
         from pipeline.source_state import lock_states

@@ -224,14 +224,16 @@ class Coordinator:
         key = message.range.where, message.range.log, message.range.first
         if key in self.burying or message.range.epoch != self.ledger.epoch:
             return
-        if message.rejects and self.plan.config.dead_letters.to and not self.ledger.is_settled(message.range):
+        if message.rejects and self.plan.config.dead_letters.to and not self.ledger.was_settled(message.range):
             self.burying[key] = message
             await self._send("dead-letter", wire.Bury(message.range, message.rejects))
         else:
             await self._finish(message)
 
     async def _finish(self, message: wire.Settled) -> None:
-        if not self.ledger.settle(message.range):
+        new = self.ledger.settle(message.range)
+        self._owed.add(message.range.reader)
+        if not new:
             return
         self.last_settled_at = time.monotonic()
         self.batches += 1
@@ -240,7 +242,6 @@ class Coordinator:
         self.rejected += len(message.rejects)
         for reject in message.rejects:
             self._log_reject(message.range.where, reject)
-        self._owed.add(message.range.reader)
 
     def _log_reject(self, where: wire.Partition, reject: wire.Reject) -> None:
         self._reject_lines += 1
@@ -261,6 +262,7 @@ class Coordinator:
     async def _read_again(self, ranges: list[wire.Range], why: str) -> None:
         ranges = [r for r in ranges if (r.where, r.log, r.first) not in self.burying
                   and self.ingests[r.reader] in self.pids]
+        ranges = [r for r in self.ledger.reopen(ranges) if (r.where, r.log, r.first) not in self.burying]
         if not ranges:
             return
         self.ledger.resent(ranges, time.monotonic())

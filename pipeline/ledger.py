@@ -10,14 +10,14 @@ from pipeline.wire import Partition, Range
 
 
 class _Entry:
-    """One dispatched range: whether it is settled, and when it was last sent."""
+    """One dispatched range: whether it is settled, was so once, and when it was last sent."""
 
-    __slots__ = ("range", "sent_at", "settled")
+    __slots__ = ("counted", "range", "sent_at", "settled")
 
     def __init__(self, range_: Range, sent_at: float) -> None:
         self.range = range_
         self.sent_at = sent_at
-        self.settled = False
+        self.settled = self.counted = False
 
 
 class Load:
@@ -32,6 +32,11 @@ class Load:
         """A range was dispatched."""
         self.dispatched_messages += range_.messages
         self.dispatched_bytes += range_.bytes
+        self.in_flight_messages += range_.messages
+        self.in_flight_bytes += range_.bytes
+
+    def return_(self, range_: Range) -> None:
+        """A range is in flight again."""
         self.in_flight_messages += range_.messages
         self.in_flight_bytes += range_.bytes
 
@@ -127,7 +132,7 @@ class Ledger:
             self._settle_entry(entry)
 
     def settle(self, range_: Range) -> bool:
-        """Marks a range as dealt with. True the first time; False for a repeated or stale one."""
+        """Marks a range as dealt with. True the first time; False for a repeated, reopened or stale one."""
         if range_.epoch != self.epoch:
             return False
         if range_.first > self._end.get(range_.where, -1):
@@ -140,8 +145,9 @@ class Ledger:
         entry = self._entry(range_)
         if entry is None or entry.settled:
             return False
+        new = not entry.counted
         self._settle_entry(entry)
-        return True
+        return new
 
     def _entry(self, range_: Range) -> _Entry | None:
         """The entry of a range, which may be of an earlier incarnation, if what is left of that log holds it."""
@@ -151,7 +157,7 @@ class Ledger:
 
     def _settle_entry(self, entry: _Entry) -> None:
         where = entry.range.where
-        entry.settled = True
+        entry.settled = entry.counted = True
         self.loads[entry.range.reader].remove(entry.range)
         entries = self._open[where]
         while entries:
@@ -160,6 +166,31 @@ class Ledger:
                 break
             self._prefix[where] = oldest.range.last
             del entries[first]
+
+    def reopen(self, lost: list[Range]) -> list[Range]:
+        """The ranges to read again when these unsettled ones may be lost: they, and the later ones of their partitions.
+
+        What was settled of those is not so any more, so that nothing stays written before something older.
+        """
+        first: dict[Partition, int] = {}
+        for range_ in lost:
+            if self._entry(range_) is not None:
+                first[range_.where] = min(range_.first, first.get(range_.where, range_.first))
+        again = []
+        for where, begin in first.items():
+            for entry in self._open[where].values():
+                if entry.range.first < begin:
+                    continue
+                again.append(entry.range)
+                if entry.settled:
+                    entry.settled = False
+                    self.load(entry.range.reader).return_(entry.range)
+        return again
+
+    def was_settled(self, range_: Range) -> bool:
+        """Whether a range of this epoch was dealt with once, or is not in question any more."""
+        entry = self._entry(range_)
+        return self.is_settled(range_) or entry is not None and entry.counted
 
     def is_settled(self, range_: Range) -> bool:
         """Whether a range of this epoch is dealt with, or not in question any more."""

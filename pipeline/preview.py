@@ -16,6 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.schema import Config, MappingConfig
 from stages.influxdb.body import split_lines
 from stages.mapping.batch import BatchOrigin, Encoded
+from stages.mapping.check import mapping_warnings
 from stages.mapping.local import local_encoder
 
 #: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
@@ -189,6 +190,8 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
         samples += asyncio.run(samples_of_iggy(config, subscription, count))
     if not samples:
         raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
+    for warning in mapping_warnings(mapping, "mapping"):
+        click.echo(f"pipeline: warning: {warning}", err=True)
     report = report_on(config, subscription, samples)
     if as_json:
         _print_json(report, code)

@@ -151,7 +151,7 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     rules: tuple[RuleConfig, ...] = ()
     #: Bucket (or database) by a template with {path}, {topic}, {stream}; what it gives must be in `allowed_buckets`.
     bucket_template: str = ""
-    #: Buckets that rules and `bucket_template` may name.
+    #: Buckets that `bucket_template` may give.
     allowed_buckets: tuple[NonEmpty, ...] = ()
 
     def needs_timestamps(self) -> bool:

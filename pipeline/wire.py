@@ -329,6 +329,8 @@ class Batch(Struct, frozen=True, tag=True):
     #: Of each message, the values of the headers in `header_tags`, "" for one that is missing; None where the mapping
     #: has none.
     headers: list[tuple[str, ...]] | None = None
+    #: It is read again: later batches of its partition may have been written before it.
+    again: bool = False
 
 
 class Group(Struct, frozen=True, array_like=True):
@@ -349,6 +351,8 @@ class Lines(Struct, frozen=True, tag=True):
     offsets: list[int] | None
     groups: list[Group]
     rejects: list[Reject]
+    #: As in the Batch.
+    again: bool = False
 
 
 # Status: the coordinator's PUB

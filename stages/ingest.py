@@ -310,7 +310,8 @@ class IngestStage:
         await self._send(wire.Dispatched(range_, messages[-1].timestamp()))
         await self._send_batch(range_, messages, payloads)
 
-    async def _send_batch(self, range_: wire.Range, messages: list[ReceiveMessage], payloads: list[bytes]) -> None:
+    async def _send_batch(self, range_: wire.Range, messages: list[ReceiveMessage], payloads: list[bytes],
+                          again: bool = False) -> None:
         contiguous = messages[-1].offset() - messages[0].offset() + 1 == len(messages)
         timestamps = None
         if self.needs_timestamps[range_.where.topic]:
@@ -320,7 +321,7 @@ class IngestStage:
         batch = wire.Batch(
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
-            headers=[header_values(message, names) for message in messages] if names else None)
+            headers=[header_values(message, names) for message in messages] if names else None, again=again)
         await self.push.send_multipart([wire.encode(batch), bulk.joined(payloads), bulk.lengths(payloads)], copy=False)
 
     async def _read_again(self, range_: wire.Range) -> None:
@@ -340,7 +341,7 @@ class IngestStage:
                               "only %d messages; the rest is gone from Iggy", source.stream, source.topic,
                               range_.where.partition, range_.first, range_.last, len(messages))
         if messages:
-            await self._send_batch(range_, messages, [message.payload() for message in messages])
+            await self._send_batch(range_, messages, [message.payload() for message in messages], again=True)
         else:
             await self._send(wire.Settled(range_, 0, 0, []))
 

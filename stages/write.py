@@ -51,6 +51,7 @@ class _GroupJob(Job):
         super().__init__(content, group.points, target.config.gzip, target.pace.max_bytes)
         self.batch = batch
         self.group = group
+        self.delayed = batch.lines.again
 
     def rejects(self) -> list[wire.Reject]:
         """The messages that the refused lines come from."""

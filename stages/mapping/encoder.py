@@ -38,6 +38,8 @@ class Encoder:
         self.rules = Rules(config, precision, stream, topic, guards)
         self._merge = config.merge_duplicates
         self._opener = Opener(self.rules)
+        #: Whether the heads of two partitions differ; otherwise they are kept but once.
+        self._tags_partition = "partition" in config.metadata_tags
         #: Most lately useful first.
         self.shapes: list[Shape] = []
         #: Whether shapes are used at all; the rules give the same lines.
@@ -78,7 +80,7 @@ class Encoder:
         times = own_times(self.rules, origin, count)
         if times is None and not self.rules.time_path:
             return None
-        lines = uniform.lines(array, count, times, origin.partition, self._merge)
+        lines = uniform.lines(array, count, times, self.partition_of(origin), self._merge)
         if lines is None:
             return None
         self.uniform = uniform
@@ -91,6 +93,10 @@ class Encoder:
             self.shapes.insert(0, shape)
             del self.shapes[_MAX_SHAPES:]
         return shape
+
+    def partition_of(self, origin: BatchOrigin) -> int:
+        """The partition of a batch where it is a tag, and otherwise 0."""
+        return origin.partition if self._tags_partition else 0
 
     def over_limit(self, tags: frozenset[str]) -> None:
         """Treats these tags as `on_high_cardinality` says from now on."""
@@ -115,6 +121,7 @@ class _Batch:
         self.rules = encoder.rules
         self.payloads = payloads
         self.origin = origin
+        self.partition = encoder.partition_of(origin)
         self.lines: list[Line] = list(lines)
         self.rejects: list[Rejected] = []
         self.dropped = 0
@@ -182,7 +189,7 @@ class _Batch:
     def _uniform(self, shape: Shape, rows: list[Row], times: list[int] | None) -> list[str] | None:
         """The lines of a batch whose messages all have one shape and are different points, or None."""
         try:
-            heads, at = shape.identities(rows, times, self.origin.partition, self.origin.headers)
+            heads, at = shape.identities(rows, times, self.partition, self.origin.headers)
             if self.encoder.merges and len(set(zip(heads, at, strict=True))) != len(rows):
                 return None
             return shape.lines(rows, heads, at)
@@ -212,7 +219,7 @@ class _Batch:
         own = None if times is None else [times[index] for index in indices]
         headers = self.origin.headers
         sent = None if headers is None else [headers[index] for index in indices]
-        heads, at = shape.identities(rows, own, self.origin.partition, sent)
+        heads, at = shape.identities(rows, own, self.partition, sent)
         texts = shape.lines(rows, heads, at)
         return list(zip(indices, heads, map(str, at), texts, repeat(""), strict=False))
 

@@ -14,7 +14,7 @@ from stages.mapping.merge import Line
 from stages.mapping.reject import Reject
 from stages.mapping.rules import Rules
 
-#: Tags of passed lines that are remembered as counted, at most; then all are forgotten.
+#: Series of passed lines that are remembered as counted, at most; then all are forgotten.
 _MAX_COUNTED: Final = 50_000
 
 
@@ -113,20 +113,23 @@ class Opener:
             raise Reject("no_fields", "the payload holds no line")
 
     def _passed(self, line: PassedLine, index: int, origin: Origin) -> Line:
-        rules, measurement, tags, fields = self._rules, line.measurement, line.tags, line.fields
-        if not self._counted.issuperset(tags.values()):
+        rules, head, fields = self._rules, line.head, line.fields
+        text = head.text
+        if text not in self._counted:
             if len(self._counted) >= _MAX_COUNTED:
                 self._counted.clear()
-            self._counted.update(tags.values())
-            for key, piece in tags.items():
+            self._counted.add(text)
+            for key, piece in head.tags.items():
                 rules.heads.seen(key, piece)
-        fields = {**fields, **rules.heads.moved(tags)}
+        if rules.heads.over:
+            tags = dict(head.tags)
+            fields = {**fields, **rules.heads.moved(tags)}
+            text = head.measurement + "".join([tags[key] for key in sorted(tags)])
         if rules.guard is not None:
-            fields = rules.guard.converted(measurement, fields)
-        head = measurement + "".join([tags[key] for key in sorted(tags)])
+            fields = rules.guard.converted(head.measurement, fields)
         time = str(line.time if line.time is not None else rules.time({}, origin))
         body = ",".join([lead + value for lead, value in fields.items()])
-        return index, head, time, f"{head} {body} {time}\n", ""
+        return index, text, time, f"{text} {body} {time}\n", ""
 
 
 def in_messages(encoded: Encoded, opened: Opened) -> Encoded:

@@ -25,6 +25,7 @@ def test_every_message_is_stored_as_expected_and_its_offset_committed(
     assert sorted(p.committed + 1 for p in status.partitions) == [1_500, 1_500, 2_000]
     assert sink.stop() == 0
     assert "every offset committed" in sink.log()
+    assert f"{influxdb.url} is InfluxDB OSS 2.7.12; writing to {influxdb.url}/api/v2/write?org=sandbox" in sink.log()
 
 
 def test_messages_sent_while_it_runs_arrive_within_the_flush_interval(

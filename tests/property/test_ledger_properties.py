@@ -45,6 +45,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.logs = {where: Log() for where in PARTITIONS}
         #: Of ranges that were ever dispatched.
         self.settled: set[Range] = set()
+        #: Of those that ever were.
+        self.counted: set[Range] = set()
         self.now = 0.0
         for where in PARTITIONS:
             self.ledger.start(where, 0, -1)
@@ -78,16 +80,20 @@ class LedgerMachine(RuleBasedStateMachine):
         range_ = self._new_range(where, 0, messages)
         self.ledger.settle(range_)
         self.ledger.dispatch(range_, self.now)
-        self.settled.add(range_)
+        self._note(range_)
         return range_
+
+    def _note(self, range_: Range) -> None:
+        self.settled.add(range_)
+        self.counted.add(range_)
 
     @rule(range_=ranges)
     def settle(self, range_: Range) -> None:
         """A range is settled, perhaps once more (it was read again), perhaps one of a log that is no more."""
         counts = range_ in self.logs[range_.where].ranges
-        assert self.ledger.settle(range_) == (counts and range_ not in self.settled)
+        assert self.ledger.settle(range_) == (counts and range_ not in self.counted)
         if counts:
-            self.settled.add(range_)
+            self._note(range_)
 
     @rule(range_=ranges)
     def dispatch_again(self, range_: Range) -> None:
@@ -126,8 +132,18 @@ class LedgerMachine(RuleBasedStateMachine):
     def read_again_in_part(self, data: st.DataObject) -> None:
         """Two re-reads that overlap: each range is settled by whichever comes first."""
         for range_ in data.draw(st.lists(st.sampled_from(self._open()), max_size=5)) if self._open() else []:
-            assert self.ledger.settle(range_) == (range_ not in self.settled)
-            self.settled.add(range_)
+            assert self.ledger.settle(range_) == (range_ not in self.counted)
+            self._note(range_)
+
+    @precondition(lambda self: bool(self._open()))
+    @rule(data=st.data())
+    def reopened_with_the_later_ones(self, data: st.DataObject) -> None:
+        """What may be lost is read again with all that is later in its partition."""
+        lost = data.draw(st.lists(st.sampled_from(self._open()), min_size=1, max_size=3))
+        expected = [r for log in self.logs.values() for r in log.ranges
+                    if any(r.where == one.where and r.first >= one.first for one in lost)]
+        assert sorted(self.ledger.reopen(lost), key=str) == sorted(expected, key=str)
+        self.settled -= set(expected)
 
     @rule(where=st.sampled_from(PARTITIONS), data=st.data(), server_cuts=st.booleans())
     def log_is_cut_off(self, where: Partition, data: st.DataObject, server_cuts: bool) -> None:
@@ -173,7 +189,7 @@ class LedgerMachine(RuleBasedStateMachine):
         log = self.logs[where]
         for range_ in log.ranges:
             self.ledger.settle(range_)
-            self.settled.add(range_)
+            self._note(range_)
         if log.ranges:
             end = log.ranges[-1].last
             assert max(dict(self.ledger.storable()).get(where, -1), self.ledger.committed(where)) >= end

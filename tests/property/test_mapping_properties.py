@@ -5,7 +5,7 @@ import math
 import re
 from typing import Any
 
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from line_protocol_parser import LineFormatError, parse_line
 
@@ -53,6 +53,7 @@ def an_encoder(mapping: MappingConfig, precision: Any = "ns") -> Encoder:
     return Encoder(mapping, precision, "str eam", "to,pic")
 
 
+@settings(deadline=None)
 @given(mappings, precisions, st.lists(st.one_of(objects.map(lambda o: json.dumps(o).encode()), st.binary(max_size=30),
                                                 values.map(lambda v: json.dumps(v, ensure_ascii=False).encode(
                                                     "utf-8", "surrogatepass"))), max_size=5))
@@ -66,6 +67,7 @@ def test_no_input_raises_and_every_message_is_a_line_or_a_reject(
     encoded.body.decode()
 
 
+@settings(deadline=None)
 @given(mappings, st.lists(objects, min_size=1, max_size=6))
 def test_shapes_write_what_the_rules_write(mapping: MappingConfig, messages: list[dict[str, Any]]) -> None:
     payloads = [json.dumps(message).encode() for message in messages for _ in range(2)]
@@ -83,6 +85,7 @@ oracle_text = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"),
     lambda text: not text.endswith("\\") and text != "time")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(oracle_text, st.text(max_size=12), max_size=4),
        st.dictionaries(oracle_text, st.one_of(st.booleans(), numbers, st.text(max_size=12)), min_size=1, max_size=4),
        st.integers(-(2**62), 2**62))
@@ -110,6 +113,7 @@ def test_an_independent_parser_reads_back_what_was_sent(
     assert read["fields"] == expected
 
 
+@settings(deadline=None)
 @given(oracle_text)
 def test_escapes_read_back_in_every_place(text: str) -> None:
     name = re.sub(r"\\([,= ])", r"\1", text.lstrip("#\t")) or "m"
@@ -119,6 +123,7 @@ def test_escapes_read_back_in_every_place(text: str) -> None:
     assert read == {"measurement": name, "tags": {text: text}, "fields": {name: 1.0}, "time": 1}
 
 
+@settings(deadline=None)
 @given(mappings, st.lists(objects, min_size=1, max_size=6))
 def test_our_own_lines_pass_through_as_line_protocol_unchanged(
         mapping: MappingConfig, messages: list[dict[str, Any]]) -> None:

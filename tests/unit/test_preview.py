@@ -95,6 +95,12 @@ def test_a_file_of_another_format_is_one_message(tmp_path: Path) -> None:
     assert "sensors,site=a v=1 1700000000\nsensors,site=b v=2 1700000000\n# messages 1, lines 2" in result.output
 
 
+def test_the_offset_as_a_tag_is_warned_of(tmp_path: Path) -> None:
+    result = run(tmp_path, "preview", mapping='metadata_tags = ["offset"]')
+    assert result.exit_code == 0
+    assert "mapping.metadata_tags has offset" in result.stderr
+
+
 @pytest.mark.parametrize(("arguments", "code", "said"), [
     (["preview"], 1, "there is no message to preview"),
     (["preview", "--input", "/no/such"], 1, "/no/such: can't be read"),

@@ -5,34 +5,51 @@ Source: InfluxDB line protocol reference. Stricter than some servers: a line tha
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pipeline.schema import Precision
 from stages.mapping import escape, timestamps
+from stages.mapping.head import SHORT_CHARS
 from stages.mapping.reject import Reject, shown
 from stages.mapping.values import I64, U64, is_infinite
 
-_NAME: Final = r"(?:[^,= \t\n\r\x00\\]|\\.)(?:[^,= \n\r\x00\\]|\\[^\n\r\x00])*"
-_MEASUREMENT: Final = r"(?:[^#, \t\n\r\x00\\]|\\.)(?:[^, \n\r\x00\\]|\\[^\n\r\x00])*"
-_STRING: Final = r'"(?:[^"\\\x00]|\\[^\x00])*"'
-_VALUE: Final = rf'(?:{_STRING}|[^," \n\r]+)'
+_NAME: Final = r"(?:[^,= \t\n\r\x00\\]|\\[^\n\r\x00])[^,= \n\r\x00\\]*+(?:\\[^\n\r\x00][^,= \n\r\x00\\]*+)*+"
+_MEASUREMENT: Final = (r"(?:[^#, \t\n\r\x00\\]|\\[^\n\r\x00])[^, \n\r\x00\\]*+"
+                       r"(?:\\[^\n\r\x00][^, \n\r\x00\\]*+)*+")
+_STRING: Final = r'"[^"\\\x00]*+(?:\\[^\x00][^"\\\x00]*+)*+"'
+_VALUE: Final = rf'(?:{_STRING}|[^," \n\r\x00]++)'
 _LINE: Final = re.compile(
-    rf"[ \t]*(?P<measurement>{_MEASUREMENT})(?P<tags>(?:,{_NAME}={_NAME})*)[ ]+"
-    rf"(?P<fields>{_NAME}={_VALUE}(?:,{_NAME}={_VALUE})*)(?:[ ]+(?P<time>-?[0-9]+))?[ \t]*\r?(?:\n|\Z)", re.DOTALL)
+    rf"[ \t]*(?P<head>{_MEASUREMENT}(?:,{_NAME}={_NAME})*+)[ ]++"
+    rf"(?P<fields>{_NAME}={_VALUE}(?:,{_NAME}={_VALUE})*+)(?:[ ]++(?P<time>-?[0-9]+))?[ \t]*\r?(?:\n|\Z)", re.DOTALL)
+_HEAD: Final = re.compile(rf"({_MEASUREMENT})((?:,{_NAME}={_NAME})*)", re.DOTALL)
 _TAG: Final = re.compile(rf",({_NAME})=({_NAME})", re.DOTALL)
 _FIELD: Final = re.compile(rf"({_NAME}=)({_VALUE}),?", re.DOTALL)
-_FLOAT: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_FLOAT: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _INTEGER: Final = re.compile(r"(-?[0-9]+)([iu])")
 _BOOLEANS: Final = {**dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true"),
                     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")}
 
 
-class PassedLine(NamedTuple):
-    """A line of a payload, still escaped."""
+#: Longest text of a time or an integer that is looked at, and of a float that is in range without an exponent.
+_MAX_TIME_CHARS: Final = 25
+_SAFE_NUMBER_CHARS: Final = 300
+
+
+class PassedHead(NamedTuple):
+    """Measurement and tags of a line, still escaped."""
 
     measurement: str
     #: key, without its escapes -> `,key=value`.
     tags: dict[str, str]
+    #: Both, the tags sorted by key.
+    text: str
+
+
+class PassedLine(NamedTuple):
+    """A line of a payload, still escaped."""
+
+    head: PassedHead
     #: `key=` -> value.
     fields: dict[str, str]
     #: In the precision written; None where the line has none.
@@ -71,39 +88,50 @@ def _reason(error: Exception) -> str:
     return "bad_timestamp" if isinstance(error, timestamps.BadTimestamp) else "unwritable"
 
 
-def _passed(match: re.Match[str], given: Precision, written: Precision) -> PassedLine:
-    measurement = match["measurement"]
-    pairs: list[tuple[str, str]] = _TAG.findall(match["tags"])
+@lru_cache(maxsize=50_000)
+def _head(text: str) -> PassedHead:
+    """The head of a line, remembered: series come again. Raises Reject and Unwritable."""
+    match = _HEAD.fullmatch(text)
+    if match is None:
+        raise Reject("not_line_protocol", f"cannot be read: {shown(text)}")
+    pairs: list[tuple[str, str]] = _TAG.findall(match[2])
     tags = {escape.unescaped(key): f",{key}={value}" for key, value in pairs}
     if len(tags) < len(pairs):
         raise Reject("unwritable", "a tag key is there twice")
-    fields = {lead: _value(lead, value) for lead, value in _FIELD.findall(match["fields"])}
-    if "time" in tags or "time=" in fields:
-        raise Reject("unwritable", "a key is time, which InfluxDB keeps for itself")
-    head = measurement + match["tags"]
-    escape.check_key(head, max(fields, key=lambda lead: len(lead.encode())))
-    time = match["time"]
+    if "time" in tags:
+        raise Reject("unwritable", "a tag key is time, which InfluxDB keeps for itself")
+    return PassedHead(match[1], tags, match[1] + "".join([tags[key] for key in sorted(tags)]))
+
+
+def _passed(match: re.Match[str], given: Precision, written: Precision) -> PassedLine:
+    text, field_set, time = match.groups()
+    head = _head(text)
+    fields = {lead: _value(lead, value) for lead, value in _FIELD.findall(field_set)}
+    if "time=" in fields:
+        raise Reject("unwritable", "a field key is time, which InfluxDB keeps for itself")
+    if len(text) + len(field_set) > SHORT_CHARS:
+        escape.check_key(text, max(fields, key=lambda lead: len(lead.encode())))
     if time is None:
-        return PassedLine(measurement, tags, fields, None)
-    ns = timestamps.check_range(int(time) * timestamps.UNIT_NS[given]) if len(time) < 25 else None
-    if ns is None:
+        return PassedLine(head, fields, None)
+    if len(time) > _MAX_TIME_CHARS:
         raise Reject("bad_timestamp", "time out of range")
-    return PassedLine(measurement, tags, fields, timestamps.to_precision(ns, written))
+    ns = timestamps.check_range(int(time) * timestamps.UNIT_NS[given])
+    return PassedLine(head, fields, timestamps.to_precision(ns, written))
 
 
 def _value(lead: str, value: str) -> str:
     """A field's value; booleans in their long form. Raises Reject."""
     if value[0] == '"':
         return value
+    if _FLOAT.fullmatch(value):
+        if (len(value) > _SAFE_NUMBER_CHARS or "e" in value or "E" in value) and is_infinite(value):
+            raise Reject("bad_field", f"{lead}{shown(value)}: out of a float's range")
+        return value
     if value in _BOOLEANS:
         return _BOOLEANS[value]
     integer = _INTEGER.fullmatch(value)
-    if integer is not None:
-        if len(value) < 30 and int(integer[1]) in (I64 if integer[2] == "i" else U64):
-            return value
-        raise Reject("bad_field", f"{lead}{shown(value)}: out of a 64-bit integer's range")
-    if not _FLOAT.fullmatch(value):
+    if integer is None:
         raise Reject("bad_field", f"{lead}{shown(value)}: no number, boolean or quoted string")
-    if len(value) > 300 and is_infinite(value) or "e" in value.lower() and is_infinite(value):
-        raise Reject("bad_field", f"{lead}{shown(value)}: out of a float's range")
-    return value
+    if len(value) < _MAX_TIME_CHARS and int(integer[1]) in (I64 if integer[2] == "i" else U64):
+        return value
+    raise Reject("bad_field", f"{lead}{shown(value)}: out of a 64-bit integer's range")
