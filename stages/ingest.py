@@ -20,6 +20,7 @@ from pipeline.child import HELLO_SECONDS, Plan
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing
 from pipeline.logs import Muffler
+from pipeline.sockets import ControlSocket
 from stages.reading.headers import header_values
 from stages.reading.reader import PartitionReader
 from stages.reading.watch import Findings, TopicWatch
@@ -59,10 +60,10 @@ class IngestStage:
         self.needs_headers = [tuple(mappings[topic.sink].header_tags) for topic in self.topics]
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         context = zmq.asyncio.Context.instance()
-        self.control = context.socket(zmq.DEALER)
-        self.control.setsockopt(zmq.IDENTITY, name.encode())
-        self.control.setsockopt(zmq.SNDHWM, 0)
-        self.endpoints.connect(self.control, self.endpoints.control)
+        control: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        control.setsockopt(zmq.IDENTITY, name.encode())
+        self.control = ControlSocket(control)
+        self.endpoints.connect(control, self.endpoints.control)
         self.push = context.socket(zmq.PUSH)
         self.push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
         self.endpoints.bind_batches(self.push, index)
@@ -70,6 +71,8 @@ class IngestStage:
         self.epoch = 0
         self.dispatched_messages = self.dispatched_bytes = 0
         self.window_messages = self.window_bytes = 0
+        #: What the coordinator grants beyond what is settled.
+        self.window_share = self.options.window_messages // plan.readers
         self.rereads: list[wire.Range] = []
         self.seeks: list[wire.Position] = []
         self.assignment: wire.Assign | None = None
@@ -94,28 +97,32 @@ class IngestStage:
             await asyncio.sleep(HELLO_SECONDS)
 
     async def _send(self, message: Struct) -> None:
-        await self.control.send(wire.encode(message))
+        self.control.send(wire.encode(message))
 
     async def _listen(self) -> None:
         while True:
-            match wire.decode_control(await self.control.recv()):
-                case wire.Assign() as assignment:
-                    self.assignment = assignment
-                    self.seeks.clear()
-                case wire.Seek(epoch=epoch, positions=positions):
-                    if epoch == self.epoch and self.assignment is None:
-                        self.seeks += positions
-                case wire.Window(epoch=epoch, messages=messages, bytes=size):
-                    if epoch >= self.epoch:
-                        self.window_messages, self.window_bytes = messages, size
-                case wire.Reread(ranges=ranges):
-                    known = {(r.epoch, r.where, r.first, r.log) for r in self.rereads}
-                    self.rereads += [r for r in ranges if (r.epoch, r.where, r.first, r.log) not in known]
-                case wire.Store() as store:
-                    self._stores.put_nowait(store)
-                case wire.Drain():
-                    self.draining = True
+            for frames in await self.control.receive():
+                self._take_order(wire.decode_control(frames[0]))
             self._wake.set()
+
+    def _take_order(self, message: wire.Control) -> None:
+        match message:
+            case wire.Assign() as assignment:
+                self.assignment = assignment
+                self.seeks.clear()
+            case wire.Seek(epoch=epoch, positions=positions):
+                if epoch == self.epoch and self.assignment is None:
+                    self.seeks += positions
+            case wire.Window(epoch=epoch, messages=messages, bytes=size):
+                if epoch >= self.epoch:
+                    self.window_messages, self.window_bytes = messages, size
+            case wire.Reread(ranges=ranges):
+                known = {(r.epoch, r.where, r.first, r.log) for r in self.rereads}
+                self.rereads += [r for r in ranges if (r.epoch, r.where, r.first, r.log) not in known]
+            case wire.Store() as store:
+                self._stores.put_nowait(store)
+            case wire.Drain():
+                self.draining = True
 
     async def _carry_out_stores(self) -> None:
         """Stores offsets of the group as the coordinator says: only the connection that has joined may."""
@@ -272,10 +279,12 @@ class IngestStage:
             await self._add(reader, messages)
         now = time.monotonic()
         flush = self.options.flush_interval_ms / 1000
+        # Waiting for a batch to fill pays while others are on their way; when none is, it is only a delay.
+        idle = self.window_messages - self.window_share >= self.dispatched_messages
         for ready in self.readers.values():
             while ready.messages and self._window_open() and not self.draining and (
                     len(ready.messages) >= self.options.batch_size or ready.bytes >= self.options.max_batch_bytes
-                    or now - ready.since >= flush or ready.done):
+                    or idle or now - ready.since >= flush or ready.done):
                 await self._dispatch(ready)
         if self._pending is None and not self._start_poll():
             due = [r.due_at for r in self.readers.values() if r.readable]
@@ -294,6 +303,7 @@ class IngestStage:
             self._next = (self._next + step + 1) % len(readers)
             count = reader.wanted(self.options.batch_size, self.options.max_batch_bytes)
             source = self.topics[reader.where.topic]
+            reader.asked = count
             self._pending = reader, asyncio.ensure_future(
                 self.iggy.poll(source, reader.where.partition, reader.position, count))
             return True

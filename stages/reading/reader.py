@@ -8,6 +8,9 @@ from pipeline import wire
 EMPTY_PAUSE_SECONDS = 0.005
 EMPTY_PAUSE_MAX_SECONDS = 0.25
 EMPTY_PAUSE_FACTOR = 1.5
+#: A poll that gives less than the FEWth part of what it asks for has met the log's end: the next one waits, too, so
+#: that a trickle of messages isn't read one by one.
+FEW = 4
 #: Messages asked for in the first poll of a partition, while their size isn't known.
 FIRST_POLL_MESSAGES = 500
 
@@ -40,6 +43,8 @@ class PartitionReader:
         #: Not polled before this; seconds, monotonic.
         self.due_at = 0.0
         self.pause = EMPTY_PAUSE_SECONDS
+        #: How many messages the poll that is under way asks for.
+        self.asked = 0
         #: Mean payload size, bytes, 0 when unknown.
         self.mean_bytes = 0.0
 
@@ -71,6 +76,8 @@ class PartitionReader:
         gap = (self.position, first - 1) if first > self.position and not self.fresh else None
         self.fresh = False
         self.pause = EMPTY_PAUSE_SECONDS
+        if len(messages) * FEW < self.asked:
+            self.due_at = now + self.pause
         if not self.messages:
             self.since = now
         payloads = [message.payload() for message in messages]
