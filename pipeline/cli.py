@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pipeline.schema import Config
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
-_LAZY = {"dlq": "pipeline.dlq", "keys": "pipeline.hosts", "offsets": "pipeline.offsets",
-         "preview": "pipeline.preview", "stage": "pipeline.hosts", "test": "pipeline.casetests"}
+_LAZY = {"bench": "pipeline.bench.command", "dlq": "pipeline.dlq", "keys": "pipeline.hosts",
+         "load": "pipeline.load.command", "offsets": "pipeline.offsets", "preview": "pipeline.preview",
+         "stage": "pipeline.hosts", "test": "pipeline.casetests"}
 
 
 class _Group(click.Group):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.bench_memory import measure
+from pipeline.bench.memory import measure
 
 #: More than twice the window, so that the backlog would show.
 MESSAGES = 250_000
@@ -12,6 +12,7 @@ MAX_MEGABYTES = 400
 
 def test_a_backlog_does_not_grow_the_pipelines_memory(tmp_path: Path) -> None:
     figures = measure(tmp_path, MESSAGES, 2)
-    assert figures["in_flight_while_down"] == 100_000
+    # The last batch may begin within the window and end beyond it.
+    assert 100_000 <= figures["in_flight_while_down"] < 105_000
     assert figures["peak_pss_mb"] < MAX_MEGABYTES, figures
     assert figures["exit_code"] == 0

@@ -1,0 +1,181 @@
+"""`pipeline bench`, and scripts/bench."""
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from pipeline import __version__, rig
+from pipeline.bench import baselines, database, encoding, held, report, throughput
+from pipeline.bench.figures import Figures
+from pipeline.errors import PipelineError
+from pipeline.load.schedule import Shape
+
+#: Rounds of the encoder's comparison within a whole run.
+QUICK_ROUNDS = 7
+_INFLUXDB1 = rig.CONFIG.replace('org = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"\n',
+                                'version = "v1"\ndatabase = "sandbox"\n')
+
+Command = Callable[..., Any]
+
+
+def _outputs(command: Command) -> Command:
+    command = click.option("--html", "page", metavar="FILE", help="Also one HTML page, with plots.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="One JSON line last.")(command)
+
+
+@click.group(invoke_without_command=True)
+@_outputs
+@click.option("--messages", default=400_000, show_default=True, type=click.IntRange(1), help="Of the backlog.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
+@click.option("--writers", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option("--rate", default=10_000.0, show_default=True, type=click.FloatRange(0),
+              help="Messages a second of the load that latency is measured with; 0 leaves it out.")
+@click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(1), help="How long that load lasts.")
+@click.option("--shape", default="steady", show_default=True, type=click.Choice(["steady", "ramp", "burst"]))
+@click.option("--flush-interval-ms", default=100, show_default=True, type=click.IntRange(1, 3_600_000))
+@click.option("--iggy", default="", metavar="HOST:PORT", help="Server of that load; a sandbox when left out.")
+@click.option("--target", default="sandbox", show_default=True,
+              help="sandbox: a receiver that counts; influxdb1: Debian's influxd; or the URL of a receiver.")
+@click.option("--compare", is_flag=True, help="The same messages through influxdb-client, influxdb3-python and a loop.")
+@click.option("--check", is_flag=True, help="Only compare the encoder with the generic loop; 1 when it is too slow.")
+@click.pass_context
+def bench(ctx: click.Context, as_json: bool, page: str | None, messages: int, workers: int, writers: int, rate: float,
+          seconds: float, shape: Shape, flush_interval_ms: int, iggy: str, target: str, compare: bool,
+          check: bool) -> None:
+    """Measures the pipeline: a backlog, and a load at a held rate.
+
+    The backlog gives throughput and CPU a message, the load latency, CPU and memory over time. Without options
+    everything is a sandbox on this machine. Figures compare with others of the same run only.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if check:
+        figures = Figures(about=_about("encoder"), encoder=encoding.measure())
+        _out(figures, as_json, page)
+        click.echo(encoding.verdict(figures.encoder["ratio_to_generic_encoder"]), err=as_json)
+        ctx.exit(0 if encoding.is_fast_enough(figures.encoder["ratio_to_generic_encoder"]) else 1)
+    figures = Figures(about=_about(target), encoder=encoding.measure(QUICK_ROUNDS))
+    with _folder() as folder:
+        _backlog(folder, figures, messages, workers, writers, target)
+        if rate and target == "sandbox":
+            load = msgspec.structs.replace(held.default_load(rate, seconds), shape=shape,
+                                           partitions=throughput.PARTITIONS)
+            figures.held = held.hold(_below(folder, "held"), load, workers, writers, flush_interval_ms, iggy)
+        if compare:
+            with throughput.sandbox(folder, "--only", "influxdb", "--count-only") as counting:
+                figures.baselines = baselines.compare(counting.influxdb)
+    _out(figures, as_json, page)
+
+
+@bench.command()
+@_outputs
+def idle(as_json: bool, page: str | None) -> None:
+    """CPU of the whole pipeline while there is nothing to read."""
+    with _folder() as folder:
+        found = throughput.idle(folder)
+    figures = Figures(about=_about("sandbox") | {name: str(value) for name, value in found.items()})
+    if page:
+        Path(page).write_text(report.html(figures))
+    click.echo(report.text(figures), err=as_json)
+    if as_json:
+        click.echo(json.dumps(found))
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1))
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256))
+def memory(as_json: bool, messages: int, workers: int) -> None:
+    """Memory of the whole pipeline with the database down and a backlog in Iggy; then it catches up."""
+    from pipeline.bench.memory import measure
+
+    with _folder() as folder:
+        found = measure(folder, messages, workers)
+    click.echo("\n".join(f"{name}: {value}" for name, value in found.items()), err=as_json)
+    if as_json:
+        click.echo(json.dumps(found))
+
+
+@bench.command()
+@_outputs
+def encode(as_json: bool, page: str | None) -> None:
+    """The compiled mapping with gzip against a plain loop over a decoded dict without, in turns."""
+    _out(Figures(about=_about("encoder"), encoder=encoding.measure()), as_json, page)
+
+
+@bench.command()
+@_outputs
+@click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1))
+@click.option("--workers", default="", metavar="N,N,...", help="Encoder processes; 1, 2, 4, ... up to the cores.")
+@click.option("--writers", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option("--svg", metavar="FILE", help="The plot alone.")
+def scaling(as_json: bool, page: str | None, messages: int, workers: str, writers: int, svg: str | None) -> None:
+    """CPU a message by process with more and more encoders, and where the next limit is."""
+    figures = Figures(about=_about("sandbox"))
+    try:
+        counts = [int(count) for count in workers.split(",")] if workers else _powers()
+    except ValueError:
+        raise PipelineError(f"--workers {workers}: give numbers with commas between them") from None
+    for count in counts:
+        with _folder() as folder:
+            figures.scaling.append(throughput.backlog(folder, messages, count, writers))
+    if svg:
+        Path(svg).write_text(report.scaling_plot(figures.scaling))
+    _out(figures, as_json, page)
+
+
+def _backlog(folder: Path, figures: Figures, messages: int, workers: int, writers: int, target: str) -> None:
+    """The backlog into the target; into a real database beside a bare loop, each into an empty one."""
+    if target == "sandbox":
+        figures.throughput = throughput.backlog(_below(folder, "backlog"), messages, workers, writers)
+    elif target == "influxdb1":
+        with database.influxd(_below(folder, "influxd-1")) as url:
+            figures.bare_lines_per_second = database.bare_loop(url, messages)
+        with database.influxd(_below(folder, "influxd-2")) as url:
+            ours = throughput.backlog(_below(folder, "backlog"), messages, workers, writers, url, _INFLUXDB1)
+        figures.throughput = ours
+        figures.ratio_to_bare_loop = round(ours.messages_per_second / figures.bare_lines_per_second, 2)
+    elif target.startswith(("http://", "https://")):
+        figures.throughput = throughput.backlog(_below(folder, "backlog"), messages, workers, writers, target)
+    else:
+        raise PipelineError(f"--target {target}: give sandbox, influxdb1, or a URL")
+
+
+def _powers() -> list[int]:
+    cores = len(os.sched_getaffinity(0))
+    return [count for count in (1, 2, 4, 8, 16, 32, 64) if count <= max(cores, 2)]
+
+
+def _about(target: str) -> dict[str, str]:
+    return {"pipeline": __version__, "when": time.strftime("%Y-%m-%d %H:%M:%S %z"), "python": platform.python_version(),
+            "cores": str(len(os.sched_getaffinity(0))), "target": target}
+
+
+def _below(folder: Path, name: str) -> Path:
+    below = folder / name
+    below.mkdir()
+    return below
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as folder:
+        yield Path(folder)
+
+
+def _out(figures: Figures, as_json: bool, page: str | None) -> None:
+    click.echo(report.text(figures), err=as_json)
+    if page:
+        Path(page).write_text(report.html(figures))
+    if as_json:
+        click.echo(json.dumps(figures.to_json()))
+

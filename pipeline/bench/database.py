@@ -1,0 +1,105 @@
+"""A real InfluxDB 1.x on this machine, and what it takes at most: a bare loop of ready-made bodies."""
+
+import queue
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import requests
+
+from pipeline import rig
+from pipeline.bench.encoding import MAPPING
+from pipeline.errors import PipelineError
+from stages.influxdb.body import compress
+from stages.mapping.encoder import BatchOrigin, Encoder
+
+BATCH: Final = 5_000
+#: Threads that POST at a time: as many as the pipeline's writers have requests in flight.
+POSTERS: Final = 8
+DATABASE: Final = "sandbox"
+_CONFIG: Final = """reporting-disabled = true
+bind-address = "127.0.0.1:{rpc}"
+[meta]
+dir = "{folder}/meta"
+[data]
+dir = "{folder}/data"
+wal-dir = "{folder}/wal"
+[http]
+bind-address = "127.0.0.1:{port}"
+log-enabled = false
+max-body-size = 0
+[monitor]
+store-enabled = false
+"""
+
+
+@contextmanager
+def influxd(folder: Path) -> Iterator[str]:
+    """Debian's `influxd` with an empty database, while the block lasts: its URL. Raises PipelineError without it."""
+    program = shutil.which("influxd")
+    if program is None:
+        raise PipelineError("influxd isn't installed; apt-get install influxdb, or give another --target")
+    folder.mkdir(parents=True, exist_ok=True)
+    port, rpc = _free_port(), _free_port()
+    (folder / "influxdb.conf").write_text(_CONFIG.format(folder=folder, port=port, rpc=rpc))
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen([program, "-config", str(folder / "influxdb.conf")], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    try:
+        rig.wait_until(lambda: _answers(url), rig.READY_SECONDS, "influxd")
+        requests.post(f"{url}/query", data={"q": f"CREATE DATABASE {DATABASE}"}, timeout=10).raise_for_status()
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def bare_loop(url: str, messages: int) -> int:
+    """Lines a second that the database takes from threads that only POST bodies made before. Raises PipelineError."""
+    encoder = Encoder(MAPPING, "ms", rig.STREAM, rig.TOPIC)
+    bodies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    for first in range(0, messages, BATCH):
+        payloads = [rig.telemetry(index) for index in range(first, min(first + BATCH, messages))]
+        bodies.put(compress(encoder.encode(payloads, BatchOrigin()).body))
+    problems: list[str] = []
+
+    def post() -> None:
+        with requests.Session() as session:
+            while not problems:
+                try:
+                    body = bodies.get_nowait()
+                except queue.Empty:
+                    return
+                answer = session.post(f"{url}/write?db={DATABASE}&precision=ms", data=body, timeout=60,
+                                      headers={"Content-Encoding": "gzip"})
+                if answer.status_code != 204:
+                    problems.append(answer.text)
+
+    threads = [threading.Thread(target=post) for _ in range(POSTERS)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise PipelineError(f"{url} refused a write: {problems[0]}")
+    return round(messages / (time.monotonic() - began))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/ping", timeout=1).status_code == 204
+    except requests.ConnectionError:
+        return False

@@ -1,0 +1,127 @@
+"""A load at a held rate, the pipeline, and a receiver that notes how late the points are, all at once."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import requests
+
+from pipeline import rig
+from pipeline.bench.figures import Held
+from pipeline.bench.latency import Latencies
+from pipeline.bench.sampler import Sampler
+from pipeline.bench.throughput import running, sandbox
+from pipeline.errors import PipelineError
+from pipeline.load.run import LoadOptions, LoadResult, run_load
+from pipeline.schema import IggyConfig
+
+#: Seconds between two samples of the processes.
+SAMPLE_SECONDS = 0.5
+#: How long the pipeline may take to finish after the load, seconds.
+FINISH_SECONDS = 60.0
+CONFIG = """
+[iggy]
+address = "{iggy}"
+[[topics]]
+stream = "telemetry"
+topic = "sensors"
+[mapping]
+tag_fields = ["site", "device"]
+timestamp_from = "field"
+timestamp_field = "ts"
+timestamp_format = "epoch_us"
+[influxdb]
+url = "{influxdb}"
+version = "v2"
+org = "sandbox"
+bucket = "sandbox"
+token = "sandbox-token"
+precision = "us"
+[pipeline]
+runtime_dir = "{folder}"
+"""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What the receiver tells."""
+
+    requests: int
+    points: int
+    bytes: int
+    histogram: str
+    by_second: list[tuple[int, int, float, float]]
+
+
+@contextmanager
+def receiver(folder: Path) -> Iterator[str]:
+    """A receiver while the block lasts: its URL."""
+    address_file = folder / "receiver.json"
+    process = subprocess.Popen([sys.executable, "-m", "pipeline.bench.receiver", "--address-file", str(address_file)])
+    try:
+        rig.wait_until(lambda: address_file.exists() or process.poll() is not None, rig.READY_SECONDS, "the receiver")
+        if process.poll() is not None:
+            raise PipelineError("the receiver ended at once; see above")
+        yield msgspec.json.decode(address_file.read_bytes(), type=rig.Addresses).influxdb
+    finally:
+        process.kill()
+        process.wait()
+
+
+class _Load(threading.Thread):
+    """Runs a load beside the sampling."""
+
+    def __init__(self, options: LoadOptions) -> None:
+        super().__init__(daemon=True)
+        self._options = options
+        self.result: LoadResult | None = None
+        self.error: PipelineError | None = None
+
+    def run(self) -> None:
+        """The load, to its end."""
+        try:
+            self.result = run_load(self._options)
+        except PipelineError as error:
+            self.error = error
+
+
+def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_interval_ms: int,
+         iggy: str = "") -> Held:
+    """Runs a load as `options` say, but for its server: `iggy` (host:port), or a sandbox. Raises PipelineError."""
+    Latencies()
+    with sandbox(folder, "--only", "iggy") as broker, receiver(folder) as url:
+        address = iggy or broker.iggy
+        rig.produce_now(address, 0, options.partitions)
+        more = f"writers = {writers}\nflush_interval_ms = {flush_interval_ms}\n"
+        with running(rig.PipelineRun(folder, address, url, workers, more, CONFIG)) as run:
+            run.wait_for(lambda s: s.ready, rig.READY_SECONDS, "the pipeline")
+            login = msgspec.structs.replace(options.iggy, address=address)
+            load, sampler = _Load(msgspec.structs.replace(options, iggy=login)), Sampler()
+            load.start()
+            while load.is_alive():
+                sampler.look(run.pids())
+                run.watch(0.01)
+                time.sleep(SAMPLE_SECONDS)
+            sampler.look(run.pids())
+            if load.result is None:
+                raise load.error or PipelineError("the load broke off")
+            sent = load.result.messages
+            run.wait_for(lambda s: s.written + s.rejected >= sent, FINISH_SECONDS, "the last message")
+            result = msgspec.json.decode(requests.get(f"{url}/bench/result", timeout=30).content, type=Result)
+    return _held(load.result, result, sampler, options, flush_interval_ms)
+
+
+def _held(load: LoadResult, result: Result, sampler: Sampler, options: LoadOptions, flush_interval_ms: int) -> Held:
+    first = result.by_second[0][0] if result.by_second else 0
+    return Held(load, options.rate, Latencies(result.histogram).milliseconds(),
+                [(float(second - first), count, p50, p99) for second, count, p50, p99 in result.by_second],
+                result.points, round(result.points / max(result.requests, 1), 1), sampler.samples, flush_interval_ms)
+
+
+def default_load(rate: float, seconds: float) -> LoadOptions:
+    """A load of 140-byte messages into the topic that the bench's configurations name."""
+    return LoadOptions(iggy=IggyConfig(), stream=rig.STREAM, topic=rig.TOPIC, rate=rate, seconds=seconds, size=140)

@@ -1,0 +1,89 @@
+"""A backlog read to its end: sandbox broker -> pipeline -> a receiver that only counts, or a given database."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline import rig, wire
+from pipeline.bench.figures import Throughput
+from pipeline.bench.sampler import cpu_seconds
+from pipeline.errors import PipelineError
+
+PARTITIONS = 2
+IDLE_SECONDS = 5.0
+#: Longest a run may take, seconds.
+RUN_SECONDS = 300.0
+
+
+@contextmanager
+def sandbox(folder: Path, *options: str) -> Iterator[rig.Addresses]:
+    """A sandbox while the block lasts."""
+    process, addresses = rig.start_sandbox(folder, *options)
+    try:
+        yield addresses
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def running(run: rig.PipelineRun) -> Iterator[rig.PipelineRun]:
+    """A pipeline that is over when the block is."""
+    try:
+        yield run
+    finally:
+        run.process.kill()
+        run.process.wait()
+
+
+def backlog(folder: Path, messages: int, workers: int, writers: int, influxdb: str = "",
+            template: str = rig.CONFIG) -> Throughput:
+    """Sends all messages first, then runs the pipeline over them. Raises PipelineError.
+
+    `influxdb` is the URL of a database that is there already; `template` the configuration.
+    """
+    with sandbox(folder, "--only", "iggy") as iggy, sandbox(folder, "--only", "influxdb", "--count-only") as counting:
+        rig.produce_now(iggy.iggy, messages, PARTITIONS)
+        with running(rig.PipelineRun(folder, iggy.iggy, influxdb or counting.influxdb, workers,
+                                     f"writers = {writers}\n", template)) as run:
+            status = run.wait_for(lambda s: s.written + s.rejected >= messages, RUN_SECONDS, "the last message")
+            cpu = cpu_us(run.pids(), status, messages)
+            if run.stop() != 0 or status.rejected:
+                raise PipelineError(f"the run went wrong; the log says:\n{run.log.read_text()}")
+    seconds = status.last_settled_at - status.first_dispatched_at
+    return Throughput(messages, round(messages / seconds), cpu, round(status.sent_bytes / status.written, 1), workers,
+                      writers, status.batches)
+
+
+def cpu_us(pids: Mapping[str, int], status: wire.Status, messages: int) -> dict[str, float]:
+    """Microseconds of CPU a message, by kind of process and in total, less what start-up cost."""
+    cpu: dict[str, float] = {}
+    for name, pid in pids.items():
+        if name in status.startup_cpu:
+            kind = name.rpartition("-")[0] if name[-1].isdigit() else name
+            cpu[kind] = cpu.get(kind, 0.0) + cpu_seconds(pid) - status.startup_cpu[name]
+    by_kind = {kind: round(seconds / messages * 1e6, 3) for kind, seconds in sorted(cpu.items())}
+    return {"total": round(sum(by_kind.values()), 3), **by_kind}
+
+
+def idle(folder: Path) -> dict[str, object]:
+    """CPU of the whole pipeline while there is nothing to read, percent of one core. Raises PipelineError."""
+    with sandbox(folder) as addresses:
+        rig.produce_now(addresses.iggy, 10, PARTITIONS)
+        with running(rig.PipelineRun(folder, addresses.iggy, addresses.influxdb, 2)) as run:
+            run.wait_for(lambda s: s.ready and s.written == 10, rig.READY_SECONDS, "the first points")
+            _watch(run, 2)  # the pauses grow to their full length
+            pids = run.pids()
+            before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+            began = time.monotonic()
+            _watch(run, IDLE_SECONDS)
+            seconds = time.monotonic() - began
+            percent = {name: round((cpu_seconds(pid) - before[name]) / seconds * 100, 2) for name, pid in pids.items()}
+    return {"idle_cpu_percent": round(sum(percent.values()), 2), "idle_cpu_percent_by_process": percent}
+
+
+def _watch(run: rig.PipelineRun, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        run.watch(0.5)

@@ -1,0 +1,98 @@
+"""Runs the processes of a load, and says what became of it."""
+
+import asyncio
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pipeline.errors import PipelineError
+from pipeline.load.schedule import Schedule, Shape
+from pipeline.load.sender import Part, Sent, connect, make_topic, run_part
+from pipeline.load.telemetry import Telemetry
+from pipeline.schema import IggyConfig
+
+#: What one process is trusted to send, messages a second; more processes are started for more.
+RATE_OF_A_PROCESS = 100_000
+#: Until message 0 is due, seconds: for the processes to start.
+LEAD_SECONDS = 1.0
+#: A load whose confirmations came later than this was not held, seconds.
+HELD_SECONDS = 1.0
+
+
+class LoadOptions(Struct, frozen=True, kw_only=True):
+    """What to send, and where."""
+
+    iggy: IggyConfig
+    stream: str
+    topic: str
+    #: Messages a second.
+    rate: float = 10_000
+    series: int = 1_000
+    fields: int = 5
+    #: Bytes of a message; 0: no more than its fields need.
+    size: int = 0
+    #: Of the topic, if it is to be made.
+    partitions: int = 2
+    seconds: float = 10
+    shape: Shape = "steady"
+
+
+class LoadResult(Struct, frozen=True):
+    """What was sent."""
+
+    messages: int
+    #: Reached, from message 0's time to the last confirmation; messages a second.
+    rate: float
+    #: Most that a confirmation came after the intended time, seconds.
+    latest_seconds: float
+    processes: int
+    #: Whether the rate was held.
+    held: bool
+
+    def words(self) -> str:
+        """The same for a person."""
+        said = "" if self.held else (f"; THE RATE WAS NOT HELD: sends were up to {self.latest_seconds:.1f} s late; "
+                                     "give a lower --rate, or a faster server or machine")
+        return (f"sent {self.messages:,} messages at {self.rate:,.0f}/s from {self.processes} processes, "
+                f"confirmed at most {self.latest_seconds * 1000:.0f} ms after they were due{said}")
+
+
+def run_load(options: LoadOptions) -> LoadResult:
+    """Makes the topic if it is missing, and sends the load. Raises PipelineError."""
+    schedule = Schedule(options.rate, options.seconds, options.shape)
+    try:
+        Telemetry(options.series, options.fields, options.size)
+        partitions = asyncio.run(_prepare(options))
+    except ValueError as error:
+        raise PipelineError(str(error)) from None
+    except (RuntimeError, TimeoutError) as error:
+        raise PipelineError(f"Iggy at {options.iggy.address}: {error}") from None
+    peak = options.rate * (10 if options.shape == "burst" else 1)
+    processes = max(1, min(round(peak / RATE_OF_A_PROCESS + 0.5), os.cpu_count() or 1))
+    whole = Part(
+        address=options.iggy.address, username=options.iggy.username, password=options.iggy.password,
+        stream=options.stream, topic=options.topic, partitions=partitions, schedule=schedule, series=options.series,
+        fields=options.fields, size=options.size, begins_at=time.time() + LEAD_SECONDS, parts=processes)
+    parts = [replace(whole, first=first) for first in range(processes)]
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        try:
+            sent = list(pool.map(run_part, parts))
+        except (RuntimeError, TimeoutError) as error:
+            raise PipelineError(f"Iggy at {options.iggy.address}: {error or 'no answer'}") from None
+    return summary(sent, options.seconds)
+
+
+def summary(sent: list[Sent], seconds: float) -> LoadResult:
+    """What all processes have done together in a load that was to last `seconds`."""
+    messages, latest = sum(part.messages for part in sent), max(part.latest for part in sent)
+    return LoadResult(messages, messages / max(seconds, *(part.ended for part in sent)), latest, len(sent),
+                      latest <= HELD_SECONDS)
+
+
+async def _prepare(options: LoadOptions) -> int:
+    client = await connect(options.iggy.address, options.iggy.username, options.iggy.password)
+    return await make_topic(client, options.stream, options.topic, options.partitions)

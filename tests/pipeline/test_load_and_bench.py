@@ -1,0 +1,49 @@
+"""`pipeline load` and `pipeline bench` for two seconds: what they put out, not how fast it is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from iggy_servers import SandboxIggy
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command to its end."""
+    return subprocess.run([sys.executable, "-m", "pipeline", *arguments], capture_output=True, text=True, timeout=100)
+
+
+def test_a_load_reaches_the_topic_and_says_how_it_went(sandbox: SandboxIggy, tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(f'[iggy]\naddress = "{sandbox.address}"\n[[topics]]\nstream = "a"\ntopic = "b"\n'
+                      '[influxdb]\norg = "o"\nbucket = "b"\n')
+    done = run("load", "-c", str(config), "--rate", "500", "--seconds", "2", "--partitions", "3", "--size", "200",
+               "--json")
+    result = json.loads(done.stdout)
+    assert result["messages"] == 1_000 and done.returncode == (0 if result["held"] else 1), done.stderr
+    assert len(sandbox.broker.streams["a"].topics["b"].logs) == 3
+    assert "sent 1,000 messages" in done.stderr
+
+
+def test_a_load_that_no_server_takes_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text('[iggy]\naddress = "127.0.0.1:9"\n[[topics]]\nstream = "a"\ntopic = "b"\n'
+                      '[influxdb]\norg = "o"\nbucket = "b"\n')
+    done = run("load", "-c", str(config), "--seconds", "1")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and "127.0.0.1:9" in done.stderr
+
+
+def test_a_bench_reports_throughput_latency_and_processes(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = run("bench", "--messages", "20000", "--rate", "1000", "--seconds", "2", "--html", str(page), "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["messages"] == 20_000 and result["messages_per_second"] > 0 and result["bytes_per_point"] > 0
+    assert {"total", "coordinator", "encode", "ingest", "write"} <= set(result["cpu_us_per_message"])
+    assert result["ratio_to_generic_encoder"] > 0
+    assert set(result["latency_ms"]) == {"p50", "p90", "p99", "p99.9", "max"}
+    assert result["held"]["points"] == result["held"]["load"]["messages"] == 2_000
+    assert {"ingest", "encode-0", "write-0", "coordinator", "supervisor"} <= set(result["held"]["processes"])
+    assert page.read_text().count("<svg") == 5
+    assert "latency in ms" in done.stderr

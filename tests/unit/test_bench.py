@@ -1,0 +1,75 @@
+"""What the bench makes of its measurements."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from pipeline.bench import encoding, plots, report
+from pipeline.bench.figures import Baseline, Figures, Held, Throughput, next_bottleneck, ratios
+from pipeline.bench.latency import Latencies
+from pipeline.bench.sampler import Sample
+from pipeline.load.run import LoadResult
+
+COSTS = {"total": 2.0, "coordinator": 0.05, "encode": 1.25, "ingest": 0.5, "write": 0.2}
+RUN = Throughput(1_000, 500_000, COSTS, 12.5, 2, 2, 3)
+HELD = Held(LoadResult(100, 100.0, 0.01, 1, True), 100.0, {"p50": 12.0, "max": 40.0}, [(0.0, 50, 11.0, 39.0)], 100,
+            25.0, {"ingest": [Sample(0.5, 12.0, 20.0)]}, 100)
+
+
+def figures() -> Figures:
+    """A run with everything in it."""
+    return Figures(about={"target": "<sandbox>"}, throughput=RUN, held=HELD, encoder={"ratio_to_generic_encoder": 4.0},
+                   baselines=[Baseline("loop", 100_000, 8.0, 30.0)], scaling=[RUN], bare_lines_per_second=250_000,
+                   ratio_to_bare_loop=0.95)
+
+
+def test_latencies_are_those_of_the_lines() -> None:
+    latencies = Latencies()
+    body = b"m,a=b f=1 1000000\nm,a=c f=2 1010000\n" + b"m f=1 1099000\n" * 98
+    assert latencies.add(body, 1_100_000) == 100
+    assert Latencies(latencies.encoded()).milliseconds() == latencies.milliseconds()
+    assert latencies.milliseconds() == {"p50": 1.0, "p90": 1.0, "p99": 90.0, "p99.9": 100.0, "max": 100.0}
+    assert latencies.by_second() == [(1, 100, 1.0, 90.0)]
+
+
+def test_no_latencies_have_no_percentiles() -> None:
+    assert Latencies().milliseconds() == {}
+
+
+@pytest.mark.parametrize(("highest", "expected"), [
+    (0, [0, 1]), (10, [0, 2, 4, 6, 8, 10]), (0.9, [0, .2, .4, .6, .8, 1]), (130, [0, 50, 100, 150])])
+def test_ticks_are_round_and_reach_the_highest_value(highest: float, expected: list[float]) -> None:
+    assert plots.ticks(highest) == pytest.approx(expected)
+
+
+def test_plots_are_well_formed_whatever_the_names() -> None:
+    for drawn in (plots.lines("<a> & b", "x", "y", {"<c>": [(0, 1), (2, 3)], "d": []}), plots.lines("", "", "", {}),
+                  plots.bars("t", "y", {"<g>": {"a": 1, "b": 2}, "h": {}}), plots.bars("t", "y", {})):
+        ElementTree.fromstring(drawn)
+
+
+def test_ratios_say_how_many_times_better_ours_is() -> None:
+    assert ratios(figures()) == {"loop": {"messages_per_second": 5.0, "cpu_us_per_message": 4.0}}
+
+
+def test_the_next_limit_is_the_dearest_process_but_the_encoders() -> None:
+    assert next_bottleneck([RUN]) == (
+        "one encoder takes 800,000 messages/s of CPU; the next limit is ingest at 2,000,000/s (0.50 us a message in "
+        "each such process), reached with 2.5 encoders")
+    assert next_bottleneck([]) == ""
+
+
+def test_the_report_has_everything_as_text_json_and_one_page() -> None:
+    words, page, flat = report.text(figures()), report.html(figures()), figures().to_json()
+    for word in ("500,000", "p50 12", "loop", "0.95", "ingest at 2,000,000/s"):
+        assert word in words and word in page
+    assert "&lt;sandbox&gt;" in page and page.count("<svg") == 7
+    assert "<script" not in page and "src=" not in page and page.count("http") == page.count("http://www.w3.org")
+    assert flat["messages_per_second"] == 500_000 and flat["cpu_us_per_message"] == COSTS
+    assert flat["bytes_per_point"] == 12.5 and flat["ratio_to_generic_encoder"] == 4.0
+
+
+def test_check_allows_a_share_of_the_committed_ratio() -> None:
+    least = encoding.COMMITTED_RATIO * encoding.LEAST_SHARE
+    assert encoding.is_fast_enough(least) and not encoding.is_fast_enough(least * 0.99)
+    assert "TOO SLOW" in encoding.verdict(least * 0.99) and "good" in encoding.verdict(least)

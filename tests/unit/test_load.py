@@ -1,0 +1,72 @@
+"""The load's schedule and messages."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.load.run import summary
+from pipeline.load.schedule import Schedule, Shape
+from pipeline.load.sender import Sent
+from pipeline.load.telemetry import Telemetry
+
+SCHEDULES = st.builds(Schedule, st.floats(0.5, 5_000), st.floats(0.1, 20), st.sampled_from(["steady", "ramp", "burst"]))
+
+
+@given(SCHEDULES)
+def test_intended_times_rise_and_end_with_the_load(schedule: Schedule) -> None:
+    times = [schedule.time_of(number) for number in range(min(schedule.messages, 500))]
+    assert times == sorted(times)
+    assert not times or times[0] == 0 and schedule.time_of(schedule.messages - 1) <= schedule.seconds + 1
+
+
+@given(SCHEDULES, st.floats(0, 25))
+def test_what_is_due_is_what_was_meant_to_be_sent_by_then(schedule: Schedule, seconds: float) -> None:
+    due = schedule.due(seconds)
+    assert due == schedule.messages or schedule.time_of(due) > seconds
+    assert due == 0 or schedule.time_of(due - 1) <= seconds
+
+
+@pytest.mark.parametrize(("shape", "messages", "due_at_half"), [("steady", 1_000, 501), ("ramp", 500, 126),
+                                                               ("burst", 1_000, 501)])
+def test_shapes(shape: Shape, messages: int, due_at_half: int) -> None:
+    schedule = Schedule(100, 10, shape)
+    assert schedule.messages == messages
+    assert schedule.due(5) == due_at_half
+    assert schedule.due(100) == messages
+
+
+def test_a_burst_comes_at_the_beginning_of_its_second() -> None:
+    schedule = Schedule(100, 3, "burst")
+    assert schedule.due(0.11) == schedule.due(0.99) == 100
+    assert schedule.due(1.0) == 101
+
+
+@pytest.mark.parametrize("size", [0, 140, 300])
+def test_messages_have_the_size_and_time_that_were_asked_for(size: int) -> None:
+    telemetry = Telemetry(series=7, fields=5, size=size)
+    seen = set()
+    for number in range(20):
+        payload = telemetry.message(number, 1_700_000_000_000_000 + number)
+        message: dict[str, Any] = json.loads(payload)
+        assert len(payload) == size or not size
+        assert message["ts"] == 1_700_000_000_000_000 + number
+        assert len([name for name in message if name.startswith("f")]) == 5
+        seen.add(message["device"])
+    assert len(seen) == 7
+
+
+def test_a_size_that_is_too_small_says_how_small_it_may_be() -> None:
+    with pytest.raises(ValueError, match="5 fields make messages of at least 1"):
+        Telemetry(series=7, fields=5, size=60)
+
+
+def test_a_load_that_came_late_was_not_held() -> None:
+    held = summary([Sent(500, 0.1, 9.9), Sent(500, 0.2, 10.0)], 10)
+    late = summary([Sent(500, 0.1, 9.9), Sent(500, 1.5, 12.5)], 10)
+    assert (held.held, held.rate, held.messages) == (True, 100, 1_000)
+    assert (late.held, late.rate) == (False, 80)
+    assert "THE RATE WAS NOT HELD: sends were up to 1.5 s late" in late.words()
+    assert "NOT HELD" not in held.words()
