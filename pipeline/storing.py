@@ -45,13 +45,20 @@ class OffsetStore:
             for where, offset in [*self._assignments.rewinds.items(), *self._ledger.storable()]:
                 if self._topics[where.topic].group:
                     await self._ask(where, offset)
-                    continue
-                try:
-                    await self._iggy.connected()
-                    await self._store(where, offset)
-                except IggyError as error:
-                    self._complain(where, offset, str(error))
+                elif not await self._try(where, offset):
+                    break
             self._let_go()
+
+    async def _try(self, where: wire.Partition, offset: int) -> bool:
+        """Stores an offset of a single consumer. False when Iggy can't be reached."""
+        connected = False
+        try:
+            await self._iggy.connected()
+            connected = True
+            await self._store(where, offset)
+        except IggyError as error:
+            self._complain(where, offset, str(error))
+        return connected
 
     async def _store(self, where: wire.Partition, offset: int) -> None:
         source = self._topics[where.topic]

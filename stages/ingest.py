@@ -18,7 +18,7 @@ from msgspec import Struct
 from pipeline import bulk, wire
 from pipeline.child import HELLO_SECONDS, Plan
 from pipeline.endpoints import Endpoints
-from pipeline.iggy import IggyConnection, IggyError, IggyMissing
+from pipeline.iggy import IggyConnection, IggyError, IggyMissing, IggyRefused
 from pipeline.logs import Muffler
 from pipeline.sockets import ControlSocket
 from stages.reading.headers import header_values
@@ -85,6 +85,8 @@ class IngestStage:
         self._next = 0
         self._wake = asyncio.Event()
         self._errors = Muffler()
+        #: Since when Iggy fails; seconds, monotonic; 0 while it works.
+        self._failing_since = 0.0
 
     async def run(self) -> None:
         """Reads until cancelled."""
@@ -140,10 +142,26 @@ class IngestStage:
             try:
                 await self._step()
             except IggyError as error:
-                if self._errors.allows(str(error), time.monotonic()):
-                    self.logger.warning("reading is interrupted, trying again: %s", error)
-                self._look_at = 0.0
-                await self._pause(ERROR_PAUSE_SECONDS)
+                await self._interrupted(error)
+            else:
+                await self._resumed()
+
+    async def _interrupted(self, error: IggyError) -> None:
+        """Says so, and waits a little."""
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        if self._errors.allows(str(error), now):
+            self.logger.warning("reading is interrupted, trying again: %s", error)
+            await self._send(wire.Retrying(str(error), paused=isinstance(error, IggyRefused)))
+        self._look_at = 0.0
+        await self._pause(ERROR_PAUSE_SECONDS)
+
+    async def _resumed(self) -> None:
+        """Says so, when a look at the topics has worked again."""
+        if self._failing_since and self._look_at:
+            self.logger.info("reading goes on, after %.1f s", time.monotonic() - self._failing_since)
+            await self._send(wire.Retrying(""))
+            self._failing_since, self._errors = 0.0, Muffler()
 
     async def _pause(self, seconds: float) -> None:
         """Waits until the coordinator says something, or `seconds` have passed."""

@@ -62,6 +62,8 @@ class TopicWatch:
         #: Where partitions without a stored offset began, so that "latest" means one moment for this process.
         self._starts: dict[wire.Partition, int] = {}
         self._away: set[int] = set()
+        #: Topics that lack a partition that the configuration names.
+        self._told_absent: set[int] = set()
         seconds = UNREAD_TIMEOUTS * config.pipeline.heartbeat_timeout_seconds
         self._unread = [Unread(seconds) for _ in self.topics]
         self._unread_seconds = seconds
@@ -109,6 +111,10 @@ class TopicWatch:
         source = self.topics[index]
         numbers = {partition.id for partition in details.partitions}
         if not source.group:
+            if (absent := set(source.partitions) - numbers) and index not in self._told_absent:
+                self._told_absent.add(index)
+                self._logger.error("%s/%s has no partition %s, which [[topics]] partitions names; they are read once "
+                                   "they are there", source.stream, source.topic, ", ".join(map(str, sorted(absent))))
             return {number for number in numbers if (not source.partitions or number in source.partitions)
                     and (index + number) % self._readers == self._index}
         assigned = await self._iggy.assignment(source)

@@ -63,8 +63,10 @@ def test_a_call_that_is_never_answered_costs_the_connection_and_nothing_else(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sink = running(sandbox, stream, influxdb, start_sink, iggy_options="call_timeout_ms = 700")
     sandbox.call(sandbox.broker.hang)
-    wait_until(lambda: "gave no answer within 0.7 s" in sink.log(), 20, "the hang to be said")
+    sink.wait_for(lambda status: "gave no answer within 0.7 s" in status.retrying.get("ingest", ""))
     sandbox.call(sandbox.broker.resume)
+    sink.wait_for(lambda status: not status.retrying)
+    assert sink.log().count("reading goes on, after") == 1
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)])
     sink.settles(2_000)
     assert numbers(influxdb.points()) == list(range(2_000))

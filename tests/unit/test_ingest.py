@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.wire import Partition
+from pipeline.wire import Partition, Position
 from stages.reading.reader import EMPTY_PAUSE_MAX_SECONDS, FIRST_POLL_MESSAGES, PartitionReader
 
 
@@ -62,3 +62,23 @@ def test_empty_polls_make_the_pause_grow_to_its_maximum_and_a_message_ends_it() 
     reader.add([Message(0, 1)], now=5.0)  # type: ignore[list-item]
     reader.add([], now=6.0)
     assert reader.due_at < 6.1
+
+
+def test_what_the_log_lacks_is_a_gap_unless_nothing_was_read_before() -> None:
+    reader = PartitionReader(Partition(0, 0), 5)
+    assert reader.add([Message(5, 1)], now=0.0) is None  # type: ignore[list-item]
+    assert reader.add([Message(9, 1)], now=0.0) == (6, 8)  # type: ignore[list-item]
+    fresh = PartitionReader(Partition(0, 0), 5)
+    fresh.fresh = True
+    assert fresh.add([Message(9, 1)], now=0.0) is None  # type: ignore[list-item]
+    assert fresh.add([Message(12, 1)], now=0.0) == (10, 11)  # type: ignore[list-item]
+
+
+def test_a_reader_waits_for_the_coordinators_word_and_stops_at_its_limit() -> None:
+    reader = a_reader([1] * 5)
+    assert not reader.readable
+    reader.seek(Position(Partition(0, 0), 2, 3, time=900, exact=False, limit=7))
+    assert (reader.readable, reader.position, reader.messages, reader.time, reader.newest) == (True, 3, [], 0, 1_004)
+    assert reader.wanted(5_000, 1_000) == 4
+    reader.add([Message(number, 1) for number in range(3, 7)], now=0.0)  # type: ignore[misc]
+    assert reader.done and not reader.readable
