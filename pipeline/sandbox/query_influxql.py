@@ -5,6 +5,7 @@
     SELECT "x" FROM "x" WHERE time = 0 LIMIT 1
 """
 
+from decimal import Decimal
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl
@@ -107,7 +108,10 @@ def _select(bucket: Bucket, reader: Reader, size: int) -> list[tuple[dict[str, A
         if any(value is not None for value, (_, kind) in zip(values, columns, strict=True) if kind != "tag"):
             rows.append([point.time, *values])
     rows = rows[:limit] if limit else rows
-    names = ["time", *(name for name, _ in columns)]
+    names = ["time"]
+    for name, _ in columns:
+        again = [column for column, _ in columns[:len(names) - 1]].count(name)
+        names.append(f"{name}_{again}" if again else name)
     return [({"name": measurement, "columns": names, "values": rows[at:at + size],
               **({"partial": True} if at + size < len(rows) else {})}, at + size < len(rows))
             for at in range(0, len(rows), size)] or [(None, False)]
@@ -126,5 +130,6 @@ def _cast(point: Found, name: str, kind: str) -> FieldValue | None:
         value = float(point.fields[name]) if kind == "float" else int(point.fields[name])
     else:
         return None
-    # Go prints a float that is whole without a point.
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e21 else value
+    # Go prints a float that is whole without a point, in as few digits as tell it from others.
+    return int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() and abs(value) < 1e21 \
+        else value
