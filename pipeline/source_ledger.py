@@ -109,6 +109,7 @@ class LaneLedger:
             self._stride.read(page.window, max(rows, self._page_size) if cut else rows, self._page_size, first)
         if seq == self._seq - 1:
             self._position = end
+        self._move_mark()
         return True
 
     def too_full(self, seq: int, attempt: int, one_time: bool, now: float = 0.0) -> LanePage | None:
@@ -127,28 +128,32 @@ class LaneLedger:
         return page
 
     def confirmed(self, seq: int, attempt: int, prints: list[Print]) -> bool:
-        """Iggy has the page. True the first time; False for an older try."""
+        """Iggy has the page; that may be heard of before its answer is. True the first time; False for an older try."""
         page = self._known(seq, attempt)
-        if page is None or not page.answered or page.done:
+        if page is None or page.done:
             return False
         page.done, page.prints = True, prints
+        self._move_mark()
+        return True
+
+    def _move_mark(self) -> None:
         while self.pages:
             first, oldest = next(iter(self.pages.items()))
-            if not oldest.done:
+            if not (oldest.done and oldest.answered):
                 break
             self.mark = max(self.mark, oldest.window.end)
             self.prints.add(oldest.prints)
             del self.pages[first]
         self.prints.prune(self.mark - self._overlap)
-        return True
 
     def again(self, now: float, answered_only: bool = False) -> list[LanePage]:
         """All that is on its way may be lost, or with `answered_only` what the query stage has sent on: to be read
         again, each page as it was."""
         out = []
         for page in self.pages.values():
-            if not page.done and (page.answered or not answered_only):
+            if (page.answered and not page.done) or not (page.answered or answered_only):
                 page.attempt += 1
+                page.done = False
                 # As it was read, whatever is in it now: the pages after it begin at its end.
                 page.whole = page.whole or page.answered
                 page.answered = False

@@ -111,6 +111,8 @@ class ProduceStage:
         #: Lanes whose sends fail.
         self._failing: set[source_wire.Lane] = set()
         self._errors = Muffler()
+        #: Several lanes see a connection lost at once; one of them makes the new one.
+        self._connecting = asyncio.Lock()
 
     async def run(self) -> None:
         """Sends until the process is killed."""
@@ -204,6 +206,8 @@ class ProduceStage:
         packed, messages, size = False, 0, 0
         while True:
             try:
+                async with self._connecting:
+                    await self.iggy.connected()
                 if payloads and not packed:
                     sends = pack(payloads, series, await self._partitions(lane), self._packings[lane.lane.source])
                     packed = True
@@ -211,7 +215,6 @@ class ProduceStage:
                     size = sum(len(payload) for send in sends for payload in send.payloads)
                 await self._send_all(lane, sends)
                 if letters:
-                    await self.iggy.connected()
                     await self.iggy.make_topic(lane.stream, output.dead_letter_topic)
                     await self.iggy.send(lane.stream, output.dead_letter_topic, letters)
                 break
@@ -229,7 +232,6 @@ class ProduceStage:
     async def _partitions(self, lane: _Lane) -> int:
         """How many partitions the lane's topic has; it is made if it is missing. Raises IggyError."""
         if not lane.partitions:
-            await self.iggy.connected()
             await self.iggy.make_topic(lane.stream, lane.topic, lane.config.output.partitions)
             lane.partitions = await self.iggy.partitions(lane.stream, lane.topic)
             if not lane.partitions:

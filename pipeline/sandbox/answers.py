@@ -24,6 +24,8 @@ _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _GZIP_HEADER_BYTES = 10
 #: 32 KiB of window, 16 more for the gzip header: https://zlib.net/manual.html
 _GZIP_WINDOW_BITS = 31
+#: The same when compressing.
+_GZIP_MEMBER = 31
 #: Its stub has it for an instance.
 _IsalError: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 
@@ -51,8 +53,9 @@ class Server(Struct):
 class FlavourAnswers(Protocol):
     """One flavour of InfluxDB."""
 
-    #: Paths that take writes here.
+    #: Paths that take writes here, and queries.
     write_paths: frozenset[str]
+    query_paths: frozenset[str]
 
     def answer(self, request: Request, now: int) -> Response:
         """The answer to anything, `now` in nanoseconds since 1970. Writes change the buckets."""
@@ -87,6 +90,11 @@ def inflate(request: Request) -> bytes:
         body = stream.unused_data
         if not body:
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def gzipped(body: bytes) -> bytes:
+    """A body as a gzip member."""
+    return isal_zlib.compress(body, 1, _GZIP_MEMBER)
 
 
 def bearer(request: Request) -> str:

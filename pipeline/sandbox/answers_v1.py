@@ -1,6 +1,6 @@
 """The answers of InfluxDB 1.6.7, as recorded from Debian's package."""
 
-from pipeline.sandbox import answers
+from pipeline.sandbox import answers, query_influxql
 from pipeline.sandbox.answers import NotGzip, Server
 from pipeline.sandbox.http1 import Request, Response
 from pipeline.sandbox.store import Batch, Bucket, Drop, Stored
@@ -22,6 +22,7 @@ class AnswersV1:
     """InfluxDB 1.6.7."""
 
     write_paths = frozenset({"/write"})
+    query_paths = frozenset({"/query"})
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -30,6 +31,8 @@ class AnswersV1:
         """See `FlavourAnswers`."""
         if request.path == "/ping" and request.method in ("GET", "HEAD"):
             return Response(204, headers=_JSON)
+        if request.path == "/query" and request.method in ("GET", "POST"):
+            return self._unauthorized(request) or query_influxql.respond(request, self._server.buckets, _JSON)
         if request.path != "/write":
             return Response(404, b"404 page not found\n", _TEXT)
         if request.method == "OPTIONS":

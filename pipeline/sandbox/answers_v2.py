@@ -2,14 +2,16 @@
 
 import json
 
-from pipeline.sandbox import answers
+from pipeline.sandbox import answers, query_flux, query_influxql
 from pipeline.sandbox.answers import NotGzip, Server, go_time
 from pipeline.sandbox.answers_v1 import first_drop
 from pipeline.sandbox.http1 import Request, Response
+from pipeline.sandbox.query import NotUnderstood, answered
 from pipeline.sandbox.store import Bucket, Entry
 
 VERSION = "v2.7.12"
 WRITE, WRITE_V1 = "/api/v2/write", "/write"
+QUERY, QUERY_V1 = "/api/v2/query", "/query"
 #: The id of every bucket here, for the message that has it in it.
 BUCKET_ID = "5a0db0c500000001"
 INTERNAL = "An internal error has occurred - check server logs"
@@ -29,6 +31,7 @@ class AnswersV2:
     """InfluxDB OSS 2.7.12."""
 
     write_paths = frozenset({WRITE, WRITE_V1})
+    query_paths = frozenset({QUERY, QUERY_V1})
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -39,6 +42,8 @@ class AnswersV2:
             if request.method != "POST":
                 return _error(405, "allow: OPTIONS, POST", (("Allow", "OPTIONS, POST"),))
             return self._unauthorized(request) or self._write(request, now)
+        if request.path in self.query_paths and request.method == "POST":
+            return self._unauthorized(request) or self._query(request)
         if request.method not in ("GET", "HEAD"):
             return _error(404, "path not found")
         if request.path == "/ping":
@@ -57,7 +62,7 @@ class AnswersV2:
     def _unauthorized(self, request: Request) -> Response | None:
         token = self._server.identity.token
         given = answers.bearer(request)
-        if not given and request.path == WRITE_V1:
+        if not given and request.path in (WRITE_V1, QUERY_V1):
             given = (answers.user_and_password(request) or ("", ""))[1]
         return None if given == token else _error(401, "unauthorized access")
 
@@ -87,6 +92,24 @@ class AnswersV2:
         partial = first_drop(stored) or _late(bucket, stored.late, now)
         return _error(422, f"failure writing points to database: {partial}") if partial else Response(
             204, headers=_HEADERS)
+
+    def _query(self, request: Request) -> Response:
+        if request.path == QUERY_V1:
+            return query_influxql.respond(request, self._server.buckets, _JSON)
+        org = request.query.get("org") or request.query.get("orgID") or ""
+        if org != self._server.identity.org:
+            return _error(404, f'organization name "{org}" not found')
+        try:
+            text = str(json.loads(request.body)["query"])
+        except (ValueError, KeyError, TypeError):
+            return _error(400, "failed to decode request body: request body requires either query or AST")
+        try:
+            body = query_flux.run(self._server.buckets, text)
+        except query_flux.NoBucket as error:
+            return _error(404, f'failed to initialize execute state: could not find bucket "{error}"')
+        except NotUnderstood as error:
+            return _error(400, f"compilation failed: {error}")
+        return answered(request, body, (("Content-Type", "text/csv; charset=utf-8"), *_HEADERS))
 
     def _bucket(self, request: Request) -> Bucket | Response:
         """The bucket to write to, or why there is none."""

@@ -7,9 +7,10 @@ one. Newer versions are said to cut `original_line` to 20 bytes; the documentati
 import json
 import re
 
-from pipeline.sandbox import answers
+from pipeline.sandbox import answers, query_v3
 from pipeline.sandbox.answers import NotGzip, Server
 from pipeline.sandbox.http1 import Request, Response
+from pipeline.sandbox.query import ONLY, NotUnderstood, answered
 from pipeline.sandbox.store import BadLine, Bucket, Drop
 
 VERSION = "3.0.0"
@@ -33,6 +34,7 @@ class AnswersV3:
     """InfluxDB 3 Core."""
 
     write_paths = frozenset(_PRECISIONS)
+    query_paths = frozenset({"/api/v3/query_sql", "/api/v3/query_influxql"})
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -43,6 +45,8 @@ class AnswersV3:
             if request.method != "POST":
                 return Response(405, b"method not allowed", _HEADERS)
             return self._unauthorized(request) or self._write(request, now)
+        if request.path in self.query_paths and request.method == "POST":
+            return self._unauthorized(request) or self._query(request)
         if request.path == "/health":
             return Response(200, b"OK", _HEADERS)
         if request.path == "/ping":
@@ -57,6 +61,25 @@ class AnswersV3:
     def _unauthorized(self, request: Request) -> Response | None:
         given = answers.bearer(request) or (answers.user_and_password(request) or ("", ""))[1]
         return None if given == self._server.identity.token else _error(401, _REASONS[401])
+
+    def _query(self, request: Request) -> Response:
+        try:
+            asked = json.loads(request.body)
+            name, text, form = str(asked["db"]), str(asked["q"]), asked.get("format")
+        except (ValueError, KeyError, TypeError):
+            return _error(400, "serde json error: missing field")
+        if form != "jsonl":
+            return _error(400, f"only the format jsonl is understood; {ONLY}")
+        bucket = self._server.buckets.get(name)
+        if bucket is None:
+            return _error(404, f"query error: database not found: {name}")
+        try:
+            body = query_v3.run(bucket, text, request.path.rpartition("_")[2])
+        except query_v3.NoTable as error:
+            return _error(400, f"query error: error while planning query: table 'public.iox.{error}' not found")
+        except NotUnderstood as error:
+            return _error(400, f"query error: {error}")
+        return answered(request, body, (("Content-Type", "application/jsonl"), *_HEADERS))
 
     def _write(self, request: Request, now: int) -> Response:
         query = request.query

@@ -1,7 +1,8 @@
 """How the sandbox InfluxDB is told to fail: an ordered list of rules, given as JSON. No sockets in here.
 
-Rules act on writes only. The first rule of the list that has requests left and whose `match` is in the body acts; a
-rule that is spent stays in the list, with its `hits`. `refuse` and `token` act once, when the rules are set.
+Rules act on writes, those with `query` on queries instead. The first rule of the list that has requests left and whose
+`match` is in the body acts; a rule that is spent stays in the list, with its `hits`. `refuse` and `token` act once,
+when the rules are set.
 """
 
 from typing import Annotated, Literal
@@ -33,6 +34,8 @@ class Rule(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True)
     #: Break the connection off with RST: "before" the body is read, in its "middle", or "after" the points are stored.
     #: With `match`, "before" and "middle" come when the body has been read, too, but before anything is stored.
     reset: Literal["", "before", "middle", "after"] = ""
+    #: Act on queries, and not on writes. A `reset` then breaks the connection off instead of an answer.
+    query: bool = False
     #: Only bodies (after gunzip) with this text in them.
     match: str = ""
     #: How many requests; null: all, until the rule is removed.
@@ -70,7 +73,7 @@ class Faults:
 
     def at_head(self) -> tuple[Rule | None, Break]:
         """The rule for a request whose body is yet to come, as far as it can be told without, and when to break off."""
-        rule = next((rule for rule in self.rules if rule.left), None)
+        rule = next((rule for rule in self.rules if rule.left and not rule.query), None)
         if rule is not None and not rule.match and rule.reset in ("before", "middle"):
             rule.hit()
             return rule, "before" if rule.reset == "before" else "middle"
@@ -78,7 +81,12 @@ class Faults:
 
     def at_body(self, body: bytes) -> Rule | None:
         """The rule for a whole request, if any. It is for the caller to `hit` it."""
-        return next((rule for rule in self.rules if rule.left and rule.match.encode() in body), None)
+        return next((rule for rule in self.rules if rule.left and not rule.query and rule.match.encode() in body),
+                    None)
+
+    def at_query(self, body: bytes) -> Rule | None:
+        """The rule for a query, if any. It is for the caller to `hit` it."""
+        return next((rule for rule in self.rules if rule.left and rule.query and rule.match.encode() in body), None)
 
     @property
     def need_body(self) -> bool:

@@ -129,6 +129,8 @@ class InfluxServer:
             connection.answer(self._control(request))
         elif self._is_write(request):
             self._write(connection, request)
+        elif request.path in self._answers.query_paths and (rule := self._faults.at_query(request.body)) is not None:
+            self._fail(connection, request, rule)
         else:
             response = self._answers.answer(request, time.time_ns())
             if request.method == "HEAD":
@@ -144,7 +146,11 @@ class InfluxServer:
         rule = self._faults.at_body(_readable(request) if self._faults.need_body else b"")
         if rule is None:
             self._answer(connection, self._answers.answer(request, time.time_ns()))
-            return
+        else:
+            self._fail(connection, request, rule)
+
+    def _fail(self, connection: Connection, request: Request, rule: Rule) -> None:
+        """Answers as a rule says, if at all."""
         status = rule.hit() or 200
         if rule.hang:
             self.stats.hangs += 1

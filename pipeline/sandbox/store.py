@@ -241,6 +241,26 @@ class Bucket:
                     values, types = lines.typed_fields(lines.split_fields(fields.decode("utf-8", "surrogateescape")))
                     yield StoredPoint(name, list(tags), values, types, time)
 
+    def texts(self, measurement: str, start: int, end: int) -> Iterator[tuple[tuple[tuple[str, str], ...], int, bytes]]:
+        """Tags, time and fields (as text) of a measurement's points with `start <= time < end`, in no order."""
+        for (name, tags), series in self._series.items():
+            if name == measurement:
+                yield from ((tags, time, fields) for time, fields in series.points.items() if start <= time < end)
+
+    def measurements(self) -> list[str]:
+        """The measurements that have points, sorted."""
+        return sorted({name for (name, _), series in self._series.items() if series.points})
+
+    def tag_keys(self, measurement: str) -> list[str]:
+        """The tag keys of a measurement's series, sorted."""
+        return sorted({key for (name, tags), series in self._series.items() if name == measurement and series.points
+                       for key, _ in tags})
+
+    def field_keys(self, measurement: str) -> dict[str, FieldType]:
+        """The fields of a measurement, with their types, sorted."""
+        found = self._measurements.get(measurement)
+        return dict(sorted(found.types.items())) if found else {}
+
     def _entry(self, point: Point, raw: bytes, now: int, number: int) -> Entry:
         """A line that was read the long way, as an entry; remembers its spelling and kind for the lines after it."""
         measurement = self._measurements.setdefault(point.measurement, Measurement(point.measurement))

@@ -36,6 +36,8 @@ class World:
         #: Pages that are being read, and pages read: (page number, attempt, points, prints).
         self.reading: list[LanePage] = []
         self.read: list[tuple[int, int, list[tuple[int, int]], list[Print]]] = []
+        #: Answers that the coordinator has not heard of yet; what Iggy confirms may overtake them.
+        self.unheard: list[tuple[int, int, int, int, int]] = []
         self.orders: dict[tuple[int, int], tuple[Window, bool, int, int, bytes]] = {}
 
     def order(self, page: LanePage) -> None:
@@ -61,16 +63,16 @@ class World:
                 self.reorder(self.ledger.too_full(seq, attempt, one_time=True))
                 return
             found = [one for one in found if one[0] < end]
-        if self.ledger.answered(seq, attempt, end, len(found), found[0][0] if found else window.start):
-            messages, prints = [], []
-            for time, _, number in found:
-                content = self.contents[number]
-                if self.overlap and time < seen_until and known.get(number) == content:
-                    continue
-                messages.append((number, content))
-                if self.overlap and time >= remember_from:
-                    prints.append(Print(time, number, content))
-            self.read.append((seq, attempt, messages, prints))
+        self.unheard.append((seq, attempt, end, len(found), found[0][0] if found else window.start))
+        messages, prints = [], []
+        for time, _, number in found:
+            content = self.contents[number]
+            if self.overlap and time < seen_until and known.get(number) == content:
+                continue
+            messages.append((number, content))
+            if self.overlap and time >= remember_from:
+                prints.append(Print(time, number, content))
+        self.read.append((seq, attempt, messages, prints))
 
     def reorder(self, page: LanePage | None) -> None:
         if page is not None:
@@ -93,11 +95,15 @@ class World:
         elif action == "answer" and self.reading:
             page = self.reading.pop(self.dice.randrange(len(self.reading)))
             self.answer(page.seq, page.attempt)
+        elif action == "hear" and self.unheard:
+            self.ledger.answered(*self.unheard.pop(0))
         elif action == "send" and self.read:
             self.send(*self.read.pop(self.dice.randrange(len(self.read))))
         elif action == "lose stages":
             self.reading.clear()
             self.read.clear()
+            # What it said last may be lost, too.
+            del self.unheard[self.dice.randrange(len(self.unheard) + 1):]
             for page in self.ledger.again(0.0):
                 self.order(page)
         elif action == "lose converters":
@@ -121,13 +127,13 @@ class World:
         for _ in range(3_000):
             if not self.ledger.behind(self.clock):
                 return
-            for action in ("next", "answer", "send"):
+            for action in ("next", "answer", "send", "hear"):
                 self.step(action)
         raise AssertionError("it does not come to an end")
 
 
 LOSSES = ["lose stages", "lose converters", "lose coordinator"]
-CALM = ["clock", "next", "next", "answer", "answer", "send", "send", "store"]
+CALM = ["clock", "next", "next", "answer", "answer", "hear", "hear", "send", "send", "store"]
 POINTS = st.dictionaries(st.integers(0, 40), st.integers(0, 60), max_size=30)
 
 

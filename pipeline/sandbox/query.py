@@ -1,0 +1,96 @@
+"""What the sandbox InfluxDBs answer queries from: points chosen by measurement and time, and what there is. Pure.
+
+The sandbox understands the statements that our own source sends, and no others; it says so to whoever asks more.
+"""
+
+import re
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from pipeline.sandbox import lines
+from pipeline.sandbox.answers import gzipped
+from pipeline.sandbox.http1 import Request, Response
+from pipeline.sandbox.lines import FieldType, FieldValue
+from pipeline.sandbox.store import Bucket
+
+ONLY = "the sandbox understands only the queries that a source sends: see pipeline/sandbox/query_*.py"
+
+
+class NotUnderstood(Exception):
+    """A query that a real server may understand, and this one does not. The text says which part."""
+
+
+class Selection(Struct, frozen=True):
+    """Which points are wanted: `start <= time < end`, the `limit` earliest of them, 0: all."""
+
+    measurement: str
+    start: int
+    end: int
+    limit: int = 0
+
+
+class Found(Struct, frozen=True):
+    """A point that was chosen."""
+
+    time: int
+    tags: dict[str, str]
+    fields: dict[str, FieldValue]
+    types: dict[str, FieldType]
+
+
+def select(bucket: Bucket, wanted: Selection) -> list[Found]:
+    """The points, in the order of time; those of equal time in no order one may rely on."""
+    found = sorted(((time, fields, tags) for tags, time, fields in
+                    bucket.texts(wanted.measurement, wanted.start, wanted.end)), key=lambda one: one[0])
+    return [_typed(*one) for one in (found[:wanted.limit] if wanted.limit else found)]
+
+
+def _typed(time: int, fields: bytes, tags: tuple[tuple[str, str], ...]) -> Found:
+    values, types = lines.typed_fields(lines.split_fields(fields.decode("utf-8", "surrogateescape")))
+    return Found(time, dict(tags), values, types)
+
+
+def answered(request: Request, body: bytes, headers: tuple[tuple[str, str], ...]) -> Response:
+    """An answer of status 200, compressed if the client takes that."""
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(200, gzipped(body), (*headers, ("Content-Encoding", "gzip")))
+    return Response(200, body, headers)
+
+
+class Reader:
+    """Takes a statement apart, from its beginning on."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text.strip()
+
+    def take(self, pattern: str) -> str | None:
+        """What fits the pattern at the beginning, with the space around it removed; None when nothing does."""
+        found = re.match(rf"\s*(?:{pattern})\s*", self.text, re.DOTALL)
+        if found is None:
+            return None
+        self.text = self.text[found.end():]
+        return found.group().strip()
+
+    def need(self, pattern: str) -> str:
+        """The same; raises NotUnderstood when nothing fits."""
+        found = self.take(pattern)
+        if found is None:
+            raise NotUnderstood(f"{self.text[:60]!r} where {pattern} is understood; {ONLY}")
+        return found
+
+    def done(self) -> bool:
+        """Whether nothing is left."""
+        return not self.text.strip()
+
+    def name(self) -> str:
+        """An identifier in double quotes; a quote in it is doubled or has a backslash."""
+        quoted = self.need(r'"(?:[^"\\]|\\.|"")*"')[1:-1]
+        return re.sub(r'\\(.)|""', lambda match: {"n": "\n", None: '"'}.get(match.group(1), match.group(1) or '"'),
+                      quoted)
+
+    def listed(self) -> Iterator[str]:
+        """Names, separated by commas."""
+        yield self.name()
+        while self.take(","):
+            yield self.name()

@@ -1,0 +1,256 @@
+"""The source direction against the sandbox InfluxDB, in every language: arrival, failures, dead letters."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import requests
+from iggy_servers import RunningIggy, SandboxIggy
+from influxdb_servers import running_influxdb
+from sinks import SandboxInflux
+from sources import SourceRun, identity
+
+from pipeline.rig import wait_until
+from pipeline.sandbox.answers import Flavour
+
+FIRST_TIME = 1_700_000_000_000_000_000
+#: flavour, language -> `[source.influxdb]` and more of `[[source]]`.
+LANGUAGES: dict[str, tuple[Flavour, str, str]] = {
+    "v1": ("v1", 'database = "sandbox"', ""),
+    "v2 flux": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', ""),
+    "v2 influxql": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', 'language = "influxql"'),
+    "v3 sql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', ""),
+    "v3 influxql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', 'language = "influxql"'),
+}
+Start = Callable[..., SourceRun]
+
+
+@pytest.fixture
+def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
+    """Starts sources that read a sandbox in one of LANGUAGES; all end with the test."""
+    with ExitStack() as running:
+        def begin(influxdb: SandboxInflux, language: str = "v2 flux", **options: Any) -> SourceRun:
+            _, table, more = LANGUAGES[language]
+            folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
+            run = SourceRun(folder, options.pop("address", iggy.address), influxdb.url,
+                            table + "\n" + options.pop("influxdb_options", ""), stream,
+                            source=more + "\n" + options.pop("source", ""), **options)
+            running.callback(run.close)
+            return run
+
+        yield begin
+
+
+@pytest.fixture(params=list(LANGUAGES))
+def language(request: pytest.FixtureRequest) -> str:
+    """One of LANGUAGES after the other."""
+    return str(request.param)
+
+
+def write(influxdb: SandboxInflux, lines: list[str]) -> None:
+    """Stores lines in the sandbox."""
+    path = {"v1": "/write?db=sandbox", "v2": "/api/v2/write?org=sandbox&bucket=sandbox",
+            "v3": "/api/v3/write_lp?db=sandbox&precision=nanosecond"}[influxdb.flavour]
+    for at in range(0, len(lines), 5_000):
+        answer = requests.post(influxdb.url + path, data="\n".join(lines[at:at + 5_000]).encode(), timeout=30,
+                               headers={"Authorization": "Token sandbox-token"})
+        assert answer.status_code == 204, answer.text
+
+
+def lines_of(count: int) -> list[str]:
+    """Points of 7 devices, all types; three points have each time."""
+    return [f'm,device=d{n % 7} f={n}.0,i={n}i,s="n {n}",b={"true" if n % 2 else "false"} {FIRST_TIME + n // 3 * 10**9}'
+            for n in range(count)]
+
+
+def check(points: list[dict[str, Any]], count: int, once: bool = True) -> None:
+    """All of `lines_of`, as they were stored; with `once`, none twice."""
+    found = Counter(p["fields"]["i"] for p in points)
+    assert sorted(found) == list(range(count))
+    assert not once or len(points) == count
+    for p in points:
+        n = p["fields"]["i"]
+        assert p == {"measurement": "m", "tags": {"device": f"d{n % 7}"}, "time": FIRST_TIME + n // 3 * 10**9,
+                     "fields": {"b": n % 2 == 1, "f": float(n), "i": n, "s": f"n {n}"}}
+        assert isinstance(p["fields"]["f"], float)
+
+
+def test_every_language_brings_every_point_once_with_its_types(start: Start, language: str) -> None:
+    with running_influxdb(flavour=LANGUAGES[language][0]) as server:
+        influxdb = SandboxInflux(server.url, LANGUAGES[language][0])
+        write(influxdb, lines_of(2_000))
+        write(influxdb, [r'odd\ "m"\,,t\ "g=a\,b\ $c s="q\"u,o\\ ${x}",f=1e300 -5', 'odd\\ "m"\\, other=-9i -4'])
+        run = start(influxdb, language, source="page_size = 300", arguments=["--until-caught-up"])
+        assert run.ends() == 0
+        check([p for p in run.points() if p["measurement"] == "m"], 2_000)
+        assert sorted((p for p in run.points() if p["measurement"] != "m"), key=identity) == [
+            {"measurement": 'odd "m",', "tags": {}, "fields": {"other": -9}, "time": -4},
+            {"measurement": 'odd "m",', "tags": {'t "g': "a,b $c"}, "fields": {"f": 1e300, "s": 'q"u,o\\ ${x}'},
+             "time": -5}]
+
+
+def test_unsigned_integers_stay_what_they_are_in_line_protocol(start: Start) -> None:
+    for flavour in ("v2", "v3"):
+        with running_influxdb(flavour=flavour) as server:
+            influxdb = SandboxInflux(server.url, flavour)  # type: ignore[arg-type]
+            write(influxdb, [f"u,t=x u=18446744073709551615u,i=-1i {FIRST_TIME}"])
+            run = start(influxdb, "v2 flux" if flavour == "v2" else "v3 sql",
+                        output='format = "line_protocol"', arguments=["--until-caught-up"])
+            assert run.ends() == 0
+            payloads = {message.payload() for message in run.messages()}
+            assert payloads == {b"u,t=x i=-1i,u=18446744073709551615u %d" % FIRST_TIME}
+
+
+def test_messagepack_batches_are_arrays_of_points(start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(250))
+    run = start(influxdb, output='format = "msgpack"\nbatch_points = 100', arguments=["--until-caught-up"])
+    assert run.ends() == 0
+    batches = [msgspec.msgpack.decode(message.payload()) for message in run.messages()]
+    assert [len(batch) for batch in batches] == [100, 100, 50]
+    check([point for batch in batches for point in batch], 250)
+
+
+@pytest.mark.parametrize("rule", [
+    {"status": 503, "times": 3}, {"status": 429, "headers": {"Retry-After": "1"}, "times": 2},
+    {"reset": "before", "times": 3}, {"status": 500, "times": 2}], ids=json.dumps)
+def test_a_database_in_trouble_is_asked_again_until_it_answers(
+        start: Start, influxdb: SandboxInflux, rule: dict[str, Any]) -> None:
+    write(influxdb, lines_of(500))
+    run = start(influxdb, source="page_size = 100", start=False)
+    influxdb.fail({**rule, "query": True, "match": "range"})
+    run.start("--until-caught-up")
+    assert run.ends() == 0
+    check(run.points(), 500)
+    assert "reading m failed (1 in a row)" in run.log() and "answers again" in run.log()
+
+
+def test_a_wrong_token_pauses_and_the_right_one_goes_on(
+        start: Start, influxdb: SandboxInflux, tmp_path: Path) -> None:
+    write(influxdb, lines_of(100))
+    (tmp_path / "token").write_text("sandbox-token\n")
+    run = start(influxdb, influxdb_options=f'token_file = "{tmp_path}/token"', start=False)
+    run.config.write_text(run.config.read_text().replace('token = "sandbox-token"\n', ""))
+    influxdb.fail({"token": "another", "query": True})
+    run.start()
+    status = run.wait_for(lambda status: status.paused)
+    assert "401" in status.retrying["query"] and not status.ready
+    assert "correct the token" in run.log()
+    (tmp_path / "token").write_text("another")
+    run.wait_for(lambda status: status.points == 100 and status.ready)
+    check(run.points(), 100)
+
+
+def test_a_missing_bucket_pauses_and_is_named(start: Start, influxdb: SandboxInflux) -> None:
+    run = start(influxdb, start=False)
+    run.config.write_text(run.config.read_text().replace('bucket = "sandbox"', 'bucket = "nowhere"'))
+    run.start()
+    status = run.wait_for(lambda status: status.paused)
+    assert 'could not find bucket "nowhere"' in status.retrying["query"]
+    assert run.stop() == 0
+
+
+def test_an_answer_that_breaks_off_is_no_answer(start: Start) -> None:
+    with running_influxdb(flavour="v1") as server:
+        influxdb = SandboxInflux(server.url, "v1")
+        write(influxdb, lines_of(100))
+        cut = '{"results":[{"series":[{"name":"m","columns":["time"],"values":[]}],"partial":true}]}'
+        influxdb.fail({"query": True, "match": "ORDER", "status": 200, "body": cut, "times": 2})
+        run = start(influxdb, "v1", arguments=["--until-caught-up"])
+        assert run.ends() == 0
+        check(run.points(), 100)
+        assert "the answer broke off" in run.log()
+
+
+def test_a_broker_that_goes_away_is_waited_for_and_nothing_is_missing(
+        start: Start, influxdb: SandboxInflux, sandbox: SandboxIggy) -> None:
+    write(influxdb, lines_of(3_000))
+    run = start(influxdb, address=sandbox.address, source="page_size = 200\npages_in_flight = 3",
+                output="send_messages = 20")
+    run.wait_for(lambda status: status.points >= 400)
+    assert sandbox.call(sandbox.broker.drop_connections) >= 1
+    wait_until(lambda: "can't be sent, nothing is lost" in run.log(), 20, "the loss to be seen")
+    run.wait_for(lambda status: status.points >= 3_000)
+    assert run.stop() == 0
+    check(run.points(), 3_000, once=False)
+
+
+def test_the_pages_on_their_way_are_bounded_while_iggy_is_slow(
+        start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(2_000))
+    run = start(influxdb, source="page_size = 50\npages_in_flight = 3", output="send_messages = 5")
+    seen = []
+    run.wait_for(lambda status: seen.append(status.in_flight) or status.points == 2_000)
+    assert max(seen) <= 3
+
+
+def test_a_message_that_is_too_large_goes_to_the_dead_letters_and_the_rest_arrives(
+        start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, [*lines_of(50), f'big s="{"x" * 5_000}" {FIRST_TIME}'])
+    run = start(influxdb, output='max_message_bytes = 2_000\ndead_letter_topic = "lost"',
+                arguments=["--until-caught-up"])
+    assert run.ends() == 0
+    check(run.points(), 50)
+    letters = run.points("lost")
+    assert [(one["source"], one["measurement"], one["reason"]) for one in letters] == [("source", "big", "too_large")]
+    assert "rejected a row of big: too_large" in run.log()
+
+
+def test_two_sources_and_a_sink_run_in_one_pipeline(
+        start: Start, influxdb: SandboxInflux, iggy: RunningIggy, stream: str, tmp_path: Path) -> None:
+    write(influxdb, lines_of(300))
+    iggy.create_topic(stream, "out", 1)
+    with running_influxdb() as other:
+        run = start(influxdb, options=f"""
+[[source]]
+name = "second"
+state_file = "{tmp_path}/second.json"
+to = "2023-11-15T00:00:00Z"
+[source.influxdb]
+url = "{influxdb.url}"
+bucket = "sandbox"
+org = "sandbox"
+token = "sandbox-token"
+[source.output]
+stream = "{stream}"
+topic = "second"
+[[topics]]
+stream = "{stream}"
+topic = "out"
+[mapping]
+measurement_from = "field"
+measurement_field = "measurement"
+tag_map_field = "tags"
+timestamp_from = "field"
+timestamp_field = "time"
+timestamp_format = "epoch_ns"
+separator = "/"
+[mapping.field_renames]
+"fields/i" = "i"
+[influxdb]
+url = "{other.url}"
+bucket = "sandbox"
+org = "sandbox"
+token = "sandbox-token"
+[dead_letters]
+to = []
+""")
+        copy = SandboxInflux(other.url)
+        wait_until(lambda: copy.count() == 300 and len(run.points("second")) == 300, 60, "both directions to be done")
+        check(run.points(), 300)
+        assert run.stop() == 0
+        assert "every offset committed" in run.log() and "every mark stored" in run.log()
+
+
+def test_a_second_pipeline_on_the_same_state_is_refused(start: Start, influxdb: SandboxInflux) -> None:
+    run = start(influxdb)
+    run.wait_for(lambda status: status.ready)
+    second = start(influxdb, start=False)
+    second.config.write_text(run.config.read_text().replace(str(run.folder / "run"), str(second.folder / "run")))
+    second.start()
+    assert second.ends() == 1
+    assert "state.json already; stop it, or give another state_file" in second.log()

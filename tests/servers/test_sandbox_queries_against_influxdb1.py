@@ -1,0 +1,62 @@
+"""The sandbox posing as InfluxDB 1.6.7 answers a source's queries line for line with the same JSON as the real one."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from influxdb_servers import running_influxdb
+
+LINES = [r'm,a=x f=1,i=2i,s="q\"u,o],[te",b=t 10', "m f=2.5 11", "m,a=y i=9223372036854775807i 12", 'm,c=1 s="" 13',
+         r'odd\ "m,t\ g=a\,b x=1e300,t\ g=5 -12', "ü,t=ö v=1e21 5", "ü v=1e-9 6",
+         *(f"many v={n}i {n}" for n in range(25))]
+SELECT_M = 'SELECT "a"::tag, "c"::tag, "b"::boolean, "f"::float, "i"::integer, "s"::string FROM "m"'
+QUERIES = [
+    'SELECT "x" FROM "x" WHERE time = 0 LIMIT 1; SHOW MEASUREMENTS',
+    'SHOW TAG KEYS FROM "m"; SHOW FIELD KEYS FROM "m"',
+    'SHOW TAG KEYS FROM "many"; SHOW FIELD KEYS FROM "many"',
+    'SHOW TAG KEYS FROM "nothing"; SHOW FIELD KEYS FROM "nothing"',
+    'SHOW TAG KEYS FROM "autogen"."m"',
+    f"{SELECT_M} ORDER BY time ASC", f"{SELECT_M} WHERE time >= 11 AND time < 13 ORDER BY time ASC LIMIT 10",
+    f"{SELECT_M} WHERE time < 12 ORDER BY time ASC LIMIT 1", f"{SELECT_M} WHERE time >= 100 ORDER BY time ASC",
+    'SELECT "t g"::tag, "t g"::float, "x"::float FROM "odd \\"m" WHERE time >= -20 AND time < 0 ORDER BY time ASC',
+    'SELECT "t"::tag, "v"::float FROM "ü" ORDER BY time ASC',
+    'SELECT "f"::string, "i"::float FROM "m" ORDER BY time ASC',
+    'SELECT "v"::integer FROM "many" ORDER BY time ASC', 'SELECT "v"::integer FROM "many" ORDER BY time ASC LIMIT 12',
+]
+
+
+@pytest.fixture(scope="module")
+def urls(influxdb1: str) -> Iterator[tuple[str, str]]:
+    """The real server and the sandbox, with the same points."""
+    requests.post(f"{influxdb1}/query", params={"q": "CREATE DATABASE compared"}, timeout=10).raise_for_status()
+    with running_influxdb(flavour="v1") as server:
+        for url, name in ((influxdb1, "compared"), (server.url, "sandbox")):
+            answer = requests.post(f"{url}/write?db={name}", data="\n".join(LINES).encode(), timeout=10)
+            assert answer.status_code == 204, answer.text
+        yield influxdb1, server.url
+
+
+def ask(url: str, database: str, query: str) -> tuple[int, list[Any]]:
+    """Status and lines of the answer."""
+    answer = requests.post(f"{url}/query?db={database}&epoch=ns&chunked=true&chunk_size=10", data={"q": query},
+                           timeout=10)
+    return answer.status_code, [json.loads(line) for line in answer.text.splitlines()]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_is_answered_as_the_real_server_does(urls: tuple[str, str], query: str) -> None:
+    real, sandbox = urls
+    assert ask(sandbox, "sandbox", query) == ask(real, "compared", query)
+
+
+def test_a_missing_database_is_answered_as_the_real_server_does(urls: tuple[str, str]) -> None:
+    real, sandbox = urls
+    for database in ("nowhere", ""):
+        assert ask(sandbox, database, QUERIES[0])[1][0] == ask(real, database, QUERIES[0])[1][0]
+
+
+def test_what_the_sandbox_does_not_understand_it_says(urls: tuple[str, str]) -> None:
+    status, lines = ask(urls[1], "sandbox", "SELECT mean(v) FROM many")
+    assert status == 400 and "the sandbox understands only" in lines[0]["error"]
