@@ -86,11 +86,13 @@ class IggyConnection:
                                       reconnection=TcpReconnectionConfig(enabled=False)))
         try:
             await asyncio.wait_for(_started(client), CONNECT_SECONDS)
-        except TimeoutError:
-            raise IggyError(f"Iggy at {self._config.address} can't be reached (no connection within "
-                            f"{CONNECT_SECONDS:.0f} s); start it, or correct iggy.address") from None
-        except RuntimeError as error:
-            raise self._in_words(error) from None
+        except (TimeoutError, RuntimeError) as error:
+            failure = self._in_words(error) if isinstance(error, RuntimeError) else None
+            if isinstance(failure, IggyRefused):
+                raise failure from None
+            reason = error if failure else f"no connection within {CONNECT_SECONDS:.0f} s"
+            raise IggyError(f"Iggy at {self._config.address} can't be reached ({reason}); start it, or correct "
+                            "iggy.address") from None
         self._client = client
         self.generation += 1
         self._joined.clear()

@@ -124,8 +124,10 @@ class Supervisor:
         now = time.monotonic()
         reason = _last_words(self._reasons.pop(name))
         death = f"{_death(process.exitcode)}{': ' if reason else ''}{reason}"
-        pause = self.restarts.died(name, now, now - self._started[name],
-                                   self._group[name].watchdog.booted(name, process.pid))
+        # What is killed while it starts says nothing of whether it can.
+        killed = process.exitcode is not None and process.exitcode < 0
+        booted = killed or self._group[name].watchdog.booted(name, process.pid)
+        pause = self.restarts.died(name, now, now - self._started[name], booted)
         if self.restarts.fails_at_boot(name):
             raise PipelineError(f"{name} can't start ({death}); nothing was read that isn't kept")
         if self.restarts.too_many:
