@@ -118,14 +118,15 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     for sink in config.all_sinks():
         for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping"):
             logger.warning(warning)
-    asyncio.run(check_iggy(config.iggy, config.subscriptions()))
-    # Beside the start: a database that is away must not hold it up.
-    threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
     if config.source:
-        from pipeline.source_check import check_sources
+        from pipeline.source_check import check_sources, make_topics
         from pipeline.source_state import lock_states
         lock_states(locks, config)
         check_sources(config, logger)
+        asyncio.run(make_topics(config))
+    asyncio.run(check_iggy(config.iggy, config.subscriptions()))
+    # Beside the start: a database that is away must not hold it up.
+    threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
     workers = config.pipeline.workers or len(os.sched_getaffinity(0))
     sys.exit(Supervisor(config, workers, config.pipeline.writers, logger, until or "").run())
 

@@ -1,4 +1,7 @@
-"""`pipeline offsets`: shows, sets and resets what is stored in Iggy for a configuration's consumer."""
+"""`pipeline offsets`: shows, sets and resets what is stored in Iggy for a configuration's consumer.
+
+And for its sources, the marks in their state files.
+"""
 
 import asyncio
 import contextlib
@@ -14,6 +17,8 @@ from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.lock import Locked, Locks, lock_offsets
 from pipeline.schema import Config, Subscription
+from pipeline.source_offsets import reset_marks, set_mark, show_marks
+from pipeline.source_state import lock_states
 
 
 class Place(Struct, frozen=True):
@@ -73,6 +78,7 @@ def unlocked(config: Config, force: bool) -> Iterator[None]:
     locks = Locks()
     try:
         lock_offsets(locks, config)
+        lock_states(locks, config)
     except Locked as error:
         if not force:
             raise Locked(f"{error}; or change its offsets under it with --force: it will not notice before its next "
@@ -149,18 +155,33 @@ def show(path: str) -> None:
     async def work(_: IggyConnection, found: list[Place]) -> None:
         show_places(found)
 
-    _run(load_config(path), work)
+    config = load_config(path)
+    if config.subscriptions():
+        _run(config, work)
+    if config.source:
+        show_marks(config)
 
 
 @offsets.command(name="set")
 @_CONFIG
-@click.option("--topic", "name", required=True, metavar="STREAM/TOPIC")
-@click.option("--partition", required=True, type=click.IntRange(0))
-@click.option("--offset", required=True, type=click.IntRange(0), help="The last one that counts as dealt with.")
+@click.option("--topic", "name", metavar="STREAM/TOPIC")
+@click.option("--partition", type=click.IntRange(0))
+@click.option("--offset", type=click.IntRange(0), help="The last one that counts as dealt with.")
+@click.option("--source", metavar="NAME", help="Instead of a topic: a source, with --measurement and --time.")
+@click.option("--measurement")
+@click.option("--time", "begin", metavar="earliest|latest|TIME", help="Where reading of the measurement begins.")
 @_FORCE
-def set_(path: str, name: str, partition: int, offset: int, force: bool) -> None:
-    """Stores one offset: reading begins after it."""
+def set_(path: str, name: str | None, partition: int | None, offset: int | None, source: str | None,
+         measurement: str | None, begin: str | None, force: bool) -> None:
+    """Stores one offset, after which reading begins; or one measurement's mark, at which it does."""
     config = load_config(path)
+    if source is not None and measurement is not None and begin is not None and name is None:
+        with unlocked(config, force):
+            set_mark(config, source, measurement, begin)
+        click.echo(f"{source} {measurement}: reading begins at {begin}")
+        return
+    if name is None or partition is None or offset is None or source is not None:
+        raise click.UsageError("give --topic, --partition and --offset, or --source, --measurement and --time")
 
     async def work(iggy: IggyConnection, found: list[Place]) -> None:
         place = next((p for p in found if f"{p.source.stream}/{p.source.topic}" == name
@@ -184,7 +205,7 @@ def set_(path: str, name: str, partition: int, offset: int, force: bool) -> None
               help="The first message to read; a time like 2026-01-31T00:00:00Z.")
 @_FORCE
 def reset(path: str, to: str, force: bool) -> None:
-    """Has all partitions of all topics begin somewhere else."""
+    """Has all partitions of all topics, and all measurements of all sources, begin somewhere else."""
     config = load_config(path)
     where = int(to) if to.isdigit() else to
     try:
@@ -200,7 +221,11 @@ def reset(path: str, to: str, force: bool) -> None:
         show_places(await places(iggy, config.subscriptions()))
 
     with unlocked(config, force):
-        _run(config, work)
+        if config.source:
+            reset_marks(config, to)
+            show_marks(config)
+        if config.subscriptions():
+            _run(config, work)
 
 
 @offsets.command()

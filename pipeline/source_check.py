@@ -4,10 +4,25 @@ import logging
 import time
 
 from pipeline.errors import PipelineError
+from pipeline.iggy import IggyConnection
 from pipeline.schema import Config
 from pipeline.source_state import load_state
 from stages.influxdb.answers import Paused
 from stages.source.reader import Failed, Reader
+
+
+async def make_topics(config: Config) -> None:
+    """Makes the topics that a source fills and a sink of the same configuration reads: both may start at once.
+
+    Raises IggyError.
+    """
+    read = {(topic.stream, topic.topic) for topic in config.subscriptions()}
+    iggy = IggyConnection(config.iggy)
+    for source in config.source:
+        where = source.output.stream, source.output.topic
+        if where in read:
+            await iggy.connected()
+            await iggy.make_topic(*where, source.output.partitions)
 
 
 def check_sources(config: Config, logger: logging.Logger) -> None:

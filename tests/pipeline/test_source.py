@@ -201,9 +201,8 @@ def test_a_message_that_is_too_large_goes_to_the_dead_letters_and_the_rest_arriv
 
 
 def test_two_sources_and_a_sink_run_in_one_pipeline(
-        start: Start, influxdb: SandboxInflux, iggy: RunningIggy, stream: str, tmp_path: Path) -> None:
+        start: Start, influxdb: SandboxInflux, stream: str, tmp_path: Path) -> None:
     write(influxdb, lines_of(300))
-    iggy.create_topic(stream, "out", 1)
     with running_influxdb() as other:
         run = start(influxdb, options=f"""
 [[source]]

@@ -1,12 +1,15 @@
 """Mistakes in `[[source]]` are all named: file, key, and what is allowed."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
+from pipeline.source_schema import OutputConfig, SourceConfig
 
+ROOT = Path(__file__).parents[2]
 GOOD = """
 [[source]]
 name = "weather"
@@ -93,3 +96,24 @@ def test_the_folder_of_the_state_must_be_there(tmp_path: Path) -> None:
     found = problems(tmp_path, rest=GOOD.format(folder="/nowhere", source="", influxdb="", output="", rest="").replace(
         '"weather"', '"other"'))
     assert found == ['source[1].state_file: the folder "/nowhere" is missing, or can\'t be written to']
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("source-*.toml")), ids=lambda path: path.stem)
+def test_a_ready_configuration_loads_and_names_every_option_it_should(
+        path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(str(path), {})
+    assert config.source
+    if path.stem == "source-influxdb1":
+        text = path.read_text()
+        options = [*SourceConfig.__struct_encode_fields__, *OutputConfig.__struct_encode_fields__]
+        elsewhere = {"query", "measurement", "tags", "types", "align_ms", "language", "influxdb", "output",
+                     "compression", "partition"}
+        assert [option for option in options if f"\n{option} = " not in text and option not in elsewhere] == []
+
+
+def test_the_example_in_the_documentation_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    block = (ROOT / "docs" / "source.rst").read_text().partition(".. code:: toml\n")[2].partition("\nReady")[0]
+    (tmp_path / "pipeline.toml").write_text(textwrap.dedent(block))
+    assert load_config("pipeline.toml", {}).source[0].output.topic == "{measurement}"
