@@ -78,6 +78,8 @@ class Assignments:
         offset = self._ledger.truncate(where, message.offset, message.stored)
         self._kept(where, offset, message.stored)
         self._newest[where] = Newest(self._newest.get(where, Newest(0, False)).time, False)
+        if where in self._limits:
+            self._limits[where] = min(self._limits[where], message.end)
         return wire.Seek(message.epoch, [self._position(where, offset)])
 
     def _kept(self, where: wire.Partition, offset: int, stored: int) -> int:

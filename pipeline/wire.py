@@ -100,7 +100,7 @@ class Beginning(Struct, frozen=True, array_like=True):
     offset: int
     #: Offset stored in Iggy, or -1.
     stored: int
-    #: Next offset of the log: where it ends now.
+    #: Where the log ends now: offset after its last message; the one to read next where it has none.
     end: int
 
 
@@ -127,6 +127,8 @@ class Truncated(Struct, frozen=True, tag=True):
     offset: int
     #: Offset stored in Iggy now, or -1.
     stored: int
+    #: Next offset of the log: where it ends now.
+    end: int
 
 
 class Gap(Struct, frozen=True, tag=True):

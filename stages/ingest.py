@@ -246,7 +246,8 @@ class IngestStage:
             reader = self.readers[beginning.where]
             await self._flush(reader)
             reader.log = -1
-            await self._send(wire.Truncated(self.epoch, beginning.where, beginning.offset, beginning.stored))
+            await self._send(wire.Truncated(self.epoch, beginning.where, beginning.offset, beginning.stored,
+                                            beginning.end))
         await self._begin(found)
         await self._send(wire.Progress(found.ends))
 

@@ -46,7 +46,7 @@ class Findings(Struct):
 
 
 class TopicWatch:
-    """One per ingest process. Changes no reader but for `created_at` and `away`."""
+    """One per ingest process. Changes of a reader only `created_at`, `away`, and the limit where all has expired."""
 
     def __init__(self, index: int, readers: int, config: Config, iggy: IggyConnection, logger: logging.Logger) -> None:
         """Ingest process `index` of `readers`, which share the partitions where no group does."""
@@ -169,14 +169,14 @@ class TopicWatch:
         stored = await self._iggy.stored_offset(source, where.partition)
         if stored < 0:
             position = await self._first_position(where, state)
-            return New(wire.Beginning(where, position, stored, state.next), True, state.created_at)
+            return New(_beginning(where, position, stored, state), True, state.created_at)
         position = judge.stored_position(stored)
         if judge.is_cut_off(position, state) and state.next:
             position = await self._resume(where, position, self.newest.get(where, 0), state, found,
                                           f"ends at offset {state.next - 1}, before the stored offset {stored}")
         elif judge.is_cut_off(position, state):
             position = 0
-        return New(wire.Beginning(where, position, stored, state.next), False, state.created_at)
+        return New(_beginning(where, position, stored, state), False, state.created_at)
 
     async def _first_position(self, where: wire.Partition, state: LogState) -> int:
         if where not in self._starts:
@@ -204,10 +204,12 @@ class TopicWatch:
                      "read")
         else:
             reader.created_at = state.created_at
+            if state.empty and reader.limit is not None:
+                reader.limit = min(reader.limit, reader.position)
             return
         resumed = await self._resume(where, position, 1 if made_again else reader.newest, state, found, words)
         stored = await self._iggy.stored_offset(self.topics[where.topic], where.partition)
-        found.truncated.append(wire.Beginning(where, resumed, stored, state.next))
+        found.truncated.append(_beginning(where, resumed, stored, state))
         reader.created_at = state.created_at
 
     async def _message(self, where: wire.Partition, offset: int) -> judge.Message | None:
@@ -235,3 +237,7 @@ class TopicWatch:
                            "written. Reading goes on at offset %d (on_truncation = \"%s\")", place, position,
                            source.on_truncation)
         return position
+
+
+def _beginning(where: wire.Partition, position: int, stored: int, state: LogState) -> wire.Beginning:
+    return wire.Beginning(where, position, stored, position if state.empty else state.next)

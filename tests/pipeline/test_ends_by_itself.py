@@ -33,6 +33,21 @@ def test_until_caught_up_of_an_empty_topic_ends_at_once(sandbox: SandboxIggy, st
     assert sink.process.wait(40) == 0
 
 
+def test_until_caught_up_ends_though_messages_have_expired_or_were_lost(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 3)
+    send(sandbox.address, stream, [message(n) for n in range(3_000)], 3)
+    sandbox.call(sandbox.broker.expire, stream, TOPIC, 0, 1_000)
+    influxdb.fail({"status": 503})
+    sink = start_sink(sandbox.address, stream, influxdb, arguments=["--until-caught-up"],
+                      options="window_messages = 600")
+    sink.wait_for(lambda status: status.read >= 600)
+    sandbox.call(sandbox.broker.expire, stream, TOPIC, 1, 1_000)
+    sandbox.call(sandbox.broker.crash, stream, TOPIC, 2, 900, 0.0)
+    influxdb.fail()
+    assert sink.process.wait(60) == 0
+
+
 def test_until_caught_up_ends_though_a_process_is_killed(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
                                                          start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 2)

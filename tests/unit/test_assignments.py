@@ -55,7 +55,7 @@ def test_after_a_cut_reading_goes_on_in_a_new_log_and_the_stored_offset_goes_bac
     old = dispatched(ledger, assignments, SINGLE, 10, 19, 777)
     ledger.settle(old)
     ledger.stored(SINGLE, 19)
-    seek = assignments.truncate(wire.Truncated(EPOCH, SINGLE, 15, 19))
+    seek = assignments.truncate(wire.Truncated(EPOCH, SINGLE, 15, 19, 60))
     assert seek.positions == [Position(SINGLE, 1, 15, 777, False)]
     assert assignments.rewinds == {SINGLE: 14}
     assert assignments.truncations == 1
@@ -64,9 +64,9 @@ def test_after_a_cut_reading_goes_on_in_a_new_log_and_the_stored_offset_goes_bac
 
 def test_when_all_was_lost_nothing_stays_stored() -> None:
     _, assignments = some()
-    assert assignments.truncate(wire.Truncated(EPOCH, SINGLE, 0, 9)).positions[0].offset == 0
+    assert assignments.truncate(wire.Truncated(EPOCH, SINGLE, 0, 9, 60)).positions[0].offset == 0
     assert assignments.rewinds == {SINGLE: -1}
-    assignments.truncate(wire.Truncated(EPOCH, SINGLE, 0, 0))
+    assignments.truncate(wire.Truncated(EPOCH, SINGLE, 0, 0, 60))
     assert assignments.rewinds == {}
 
 
@@ -83,9 +83,10 @@ def test_a_partition_that_comes_back_while_it_is_handed_over_begins_anew() -> No
 
 
 def test_the_end_at_the_beginning_stays_the_limit_and_once_is_over_after_a_batch() -> None:
-    _, assignments = some("caught-up")
+    ledger, assignments = some("caught-up")
     again = assignments.start("ingest", wire.Started(EPOCH, [Beginning(SINGLE, 10, 9, 150)]))
     assert again.positions[0].limit == 100
+    assert assignments.truncate(wire.Truncated(EPOCH, SINGLE, 8, 9, 60)).positions[0].limit == 60
     ledger, assignments = some("once")
     assert assignments.assign("ingest", 0).positions[0].limit == 100
     dispatched(ledger, assignments, SINGLE, 10, 19, 777)
