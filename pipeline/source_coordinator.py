@@ -90,6 +90,11 @@ class Source:
         return sum(len(lane.pages) for lane in self.lanes.values())
 
     @property
+    def sending(self) -> bool:
+        """Whether something that was read is on its way to Iggy."""
+        return any(lane.sending for lane in self.lanes.values())
+
+    @property
     def caught_up(self) -> bool:
         """Whether all that was there at the start is in Iggy, and the state says so."""
         return (self.discovered and self.changes == self.stored
@@ -341,7 +346,7 @@ class SourceCoordinator:
             epoch=self.epoch,
             ready=len(stages) > len(self.plan.source_stages()) and not paused
             and all(source.discovered for source in self.sources),
-            drained=self.draining and not in_flight and clean,
+            drained=self.draining and clean and not any(source.sending for source in self.sources),
             caught_up=all(source.caught_up for source in self.sources),
             rows=self.rows, points=self.points, messages=self.messages, sent_bytes=self.sent_bytes,
             rejected=self.rejected, repeated=self.repeated, pages=self.pages, in_flight=in_flight, reread=self.reread,

@@ -65,6 +65,11 @@ class LaneLedger:
         """The round is over: `next` would begin another."""
         return self._position >= self._round_end or self._stride.next(self._position, self._round_end) is None
 
+    @property
+    def sending(self) -> bool:
+        """Whether something that was read is on its way to Iggy. What is only being read may be left."""
+        return any(page.answered and not page.done for page in self.pages.values())
+
     def behind(self, target: int) -> bool:
         """Whether something before `target` is not in Iggy yet."""
         return bool(self.pages) or self._stride.next(self.mark, target) is not None

@@ -111,7 +111,7 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: Points remembered for that, for each measurement; of more, the oldest would be sent again.
     max_fingerprints: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     #: Rows and bytes in one page, and pages on their way: they bound the memory.
-    page_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
+    page_size: Annotated[int, Meta(ge=1, le=200_000)] = 50_000
     max_page_bytes: Annotated[int, Meta(ge=1_024, le=1_000_000_000)] = 32_000_000
     pages_in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 6
     #: Measurements asked for at a time.

@@ -329,9 +329,10 @@ class IngestStage:
         return False
 
     async def _dispatch(self, reader: PartitionReader) -> None:
+        size = reader.bytes
         messages, payloads = reader.cut(self.options.batch_size, self.options.max_batch_bytes)
         range_ = wire.Range(self.epoch, reader.where, messages[0].offset(), messages[-1].offset(), len(messages),
-                            sum(map(len, payloads)), reader.log, self.index)
+                            size - reader.bytes, reader.log, self.index)
         if self.plan.until == "once":
             reader.stop_at(range_.last + 1)
         self.dispatched_messages += range_.messages

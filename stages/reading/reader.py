@@ -6,7 +6,7 @@ from pipeline import wire
 
 #: Pause after an empty poll, seconds: from the first to the longest, growing by the factor.
 EMPTY_PAUSE_SECONDS = 0.005
-EMPTY_PAUSE_MAX_SECONDS = 0.25
+EMPTY_PAUSE_MAX_SECONDS = 0.1
 EMPTY_PAUSE_FACTOR = 1.5
 #: A poll that gives less than the FEWth part of what it asks for has met the log's end: the next one waits, too, so
 #: that a trickle of messages isn't read one by one.

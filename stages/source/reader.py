@@ -25,6 +25,8 @@ from stages.source.window import Window, cut_before
 PIECE_BYTES = 65_536
 #: Columns of a measurement are asked for again after so long, seconds, or for a window that ends later than they.
 COLUMNS_SECONDS = 5.0
+#: Longest silence while a source is checked before its start, seconds.
+CHECK_SECONDS = 5.0
 #: Largest answer about measurements or columns, bytes.
 MAX_LIST_BYTES = 100_000_000
 _MISSING = ("not found", "does not exist", "could not find")
@@ -111,7 +113,8 @@ class Reader:
         return PageRead(language, columns, taken.body, end, taken.rows, taken.first)
 
     def check(self) -> None:
-        """Tries the query of one's own, or the listing of measurements, once. Raises Failed."""
+        """Tries the query of one's own, or the listing of measurements, once and not for long. Raises Failed."""
+        self.timeout = min(self.timeout[0], CHECK_SECONDS), min(self.timeout[1], CHECK_SECONDS)
         if self.config.query:
             self.read(self.config.measurement, Window(0, max(1, self.config.align_ms * 1_000_000)), True)
         else:
