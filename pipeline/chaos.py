@@ -104,7 +104,7 @@ class ChaosRun:
                     order = [self.chance.choice(list(kinds))]
                 self._inject(kinds[order.pop()](), began, undo)
                 due = now + self.chance.uniform(LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
-            self.pipeline.watch(0.05)
+            self.faults.watch(0.05)
         self.faults.undo_all()
 
     def _inject(self, fault: Injected | None, began: float, undo: list[tuple[float, Injected]]) -> None:
@@ -125,7 +125,7 @@ class ChaosRun:
             if time.monotonic() > until:
                 raise PipelineError(f"waited {SETTLE_SECONDS:g} s in vain for the last message; the log says:\n"
                                     f"{self.pipeline.log.read_text()[-4000:]}")
-            self.pipeline.watch(0.2)
+            self.faults.watch(0.2)
 
     def _all_committed(self) -> bool:
         topic = next(topic for topic in self.sandbox.iggy("status")["topics"] if topic["topic"] == rig.TOPIC)
@@ -224,7 +224,7 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, as_
         click.echo(json.dumps({
             "lost": account.lost, "faults": len(run.injected), "kinds": kinds, "sent": account.sent,
             "stored": account.stored, "dead_lettered": account.dead_lettered, "unexpected": account.unexpected,
-            "producer_retries": run.producer.retries, "seconds": seconds, "seed": seed, "exit_code": exit_code}))
+            "producer_retries": run.producer.retries, "starts_without_iggy": run.faults.starts, "seconds": seconds, "seed": seed, "exit_code": exit_code}))
     sys.exit(0 if good else 1)
 
 

@@ -15,6 +15,8 @@ from pipeline.errors import PipelineError
 
 #: Longest wait for a sandbox that listens again, seconds.
 CONTROL_SECONDS = 15.0
+#: What a start says, last, when Iggy is away.
+REACHED = "can't be reached"
 #: Kinds of processes, by the beginning of their names.
 STAGES = ("ingest", "encode", "write", "coordinator", "dead-letter")
 
@@ -71,6 +73,8 @@ class Faults:
         self._chance = chance
         #: Stopped processes: they must go on before the verdict.
         self.stopped: set[int] = set()
+        #: How often the pipeline was started again because Iggy was away when it started.
+        self.starts = 0
 
     def kinds(self) -> dict[str, Callable[[], Injected | None]]:
         """name -> injects it."""
@@ -84,6 +88,21 @@ class Faults:
                 "InfluxDB resets": self._influxdb_resets, "InfluxDB is slow": self._influxdb_is_slow,
                 "InfluxDB is down": self._influxdb_is_down, "InfluxDB refuses the token": self._influxdb_token}
 
+    def watch(self, seconds: float) -> None:
+        """Waits at most so long for a newer Status. Raises PipelineError when the pipeline has ended.
+
+        But one that was killed, and finds no Iggy when it starts again, ends as it should: it is started once more, as a
+        service manager would.
+        """
+        try:
+            self._run.watch(seconds)
+        except PipelineError:
+            lines = self._run.log.read_text().splitlines()
+            if self._run.process.returncode != 1 or "error: Iggy at" not in lines[-1] or REACHED not in lines[-1]:
+                raise
+            self.starts += 1
+            self._run.start()
+
     def _seconds(self, least: float, most: float) -> float:
         return round(self._chance.uniform(least, most), 2)
 
@@ -95,7 +114,7 @@ class Faults:
     def _signal(self, kind: str, number: signal.Signals) -> Injected | None:
         seconds = self._seconds(0.5, 8.0)
         pick = self._chance.random()
-        self._run.watch(0)
+        self.watch(0)
         pids = {name: pid for name, pid in sorted(self._run.pids().items())
                 if name.startswith(kind) and _parent(pid) == self._run.process.pid}
         if not pids:

@@ -68,15 +68,18 @@ class TopicWatch:
         self._unread = [Unread(seconds) for _ in self.topics]
         self._unread_seconds = seconds
         self._unread_at = 0.0
+        self._unread_due = False
 
     async def look(self, readers: dict[wire.Partition, PartitionReader]) -> Findings:
         """Compares the topics with what is being read. Raises IggyError."""
-        compare = self._iggy.generation != self._compared
-        found = Findings()
-        generation = self._iggy.generation
+        generation, found, now = self._iggy.generation, Findings(), time.monotonic()
+        self._unread_due = now - self._unread_at >= UNREAD_SECONDS
+        if self._unread_due:
+            self._unread_at = now
         for index in range(len(self.topics)):
-            await self._look_at(index, readers, compare, found)
-        self._compared = generation
+            await self._look_at(index, readers, generation != self._compared, found)
+        if all(reader.log >= 0 for reader in readers.values()):  # else one wasn't compared yet
+            self._compared = generation
         return found
 
     async def _look_at(self, index: int, readers: dict[wire.Partition, PartitionReader], compare: bool,
@@ -123,19 +126,16 @@ class TopicWatch:
             await self._iggy.join(source)
             assigned = await self._iggy.assignment(source) or []
             self._logger.info("joined the group %s of %s/%s", source.consumer, source.stream, source.topic)
-        await self._look_for_unread(index, details, set(assigned))
+        if self._unread_due:
+            await self._look_for_unread(index, details, set(assigned))
         return numbers & set(assigned)
 
     async def _look_for_unread(self, index: int, details: TopicDetails, assigned: set[int]) -> None:
         """Says which partitions belong to a member that does nothing; nobody can take them from it."""
-        now = time.monotonic()
-        if index == 0 and now - self._unread_at < UNREAD_SECONDS:
-            return
-        self._unread_at = now
         source = self.topics[index]
         lags = {partition.id: (await self._iggy.stored_offset(source, partition.id), judge.log_state(partition).next)
                 for partition in details.partitions if partition.id not in assigned}
-        for partition in self._unread[index].look(lags, now):
+        for partition in self._unread[index].look(lags, time.monotonic()):
             self._logger.error(
                 "%s/%s partition %d belongs to another member of the group %s, and nobody has committed anything "
                 "there for %g s, though messages wait. If no other pipeline has it, its owner is a connection from "
