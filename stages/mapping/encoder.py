@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pipeline import bulk
 from pipeline.schema import MappingConfig, Precision
+from stages.mapping import timestamps
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
 from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
@@ -255,8 +256,13 @@ def own_times(rules: Rules, origin: BatchOrigin, count: int) -> list[int] | None
     try:
         if rules.config.timestamp_from == "arrival":
             return [rules.message_time(origin.arrival)] * count
-        own: Sequence[int | None] = origin.timestamps or [None] * count
-        return [rules.message_time(micros) for micros in own]
+        own = origin.timestamps
+        if not own:
+            return [rules.message_time(None)] * count
+        for extreme in (min(own), max(own)):
+            rules.message_time(extreme)
+        unit = timestamps.UNIT_NS[rules.precision]
+        return [micros * 1_000 // unit for micros in own]
     except Reject:
         return None
 
