@@ -224,7 +224,8 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, as_
         click.echo(json.dumps({
             "lost": account.lost, "faults": len(run.injected), "kinds": kinds, "sent": account.sent,
             "stored": account.stored, "dead_lettered": account.dead_lettered, "unexpected": account.unexpected,
-            "producer_retries": run.producer.retries, "starts_without_iggy": run.faults.starts, "seconds": seconds, "seed": seed, "exit_code": exit_code}))
+            "producer_retries": run.producer.retries, "starts_without_iggy": run.faults.starts,
+            "seconds": seconds, "seed": seed, "exit_code": exit_code}))
     sys.exit(0 if good else 1)
 
 

@@ -91,8 +91,8 @@ class Faults:
     def watch(self, seconds: float) -> None:
         """Waits at most so long for a newer Status. Raises PipelineError when the pipeline has ended.
 
-        But one that was killed, and finds no Iggy when it starts again, ends as it should: it is started once more, as a
-        service manager would.
+        But one that was killed, and finds no Iggy when it starts again, ends as it should: it is started once more, as
+        a service manager would.
         """
         try:
             self._run.watch(seconds)

@@ -110,7 +110,8 @@ class PipelineRun:
     def watch(self, seconds: float) -> wire.Status | None:
         """Waits at most `seconds` for a newer Status. Raises PipelineError when the pipeline has ended."""
         if self.process.poll() is not None:
-            raise PipelineError(f"the pipeline ended with exit code {self.process.returncode}:\n{self.log.read_text()}")
+            raise PipelineError(f"the pipeline ended with exit code {self.process.returncode}:\n"
+                                f"{self.log.read_text()[-4000:]}")
         if self.subscriber.poll(round(seconds * 1000)):
             self.status = wire.decode_status(self.subscriber.recv())
         return self.status
