@@ -5,8 +5,8 @@ from collections import deque
 from msgspec import Struct
 
 from pipeline import wire
-from pipeline.child import Until
 from pipeline.ledger import Ledger
+from pipeline.plan import Until
 from pipeline.schema import Subscription
 
 #: So many of the newest gaps are kept for the Status.

@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     import logging
 
-    from pipeline.child import Until
+    from pipeline.plan import Until
     from pipeline.schema import Config
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.

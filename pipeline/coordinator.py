@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from pipeline import wire
 from pipeline.assignments import Assignments
-from pipeline.child import Plan
 from pipeline.counsel import Counsel
 from pipeline.digest import config_digest
 from pipeline.endpoints import Endpoints
 from pipeline.ledger import Ledger
+from pipeline.plan import Plan
 from pipeline.sockets import ControlSocket
 from pipeline.storing import OffsetStore
 

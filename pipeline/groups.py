@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 import zmq
 
 from pipeline import source_wire, wire
-from pipeline.child import ControlLink, Plan
+from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
+from pipeline.plan import Plan
 from pipeline.watchdog import Watchdog
 
 

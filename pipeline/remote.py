@@ -9,10 +9,11 @@ import setproctitle
 import zmq
 
 from pipeline import wire
-from pipeline.child import ControlLink, Plan
+from pipeline.control_link import ControlLink
 from pipeline.digest import config_digest
 from pipeline.endpoints import RemoteEndpoints
 from pipeline.errors import PipelineError
+from pipeline.plan import Plan
 from pipeline.schema import Config
 from stages.encode import EncodeStage
 

@@ -14,9 +14,9 @@ import zmq.asyncio
 from msgspec import Struct
 
 from pipeline import source_wire, wire
-from pipeline.child import Plan
 from pipeline.endpoints import Endpoints
 from pipeline.logs import Muffler
+from pipeline.plan import Plan
 from pipeline.source_ledger import LaneLedger, LanePage
 from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, StateError, load_state, save_state

@@ -14,11 +14,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from pipeline import wire
-from pipeline.child import Plan, Until, run_child
+from pipeline.child import run_child
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.groups import Group, SinkGroup, SourceGroup
 from pipeline.lock import FOLDER_PREFIX, Locks, lock_runtime_folder, sweep_runtime_folders
+from pipeline.plan import Plan, Until
 from pipeline.restarts import Restarts
 from pipeline.schema import Config
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from pipeline import wire
 from pipeline.cardinality import TagSketches
-from pipeline.child import ControlLink
+from pipeline.control_link import ControlLink
 from pipeline.types import Kind
 from stages.mapping.encoder import Encoder
 

@@ -6,8 +6,9 @@ import msgspec
 import zmq
 
 from pipeline import source_wire, wire
-from pipeline.child import ControlLink, Plan
+from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
+from pipeline.plan import Plan
 from pipeline.source_schema import SourceConfig
 from stages.source.dialect import Dialect, Language, ServerSaid
 from stages.source.dialects import dialect_of

@@ -18,11 +18,12 @@ from msgspec import Struct
 
 from pipeline import __version__, wire
 from pipeline.backoff import Backoff
-from pipeline.child import HELLO_SECONDS, Plan
+from pipeline.control_link import HELLO_SECONDS
 from pipeline.dead_letters import DeadLetter, Place, TopicPlace, places
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection, IggyError
 from pipeline.logs import Muffler
+from pipeline.plan import Plan
 from pipeline.schema import Subscription
 
 #: Messages asked for at once while reading payloads again.

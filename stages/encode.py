@@ -9,8 +9,9 @@ from typing import Any
 import zmq
 
 from pipeline import bulk, wire
-from pipeline.child import ControlLink, Plan
+from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
+from pipeline.plan import Plan
 from pipeline.schema import Config, Subscription
 from pipeline.types import space_of
 from stages.consult import Consultant

@@ -16,10 +16,11 @@ from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
 from pipeline import bulk, wire
-from pipeline.child import HELLO_SECONDS, Plan
+from pipeline.control_link import HELLO_SECONDS
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing, IggyRefused
 from pipeline.logs import Muffler
+from pipeline.plan import Plan
 from pipeline.sockets import ControlSocket
 from stages.reading.headers import header_values
 from stages.reading.reader import PartitionReader

@@ -17,10 +17,11 @@ from msgspec import Struct
 
 from pipeline import source_wire, wire
 from pipeline.backoff import Backoff
-from pipeline.child import HELLO_SECONDS, Plan
+from pipeline.control_link import HELLO_SECONDS
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection, IggyError, IggyRefused
 from pipeline.logs import Muffler
+from pipeline.plan import Plan
 from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.packing import Packing, Send, pack
 from stages.source.table import BadRow

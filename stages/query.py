@@ -16,9 +16,10 @@ import zmq
 
 from pipeline import source_wire, wire
 from pipeline.backoff import Backoff
-from pipeline.child import ControlLink, Plan
+from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.logs import Muffler
+from pipeline.plan import Plan
 from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused, Written
 from stages.influxdb.pace import Pace

@@ -15,9 +15,10 @@ import zmq
 
 from pipeline import wire
 from pipeline.backoff import Backoff
-from pipeline.child import ControlLink, Plan
+from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.logs import Muffler
+from pipeline.plan import Plan
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Again, Answer, Paused
 from stages.influxdb.job import Job, Piece

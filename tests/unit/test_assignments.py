@@ -4,8 +4,8 @@ import pytest
 
 from pipeline import wire
 from pipeline.assignments import Assignments
-from pipeline.child import Until
 from pipeline.ledger import Ledger
+from pipeline.plan import Until
 from pipeline.schema import Subscription
 from pipeline.wire import Beginning, Partition, Position, Range
 

@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from pipeline import wire
-from pipeline.child import ControlLink
+from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.schema import MappingConfig
 from pipeline.types import Kind

@@ -53,7 +53,7 @@ def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("where", "text", "expected"), [
     ("source", 'measurments = ["a"]', "source[0].measurments: unknown key; did you mean measurements?"),
-    ("source", "page_size = 0", "source[0].page_size: 0 is not allowed; give an integer from 1 to 1000000"),
+    ("source", "page_size = 0", "source[0].page_size: 0 is not allowed; give an integer from 1 to 200000"),
     ("source", 'from = "yesterday"', 'source[0].from: "yesterday" is not allowed; give "earliest", "now", or a time '
                                      "like 2026-01-31T00:00:00Z"),
     ("source", 'from = "2026-02-01T00:00:00Z"\nto = "2026-01-01T00:00:00Z"', "source[0].to: must be later than from"),

@@ -1,0 +1,45 @@
+"""The link that each process of a pipeline keeps to its coordinator."""
+
+import os
+import time
+
+import zmq
+from msgspec import Struct
+
+from pipeline import wire
+from pipeline.endpoints import Endpoints
+
+#: Seconds between two Hellos.
+HELLO_SECONDS = 1.0
+
+
+class ControlLink:
+    """The DEALER of a synchronous process to the coordinator; says Hello once a second when asked to `beat`."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, endpoint: str,
+                 name: str) -> None:
+        """`endpoint` is the coordinator's, one of `endpoints`."""
+        self.name = name
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.IDENTITY, name.encode())
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        endpoints.connect(self.socket, endpoint)
+        self._hello_at = float("-inf")
+        self._startup_cpu = 0.0
+
+    def send(self, message: Struct) -> None:
+        """Sends one control message; queued while the coordinator is away."""
+        self.socket.send(wire.encode(message))
+
+    def receive(self, milliseconds: int) -> wire.Control | None:
+        """The next message from the coordinator, if one comes in that time."""
+        return wire.decode_control(self.socket.recv()) if self.socket.poll(milliseconds) else None
+
+    def beat(self) -> None:
+        """Says Hello if a second has passed since the last one."""
+        now = time.monotonic()
+        if now - self._hello_at >= HELLO_SECONDS:
+            self._hello_at = now
+            self._startup_cpu = self._startup_cpu or time.process_time()
+            self.send(wire.Hello(self.name, os.getpid(), self._startup_cpu))

@@ -1,0 +1,40 @@
+"""What runs: the configuration and how many processes of each kind. A child process gets it once, at its start."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from pipeline.schema import Config
+
+#: When a pipeline ends by itself: never; when all is written that was there at its start; after one batch a partition.
+Until = Literal["", "caught-up", "once"]
+
+
+class Plan(Struct, frozen=True):
+    """All that a child process gets, once, at its start."""
+
+    config: Config
+    #: Runtime folder of the sockets.
+    folder: str
+    workers: int
+    writers: int
+    #: Ingest processes.
+    readers: int = 1
+    until: Until = ""
+
+    def ingests(self) -> list[str]:
+        """The names of the ingest processes, by number: "ingest", "ingest-1", ..."""
+        return ["ingest", *(f"ingest-{index}" for index in range(1, self.readers))]
+
+    def stages(self) -> list[str]:
+        """The names of the sinks' processes but the coordinator, in the order in which they are started."""
+        if not self.config.all_sinks():
+            return []
+        return [*(["dead-letter"] if self.config.dead_letters.to else []),
+                *(f"write-{index}" for index in range(self.writers)),
+                *(f"encode-{index}" for index in range(self.workers)), *self.ingests()]
+
+    def source_stages(self) -> list[str]:
+        """The same for the sources."""
+        return ["produce", *(f"convert-{index}" for index in range(self.workers)), "query"] \
+            if self.config.source else []
