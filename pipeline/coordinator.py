@@ -19,7 +19,7 @@ from pipeline.digest import config_digest
 from pipeline.endpoints import Endpoints
 from pipeline.ledger import Ledger
 from pipeline.plan import Plan
-from pipeline.sockets import ControlSocket
+from pipeline.sockets import ControlSocket, sender_of
 from pipeline.storing import OffsetStore
 
 #: Seconds between two Status messages.
@@ -64,8 +64,8 @@ class Coordinator:
         self.heard: dict[str, float] = {}
         self.ends: dict[wire.Partition, int] = {}
         self.retrying: dict[str, wire.Retrying] = {}
-        #: Settled but for their dead letters, by partition, incarnation of its log, and first offset.
-        self.burying: dict[tuple[wire.Partition, int, int], wire.Settled] = {}
+        #: Settled but for their dead letters.
+        self.burying: dict[wire.Range, wire.Settled] = {}
         self.draining = False
         #: Ingest processes that have said Started, and Stopped.
         self.started: set[str] = set()
@@ -84,10 +84,13 @@ class Coordinator:
 
     async def _receive(self) -> None:
         while True:
-            messages = [(identity.decode(), wire.decode_control(frame))
+            messages = [(sender_of(identity), wire.decode_control(frame))
                         for identity, frame in await self.router.receive()]
             for sender, message in messages:
-                await self._handle(sender, message)
+                # Of what a replaced process has left, only what stays true counts: its successor has been told already
+                # where to go on, and would be contradicted by a late Dispatched.
+                if sender or isinstance(message, wire.Settled | wire.Encoded | wire.Buried):
+                    await self._handle(sender, message)
             while self._owed:
                 await self._grant(self._owed.pop())
             if all(isinstance(message, wire.Account) for _, message in messages):
@@ -123,7 +126,7 @@ class Coordinator:
                 if reason:
                     self.retrying[sender] = message
             case wire.Buried(range=range_):
-                settled = self.burying.pop((range_.where, range_.log, range_.first), None)
+                settled = self.burying.pop(range_, None)
                 if settled is not None and range_.epoch == self.ledger.epoch:
                     await self._finish(settled)
             case wire.Lost(name=name):
@@ -207,8 +210,8 @@ class Coordinator:
                 self.assignments.gap(message)
             case wire.Revoked():
                 self.assignments.revoke(message, time.monotonic())
-        self.burying = {key: settled for key, settled in self.burying.items()
-                        if not self.ledger.is_settled(settled.range)}
+        self.burying = {range_: settled for range_, settled in self.burying.items()
+                        if not self.ledger.is_settled(range_)}
         for reader in range(len(self.ingests)):
             await self._grant(reader)
 
@@ -221,11 +224,10 @@ class Coordinator:
 
     async def _settled(self, message: wire.Settled) -> None:
         """A range is dealt with, but for its dead letters: those are kept first."""
-        key = message.range.where, message.range.log, message.range.first
-        if key in self.burying or message.range.epoch != self.ledger.epoch:
+        if message.range in self.burying or message.range.epoch != self.ledger.epoch:
             return
         if message.rejects and self.plan.config.dead_letters.to and not self.ledger.was_settled(message.range):
-            self.burying[key] = message
+            self.burying[message.range] = message
             await self._send("dead-letter", wire.Bury(message.range, message.rejects))
         else:
             await self._finish(message)
@@ -260,9 +262,8 @@ class Coordinator:
             load.dispatched_bytes - load.in_flight_bytes + pipeline.window_bytes // len(self.ingests)))
 
     async def _read_again(self, ranges: list[wire.Range], why: str) -> None:
-        ranges = [r for r in ranges if (r.where, r.log, r.first) not in self.burying
-                  and self.ingests[r.reader] in self.pids]
-        ranges = [r for r in self.ledger.reopen(ranges) if (r.where, r.log, r.first) not in self.burying]
+        ranges = [r for r in ranges if r not in self.burying and self.ingests[r.reader] in self.pids]
+        ranges = [r for r in self.ledger.reopen(ranges) if r not in self.burying]
         if not ranges:
             return
         self.ledger.resent(ranges, time.monotonic())

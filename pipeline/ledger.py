@@ -52,8 +52,9 @@ class Ledger:
     Ranges of a partition are dispatched in the order of their offsets; gaps between them (messages that the log no
     longer has) are allowed. A range may be settled before its dispatch is heard of, and more than once.
 
-    A partition's log has incarnations, counted from 0: offsets are used again after the log was cut off. A range is
-    known by its first offset and its incarnation.
+    A partition's log has incarnations, counted from 0: offsets are used again after the log was cut off. And an ingest
+    process that dies may have sent a batch without its dispatch being heard of; its successor begins at the same
+    offset, and may cut another batch. So a word on a range counts only for exactly that range.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -61,8 +62,8 @@ class Ledger:
         #: By the number of the ingest process.
         self.loads: dict[int, Load] = {}
         self._open: dict[Partition, OrderedDict[int, _Entry]] = {}
-        #: First offsets settled before their dispatch was heard of; of the present incarnation.
-        self._early: dict[Partition, set[int]] = {}
+        #: Ranges settled before their dispatch was heard of; of the present incarnation.
+        self._early: dict[Partition, set[Range]] = {}
         #: Last offset dispatched, by partition.
         self._end: dict[Partition, int] = {}
         #: Last offset of the settled prefix, by partition.
@@ -126,10 +127,11 @@ class Ledger:
         self._open.setdefault(where, OrderedDict())[range_.first] = entry
         self._end[where] = range_.last
         self.load(range_.reader).add(range_)
-        early = self._early.get(where)
-        if early and range_.first in early:
-            early.discard(range_.first)
-            self._settle_entry(entry)
+        if early := self._early.pop(where, None):
+            if left := {r for r in early if r.first > range_.last}:
+                self._early[where] = left
+            if range_ in early:
+                self._settle_entry(entry)
 
     def settle(self, range_: Range) -> bool:
         """Marks a range as dealt with. True the first time; False for a repeated, reopened or stale one."""
@@ -139,8 +141,8 @@ class Ledger:
             if range_.log != self.log(range_.where):
                 return False
             early = self._early.setdefault(range_.where, set())
-            new = range_.first not in early
-            early.add(range_.first)
+            new = range_ not in early
+            early.add(range_)
             return new
         entry = self._entry(range_)
         if entry is None or entry.settled:
@@ -153,7 +155,7 @@ class Ledger:
         """The entry of a range, which may be of an earlier incarnation, if what is left of that log holds it."""
         entries = self._open.get(range_.where)
         entry = entries.get(range_.first) if entries else None
-        return entry if entry is not None and entry.range.log == range_.log else None
+        return entry if entry is not None and entry.range == range_ else None
 
     def _settle_entry(self, entry: _Entry) -> None:
         where = entry.range.where
@@ -195,7 +197,7 @@ class Ledger:
     def is_settled(self, range_: Range) -> bool:
         """Whether a range of this epoch is dealt with, or not in question any more."""
         if range_.first > self._end.get(range_.where, -1):
-            return range_.log != self.log(range_.where) or range_.first in self._early.get(range_.where, ())
+            return range_.log != self.log(range_.where) or range_ in self._early.get(range_.where, ())
         entry = self._entry(range_)
         return entry is None or entry.settled
 

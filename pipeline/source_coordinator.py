@@ -17,6 +17,7 @@ from pipeline import source_wire, wire
 from pipeline.endpoints import Endpoints
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
+from pipeline.sockets import sender_of
 from pipeline.source_ledger import LaneLedger, LanePage
 from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, StateError, load_state, save_state
@@ -179,9 +180,9 @@ class SourceCoordinator:
     async def _receive(self) -> None:
         while True:
             identity, frame = await self.router.recv_multipart()
-            sender = identity.decode()
-            self.heard[sender] = time.monotonic()
-            await self._handle(sender, source_wire.decode_control(frame))
+            if sender := sender_of(identity):
+                self.heard[sender] = time.monotonic()
+                await self._handle(sender, source_wire.decode_control(frame))
 
     async def _handle(self, sender: str, message: source_wire.Control) -> None:
         match message:

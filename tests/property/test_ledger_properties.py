@@ -95,6 +95,21 @@ class LedgerMachine(RuleBasedStateMachine):
         if counts:
             self._note(range_)
 
+    @rule(where=st.sampled_from(PARTITIONS), sent=st.integers(1, 5), messages=st.integers(1, 5), late=st.booleans())
+    def ingest_dies_between_a_batch_and_the_word_of_it(self, where: Partition, sent: int, messages: int,
+                                                       late: bool) -> None:
+        """What the dead one's batch comes to says nothing of its successor's, which begins at the same offset."""
+        log = self.logs[where]
+        if not log.ours or sent == messages:
+            return
+        orphan = Range(EPOCH, where, log.next, log.next + sent - 1, sent, sent * 10, log.number, where.partition)
+        if not late:
+            self.ledger.settle(orphan)
+        range_ = self._new_range(where, 0, messages)
+        self.ledger.dispatch(range_, self.now)
+        if late:
+            assert not self.ledger.settle(orphan)
+
     @rule(range_=ranges)
     def dispatch_again(self, range_: Range) -> None:
         """A repeated dispatch, or one of a log that is no more, changes nothing."""
