@@ -163,7 +163,10 @@ class ProduceStage:
             self._begin_epoch(messages.id.epoch)
             if messages.id.epoch == self.epoch:
                 lane = self._lane(messages.id.lane)
-                lane.waiting[messages.id.seq] = _Page(messages, bulk)
+                earlier = lane.waiting.get(messages.id.seq)
+                # Of an older try, read before a process was replaced, nobody waits for the confirmation.
+                if earlier is None or earlier.head.id.attempt <= messages.id.attempt:
+                    lane.waiting[messages.id.seq] = _Page(messages, bulk)
                 self._pump(lane)
 
     def _pump(self, lane: _Lane) -> None:
