@@ -36,6 +36,8 @@ LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.5, 2.5
 SETTLE_SECONDS = 120.0
 #: Points are listed, to name the missing ones, up to so many.
 LISTED_POINTS = 300_000
+#: What a process logs that fails by itself: none may.
+FAILURE = "this is a fault in the pipeline"
 #: Missing messages that are shown.
 SHOWN_MISSING = 20
 CONFIG = rig.CONFIG.replace("[iggy]\n", "[iggy]\ncall_timeout_ms = 2_000\n").replace("[influxdb]\n", """[influxdb]
@@ -204,6 +206,7 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, as_
             run.settle()
             exit_code = run.pipeline.stop()
             account = run.account()
+            failures = run.pipeline.log.read_text().count(FAILURE)
         except PipelineError as error:
             console.print(f"FAILED: {error}")
             sys.exit(1)
@@ -213,9 +216,10 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, as_
             run.close()
     console.print(table_of(run))
     kinds = len({fault.kind for _, fault in run.injected})
-    good = account.lost == account.unexpected == 0 and exit_code == 0
+    good = account.lost == account.unexpected == failures == 0 and exit_code == 0
     console.print(f"sent {account.sent:,}  stored {account.stored:,}  dead-lettered {account.dead_lettered:,}  "
-                  f"lost {account.lost:,}  unexpected {account.unexpected:,}  exit code {exit_code}")
+                  f"lost {account.lost:,}  unexpected {account.unexpected:,}  failures of our own {failures}  "
+                  f"exit code {exit_code}")
     if account.missing:
         console.print(f"missing, among others: {account.missing[:SHOWN_MISSING]}")
     console.print("OK: every message is accounted for." if good else
@@ -224,6 +228,7 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, as_
         click.echo(json.dumps({
             "lost": account.lost, "faults": len(run.injected), "kinds": kinds, "sent": account.sent,
             "stored": account.stored, "dead_lettered": account.dead_lettered, "unexpected": account.unexpected,
+            "own_failures": failures,
             "producer_retries": run.producer.retries, "starts_without_iggy": run.faults.starts,
             "seconds": seconds, "seed": seed, "exit_code": exit_code}))
     sys.exit(0 if good else 1)
