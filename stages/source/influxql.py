@@ -4,6 +4,7 @@ Sources: "InfluxDB API reference" 1.x, `/query` with chunked and epoch; "InfluxQ
 (`"key"::float`); what InfluxDB 1.6.7 answers (tests/servers/test_source_influxdb1.py).
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -45,6 +46,9 @@ class _Chunk(Struct):
     error: str = ""
 
 
+#: A float that Go prints without a point; or something in a string that looks so.
+_NEGATIVE_ZERO = re.compile(rb"[\[,]-0[,\]]")
+_raws = msgspec.json.Decoder(list[Raw])
 _chunk = msgspec.json.Decoder(_Chunk)
 _row = msgspec.json.Decoder(list[Value])
 _head = msgspec.json.Decoder(list[Any])
@@ -140,6 +144,9 @@ class Influxql:
         for line in body.split(b"\n"):
             if not line:
                 continue
+            if _NEGATIVE_ZERO.search(line):
+                _one_by_one(line, columns, rows, bad)
+                continue
             try:
                 for result in decode(line).results:
                     for series in result.series:
@@ -160,7 +167,7 @@ class Influxql:
                     Column(name, "tag", "string"): value for name, value in series.tags.items() if value}
                 for raw in series.values:
                     try:
-                        time, *values = _head.decode(raw)
+                        time, *values = _head.decode(_mended(raw))
                         point: dict[Column, Value] = dict(grouped)
                         for name, value in zip(series.columns[1:], values, strict=True):
                             if value is not None:
@@ -285,14 +292,22 @@ def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], Any]:
 
 
 def _one_by_one(line: bytes, columns: tuple[Column, ...], rows: list[Row], bad: list[BadRow]) -> None:
-    """The rows of a chunk that has one of a wrong type somewhere."""
+    """The rows of a chunk in which one has a wrong type, or a negative zero."""
     decode = msgspec.json.Decoder(_row_type(columns)).decode
     for series in _series(_chunk.decode(line)):
         for raw in series.values:
             try:
-                rows.append(decode(raw))
+                rows.append(decode(_mended(raw)))
             except msgspec.ValidationError as error:
                 bad.append(BadRow("bad_value", str(error), _shown(raw)))
+
+
+def _mended(raw: Raw) -> bytes | Raw:
+    """A row with its floats of -0 written as -0.0: read as integers they would lose their sign."""
+    if not _NEGATIVE_ZERO.search(bytes(raw)):
+        return raw
+    values = [bytes(value) for value in _raws.decode(raw)]
+    return b"[" + b",".join(b"-0.0" if value == b"-0" else value for value in values) + b"]"
 
 
 def _shown(raw: bytes | Raw) -> str:

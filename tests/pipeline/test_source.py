@@ -145,6 +145,18 @@ def test_a_wrong_token_pauses_and_the_right_one_goes_on(
     check(run.points(), 100)
 
 
+def test_a_stop_does_not_wait_for_a_database_that_is_away(start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(100))
+    influxdb.fail({"status": 503, "query": True, "match": "range"})
+    run = start(influxdb)
+    run.wait_for(lambda status: status.retrying and status.in_flight)
+    assert run.stop(15) == 0
+    influxdb.fail()
+    run.start("--until-caught-up")
+    assert run.ends() == 0
+    check(run.points(), 100)
+
+
 def test_a_missing_bucket_pauses_and_is_named(start: Start, influxdb: SandboxInflux) -> None:
     run = start(influxdb, start=False)
     run.config.write_text(run.config.read_text().replace('bucket = "sandbox"', 'bucket = "nowhere"'))

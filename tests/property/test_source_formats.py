@@ -108,6 +108,7 @@ def json_lines(table: Table) -> bytes:
                    + "\n" for row in table.rows).encode()
 
 
+@settings(deadline=None)
 @given(tables(), st.integers(1, 4), st.integers(1, 50))
 def test_chunked_json_is_taken_in_and_read_exactly(table: Table, chunk: int, piece: int) -> None:
     answer = chunked_json(table, chunk)
@@ -122,6 +123,7 @@ def test_chunked_json_is_taken_in_and_read_exactly(table: Table, chunk: int, pie
     assert as_points(read) == as_points(table) and not read.bad
 
 
+@settings(deadline=None)
 @given(tables())
 def test_annotated_csv_is_read_exactly_and_fields_of_a_point_come_together(table: Table) -> None:
     points = Points()
@@ -130,6 +132,7 @@ def test_annotated_csv_is_read_exactly_and_fields_of_a_point_come_together(table
     assert as_points(read) == as_points(table) and not read.bad
 
 
+@settings(deadline=None)
 @given(tables(), st.integers(1, 50))
 def test_json_lines_are_read_exactly(table: Table, piece: int) -> None:
     dialect = V3("db", "sql")
@@ -142,6 +145,7 @@ def test_json_lines_are_read_exactly(table: Table, piece: int) -> None:
     assert as_points(read) == as_points(table) and not read.bad
 
 
+@settings(deadline=None)
 @given(tables(), st.booleans())
 def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table, long: bool) -> None:
     made = Encoder(table.measurement, table.columns, "line_protocol", long, 10**6).encode(table, None)
@@ -159,6 +163,7 @@ def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table
         assert len(made.payloads) == made.points
 
 
+@settings(deadline=None)
 @given(tables())
 def test_json_and_messagepack_say_every_point_and_tell_floats_from_integers(table: Table) -> None:
     for form in ("json", "msgpack"):
@@ -199,6 +204,7 @@ def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, see
         assert (len(changed.payloads), changed.repeated) == (1, len(table.rows) - 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=30), st.integers(0, 2**32 - 1)), max_size=60),
        st.integers(1, 4), st.integers(1, 5), st.sampled_from(["series", "balanced", "fixed"]))
 def test_packing_keeps_every_message_and_the_order_within_a_series(

@@ -150,14 +150,17 @@ def test_more_points_at_one_time_than_a_page_are_all_sent(influxdb1: str, databa
 def test_odd_names_and_values_come_as_they_are(influxdb1: str, database: str, start: Start) -> None:
     write(influxdb1, database, [
         r'odd\ "m"\,,t\ "g=a\,b\ c same=1,i=-9223372036854775808i,s="q\"u,o],[te\\" -5',
-        r'plain,same=tag same=1e300,s="" 7', 'plain other="ü\n2" 7'])
+        r'plain,same=tag same=1e300,s="",zero=-0.0 7', 'plain other="ü\n2" 7'])
     run = start(arguments=["--until-caught-up"])
     assert run.ends() == 0
     assert sorted(run.points(), key=identity) == sorted([
         {"measurement": 'odd "m",', "tags": {'t "g': "a,b c"},
          "fields": {"i": -2**63, "s": 'q"u,o],[te\\', "same": 1.0}, "time": -5},
-        {"measurement": "plain", "tags": {"same": "tag"}, "fields": {"s": "", "same": 1e300}, "time": 7},
+        {"measurement": "plain", "tags": {"same": "tag"}, "fields": {"s": "", "same": 1e300, "zero": -0.0},
+         "time": 7},
         {"measurement": "plain", "tags": {}, "fields": {"other": "ü\n2"}, "time": 7}], key=identity)
+    # Equality does not see the sign.
+    assert any(b'"zero":-0.0' in message.payload() for message in run.messages())
 
 
 def test_a_field_whose_type_differs_between_shards_keeps_each_type(
