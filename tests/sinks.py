@@ -88,13 +88,16 @@ class Sink:
 
     def __init__(self, folder: Path, iggy: str, stream: str, influxdb: str, target: str, *, topic: str = "",
                  mapping: str = "", options: str = "", dead_letters: str = "", arguments: Iterable[str] = (),
-                 iggy_options: str = "") -> None:
-        """Folder and options as in CONFIG, `iggy_options` more of `[iggy]`. The log is in `folder`/pipeline.log."""
+                 iggy_options: str = "", config: str = CONFIG) -> None:
+        """Folder and options as in CONFIG, `iggy_options` more of `[iggy]`. The log is in `folder`/pipeline.log.
+
+        `config` takes the place of CONFIG.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.config = folder / "pipeline.toml"
         self.log_file = folder / "pipeline.log"
-        self.config.write_text(CONFIG.replace("[iggy]", f"[iggy]\n{iggy_options}").format(
+        self.config.write_text(config.replace("[iggy]", f"[iggy]\n{iggy_options}").format(
             iggy=iggy, stream=stream, topic=topic, mapping=mapping, influxdb=influxdb, target=target,
             dead_letters=dead_letters, options=options, folder=folder / "run"))
         self.arguments = list(arguments)

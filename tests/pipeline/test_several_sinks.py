@@ -1,0 +1,66 @@
+"""Several sinks in one pipeline: each with its own mapping, database and offsets, also on one topic."""
+
+from collections.abc import Callable
+
+from iggy_servers import RunningIggy
+from influxdb_servers import running_influxdb
+from sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, send
+
+CONFIG = """
+[iggy]
+address = "{iggy}"
+[[sinks]]
+name = "plant"
+[[sinks.topics]]
+stream = "{stream}"
+topic = "readings"
+[sinks.mapping]
+tag_fields = ["device"]
+timestamp_from = "field"
+timestamp_field = "ts"
+timestamp_format = "epoch_ns"
+[sinks.influxdb]
+url = "{influxdb}"
+{target}
+[[sinks]]
+name = "archive"
+consumer = "archive"
+[[sinks.topics]]
+stream = "{stream}"
+topic = "readings"
+[sinks.mapping]
+measurement_from = "static"
+measurement_name = "raw"
+field_strategy = "explicit"
+field_names = ["value"]
+types = {{ value = "integer" }}
+timestamp_from = "field"
+timestamp_field = "ts"
+timestamp_format = "epoch_ns"
+[sinks.influxdb]
+url = "{second}"
+{second_target}
+retry_backoff_max_ms = 200
+[pipeline]
+flush_interval_ms = 50
+runtime_dir = "{folder}"
+"""
+
+
+def test_two_sinks_read_one_topic_each_at_its_own_pace(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Callable[..., Sink]) -> None:
+    iggy.create_topic(stream, TOPIC, 2)
+    send(iggy.address, stream, [message(n) for n in range(2_000)], 2)
+    with running_influxdb(flavour="v1") as server:
+        second = SandboxInflux(server.url, "v1")
+        sink = start_sink(iggy.address, stream, influxdb, config=CONFIG.replace("{second}", second.url).replace(
+            "{second_target}", TARGETS["v1"]))
+        sink.settles(4_000)
+        assert numbers(influxdb.points()) == list(range(2_000))
+        stored = second.points()
+        assert {p["measurement"] for p in stored} == {"raw"}
+        assert [(p["time"] - 1_000, p["fields"]) for p in stored] == [(n, {"value": n}) for n in range(2_000)]
+        assert all(p["types"] == {"value": "integer"} and p["tags"] == [] for p in stored)
+        assert sink.stop() == 0
+        sink.start()
+        assert sink.wait_for(lambda status: status.ready).read == 0
