@@ -81,6 +81,8 @@ class IngestStage:
         #: Whether the coordinator knows our partitions, since the epoch began.
         self.announced = False
         self._stores: asyncio.Queue[wire.Store] = asyncio.Queue()
+        #: Held while our partitions change, and while an offset is stored: one of before must not be stored after.
+        self._changing = asyncio.Lock()
         self._pending: tuple[PartitionReader, asyncio.Task[list[ReceiveMessage]]] | None = None
         self._look_at = 0.0
         self._next = 0
@@ -131,12 +133,21 @@ class IngestStage:
         """Stores offsets of the group as the coordinator says: only the connection that has joined may."""
         while True:
             store = await self._stores.get()
-            problem = ""
-            try:
-                await self.iggy.store_offset(self.topics[store.where.topic], store.where.partition, store.offset)
-            except IggyError as error:
-                problem = str(error)
+            async with self._changing:
+                problem = await self._carry_out(store)
             await self._send(wire.Stored(store.epoch, store.where, store.log, store.offset, problem))
+
+    async def _carry_out(self, store: wire.Store) -> str:
+        """Stores an offset. Returns what was wrong, or ""."""
+        reader = self.readers.get(store.where)
+        if store.epoch != self.epoch or (reader is not None and reader.log != store.log):
+            # The partition was with another member meanwhile, who may have stored a higher offset.
+            return "the order is of before the partition was lost and came back"
+        try:
+            await self.iggy.store_offset(self.topics[store.where.topic], store.where.partition, store.offset)
+        except IggyError as error:
+            return str(error)
+        return ""
 
     async def _read(self) -> None:
         while True:
@@ -189,7 +200,10 @@ class IngestStage:
         self.seeks.clear()
         if self.epoch and time.monotonic() >= self._look_at:
             await self._collect()
-            await self._act_on(await self.watch.look(self.readers))
+            async with self._changing:
+                found = await self.watch.look(self.readers)
+                over = self._change_partitions(found)
+            await self._tell(found, over)
             self._look_at = time.monotonic() + self.look_seconds
         elif self.rereads and self.epoch:
             await self._read_again(self.rereads[0])
@@ -231,38 +245,40 @@ class IngestStage:
             self.rereads = [r for r in self.rereads if r.where != position.where or r.log == position.log
                             or r.last < position.offset]
 
-    async def _act_on(self, found: Findings) -> None:
-        """Tells the coordinator what a look has found."""
-        if found.fatal:
-            await self._send(wire.Failed(found.fatal))
+    def _change_partitions(self, found: Findings) -> list[PartitionReader]:
+        """Gives up and takes partitions as a look has found. Returns the readers whose buffers are yet to be sent."""
+        if self.plan.until and self.announced:
+            found.new.clear()  # with limits, only what was there at the beginning counts
         for where in found.revoked_at_once:
             del self.readers[where]
-        if found.revoked_at_once:
-            await self._send(wire.Revoked(self.epoch, found.revoked_at_once, at_once=True))
-        for where in found.revoked:
-            await self._flush(self.readers.pop(where))
-        if found.revoked:
-            await self._send(wire.Revoked(self.epoch, found.revoked))
+        over = [self.readers.pop(where) for where in found.revoked]
         for beginning in found.truncated:
-            reader = self.readers[beginning.where]
-            await self._flush(reader)
-            reader.log = -1
-            await self._send(wire.Truncated(self.epoch, beginning.where, beginning.offset, beginning.stored,
-                                            beginning.end))
-        await self._begin(found)
-        await self._send(wire.Progress(found.ends))
-
-    async def _begin(self, found: Findings) -> None:
-        """Takes new partitions; but when there are limits, only those that were there at the beginning."""
-        new = found.new if not (self.plan.until and self.announced) else []
-        for partition in new:
+            over.append(self.readers[beginning.where])
+            self.readers[beginning.where] = over[-1].successor(beginning.offset)
+        for partition in found.new:
             where = partition.beginning.where
             reader = self.readers[where] = PartitionReader(where, partition.beginning.offset)
             reader.fresh, reader.created_at = partition.fresh, partition.created_at
             reader.newest = self.watch.newest.get(where, 0)
-        if new or not self.announced:
-            await self._send(wire.Started(self.epoch, [partition.beginning for partition in new]))
+        return over
+
+    async def _tell(self, found: Findings, over: list[PartitionReader]) -> None:
+        """Sends what is left of the readers that are given up, and tells the coordinator what a look has found."""
+        if found.fatal:
+            await self._send(wire.Failed(found.fatal))
+        for reader in over:
+            await self._flush(reader)
+        if found.revoked_at_once:
+            await self._send(wire.Revoked(self.epoch, found.revoked_at_once, at_once=True))
+        if found.revoked:
+            await self._send(wire.Revoked(self.epoch, found.revoked))
+        for beginning in found.truncated:
+            await self._send(wire.Truncated(self.epoch, beginning.where, beginning.offset, beginning.stored,
+                                            beginning.end))
+        if found.new or not self.announced:
+            await self._send(wire.Started(self.epoch, [partition.beginning for partition in found.new]))
             self.announced = True
+        await self._send(wire.Progress(found.ends))
 
     async def _flush(self, reader: PartitionReader) -> None:
         """Dispatches what was polled, whatever the window says: there is at most a batch of it."""

@@ -56,6 +56,13 @@ class PartitionReader:
         self.messages, self.payloads, self.bytes = [], [], 0
         self.due_at, self.pause = 0.0, EMPTY_PAUSE_SECONDS
 
+    def successor(self, position: int) -> "PartitionReader":
+        """One for the log that has taken the place of this one's; it waits for the coordinator's word."""
+        reader = PartitionReader(self.where, position)
+        reader.created_at, reader.newest, reader.limit = self.created_at, self.newest, self.limit
+        reader.mean_bytes = self.mean_bytes
+        return reader
+
     @property
     def done(self) -> bool:
         """Whether all up to the limit is polled."""
