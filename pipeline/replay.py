@@ -83,9 +83,8 @@ class Replay:
 
     def _transports_of(self, sink: int, options: SinkConfig) -> list[Transport]:
         if sink not in self._transports:
-            urls = options.influxdb.urls()
-            each = [(url,) for url in urls] if options.influxdb.targets == "mirror" else [urls]
-            self._transports[sink] = [Transport(options.influxdb, some, self._logger) for some in each]
+            self._transports[sink] = [Transport(options.influxdb, urls, self._logger)
+                                      for urls in options.influxdb.url_groups()]
         return self._transports[sink]
 
     def _post(self, transport: Transport, bucket: str, content: bytes, points: int) -> dict[int, str]:

@@ -236,6 +236,10 @@ class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """All servers, the first one first."""
         return (self.url, *self.more_urls)
 
+    def url_groups(self) -> list[tuple[str, ...]]:
+        """The servers in groups: every point goes to each group, and in a group to the first that works."""
+        return [(url,) for url in self.urls()] if self.targets == "mirror" else [self.urls()]
+
 
 class DeadLetterConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[dead_letters]`: where messages go that can't be written. An empty `to` only logs them."""

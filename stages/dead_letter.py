@@ -25,6 +25,7 @@ from pipeline.iggy import IggyConnection, IggyError
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.schema import Subscription
+from stages.reading.headers import headers_of
 
 #: Messages asked for at once while reading payloads again.
 MESSAGES_AT_ONCE = 1_000
@@ -130,7 +131,8 @@ class DeadLetterStage:
         return DeadLetter(
             time=datetime.now(UTC).isoformat(), stream=source.stream, topic=source.topic, partition=where.partition,
             offset=reject.offset, iggy_timestamp=message.timestamp() if message is not None else 0,
-            headers=_headers(message), stage=reject.stage, reason=reject.reason, detail=reject.detail,
+            headers=headers_of(message) if message is not None else {},
+            stage=reject.stage, reason=reject.reason, detail=reject.detail,
             pipeline_version=__version__, status=reject.status, attempts=reject.attempts, line=reject.line,
             payload=text,
             payload_base64=base64.b64encode(payload).decode() if payload is not None and text is None else None)
@@ -141,12 +143,6 @@ def _text(payload: bytes) -> str | None:
         return payload.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _headers(message: ReceiveMessage | None) -> dict[str, str]:
-    headers = message.user_headers() if message is not None else None
-    return {str(getattr(key, "value", key)): str(getattr(value, "value", value))
-            for key, value in (headers or {}).items()}
 
 
 def run_dead_letter(plan: Plan, logger: logging.Logger) -> None:

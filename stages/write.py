@@ -138,9 +138,7 @@ class WriteStage:
             self._ringers.put(ringer)
 
     def _targets(self, config: InfluxConfig) -> list[_Target]:
-        if config.targets == "mirror":
-            return [_Target(config, (url,), self.logger) for url in config.urls()]
-        return [_Target(config, config.urls(), self.logger)]
+        return [_Target(config, urls, self.logger) for urls in config.url_groups()]
 
     def run(self) -> None:
         """Writes until the process is killed."""

@@ -1,15 +1,21 @@
-"""User headers of messages, as tags have them."""
+"""User headers of messages, as texts: for tags and for dead letters."""
 
 from apache_iggy import ReceiveMessage, UserHeaders
 
 
 def header_values(message: ReceiveMessage, names: tuple[str, ...]) -> tuple[str, ...]:
     """The values of a message's user headers as texts; "" for one that is missing, or cannot be read."""
+    headers = headers_of(message)
+    return tuple([headers.get(name, "") for name in names])
+
+
+def headers_of(message: ReceiveMessage) -> dict[str, str]:
+    """A message's user headers as texts; none where they cannot be read."""
     try:
         headers = (message.user_headers() or UserHeaders()).to_scalar_dict()
     except ValueError:
-        headers = {}
-    return tuple([header_text(headers.get(name, "")) for name in names])
+        return {}
+    return {header_text(name): header_text(value) for name, value in headers.items()}
 
 
 def header_text(value: str | bytes | bool | int | float) -> str:

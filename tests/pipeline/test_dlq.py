@@ -1,5 +1,6 @@
 """`pipeline dlq`: letters are listed, shown, replayed once they can be written, and purged."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from apache_iggy import Partitioning, SendMessage
+from iggy_calls import connected
 from iggy_servers import RunningIggy
 from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
@@ -91,3 +94,19 @@ def test_a_mistake_is_one_line(config: Path) -> None:
     text = config.read_text()
     config.write_text(text.replace("to = [", "to = [] #"))
     assert "no dead letters are kept" in dlq("list", config).stderr or 'file"' in dlq("list", config).stderr
+
+
+def test_a_letter_has_its_messages_headers(iggy: RunningIggy, stream: str, influxdb: SandboxInflux,
+                                           start_sink: Callable[..., Sink]) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+
+    async def sent() -> None:
+        client = await connected(iggy)
+        await client.send_messages(stream, TOPIC, Partitioning.partition_id(0),
+                                   [SendMessage("no json", {"site": "north", "line": 3})])
+
+    asyncio.run(sent())
+    sink = start_sink(iggy.address, stream, influxdb)
+    sink.settles(1)
+    (letter,) = listed(sink.config)
+    assert letter["headers"] == {"site": "north", "line": "3"}
