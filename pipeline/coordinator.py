@@ -17,6 +17,7 @@ from pipeline.assignments import Assignments
 from pipeline.counsel import Counsel
 from pipeline.digest import config_digest
 from pipeline.endpoints import Endpoints
+from pipeline.gathering import Gathering
 from pipeline.ledger import Ledger
 from pipeline.plan import Plan
 from pipeline.sockets import ControlSocket, sender_of
@@ -26,9 +27,6 @@ from pipeline.storing import OffsetStore
 STATUS_SECONDS = 0.25
 #: An encoder of another machine that is silent for so long has left.
 REMOTE_SILENCE_SECONDS = 10.0
-#: Pause after messages that only account for batches, so that the next ones are taken together. A wake-up between
-#: encoders that fill the caches costs 0.15 ms of CPU; a window is worth some 100 ms.
-GATHER_SECONDS = 0.01
 #: Rejected messages logged one by one, at most, per second; the rest are counted.
 REJECT_LINES_PER_SECOND = 20
 
@@ -47,6 +45,7 @@ class Coordinator:
         self.ledger = Ledger(epoch=time.time_ns() // 1_000_000)
         self.topics = plan.config.subscriptions()
         self.counsel = Counsel(plan.config, plan.folder, logger)
+        self.gathering = Gathering(plan.config.pipeline.window_messages)
         self.ingests = plan.ingests()
         self.assignments = Assignments(self.ledger, self.topics, plan.until)
         self.store = OffsetStore(plan.config, self.ledger, self.assignments, self._send, logger)
@@ -94,7 +93,9 @@ class Coordinator:
             while self._owed:
                 await self._grant(self._owed.pop())
             if all(isinstance(message, wire.Account) for _, message in messages):
-                await asyncio.sleep(GATHER_SECONDS)
+                in_flight = self.ledger.in_flight_messages
+                await asyncio.sleep(self.gathering.pause(self.ledger.dispatched_messages - in_flight, in_flight,
+                                                         time.monotonic()))
 
     async def _handle(self, sender: str, message: wire.Control) -> None:
         match message:
