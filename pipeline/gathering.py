@@ -1,7 +1,8 @@
 """How long the coordinator lets words on batches pile up before it looks at them. Pure: the clock is passed in.
 
-A wake-up between encoders that fill the caches costs 0.25 ms of CPU, a word in a pile hundredths of it. But ingest waits
-for what the coordinator answers: for room in a full window, and for "nothing is on its way" before a batch that isn't full.
+A wake-up between encoders that fill the caches costs 0.25 ms of CPU, a word in a pile hundredths of it. But ingest
+waits for what the coordinator answers: for room in a full window, and for "nothing is on its way" before a batch that
+isn't full.
 """
 
 #: While less than an eighth of the window is on its way, seconds.

@@ -36,6 +36,8 @@ SINGLE, GROUP = b"\x01", b"\x02"
 MESSAGES_AT_ONCE = 1_000
 #: Longest wait for a connection, seconds.
 CONNECT_SECONDS = 5.0
+#: Pause before a check that lost its connection is made again, seconds.
+AGAIN_SECONDS = 0.1
 #: Calls that fail for so long, whatever the reason, cost the connection, seconds.
 RENEW_SECONDS = 5.0
 #: Words in the client's errors (it has texts only) that tell that the connection, or its session, is gone.
@@ -291,8 +293,21 @@ async def _started(client: IggyClient) -> None:
 
 
 async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...]) -> None:
-    """Raises IggyError when the server can't be reached, refuses the login, or lacks a topic."""
+    """Raises IggyError when the server can't be reached, refuses the login, or lacks a topic.
+
+    A connection that is lost in between is made again, for at most `CONNECT_SECONDS`.
+    """
     connection = IggyConnection(config)
-    await connection.connect()
-    for topic in topics:
-        await connection.topic(topic)
+    until = time.monotonic() + CONNECT_SECONDS
+    while True:
+        await connection.connected()
+        try:
+            for topic in topics:
+                await connection.topic(topic)
+            return
+        except (IggyMissing, IggyRefused):
+            raise
+        except IggyError:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(AGAIN_SECONDS)
