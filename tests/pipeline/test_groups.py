@@ -1,94 +1,99 @@
 """Several pipelines in one consumer group: they share a topic, one dies, one comes, nothing is lost."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
-from iggy_servers import SandboxIggy
+from iggy_servers import RunningIggy, SandboxIggy
 from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
+from pipeline.iggy import IggyConnection
 from pipeline.rig import wait_until
+from pipeline.schema import IggyConfig, Subscription
 
 Start = Callable[..., Sink]
 GROUP = 'consumer_group = "writers"'
 
 
-def committed(sandbox: SandboxIggy, stream: str) -> int:
-    """How many messages the group has committed, by its stored offsets."""
-    def total() -> int:
-        return sum(offset + 1 for group in sandbox.broker.topic(stream, TOPIC).groups.values()
-                   for offset in group.offsets.values())
+async def of_group(iggy: RunningIggy, stream: str) -> tuple[int, list[list[int]]]:
+    """How many messages the group has committed, by its stored offsets; and the partitions of each member."""
+    connection = IggyConnection(IggyConfig(address=iggy.address))
+    await connection.connect()
+    group = Subscription(0, stream, TOPIC, 0, "writers", True)
+    shares = await connection.members(group)
+    if not shares:
+        return 0, []
+    offsets = [await connection.stored_offset(group, partition)
+               for partition in range(await connection.partitions(stream, TOPIC))]
+    return sum(offset + 1 for offset in offsets), sorted(map(sorted, shares))
 
-    return int(sandbox.call(total))
+
+def committed(iggy: RunningIggy, stream: str) -> int:
+    """How many messages the group has committed."""
+    return asyncio.run(of_group(iggy, stream))[0]
 
 
-def shares(sandbox: SandboxIggy, stream: str) -> list[list[int]]:
+def shares(iggy: RunningIggy, stream: str) -> list[list[int]]:
     """The partitions of each member."""
-    def members() -> list[list[int]]:
-        group = sandbox.broker.topic(stream, TOPIC).groups.get("writers")
-        if group is None:
-            return []
-        sandbox.broker.settle(group)
-        return sorted(sorted(member.pollable()) for member in group.members.values())
-
-    return list(sandbox.call(members))
+    return asyncio.run(of_group(iggy, stream))[1]
 
 
-def all_committed(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, expected: Iterable[int]) -> None:
+def all_committed(iggy: RunningIggy, stream: str, influxdb: SandboxInflux, expected: Iterable[int]) -> None:
     """Waits until these messages are committed, and checks that they are stored."""
     expected = list(expected)
-    wait_until(lambda: committed(sandbox, stream) >= len(expected), 60, f"{len(expected)} messages to be committed")
+    wait_until(lambda: committed(iggy, stream) >= len(expected), 60, f"{len(expected)} messages to be committed")
     assert numbers(influxdb.points()) == expected
 
 
 def test_a_group_of_one_reads_all_and_its_offsets_are_the_groups(
-        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
-    sandbox.create_topic(stream, TOPIC, 3)
-    send(sandbox.address, stream, [message(n) for n in range(3_000)], 3)
-    sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP)
-    all_committed(sandbox, stream, influxdb, range(3_000))
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 3)
+    send(iggy.address, stream, [message(n) for n in range(3_000)], 3)
+    sink = start_sink(iggy.address, stream, influxdb, iggy_options=GROUP)
+    all_committed(iggy, stream, influxdb, range(3_000))
     assert sink.stop() == 0
     assert "every offset committed" in sink.log()
-    send(sandbox.address, stream, [message(n) for n in range(3_000, 4_000)], 2)
+    send(iggy.address, stream, [message(n) for n in range(3_000, 4_000)], 2)
     sink.start()
     sink.wait_for(lambda status: status.read == 1_000)
-    all_committed(sandbox, stream, influxdb, range(4_000))
+    all_committed(iggy, stream, influxdb, range(4_000))
 
 
 def test_a_second_pipeline_takes_its_share_while_the_first_is_busy(
-        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
-    sandbox.create_topic(stream, TOPIC, 4)
-    send(sandbox.address, stream, [message(n) for n in range(20_000)], 4)
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 4)
+    send(iggy.address, stream, [message(n) for n in range(20_000)], 4)
     influxdb.fail({"delay_seconds": 0.05})
-    first = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, options="window_messages = 3_000")
+    first = start_sink(iggy.address, stream, influxdb, iggy_options=GROUP, options="window_messages = 3_000")
     first.wait_for(lambda status: status.written >= 1_000)
-    second = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP)
+    second = start_sink(iggy.address, stream, influxdb, iggy_options=GROUP)
     second.wait_for(lambda status: status.ready)
-    wait_until(lambda: shares(sandbox, stream) == [[0, 1], [2, 3]], 20, "the hand-over, well within 30 s")
-    send(sandbox.address, stream, [message(n) for n in range(20_000, 24_000)], 4)
-    all_committed(sandbox, stream, influxdb, range(24_000))
+    wait_until(lambda: shares(iggy, stream) == [[0, 1], [2, 3]], 20, "the hand-over, well within 30 s")
+    send(iggy.address, stream, [message(n) for n in range(20_000, 24_000)], 4)
+    all_committed(iggy, stream, influxdb, range(24_000))
     assert second.wait_for(lambda status: len(status.partitions) == 2 and status.read)
     first.wait_for(lambda status: len(status.partitions) == 2)
     assert [first.stop(), second.stop()] == [0, 0]
 
 
 def test_of_three_pipelines_one_is_killed_and_comes_back_and_nothing_is_lost(
-        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
-    sandbox.create_topic(stream, TOPIC, 6)
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 6)
     influxdb.fail({"delay_seconds": 0.03})
-    sinks = [start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP) for _ in range(3)]
-    wait_until(lambda: list(map(len, shares(sandbox, stream))) == [2, 2, 2], 40, "three shares")
-    send(sandbox.address, stream, [message(n) for n in range(12_000)], 6)
+    sinks = [start_sink(iggy.address, stream, influxdb, iggy_options=GROUP) for _ in range(3)]
+    wait_until(lambda: list(map(len, shares(iggy, stream))) == [2, 2, 2], 40, "three shares")
+    send(iggy.address, stream, [message(n) for n in range(12_000)], 6)
     sinks[1].wait_for(lambda status: status.read >= 500)
     sinks[1].process.kill()
     sinks[1].process.wait()
-    wait_until(lambda: len(shares(sandbox, stream)) == 2, 20, "the server to see the death")
-    send(sandbox.address, stream, [message(n) for n in range(12_000, 15_000)], 6)
+    wait_until(lambda: len(shares(iggy, stream)) == 2, 20, "the server to see the death")
+    send(iggy.address, stream, [message(n) for n in range(12_000, 15_000)], 6)
     sinks[1].start()
     sinks[1].wait_for(lambda status: status.ready)
-    send(sandbox.address, stream, [message(n) for n in range(15_000, 18_000)], 6)
-    all_committed(sandbox, stream, influxdb, range(18_000))
-    wait_until(lambda: list(map(len, shares(sandbox, stream))) == [2, 2, 2], 40, "three shares again")
+    send(iggy.address, stream, [message(n) for n in range(15_000, 18_000)], 6)
+    all_committed(iggy, stream, influxdb, range(18_000))
+    wait_until(lambda: list(map(len, shares(iggy, stream))) == [2, 2, 2], 40, "three shares again")
 
 
 def test_a_killed_ingest_and_a_restarted_server_lose_nothing_in_a_group(

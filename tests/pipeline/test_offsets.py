@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from iggy_servers import SandboxIggy
+from iggy_servers import RunningIggy, SandboxIggy
 from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 Start = Callable[..., Sink]
@@ -24,11 +24,11 @@ def rows(output: str) -> list[list[str]]:
             if line.startswith("│")]
 
 
-def stopped(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, **options: str) -> Sink:
+def stopped(iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, **options: str) -> Sink:
     """A pipeline that has written messages 0 to 999 of two partitions, and has stopped."""
-    sandbox.create_topic(stream, TOPIC, 2)
-    send(sandbox.address, stream, [message(n) for n in range(1_000)], 2)
-    sink = start_sink(sandbox.address, stream, influxdb, **options)
+    iggy.create_topic(stream, TOPIC, 2)
+    send(iggy.address, stream, [message(n) for n in range(1_000)], 2)
+    sink = start_sink(iggy.address, stream, influxdb, **options)
     sink.settles(1_000)
     assert sink.stop() == 0
     return sink
@@ -44,9 +44,9 @@ def test_show_tells_stored_end_and_lag(sandbox: SandboxIggy, stream: str, influx
     assert rows(shown.stdout) == [["0", "499", "599", "100"], ["1", "499", "499", "0"], ["2", "-", "-", "0"]]
 
 
-def test_set_makes_reading_begin_after_an_offset(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
+def test_set_makes_reading_begin_after_an_offset(iggy: RunningIggy, stream: str, influxdb: SandboxInflux,
                                                  start_sink: Start) -> None:
-    sink = stopped(sandbox, stream, influxdb, start_sink)
+    sink = stopped(iggy, stream, influxdb, start_sink)
     done = offsets(sink, "set", "--topic", f"{stream}/{TOPIC}", "--partition", "1", "--offset", "399")
     assert done.returncode == 0, done.stderr
     assert "reading begins at offset 400" in done.stdout
@@ -55,9 +55,9 @@ def test_set_makes_reading_begin_after_an_offset(sandbox: SandboxIggy, stream: s
 
 
 @pytest.mark.parametrize(("to", "read"), [("earliest", 1_000), ("latest", 0), ("450", 100)])
-def test_reset_makes_all_partitions_begin_there(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
+def test_reset_makes_all_partitions_begin_there(iggy: RunningIggy, stream: str, influxdb: SandboxInflux,
                                                 start_sink: Start, to: str, read: int) -> None:
-    sink = stopped(sandbox, stream, influxdb, start_sink, topic='start_from = "latest"' if to == "never" else "")
+    sink = stopped(iggy, stream, influxdb, start_sink, topic='start_from = "latest"' if to == "never" else "")
     assert offsets(sink, "reset", "--to", to).returncode == 0
     sink.arguments = ["--until-caught-up"]
     sink.start()
@@ -65,11 +65,11 @@ def test_reset_makes_all_partitions_begin_there(sandbox: SandboxIggy, stream: st
     assert f"stopped: {read} messages read" in sink.log()
 
 
-def test_reset_to_a_time_begins_with_the_first_message_since(sandbox: SandboxIggy, stream: str,
+def test_reset_to_a_time_begins_with_the_first_message_since(iggy: RunningIggy, stream: str,
                                                              influxdb: SandboxInflux, start_sink: Start) -> None:
-    sink = stopped(sandbox, stream, influxdb, start_sink)
+    sink = stopped(iggy, stream, influxdb, start_sink)
     moment = datetime.now(UTC).isoformat()
-    send(sandbox.address, stream, [message(n) for n in range(1_000, 1_300)], 1)
+    send(iggy.address, stream, [message(n) for n in range(1_000, 1_300)], 1)
     assert offsets(sink, "reset", "--to", "latest").returncode == 0
     done = offsets(sink, "reset", "--to", moment)
     assert done.returncode == 0, done.stderr
@@ -78,9 +78,9 @@ def test_reset_to_a_time_begins_with_the_first_message_since(sandbox: SandboxIgg
     assert numbers(influxdb.points()) == list(range(1_300))
 
 
-def test_a_running_pipeline_keeps_its_offsets_unless_forced(sandbox: SandboxIggy, stream: str,
+def test_a_running_pipeline_keeps_its_offsets_unless_forced(iggy: RunningIggy, stream: str,
                                                             influxdb: SandboxInflux, start_sink: Start) -> None:
-    sink = stopped(sandbox, stream, influxdb, start_sink)
+    sink = stopped(iggy, stream, influxdb, start_sink)
     sink.start()
     sink.wait_for(lambda status: status.ready)
     refused = offsets(sink, "reset", "--to", "earliest")
@@ -91,9 +91,9 @@ def test_a_running_pipeline_keeps_its_offsets_unless_forced(sandbox: SandboxIggy
     assert rows(offsets(sink, "show").stdout) == [["0", "0", "499", "499"], ["1", "0", "499", "499"]]
 
 
-def test_mistakes_are_said_in_one_line(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
+def test_mistakes_are_said_in_one_line(iggy: RunningIggy, stream: str, influxdb: SandboxInflux,
                                        start_sink: Start) -> None:
-    sink = stopped(sandbox, stream, influxdb, start_sink)
+    sink = stopped(iggy, stream, influxdb, start_sink)
     topic = f"{stream}/{TOPIC}"
     wrong = offsets(sink, "set", "--topic", "no/such", "--partition", "0", "--offset", "1")
     assert wrong.returncode == 1 and f"which has {topic}" in wrong.stderr
