@@ -160,20 +160,32 @@ def telemetry(index: int) -> bytes:
                                    FIRST_TIME_MS + tick * 1000))
 
 
-async def produce(address: str, messages: int, partitions: int) -> None:
+async def produce(address: str, messages: int, partitions: int, stream: str = STREAM) -> None:
     """Creates the stream and topic, and sends `messages` to its partitions in turn."""
-    login = AutoLogin.username_password("iggy", "iggy")
-    client = IggyClient(TcpConfig(server_address=address, auto_login=login))
-    await client.connect()
-    if await client.get_stream(STREAM) is None:
-        await client.create_stream(STREAM)
-    if await client.get_topic(STREAM, TOPIC) is None:
-        await create_topic(client, STREAM, TOPIC, partitions)
+    client = await _client(address)
+    if await client.get_stream(stream) is None:
+        await client.create_stream(stream)
+    if await client.get_topic(stream, TOPIC) is None:
+        await create_topic(client, stream, TOPIC, partitions)
     for batch, first in enumerate(range(0, messages, SEND_MESSAGES)):
         batch_messages = [SendMessage(telemetry(i)) for i in range(first, min(first + SEND_MESSAGES, messages))]
-        await client.send_messages(STREAM, TOPIC, Partitioning.partition_id(batch % partitions), batch_messages)
+        await client.send_messages(stream, TOPIC, Partitioning.partition_id(batch % partitions), batch_messages)
 
 
-def produce_now(address: str, messages: int, partitions: int) -> None:
+def produce_now(address: str, messages: int, partitions: int, stream: str = STREAM) -> None:
     """`produce`, to its end."""
-    asyncio.run(produce(address, messages, partitions))
+    asyncio.run(produce(address, messages, partitions, stream))
+
+
+def delete_stream(address: str, stream: str) -> None:
+    """Deletes a stream that `produce` made."""
+    async def delete() -> None:
+        await (await _client(address)).delete_stream(stream)
+
+    asyncio.run(delete())
+
+
+async def _client(address: str) -> IggyClient:
+    client = IggyClient(TcpConfig(server_address=address, auto_login=AutoLogin.username_password("iggy", "iggy")))
+    await client.connect()
+    return client

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec import Struct
 
 from pipeline import __version__, rig
 from pipeline.bench import baselines, database, encoding, held, report, throughput
@@ -44,15 +45,18 @@ def _outputs(command: Command) -> Command:
 @click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(1), help="How long that load lasts.")
 @click.option("--shape", default="steady", show_default=True, type=click.Choice(["steady", "ramp", "burst"]))
 @click.option("--flush-interval-ms", default=100, show_default=True, type=click.IntRange(1, 3_600_000))
-@click.option("--iggy", default="", metavar="HOST:PORT", help="Server of that load; a sandbox when left out.")
+@click.option("--iggy", default="", metavar="HOST:PORT",
+              help="Server with user and password iggy; a sandbox when left out.")
 @click.option("--target", default="sandbox", show_default=True,
               help="sandbox: a receiver that counts; influxdb1: Debian's influxd; or the URL of a receiver.")
+@click.option("--database-cores", default=0, show_default=True, type=click.IntRange(0),
+              help="With influxdb1: so many cores for it alone, the others for all else; 0: all share all.")
 @click.option("--compare", is_flag=True, help="The same messages through influxdb-client, influxdb3-python and a loop.")
 @click.option("--check", is_flag=True, help="Only compare the encoder with the generic loop; 1 when it is too slow.")
 @click.pass_context
 def bench(ctx: click.Context, as_json: bool, page: str | None, messages: int, workers: int, writers: int, rate: float,
-          seconds: float, shape: Shape, flush_interval_ms: int, iggy: str, target: str, compare: bool,
-          check: bool) -> None:
+          seconds: float, shape: Shape, flush_interval_ms: int, iggy: str, target: str, database_cores: int,
+          compare: bool, check: bool) -> None:
     """Measures the pipeline: a backlog, and a load at a held rate.
 
     The backlog gives throughput and CPU a message, the load latency, CPU and memory over time. Without options
@@ -67,7 +71,7 @@ def bench(ctx: click.Context, as_json: bool, page: str | None, messages: int, wo
         ctx.exit(0 if encoding.is_fast_enough(figures.encoder["ratio_to_generic_encoder"]) else 1)
     figures = Figures(about=_about(target), encoder=encoding.measure(QUICK_ROUNDS))
     with _folder() as folder:
-        _backlog(folder, figures, messages, workers, writers, target)
+        _backlog(folder, figures, Run(messages, workers, writers, iggy, database_cores), target)
         if rate and target == "sandbox":
             load = msgspec.structs.replace(held.default_load(rate, seconds), shape=shape,
                                            partitions=throughput.PARTITIONS)
@@ -135,27 +139,44 @@ def scaling(as_json: bool, page: str | None, messages: int, workers: str, writer
     _out(figures, as_json, page)
 
 
-def _backlog(folder: Path, figures: Figures, messages: int, workers: int, writers: int, target: str) -> None:
+class Run(Struct, frozen=True):
+    """What the backlog is read with."""
+
+    messages: int
+    workers: int
+    writers: int
+    #: host:port of Iggy; empty: a sandbox.
+    iggy: str
+    #: Cores that only the database uses; 0: it shares all.
+    database_cores: int
+
+    def backlog(self, folder: Path, influxdb: str = "", template: str = rig.CONFIG) -> Throughput:
+        """See `throughput.backlog`."""
+        return throughput.backlog(folder, self.messages, self.workers, self.writers, influxdb, template, self.iggy)
+
+
+def _backlog(folder: Path, figures: Figures, run: Run, target: str) -> None:
     """The backlog into the target; into a real database beside a bare loop, each into an empty one."""
     if target == "sandbox":
-        figures.throughput = throughput.backlog(_below(folder, "backlog"), messages, workers, writers)
+        figures.throughput = run.backlog(_below(folder, "backlog"))
     elif target == "influxdb1":
-        pairs = [_pair(_below(folder, f"pair-{number}"), messages, workers, writers) for number in range(PAIRS)]
+        with database.cores_apart(run.database_cores) as cores:
+            pairs = [_pair(_below(folder, f"pair-{number}"), run, cores) for number in range(PAIRS)]
         pairs.sort(key=lambda pair: pair[1].messages_per_second / pair[0])
         figures.bare_lines_per_second, figures.throughput = pairs[len(pairs) // 2]
         figures.ratio_to_bare_loop = round(figures.throughput.messages_per_second / figures.bare_lines_per_second, 2)
     elif target.startswith(("http://", "https://")):
-        figures.throughput = throughput.backlog(_below(folder, "backlog"), messages, workers, writers, target)
+        figures.throughput = run.backlog(_below(folder, "backlog"), target)
     else:
         raise PipelineError(f"--target {target}: give sandbox, influxdb1, or a URL")
 
 
-def _pair(folder: Path, messages: int, workers: int, writers: int) -> tuple[int, Throughput]:
-    """Lines a second of the bare loop, and our run after it; each into an empty database."""
-    with database.influxd(_below(folder, "bare")) as url:
-        bare = database.bare_loop(url, messages)
-    with database.influxd(_below(folder, "ours")) as url:
-        return bare, throughput.backlog(_below(folder, "backlog"), messages, workers, writers, url, _INFLUXDB1)
+def _pair(folder: Path, run: Run, cores: set[int]) -> tuple[int, Throughput]:
+    """Lines a second of the bare loop, and our run after it; each into an empty database on `cores`."""
+    with database.influxd(_below(folder, "bare"), cores) as url:
+        bare = database.bare_loop(url, run.messages)
+    with database.influxd(_below(folder, "ours"), cores) as url:
+        return bare, run.backlog(_below(folder, "backlog"), url, _INFLUXDB1)
 
 
 def _powers() -> list[int]:

@@ -1,5 +1,6 @@
 """A real InfluxDB 1.x on this machine, and what it takes at most: a bare loop of ready-made bodies."""
 
+import os
 import queue
 import shutil
 import socket
@@ -40,8 +41,28 @@ store-enabled = false
 
 
 @contextmanager
-def influxd(folder: Path) -> Iterator[str]:
-    """Debian's `influxd` with an empty database, while the block lasts: its URL. Raises PipelineError without it."""
+def cores_apart(count: int) -> Iterator[set[int]]:
+    """The cores of a database, which this process and its children leave alone while the block lasts.
+
+    `count` of 0: all cores, shared. Raises PipelineError when none would be left.
+    """
+    ours = os.sched_getaffinity(0)
+    if count >= len(ours):
+        raise PipelineError(f"--database-cores {count}: there are {len(ours)} cores, and one at least is for the rest")
+    database = set(sorted(ours)[:count])
+    os.sched_setaffinity(0, ours - database)
+    try:
+        yield database or ours
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
+@contextmanager
+def influxd(folder: Path, cores: set[int]) -> Iterator[str]:
+    """Debian's `influxd` with an empty database, on these cores while the block lasts: its URL.
+
+    Raises PipelineError without it.
+    """
     program = shutil.which("influxd")
     if program is None:
         raise PipelineError("influxd isn't installed; apt-get install influxdb, or give another --target")
@@ -49,8 +70,11 @@ def influxd(folder: Path) -> Iterator[str]:
     port, rpc = _free_port(), _free_port()
     (folder / "influxdb.conf").write_text(_CONFIG.format(folder=folder, port=port, rpc=rpc))
     url = f"http://127.0.0.1:{port}"
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)  # a child has those of its parent
     process = subprocess.Popen([program, "-config", str(folder / "influxdb.conf")], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
+    os.sched_setaffinity(0, ours)
     try:
         rig.wait_until(lambda: _answers(url), rig.READY_SECONDS, "influxd")
         requests.post(f"{url}/query", data={"q": f"CREATE DATABASE {DATABASE}"}, timeout=10).raise_for_status()

@@ -1,5 +1,6 @@
-"""A backlog read to its end: sandbox broker -> pipeline -> a receiver that only counts, or a given database."""
+"""A backlog read to its end: sandbox broker or a given Iggy -> pipeline -> a receiver that counts, or a database."""
 
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,15 +38,33 @@ def running(run: rig.PipelineRun) -> Iterator[rig.PipelineRun]:
         run.process.wait()
 
 
+@contextmanager
+def _filled(folder: Path, iggy: str, messages: int) -> Iterator[tuple[str, str]]:
+    """Address and stream of an Iggy with all messages: a sandbox, or the given one, whose stream is deleted after."""
+    if not iggy:
+        with sandbox(folder, "--only", "iggy") as addresses:
+            rig.produce_now(addresses.iggy, messages, PARTITIONS)
+            yield addresses.iggy, rig.STREAM
+        return
+    stream = f"pipeline-bench-{secrets.token_hex(4)}"
+    try:
+        rig.produce_now(iggy, messages, PARTITIONS, stream)
+        yield iggy, stream
+    finally:
+        rig.delete_stream(iggy, stream)
+
+
 def backlog(folder: Path, messages: int, workers: int, writers: int, influxdb: str = "",
-            template: str = rig.CONFIG) -> Throughput:
+            template: str = rig.CONFIG, iggy: str = "") -> Throughput:
     """Sends all messages first, then runs the pipeline over them. Raises PipelineError.
 
-    `influxdb` is the URL of a database that is there already; `template` the configuration.
+    `influxdb` is the URL of a database that is there already; `template` the configuration; `iggy` the host:port of a
+    server with user and password `iggy`.
     """
-    with sandbox(folder, "--only", "iggy") as iggy, sandbox(folder, "--only", "influxdb", "--count-only") as counting:
-        rig.produce_now(iggy.iggy, messages, PARTITIONS)
-        with running(rig.PipelineRun(folder, iggy.iggy, influxdb or counting.influxdb, workers,
+    with _filled(folder, iggy, messages) as (address, stream), \
+            sandbox(folder, "--only", "influxdb", "--count-only") as counting:
+        template = template.replace(f'stream = "{rig.STREAM}"', f'stream = "{stream}"')
+        with running(rig.PipelineRun(folder, address, influxdb or counting.influxdb, workers,
                                      f"writers = {writers}\n", template)) as run:
             status = run.wait_for(lambda s: s.written + s.rejected >= messages, RUN_SECONDS, "the last message")
             cpu = cpu_us(run.pids(), status, messages)
