@@ -29,6 +29,8 @@ class Group(ABC):
         self._subscriber.setsockopt(zmq.CONFLATE, 1)
         self._subscriber.setsockopt(zmq.SUBSCRIBE, b"")
         self._subscriber.connect(status)
+        #: What it consists of, for people.
+        self.about = ""
         #: What has gone through when progress was last told.
         self._told = -1
 
@@ -72,6 +74,7 @@ class SinkGroup(Group):
     def __init__(self, plan: Plan, timeout: float) -> None:
         endpoints = Endpoints(plan.folder, plan.config.network)
         super().__init__("coordinator", plan.stages(), endpoints, endpoints.control, endpoints.status, timeout)
+        self.about = f": {plan.readers} ingest, {plan.workers} encoders, {plan.writers} writers, 1 coordinator"
 
     def _take(self, frame: bytes) -> wire.Status:
         self.status = wire.decode_status(frame)
@@ -115,6 +118,7 @@ class SourceGroup(Group):
         endpoints = Endpoints(plan.folder)
         super().__init__("source-coordinator", plan.source_stages(), endpoints, endpoints.source_control,
                          endpoints.source_status, timeout)
+        self.about = f" for {len(plan.config.source)} sources: query, {plan.workers} converters, produce, 1 coordinator"
 
     def _take(self, frame: bytes) -> source_wire.SourceStatus:
         self.status = source_wire.decode_status(frame)

@@ -5,7 +5,7 @@ import re
 import string
 from collections.abc import Callable
 
-from pipeline.schema import InfluxConfig
+from pipeline.schema import Config, InfluxConfig
 from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.times import parse_time
 
@@ -15,6 +15,17 @@ _PLACES = ("measurement", "source")
 #: Of the options in `[source.influxdb]`, those that are checked like `[influxdb]`'s.
 _SHARED = ("url", "more_urls", "version", "org", "org_id", "bucket", "database", "token", "token_file", "ca_file",
            "client_cert_file", "client_key_file")
+
+
+def fed_by_sources(config: Config) -> bool:
+    """Whether a sink reads a topic that a source of the same configuration writes, or may come to write."""
+    return any(_may_be(source.output.stream, topic.stream) and _may_be(source.output.topic, topic.topic)
+               for source in config.source for topic in config.subscriptions())
+
+
+def _may_be(template: str, name: str) -> bool:
+    """Whether {measurement} and {source} can be replaced so that the name comes out."""
+    return re.fullmatch(".*".join(map(re.escape, re.split(r"\{\w+\}", template))), name, re.DOTALL) is not None
 
 
 def source_problems(sources: tuple[SourceConfig, ...],

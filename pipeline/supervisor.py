@@ -22,6 +22,7 @@ from pipeline.lock import FOLDER_PREFIX, Locks, lock_runtime_folder, sweep_runti
 from pipeline.plan import Plan, Until
 from pipeline.restarts import Restarts
 from pipeline.schema import Config
+from pipeline.source_config import fed_by_sources
 
 #: The main loop looks at everything at least so often, seconds.
 TICK_SECONDS = 0.1
@@ -49,6 +50,10 @@ class Supervisor:
         self.groups: list[Group] = [*([SinkGroup(self.plan, timeout)] if self.plan.stages() else []),
                                     *([SourceGroup(self.plan, timeout)] if self.plan.source_stages() else [])]
         self._group = {name: group for group in self.groups for name in group.names}
+        #: They begin when the others are done. A sink of a batch job ends with what is in its topics when it begins, so
+        #: what our own sources bring has to be there.
+        self._later: list[Group] = self.groups[:1] if until and fed_by_sources(config) else []
+        del self.groups[:len(self._later)]
         self.processes: dict[str, SpawnProcess] = {}
         self.restarts = Restarts(config.pipeline.max_restarts, config.pipeline.restart_window_seconds)
         self._spawn = multiprocessing.get_context("spawn")
@@ -69,7 +74,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._count_signal)
         signal.signal(signal.SIGTERM, self._count_signal)
         try:
-            self.start_all()
+            self.start_groups(self.groups)
             while not self._finished():
                 self.reap()
                 for group in self.groups:
@@ -87,16 +92,12 @@ class Supervisor:
     def _count_signal(self, _signal: int, _frame: object) -> None:
         self._signals += 1
 
-    def start_all(self) -> None:
-        """Starts the coordinators and the stages."""
-        for name in self._group:
-            self.start_process(name)
-        if self.plan.stages():
-            self.logger.info("started: %d ingest, %d encoders, %d writers, 1 coordinator; sockets in %s",
-                             self.plan.readers, self.plan.workers, self.plan.writers, self.endpoints.folder)
-        if self.plan.source_stages():
-            self.logger.info("started for %d sources: query, %d converters, produce, 1 coordinator; sockets in %s",
-                             len(self.config.source), self.plan.workers, self.endpoints.folder)
+    def start_groups(self, groups: list[Group]) -> None:
+        """Starts the coordinators and the stages of `groups`."""
+        for group in groups:
+            for name in group.names:
+                self.start_process(name)
+            self.logger.info("started%s; sockets in %s", group.about, self.endpoints.folder)
 
     def start_process(self, name: str) -> None:
         """Spawns one process by its name."""
@@ -163,7 +164,13 @@ class Supervisor:
         now = time.monotonic()
         drained = all(group.drained for group in self.groups)
         if not self._signals:
-            return drained
+            if not drained or not self._later:
+                return drained
+            self.logger.info("the sources are done, now the sinks")
+            self.start_groups(self._later)
+            self.groups += self._later
+            self._later = []
+            return False
         if not self._drain_until:
             self._drain_until = now + self.config.pipeline.drain_seconds
             self.logger.info("stopping: finishing what is in flight, at most %g s; a second signal stops at once",

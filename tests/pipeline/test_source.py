@@ -257,6 +257,28 @@ to = []
         assert "every offset committed" in run.log() and "every mark stored" in run.log()
 
 
+def test_until_caught_up_of_both_directions_ends_when_what_the_source_brought_is_written(
+        start: Start, influxdb: SandboxInflux, stream: str) -> None:
+    write(influxdb, lines_of(3_000))
+    with running_influxdb() as other:
+        run = start(influxdb, source="page_size = 300", output='format = "line_protocol"', options=f"""
+[[topics]]
+stream = "{stream}"
+topic = "out"
+[mapping]
+format = "line_protocol"
+[influxdb]
+url = "{other.url}"
+bucket = "sandbox"
+org = "sandbox"
+token = "sandbox-token"
+""", arguments=["--until-caught-up"])
+        assert run.ends() == 0
+        assert SandboxInflux(other.url).points() == influxdb.points()
+        assert "3000 messages read, 3000 points written, 0 rejected, every offset committed" in run.log()
+        assert "3000 points of 1 measurements sent as 3000 messages" in run.log()
+
+
 def test_a_second_pipeline_on_the_same_state_is_refused(start: Start, influxdb: SandboxInflux) -> None:
     run = start(influxdb)
     run.wait_for(lambda status: status.ready)

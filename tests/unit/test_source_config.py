@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
+from pipeline.source_config import fed_by_sources
 from pipeline.source_schema import OutputConfig, SourceConfig
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +97,22 @@ def test_the_folder_of_the_state_must_be_there(tmp_path: Path) -> None:
     found = problems(tmp_path, rest=GOOD.format(folder="/nowhere", source="", influxdb="", output="", rest="").replace(
         '"weather"', '"other"'))
     assert found == ['source[1].state_file: the folder "/nowhere" is missing, or can\'t be written to']
+
+
+@pytest.mark.parametrize(("template", "fed"), [
+    ("points", True), ("{measurement}", True), ("{source}-{measurement}", False), ("p{measurement}s", True),
+    ("point", False), ("point.", False)])
+def test_it_is_known_whether_a_sink_reads_what_a_source_brings(tmp_path: Path, template: str, fed: bool) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(GOOD.format(folder=tmp_path, source="", influxdb="", output=f'topic = "{template}"', rest="""
+[[topics]]
+stream = "s"
+topic = "points"
+[influxdb]
+org = "o"
+bucket = "b"
+"""))
+    assert fed_by_sources(load_config(str(path), {})) == fed
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("source-*.toml")), ids=lambda path: path.stem)
