@@ -39,7 +39,7 @@ class Shape:
         #: All its fields are known to have these types, so there is nothing left to check.
         self.accepted = False
         fields = ",".join(f"{re.escape(key)}={_PLAIN_VALUES[kind]}" for key, kind in types.items())
-        self.match = re.compile(rf"({fields})(?: (-?\d{{1,18}}))?".encode()).fullmatch if plain else None
+        self.match = re.compile(rf"({fields})(?: (-?\d{{1,19}}))?".encode()).fullmatch if plain else None
 
 
 class Measurement:
