@@ -190,7 +190,6 @@ class SourceCoordinator:
                 lane = self._lane(page)
                 if lane is not None and lane.answered(page.seq, page.attempt, message.end, message.rows,
                                                       message.first, time.monotonic()):
-                    self.first_at = self.first_at or time.monotonic()
                     self.rows += message.rows
                     await self._order(self.sources[page.lane.source])
             case source_wire.Sent(id=page):
@@ -285,6 +284,7 @@ class SourceCoordinator:
         """Orders what there is room for."""
         if "query" in self.pids and not self.draining:
             for order in source.orders(time.monotonic()):
+                self.first_at = self.first_at or time.monotonic()
                 await self._send("query", order)
 
     async def _send(self, name: str, message: Struct) -> None:

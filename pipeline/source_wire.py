@@ -166,7 +166,7 @@ class SourceStatus(Struct, frozen=True, tag=True):
     in_flight: int
     #: Pages that were read once more because a process died, or they were overdue.
     reread: int
-    #: When the first answer came and the last page was confirmed: seconds, CLOCK_MONOTONIC; 0 before.
+    #: When the first page was ordered and the last one confirmed: seconds, CLOCK_MONOTONIC; 0 before.
     first_at: float
     last_at: float
     pids: dict[str, int]

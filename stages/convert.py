@@ -14,7 +14,7 @@ from stages.source.dialect import Dialect, Language, ServerSaid
 from stages.source.dialects import dialect_of
 from stages.source.fingerprints import pack, unpack_known
 from stages.source.payloads import Dedupe, Encoder, Payloads
-from stages.source.table import Column, Table
+from stages.source.table import Column
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000
@@ -72,11 +72,14 @@ class ConvertStage:
         """Raises ServerSaid when the answer as a whole can't be read."""
         lane = page.id.lane
         config = self.sources[lane.source]
-        table = self._dialect(lane.source, config, page.language).table(
-            lane.measurement, page.columns, body, page.before) if body else Table(lane.measurement, (), [])
         past = page.past
         dedupe = Dedupe(past.seen_until, unpack_known(past.known), past.remember_from) if past else None
-        return self._encoder(lane, config, table.columns).encode(table, dedupe)
+        made = Payloads()
+        if body:
+            dialect = self._dialect(lane.source, config, page.language)
+            for table in dialect.tables(lane.measurement, page.columns, body, page.before):
+                self._encoder(lane, config, table.columns).encode(table, dedupe, made)
+        return made
 
     def _dialect(self, index: int, config: SourceConfig, language: Language) -> Dialect:
         found = self._dialects.get((index, language))

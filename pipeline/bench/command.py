@@ -16,7 +16,9 @@ from msgspec import Struct
 
 from pipeline import __version__, rig
 from pipeline.bench import baselines, database, encoding, held, report, throughput
+from pipeline.bench import source as source_run
 from pipeline.bench.figures import Figures, Throughput
+from pipeline.bench.source import Format
 from pipeline.errors import PipelineError
 from pipeline.load.schedule import Shape
 
@@ -127,16 +129,38 @@ def encode(as_json: bool, page: str | None) -> None:
 def scaling(as_json: bool, page: str | None, messages: int, workers: str, writers: int, svg: str | None) -> None:
     """CPU a message by process with more and more encoders, and where the next limit is."""
     figures = Figures(about=_about("sandbox"))
-    try:
-        counts = [int(count) for count in workers.split(",")] if workers else _powers()
-    except ValueError:
-        raise PipelineError(f"--workers {workers}: give numbers with commas between them") from None
+    counts = _numbers("--workers", workers) if workers else _powers()
     for count in counts:
         with _folder() as folder:
             figures.scaling.append(throughput.backlog(folder, messages, count, writers))
     if svg:
         Path(svg).write_text(report.scaling_plot(figures.scaling))
     _out(figures, as_json, page)
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--points", default=1_000_000, show_default=True, type=click.IntRange(1_000))
+@click.option("--page-sizes", default="5000,50000,200000", show_default=True, metavar="N,N,...")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Converter processes.")
+@click.option("--format", "format_", default="json", show_default=True,
+              type=click.Choice(["json", "line_protocol", "msgpack"]))
+def source(as_json: bool, points: int, page_sizes: str, workers: int, format_: Format) -> None:
+    """The other direction: Debian's influxd to the sandbox's Iggy, once for each page_size."""
+    runs = []
+    with _folder() as folder:
+        for found in source_run.measure(folder, points, _numbers("--page-sizes", page_sizes), workers, format_):
+            click.echo(source_run.text(found), err=as_json)
+            runs.append(found)
+    if as_json:
+        click.echo(source_run.to_json(runs))
+
+
+def _numbers(option: str, given: str) -> list[int]:
+    try:
+        return [int(number) for number in given.split(",")]
+    except ValueError:
+        raise PipelineError(f"{option} {given}: give numbers with commas between them") from None
 
 
 class Run(Struct, frozen=True):
@@ -173,10 +197,10 @@ def _backlog(folder: Path, figures: Figures, run: Run, target: str) -> None:
 
 def _pair(folder: Path, run: Run, cores: set[int]) -> tuple[int, Throughput]:
     """Lines a second of the bare loop, and our run after it; each into an empty database on `cores`."""
-    with database.influxd(_below(folder, "bare"), cores) as url:
-        bare = database.bare_loop(url, run.messages)
-    with database.influxd(_below(folder, "ours"), cores) as url:
-        return bare, run.backlog(_below(folder, "backlog"), url, _INFLUXDB1)
+    with database.influxd(_below(folder, "bare"), cores) as server:
+        bare = database.bare_loop(server.url, run.messages)
+    with database.influxd(_below(folder, "ours"), cores) as server:
+        return bare, run.backlog(_below(folder, "backlog"), server.url, _INFLUXDB1)
 
 
 def _powers() -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import requests
+from msgspec import Struct
 
 from pipeline import rig
 from pipeline.bench.encoding import MAPPING
@@ -40,6 +41,13 @@ store-enabled = false
 """
 
 
+class Influxd(Struct, frozen=True):
+    """A running `influxd`."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
 def cores_apart(count: int) -> Iterator[set[int]]:
     """The cores of a database, which this process and its children leave alone while the block lasts.
@@ -58,8 +66,8 @@ def cores_apart(count: int) -> Iterator[set[int]]:
 
 
 @contextmanager
-def influxd(folder: Path, cores: set[int]) -> Iterator[str]:
-    """Debian's `influxd` with an empty database, on these cores while the block lasts: its URL.
+def influxd(folder: Path, cores: set[int] | None = None) -> Iterator[Influxd]:
+    """Debian's `influxd` with an empty database, on these cores (all by default) while the block lasts.
 
     Raises PipelineError without it.
     """
@@ -71,14 +79,14 @@ def influxd(folder: Path, cores: set[int]) -> Iterator[str]:
     (folder / "influxdb.conf").write_text(_CONFIG.format(folder=folder, port=port, rpc=rpc))
     url = f"http://127.0.0.1:{port}"
     ours = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)  # a child has those of its parent
+    os.sched_setaffinity(0, cores or ours)  # a child has those of its parent
     process = subprocess.Popen([program, "-config", str(folder / "influxdb.conf")], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     os.sched_setaffinity(0, ours)
     try:
         rig.wait_until(lambda: _answers(url), rig.READY_SECONDS, "influxd")
         requests.post(f"{url}/query", data={"q": f"CREATE DATABASE {DATABASE}"}, timeout=10).raise_for_status()
-        yield url
+        yield Influxd(url, process.pid)
     finally:
         process.kill()
         process.wait()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import rig, wire
+from pipeline import rig
 from pipeline.bench.figures import Throughput
 from pipeline.bench.sampler import cpu_seconds
 from pipeline.errors import PipelineError
@@ -67,7 +67,7 @@ def backlog(folder: Path, messages: int, workers: int, writers: int, influxdb: s
         with running(rig.PipelineRun(folder, address, influxdb or counting.influxdb, workers,
                                      f"writers = {writers}\n", template)) as run:
             status = run.wait_for(lambda s: s.written + s.rejected >= messages, RUN_SECONDS, "the last message")
-            cpu = cpu_us(run.pids(), status, messages)
+            cpu = cpu_us(run.pids(), status.startup_cpu, messages)
             if run.stop() != 0 or status.rejected:
                 raise PipelineError(f"the run went wrong; the log says:\n{run.log.read_text()}")
     seconds = status.last_settled_at - status.first_dispatched_at
@@ -75,13 +75,13 @@ def backlog(folder: Path, messages: int, workers: int, writers: int, influxdb: s
                       writers, status.batches)
 
 
-def cpu_us(pids: Mapping[str, int], status: wire.Status, messages: int) -> dict[str, float]:
+def cpu_us(pids: Mapping[str, int], startup_cpu: Mapping[str, float], messages: int) -> dict[str, float]:
     """Microseconds of CPU a message, by kind of process and in total, less what start-up cost."""
     cpu: dict[str, float] = {}
     for name, pid in pids.items():
-        if name in status.startup_cpu:
+        if name in startup_cpu:
             kind = name.rpartition("-")[0] if name[-1].isdigit() else name
-            cpu[kind] = cpu.get(kind, 0.0) + cpu_seconds(pid) - status.startup_cpu[name]
+            cpu[kind] = cpu.get(kind, 0.0) + cpu_seconds(pid) - startup_cpu[name]
     by_kind = {kind: round(seconds / messages * 1e6, 3) for kind, seconds in sorted(cpu.items())}
     return {"total": round(sum(by_kind.values()), 3), **by_kind}
 

@@ -1,5 +1,6 @@
 """One way to ask an InfluxDB for points, and to take its answer in: what all of them have in common. Pure."""
 
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -83,8 +84,22 @@ class Dialect(Protocol):
     def taker(self) -> Taker:
         """For the answer to one `page` or `custom`."""
 
-    def table(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Table:
-        """The rows of what a Taker took in, of times before `before`. With no `columns`, from the answer itself."""
+    def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
+        """The rows of what a Taker took in, of times before `before`. With no `columns`, from the answer itself.
+
+        In pieces where that can be done, so that few rows are in memory at a time. Raises ServerSaid.
+        """
+
+
+def lines_of(body: bytes) -> Iterator[bytes]:
+    """The lines of an answer, but for empty ones, each cut off when it is wanted."""
+    start = 0
+    while start < len(body):
+        end = body.find(b"\n", start)
+        end = len(body) if end < 0 else end
+        if end > start:
+            yield body[start:end]
+        start = end + 1
 
 
 def fill(query: str, start: str, end: str) -> str:

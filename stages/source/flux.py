@@ -6,6 +6,7 @@ Sources: "Execute a query", InfluxDB 2 API reference; Flux language specificatio
 
 import csv
 import io
+from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import msgspec
@@ -73,11 +74,11 @@ class Flux:
         """See `Dialect`."""
         return FluxTaker()
 
-    def table(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Table:
+    def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
         """See `Dialect`."""
         points = Points(self._tags)
         points.read(body)
-        return points.table(measurement, before)
+        yield points.table(measurement, before)
 
 
 class FluxTaker:

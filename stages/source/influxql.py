@@ -5,14 +5,14 @@ Sources: "InfluxDB API reference" 1.x, `/query` with chunked and epoch; "InfluxQ
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Raw, Struct
 
-from stages.source.dialect import Ask, ServerSaid, Taken, fill
+from stages.source.dialect import Ask, ServerSaid, Taken, fill, lines_of
 from stages.source.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from stages.source.times import MAX_TIME, MIN_TIME
 from stages.source.window import Window
@@ -132,30 +132,19 @@ class Influxql:
         """See `Dialect`."""
         return InfluxqlTaker()
 
-    def table(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Table:
-        """See `Dialect`."""
+    def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
+        """See `Dialect`. A table for each chunk."""
         if not columns:
-            return self._own_table(measurement, body, before)
+            yield self._own_table(measurement, body, before)
+            return
         decode = self._decoders.get(columns)
         if decode is None:
             decode = self._decoders[columns] = _typed_decoder(columns)
-        rows: list[Row] = []
-        bad: list[BadRow] = []
-        for line in body.split(b"\n"):
-            if not line:
-                continue
-            if _NEGATIVE_ZERO.search(line):
-                _one_by_one(line, columns, rows, bad)
-                continue
-            try:
-                for result in decode(line).results:
-                    for series in result.series:
-                        rows += series.values
-            except msgspec.ValidationError:
-                _one_by_one(line, columns, rows, bad)
-        if before < MAX_TIME and rows and rows[-1][0] >= before:  # type: ignore[operator]
-            rows = [row for row in rows if row[0] < before]  # type: ignore[operator]
-        return Table(measurement, columns, rows, bad)
+        for line in lines_of(body):
+            rows, bad = _rows(line, columns, decode)
+            if before < MAX_TIME and rows and rows[-1][0] >= before:  # type: ignore[operator]
+                rows = [row for row in rows if row[0] < before]  # type: ignore[operator]
+            yield Table(measurement, columns, rows, bad)
 
     def _own_table(self, measurement: str, body: bytes, before: int) -> Table:
         """The answer to a user's query: tags from GROUP BY and from the configuration, all else is a field."""
@@ -291,8 +280,20 @@ def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(chunk).decode
 
 
-def _one_by_one(line: bytes, columns: tuple[Column, ...], rows: list[Row], bad: list[BadRow]) -> None:
+def _rows(line: bytes, columns: tuple[Column, ...], decode: Callable[[bytes], Any]) -> tuple[list[Row], list[BadRow]]:
+    """The rows of a chunk, `decode`d as a whole, if that can be."""
+    if not _NEGATIVE_ZERO.search(line):
+        try:
+            return [row for result in decode(line).results for series in result.series for row in series.values], []
+        except msgspec.ValidationError:
+            pass
+    return _one_by_one(line, columns)
+
+
+def _one_by_one(line: bytes, columns: tuple[Column, ...]) -> tuple[list[Row], list[BadRow]]:
     """The rows of a chunk in which one has a wrong type, or a negative zero."""
+    rows: list[Row] = []
+    bad: list[BadRow] = []
     decode = msgspec.json.Decoder(_row_type(columns)).decode
     for series in _series(_chunk.decode(line)):
         for raw in series.values:
@@ -300,6 +301,7 @@ def _one_by_one(line: bytes, columns: tuple[Column, ...], rows: list[Row], bad: 
                 rows.append(decode(_mended(raw)))
             except msgspec.ValidationError as error:
                 bad.append(BadRow("bad_value", str(error), _shown(raw)))
+    return rows, bad
 
 
 def _mended(raw: Raw) -> bytes | Raw:

@@ -27,11 +27,11 @@ SHOWN_CHARACTERS = 500
 class Payloads(Struct):
     """The messages of one page, in the order of its rows."""
 
-    payloads: list[bytes]
+    payloads: list[bytes] = []
     #: Of each, a hash of its series: measurement and tags.
-    series: list[int]
-    points: int
-    bad: list[BadRow]
+    series: list[int] = []
+    points: int = 0
+    bad: list[BadRow] = []
     #: Points that were sent already, as they are.
     repeated: int = 0
     #: Of what is to be remembered.
@@ -66,9 +66,9 @@ class Encoder:
         self._encode = _each_field(encode, len(fields)) if long else _one(encode)
         self._long = long
 
-    def encode(self, table: Table, dedupe: Dedupe | None) -> Payloads:
-        """The messages of a table's rows."""
-        out = Payloads([], [], 0, list(table.bad))
+    def encode(self, table: Table, dedupe: Dedupe | None, out: Payloads) -> None:
+        """Adds the messages of a table's rows to `out`."""
+        out.bad += table.bad
         tags_end, heads = self._tags + 1, self._heads
         for row in table.rows:
             tags = row[1:tags_end]
@@ -85,7 +85,6 @@ class Encoder:
                     out.series += [head[1]] * len(made)
                 else:
                     self._add(out, made, head, row, dedupe)
-        return out
 
     def _new_series(self, tags: Row) -> tuple[str, int]:
         """The beginning of a series' messages, and the hash that tells its partition."""

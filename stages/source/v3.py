@@ -5,18 +5,21 @@ the type `Dictionary(Int32, Utf8)`. Equal times come in no stable order.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from math import isfinite
 from typing import Any, Literal
 
 import msgspec
 
 from stages.source import influxql
-from stages.source.dialect import Ask, ServerSaid, Taken, fill
+from stages.source.dialect import Ask, ServerSaid, Taken, fill, lines_of
 from stages.source.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from stages.source.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from stages.source.window import Window
 
+#: Rows of a table.
+TABLE_ROWS = 10_000
 #: Columns of an InfluxQL answer that are no data.
 _NO_DATA = frozenset({"iox::measurement", "time"})
 _PYTHON: dict[FieldType, Any] = {"float": float | None, "integer": int | None, "unsigned": int | None,
@@ -105,18 +108,20 @@ class V3:
         """See `Dialect`."""
         return JsonLinesTaker(self.ordered)
 
-    def table(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Table:
+    def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
         """See `Dialect`."""
         if not columns:
-            return self._own_table(measurement, body, before)
+            yield self._own_table(measurement, body, before)
+            return
         decode = self._decoders.get(columns)
         if decode is None:
             decode = self._decoders[columns] = _typed_decoder(columns)
         times = TimeReader()
-        rows: list[Row] = []
-        bad: list[BadRow] = []
-        for line in body.split(b"\n"):
-            if line:
+        lines = lines_of(body)
+        while some := list(islice(lines, TABLE_ROWS)):
+            rows: list[Row] = []
+            bad: list[BadRow] = []
+            for line in some:
                 try:
                     text, *values = decode(line)
                     time = times.read(text)
@@ -124,15 +129,13 @@ class V3:
                         rows.append((time, *values))
                 except ValueError as error:
                     bad.append(BadRow("bad_value", str(error), _shown(line)))
-        return Table(measurement, columns, rows, bad)
+            yield Table(measurement, columns, rows, bad)
 
     def _own_table(self, measurement: str, body: bytes, before: int) -> Table:
         times = TimeReader()
         found: list[tuple[int, dict[Column, Value]]] = []
         bad: list[BadRow] = []
-        for line in body.split(b"\n"):
-            if not line:
-                continue
+        for line in lines_of(body):
             try:
                 row = _object.decode(line)
                 if not isinstance(row.get("time"), str):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from stages.source.dialect import ServerSaid
 from stages.source.flux import Flux, FluxTaker
 from stages.source.influxql import Influxql, InfluxqlTaker
 from stages.source.packing import Packing, pack
-from stages.source.payloads import Dedupe, Encoder
+from stages.source.payloads import Dedupe, Encoder, Payloads
 from stages.source.table import Column, FieldType, Table, Value, ordered
 from stages.source.times import MAX_TIME, MIN_TIME, format_time
 from stages.source.v3 import V3
@@ -108,6 +109,20 @@ def json_lines(table: Table) -> bytes:
                    + "\n" for row in table.rows).encode()
 
 
+def whole(like: Table, parts: Iterable[Table]) -> Table:
+    """The parts of a table, put together."""
+    found = list(parts)
+    return Table(like.measurement, found[0].columns if found else like.columns,
+                 [row for part in found for row in part.rows], [bad for part in found for bad in part.bad])
+
+
+def encoded(encoder: Encoder, table: Table, dedupe: Dedupe | None = None) -> Payloads:
+    """What an encoder makes of a table."""
+    out = Payloads()
+    encoder.encode(table, dedupe, out)
+    return out
+
+
 @settings(deadline=None)
 @given(tables(), st.integers(1, 4), st.integers(1, 50))
 def test_chunked_json_is_taken_in_and_read_exactly(table: Table, chunk: int, piece: int) -> None:
@@ -119,7 +134,7 @@ def test_chunked_json_is_taken_in_and_read_exactly(table: Table, chunk: int, pie
     assert taken.rows == len(table.rows)
     if table.rows:
         assert (taken.first, taken.last) == (table.rows[0][0], table.rows[-1][0])
-    read = Influxql("db").table(table.measurement, table.columns, taken.body, MAX_TIME)
+    read = whole(table, Influxql("db").tables(table.measurement, table.columns, taken.body, MAX_TIME))
     assert as_points(read) == as_points(table) and not read.bad
 
 
@@ -141,14 +156,14 @@ def test_json_lines_are_read_exactly(table: Table, piece: int) -> None:
         taker.take(answer[at:at + piece])
     taken = taker.finish(complete=True)
     assert taken.rows == len(table.rows)
-    read = dialect.table(table.measurement, table.columns, taken.body, MAX_TIME)
+    read = whole(table, dialect.tables(table.measurement, table.columns, taken.body, MAX_TIME))
     assert as_points(read) == as_points(table) and not read.bad
 
 
 @settings(deadline=None)
 @given(tables(), st.booleans())
 def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table, long: bool) -> None:
-    made = Encoder(table.measurement, table.columns, "line_protocol", long, 10**6).encode(table, None)
+    made = encoded(Encoder(table.measurement, table.columns, "line_protocol", long, 10**6), table)
     assert made.points + len(made.bad) == len(table.rows)
     found: dict[tuple[Any, ...], list[Any]] = {}
     for payload in made.payloads:
@@ -167,7 +182,7 @@ def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table
 @given(tables())
 def test_json_and_messagepack_say_every_point_and_tell_floats_from_integers(table: Table) -> None:
     for form in ("json", "msgpack"):
-        made = Encoder(table.measurement, table.columns, form, False, 10**6).encode(table, None)  # type: ignore[arg-type]
+        made = encoded(Encoder(table.measurement, table.columns, form, False, 10**6), table)  # type: ignore[arg-type]
         decode: Any = msgspec.json.decode if form == "json" else msgspec.msgpack.decode
         kinds = {c.name: "integer" if c.type == "unsigned" else c.type for c in table.columns}
         read = []
@@ -187,12 +202,12 @@ def test_json_and_messagepack_say_every_point_and_tell_floats_from_integers(tabl
 @given(tables(), st.integers(0, 6))
 def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, seen_until: int) -> None:
     encoder = Encoder(table.measurement, table.columns, "json", False, 10**6)
-    first = encoder.encode(table, Dedupe(MIN_TIME, {}, MIN_TIME))
+    first = encoded(encoder, table, Dedupe(MIN_TIME, {}, MIN_TIME))
     assert len(first.payloads) == len(first.prints) == len(table.rows)
     known = {one.point: one.content for one in first.prints}
-    again = encoder.encode(table, Dedupe(MAX_TIME, known, MAX_TIME))
+    again = encoded(encoder, table, Dedupe(MAX_TIME, known, MAX_TIME))
     assert (again.payloads, again.repeated) == ([], len(table.rows))
-    part = encoder.encode(table, Dedupe(seen_until, known, MAX_TIME))
+    part = encoded(encoder, table, Dedupe(seen_until, known, MAX_TIME))
     assert part.repeated == sum(int(row[0] or 0) < seen_until for row in table.rows)
     if table.rows:
         at = table.columns.index(next(c for c in table.columns if c.kind == "field")) + 1
@@ -200,7 +215,7 @@ def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, see
         other = {"string": str(row[at]) + "x", "boolean": not row[at], "float": 0.5 if row[at] != 0.5 else 1.5}.get(
             table.columns[at - 1].type, 1 if row[at] == 0 else 0)
         table.rows[0] = (*row[:at], other, *row[at + 1:])
-        changed = encoder.encode(table, Dedupe(MAX_TIME, known, MAX_TIME))
+        changed = encoded(encoder, table, Dedupe(MAX_TIME, known, MAX_TIME))
         assert (len(changed.payloads), changed.repeated) == (1, len(table.rows) - 1)
 
 
@@ -237,7 +252,7 @@ def test_several_points_in_a_message_are_lines_or_an_array(form: Any, expected: 
 def test_a_value_of_another_type_costs_its_row_and_not_its_page() -> None:
     columns = (Column("f", "field", "integer"),)
     body = b'{"results":[{"series":[{"name":"m","columns":["time","f"],"values":[[1,2],[3,"x"],[4,5]]}]}]}'
-    table = Influxql("db").table("m", columns, body, MAX_TIME)
+    (table,) = Influxql("db").tables("m", columns, body, MAX_TIME)
     assert table.rows == [(1, 2), (4, 5)]
     assert [(bad.reason, bad.row) for bad in table.bad] == [("bad_value", '[3,"x"]')]
     points = Points()
@@ -261,4 +276,4 @@ def test_errors_inside_an_answer_of_status_200_are_found() -> None:
         broken.finish(complete=True)
     assert raised.value.again
     with pytest.raises(ServerSaid, match="_time"):
-        Flux("b").table("m", (), b"#datatype,string\r\n#group,false\r\n#default,\r\n,x\r\n,1\r\n", MAX_TIME)
+        next(Flux("b").tables("m", (), b"#datatype,string\r\n#group,false\r\n#default,\r\n,x\r\n,1\r\n", MAX_TIME))

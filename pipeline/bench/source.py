@@ -1,0 +1,203 @@
+"""The other direction: a real InfluxDB 1.x with many points -> pipeline -> the sandbox's broker, by size of page."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import requests
+import zmq
+from msgspec import Struct
+
+from pipeline import rig, source_wire
+from pipeline.bench import database
+from pipeline.bench.sampler import cpu_seconds
+from pipeline.bench.throughput import RUN_SECONDS, cpu_us, sandbox
+from pipeline.endpoints import Endpoints
+from pipeline.errors import PipelineError
+from stages.source.dialect import Ask
+from stages.source.influxql import Influxql
+from stages.source.times import MAX_TIME
+from stages.source.window import Window
+
+#: Seconds between two looks at the memory.
+LOOK_SECONDS: Final = 0.05
+#: Longest wait for a database that was filled to be quiet, seconds; and the share of a core that counts as quiet.
+SETTLE_SECONDS: Final = 30.0
+QUIET_CPU: Final = 0.05
+#: Bytes of an answer that the bare loop takes at once.
+PIECE_BYTES: Final = 65_536
+CONFIG: Final = """
+[iggy]
+address = "{iggy}"
+[[source]]
+name = "bench"
+state_file = "{folder}/state.json"
+buffer_duration_ms = 0
+page_size = {page_size}
+[source.influxdb]
+url = "{influxdb}"
+version = "v1"
+database = "sandbox"
+gzip = false
+[source.output]
+stream = "bench"
+partitions = 2
+format = "{format}"
+[pipeline]
+workers = {workers}
+runtime_dir = "{folder}/run"
+"""
+
+Format = Literal["json", "line_protocol", "msgpack"]
+
+
+class SourceFigures(Struct, frozen=True):
+    """One run over all points. Start-up is not counted."""
+
+    points: int
+    page_size: int
+    format: str
+    #: From the order to read the first page to the confirmation of the last.
+    points_per_second: int
+    #: Of one loop that asks for the same pages, and throws the answers away.
+    bare_points_per_second: int
+    ratio_to_bare_loop: float
+    #: "total" of ours and by kind of process; and of the two servers. Microseconds.
+    cpu_us_per_point: dict[str, float]
+    servers_cpu_us_per_point: dict[str, float]
+    #: Largest proportional set size seen, MB: by process, and of the largest sum.
+    peak_pss_mb: dict[str, float]
+
+
+class _Peak:
+    """The most memory seen."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, int] = {}
+        self.total = 0
+
+    def look(self, pids: dict[str, int]) -> None:
+        sizes = {name: rig.pss_bytes(pid) for name, pid in pids.items()}
+        self.total = max(self.total, sum(sizes.values()))
+        self.parts = {name: max(size, self.parts.get(name, 0)) for name, size in sizes.items()}
+
+    def mb(self) -> dict[str, float]:
+        return {name: round(size / 1e6, 1) for name, size in [("total", self.total), *sorted(self.parts.items())]}
+
+
+def measure(folder: Path, points: int, page_sizes: list[int], workers: int, format_: Format) -> Iterator[SourceFigures]:
+    """Fills an InfluxDB once, and reads it with each size of page, each time to a new broker. Raises PipelineError."""
+    with database.influxd(folder / "influxd") as server:
+        database.bare_loop(server.url, points)
+        _settled(server.pid)
+        for page_size in page_sizes:
+            below = folder / f"run-{page_size}"
+            below.mkdir()
+            yield _one(below, server, points, page_size, workers, format_)
+
+
+def _settled(pid: int) -> None:
+    """Returns when a database has done with what was written, and is quiet."""
+    until = time.monotonic() + SETTLE_SECONDS
+    before = cpu_seconds(pid)
+    while time.monotonic() < until:
+        time.sleep(1.0)
+        now = cpu_seconds(pid)
+        if now - before < QUIET_CPU:
+            return
+        before = now
+
+
+def _one(folder: Path, server: database.Influxd, points: int, page_size: int, workers: int,
+         format_: Format) -> SourceFigures:
+    bare = bare_loop(server.url, points, page_size)
+    with sandbox(folder, "--only", "iggy") as iggy:
+        pids = {"influxd": server.pid, "iggy": iggy.pid}
+        before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        config = CONFIG.format(iggy=iggy.iggy, folder=folder, page_size=page_size, influxdb=server.url,
+                               format=format_, workers=workers)
+        with _running(folder, config) as process:
+            status, peak = _watched(folder, process, points)
+            cpu = cpu_us(status.pids, status.startup_cpu, points)
+            servers = {name: round((cpu_seconds(pid) - before[name]) / points * 1e6, 3) for name, pid in pids.items()}
+            process.terminate()
+            if process.wait(60) != 0 or status.rejected or status.points != points:
+                raise PipelineError(f"the run went wrong; the log says:\n{(folder / 'pipeline.log').read_text()}")
+    rate = round(points / (status.last_at - status.first_at))
+    return SourceFigures(points, page_size, format_, rate, bare, round(rate / bare, 2), cpu, servers, peak.mb())
+
+
+@contextmanager
+def _running(folder: Path, config: str) -> Iterator["subprocess.Popen[bytes]"]:
+    (folder / "pipeline.toml").write_text(config)
+    with (folder / "pipeline.log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(folder / "pipeline.toml")],
+                                   stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _watched(folder: Path, process: "subprocess.Popen[bytes]", points: int) -> tuple[source_wire.SourceStatus, _Peak]:
+    """Looks at the memory until all points are sent. The last Status of the source, and the peak."""
+    subscriber: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+    subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+    subscriber.connect(Endpoints(str(folder / "run")).source_status)
+    peak, status = _Peak(), None
+    until = time.monotonic() + RUN_SECONDS
+    with subscriber:
+        while status is None or status.points + status.rejected < points:
+            if process.poll() is not None or time.monotonic() > until:
+                sent = status.points if status else 0
+                raise PipelineError(f"{sent:,} of {points:,} points were sent; the log says:\n"
+                                    f"{(folder / 'pipeline.log').read_text()[-4000:]}")
+            while subscriber.poll(round(LOOK_SECONDS * 1000)):
+                status = source_wire.decode_status(subscriber.recv())
+            if status is not None:
+                peak.look({**status.pids, "supervisor": process.pid})
+    return status, peak
+
+
+def bare_loop(url: str, points: int, page_size: int) -> int:
+    """Points a second of one loop that asks for the same pages, and looks at nothing but the last time of each."""
+    dialect = Influxql(database.DATABASE)
+    began, start, last = time.monotonic(), -1, 0
+    with requests.Session() as session:
+        def post(asked: Ask) -> requests.Response:
+            answer = session.post(url + asked.path, data=asked.body, stream=True, timeout=60,
+                                  headers={"Content-Type": asked.content_type, "Accept-Encoding": "identity"})
+            answer.raise_for_status()
+            return answer
+
+        columns = dialect.read_columns(post(dialect.columns(rig.TOPIC)).content)
+        # As the source has it: what is of the last time of a full page comes again with the next one.
+        while last > start:
+            start, tail = last, b""
+            answer = post(dialect.page(rig.TOPIC, columns, Window(start, MAX_TIME), page_size + 1))
+            for piece in answer.iter_content(PIECE_BYTES):
+                tail = tail[-PIECE_BYTES:] + piece
+            last = int(tail.rpartition(b"],[")[2].partition(b",")[0].lstrip(b"["))
+    return round(points / (time.monotonic() - began))
+
+
+def text(found: SourceFigures) -> str:
+    """One run, for a terminal."""
+    def listed(values: dict[str, float]) -> str:
+        return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+    return (f"page_size {found.page_size:,}: {found.points_per_second:,} points/s of {found.points:,} as "
+            f"{found.format}, {found.ratio_to_bare_loop:g} of a bare loop's {found.bare_points_per_second:,}\n"
+            f"  CPU a point, us: {listed(found.cpu_us_per_point)}; servers: {listed(found.servers_cpu_us_per_point)}\n"
+            f"  memory (PSS), most, MB: {listed(found.peak_pss_mb)}")
+
+
+def to_json(runs: list[SourceFigures]) -> bytes:
+    """All runs as one line."""
+    return msgspec.json.encode({"source": runs})
