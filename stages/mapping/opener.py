@@ -1,6 +1,7 @@
 """Opens payloads that are not one JSON object each: decompressed, from another format, or an array of objects."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -8,6 +9,7 @@ from msgspec.structs import replace
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
 from stages.mapping.formats import transcoder
 from stages.mapping.formats.compression import decompressor
+from stages.mapping.formats.known_lines import KnownLine, KnownLines
 from stages.mapping.formats.line_protocol import PassedLine, lines
 from stages.mapping.head import Origin
 from stages.mapping.merge import Line
@@ -50,6 +52,7 @@ class Opener:
         self._transcode = transcoder(config)
         self._always = config.format != "json" or self._decompress is not None
         self._counted: set[str] = set()
+        self._known = KnownLines(config.line_protocol_precision, rules.precision)
 
     def is_needed(self, payloads: Sequence[bytes], as_array: bool = False) -> bool:
         """Whether the payloads have to be opened. False is right for most, not for each: an array may be among them.
@@ -83,7 +86,7 @@ class Opener:
         if len(payload) > self._max_bytes:
             raise Reject("too_large", f"{len(payload)} bytes, more than max_payload_bytes = {self._max_bytes}")
         if self._passes_lines:
-            self._pass_lines(payload, index, origin.of(index), out)
+            self._pass_lines(payload, index, origin, out)
             return
         found = False
         for name, text in self._transcode(payload):
@@ -94,18 +97,23 @@ class Opener:
         if not found and self._rules.config.on_no_fields == "reject":
             raise Reject("no_fields", "the payload holds no object")
 
-    def _pass_lines(self, payload: bytes, index: int, origin: Origin, out: Opened) -> None:
+    def _pass_lines(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened) -> None:
         """Adds the lines of a payload. Those that are right count, also where others of the payload are not."""
         config = self._rules.config
         reject: Reject | None = None
         found = False
-        for number, line in lines(payload, config.line_protocol_precision, self._rules.precision):
+        known = None if self._rules.heads.over else self._known
+        for begin, line in lines(payload, config.line_protocol_precision, self._rules.precision, known):
             found = True
+            if isinstance(line, KnownLine):
+                out.lines.append((index, line.head, line.time, line.text, ""))
+                continue
             try:
                 if isinstance(line, Reject):
                     raise line
-                out.lines.append(self._passed(line, index, origin))
+                out.lines.append(self._passed(line, index, origin.of(index)))
             except Reject as error:
+                number = payload.decode().count("\n", 0, begin) + 1
                 reject = reject or Reject(error.reason, f"line {number}: {error.detail}")
         if reject is not None:
             raise reject
@@ -121,12 +129,15 @@ class Opener:
             self._counted.add(text)
             for key, piece in head.tags.items():
                 rules.heads.seen(key, piece)
-        if rules.heads.over:
+        over = bool(rules.heads.over)
+        if over:
             tags = dict(head.tags)
             fields = {**fields, **rules.heads.moved(tags)}
             text = head.measurement + "".join([tags[key] for key in sorted(tags)])
         if rules.guard is not None:
             fields = rules.guard.converted(head.measurement, fields)
+        if not over and line.time is not None and fields == line.fields:
+            self._known.learn(head.came, head.measurement, text, fields)
         time = str(line.time if line.time is not None else rules.time({}, origin))
         body = ",".join([lead + value for lead, value in fields.items()])
         return index, text, time, f"{text} {body} {time}\n", ""
@@ -136,6 +147,9 @@ def in_messages(encoded: Encoded, opened: Opened) -> Encoded:
     """What was encoded of opened payloads, told of the messages that they come from."""
     groups = []
     for bucket, body, points, sources in encoded.groups:
+        if opened.lines and sources is None:
+            groups.append(Lines(bucket, body, points, None))
+            continue
         told = [tuple(dict.fromkeys([opened.messages[index] for index in source]))
                 for source in sources or [(index,) for index in range(points)]]
         contiguous = all(source == (index,) for index, source in enumerate(told))
@@ -144,6 +158,7 @@ def in_messages(encoded: Encoded, opened: Opened) -> Encoded:
     for at, reason, detail in encoded.rejects:
         message = opened.messages[at]
         rejects.setdefault(message, Rejected(message, reason, opened.names[at] + detail))
-    written = {index for group in groups for source in group.sources or [(i,) for i in range(group.points)]
-               for index in source}
+    written: set[int] = set()
+    for group in groups:
+        written.update(range(group.points) if group.sources is None else chain.from_iterable(group.sources))
     return Encoded(groups, sorted(rejects.values()), opened.total - len(written | rejects.keys()))

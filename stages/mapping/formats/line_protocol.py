@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from pipeline.schema import Precision
 from stages.mapping import escape, timestamps
+from stages.mapping.formats.known_lines import KnownLine, KnownLines
 from stages.mapping.head import SHORT_CHARS
 from stages.mapping.reject import Reject, shown
 from stages.mapping.values import I64, U64, is_infinite
@@ -39,6 +40,8 @@ _SAFE_NUMBER_CHARS: Final = 300
 class PassedHead(NamedTuple):
     """Measurement and tags of a line, still escaped."""
 
+    #: As the line has it.
+    came: str
     measurement: str
     #: key, without its escapes -> `,key=value`.
     tags: dict[str, str]
@@ -56,11 +59,11 @@ class PassedLine(NamedTuple):
     time: int | None
 
 
-def lines(payload: bytes, given: Precision, written: Precision) -> Iterator[
-        tuple[int, PassedLine | Reject]]:
-    """The number of each line of a payload, and the line or its mistake; times in `given` become ones in `written`.
+def lines(payload: bytes, given: Precision, written: Precision,
+          known: KnownLines | None = None) -> Iterator[tuple[int, PassedLine | KnownLine | Reject]]:
+    """Where each line of a payload begins, from 0, and the line or its mistake; times in `given` become `written` ones.
 
-    Raises Reject where the payload is no text.
+    Those that `known` knows come as they are. Raises Reject where the payload is no text.
     """
     try:
         text = payload.decode()
@@ -68,20 +71,23 @@ def lines(payload: bytes, given: Precision, written: Precision) -> Iterator[
         raise Reject("not_line_protocol", str(error)) from None
     at = 0
     while at < len(text):
-        number = text.count("\n", 0, at) + 1
+        begin = at
+        if known is not None and (found := known.find(text, at)) is not None:
+            at = found.end
+            yield begin, found
+            continue
         match = _LINE.match(text, at)
-        end = text.find("\n", at) + 1 or len(text)
-        line = text[at:end].strip()
         if match is not None:
             at = match.end()
             try:
-                yield number, _passed(match, given, written)
+                yield begin, _passed(match, given, written)
             except (Reject, escape.Unwritable, timestamps.BadTimestamp) as error:
-                yield number, error if isinstance(error, Reject) else Reject(_reason(error), str(error))
+                yield begin, error if isinstance(error, Reject) else Reject(_reason(error), str(error))
             continue
-        at = end
+        at = text.find("\n", at) + 1 or len(text)
+        line = text[begin:at].strip()
         if line and not line.startswith("#"):
-            yield number, Reject("not_line_protocol", f"cannot be read: {shown(line)}")
+            yield begin, Reject("not_line_protocol", f"cannot be read: {shown(line)}")
 
 
 def _reason(error: Exception) -> str:
@@ -100,7 +106,7 @@ def _head(text: str) -> PassedHead:
         raise Reject("unwritable", "a tag key is there twice")
     if "time" in tags:
         raise Reject("unwritable", "a tag key is time, which InfluxDB keeps for itself")
-    return PassedHead(match[1], tags, match[1] + "".join([tags[key] for key in sorted(tags)]))
+    return PassedHead(text, match[1], tags, match[1] + "".join([tags[key] for key in sorted(tags)]))
 
 
 def _passed(match: re.Match[str], given: Precision, written: Precision) -> PassedLine:

@@ -1,0 +1,87 @@
+"""Lines like others before them: the same head, and the same fields with values of the same types. Pure.
+
+One pattern proves such a line right from its first field to its end, and it passes as it is. Whatever is unusual, an
+escape before the fields or a number with an exponent, has no pattern: it takes the long way, which gives the same line.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from pipeline.schema import Precision
+from pipeline.types import Kind
+from stages.mapping.guard import kind_of
+from stages.mapping.head import SHORT_CHARS
+
+#: Heads remembered, at most; then all are forgotten.
+_MAX_HEADS: Final = 100_000
+#: Sets of fields remembered for each measurement; further ones take the long way.
+_MAX_SHAPES: Final = 32
+#: Values that are in range, and written as they came.
+_VALUES: Final[dict[Kind, str]] = {
+    "float": r"-?[0-9]{1,17}+(?:\.[0-9]{1,17}+)?+", "integer": r"-?[0-9]{1,18}+i", "unsigned": "[0-9]{1,18}+u",
+    "boolean": "(?:true|false)", "string": r'"[^"\\\x00]*+"'}
+#: Digits of a time that is in range whatever they are, by its unit; with one more, the first is 8 at most.
+_DIGITS: Final[dict[Precision, int]] = {"ns": 18, "us": 15, "ms": 12, "s": 9}
+
+_Match = Callable[[str, int], re.Match[str] | None]
+
+
+class KnownLine(NamedTuple):
+    """A line that passes."""
+
+    #: Measurement and tags, sorted; escaped.
+    head: str
+    time: str
+    #: All of it, with its line break.
+    text: str
+    #: Where the next one begins.
+    end: int
+
+
+class KnownLines:
+    """What was learned of the lines of one topic. Not thread-safe."""
+
+    def __init__(self, given: Precision, written: Precision) -> None:
+        """Knows nothing for ever where the times that are given have to be converted."""
+        self._learns = given == written
+        digits = _DIGITS[given]
+        self._time = f" (0|-?[1-9][0-9]{{0,{digits - 1}}}+|-?[1-8][0-9]{{{digits}}})(?:\\n|\\Z)"
+        #: As a line has it -> sorted, and the patterns of its measurement.
+        self._heads: dict[str, tuple[str, list[_Match]]] = {}
+        #: Measurement -> its patterns, and the sets of fields that they are of.
+        self._measurements: dict[str, tuple[list[_Match], set[tuple[tuple[str, Kind], ...]]]] = {}
+
+    def find(self, text: str, at: int) -> KnownLine | None:
+        """The line that begins at `at`; None where it is not like others before."""
+        space = text.find(" ", at)
+        known = self._heads.get(text[at:space])
+        if known is None:
+            return None
+        head, patterns = known
+        for match in patterns:
+            found = match(text, space + 1)
+            if found is not None:
+                end = found.end()
+                if end - at > SHORT_CHARS:
+                    return None
+                return KnownLine(head, found[1], f"{head}{text[space:found.end(1)]}\n", end)
+        return None
+
+    def learn(self, came: str, measurement: str, head: str, fields: dict[str, str]) -> None:
+        """Remembers a line that was found right, and written with its fields as they came.
+
+        `came` is its head as it came, `fields` are `key=` -> value.
+        """
+        if not self._learns or "\\" in came:
+            return
+        if len(self._heads) >= _MAX_HEADS:
+            self._heads.clear()
+            self._measurements.clear()
+        patterns, shapes = self._measurements.setdefault(measurement, ([], set()))
+        self._heads[came] = head, patterns
+        shape = tuple([(lead, kind_of(value)) for lead, value in fields.items()])
+        if len(shapes) < _MAX_SHAPES and shape not in shapes:
+            shapes.add(shape)
+            source = ",".join([re.escape(lead) + _VALUES[kind] for lead, kind in shape])
+            patterns.append(re.compile(source + self._time).match)
