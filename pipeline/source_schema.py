@@ -19,6 +19,8 @@ class SourceInfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     #: Further servers with the same data: asked when `url` does not answer.
     more_urls: tuple[str, ...] = ()
     version: Literal["auto", "v1", "v2", "v3"] = "auto"
+    #: "flight": Arrow Flight, of InfluxDB 3 only; `url` is then where that is served. Needs the extra `flight`.
+    transport: Literal["http", "flight"] = "http"
     org: str = ""
     org_id: str = ""
     bucket: str = ""

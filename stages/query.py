@@ -23,7 +23,8 @@ from pipeline.plan import Plan
 from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused, Written
 from stages.influxdb.pace import Pace
-from stages.source.reader import Failed, PageRead, PageTooFull, Reader
+from stages.source.channel import Failed
+from stages.source.reader import PageRead, PageTooFull, Reader
 
 #: How long one wait takes at most, milliseconds.
 POLL_MILLISECONDS = 1_000

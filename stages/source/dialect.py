@@ -1,7 +1,7 @@
 """One way to ask an InfluxDB for points, and to take its answer in: what all of them have in common. Pure."""
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -10,17 +10,17 @@ from stages.source.table import Column, Table
 from stages.source.window import Window
 
 #: The dialects by name: as `source_wire.Page` has them.
-Language = Literal["influxql", "flux", "sql", "v3_influxql"]
+Language = Literal["influxql", "flux", "sql", "v3_influxql", "flight_sql", "flight_influxql"]
 
 
 class Ask(Struct, frozen=True):
-    """A POST with a query in it."""
+    """A query: a POST's path and body, or a Flight ticket, which has a body and no path."""
 
     #: After the server's URL, from the slash on; with its parameters.
     path: str
     body: bytes
-    content_type: str
-    accept: str
+    content_type: str = ""
+    accept: str = ""
 
 
 class ServerSaid(PipelineError):
@@ -44,14 +44,14 @@ class Taken(Struct, frozen=True):
 
 
 class Taker(Protocol):
-    """Takes in one answer, piece by piece, and counts its rows."""
+    """Takes in one answer, piece by piece as the channel gives them, and counts its rows."""
 
     rows: int
     #: Bytes taken in.
     size: int
 
-    def take(self, piece: bytes) -> None:
-        """The next bytes. Raises ServerSaid."""
+    def take(self, piece: Any) -> None:
+        """The next bytes, or record batch. Raises ServerSaid."""
 
     def finish(self, complete: bool) -> Taken:
         """What was taken in; with `complete`, raises ServerSaid when the answer isn't whole."""

@@ -10,6 +10,8 @@ from stages.source.v3 import V3
 
 def query_version(config: SourceConfig, flavour: Flavour | None) -> Version:
     """The API to ask: the configured one, or with "auto" what the server says, or what the configuration hints at."""
+    if config.influxdb.transport == "flight":
+        return "v3"
     if config.influxdb.version != "auto":
         return config.influxdb.version
     if flavour is not None and flavour.api is not None:
@@ -19,6 +21,8 @@ def query_version(config: SourceConfig, flavour: Flavour | None) -> Version:
 
 def language_of(config: SourceConfig, version: Version) -> Language:
     """The dialect to speak with a server of that version."""
+    if config.influxdb.transport == "flight":
+        return "flight_influxql" if config.language == "influxql" else "flight_sql"
     if config.language == "auto":
         languages: dict[Version, Language] = {"v1": "influxql", "v2": "flux", "v3": "sql"}
         return languages[version]
@@ -34,6 +38,10 @@ def dialect_of(config: SourceConfig, language: Language) -> Dialect:
         return Influxql(database, influxdb.retention_policy, config.types, config.tags, custom)
     if language == "flux":
         return Flux(influxdb.bucket or influxdb.database, influxdb.org, influxdb.org_id, config.tags)
+    if language in ("flight_sql", "flight_influxql"):
+        # Only those who use it pay for its libraries.
+        from stages.source.arrow import Arrow
+        return Arrow(database, "sql" if language == "flight_sql" else "influxql", config.types, config.tags, custom)
     return V3(database, "sql" if language == "sql" else "influxql", config.types, config.tags, custom)
 
 

@@ -1,44 +1,29 @@
-"""Asks a source's InfluxDB over HTTP, one query at a time in each thread, and cuts the answers into pages."""
+"""Asks a source's InfluxDB, one query at a time in each thread, and cuts the answers into pages."""
 
 import fnmatch
 import logging
 import threading
 import time
 
-import msgspec
-import requests
-import urllib3
 from msgspec import Struct
 
-from pipeline.logs import Muffler
 from pipeline.schema import InfluxConfig
 from pipeline.source_schema import SourceConfig
-from stages.influxdb.answers import Again, Paused, TooLarge, Written, classify
+from stages.influxdb.answers import Again, Paused
 from stages.influxdb.flavour import Flavour, Version, ask
-from stages.influxdb.transport import Credentials, new_session
+from stages.source.channel import Channel, Failed, Reply, said
 from stages.source.dialect import Ask, Dialect, Language, ServerSaid, Taken
 from stages.source.dialects import dialect_of, language_of, mismatch, query_version
+from stages.source.http import Http
 from stages.source.table import Column
 from stages.source.window import Window, cut_before
 
-#: Bytes taken from an answer at once.
-PIECE_BYTES = 65_536
 #: Columns of a measurement are asked for again after so long, seconds, or for a window that ends later than they.
 COLUMNS_SECONDS = 5.0
 #: Longest silence while a source is checked before its start, seconds.
 CHECK_SECONDS = 5.0
 #: Largest answer about measurements or columns, bytes.
 MAX_LIST_BYTES = 100_000_000
-_MISSING = ("not found", "does not exist", "could not find")
-_DENIED = ("unauthorized", "not authorized", "authorization")
-
-
-class Failed(Exception):
-    """A query failed; `answer` says whether to wait or to call a person."""
-
-    def __init__(self, answer: Again | Paused) -> None:
-        super().__init__(answer.words)
-        self.answer = answer
 
 
 class PageRead(Struct, frozen=True):
@@ -59,23 +44,17 @@ class PageTooFull(Struct, frozen=True):
 
 
 class Reader:
-    """One source's servers. Thread-safe; a session for each thread."""
+    """One source's servers. Thread-safe."""
 
     def __init__(self, config: SourceConfig, logger: logging.Logger) -> None:
-        """Raises PipelineError when the token file can't be read."""
+        """Raises PipelineError when the token file, or a certificate, can't be read."""
         self.config = config
         self.logger = logger
-        self._influxdb = as_influx_config(config)
-        self.credentials = Credentials(self._influxdb)
-        self.timeout = config.influxdb.connect_timeout_ms / 1000, config.influxdb.read_timeout_ms / 1000
-        self._local = threading.local()
+        self._channel = _channel(config)
         self._lock = threading.Lock()
         self._known: tuple[Version, Language, Dialect] | None = None
         #: measurement -> its columns, and when they were asked for: nanoseconds since 1970.
         self._columns: dict[str, tuple[tuple[Column, ...], int]] = {}
-        self._notes = Muffler(600.0)
-        if config.influxdb.insecure_skip_verify:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def discover(self) -> tuple[list[str], bool]:
         """The measurements to read, and whether pages come in the order of time. Raises Failed."""
@@ -86,7 +65,7 @@ class Reader:
         try:
             found = dialect.read_measurements(body)
         except ServerSaid as error:
-            raise Failed(_said(error)) from None
+            raise said(error) from None
         return [name for name in found if wanted(self.config, name)], dialect.ordered
 
     def read(self, measurement: str, window: Window, whole: bool) -> PageRead | PageTooFull:
@@ -114,7 +93,8 @@ class Reader:
 
     def check(self) -> None:
         """Tries the query of one's own, or the listing of measurements, once and not for long. Raises Failed."""
-        self.timeout = min(self.timeout[0], CHECK_SECONDS), min(self.timeout[1], CHECK_SECONDS)
+        connect, silence = self._channel.timeout
+        self._channel.timeout = min(connect, CHECK_SECONDS), min(silence, CHECK_SECONDS)
         if self.config.query:
             self.read(self.config.measurement, Window(0, max(1, self.config.align_ms * 1_000_000)), True)
         else:
@@ -125,9 +105,9 @@ class Reader:
         with self._lock:
             if self._known is None:
                 flavour: Flavour | None = None
-                if self.config.influxdb.version == "auto":
-                    flavour = next(filter(None, (ask(self._session(), url, self.timeout) for url in self._urls())),
-                                   None)
+                if self.config.influxdb.version == "auto" and isinstance(self._channel, Http):
+                    session, timeout = self._channel.session(), self._channel.timeout
+                    flavour = next(filter(None, (ask(session, url, timeout) for url in self._urls())), None)
                     if flavour is None:
                         raise Failed(Again("no_connection", f"{self.config.influxdb.url}: no connection"))
                 version = query_version(self.config, flavour)
@@ -150,29 +130,26 @@ class Reader:
             try:
                 columns = dialect.read_columns(self._list(asked))
             except ServerSaid as error:
-                raise Failed(_said(error)) from None
+                raise said(error) from None
             self._columns[measurement] = columns, now
         return columns
 
     def _list(self, asked: Ask) -> bytes:
         """A short answer as a whole."""
-        body = bytearray()
-        with self._post(asked) as reply:
-            try:
-                for piece in reply.raw.stream(PIECE_BYTES, decode_content=True):
-                    body += piece
-                    if len(body) > MAX_LIST_BYTES:
-                        raise Failed(Paused("refused", f"a list of more than {MAX_LIST_BYTES} bytes"))
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise Failed(Again("no_connection", f"the answer broke off: {_words(error)}")) from None
-        return bytes(body)
+        taker = self._channel.listing()
+        with self._ask(asked) as reply:
+            for piece in reply:
+                taker.take(piece)
+                if taker.size > MAX_LIST_BYTES:
+                    raise Failed(Paused("refused", f"a list of more than {MAX_LIST_BYTES} bytes"))
+        return taker.finish(complete=True).body
 
     def _take(self, asked: Ask, dialect: Dialect, whole: bool) -> tuple[Taken, bool]:
         """An answer to a page query; True with it when it is more than a page."""
-        taker, full, complete = dialect.taker(), False, True
-        with self._post(asked) as reply:
+        taker, complete = dialect.taker(), True
+        with self._ask(asked) as reply:
             try:
-                for piece in reply.raw.stream(PIECE_BYTES, decode_content=True):
+                for piece in reply:
                     taker.take(piece)
                     if not whole and (taker.size > self.config.max_page_bytes or (
                             taker.rows > self.config.page_size and not dialect.ordered)):
@@ -181,65 +158,39 @@ class Reader:
                 full = not complete or (not whole and taker.rows > self.config.page_size)
                 return taker.finish(complete), full
             except ServerSaid as error:
-                raise Failed(_said(error)) from None
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise Failed(Again("no_connection", f"the answer broke off: {_words(error)}")) from None
+                raise said(error) from None
 
-    def _post(self, asked: Ask) -> requests.Response:
-        """The answer, of status 200, at the first server that gives one. Raises Failed."""
+    def _ask(self, asked: Ask) -> Reply:
+        """The answer of the first server that accepts the query. Raises Failed."""
+        version = self._known[0] if self._known else "v2"
         failed: Failed | None = None
         for url in self._urls():
             try:
-                return self._post_to(url, asked)
+                return self._ask_one(url, asked, version)
             except Failed as error:
                 failed = failed or error
         assert failed is not None
         raise failed
 
-    def _post_to(self, url: str, asked: Ask) -> requests.Response:
+    def _ask_one(self, url: str, asked: Ask, version: Version) -> Reply:
         try:
-            return self._attempt(url, asked)
+            return self._channel.ask(url, asked, version)
         except Failed as error:
-            if error.answer.reason == "unauthorized" and self.credentials.reload():
+            if error.answer.reason == "unauthorized" and self._channel.reload():
                 self.logger.info("source %s: the token file has another token; trying with it", self.config.name)
-                return self._attempt(url, asked)
+                return self._channel.ask(url, asked, version)
             raise
-
-    def _attempt(self, url: str, asked: Ask) -> requests.Response:
-        version = self._known[0] if self._known else "v2"
-        headers = {"Content-Type": asked.content_type, "Accept": asked.accept, **self.credentials.header(version)}
-        try:
-            reply = self._session().post(url.rstrip("/") + asked.path, data=asked.body, headers=headers,
-                                         timeout=self.timeout, allow_redirects=False, stream=True)
-            if reply.status_code == 200:
-                return reply
-            content = reply.content
-        except requests.exceptions.SSLError as error:
-            words = f"{url}: TLS: {_words(error)}; correct ca_file, or the certificate"
-            raise Failed(Paused("refused", words)) from None
-        except requests.Timeout:
-            raise Failed(Again("timeout", f"{url}: no answer within {self.timeout[1]:g} s")) from None
-        except requests.RequestException as error:
-            raise Failed(Again("no_connection", f"{url}: no connection ({_words(error)})")) from None
-        answer = classify(reply.status_code, reply.headers, content, time.time())
-        if isinstance(answer, Again | Paused):
-            raise Failed(msgspec.structs.replace(answer, words=f"{url} answered {answer.words}"))
-        words = f"{reply.status_code}" if isinstance(answer, Written) else answer.words
-        reason = "refused" if isinstance(answer, TooLarge) or not _any(_MISSING, words) else "not_found"
-        raise Failed(Paused(reason, f"{url} answered {words}"))
 
     def _urls(self) -> tuple[str, ...]:
         return (self.config.influxdb.url, *self.config.influxdb.more_urls)
 
-    def _session(self) -> requests.Session:
-        if not hasattr(self._local, "session"):
-            session = new_session(self._influxdb)
-            session.headers.pop("Content-Encoding", None)
-            session.headers["Accept-Encoding"] = "gzip" if self.config.influxdb.gzip else "identity"
-            self._local.session = session
-        session = self._local.session
-        assert isinstance(session, requests.Session)
-        return session
+
+def _channel(config: SourceConfig) -> Channel:
+    if config.influxdb.transport == "flight":
+        # Only those who use it pay for its libraries.
+        from stages.source.flight import Flight
+        return Flight(as_influx_config(config), config.influxdb.gzip)
+    return Http(as_influx_config(config), config.influxdb.gzip)
 
 
 def wanted(config: SourceConfig, measurement: str) -> bool:
@@ -256,22 +207,5 @@ def as_influx_config(config: SourceConfig) -> InfluxConfig:
         bucket=source.bucket, database=source.database, token=source.token, token_file=source.token_file,
         username=source.username, password=source.password, gzip=False, headers=source.headers,
         ca_file=source.ca_file, client_cert_file=source.client_cert_file, client_key_file=source.client_key_file,
-        insecure_skip_verify=source.insecure_skip_verify, proxy=source.proxy)
-
-
-def _said(error: ServerSaid) -> Again | Paused:
-    """The meaning of an error inside an answer of status 200."""
-    if error.again:
-        return Again("server_error", error.words)
-    words = error.words.lower()
-    reason = "not_found" if _any(_MISSING, words) else "unauthorized" if _any(_DENIED, words) else "refused"
-    return Paused(reason, error.words)
-
-
-def _any(texts: tuple[str, ...], words: str) -> bool:
-    return any(text in words for text in texts)
-
-
-def _words(error: BaseException) -> str:
-    reason = getattr(error.args[0] if error.args else error, "reason", error)
-    return str(reason).rpartition(">: ")[2][:200] or type(error).__name__
+        insecure_skip_verify=source.insecure_skip_verify, proxy=source.proxy,
+        connect_timeout_ms=source.connect_timeout_ms, read_timeout_ms=source.read_timeout_ms)

@@ -21,7 +21,7 @@ from stages.source.window import Window
 #: Rows of a table.
 TABLE_ROWS = 10_000
 #: Columns of an InfluxQL answer that are no data.
-_NO_DATA = frozenset({"iox::measurement", "time"})
+NO_DATA = frozenset({"iox::measurement", "time"})
 _PYTHON: dict[FieldType, Any] = {"float": float | None, "integer": int | None, "unsigned": int | None,
                                  "boolean": bool | None, "string": str | None}
 _NO_FIELD_NAME = re.compile(r'[\\"\x00-\x1f]')
@@ -51,39 +51,42 @@ def column_of(name: str, data_type: str) -> Column | None:
     return Column(name, "field", types[data_type])
 
 
-class V3:
-    """`ordered` for discovered measurements; a user's own query has the order that it has."""
+class V3Queries:
+    """What is asked of InfluxDB 3; how it answers is a subclass's. `ordered` for discovered measurements; a user's own
+    query has the order that it has."""
 
     def __init__(self, database: str, language: Literal["sql", "influxql"],
                  types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False) -> None:
-        """`types` and `tags` tell what the columns of a user's query are; without, JSON's own types count."""
+        """`types` and `tags` tell what the columns of a user's query are; without, the answer's own types count."""
         self.ordered = not custom
         self._database = database
         self._language = language
         self._types = types or {}
         self._tags = frozenset(tags)
-        self._decoders: dict[tuple[Column, ...], Callable[[bytes], tuple[Any, ...]]] = {}
 
-    def _ask(self, query: str, language: str = "sql") -> Ask:
-        body = msgspec.json.encode({"db": self._database, "q": query, "format": "jsonl"})
-        return Ask(f"/api/v3/query_{language}", body, "application/json", "application/jsonl")
+    def _ask(self, query: str, language: str) -> Ask:
+        raise NotImplementedError
+
+    def _listed(self, body: bytes) -> list[dict[str, Any]]:
+        """The rows of a short answer. Raises ServerSaid."""
+        raise NotImplementedError
 
     def measurements(self) -> Ask:
         """See `Dialect`."""
-        return self._ask("SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox'")
+        return self._ask("SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox'", "sql")
 
     def read_measurements(self, body: bytes) -> list[str]:
         """See `Dialect`."""
-        return [str(row["table_name"]) for row in _rows(body)]
+        return [str(row["table_name"]) for row in self._listed(body)]
 
     def columns(self, measurement: str) -> Ask:
         """See `Dialect`."""
         return self._ask("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'iox' "
-                         f"AND table_name = {literal(measurement)}")
+                         f"AND table_name = {literal(measurement)}", "sql")
 
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
         """See `Dialect`."""
-        found = [column_of(str(row["column_name"]), str(row["data_type"])) for row in _rows(body)]
+        found = [column_of(str(row["column_name"]), str(row["data_type"])) for row in self._listed(body)]
         return ordered([column for column in found if column is not None])
 
     def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
@@ -103,6 +106,26 @@ class V3:
         """See `Dialect`. Times are RFC 3339 in SQL (without quotes), integers (nanoseconds) in InfluxQL."""
         shown = format_time if self._language == "sql" else str
         return self._ask(fill(query, shown(window.start), shown(window.end)), self._language)
+
+
+class V3(V3Queries):
+    """Answers are JSON lines."""
+
+    def __init__(self, database: str, language: Literal["sql", "influxql"],
+                 types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False) -> None:
+        """See `V3Queries`."""
+        super().__init__(database, language, types, tags, custom)
+        self._decoders: dict[tuple[Column, ...], Callable[[bytes], tuple[Any, ...]]] = {}
+
+    def _ask(self, query: str, language: str) -> Ask:
+        body = msgspec.json.encode({"db": self._database, "q": query, "format": "jsonl"})
+        return Ask(f"/api/v3/query_{language}", body, "application/json", "application/jsonl")
+
+    def _listed(self, body: bytes) -> list[dict[str, Any]]:
+        try:
+            return [_object.decode(line) for line in body.split(b"\n") if line.strip()]
+        except msgspec.DecodeError:
+            raise ServerSaid(f"the answer is no JSON lines: {_shown(body)}", again=True) from None
 
     def taker(self) -> "JsonLinesTaker":
         """See `Dialect`."""
@@ -142,7 +165,7 @@ class V3:
                     raise ValueError("no column time; keep it in the query")
                 time = times.read(row["time"])
                 point = {self._column(name, value): value for name, value in row.items()
-                         if value is not None and name not in _NO_DATA}
+                         if value is not None and name not in NO_DATA}
                 point = {c: float(v) if c.type == "float" else str(v) if c.kind == "tag" else v
                          for c, v in point.items()}
             except (ValueError, TypeError) as error:
@@ -223,13 +246,6 @@ def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], tuple[Any, 
     row: Any = msgspec.defstruct("Row", fields, rename={f"c{i}": column.name for i, column in enumerate(columns)})
     decode, astuple = msgspec.json.Decoder(row).decode, msgspec.structs.astuple
     return lambda line: astuple(decode(line))
-
-
-def _rows(body: bytes) -> list[dict[str, Any]]:
-    try:
-        return [_object.decode(line) for line in body.split(b"\n") if line.strip()]
-    except msgspec.DecodeError:
-        raise ServerSaid(f"the answer is no JSON lines: {_shown(body)}", again=True) from None
 
 
 def _shown(line: bytes) -> str:
