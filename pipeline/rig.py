@@ -34,6 +34,7 @@ class Addresses(Struct, frozen=True):
 
     iggy: str = ""
     influxdb: str = ""
+    flight: str = ""
     pid: int = 0
 
 

@@ -1,14 +1,20 @@
 """What is looked at before sources start: their state, their server, and a query of one's own."""
 
 import logging
+import multiprocessing
+import os
 import time
+from multiprocessing.connection import Connection
 
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
+from pipeline.logs import setup_logging
 from pipeline.schema import Config
+from pipeline.source_schema import SourceConfig
 from pipeline.source_state import load_state
-from stages.influxdb.answers import Paused
-from stages.source.reader import Failed, Reader
+from stages.influxdb.answers import Again, Paused
+from stages.source.channel import Failed
+from stages.source.reader import Reader
 
 
 async def make_topics(config: Config) -> None:
@@ -35,12 +41,46 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
         if source.influxdb.insecure_skip_verify:
             logger.warning("source %s: influxdb.insecure_skip_verify: anybody on the way can read and change what is "
                            "read", source.name)
-        try:
-            Reader(source, logger).check()
-        except Failed as failed:
-            answer = failed.answer
-            if isinstance(answer, Paused) and answer.reason == "refused":
-                what = f"query {' '.join(source.query.split())}" if source.query else "list of measurements"
-                raise PipelineError(f"source {source.name}: {what}: {answer.words}; correct it, or the source's "
-                                    "influxdb table") from None
+        level = config.pipeline.log_level
+        answer = _checked_apart(source, level) if source.influxdb.transport == "flight" else _checked(source, logger)
+        if isinstance(answer, Paused) and answer.reason == "refused":
+            what = f"query {' '.join(source.query.split())}" if source.query else "list of measurements"
+            raise PipelineError(f"source {source.name}: {what}: {answer.words}; correct it, or the source's "
+                                "influxdb table")
+        if answer is not None:
             logger.warning("source %s: %s; starting, and waiting for it", source.name, answer.words)
+
+
+def _checked(source: SourceConfig, logger: logging.Logger) -> Again | Paused | None:
+    """What is wrong. Raises PipelineError for a file that can't be used."""
+    try:
+        Reader(source, logger).check()
+    except Failed as failed:
+        return failed.answer
+    return None
+
+
+def _checked_apart(source: SourceConfig, log_level: str) -> Again | Paused | None:
+    """`_checked` in a process of its own: this one is to spawn others, and shall have no threads of gRPC in it."""
+    context = multiprocessing.get_context("spawn")
+    found, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_check_and_end, args=(source, log_level, theirs))
+    process.start()
+    theirs.close()
+    try:
+        answer: Again | Paused | str | None = found.recv()
+    except EOFError:
+        answer = Again("server_error", "the check ended before it had an answer")
+    process.join()
+    if isinstance(answer, str):
+        raise PipelineError(f"source {source.name}: {answer}")
+    return answer
+
+
+def _check_and_end(source: SourceConfig, log_level: str, theirs: Connection) -> None:
+    """Ends without the interpreter's own shutdown: threads of gRPC may still be calling into it."""
+    try:
+        theirs.send(_checked(source, setup_logging("check", log_level)))
+    except PipelineError as error:
+        theirs.send(str(error))
+    os._exit(0)

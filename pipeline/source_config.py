@@ -1,9 +1,11 @@
 """Mistakes in `[[source]]` that only show when its keys are seen together. Looks at files; asks no server."""
 
+import importlib.util
 import os
 import re
 import string
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from pipeline.schema import Config, InfluxConfig
 from pipeline.source_schema import OutputConfig, SourceConfig
@@ -15,6 +17,8 @@ _PLACES = ("measurement", "source")
 #: Of the options in `[source.influxdb]`, those that are checked like `[influxdb]`'s.
 _SHARED = ("url", "more_urls", "version", "org", "org_id", "bucket", "database", "token", "token_file", "ca_file",
            "client_cert_file", "client_key_file")
+#: What gRPC takes as the name and the value of a header. Source: "gRPC over HTTP2", Custom-Metadata.
+HEADER_NAME, HEADER_VALUE = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[\x20-\x7e]*")
 
 
 def fed_by_sources(config: Config) -> bool:
@@ -45,6 +49,8 @@ def source_problems(sources: tuple[SourceConfig, ...],
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
         shared = {name: getattr(source.influxdb, name) for name in _SHARED}
         problems += influxdb_problems(InfluxConfig(**shared), f"{key}.influxdb")
+        if source.influxdb.transport == "flight":
+            problems += _flight_problems(source, key)
     return problems
 
 
@@ -70,6 +76,35 @@ def _query_problems(source: SourceConfig, key: str) -> list[str]:
         problems.append(f'{key}.language: "{language}" only with influxdb.version = "{needed}" or "auto"')
     if source.types and (language == "flux" or (language == "auto" and version == "v2")):
         problems.append(f"{key}.types: not with Flux, whose answers have the types in them")
+    return problems
+
+
+def _flight_problems(source: SourceConfig, key: str) -> list[str]:
+    """What gRPC has no use for is refused, and not left out."""
+    problems = []
+    influxdb = source.influxdb
+    if importlib.util.find_spec("pyarrow") is None:
+        problems.append(f'{key}.influxdb.transport: "flight" needs the package pyarrow, which is not installed; '
+                        "install it with pip install 'iggy-influxdb-pipeline[flight]'")
+    if influxdb.version not in ("auto", "v3"):
+        problems.append(f'{key}.influxdb.transport: "flight" only with version = "v3" or "auto"')
+    if source.language == "flux":
+        problems.append(f'{key}.language: "flux" not with influxdb.transport = "flight"')
+    for option, url in (("url", influxdb.url), *(("more_urls", url) for url in influxdb.more_urls)):
+        parts = urlsplit(url)
+        if parts.path.strip("/") or parts.query:
+            problems.append(f'{key}.influxdb.{option}: "{url}" has a path, and Flight has none; give http://host:port')
+    proxy = urlsplit(influxdb.proxy)
+    if influxdb.proxy and (proxy.scheme != "http" or not proxy.hostname):
+        problems.append(f"{key}.influxdb.proxy: for Flight it must be an HTTP proxy that takes CONNECT; give "
+                        "http://host:port")
+    for name, value in influxdb.headers.items():
+        if not HEADER_NAME.fullmatch(name.lower()) or name.lower().startswith("grpc-"):
+            problems.append(f'{key}.influxdb.headers: "{name}" can\'t be sent over gRPC; give a name of letters, '
+                            "digits, -, _ and ., that does not begin with grpc-")
+        elif name.lower().endswith("-bin") or not HEADER_VALUE.fullmatch(value):
+            problems.append(f"{key}.influxdb.headers.{name}: can't be sent over gRPC; give printable ASCII, and a name "
+                            "that does not end in -bin")
     return problems
 
 

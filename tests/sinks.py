@@ -59,9 +59,10 @@ runtime_dir = "{folder}"
 class SandboxInflux:
     """A running sandbox InfluxDB, and what tests ask of it."""
 
-    def __init__(self, url: str, flavour: Flavour = "v2") -> None:
+    def __init__(self, url: str, flavour: Flavour = "v2", flight_url: str = "") -> None:
         self.url = url
         self.flavour = flavour
+        self.flight_url = flight_url
 
     def count(self) -> int:
         """Points stored."""

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import requests
 import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, PollingStrategy, ReceiveMessage, TcpConfig
+from sinks import SandboxInflux
 
 from pipeline import source_wire
 from pipeline.endpoints import Endpoints
@@ -19,6 +22,8 @@ from pipeline.rig import wait_until
 
 #: Longest wait for something that happens by itself, seconds.
 SOON_SECONDS = 60.0
+#: Time of the first point of `lines_of`.
+FIRST_TIME = 1_700_000_000_000_000_000
 CONFIG = """
 [iggy]
 address = "{iggy}"
@@ -156,3 +161,31 @@ def read_partitions(address: str, stream: str, topic: str) -> list[list[ReceiveM
 def identity(point: dict[str, Any]) -> tuple[Any, ...]:
     """What makes a point one of its own: measurement, tags, time."""
     return point["measurement"], tuple(sorted(point["tags"].items())), point["time"]
+
+
+def write(influxdb: SandboxInflux, lines: list[str]) -> None:
+    """Stores lines in the sandbox."""
+    path = {"v1": "/write?db=sandbox", "v2": "/api/v2/write?org=sandbox&bucket=sandbox",
+            "v3": "/api/v3/write_lp?db=sandbox&precision=nanosecond"}[influxdb.flavour]
+    for at in range(0, len(lines), 5_000):
+        answer = requests.post(influxdb.url + path, data="\n".join(lines[at:at + 5_000]).encode(), timeout=30,
+                               headers={"Authorization": "Token sandbox-token"})
+        assert answer.status_code == 204, answer.text
+
+
+def lines_of(count: int) -> list[str]:
+    """Points of 7 devices, all types; three points have each time."""
+    return [f'm,device=d{n % 7} f={n}.0,i={n}i,s="n {n}",b={"true" if n % 2 else "false"} {FIRST_TIME + n // 3 * 10**9}'
+            for n in range(count)]
+
+
+def check(points: list[dict[str, Any]], count: int, once: bool = True) -> None:
+    """All of `lines_of`, as they were stored; with `once`, none twice."""
+    found = Counter(p["fields"]["i"] for p in points)
+    assert sorted(found) == list(range(count))
+    assert not once or len(points) == count
+    for p in points:
+        n = p["fields"]["i"]
+        assert p == {"measurement": "m", "tags": {"device": f"d{n % 7}"}, "time": FIRST_TIME + n // 3 * 10**9,
+                     "fields": {"b": n % 2 == 1, "f": float(n), "i": n, "s": f"n {n}"}}
+        assert isinstance(p["fields"]["f"], float)

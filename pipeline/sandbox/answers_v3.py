@@ -30,6 +30,15 @@ _REASONS = {401: "the request was not authenticated", 404: "not found", 413: "ma
             429: "too many requests", 500: "internal error", 503: "service unavailable"}
 
 
+class Refusal(Exception):
+    """A query is refused, in `words`, as HTTP does with `status`."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+
+
 class AnswersV3:
     """InfluxDB 3 Core."""
 
@@ -70,16 +79,40 @@ class AnswersV3:
             return _error(400, "serde json error: missing field")
         if form != "jsonl":
             return _error(400, f"only the format jsonl is understood; {ONLY}")
+        try:
+            answer = self._run(name, text, request.path.rpartition("_")[2])
+        except Refusal as error:
+            return _error(error.status, f"query error: {error.words}")
+        return answered(request, answer.json_lines(), (("Content-Type", "application/jsonl"), *_HEADERS))
+
+    def flight(self, request: Request) -> query_v3.Answer:
+        """The answer of the Flight service's DoGet, whose ticket is the request's body. Raises Refusal.
+
+        Source: influxdata/influxdb, `core/service_grpc_flight/src/request.rs` and `lib.rs`, for JSON and for the words.
+        """
+        if self._unauthorized(request):
+            raise Refusal(401, "Unauthenticated")
+        try:
+            asked = json.loads(request.body)
+            name = next(str(asked[key]) for key in ("database", "namespace_name", "bucket", "bucket-name")
+                        if key in asked)
+            text, language = str(asked["sql_query"]), asked.get("query_type", "sql")
+        except (ValueError, KeyError, TypeError, StopIteration):
+            raise Refusal(400, "Invalid ticket. Error: Invalid ticket") from None
+        if language not in ("sql", "influxql"):
+            raise Refusal(400, "Invalid ticket. Error: Invalid ticket")
+        return self._run(name, text, language)
+
+    def _run(self, name: str, text: str, language: str) -> query_v3.Answer:
         bucket = self._server.buckets.get(name)
         if bucket is None:
-            return _error(404, f"query error: database not found: {name}")
+            raise Refusal(404, f"database not found: {name}")
         try:
-            body = query_v3.run(bucket, text, request.path.rpartition("_")[2])
+            return query_v3.run(bucket, text, language)
         except query_v3.NoTable as error:
-            return _error(400, f"query error: error while planning query: table 'public.iox.{error}' not found")
+            raise Refusal(400, f"error while planning query: table 'public.iox.{error}' not found") from None
         except NotUnderstood as error:
-            return _error(400, f"query error: {error}")
-        return answered(request, body, (("Content-Type", "application/jsonl"), *_HEADERS))
+            raise Refusal(400, str(error)) from None
 
     def _write(self, request: Request, now: int) -> Response:
         query = request.query

@@ -15,6 +15,7 @@ import itertools
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,11 +24,14 @@ from pipeline.sandbox import answers, faults
 from pipeline.sandbox.answers import Flavour, FlavourAnswers, Identity, Server
 from pipeline.sandbox.answers_v1 import AnswersV1
 from pipeline.sandbox.answers_v2 import AnswersV2
-from pipeline.sandbox.answers_v3 import AnswersV3
+from pipeline.sandbox.answers_v3 import AnswersV3, Refusal
 from pipeline.sandbox.counting import CountingConnection, Stats
 from pipeline.sandbox.faults import Faults, Rule
 from pipeline.sandbox.http1 import Break, Connection, Request, Response, json_response
 from pipeline.sandbox.store import Bucket
+
+if TYPE_CHECKING:
+    from pipeline.sandbox.flight import Asked, FlightService, Outcome
 
 _FLAVOURS: dict[Flavour, type[AnswersV1] | type[AnswersV2] | type[AnswersV3]] = {
     "v1": AnswersV1, "v2": AnswersV2, "v3": AnswersV3}
@@ -41,8 +45,12 @@ class InfluxServer:
     def __init__(self, host: str = "127.0.0.1", port: int = 0, flavour: Flavour = "v2",
                  identity: Identity | None = None, *, max_body_bytes: int | None = None, retention_seconds: int = 0,
                  rules: list[Rule] | None = None, count_only: bool = False,
-                 iggy_control: IggyControl | None = None) -> None:
-        """`port` 0 takes a free one. `max_body_bytes`: 0 none, None the flavour's own. `count_only`: see `counting`."""
+                 iggy_control: IggyControl | None = None, flight_port: int | None = None) -> None:
+        """`port` 0 takes a free one. `max_body_bytes`: 0 none, None the flavour's own. `count_only`: see `counting`.
+
+        `flight_port`: of the Flight service, which only v3 has and which needs pyarrow; None: there is none. Raises
+        PipelineError when it can't be had.
+        """
         self.host = host
         self.port = port
         self.stats = Stats()
@@ -54,6 +62,7 @@ class InfluxServer:
         self._faults = Faults([])
         self._rules_at_start = rules or []
         self._count_only = count_only
+        self._flight = _flight_service(host, flight_port, flavour, self._flight_asked)
         self._connections: set[Connection] = set()
         self._iggy_control = iggy_control
         #: Bound, never listening: keeps the port while nothing listens on it.
@@ -69,6 +78,11 @@ class InfluxServer:
         return f"http://{self.host}:{self.port}"
 
     @property
+    def flight_url(self) -> str:
+        """http://host:port of the Flight service; "" where there is none."""
+        return self._flight.url if self._flight is not None else ""
+
+    @property
     def buckets(self) -> dict[str, Bucket]:
         """The buckets by name."""
         return self._server.buckets
@@ -80,6 +94,8 @@ class InfluxServer:
         self._reservation.bind((self.host, self.port))
         self.port = self._reservation.getsockname()[1]
         await self._listen()
+        if self._flight is not None:
+            await self._flight.start()
         self._set_faults(self._rules_at_start)
 
     async def stop(self) -> None:
@@ -89,6 +105,8 @@ class InfluxServer:
         if self._listener is not None:
             self._listener.close()
         self._drop_connections()
+        if self._flight is not None:
+            await self._flight.stop()
         if self._reservation is not None:
             self._reservation.close()
 
@@ -176,6 +194,17 @@ class InfluxServer:
         self.stats.resets += 1
         connection.reset()
 
+    async def _flight_asked(self, request: Request) -> "Outcome":
+        """What a call of the Flight service is to get."""
+        from pipeline.sandbox.flight import Outcome
+
+        assert isinstance(self._answers, AnswersV3)
+        rule = self._faults.at_query(request.body)
+        try:
+            return Outcome(self._answers.flight(request), rule)
+        except Refusal as error:
+            return Outcome(error, rule)
+
     # The sandbox's own paths.
 
     def _control(self, request: Request) -> Response:
@@ -247,8 +276,25 @@ class InfluxServer:
         self._reopening = asyncio.get_running_loop().create_task(self._reopen(seconds))
 
     async def _reopen(self, seconds: float) -> None:
+        if self._flight is not None:
+            await self._flight.stop()
         await asyncio.sleep(seconds)
+        if self._flight is not None:
+            await self._flight.start()
         await self._listen()
+
+
+def _flight_service(host: str, port: int | None, flavour: Flavour, ask: "Asked") -> "FlightService | None":
+    if port is None:
+        return None
+    if flavour != "v3":
+        raise PipelineError("only InfluxDB 3 has a Flight service: give --flavour v3 with --flight-port")
+    try:
+        from pipeline.sandbox.flight import FlightService
+    except ImportError:
+        raise PipelineError("--flight-port needs the package pyarrow, which is not installed; install it with "
+                            "pip install 'iggy-influxdb-pipeline[flight]'") from None
+    return FlightService(host, port, ask)
 
 
 def _readable(request: Request) -> bytes:

@@ -53,6 +53,8 @@ class SandboxOptions(Struct, frozen=True, kw_only=True):
 
     iggy_port: int = 8090
     influx_port: int = 8086
+    #: Of InfluxDB 3's Flight service; None: there is none.
+    flight_port: int | None = None
     #: "iggy" or "influxdb": only that one; "": both.
     only: str = ""
     flavour: Flavour = "v2"
@@ -63,7 +65,8 @@ class SandboxOptions(Struct, frozen=True, kw_only=True):
     #: Take writes unread, and count them.
     count_only: bool = False
     rules: tuple[Rule, ...] = ()
-    #: Where to write `{"iggy": "host:port", "influxdb": "http://host:port", "pid": n}` once both listen; "": nowhere.
+    #: Where to write `{"iggy": "host:port", "influxdb": "http://host:port", "flight": "http://host:port", "pid": n}`
+    #: once all listen; "": nowhere.
     address_file: str = ""
     #: Make the topic that the configuration names, and print all that a user wants to know.
     announce: bool = False
@@ -81,7 +84,8 @@ async def serve(options: SandboxOptions) -> None:
         influxdb = InfluxServer(
             HOST, options.influx_port, options.flavour, max_body_bytes=options.max_body_bytes,
             retention_seconds=options.retention_seconds, rules=list(options.rules), count_only=options.count_only,
-            iggy_control=functools.partial(handle_control, broker) if broker else None)
+            iggy_control=functools.partial(handle_control, broker) if broker else None,
+            flight_port=options.flight_port)
     try:
         if broker is not None:
             await _started(broker, "Iggy", "--iggy-port")
@@ -111,7 +115,8 @@ def _write_addresses(path: Path, broker: Broker | None, influxdb: InfluxServer |
     """Writes the file under another name first, so that nobody reads half of it."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.write_text(json.dumps({"iggy": broker.address if broker else "",
-                                      "influxdb": influxdb.url if influxdb else "", "pid": os.getpid()}))
+                                      "influxdb": influxdb.url if influxdb else "",
+                                      "flight": influxdb.flight_url if influxdb else "", "pid": os.getpid()}))
     unfinished.replace(path)
 
 
@@ -124,6 +129,8 @@ def _announce(options: SandboxOptions, broker: Broker | None, influxdb: InfluxSe
               f"topic {STREAM}/{TOPIC} with {PARTITIONS} partitions")
     if influxdb is not None:
         print(f"InfluxDB:  {influxdb.url} ({options.flavour}); {influxdb.url}/sandbox/points?limit=5 shows points")
+        if influxdb.flight_url:
+            print(f"Flight:    {influxdb.flight_url}, for a source with transport = \"flight\"")
     if broker is not None and influxdb is not None:
         print("\nSave this as pipeline.toml, and run: pipeline start -c pipeline.toml\n")
         print(_config(options.flavour, broker, influxdb))
@@ -141,6 +148,7 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
 @click.command()
 @click.option("--iggy-port", default=8090, show_default=True, type=click.IntRange(0, 65_535))
 @click.option("--influx-port", default=8086, show_default=True, type=click.IntRange(0, 65_535))
+@click.option("--flight-port", default=None, type=click.IntRange(0, 65_535))
 @click.option("--address-file", default="", metavar="FILE", help="Written when both listen.")
 @click.option("--only", default="", type=click.Choice(["", "iggy", "influxdb"]))
 @click.option("--flavour", default="v2", show_default=True, type=click.Choice(["v1", "v2", "v3"]))
@@ -148,15 +156,15 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
 @click.option("--max-body-bytes", default=None, type=click.IntRange(0))
 @click.option("--count-only", is_flag=True)
 @click.option("--fault", "fault_texts", multiple=True, metavar="JSON")
-def main(iggy_port: int, influx_port: int, address_file: str, only: str, flavour: Flavour, retention_seconds: int,
-         max_body_bytes: int | None, count_only: bool, fault_texts: tuple[str, ...]) -> None:
+def main(iggy_port: int, influx_port: int, flight_port: int | None, address_file: str, only: str, flavour: Flavour,
+         retention_seconds: int, max_body_bytes: int | None, count_only: bool, fault_texts: tuple[str, ...]) -> None:
     """The sandbox for tests: says where it listens in a file."""
     try:
         rules = [rule for text in fault_texts for rule in parse_rules(text)]
         asyncio.run(serve(SandboxOptions(
-            iggy_port=iggy_port, influx_port=influx_port, only=only, flavour=flavour, address_file=address_file,
-            retention_seconds=retention_seconds, max_body_bytes=max_body_bytes, count_only=count_only,
-            rules=tuple(rules))))
+            iggy_port=iggy_port, influx_port=influx_port, flight_port=flight_port, only=only, flavour=flavour,
+            address_file=address_file, retention_seconds=retention_seconds, max_body_bytes=max_body_bytes,
+            count_only=count_only, rules=tuple(rules))))
     except PipelineError as error:
         click.echo(f"sandbox: error: {error}", err=True)
         sys.exit(error.exit_code)

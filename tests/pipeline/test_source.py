@@ -1,7 +1,6 @@
 """The source direction against the sandbox InfluxDB, in every language: arrival, failures, dead letters."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,16 +8,15 @@ from typing import Any
 
 import msgspec
 import pytest
-import requests
 from iggy_servers import RunningIggy, SandboxIggy
 from influxdb_servers import running_influxdb
 from sinks import SandboxInflux
-from sources import SourceRun, identity
+from sources import FIRST_TIME, SourceRun, check, identity, lines_of, write
 
 from pipeline.rig import wait_until
 from pipeline.sandbox.answers import Flavour
 
-FIRST_TIME = 1_700_000_000_000_000_000
+FLIGHT = 'database = "sandbox"\ntoken = "sandbox-token"\ntransport = "flight"'
 #: flavour, language -> `[source.influxdb]` and more of `[[source]]`.
 LANGUAGES: dict[str, tuple[Flavour, str, str]] = {
     "v1": ("v1", 'database = "sandbox"', ""),
@@ -26,6 +24,8 @@ LANGUAGES: dict[str, tuple[Flavour, str, str]] = {
     "v2 influxql": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', 'language = "influxql"'),
     "v3 sql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', ""),
     "v3 influxql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', 'language = "influxql"'),
+    "v3 flight sql": ("v3", FLIGHT, ""),
+    "v3 flight influxql": ("v3", FLIGHT, 'language = "influxql"'),
 }
 Start = Callable[..., SourceRun]
 
@@ -37,7 +37,8 @@ def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
         def begin(influxdb: SandboxInflux, language: str = "v2 flux", **options: Any) -> SourceRun:
             _, table, more = LANGUAGES[language]
             folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
-            run = SourceRun(folder, options.pop("address", iggy.address), influxdb.url,
+            url = influxdb.flight_url if table is FLIGHT else influxdb.url
+            run = SourceRun(folder, options.pop("address", iggy.address), url,
                             table + "\n" + options.pop("influxdb_options", ""), stream,
                             source=more + "\n" + options.pop("source", ""), **options)
             running.callback(run.close)
@@ -52,37 +53,10 @@ def language(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def write(influxdb: SandboxInflux, lines: list[str]) -> None:
-    """Stores lines in the sandbox."""
-    path = {"v1": "/write?db=sandbox", "v2": "/api/v2/write?org=sandbox&bucket=sandbox",
-            "v3": "/api/v3/write_lp?db=sandbox&precision=nanosecond"}[influxdb.flavour]
-    for at in range(0, len(lines), 5_000):
-        answer = requests.post(influxdb.url + path, data="\n".join(lines[at:at + 5_000]).encode(), timeout=30,
-                               headers={"Authorization": "Token sandbox-token"})
-        assert answer.status_code == 204, answer.text
-
-
-def lines_of(count: int) -> list[str]:
-    """Points of 7 devices, all types; three points have each time."""
-    return [f'm,device=d{n % 7} f={n}.0,i={n}i,s="n {n}",b={"true" if n % 2 else "false"} {FIRST_TIME + n // 3 * 10**9}'
-            for n in range(count)]
-
-
-def check(points: list[dict[str, Any]], count: int, once: bool = True) -> None:
-    """All of `lines_of`, as they were stored; with `once`, none twice."""
-    found = Counter(p["fields"]["i"] for p in points)
-    assert sorted(found) == list(range(count))
-    assert not once or len(points) == count
-    for p in points:
-        n = p["fields"]["i"]
-        assert p == {"measurement": "m", "tags": {"device": f"d{n % 7}"}, "time": FIRST_TIME + n // 3 * 10**9,
-                     "fields": {"b": n % 2 == 1, "f": float(n), "i": n, "s": f"n {n}"}}
-        assert isinstance(p["fields"]["f"], float)
-
-
 def test_every_language_brings_every_point_once_with_its_types(start: Start, language: str) -> None:
-    with running_influxdb(flavour=LANGUAGES[language][0]) as server:
-        influxdb = SandboxInflux(server.url, LANGUAGES[language][0])
+    flavour, table, _ = LANGUAGES[language]
+    with running_influxdb(flavour=flavour, flight_port=0 if table is FLIGHT else None) as server:
+        influxdb = SandboxInflux(server.url, flavour, server.flight_url)
         write(influxdb, lines_of(2_000))
         write(influxdb, [r'odd\ "m"\,,t\ "g=a\,b\ $c s="q\"u,o\\ ${x}",f=1e300 -5', 'odd\\ "m"\\, other=-9i -4'])
         run = start(influxdb, language, source="page_size = 300", arguments=["--until-caught-up"])
