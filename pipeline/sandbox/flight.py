@@ -39,7 +39,9 @@ class Outcome(Struct, frozen=True):
     """What a call is to get: an answer or a refusal, and a rule that spoils it."""
 
     found: Answer | Refusal
-    rule: Rule | None
+    rule: Rule
+    #: That the rule tells to fail with, as HTTP has it; below 300 when it tells none.
+    status: int
 
 
 #: Asks the sandbox, on its event loop, for the answer to a request whose body is a ticket.
@@ -105,11 +107,10 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
         """A call, in a thread of gRPC."""
         request = Request("POST", "/flight", {}, context.get_middleware("headers").headers, ticket.ticket)
         outcome = asyncio.run_coroutine_threadsafe(self._ask(request), self._loop).result()
-        rule = outcome.rule or Rule()
+        rule = outcome.rule
         self._wait(context, rule.delay_seconds)
-        status = rule.hit() or 200
-        if status >= 300:
-            raise _error(status, rule.body or f"told to fail with {status}")
+        if outcome.status >= 300:
+            raise _error(outcome.status, rule.body or f"told to fail with {outcome.status}")
         if rule.reset in ("before", "after"):
             raise _error(500, "told to break off")
         if isinstance(outcome.found, Refusal):

@@ -199,11 +199,12 @@ class InfluxServer:
         from pipeline.sandbox.flight import Outcome
 
         assert isinstance(self._answers, AnswersV3)
-        rule = self._faults.at_query(request.body)
+        rule = self._faults.at_query(request.body) or Rule()
+        status = rule.hit() or 200
         try:
-            return Outcome(self._answers.flight(request), rule)
+            return Outcome(self._answers.flight(request), rule, status)
         except Refusal as error:
-            return Outcome(error, rule)
+            return Outcome(error, rule, status)
 
     # The sandbox's own paths.
 

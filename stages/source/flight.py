@@ -205,7 +205,7 @@ def meaning(error: Exception, url: str) -> Again | Paused:
 
 def _unavailable(words: str, url: str) -> Again | Paused:
     reason = words.rpartition("last error: ")[2][:SHOWN_CHARACTERS]
-    if "handshake failed" in words.lower():
+    if "handshake failed" in words.lower() or "not in peer certificate" in words:
         return Paused("refused", f"{url}: TLS: {reason}; correct ca_file, or the certificate")
     if words.startswith(("failed to connect", "errors resolving", "empty address list")) or "closed" in words.lower():
         return Again("no_connection", f"{url}: no connection ({reason})")

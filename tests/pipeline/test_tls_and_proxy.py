@@ -1,17 +1,12 @@
 """Writes over TLS, with certificates of both sides, and through a proxy."""
 
-import asyncio
 import logging
-import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from influxdb_servers import running_influxdb
+from tls import Authority, forwarder
 
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Answer, Paused, Written
@@ -19,55 +14,6 @@ from stages.influxdb.body import compress
 from stages.influxdb.transport import Transport
 
 BODY = compress(b"m f=1 1\n")
-
-
-@contextmanager
-def forwarder(port: int, tls: ssl.SSLContext | None, seen: list[bytes]) -> Iterator[int]:
-    """A server that passes all to the local `port`, decrypted; `seen` gets the first bytes of each connection."""
-    loop = asyncio.new_event_loop()
-
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65_536):
-                seen.append(data[:1_000])
-                writer.write(data)
-        writer.close()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(pipe(reader, onward_writer), pipe(onward_reader, writer))
-
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = asyncio.run_coroutine_threadsafe(
-        asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls), loop).result(10)
-    yield server.sockets[0].getsockname()[1]
-    loop.call_soon_threadsafe(server.close)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-
-
-class Authority:
-    """A certificate authority, a server's certificate and a client's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.ca = trustme.CA()
-        self.server = self.ca.issue_cert("127.0.0.1")
-        self.ca_file = str(folder / "ca.pem")
-        self.ca.cert_pem.write_to_path(self.ca_file)
-        client = self.ca.issue_cert("client@example.org")
-        self.client_cert_file, self.client_key_file = str(folder / "client.pem"), str(folder / "client.key")
-        client.cert_chain_pems[0].write_to_path(self.client_cert_file)
-        client.private_key_pem.write_to_path(self.client_key_file)
-
-    def context(self, mutual: bool) -> ssl.SSLContext:
-        """The server's side; `mutual`: clients have to have a certificate, too."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.server.configure_cert(context)
-        if mutual:
-            self.ca.configure_trust(context)
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
 
 
 def post(url: str, **options: Any) -> Answer:

@@ -1,5 +1,6 @@
 """Mistakes in `[[source]]` are all named: file, key, and what is allowed."""
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -84,6 +85,36 @@ def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
 def test_a_mistake_is_named_with_what_is_allowed(tmp_path: Path, where: str, text: str, expected: str) -> None:
     found = problems(tmp_path, **{where: text})
     assert expected in found or any(line.startswith(expected) for line in found), found
+
+
+@pytest.mark.parametrize(("more", "expected"), [
+    ({"influxdb": ""}, 'source[0].influxdb.transport: "flight" only with version = "v3" or "auto"'),
+    ({"source": 'language = "flux"'}, 'source[0].language: "flux" not with influxdb.transport = "flight"'),
+    ({"influxdb": 'url = "http://h:1/x"'}, 'source[0].influxdb.url: "http://h:1/x" has a path, and Flight has none; '
+                                           "give http://host:port"),
+    ({"influxdb": 'proxy = "socks5://h:1"'}, "source[0].influxdb.proxy: for Flight it must be an HTTP proxy that takes "
+                                             "CONNECT; give http://host:port"),
+    ({"influxdb": 'headers = {"a b" = "x"}'}, 'source[0].influxdb.headers: "a b" can\'t be sent over gRPC; give a name '
+                                              "of letters, digits, -, _ and ., that does not begin with grpc-"),
+    ({"influxdb": 'headers = {"X-Grpc" = "ü"}'}, "source[0].influxdb.headers.X-Grpc: can't be sent over gRPC; give "
+                                                 "printable ASCII, and a name that does not end in -bin"),
+])
+def test_what_flight_has_no_use_for_is_refused(tmp_path: Path, more: dict[str, str], expected: str) -> None:
+    influxdb = 'transport = "flight"\n' + more.get("influxdb", "")
+    version = "v1" if more == {"influxdb": ""} else "v3"
+    path = tmp_path / "pipeline.toml"
+    path.write_text(GOOD.format(folder=tmp_path, source=more.get("source", ""), influxdb=influxdb, output="", rest="")
+                    .replace('"v1"', f'"{version}"'))
+    with pytest.raises(ConfigError) as found:
+        load_config(str(path), {})
+    assert expected in found.value.problems
+
+
+def test_flight_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert problems(tmp_path, influxdb='transport = "flight"')[0] == (
+        'source[0].influxdb.transport: "flight" needs the package pyarrow, which is not installed; install it with pip '
+        "install 'iggy-influxdb-pipeline[flight]'")
 
 
 def test_two_sources_need_two_names_and_two_state_files(tmp_path: Path) -> None:

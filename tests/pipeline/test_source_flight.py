@@ -1,0 +1,273 @@
+"""InfluxDB 3 read through Arrow Flight: what is away, slow, wrong or killed costs nothing but time."""
+
+import json
+import logging
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import influxdb_client_3
+import pytest
+from iggy_servers import RunningIggy
+from influxdb_servers import running_influxdb
+from sinks import SandboxInflux
+from sources import SourceRun, check, lines_of, write
+from tls import Authority, forwarder
+
+from pipeline.rig import wait_until
+from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
+from stages.influxdb.answers import Again, Paused
+from stages.source.channel import Failed
+from stages.source.reader import PageRead, Reader
+from stages.source.window import Window
+
+TABLE = 'version = "v3"\ntransport = "flight"\ndatabase = "sandbox"\n'
+TOKEN = 'token = "sandbox-token"\n'
+Start = Callable[..., SourceRun]
+
+
+@pytest.fixture
+def influxdb() -> Iterator[SandboxInflux]:
+    """A sandbox InfluxDB 3 with a Flight service."""
+    with running_influxdb(flavour="v3", flight_port=0) as server:
+        yield SandboxInflux(server.url, "v3", server.flight_url)
+
+
+@pytest.fixture
+def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
+    """Starts sources that read a sandbox through Flight; all end with the test."""
+    with ExitStack() as running:
+        def begin(influxdb: SandboxInflux, table: str = TOKEN, **options: Any) -> SourceRun:
+            run = SourceRun(tmp_path / f"p{len(list(tmp_path.iterdir()))}", iggy.address, influxdb.flight_url,
+                            TABLE + table, stream, **options)
+            running.callback(run.close)
+            return run
+
+        yield begin
+
+
+def reader(url: str, query: str = "", **options: Any) -> Reader:
+    """What the query process reads with, with `[source.influxdb]` options."""
+    config = SourceConfig(
+        name="source", state_file="unused", query=query, measurement="own" if query else "",
+        influxdb=SourceInfluxConfig(**{"url": url, "transport": "flight", "version": "v3", "database": "sandbox",
+                                       "token": "sandbox-token", **options}), output=OutputConfig(stream="s"))
+    return Reader(config, logging.getLogger("test"))
+
+
+def failure(url: str, **options: Any) -> Again | Paused:
+    """How a list of measurements fails."""
+    with pytest.raises(Failed) as failed:
+        reader(url, **options).discover()
+    return failed.value.answer
+
+
+def test_a_client_of_influxdata_reads_the_sandbox_as_it_reads_the_real_one(influxdb: SandboxInflux) -> None:
+    write(influxdb, ["m,t=a f=1.5,i=-2i,u=18446744073709551615u,b=true,s=\"x y\" 17", "m,t=b f=2 -1"])
+    client = influxdb_client_3.InfluxDBClient3(host=influxdb.flight_url, database="sandbox", token="sandbox-token")
+    for language in ("sql", "influxql"):
+        table = client.query('SELECT time, "b", "f", "i", "s", "t", "u" FROM "m" ORDER BY time ASC', language=language)
+        assert table["time"].cast("int64").to_pylist() == [-1, 17]
+        assert table.drop(["time"]).to_pylist()[1] == {
+            **({"iox::measurement": "m"} if language == "influxql" else {}), "b": True, "f": 1.5, "i": -2, "s": "x y",
+            "t": "a", "u": 2**64 - 1}
+        assert table.schema.field("t").metadata == {b"iox::column::type": b"iox::column_type::tag"}
+    for wrong, query, words in (({"token": "another"}, "SELECT 1", "Unauthenticated"),
+                                ({"database": "zz"}, "SELECT 1", "database not found: zz"),
+                                ({}, 'SELECT time, "f" FROM "zz" ORDER BY time ASC', "'public.iox.zz' not found")):
+        options = {"host": influxdb.flight_url, "database": "sandbox", "token": "sandbox-token", **wrong}
+        with pytest.raises(influxdb_client_3.InfluxDB3ClientQueryError, match=words):
+            influxdb_client_3.InfluxDBClient3(**options).query(query)
+
+
+@pytest.mark.parametrize("rule", [
+    {"status": 503, "times": 3}, {"status": 429, "times": 2}, {"status": 500, "times": 2}, {"status": 504, "times": 2},
+    {"reset": "before", "times": 2}, {"reset": "middle", "times": 2}], ids=json.dumps)
+def test_a_service_in_trouble_is_asked_again_until_it_answers(
+        start: Start, influxdb: SandboxInflux, rule: dict[str, Any]) -> None:
+    write(influxdb, lines_of(3_000))
+    run = start(influxdb, source="page_size = 1_500", start=False)
+    influxdb.fail({**rule, "query": True, "match": "ORDER BY"})
+    run.start("--until-caught-up")
+    assert run.ends() == 0
+    check(run.points(), 3_000)
+    assert "reading m failed (1 in a row)" in run.log() and "answers again" in run.log()
+
+
+@pytest.mark.parametrize("rule", [{"delay_seconds": 60.0}, {"hang": True}], ids=json.dumps)
+def test_an_answer_that_does_not_come_or_stops_coming_is_given_up_after_the_read_timeout(
+        start: Start, influxdb: SandboxInflux, rule: dict[str, Any]) -> None:
+    write(influxdb, lines_of(3_000))
+    run = start(influxdb, TOKEN + "read_timeout_ms = 400", start=False)
+    influxdb.fail({**rule, "query": True, "match": "ORDER BY", "times": 2})
+    run.start("--until-caught-up")
+    assert run.ends() == 0
+    check(run.points(), 3_000)
+    assert "nothing came for 0.4 s" in run.log() and "answers again, after 2 failures" in run.log()
+
+
+def test_a_connection_that_is_lost_is_made_again(start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(4_000))
+    run = start(influxdb, source="page_size = 100\npages_in_flight = 2")
+    run.wait_for(lambda status: status.points >= 300)
+    influxdb.fail({"refuse": 1.5})
+    wait_until(lambda: "no connection" in run.log(), 20, "the loss to be seen")
+    run.wait_for(lambda status: status.points == 4_000)
+    assert run.stop() == 0
+    check(run.points(), 4_000)
+
+
+def test_a_service_that_is_away_at_the_start_is_waited_for(start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(100))
+    influxdb.fail({"refuse": 4.0})
+    run = start(influxdb)
+    run.wait_for(lambda status: status.points == 100)
+    assert "no connection" in run.log() and "starting, and waiting for it" in run.log()
+
+
+@pytest.mark.parametrize("victim", ["query", "convert-0", "produce", "source-coordinator"])
+def test_killing_a_process_loses_nothing(start: Start, influxdb: SandboxInflux, victim: str) -> None:
+    write(influxdb, lines_of(6_000))
+    run = start(influxdb, source="page_size = 100\npages_in_flight = 3", arguments=["--until-caught-up"])
+    run.wait_for(lambda status: status.points >= 500)
+    run.kill(victim)
+    assert run.ends() == 0
+    check(run.points(), 6_000, once=False)
+
+
+def test_a_page_that_is_too_large_in_bytes_is_cut(start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(6_000))
+    run = start(influxdb, source="max_page_bytes = 60_000", arguments=["--until-caught-up"])
+    pages = run.wait_for(lambda status: status.points == 6_000).pages
+    assert run.ends() == 0
+    check(run.points(), 6_000)
+    assert pages >= 3
+
+
+def test_a_wrong_token_pauses_and_the_right_one_goes_on(
+        start: Start, influxdb: SandboxInflux, tmp_path: Path) -> None:
+    write(influxdb, lines_of(100))
+    (tmp_path / "token").write_text("sandbox-token\n")
+    influxdb.fail({"token": "another", "query": True})
+    run = start(influxdb, f'token_file = "{tmp_path}/token"')
+    status = run.wait_for(lambda status: status.paused)
+    assert "unauthorized: Unauthenticated" in status.retrying["query"] and not status.ready
+    assert "correct the token" in run.log()
+    (tmp_path / "token").write_text("another")
+    run.wait_for(lambda status: status.points == 100 and status.ready)
+    check(run.points(), 100)
+    assert "sandbox-token" not in run.log()
+
+
+def test_a_missing_database_pauses_and_is_named(start: Start, influxdb: SandboxInflux) -> None:
+    run = start(influxdb, start=False)
+    run.config.write_text(run.config.read_text().replace('database = "sandbox"', 'database = "nowhere"'))
+    run.start()
+    status = run.wait_for(lambda status: status.paused)
+    assert "database not found: nowhere" in status.retrying["query"]
+    assert run.stop() == 0
+
+
+@pytest.mark.parametrize(("query", "words"), [
+    ("SELECT nonsense FROM m WHERE time >= '$from' AND time < '$to'", "is understood"),
+    ('SELECT time, "f" FROM "m" WHERE time >= TIMESTAMP \'$from\' AND time < TIMESTAMP \'$to\' ORDER BY time ASC',
+     "column f is float, and in types boolean")])
+def test_a_query_that_can_not_be_read_ends_the_command_at_its_start(
+        start: Start, influxdb: SandboxInflux, query: str, words: str) -> None:
+    write(influxdb, lines_of(10))
+    run = start(influxdb, source=f'query = """{query}"""\nmeasurement = "own"\ntypes = {{f = "boolean"}}')
+    assert run.ends() == 1
+    assert words in run.log() and "Traceback" not in run.log()
+
+
+def test_a_query_of_ones_own_has_its_tags_and_types_from_the_answer(start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, [f"m,t=a u=18446744073709551615u,f={n} {n}" for n in range(2_500)])
+    run = start(influxdb, source='query = """SELECT time, "t", "u", "f" FROM "m" WHERE time >= TIMESTAMP \'$from\' AND '
+                                 'time < TIMESTAMP \'$to\' ORDER BY time ASC"""\nmeasurement = "own"\n'
+                                 'from = "1970-01-01T00:00:00Z"', output='format = "line_protocol"',
+                arguments=["--until-caught-up"])
+    assert run.ends() == 0
+    assert sorted(message.payload() for message in run.messages()) == sorted(
+        f"own,t=a f={n}.0,u=18446744073709551615u {n}".encode() for n in range(2_500))
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A new certificate authority."""
+    return Authority(tmp_path)
+
+
+def http2(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The server's side of TLS as gRPC wants it."""
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def port_of(influxdb: SandboxInflux) -> int:
+    """Of the Flight service."""
+    return int(influxdb.flight_url.rpartition(":")[2])
+
+
+def test_a_certificate_of_our_own_authority_is_trusted_when_named(
+        influxdb: SandboxInflux, authority: Authority) -> None:
+    write(influxdb, lines_of(1))
+    with forwarder(port_of(influxdb), http2(authority.context(False)), []) as port:
+        url = f"https://127.0.0.1:{port}"
+        assert reader(url, ca_file=authority.ca_file).discover() == (["m"], True)
+        assert reader(url, insecure_skip_verify=True).discover() == (["m"], True)
+        refused = failure(url)
+        assert isinstance(refused, Paused) and refused.reason == "refused"
+        assert "certificate verify failed" in refused.words and "ca_file" in refused.words
+        # The certificate is of another name than this.
+        assert isinstance(failure(f"https://localhost:{port}", ca_file=authority.ca_file), Paused)
+
+
+def test_a_service_that_asks_for_our_certificate_gets_it(influxdb: SandboxInflux, authority: Authority) -> None:
+    write(influxdb, lines_of(1))
+    with forwarder(port_of(influxdb), http2(authority.context(True)), []) as port:
+        url = f"https://127.0.0.1:{port}"
+        assert reader(url, ca_file=authority.ca_file, client_cert_file=authority.client_cert_file,
+                      client_key_file=authority.client_key_file).discover() == (["m"], True)
+        assert isinstance(failure(url, ca_file=authority.ca_file), Again | Paused)
+
+
+def test_a_file_that_is_no_certificate_ends_the_command_at_its_start(
+        start: Start, influxdb: SandboxInflux, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nonsense")
+    run = start(influxdb, TOKEN + f'ca_file = "{tmp_path}/ca.pem"')
+    assert run.ends() == 1
+    assert f"influxdb.ca_file {tmp_path}/ca.pem: can't be used" in run.log() and "Traceback" not in run.log()
+
+
+def test_calls_go_through_the_proxy_and_not_through_that_of_the_environment(
+        influxdb: SandboxInflux, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(influxdb, lines_of(1))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:1")
+    assert reader(influxdb.flight_url).discover() == (["m"], True)
+    seen: list[bytes] = []
+    with forwarder(port_of(influxdb), None, seen) as port:
+        # It passes CONNECT on to the service, which does not understand it: that it was asked is enough.
+        failure("http://influx.example:8181", proxy=f"http://127.0.0.1:{port}", connect_timeout_ms=1_000)
+        assert seen[0].startswith(b"CONNECT influx.example:8181 HTTP/1.1\r\n")
+
+
+def test_user_and_password_and_extra_headers_are_sent(influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(1))
+    assert reader(influxdb.flight_url, token="", username="any", password="sandbox-token",
+                  headers={"X-Team": "plant-7"}, gzip=False).discover() == (["m"], True)
+    refused = failure(influxdb.flight_url, token="wrong\x7f")
+    assert isinstance(refused, Paused) and refused.reason == "unauthorized"
+
+
+def test_the_second_server_is_asked_while_the_first_is_away(influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(10))
+    read = reader("http://127.0.0.1:1", more_urls=(influxdb.flight_url,)).read("m", Window(0, 2**62), False)
+    assert isinstance(read, PageRead) and read.rows == 10
+
+
+def test_http_where_flight_is_meant_is_said(influxdb: SandboxInflux) -> None:
+    refused = failure(influxdb.url)
+    assert "no connection" in refused.words and "HTTP/2" in refused.words

@@ -1,0 +1,75 @@
+"""What gRPC's statuses mean, in the words that pyarrow 26 gives them; and where gRPC goes for a URL."""
+
+import pyarrow as pa
+import pytest
+from pyarrow import flight
+
+from stages.influxdb.answers import Again, Paused
+from stages.source.flight import location, meaning
+
+URL = "http://h:1"
+NO = f"{URL} answered: no"
+AROUND = ". gRPC client debug context: {code}:{words}. Client context: IOError: Server never sent a data message. " \
+         "Detail: Internal"
+
+
+@pytest.mark.parametrize(("error", "before", "expected"), [
+    (flight.FlightUnauthenticatedError, "Flight returned unauthenticated error, with message: ",
+     Paused("unauthorized", f"{URL} answered: unauthorized: no")),
+    (flight.FlightUnauthorizedError, "Flight returned unauthorized error, with message: ",
+     Paused("unauthorized", f"{URL} answered: unauthorized: no")),
+    (flight.FlightUnavailableError, "Flight returned unavailable error, with message: ",
+     Again("unavailable", f"{URL} answered: unavailable: no")),
+    (flight.FlightTimedOutError, "Flight returned timeout error, with message: ", Again("timeout", NO)),
+    (flight.FlightCancelledError, "Flight cancelled call, with message: ", Again("server_error", NO)),
+    (flight.FlightInternalError, "Flight returned internal error, with message: ",
+     Again("server_error", NO)),
+    (flight.FlightServerError, "Flight RPC failed with message: ", Again("server_error", NO)),
+    (pa.ArrowKeyError, "Flight returned not found error, with message: ", Paused("not_found", NO)),
+    (pa.ArrowInvalid, "Flight returned invalid argument error, with message: ", Paused("refused", NO)),
+    (pa.ArrowInvalid, "gRPC returned resource exhausted error, with message: ",
+     Again("rate_limited", NO)),
+    (pa.ArrowInvalid, "gRPC returned precondition failed error, with message: ",
+     Paused("refused", NO)),
+    (pa.ArrowNotImplementedError, "Flight returned unimplemented error, with message: ",
+     Paused("refused", f"{URL} answered: no; is this the address of InfluxDB 3's Flight service?")),
+    (pa.ArrowException, "Unknown: Flight returned already exists error, with message: ",
+     Again("server_error", NO)),
+], ids=lambda value: value.__name__ if isinstance(value, type) else "")
+def test_a_status_means_what_the_one_of_http_does(
+        error: type[Exception], before: str, expected: Again | Paused) -> None:
+    assert meaning(error(before + "no" + AROUND.format(code="X", words="no")), URL) == expected
+
+
+def test_a_missing_table_is_told_from_a_wrong_query() -> None:
+    words = "Error while planning query: table 'public.iox.m' not found"
+    found = meaning(pa.ArrowInvalid("Flight returned invalid argument error, with message: " + words
+                                    + AROUND.format(code="INVALID_ARGUMENT", words=words)), URL)
+    assert found == Paused("not_found", f"{URL} answered: {words}")
+
+
+def test_an_answer_that_is_no_arrow_is_asked_for_again() -> None:
+    assert meaning(pa.ArrowInvalid("Invalid flatbuffers message."), URL) == Again(
+        "server_error", f"{URL} answered: Invalid flatbuffers message.")
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: "
+     "Connection refused", Again("no_connection", f"{URL}: no connection (UNKNOWN: ipv4:127.0.0.1:1: Failed to connect "
+                                                  "to remote host: Connection refused)")),
+    ("Socket closed", Again("no_connection", f"{URL}: no connection (Socket closed)")),
+    ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Ssl handshake failed "
+     "(TSI_PROTOCOL_FAILURE): certificate verify failed", Paused(
+         "refused", f"{URL}: TLS: UNKNOWN: ipv4:127.0.0.1:1: Ssl handshake failed (TSI_PROTOCOL_FAILURE): certificate "
+                    "verify failed; correct ca_file, or the certificate"))])
+def test_what_is_wrong_with_a_connection_is_said(words: str, expected: Again | Paused) -> None:
+    error = flight.FlightUnavailableError("Flight returned unavailable error, with message: " + words
+                                          + AROUND.format(code="UNAVAILABLE", words=words))
+    assert meaning(error, URL) == expected
+
+
+@pytest.mark.parametrize(("url", "expected"), [
+    ("http://127.0.0.1:8181", "grpc+tcp://127.0.0.1:8181"), ("https://influx.example", "grpc+tls://influx.example:443"),
+    ("http://influx/", "grpc+tcp://influx:80"), ("http://[::1]:8181", "grpc+tcp://[::1]:8181")])
+def test_grpc_goes_where_the_url_says(url: str, expected: str) -> None:
+    assert location(url) == expected
