@@ -8,7 +8,7 @@ same) and `lib.rs` (tags come as plain strings, empty batches while there is not
 (what a column is, in the field's metadata); Arrow columnar format, IPC streaming format.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import isfinite
 from typing import Any
 
@@ -42,10 +42,8 @@ class Arrow(V3Queries):
         """See `Dialect`."""
         return ArrowTaker(self.ordered, self._columns)
 
-    def table(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Table:
-        """See `Dialect`. A field has the type that it has in the answer, whatever `columns` say."""
-        rows: list[tuple[Any, ...]] = []
-        bad: list[BadRow] = []
+    def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
+        """See `Dialect`. One for each record batch. A field has the type that the answer gives it, not `columns`."""
         with ipc.open_stream(body) as reader:
             places = self._columns(reader.schema, frozenset(c.name for c in columns if c.kind == "tag"))
             kept = ordered(list(places))
@@ -54,12 +52,12 @@ class Arrow(V3Queries):
                 values = [_nanoseconds(batch.column(time)).to_pylist(),
                           *(_values(batch.column(places[column]), column) for column in kept)]
                 made: list[tuple[Any, ...]] = list(zip(*values, strict=True))
+                bad: list[BadRow] = []
                 if wrong := _wrong(values, kept):
-                    bad += [BadRow("bad_value", why, str(made[at])[:SHOWN_CHARACTERS]) for at, why in wrong.items()
+                    bad = [BadRow("bad_value", why, str(made[at])[:SHOWN_CHARACTERS]) for at, why in wrong.items()
                             if made[at][0] is None or made[at][0] < before]
                     made = [row for at, row in enumerate(made) if at not in wrong]
-                rows += [row for row in made if row[0] < before]
-        return Table(measurement, kept, rows, bad)
+                yield Table(measurement, kept, [row for row in made if row[0] < before], bad)
 
     def _columns(self, schema: pa.Schema, tags: frozenset[str] = frozenset()) -> dict[Column, int]:
         """Tags and fields, and where they are in a batch. Raises ServerSaid for what no point can be made of."""

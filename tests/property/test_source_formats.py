@@ -200,9 +200,11 @@ def test_record_batches_and_json_lines_are_read_as_the_same_points(
         assert (taken.first, taken.last) == (expected.first, expected.last)
     if taken.body:
         # With a query of one's own nothing is known of the columns but what the answer says.
-        read = arrow.table(table.measurement, () if own_query else table.columns, taken.body, before)
-        assert read.columns == table.columns
-        assert as_points(read) == as_points(jsonl.table(table.measurement, table.columns, expected.body, before))
+        pieces = list(arrow.tables(table.measurement, () if own_query else table.columns, taken.body, before))
+        assert all(piece.columns == table.columns for piece in pieces)
+        read = whole(table, iter(pieces))
+        lines = whole(table, jsonl.tables(table.measurement, table.columns, expected.body, before))
+        assert as_points(read) == as_points(lines)
         assert not read.bad
 
 

@@ -22,7 +22,8 @@ def read(columns: dict[str, pa.Array], own: Arrow | None = None, known: tuple[Co
     dialect = own or Arrow("db", "sql", custom=True)
     taker = dialect.taker()
     taker.take(pa.RecordBatch.from_arrays(list(columns.values()), schema=schema))
-    return dialect.table("m", known, taker.finish(complete=True).body, before)
+    [table] = dialect.tables("m", known, taker.finish(complete=True).body, before)
+    return table
 
 
 def times(*nanoseconds: int | None) -> pa.Array:
@@ -72,8 +73,8 @@ def test_dictionaries_may_differ_from_batch_to_batch() -> None:
     for values in (["a", "b"], ["c", None], ["b", "a"]):
         taker.take(pa.RecordBatch.from_arrays(
             [times(1, 2), pa.array(values).dictionary_encode(), pa.array([1, 2])], schema=schema))
-    table = dialect.table("m", (), taker.finish(complete=True).body, MAX_TIME)
-    assert [row[1] for row in table.rows] == ["a", "b", "c", None, "b", "a"]
+    found = dialect.tables("m", (), taker.finish(complete=True).body, MAX_TIME)
+    assert [row[1] for table in found for row in table.rows] == ["a", "b", "c", None, "b", "a"]
 
 
 def test_what_no_message_can_hold_costs_its_row_and_not_its_page() -> None:
