@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from pipeline import __version__, rig
 from pipeline.bench import baselines, database, encoding, held, report, throughput
+from pipeline.bench import flight as flight_run
 from pipeline.bench import source as source_run
 from pipeline.bench.figures import Figures, Throughput
 from pipeline.bench.source import Format
@@ -154,6 +155,24 @@ def source(as_json: bool, points: int, page_sizes: str, workers: int, format_: F
             runs.append(found)
     if as_json:
         click.echo(source_run.to_json(runs))
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--points", default=200_000, show_default=True, type=click.IntRange(1_000))
+@click.option("--page-size", default=50_000, show_default=True, type=click.IntRange(100, 200_000))
+@click.option("--turns", default=5, show_default=True, type=click.IntRange(1, 100), help="Of each transport.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Converter processes.")
+def flight(as_json: bool, points: int, page_size: int, turns: int, workers: int) -> None:
+    """The sandbox's InfluxDB 3 read as JSON lines and over Arrow Flight, in turns."""
+    found = flight_run.Compared()
+    with _folder() as folder:
+        for transport, reading in flight_run.turns_of(folder, points, page_size, turns, workers):
+            found.add(transport, reading)
+            click.echo(f"{transport}: {source_run.reading_text(reading)}", err=as_json)
+    click.echo(flight_run.text(found.figures()), err=as_json)
+    if as_json:
+        click.echo(flight_run.to_json(found))
 
 
 def _numbers(option: str, given: str) -> list[int]:

@@ -92,8 +92,9 @@ def influxd(folder: Path, cores: set[int] | None = None) -> Iterator[Influxd]:
         process.wait()
 
 
-def bare_loop(url: str, messages: int) -> int:
+def bare_loop(url: str, messages: int, token: str = "") -> int:
     """Lines a second that the database takes from threads that only POST bodies made before. Raises PipelineError."""
+    headers = {"Content-Encoding": "gzip", **({"Authorization": f"Bearer {token}"} if token else {})}
     encoder = Encoder(MAPPING, "ms", rig.STREAM, rig.TOPIC)
     bodies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     for first in range(0, messages, BATCH):
@@ -109,7 +110,7 @@ def bare_loop(url: str, messages: int) -> int:
                 except queue.Empty:
                     return
                 answer = session.post(f"{url}/write?db={DATABASE}&precision=ms", data=body, timeout=60,
-                                      headers={"Content-Encoding": "gzip"})
+                                      headers=headers)
                 if answer.status_code != 204:
                     problems.append(answer.text)
 

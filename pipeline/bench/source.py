@@ -40,8 +40,7 @@ state_file = "{folder}/state.json"
 buffer_duration_ms = 0
 page_size = {page_size}
 [source.influxdb]
-url = "{influxdb}"
-version = "v1"
+{influxdb}
 database = "sandbox"
 gzip = false
 [source.output]
@@ -56,22 +55,28 @@ runtime_dir = "{folder}/run"
 Format = Literal["json", "line_protocol", "msgpack"]
 
 
-class SourceFigures(Struct, frozen=True):
-    """One run over all points. Start-up is not counted."""
+class Reading(Struct, frozen=True, kw_only=True):
+    """What it took a pipeline to read all points out of a database. Start-up is not counted."""
 
     points: int
     page_size: int
     format: str
     #: From the order to read the first page to the confirmation of the last.
     points_per_second: int
-    #: Of one loop that asks for the same pages, and throws the answers away.
-    bare_points_per_second: int
-    ratio_to_bare_loop: float
     #: "total" of ours and by kind of process; and of the two servers. Microseconds.
     cpu_us_per_point: dict[str, float]
     servers_cpu_us_per_point: dict[str, float]
     #: Largest proportional set size seen, MB: by process, and of the largest sum.
     peak_pss_mb: dict[str, float]
+    #: What starting all processes cost.
+    startup_cpu_seconds: float
+
+
+class SourceFigures(Reading, frozen=True, kw_only=True):
+    """One run beside a loop that asks for the same pages, and throws the answers away."""
+
+    bare_points_per_second: int
+    ratio_to_bare_loop: float
 
 
 class _Peak:
@@ -116,20 +121,33 @@ def _settled(pid: int) -> None:
 def _one(folder: Path, server: database.Influxd, points: int, page_size: int, workers: int,
          format_: Format) -> SourceFigures:
     bare = bare_loop(server.url, points, page_size)
+    reading = read(folder, f'url = "{server.url}"\nversion = "v1"', {"influxd": server.pid}, points, page_size, workers,
+                   format_)
+    return SourceFigures(**msgspec.structs.asdict(reading), bare_points_per_second=bare,
+                         ratio_to_bare_loop=round(reading.points_per_second / bare, 2))
+
+
+def read(folder: Path, influxdb: str, servers: dict[str, int], points: int, page_size: int, workers: int,
+         format_: Format) -> Reading:
+    """Runs a pipeline in an empty folder that reads so many points into a new sandbox's Iggy. Raises PipelineError.
+
+    `influxdb`: lines of `[source.influxdb]` that say where they are. `servers`: pids by name, whose CPU is wanted, too.
+    """
     with sandbox(folder, "--only", "iggy") as iggy:
-        pids = {"influxd": server.pid, "iggy": iggy.pid}
+        pids = {**servers, "iggy": iggy.pid}
         before = {name: cpu_seconds(pid) for name, pid in pids.items()}
-        config = CONFIG.format(iggy=iggy.iggy, folder=folder, page_size=page_size, influxdb=server.url,
-                               format=format_, workers=workers)
+        config = CONFIG.format(iggy=iggy.iggy, folder=folder, page_size=page_size, influxdb=influxdb, format=format_,
+                               workers=workers)
         with _running(folder, config) as process:
             status, peak = _watched(folder, process, points)
             cpu = cpu_us(status.pids, status.startup_cpu, points)
-            servers = {name: round((cpu_seconds(pid) - before[name]) / points * 1e6, 3) for name, pid in pids.items()}
+            used = {name: round((cpu_seconds(pid) - before[name]) / points * 1e6, 3) for name, pid in pids.items()}
             process.terminate()
             if process.wait(60) != 0 or status.rejected or status.points != points:
                 raise PipelineError(f"the run went wrong; the log says:\n{(folder / 'pipeline.log').read_text()}")
-    rate = round(points / (status.last_at - status.first_at))
-    return SourceFigures(points, page_size, format_, rate, bare, round(rate / bare, 2), cpu, servers, peak.mb())
+    return Reading(points=points, page_size=page_size, format=format_, cpu_us_per_point=cpu,
+                   points_per_second=round(points / (status.last_at - status.first_at)), servers_cpu_us_per_point=used,
+                   peak_pss_mb=peak.mb(), startup_cpu_seconds=round(sum(status.startup_cpu.values()), 2))
 
 
 @contextmanager
@@ -189,11 +207,16 @@ def bare_loop(url: str, points: int, page_size: int) -> int:
 
 def text(found: SourceFigures) -> str:
     """One run, for a terminal."""
+    return (f"page_size {found.page_size:,}: {found.ratio_to_bare_loop:g} of a bare loop's "
+            f"{found.bare_points_per_second:,} points/s; {reading_text(found)}")
+
+
+def reading_text(found: Reading) -> str:
+    """What it took, for a terminal."""
     def listed(values: dict[str, float]) -> str:
         return ", ".join(f"{name} {value:g}" for name, value in values.items())
 
-    return (f"page_size {found.page_size:,}: {found.points_per_second:,} points/s of {found.points:,} as "
-            f"{found.format}, {found.ratio_to_bare_loop:g} of a bare loop's {found.bare_points_per_second:,}\n"
+    return (f"{found.points_per_second:,} points/s of {found.points:,} as {found.format}\n"
             f"  CPU a point, us: {listed(found.cpu_us_per_point)}; servers: {listed(found.servers_cpu_us_per_point)}\n"
             f"  memory (PSS), most, MB: {listed(found.peak_pss_mb)}")
 
