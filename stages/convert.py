@@ -11,7 +11,7 @@ from pipeline.endpoints import Endpoints
 from pipeline.plan import Plan
 from pipeline.source_schema import SourceConfig
 from stages.source.dialect import Dialect, Language, ServerSaid
-from stages.source.dialects import dialect_of
+from stages.source.dialects import dialect_of, language_of
 from stages.source.fingerprints import pack, unpack_known
 from stages.source.payloads import Dedupe, Encoder, Payloads
 from stages.source.table import Column
@@ -43,6 +43,10 @@ class ConvertStage:
         # Only to a produce that is there: what is queued for a dead one would wait for its successor.
         self.push.setsockopt(zmq.IMMEDIATE, 1)
         self.push.connect(endpoints.messages)
+        for index, config in enumerate(self.sources):
+            if config.influxdb.transport == "flight":
+                # Its libraries are loaded now, and not while the first page waits.
+                self._dialect(index, config, language_of(config, "v3"))
 
     def run(self) -> None:
         """Converts until the process is killed."""

@@ -11,6 +11,7 @@ Source: influxdata/influxdb, `core/service_grpc_flight/src/lib.rs`, `keep_alive.
 """
 
 import asyncio
+import itertools
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -26,8 +27,9 @@ from pipeline.sandbox.faults import Rule
 from pipeline.sandbox.http1 import Request
 from pipeline.sandbox.query_v3 import TAG, TEXT, TIME, Answer
 
-#: Rows in a batch, at most.
-BATCH_ROWS = 1_000
+#: Rows in the first batches and in each after them, at most: the real one's have up to 8,192 (the `batch_size` of
+#: DataFusion), and often fewer.
+BATCH_ROWS = (100, 1_000, 8_192)
 #: How often a call that hangs looks whether it is still wanted, seconds.
 LOOK_SECONDS = 0.05
 _TYPES = {"Float64": (pa.float64(), "field::float"), "Int64": (pa.int64(), "field::integer"),
@@ -120,7 +122,7 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
 
     def _batches(self, context: Any, table: "pa.Table", rule: Rule) -> "Iterator[pa.RecordBatch]":
         yield pa.RecordBatch.from_pylist([], schema=table.schema)
-        for batch in table.to_batches(max_chunksize=BATCH_ROWS):
+        for batch in _cut(table):
             if self.stopping.is_set():
                 raise _error(503, "the sandbox stops")
             yield batch
@@ -135,6 +137,15 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
             if self.stopping.wait(min(LOOK_SECONDS, seconds)):
                 raise _error(503, "the sandbox stops")
             seconds -= LOOK_SECONDS
+
+
+def _cut(table: "pa.Table") -> "Iterator[pa.RecordBatch]":
+    start = 0
+    for size in itertools.chain(BATCH_ROWS, itertools.repeat(BATCH_ROWS[-1])):
+        if start >= table.num_rows:
+            return
+        yield from table.slice(start, size).to_batches()
+        start += size
 
 
 def as_table(answer: Answer) -> "pa.Table":

@@ -116,10 +116,10 @@ class ArrowTaker:
         self.size += piece.nbytes
         self._writer.write_batch(piece)
         if self._ordered:
-            times = _nanoseconds(piece.column("time"))
-            self._last = times[-1].as_py()
+            times = piece.column("time")
+            self._last = _nanoseconds(times[-1:])[0].as_py()
             if self._first is None:
-                self._first = times[0].as_py()
+                self._first = _nanoseconds(times[:1])[0].as_py()
 
     def finish(self, complete: bool) -> Taken:
         """See `Taker`."""
