@@ -1,7 +1,7 @@
 """InfluxDB 3 over HTTP (JSON lines) and over Arrow Flight: the same points out of one sandbox, in turns.
 
-The sandbox is written in Python and slower than the pipeline, so points a second tell little. What the transports differ
-in is the CPU of our own processes.
+The sandbox is written in Python and slower than the pipeline, so points a second tell little. What tells is the CPU of
+our own processes.
 """
 
 import importlib.util
@@ -86,7 +86,7 @@ def text(figures: FlightFigures) -> str:
     lines = [("middle (least - most)", "http", "flight", "flight / http")]
     lines += [(name, shown(figures.http[name]), shown(figures.flight[name]), shown(ratio))
               for name, ratio in figures.ratio.items()]
-    return "\n".join(f"{name:<28}{http:>28}{flight:>28}{ratio:>24}" for name, http, flight, ratio in lines)
+    return "\n".join(f"{name:<26}{http:>28}{flight:>28}{ratio:>26}" for name, http, flight, ratio in lines)
 
 
 def to_json(compared: Compared) -> bytes:
