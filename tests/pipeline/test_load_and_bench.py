@@ -47,3 +47,22 @@ def test_a_bench_reports_throughput_latency_and_processes(tmp_path: Path) -> Non
     assert {"ingest", "encode-0", "write-0", "coordinator", "supervisor"} <= set(result["held"]["processes"])
     assert page.read_text().count("<svg") == 5
     assert "latency in ms" in done.stderr
+
+
+def test_flight_is_compared_with_json_lines_turn_by_turn() -> None:
+    done = run("bench", "flight", "--points", "2000", "--page-size", "500", "--turns", "2", "--workers", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    names = {"points_per_second", "cpu_us_per_point", "query_cpu_us_per_point", "convert_cpu_us_per_point",
+             "server_cpu_us_per_point", "peak_pss_mb", "query_peak_pss_mb", "startup_cpu_seconds"}
+    for transport in ("http", "flight"):
+        turns = result["turns"][transport]
+        assert [(turn["points"], turn["page_size"]) for turn in turns] == [(2_000, 500)] * 2
+        assert all({"total", "query", "convert", "produce"} <= set(turn["cpu_us_per_point"]) for turn in turns)
+        assert set(result["flight"][transport]) == names
+    assert set(result["flight"]["ratio"]) == names
+    assert all(0 < one["least"] <= one["middle"] <= one["most"] for one in result["flight"]["ratio"].values())
+    # Which goes first changes with each turn.
+    told = [line.partition(":")[0] for line in done.stderr.splitlines() if " points/s of 2,000" in line]
+    assert told == ["http", "flight", "flight", "http"]
+    assert "flight / http" in done.stderr

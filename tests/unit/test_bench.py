@@ -1,13 +1,17 @@
 """What the bench makes of its measurements."""
 
+import sys
 from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.bench import encoding, plots, report
+from pipeline.bench import encoding, flight, plots, report
+from pipeline.bench.command import bench
 from pipeline.bench.figures import Baseline, Figures, Held, Throughput, next_bottleneck, ratios
 from pipeline.bench.latency import Latencies
 from pipeline.bench.sampler import Sample
+from pipeline.bench.source import Reading
+from pipeline.errors import PipelineError
 from pipeline.load.run import LoadResult
 
 COSTS = {"total": 2.0, "coordinator": 0.05, "encode": 1.25, "ingest": 0.5, "write": 0.2}
@@ -73,3 +77,31 @@ def test_check_allows_a_share_of_the_committed_ratio() -> None:
     least = encoding.COMMITTED_RATIO * encoding.LEAST_SHARE
     assert encoding.is_fast_enough(least) and not encoding.is_fast_enough(least * 0.99)
     assert "TOO SLOW" in encoding.verdict(least * 0.99) and "good" in encoding.verdict(least)
+
+
+def reading(rate: int, query: float) -> Reading:
+    """A run whose query process costs so much."""
+    return Reading(points=1_000, page_size=100, format="json", points_per_second=rate,
+                   cpu_us_per_point={"total": 2 * query, "query": query, "convert": 0.0},
+                   servers_cpu_us_per_point={"influxdb": 30.0, "iggy": 1.0},
+                   peak_pss_mb={"total": 100.0, "query": 40.0}, startup_cpu_seconds=1.0)
+
+
+def test_ratios_of_flight_are_those_of_each_turn() -> None:
+    compared = flight.Compared()
+    for http, other in ((1.0, 4.0), (2.0, 2.0), (4.0, 2.0)):
+        compared.add("http", reading(1_000, http))
+        compared.add("flight", reading(3_000, other))
+    found = compared.figures()
+    assert found.http["query_cpu_us_per_point"] == flight.Spread(2.0, 1.0, 4.0)
+    assert found.ratio["query_cpu_us_per_point"] == found.ratio["cpu_us_per_point"] == flight.Spread(1.0, 0.5, 4.0)
+    assert found.ratio["points_per_second"] == flight.Spread(3.0, 3.0, 3.0)
+    # What cost nothing can't be compared.
+    assert "convert_cpu_us_per_point" in found.flight and "convert_cpu_us_per_point" not in found.ratio
+    assert "1 (0.5 - 4)" in flight.text(found)
+
+
+def test_a_comparison_with_flight_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(PipelineError, match=r"pip install 'iggy-influxdb-pipeline\[flight\]'"):
+        bench.main(["flight"], standalone_mode=False)
