@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pipeline.rig import wait_until
 SOON_SECONDS = 60.0
 #: Time of the first point of `lines_of`.
 FIRST_TIME = 1_700_000_000_000_000_000
+EXAMPLES = Path(__file__).parents[1] / "configs"
 CONFIG = """
 [iggy]
 address = "{iggy}"
@@ -54,8 +56,9 @@ class SourceRun:
     """A running `pipeline start`."""
 
     def __init__(self, folder: Path, iggy: str, url: str, influxdb: str, stream: str, *, source: str = "",
-                 output: str = "", options: str = "", arguments: Iterable[str] = (), start: bool = True) -> None:
-        """Folder and options as in CONFIG; the log is in `folder`/pipeline.log."""
+                 output: str = "", options: str = "", arguments: Iterable[str] = (), start: bool = True,
+                 config: str = "") -> None:
+        """Folder and options as in CONFIG, `config` takes its place; the log is in `folder`/pipeline.log."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.iggy = iggy
@@ -63,8 +66,8 @@ class SourceRun:
         self.config = folder / "pipeline.toml"
         self.state_file = folder / "state.json"
         self.log_file = folder / "pipeline.log"
-        self.config.write_text(CONFIG.format(iggy=iggy, folder=folder, url=url, influxdb=influxdb, stream=stream,
-                                             source=source, output=output, options=options))
+        self.config.write_text(config or CONFIG.format(iggy=iggy, folder=folder, url=url, influxdb=influxdb,
+                                                       stream=stream, source=source, output=output, options=options))
         self.arguments = list(arguments)
         self.process: subprocess.Popen[bytes] | None = None
         self.status: source_wire.SourceStatus | None = None
@@ -137,6 +140,25 @@ class SourceRun:
     def points(self, topic: str = "out") -> list[dict[str, Any]]:
         """The JSON objects of a topic."""
         return [json.loads(message.payload()) for message in self.messages(topic)]
+
+
+class CopyRun(SourceRun):
+    """`pipeline start` with an example configuration that copies one database into another."""
+
+    def __init__(self, folder: Path, example: str, iggy: str, replaced: dict[str, str], *, source: str = "",
+                 options: str = "", start: bool = True) -> None:
+        """`example` is the name of a file in configs/; `replaced`: its texts -> what stands there instead.
+
+        `source` and `options` are more of `[[source]]` and `[pipeline]`.
+        """
+        text = (EXAMPLES / f"{example}.toml").read_text() + f'\n[pipeline]\nruntime_dir = "{folder}/run"\n{options}\n'
+        for old, new in {"127.0.0.1:8090": iggy, 'state_file = "': f'{source}\nstate_file = "{folder}/',
+                         **replaced}.items():
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        stream = re.search('stream = "(.*)"', text)
+        assert stream is not None
+        super().__init__(folder, iggy, "", "", stream[1], arguments=["--until-caught-up"], start=start, config=text)
 
 
 def read_partitions(address: str, stream: str, topic: str) -> list[list[ReceiveMessage]]:

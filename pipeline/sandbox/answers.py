@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
@@ -95,6 +96,14 @@ def inflate(request: Request) -> bytes:
 def gzipped(body: bytes) -> bytes:
     """A body as a gzip member."""
     return isal_zlib.compress(body, 1, _GZIP_MEMBER)
+
+
+def gzipped_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """A body that comes piece by piece as a gzip member."""
+    packer = isal_zlib.compressobj(1, wbits=_GZIP_MEMBER)
+    for piece in pieces:
+        yield packer.compress(piece)
+    yield packer.flush()
 
 
 def bearer(request: Request) -> str:

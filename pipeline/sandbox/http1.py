@@ -7,6 +7,7 @@ import asyncio
 import json
 import socket
 import struct
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Literal, Protocol
 from urllib.parse import parse_qsl, unquote
@@ -33,10 +34,11 @@ class Request(Struct):
 
 
 class Response(Struct, frozen=True):
-    """An answer. `Content-Length` is added."""
+    """An answer. `Content-Length` is added, or `pieces` go as chunks in the place of `body`, as fast as they are taken."""
 
     status: int
     body: bytes = b""
+    pieces: Iterator[bytes] | None = None
     headers: tuple[tuple[str, str], ...] = ()
     #: Close the connection after it.
     close: bool = False
@@ -120,6 +122,9 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._break: Break = ""
         self._busy = False
+        #: Of the answer under way: what is left of it, whether it is the last one, and whether the client has no room.
+        self._pieces: Iterator[bytes] | None = None
+        self._closes = self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the connection."""
@@ -129,6 +134,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
+        self._pieces = None
         self._application.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -142,16 +148,48 @@ class Connection(asyncio.Protocol):
             return
         head = [f"HTTP/1.1 {response.status} {_phrase(response.status)}",
                 *(f"{name}: {value}" for name, value in response.headers)]
-        if response.status not in (204, 304):
+        if response.pieces is not None:
+            head.append("Transfer-Encoding: chunked")
+        elif response.status not in (204, 304):
             head.append(f"Content-Length: {len(response.body)}")
         if response.close:
             head.append("Connection: close")
         self.transport.write("\r\n".join(head).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + response.body)
+        self._pieces, self._closes = response.pieces, response.close
+        if self._pieces is None:
+            self._answered()
+        else:
+            self._next_piece()
+
+    def _answered(self) -> None:
         self._busy = False
-        if response.close:
+        if self._closes:
             self.transport.close()
         else:
             self._advance()
+
+    def _next_piece(self) -> None:
+        """Sends a piece, and comes again when others have had their turn and the client has room."""
+        if self._pieces is None or self._paused:
+            return
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._pieces = None
+            self.transport.write(b"0\r\n\r\n")
+            self._answered()
+            return
+        if piece:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        asyncio.get_running_loop().call_soon(self._next_piece)
+
+    def pause_writing(self) -> None:
+        """The client takes no more for now."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._paused = False
+        self._next_piece()
 
     def reset(self) -> None:
         """Breaks the connection off with RST."""

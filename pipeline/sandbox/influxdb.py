@@ -310,7 +310,8 @@ def _as_told(response: Response, rule: Rule) -> Response:
     told = {name.lower() for name in rule.headers}
     kept = tuple(header for header in response.headers if header[0].lower() not in told)
     body = rule.body.encode() if rule.body else response.body
-    return msgspec.structs.replace(response, body=body, headers=(*kept, *rule.headers.items()))
+    return msgspec.structs.replace(response, body=body, pieces=None if rule.body else response.pieces,
+                                   headers=(*kept, *rule.headers.items()))
 
 
 def _points(bucket: Bucket, query: dict[str, str]) -> Response:

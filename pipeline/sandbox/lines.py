@@ -150,7 +150,7 @@ def typed_fields(parts: list[tuple[str, str]]) -> tuple[dict[str, FieldValue], d
     fields: dict[str, FieldValue] = {}
     types: dict[str, FieldType] = {}
     for raw_key, raw in parts:
-        key = _NAME_ESCAPE.sub(r"\1", raw_key)
+        key = _NAME_ESCAPE.sub(r"\1", raw_key) if "\\" in raw_key else raw_key
         fields[key], types[key] = _typed(raw)
     return fields, types
 
@@ -270,6 +270,8 @@ def _check_number(raw: str, unsigned: bool) -> None:
 def _typed(raw: str) -> tuple[FieldValue, FieldType]:
     """The value and type of a field's value that was found good."""
     if raw[0] == '"':
+        if raw[-1] == '"' and "\\" not in raw:
+            return raw[1:-1], "string"
         inside = raw.encode("utf-8", "surrogateescape")[1:-1]  # one byte off each end, whatever the last one is
         return _STRING_ESCAPE.sub(r"\1", inside.decode("utf-8", "surrogateescape")), "string"
     if raw[0] in "0123456789.-":

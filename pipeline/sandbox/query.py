@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from pipeline.sandbox import lines
-from pipeline.sandbox.answers import gzipped
+from pipeline.sandbox.answers import gzipped, gzipped_pieces
 from pipeline.sandbox.http1 import Request, Response
 from pipeline.sandbox.lines import FieldType, FieldValue
 from pipeline.sandbox.store import Bucket
 
 ONLY = "the sandbox understands only the queries that a source sends: see pipeline/sandbox/query_*.py"
+
+
+#: A stored field without a backslash: its key, and its value.
+_PLAIN_FIELD = re.compile(r'([^=]+)=("[^"]*"|[^,]*),?')
 
 
 class NotUnderstood(Exception):
@@ -39,23 +43,26 @@ class Found(Struct, frozen=True):
     types: dict[str, FieldType]
 
 
-def select(bucket: Bucket, wanted: Selection) -> list[Found]:
+def select(bucket: Bucket, wanted: Selection) -> Iterator[Found]:
     """The points, in the order of time; those of equal time in no order one may rely on."""
     found = sorted(((time, fields, tags) for tags, time, fields in
                     bucket.texts(wanted.measurement, wanted.start, wanted.end)), key=lambda one: one[0])
-    return [_typed(*one) for one in (found[:wanted.limit] if wanted.limit else found)]
+    for time, fields, tags in found[:wanted.limit] if wanted.limit else found:
+        yield Found(time, dict(tags), *typed(fields))
 
 
-def _typed(time: int, fields: bytes, tags: tuple[tuple[str, str], ...]) -> Found:
-    values, types = lines.typed_fields(lines.split_fields(fields.decode("utf-8", "surrogateescape")))
-    return Found(time, dict(tags), values, types)
+def typed(fields: bytes) -> tuple[dict[str, FieldValue], dict[str, FieldType]]:
+    """Values and types of a stored point's fields."""
+    text = fields.decode("utf-8", "surrogateescape")
+    return lines.typed_fields(_PLAIN_FIELD.findall(text) if "\\" not in text else lines.split_fields(text))
 
 
-def answered(request: Request, body: bytes, headers: tuple[tuple[str, str], ...]) -> Response:
+def answered(request: Request, body: bytes | Iterator[bytes], headers: tuple[tuple[str, str], ...]) -> Response:
     """An answer of status 200, compressed if the client takes that."""
     if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(200, gzipped(body), (*headers, ("Content-Encoding", "gzip")))
-    return Response(200, body, headers)
+        headers = (*headers, ("Content-Encoding", "gzip"))
+        body = gzipped(body) if isinstance(body, bytes) else gzipped_pieces(body)
+    return Response(200, body, headers) if isinstance(body, bytes) else Response(200, headers=headers, pieces=body)
 
 
 class Reader:

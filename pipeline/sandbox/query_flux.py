@@ -9,18 +9,21 @@
       |> drop(columns: ["_start", "_stop"])
 """
 
-import csv
-import io
 import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
 from itertools import groupby
 
 from pipeline.sandbox import answers
 from pipeline.sandbox.lines import FieldType, FieldValue
-from pipeline.sandbox.query import ONLY, NotUnderstood, Reader, Selection, select
+from pipeline.sandbox.query import ONLY, NotUnderstood, Reader, Selection, typed
 from pipeline.sandbox.store import Bucket
 
 _DATATYPES: dict[FieldType, str] = {"float": "double", "integer": "long", "unsigned": "unsignedLong",
                                     "boolean": "boolean", "string": "string"}
+#: What Go's CSV writer puts into quotes.
+_QUOTED = re.compile(r'[",\r\n]|^\s|^\\\.$')
 _STRING = r'"(?:[^"\\]|\\.)*"'
 
 
@@ -28,17 +31,17 @@ class NoBucket(Exception):
     """The query names a bucket that is not there; its name is the text."""
 
 
-def run(buckets: dict[str, Bucket], text: str) -> bytes:
-    """The answer to a query. Raises NotUnderstood, and NoBucket."""
+def run(buckets: dict[str, Bucket], text: str) -> Iterator[bytes]:
+    """The answer to a query, piece by piece. Raises NotUnderstood, and NoBucket, before it is given."""
     reader = Reader(text)
     if reader.take('import "influxdata/influxdb/schema"'):
         reader.need(r"schema\.tagValues\(bucket:")
         bucket = _bucket(buckets, reader)
         reader.need(r', tag: "_measurement", predicate: \(r\) => true, start: time\(v: -?\d+\)\)')
         _end(reader)
-        return _csv(["#datatype", "string", "long", "string"], ["#group", "false", "false", "false"],
-                    ["#default", "_result", "", ""], ["", "result", "table", "_value"],
-                    [["", "", "0", name] for name in bucket.measurements()])
+        return iter([_csv([["#datatype", "string", "long", "string"], ["#group", "false", "false", "false"],
+                           ["#default", "_result", "", ""], ["", "result", "table", "_value"],
+                           *(["", "", "0", name] for name in bucket.measurements()), []])])
     reader.need(r"from\(bucket:")
     bucket = _bucket(buckets, reader)
     reader.need(r"\)\s*\|> range\(start: time\(v:")
@@ -69,35 +72,56 @@ def _end(reader: Reader) -> None:
         raise NotUnderstood(f"{reader.text[:60]!r} is not understood; {ONLY}")
 
 
-def _points(bucket: Bucket, wanted: Selection) -> bytes:
-    """A table for each series and field; a block of annotations for each set of columns."""
-    cells: list[tuple[tuple[tuple[str, str], ...], str, FieldType, int, FieldValue]] = []
-    for point in select(bucket, wanted):
-        tags = tuple(sorted(point.tags.items()))
-        cells += [(tags, field, point.types[field], point.time, value) for field, value in point.fields.items()]
-    cells.sort(key=lambda cell: (tuple(key for key, _ in cell[0]), cell[2], cell[0], cell[1], cell[3]))
-    out, table = [], 0
-    for (keys, kind), block in groupby(cells, key=lambda cell: (tuple(key for key, _ in cell[0]), cell[2])):
-        rows = []
-        for (tags, field), series in groupby(block, key=lambda cell: (cell[0], cell[1])):
-            rows += [["", "", str(table), answers.go_time(time), _shown(value), field, wanted.measurement,
-                      *(tag for _, tag in tags)] for _, _, _, time, value in series]
-            table += 1
-        count = len(keys)
-        out.append(_csv(
-            ["#datatype", "string", "long", "dateTime:RFC3339", _DATATYPES[kind], "string", "string",
-             *["string"] * count],
-            ["#group", "false", "false", "false", "false", "true", "true", *["true"] * count],
-            ["#default", "_result", *[""] * (5 + count)],
-            ["", "result", "table", "_time", "_value", "_field", "_measurement", *keys], rows))
-    return b"".join(out) or b"\r\n"
+def _points(bucket: Bucket, wanted: Selection) -> Iterator[bytes]:
+    """A table for each series and field, and annotations wherever the columns change."""
+    number, before = 0, None
+    points = bucket.texts(wanted.measurement, wanted.start, wanted.end)
+    for tags, series in groupby(points, key=lambda point: point[0]):
+        fields: dict[tuple[FieldType, str], list[str]] = {}
+        for _, time, text in series:
+            values, types = typed(text)
+            shown = answers.go_time(time)
+            for field, value in values.items():
+                fields.setdefault((types[field], field), []).append(f"{shown},{_shown(value)}")
+        keys = tuple(key for key, _ in tags)
+        for (kind, field), cells in sorted(fields.items()):
+            head = b""
+            if before != (keys, kind):
+                head = (b"\r\n" if before else b"") + _head(keys, kind)
+                before = keys, kind
+            end = _csv([["", field, wanted.measurement, *(tag for _, tag in tags)]]).decode("utf-8", "surrogateescape")
+            text_of_all = "".join([f",,{number},{cell}{end}" for cell in cells])
+            yield head + text_of_all.encode("utf-8", "surrogateescape")
+            number += 1
+    yield b"\r\n"
+
+
+def _head(keys: tuple[str, ...], kind: FieldType) -> bytes:
+    """Annotations and names of a table's columns."""
+    count = len(keys)
+    return _csv([
+        ["#datatype", "string", "long", "dateTime:RFC3339", _DATATYPES[kind], "string", "string", *["string"] * count],
+        ["#group", "false", "false", "false", "false", "true", "true", *["true"] * count],
+        ["#default", "_result", *[""] * (5 + count)],
+        ["", "result", "table", "_time", "_value", "_field", "_measurement", *keys]])
 
 
 def _shown(value: FieldValue) -> str:
-    return json.dumps(value) if isinstance(value, bool) else str(value)
+    """A value as a cell: floats without an exponent, as Go's FormatFloat has them with 'f'."""
+    if isinstance(value, str):
+        return _cell(value)
+    if isinstance(value, float):
+        text = repr(value)
+        return (format(Decimal(text), "f") if "e" in text else text).removesuffix(".0")
+    return json.dumps(value)
 
 
-def _csv(datatype: list[str], group: list[str], default: list[str], names: list[str], rows: list[list[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows([datatype, group, default, names, *rows, []])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+def _cell(text: str) -> str:
+    """A text as Go's CSV writer with UseCRLF has it: a line break becomes CR and LF, any other CR is left out."""
+    if not _QUOTED.search(text):
+        return text
+    return '"' + text.replace('"', '""').replace("\r", "").replace("\n", "\r\n") + '"'
+
+
+def _csv(rows: list[list[str]]) -> bytes:
+    return "".join([",".join(map(_cell, row)) + "\r\n" for row in rows]).encode("utf-8", "surrogateescape")

@@ -107,7 +107,8 @@ def _select(bucket: Bucket, reader: Reader, size: int) -> list[tuple[dict[str, A
         values = _values(point, columns)
         if any(value is not None for value, (_, kind) in zip(values, columns, strict=True) if kind != "tag"):
             rows.append([point.time, *values])
-    rows = rows[:limit] if limit else rows
+            if len(rows) == limit:
+                break
     names = ["time"]
     for name, _ in columns:
         again = [column for column, _ in columns[:len(names) - 1]].count(name)

@@ -7,6 +7,7 @@ and tags are found in a dictionary, and their fields match a regular expression 
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Literal
 
@@ -71,12 +72,19 @@ class Measurement:
 class Series:
     """A measurement with tags, and its points: time in nanoseconds -> fields as text."""
 
-    __slots__ = ("measurement", "points", "tags")
+    __slots__ = ("_times", "measurement", "points", "tags")
 
     def __init__(self, measurement: Measurement, tags: tuple[tuple[str, str], ...]) -> None:
         self.measurement = measurement
         self.tags = tags
         self.points: dict[int, bytes] = {}
+        self._times: list[int] = []
+
+    def times(self, start: int, end: int) -> list[int]:
+        """The times of its points with `start <= time < end`, sorted."""
+        if len(self._times) != len(self.points):
+            self._times = sorted(self.points)
+        return self._times[bisect_left(self._times, start):bisect_left(self._times, end)]
 
     @property
     def key(self) -> str:
@@ -242,10 +250,12 @@ class Bucket:
                     yield StoredPoint(name, list(tags), values, types, time)
 
     def texts(self, measurement: str, start: int, end: int) -> Iterator[tuple[tuple[tuple[str, str], ...], int, bytes]]:
-        """Tags, time and fields (as text) of a measurement's points with `start <= time < end`, in no order."""
-        for (name, tags), series in self._series.items():
+        """Tags, time and fields (as text) of a measurement's points with `start <= time < end`: series by series, each
+        in the order of time."""
+        for (name, tags), series in list(self._series.items()):
             if name == measurement:
-                yield from ((tags, time, fields) for time, fields in series.points.items() if start <= time < end)
+                for time in series.times(start, end):
+                    yield tags, time, series.points[time]
 
     def measurements(self) -> list[str]:
         """The measurements that have points, sorted."""

@@ -1,7 +1,8 @@
 """Annotated CSV, as `/api/v2/query` answers: to points. Pure.
 
 Source: "Annotated CSV", InfluxDB 2 reference: annotations `datatype`, `group`, `default`; a new block of them for every
-schema; errors as a table with the columns `error` and `reference`.
+schema; errors as a table with the columns `error` and `reference`. Of texts, "InfluxDB removes carriage returns before
+newline characters": its writer (Go's csv.Writer with UseCRLF) makes CR and LF of a line break, and leaves out other CRs.
 """
 
 import csv
@@ -42,6 +43,10 @@ def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError(f"{text} is not a boolean")
     return text == "true"
+
+
+def _text(text: str) -> str:
+    return text.replace("\r\n", "\n") if "\r" in text else text
 
 
 class _Block:
@@ -88,7 +93,7 @@ def _conversion(datatype: str, times: TimeReader) -> Callable[[str], Value]:
         return times.read
     conversions: dict[str, Callable[[str], Value]] = {
         "double": _float, "long": int, "unsignedLong": int, "boolean": _boolean}
-    return conversions.get(datatype, str)
+    return conversions.get(datatype, _text)
 
 
 class Points:

@@ -1,0 +1,121 @@
+"""A million points of every kind: InfluxDB 1.6.7 -> Iggy -> sandbox v2 -> Iggy -> InfluxDB 1.6.7, by the examples."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import million
+import pytest
+import requests
+from iggy_servers import SandboxIggy
+from influxdb_servers import running_influxdb
+from sources import CopyRun, SourceRun, read_partitions
+
+from pipeline.sandbox.answers import Identity
+from pipeline.sandbox.influxdb import InfluxServer
+from pipeline.sandbox.lines import escaped_key
+
+POINTS = 1_000_000
+#: Longest a million points may take, seconds; for a machine that is busy with other things.
+LONG_SECONDS = 100.0
+NEW = Identity(org="my-org", bucket="telemetry", token="")
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    """Every point."""
+    return list(million.lines(POINTS))
+
+
+@pytest.fixture(scope="module")
+def old(influxdb1: str, lines: list[str]) -> str:
+    """An InfluxDB 1.6.7 whose database `telemetry` has them."""
+    ask(influxdb1, "CREATE DATABASE telemetry")
+    million.write(influxdb1, "telemetry", lines)
+    return influxdb1
+
+
+@pytest.fixture(scope="module")
+def new() -> Iterator[InfluxServer]:
+    """A sandbox InfluxDB 2 for a copy of them."""
+    with running_influxdb(identity=NEW) as server:
+        yield server
+
+
+def ask(url: str, query: str) -> None:
+    """One InfluxQL statement."""
+    answer = requests.post(f"{url}/query", data={"q": query}, timeout=30)
+    answer.raise_for_status()
+    assert "error" not in answer.text
+
+
+def digests(url: str, database: str) -> dict[str, str]:
+    """Of each measurement, a digest of all series and points. The server's MessagePack tells 1 from 1.0 and -0.0."""
+    found = {}
+    for name in ("sensors", million.ODD_NAME, "sparse", "old"):
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        with requests.post(f"{url}/query", stream=True, timeout=60, headers={"Accept": "application/x-msgpack"}, data={
+                "db": database, "epoch": "ns", "chunked": "true", "q": f'SELECT * FROM "{quoted}" GROUP BY *'}) as answer:
+            answer.raise_for_status()
+            digest = hashlib.sha256()
+            for piece in answer.iter_content(1_000_000):
+                digest.update(piece)
+        found[name] = digest.hexdigest()
+    assert len(set(found.values())) == len(found)
+    return found
+
+
+def check_same(found: list[str], expected: list[str]) -> None:
+    """The same lines, in whatever order. The first differences are shown, not all."""
+    missing, strange = set(expected).difference(found), set(found).difference(expected)
+    assert (len(missing), len(strange), sorted(missing)[:3], sorted(strange)[:3]) == (0, 0, [], [])
+
+
+def test_a_million_points_come_to_iggy_with_their_types_none_missing_and_none_twice(
+        old: str, lines: list[str], sandbox: SandboxIggy, stream: str, tmp_path: Path) -> None:
+    run = SourceRun(tmp_path, sandbox.address, old, 'version = "v1"\ndatabase = "telemetry"', stream,
+                    output='format = "line_protocol"\npartitions = 4', arguments=["--until-caught-up"])
+    try:
+        assert run.ends(LONG_SECONDS) == 0
+        parts = read_partitions(sandbox.address, stream, "out")
+    finally:
+        run.close()
+    found = [message.payload().decode() for part in parts for message in part]
+    assert len(found) == POINTS
+    check_same(found, lines)
+
+
+def test_a_million_points_reach_another_database_though_every_process_of_the_source_is_killed(
+        old: str, new: InfluxServer, lines: list[str], sandbox: SandboxIggy, tmp_path: Path) -> None:
+    run = CopyRun(tmp_path, "source-round-trip", sandbox.address, {"http://127.0.0.1:8086": old,
+                                                                  "http://127.0.0.1:8087": new.url},
+                  source="page_size = 20_000")
+    try:
+        for share, victim in enumerate(("query", "convert-0", "produce", "source-coordinator"), 1):
+            run.wait_for(lambda status, share=share: status.points >= share * POINTS // 20)
+            run.kill(victim)
+        run.wait_for(lambda status: status.points >= POINTS // 5)
+        run.close()
+        run.start()
+        assert run.ends(LONG_SECONDS) == 0
+    finally:
+        run.close()
+    bucket = new.buckets["telemetry"]
+    assert bucket.count == POINTS
+    heads = {(name, tags): escaped_key(name, tags)
+             for name in bucket.measurements() for tags, *_ in bucket.texts(name, -2**63, 2**63)}
+    check_same([f"{heads[name, tags]} {fields.decode()} {time}" for name in bucket.measurements()
+                for tags, time, fields in bucket.texts(name, -2**63, 2**63)], lines)
+
+
+def test_a_million_points_come_back_as_they_were(
+        old: str, new: InfluxServer, influxdb1: str, sandbox: SandboxIggy, tmp_path: Path) -> None:
+    ask(influxdb1, "CREATE DATABASE again")
+    run = CopyRun(tmp_path, "source-round-trip-back", sandbox.address, {
+        "http://127.0.0.1:8086": influxdb1, "http://127.0.0.1:8087": new.url,
+        'database = "telemetry"': 'database = "again"'})
+    try:
+        assert run.ends(LONG_SECONDS) == 0
+    finally:
+        run.close()
+    assert digests(influxdb1, "again") == digests(old, "telemetry")
