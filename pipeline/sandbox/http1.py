@@ -34,14 +34,14 @@ class Request(Struct):
 
 
 class Response(Struct, frozen=True):
-    """An answer. `Content-Length` is added, or `pieces` go as chunks in the place of `body`, as fast as they are taken."""
+    """An answer. `Content-Length` is added; `pieces` go as chunks in the place of `body`, as fast as they are taken."""
 
     status: int
     body: bytes = b""
-    pieces: Iterator[bytes] | None = None
     headers: tuple[tuple[str, str], ...] = ()
     #: Close the connection after it.
     close: bool = False
+    pieces: Iterator[bytes] | None = None
 
 
 class BadRequest(Exception):

@@ -1,8 +1,8 @@
 """Annotated CSV, as `/api/v2/query` answers: to points. Pure.
 
 Source: "Annotated CSV", InfluxDB 2 reference: annotations `datatype`, `group`, `default`; a new block of them for every
-schema; errors as a table with the columns `error` and `reference`. Of texts, "InfluxDB removes carriage returns before
-newline characters": its writer (Go's csv.Writer with UseCRLF) makes CR and LF of a line break, and leaves out other CRs.
+schema; errors as a table with the columns `error` and `reference`. Its lines end with CR and LF, and Go's encoding/csv,
+told so (`UseCRLF`), writes every LF inside a text as CR and LF, too, and leaves out every other CR.
 """
 
 import csv
@@ -46,6 +46,7 @@ def _boolean(text: str) -> bool:
 
 
 def _text(text: str) -> str:
+    """A text as it was stored, but for its CRs, which the server has left out."""
     return text.replace("\r\n", "\n") if "\r" in text else text
 
 

@@ -1,7 +1,5 @@
 """What a server answers becomes messages with every value, type and time as it was stored; in all languages."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -80,28 +78,37 @@ def chunked_json(table: Table, chunk: int) -> bytes:
     return "".join(out).encode()
 
 
+def go_csv(rows: Iterable[list[str]]) -> bytes:
+    """As Go's encoding/csv writes rows with UseCRLF (its source: `fieldNeedsQuotes` and `Writer.Write`)."""
+    def cell(text: str) -> str:
+        if not text or not (text == r"\." or set(text) & set(',"\r\n') or text[0].isspace()):
+            return text
+        return '"' + "".join({'"': '""', "\r": "", "\n": "\r\n"}.get(letter, letter) for letter in text) + '"'
+
+    return "".join(",".join(map(cell, row)) + "\r\n" for row in rows).encode()
+
+
 def annotated(table: Table) -> bytes:
     """As InfluxDB 2 answers: a block for each series and field."""
     types = {"float": "double", "integer": "long", "unsigned": "unsignedLong", "boolean": "boolean", "string": "string"}
-    out = io.StringIO()
-    writer = csv.writer(out)
+    rows: list[list[str]] = []
     for row in table.rows:
         own = [(c, v) for c, v in zip(table.columns, row[1:], strict=True) if v is not None]
         tags = [(c.name, v) for c, v in own if c.kind == "tag"]
         for column, value in own:
             if column.kind == "field":
                 shown = json.dumps(value) if column.type == "boolean" else \
-                    repr(value) if column.type == "float" else value
-                writer.writerow(["#datatype", "string", "long", "dateTime:RFC3339", types[column.type], "string",
+                    repr(value) if column.type == "float" else str(value)
+                rows.append(["#datatype", "string", "long", "dateTime:RFC3339", types[column.type], "string",
                                  "string", *["string"] * len(tags)])
-                writer.writerow(["#group", "false", "false", "false", "false", "true", "true", *["true"] * len(tags)])
-                writer.writerow(["#default", "_result", "", "", "", "", "", *[""] * len(tags)])
-                writer.writerow(["", "result", "table", "_time", "_value", "_field", "_measurement",
+                rows.append(["#group", "false", "false", "false", "false", "true", "true", *["true"] * len(tags)])
+                rows.append(["#default", "_result", "", "", "", "", "", *[""] * len(tags)])
+                rows.append(["", "result", "table", "_time", "_value", "_field", "_measurement",
                                  *(name for name, _ in tags)])
-                writer.writerow(["", "", "0", format_time(int(row[0] or 0)), shown, column.name, table.measurement,
-                                 *(value for _, value in tags)])
-                writer.writerow([])
-    return out.getvalue().encode()
+                rows.append(["", "", "0", format_time(int(row[0] or 0)), shown, column.name, table.measurement,
+                                 *(str(value) for _, value in tags)])
+                rows.append([])
+    return go_csv(rows)
 
 
 def json_lines(table: Table) -> bytes:
@@ -147,6 +154,17 @@ def test_annotated_csv_is_read_exactly_and_fields_of_a_point_come_together(table
     points.read(annotated(table))
     read = points.table(table.measurement, MAX_TIME)
     assert as_points(read) == as_points(table) and not read.bad
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.sampled_from('\r\n", \\.x#\t\u00a0'), max_size=8), min_size=1, max_size=6))
+def test_line_breaks_in_annotated_csv_are_read_as_they_were_and_other_carriage_returns_are_gone(
+        texts: list[str]) -> None:
+    columns = (Column("s", "field", "string"),)
+    points = Points()
+    points.read(annotated(Table("m", columns, list(enumerate(texts)))))
+    read = points.table("m", MAX_TIME)
+    assert read.rows == [(time, text.replace("\r", "")) for time, text in enumerate(texts)] and not read.bad
 
 
 @settings(deadline=None)

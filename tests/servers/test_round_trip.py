@@ -55,7 +55,8 @@ def digests(url: str, database: str) -> dict[str, str]:
     for name in ("sensors", million.ODD_NAME, "sparse", "old"):
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         with requests.post(f"{url}/query", stream=True, timeout=60, headers={"Accept": "application/x-msgpack"}, data={
-                "db": database, "epoch": "ns", "chunked": "true", "q": f'SELECT * FROM "{quoted}" GROUP BY *'}) as answer:
+                "db": database, "epoch": "ns", "chunked": "true",
+                "q": f'SELECT * FROM "{quoted}" GROUP BY *'}) as answer:
             answer.raise_for_status()
             digest = hashlib.sha256()
             for piece in answer.iter_content(1_000_000):
