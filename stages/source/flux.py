@@ -17,7 +17,11 @@ from stages.source.table import Column, Table
 from stages.source.times import MIN_TIME, format_time
 from stages.source.window import Window
 
-_DIALECT = {"header": True, "delimiter": ",", "annotations": ["datatype", "group", "default"]}
+_ANNOTATIONS = ["datatype", "group", "default"]
+_DIALECT = {"header": True, "delimiter": ",", "annotations": _ANNOTATIONS}
+#: How a table's head begins; its lines: the annotations, the names of the columns, and an empty one before the next.
+_HEAD = b"\n#datatype"
+_HEAD_LINES = len(_ANNOTATIONS) + 2
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "$": "\\$"}
 
 
@@ -82,24 +86,31 @@ class Flux:
 
 
 class FluxTaker:
-    """Counts lines; strings with line breaks in them count as more."""
+    """Counts lines, but for those that a table's head costs; strings with line breaks in them count as more.
+
+    A server that answers series by series says the head again wherever types or tags change: in a narrow window of many
+    series most lines are heads, and pages that counted them would hold next to nothing.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
         self.size = 0
         self._pieces: list[bytes] = []
+        #: What may be the begin of a head that the next piece goes on with.
+        self._tail = b"\n"
 
     def take(self, piece: bytes) -> None:
         """See `Taker`."""
         self.size += len(piece)
-        self.rows += piece.count(b"\n")
+        self.rows += piece.count(b"\n") - _HEAD_LINES * (self._tail + piece).count(_HEAD)
+        self._tail = (self._tail + piece)[1 - len(_HEAD):]
         self._pieces.append(piece)
 
     def finish(self, complete: bool) -> Taken:
         """See `Taker`."""
         body = b"".join(self._pieces)
         _raise_error(body)
-        return Taken(body, self.rows if body.strip() else 0)
+        return Taken(body, max(1, self.rows) if body.strip() else 0)
 
 
 def values_of(body: bytes) -> list[str]:

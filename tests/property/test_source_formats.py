@@ -169,6 +169,19 @@ def test_line_breaks_in_annotated_csv_are_read_as_they_were_and_other_carriage_r
 
 @settings(deadline=None)
 @given(tables(), st.integers(1, 50))
+def test_rows_of_annotated_csv_are_counted_without_heads_however_it_comes_in_pieces(table: Table, piece: int) -> None:
+    flat = Table(table.measurement, table.columns, [tuple(
+        value.replace("\n", "") if isinstance(value, str) else value for value in row) for row in table.rows])
+    answer, taker = annotated(flat), FluxTaker()
+    for at in range(0, len(answer), piece):
+        taker.take(answer[at:at + piece])
+    values = [value for row in flat.rows for column, value in zip(flat.columns, row[1:], strict=True)
+              if column.kind == "field" and value is not None]
+    assert taker.finish(complete=True).rows == len(values)
+
+
+@settings(deadline=None)
+@given(tables(), st.integers(1, 50))
 def test_json_lines_are_read_exactly(table: Table, piece: int) -> None:
     dialect = V3("db", "sql")
     answer, taker = json_lines(table), dialect.taker()
