@@ -122,9 +122,10 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._break: Break = ""
         self._busy = False
-        #: Of the answer under way: what is left of it, whether it is the last one, and whether the client has no room.
+        #: Of the answer under way: what is left of it; whether it is the last one, the client has no room, and its next
+        #: piece's turn is set.
         self._pieces: Iterator[bytes] | None = None
-        self._closes = self._paused = False
+        self._closes = self._paused = self._soon = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the connection."""
@@ -159,7 +160,7 @@ class Connection(asyncio.Protocol):
         if self._pieces is None:
             self._answered()
         else:
-            self._next_piece()
+            self._go_on()
 
     def _answered(self) -> None:
         self._busy = False
@@ -168,11 +169,21 @@ class Connection(asyncio.Protocol):
         else:
             self._advance()
 
+    def _go_on(self) -> None:
+        """Sends the next piece when others have had their turn; not while the client has no room."""
+        if self._pieces is not None and not self._soon and not self._paused:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._next_piece)
+
     def _next_piece(self) -> None:
-        """Sends a piece, and comes again when others have had their turn and the client has room."""
-        if self._pieces is None or self._paused:
+        self._soon = False
+        if self._pieces is None:
             return
-        piece = next(self._pieces, None)
+        try:
+            piece = next(self._pieces, None)
+        except Exception:
+            self.reset()  # or the client would wait for the rest
+            raise
         if piece is None:
             self._pieces = None
             self.transport.write(b"0\r\n\r\n")
@@ -180,7 +191,7 @@ class Connection(asyncio.Protocol):
             return
         if piece:
             self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-        asyncio.get_running_loop().call_soon(self._next_piece)
+        self._go_on()
 
     def pause_writing(self) -> None:
         """The client takes no more for now."""
@@ -189,7 +200,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It does again."""
         self._paused = False
-        self._next_piece()
+        self._go_on()
 
     def reset(self) -> None:
         """Breaks the connection off with RST."""
