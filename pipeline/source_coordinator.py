@@ -196,7 +196,8 @@ class SourceCoordinator:
                 await self._confirmed(page, message)
             case source_wire.TooFull(id=page):
                 lane = self._lane(page)
-                again = lane.too_full(page.seq, page.attempt, message.one_time, time.monotonic()) if lane else None
+                again = lane.too_full(page.seq, page.attempt, message.one_time, message.first,
+                                      time.monotonic()) if lane else None
                 if again is not None:
                     await self._send("query", self.sources[page.lane.source].order(page.lane.measurement, again))
             case source_wire.Discovered(epoch=epoch) if epoch == self.epoch:

@@ -117,15 +117,16 @@ class LaneLedger:
         self._move_mark()
         return True
 
-    def too_full(self, seq: int, attempt: int, one_time: bool, now: float = 0.0) -> LanePage | None:
+    def too_full(self, seq: int, attempt: int, one_time: bool, first: int, now: float = 0.0) -> LanePage | None:
         """More rows than a page: the page is to be read again, narrower, or whole when it can't be. None: an older try.
 
-        `one_time`: they are all of the window's first time.
+        `one_time`: they are all of the window's first time; `first` is the time of one of them.
         """
         page = self._known(seq, attempt)
         if page is None or page.answered:
             return None
-        window = Window(page.window.start, page.window.start + 1) if one_time else self._stride.halves(page.window)
+        start = page.window.start
+        window = Window(start, start + 1) if one_time else self._stride.narrower(page.window, first)
         page.whole = one_time or window is None
         page.window = window or page.window
         page.attempt += 1

@@ -84,6 +84,8 @@ class TooFull(Struct, frozen=True, tag=True):
     id: PageId
     #: All rows so far are of the window's first time, which is to be read whole.
     one_time: bool
+    #: Time of some row, where that is known; else the window's start.
+    first: int
 
 
 class Begin(Struct, frozen=True, tag=True):

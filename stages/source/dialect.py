@@ -38,8 +38,9 @@ class Taken(Struct, frozen=True):
 
     body: bytes
     rows: int
-    #: Times of the first and the last row, where the answer is in the order of time; else 0.
+    #: Time of the first row; 0 where that isn't known.
     first: int = 0
+    #: Time of the last row, where the answer is in the order of time; else 0.
     last: int = 0
 
 

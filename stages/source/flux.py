@@ -6,6 +6,7 @@ Sources: "Execute a query", InfluxDB 2 API reference; Flux language specificatio
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ import msgspec
 from stages.source.annotated_csv import Points, error_in
 from stages.source.dialect import Ask, ServerSaid, Taken, fill
 from stages.source.table import Column, Table
-from stages.source.times import MIN_TIME, format_time
+from stages.source.times import MAX_TIME, MIN_TIME, format_time, parse_time
 from stages.source.window import Window
 
 _ANNOTATIONS = ["datatype", "group", "default"]
@@ -22,6 +23,9 @@ _DIALECT = {"header": True, "delimiter": ",", "annotations": _ANNOTATIONS}
 #: How a table's head begins; its lines: the annotations, the names of the columns, and an empty one before the next.
 _HEAD = b"\n#datatype"
 _HEAD_LINES = len(_ANNOTATIONS) + 2
+#: The first time within so many bytes is taken for a row's.
+FIRST_BYTES = 10_000
+_TIME = re.compile(rb",(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z),")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "$": "\\$"}
 
 
@@ -110,7 +114,17 @@ class FluxTaker:
         """See `Taker`."""
         body = b"".join(self._pieces)
         _raise_error(body)
-        return Taken(body, max(1, self.rows) if body.strip() else 0)
+        return Taken(body, max(1, self.rows) if body.strip() else 0, _some_time(body))
+
+
+def _some_time(body: bytes) -> int:
+    """The time of the first row, or of a string that looks like one; 0 when there is none."""
+    found = _TIME.search(body, 0, FIRST_BYTES)
+    try:
+        time = parse_time(found[1].decode()) if found else 0
+    except ValueError:
+        return 0
+    return time if MIN_TIME <= time <= MAX_TIME else 0
 
 
 def values_of(body: bytes) -> list[str]:

@@ -41,6 +41,7 @@ class PageTooFull(Struct, frozen=True):
     """More rows than a page; see `source_wire.TooFull`."""
 
     one_time: bool
+    first: int
 
 
 class Reader:
@@ -84,11 +85,11 @@ class Reader:
         if not full:
             return PageRead(language, columns, taken.body, window.end, taken.rows, taken.first or window.start)
         if not dialect.ordered:
-            return PageTooFull(one_time=False)
+            return PageTooFull(one_time=False, first=taken.first or window.start)
         try:
             end = cut_before(window, taken.last)
         except ValueError:
-            return PageTooFull(one_time=True)
+            return PageTooFull(one_time=True, first=taken.first)
         return PageRead(language, columns, taken.body, end, taken.rows, taken.first)
 
     def check(self) -> None:

@@ -2,7 +2,8 @@
 
 A window's answer is at most a page of rows. Where the answer is in the order of time, a page that is full ends before
 its last time (rows of that time may be missing from it, in any order); the rest of the window comes next. Where it has
-no order, a window that is too full is read again at half its width. So equal times are never torn apart.
+no order, a window that is too full is read again at half its width, then an eighth, a 64th and so on: every try costs
+a page that is thrown away, and a window that is too narrow little. So equal times are never torn apart.
 """
 
 from msgspec import Struct
@@ -54,6 +55,7 @@ class Stride:
         self.align = align
         self.maximum = maximum
         self.width = maximum if ordered else min(maximum, max(FIRST_WIDTH, align))
+        self._too_full = 0
 
     def next(self, start: int, limit: int) -> Window | None:
         """The window from `start` on, up to `limit` at most; None when there is no room for one."""
@@ -64,16 +66,25 @@ class Stride:
             end = max(floor(start + self.width, self.align), floor(start, self.align) + self.align)
         return Window(start, min(end, limit)) if end > start and limit > start else None
 
-    def halves(self, window: Window) -> Window | None:
-        """The first half of a window that was too full; None when it can't be narrower, and is to be read whole."""
+    def narrower(self, window: Window, first: int) -> Window | None:
+        """The begin of a window that was too full: half of it, and the n-th time in a row a 2^n-th.
+
+        `first` is the time of some row that was seen. Where that is in the second half, what is before it comes first:
+        probably nothing. None when the window can't be narrower, and is to be read whole.
+        """
         if window.width <= self.align:
             return None
-        self.width = max(window.width // 2, self.align)
+        self._too_full += 1
+        silent = floor(first, self.align)
+        if self._too_full == 1 and window.start + window.width // 2 < silent < window.end:
+            return Window(window.start, silent)
+        self.width = max(window.width >> self._too_full, self.align)
         end = max(floor(window.start + self.width, self.align), floor(window.start, self.align) + self.align)
         return Window(window.start, end) if end < window.end else None
 
     def read(self, window: Window, rows: int, page_size: int, first: int) -> None:
         """A page of `rows` covers `window`; its first row is of the time `first`."""
+        self._too_full = 0
         if rows >= page_size:
             self.width = min(self.maximum, max(self.align, AHEAD * max(1, window.end - max(first, window.start))))
         elif rows < page_size * ROOMY and window.width > self.width - self.align:

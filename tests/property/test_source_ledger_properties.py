@@ -55,12 +55,12 @@ class World:
         end = window.end
         if len(found) > PAGE_SIZE and not whole:
             if not self.ordered:
-                self.reorder(self.ledger.too_full(seq, attempt, one_time=False))
+                self.reorder(self.ledger.too_full(seq, attempt, one_time=False, first=self.dice.choice(found)[0]))
                 return
             try:
                 end = cut_before(window, found[PAGE_SIZE][0])
             except ValueError:
-                self.reorder(self.ledger.too_full(seq, attempt, one_time=True))
+                self.reorder(self.ledger.too_full(seq, attempt, one_time=True, first=window.start))
                 return
             found = [one for one in found if one[0] < end]
         self.unheard.append((seq, attempt, end, len(found), found[0][0] if found else window.start))

@@ -47,8 +47,9 @@ def test_pages_in_the_order_of_time_hold_every_point_once(times: list[int], page
 
 
 @settings(deadline=None)
-@given(TIMES, st.integers(1, 10), st.sampled_from([1, 7, 60_000_000_000]))
-def test_windows_that_are_too_full_are_halved_until_they_fit(times: list[int], page_size: int, align: int) -> None:
+@given(TIMES, st.integers(1, 10), st.sampled_from([1, 7, 60_000_000_000]), st.integers(0, 100))
+def test_windows_that_are_too_full_are_narrowed_until_they_fit(
+        times: list[int], page_size: int, align: int, seen: int) -> None:
     start = MIN_TIME - MIN_TIME % align
     times = [time for time in times if time >= start]
     limit = max(times, default=0) + 2 * align
@@ -58,7 +59,7 @@ def test_windows_that_are_too_full_are_halved_until_they_fit(times: list[int], p
         page = [time for time in times if window.start <= time < window.end]
         asked += 1
         assert asked < 20_000
-        smaller = stride.halves(window) if len(page) > page_size else None
+        smaller = stride.narrower(window, page[seen % len(page)]) if len(page) > page_size else None
         if smaller is not None:
             assert smaller.start == window.start and smaller.end < window.end
             window = smaller
