@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import struct
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 from apache_iggy import (
@@ -32,6 +34,9 @@ CREATE_TOPIC = 302
 SYNC_CONSUMER_GROUP = 606
 #: Kinds of consumer on the wire.
 SINGLE, GROUP = b"\x01", b"\x02"
+#: Kind of a text in a topic's options.
+OPTION_STRING = 2
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 #: Messages asked for at once where a whole topic is read.
 MESSAGES_AT_ONCE = 1_000
 #: Longest wait for a connection, seconds.
@@ -53,6 +58,10 @@ class IggyError(PipelineError):
 
 class IggyMissing(IggyError):
     """Iggy answered: there is no such stream, topic, partition or membership. Perhaps there will be."""
+
+
+class IggyUnreachable(IggyError):
+    """No connection could be made."""
 
 
 class IggyRefused(IggyError):
@@ -93,8 +102,8 @@ class IggyConnection:
             if isinstance(failure, IggyRefused):
                 raise failure from None
             reason = error if failure else f"no connection within {CONNECT_SECONDS:.0f} s"
-            raise IggyError(f"Iggy at {self._config.address} can't be reached ({reason}); start it, or correct "
-                            "iggy.address") from None
+            raise IggyUnreachable(f"Iggy at {self._config.address} can't be reached ({reason}); start it, or correct "
+                                  "iggy.address") from None
         self._client = client
         self.generation += 1
         self._joined.clear()
@@ -161,12 +170,21 @@ class IggyConnection:
         found = await self._poll(source, partition, PollingStrategy.Timestamp(microseconds), 1)
         return found[0] if found else None
 
+    async def last(self, source: Subscription, partition: int) -> ReceiveMessage | None:
+        """The last message of a partition, or None. Raises IggyError."""
+        found = await self._poll(source, partition, PollingStrategy.Last(), 1)
+        return found[0] if found else None
+
     async def _poll(self, source: Subscription, partition: int, strategy: PollingStrategy,
                     count: int) -> list[ReceiveMessage]:
         consumer = Consumer.Group(source.consumer) if source in self._joined else Consumer.Single(source.consumer)
-        return await self._call(self.client.poll_messages(
-            source.stream, source.topic, consumer=consumer, polling_strategy=strategy,
-            count=count, auto_commit=False, partition_id=partition))
+        try:
+            return await self._call(self.client.poll_messages(
+                source.stream, source.topic, consumer=consumer, polling_strategy=strategy,
+                count=count, auto_commit=False, partition_id=partition))
+        except IggyMissing:
+            self._made.discard((source.stream, source.topic))
+            raise
 
     async def stored_offset(self, source: Subscription, partition: int) -> int:
         """The offset stored for our consumer, or -1. Source: GetConsumerOffset, code 120."""
@@ -222,34 +240,45 @@ class IggyConnection:
         group = await self._call(self.client.get_consumer_group(source.stream, source.topic, source.consumer))
         return [list(member.partitions) for member in group.members] if group is not None else []
 
-    async def make_topic(self, stream: str, topic: str, partitions: int = 1) -> None:
-        """Makes a topic of `partitions`, and its stream, if they are missing. Raises IggyError."""
+    async def make_topic(self, stream: str, topic: str, partitions: int = 1,
+                         options: Mapping[str, str] = NO_OPTIONS) -> None:
+        """Makes a topic of `partitions`, and its stream, if they are missing. Raises IggyError.
+
+        Of the options, those that the server doesn't know are left out.
+        """
         if (stream, topic) in self._made:
             return
         if await self._call(self.client.get_stream(stream)) is None:
             await self._call(self.client.create_stream(stream))
         if await self._call(self.client.get_topic(stream, topic)) is None:
-            await self._call(create_topic(self.client, stream, topic, partitions))
+            known = {spec.key for spec in await self._call(self.client.describe_options("topic"))} if options else ()
+            await self._call(create_topic(self.client, stream, topic, partitions,
+                                          {key: value for key, value in options.items() if key in known}))
         self._made.add((stream, topic))
+
+    async def details(self, stream: str, topic: str) -> TopicDetails | None:
+        """A topic's details; None when it, or its stream, is missing. Raises IggyError."""
+        return await self._call(self.client.get_topic(stream, topic))
 
     async def partitions(self, stream: str, topic: str) -> int:
         """How many partitions a topic has; 0 when it is missing. Raises IggyError."""
-        details = await self._call(self.client.get_topic(stream, topic))
+        details = await self.details(stream, topic)
         return details.partitions_count if details is not None else 0
 
     async def send(self, stream: str, topic: str, payloads: list[bytes], partition: int | None = None,
-                   headers: dict[str, str] | None = None) -> None:
-        """Sends messages to a topic, and returns when Iggy has confirmed them. Raises IggyError.
+                   headers: dict[str, str] | None = None) -> int | None:
+        """Sends messages to a topic, and returns when Iggy has confirmed them: the first one's offset, if it tells.
 
-        The broker chooses the partition where none is given. `headers` are each message's.
+        The broker chooses the partition where none is given. `headers` are each message's. Raises IggyError.
         """
         where = Partitioning.balanced() if partition is None else Partitioning.partition_id(partition)
+        messages = [SendMessage(payload, headers) for payload in payloads]
         try:
-            await self._call(self.client.send_messages(stream, topic, where,
-                                                       [SendMessage(payload, headers) for payload in payloads]))
+            answer = await self._call(self.client.send_messages(stream, topic, where, messages))
         except IggyError:
             self._made.discard((stream, topic))
             raise
+        return answer.confirmations[0].base_offset if answer.confirmations else None
 
     async def connected(self) -> None:
         """Connects, unless that has been done. Raises IggyError."""
@@ -258,7 +287,7 @@ class IggyConnection:
 
     async def read_all(self, stream: str, topic: str) -> list[bytes]:
         """The payloads of a whole topic, partition by partition; none when there is no such topic. Raises IggyError."""
-        details = await self._call(self.client.get_topic(stream, topic))
+        details = await self.details(stream, topic)
         found: list[bytes] = []
         source = Subscription(0, stream, topic, 0, self._config.consumer)
         for partition in details.partitions if details is not None else []:
@@ -277,13 +306,17 @@ class IggyConnection:
         return kind + identifier(source.consumer) + identifier(source.stream) + identifier(source.topic)
 
 
-async def create_topic(client: IggyClient, stream: str, topic: str, partitions: int) -> None:
-    """Creates a topic with the server's own defaults. Raises RuntimeError.
+async def create_topic(client: IggyClient, stream: str, topic: str, partitions: int,
+                       options: Mapping[str, str] = NO_OPTIONS) -> None:
+    """Creates a topic with the server's own defaults but for `options`. Raises RuntimeError.
 
-    `IggyClient.create_topic` of 0.9.0 sends option keys that the server 0.9.0 refuses. Source: CreateTopic, code 302.
+    `IggyClient.create_topic` of 0.9.0 sends option keys that the server 0.9.0 refuses. Source: CreateTopic, code 302;
+    an option is `[kind: 2, a string][length u32][key][kind: 2][length u32][value]`.
     """
     name = topic.encode()
     body = identifier(stream) + struct.pack("<IB", partitions, len(name)) + name
+    for text in itertools.chain.from_iterable(options.items()):
+        body += struct.pack("<BI", OPTION_STRING, len(text)) + text.encode()
     await client.send_binary_request(CREATE_TOPIC, body)
 
 
@@ -292,22 +325,34 @@ async def _started(client: IggyClient) -> None:
     await client.ping()
 
 
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """The result of `work`, which is begun again when its connection is lost (not when none can be made), for at most
+    `CONNECT_SECONDS`.
+
+    Raises IggyError.
+    """
+    until = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            return await work()
+        except (IggyMissing, IggyRefused, IggyUnreachable):
+            raise
+        except IggyError:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
 async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...]) -> None:
     """Raises IggyError when the server can't be reached, refuses the login, or lacks a topic.
 
     A connection that is lost in between is made again, for at most `CONNECT_SECONDS`.
     """
     connection = IggyConnection(config)
-    until = time.monotonic() + CONNECT_SECONDS
-    while True:
+
+    async def look() -> None:
         await connection.connected()
-        try:
-            for topic in topics:
-                await connection.topic(topic)
-            return
-        except (IggyMissing, IggyRefused):
-            raise
-        except IggyError:
-            if time.monotonic() > until:
-                raise
-            await asyncio.sleep(AGAIN_SECONDS)
+        for topic in topics:
+            await connection.topic(topic)
+
+    await patiently(look)

@@ -395,8 +395,9 @@ def _leave(broker: Broker, connection: Connection, reader: Reader) -> bytes:
 
 
 _READS: dict[int, Callable[[Broker, Connection, Reader], bytes]] = {
-    PING: _ping, 10: system.stats, 12: system.cluster, 20: system.me, 120: _get_offset, 200: _get_stream,
-    201: _get_streams, 300: _get_topic, 301: _get_topics, 600: _get_group, 601: _get_groups, 606: _sync,
+    PING: _ping, 10: system.stats, 12: system.cluster, 13: system.options, 20: system.me, 120: _get_offset,
+    200: _get_stream, 201: _get_streams, 300: _get_topic, 301: _get_topics, 600: _get_group, 601: _get_groups,
+    606: _sync,
 }
 _METADATA: dict[int, Callable[[Broker, Connection, Reader], bytes]] = {
     128: _create_stream, 130: _delete_stream, CREATE_TOPIC: _create_topic, 134: _delete_topic,

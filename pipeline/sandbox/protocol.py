@@ -235,11 +235,30 @@ def _options_block(options: Options) -> bytes:
     return _U32.pack(len(encoded)) + encoded
 
 
+def _canonical(kind: int, given: int, value: bytes) -> tuple[int, bytes]:
+    """A value in the kind that its key has, where it is a text that says so."""
+    size = {_UINT32: 4, _UINT64: 8}.get(kind)
+    if given == _STRING and size is not None and value.isdigit() and int(value) < 1 << 8 * size:
+        return kind, int(value).to_bytes(size, "little")
+    if given == _STRING and kind == _BOOL and value in (b"true", b"false"):
+        return kind, bytes((value == b"true",))
+    return given, value
+
+
+def topic_catalog() -> bytes:
+    """The options that a topic may have. Source: `responses/system/describe_options.rs`."""
+    return _U32.pack(len(TOPIC_DEFAULTS)) + b"".join(
+        text(key) + bytes((kind,)) + _U32.pack(len(default)) + default + _U32.pack(0)
+        for key, (kind, default) in TOPIC_DEFAULTS.items())
+
+
 class TopicOptions:
     """A topic's options: those that its creator gave, and the server's defaults for the rest."""
 
     def __init__(self, explicit: Options) -> None:
-        self.explicit = {key: value for key, value in explicit.items() if key in TOPIC_DEFAULTS}
+        """Of `explicit`, numbers may be texts of digits, and truths `true` and `false`: they become what they mean."""
+        self.explicit = {key: _canonical(TOPIC_DEFAULTS[key][0], *value) for key, value in explicit.items()
+                         if key in TOPIC_DEFAULTS}
 
     def number(self, key: str) -> int:
         """One that is a number; a value that isn't in its canonical form counts as the default."""

@@ -38,6 +38,11 @@ def stats(broker: Broker, _: Connection, __: Reader) -> bytes:
         disk.f_blocks * disk.f_frsize)
 
 
+def options(_: Broker, __: Connection, reader: Reader) -> bytes:
+    """The options that topics (1) may have; streams and users have none."""
+    return protocol.topic_catalog() if reader.u8() == 1 else bytes(4)
+
+
 def me(broker: Broker, connection: Connection, _: Reader) -> bytes:
     """The connection, and the groups it is a member of. Source: `responses/clients/client_response.rs`."""
     memberships = [(stream.id, topic.id, group.id) for stream in broker.streams.values()

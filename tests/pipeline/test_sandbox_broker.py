@@ -6,7 +6,7 @@ With IGGY_TEST_SERVER set (see tests/conftest.py) every test here also runs agai
 import struct
 
 import pytest
-from apache_iggy import IggyClient, Partitioning, PollingStrategy, SendMessage, TcpConfig
+from apache_iggy import IggyClient, MaxTopicSize, Partitioning, PollingStrategy, SendMessage, TcpConfig
 from iggy_calls import (
     DELETE_OFFSET,
     GET_ME,
@@ -23,6 +23,9 @@ from iggy_calls import (
     stored,
 )
 from iggy_servers import RunningIggy
+
+from pipeline.iggy import IggyConnection
+from pipeline.schema import IggyConfig
 
 
 def test_messages_are_polled_as_they_were_sent_batch_borders_or_not(iggy: RunningIggy, stream: str) -> None:
@@ -275,5 +278,22 @@ def test_statistics_and_the_connection_describe_themselves(iggy: RunningIggy, st
         length = struct.unpack_from("<I", me, 9)[0]
         assert me[13:13 + length].startswith(b"127.0.0.1:")
         assert struct.unpack_from("<I", me, 13 + length)[0] == 1 and len(me) == 17 + length + 12
+
+    run(scenario())
+
+
+def test_the_options_of_topics_are_told_and_are_taken_as_texts(iggy: RunningIggy, stream: str) -> None:
+    async def scenario() -> None:
+        connection = IggyConnection(IggyConfig(address=iggy.address))
+        await connection.connected()
+        known = {spec.key for spec in await connection.client.describe_options("topic")}
+        options = {"segment_size": "16777216", "max_topic_size": "1073741824", "messages_required_to_save": "1",
+                   "enforce_fsync": "true"}
+        assert set(options) <= known
+        await connection.make_topic(stream, TOPIC, 1, {**options, "no_such_option": "1"})
+        details = await connection.details(stream, TOPIC)
+        assert details is not None and isinstance(details.max_topic_size, MaxTopicSize.Custom)
+        assert details.max_topic_size.bytes == 1 << 30
+        await connection.client.delete_stream(stream)
 
     run(scenario())
