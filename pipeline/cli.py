@@ -119,9 +119,10 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
         for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping"):
             logger.warning(warning)
     if config.source:
-        from pipeline.source_check import check_sources, make_topics
-        from pipeline.source_state import lock_states
+        from pipeline.source_check import check_sources, check_states, make_topics
+        from pipeline.source_state_store import lock_states
         lock_states(locks, config)
+        asyncio.run(check_states(config, logger))
         check_sources(config, logger)
         asyncio.run(make_topics(config))
     asyncio.run(check_iggy(config.iggy, config.subscriptions()))

@@ -1,6 +1,6 @@
 """`pipeline offsets`: shows, sets and resets what is stored in Iggy for a configuration's consumer.
 
-And for its sources, the marks in their state files.
+And for its sources, the marks in their states: in files, or in topics of Iggy.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pipeline.iggy import IggyConnection
 from pipeline.lock import Locked, Locks, lock_offsets
 from pipeline.schema import Config, Subscription
 from pipeline.source_offsets import reset_marks, set_mark, show_marks
-from pipeline.source_state import lock_states
+from pipeline.source_state_store import lock_states
 
 
 class Place(Struct, frozen=True):

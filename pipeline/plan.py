@@ -21,6 +21,8 @@ class Plan(Struct, frozen=True):
     #: Ingest processes.
     readers: int = 1
     until: Until = ""
+    #: Of this run alone: what another pipeline has written is told by it.
+    run: str = ""
 
     def ingests(self) -> list[str]:
         """The names of the ingest processes, by number: "ingest", "ingest-1", ..."""

@@ -1,5 +1,6 @@
 """What is looked at before sources start: their state, their server, and a query of one's own."""
 
+import functools
 import logging
 import multiprocessing
 import os
@@ -7,11 +8,11 @@ import time
 from multiprocessing.connection import Connection
 
 from pipeline.errors import PipelineError
-from pipeline.iggy import IggyConnection
+from pipeline.iggy import IggyConnection, patiently
 from pipeline.logs import setup_logging
 from pipeline.schema import Config
 from pipeline.source_schema import SourceConfig
-from pipeline.source_state import load_state
+from pipeline.source_state_store import store_of, writer_of
 from stages.influxdb.answers import Again, Paused
 from stages.source.channel import Failed
 from stages.source.reader import Reader
@@ -31,13 +32,21 @@ async def make_topics(config: Config) -> None:
             await iggy.make_topic(*where, source.output.partitions)
 
 
+async def check_states(config: Config, logger: logging.Logger) -> None:
+    """Raises StateError for a state that can't be used, and IggyError when Iggy, which has it, can't be asked."""
+    for source in config.source:
+        store = store_of(config, source, writer_of("pipeline start", os.getpid()), logger)
+        await patiently(functools.partial(store.load, time.time_ns()))
+        for warning in store.warnings:
+            logger.warning("%s", warning)
+
+
 def check_sources(config: Config, logger: logging.Logger) -> None:
-    """Raises PipelineError for a state that can't be used, and for a query that the server refuses.
+    """Raises PipelineError for a query that the server refuses.
 
     A server that can't be reached, or refuses for another reason, is waited for: that is only said.
     """
     for source in config.source:
-        load_state(source, time.time_ns())
         if source.influxdb.insecure_skip_verify:
             logger.warning("source %s: influxdb.insecure_skip_verify: anybody on the way can read and change what is "
                            "read", source.name)

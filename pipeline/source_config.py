@@ -13,6 +13,8 @@ from stages.source.times import parse_time
 
 #: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
 MAX_NAME_BYTES = 255
+#: Longest ending of a backfill's state topic. Source: `source_state.place_of`.
+BACKFILL_BYTES = 32
 _PLACES = ("measurement", "source")
 #: Of the options in `[source.influxdb]`, those that are checked like `[influxdb]`'s.
 _SHARED = ("url", "more_urls", "version", "org", "org_id", "bucket", "database", "token", "token_file", "ca_file",
@@ -41,17 +43,50 @@ def source_problems(sources: tuple[SourceConfig, ...],
         others = sources[:index]
         if source.name in [other.name for other in others]:
             problems.append(f'{key}.name: "{source.name}" is there twice')
-        if os.path.abspath(source.state_file) in [os.path.abspath(other.state_file) for other in others]:
-            problems.append(f'{key}.state_file: "{source.state_file}" is another source\'s already')
-        folder = os.path.dirname(os.path.abspath(source.state_file))
-        if not os.access(folder, os.W_OK):
-            problems.append(f'{key}.state_file: the folder "{folder}" is missing, or can\'t be written to')
+        problems += _state_problems(source, others, key)
+        problems += _shared_topic_problems(source, sources, key)
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
         shared = {name: getattr(source.influxdb, name) for name in _SHARED}
         problems += influxdb_problems(InfluxConfig(**shared), f"{key}.influxdb")
         if source.influxdb.transport == "flight":
             problems += _flight_problems(source, key)
     return problems
+
+
+def _state_problems(source: SourceConfig, others: tuple[SourceConfig, ...], key: str) -> list[str]:
+    if bool(source.state_file) == bool(source.state_topic):
+        return [f"{key}.state_file: not beside state_topic; the state is kept in one of them" if source.state_file else
+                f'{key}.state_file: missing; give it, or state_topic = "stream/topic"']
+    if source.state_topic:
+        return _state_topic_problems(source, others, f"{key}.state_topic")
+    problems = []
+    path = os.path.abspath(source.state_file)
+    if path in [os.path.abspath(other.state_file) for other in others if other.state_file]:
+        problems.append(f'{key}.state_file: "{source.state_file}" is another source\'s already')
+    if not os.access(os.path.dirname(path), os.W_OK):
+        problems.append(f'{key}.state_file: the folder "{os.path.dirname(path)}" is missing, or can\'t be written to')
+    return problems
+
+
+def _state_topic_problems(source: SourceConfig, others: tuple[SourceConfig, ...], key: str) -> list[str]:
+    problems = []
+    stream, _, topic = source.state_topic.partition("/")
+    if not stream or not topic:
+        problems.append(f'{key}: "{source.state_topic}" is not allowed; give "stream/topic"')
+    longest = MAX_NAME_BYTES - BACKFILL_BYTES
+    if len(stream.encode()) > MAX_NAME_BYTES or len(topic.encode()) > longest:
+        problems.append(f"{key}: longer than {MAX_NAME_BYTES} bytes for the stream, or {longest} for the topic")
+    if source.state_topic in [other.state_topic for other in others]:
+        problems.append(f'{key}: "{source.state_topic}" is another source\'s already')
+    return problems
+
+
+def _shared_topic_problems(source: SourceConfig, sources: tuple[SourceConfig, ...], key: str) -> list[str]:
+    stream, _, topic = source.state_topic.partition("/")
+    if any(stream == one.output.stream and (_may_be(one.output.topic, topic) or topic == one.output.dead_letter_topic)
+           for one in sources):
+        return [f"{key}.state_topic: points may be sent to it; give a topic that nothing else is sent to"]
+    return []
 
 
 def _query_problems(source: SourceConfig, key: str) -> list[str]:

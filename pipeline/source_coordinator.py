@@ -15,13 +15,17 @@ from msgspec import Struct
 
 from pipeline import source_wire, wire
 from pipeline.endpoints import Endpoints
+from pipeline.errors import PipelineError
+from pipeline.iggy import IggyError
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.sockets import sender_of
 from pipeline.source_ledger import LaneLedger, LanePage
 from pipeline.source_schema import SourceConfig
-from pipeline.source_state import SourceState, StateError, load_state, save_state
-from stages.source.fingerprints import Fingerprints, unpack
+from pipeline.source_state import SourceState, StateError
+from pipeline.source_state_store import StateStore, store_of, writer_of
+from pipeline.source_state_topic import StateTaken
+from stages.source.fingerprints import Fingerprints, prints_of, unpack
 from stages.source.times import MAX_TIME, MIN_TIME, parse_time
 from stages.source.window import Stride, floor
 
@@ -29,22 +33,26 @@ from stages.source.window import Stride, floor
 TICK_SECONDS = 0.05
 STATUS_SECONDS = 0.25
 MILLISECOND = 1_000_000
+#: Pause before a state is asked for again, seconds.
+AGAIN_SECONDS = 0.5
 
 
 def run_source_coordinator(plan: Plan, logger: logging.Logger) -> None:
-    """Runs the coordinator until the process is killed. Raises PipelineError when a state can't be used."""
+    """Runs the coordinator until the process is killed. Its Status says when a state can't be used."""
     asyncio.run(SourceCoordinator(plan, logger).run())
 
 
 class Source:
     """One source: its state, its measurements, and how far they are to be read."""
 
-    def __init__(self, index: int, config: SourceConfig, epoch: int, now: int) -> None:
-        """`now` in nanoseconds since 1970. Raises StateError."""
+    def __init__(self, index: int, config: SourceConfig, epoch: int, now: int, store: StateStore,
+                 state: SourceState) -> None:
+        """`now` in nanoseconds since 1970; `state` is what `store` had."""
         self.index = index
         self.config = config
         self.epoch = epoch
-        self.state = load_state(config, now)
+        self.store = store
+        self.state = state
         self.lanes: dict[str, LaneLedger] = {}
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
@@ -82,7 +90,7 @@ class Source:
         self.lanes[measurement] = LaneLedger(
             self.state.marks.get(measurement, begin), Stride(ordered, self._align), self.config.page_size,
             self.config.overlap_ms * MILLISECOND, begin,
-            Fingerprints(self.config.max_fingerprints, self.state.prints.get(measurement, ())))
+            Fingerprints(self.config.max_fingerprints, prints_of(self.state.prints.get(measurement, {}))))
         return source_wire.Lane(self.index, measurement)
 
     @property
@@ -131,7 +139,7 @@ class Source:
         """The state as it is now."""
         for name, lane in self.lanes.items():
             self.state.marks[name] = lane.mark
-            self.state.prints[name] = lane.prints.prints() if self.config.overlap_ms else []
+            self.state.prints[name] = lane.prints.known() if self.config.overlap_ms else {}
         return SourceState(self.state.identity, self.state.begun, dict(self.state.marks), dict(self.state.prints))
 
 
@@ -139,12 +147,13 @@ class SourceCoordinator:
     """One per pipeline that has sources."""
 
     def __init__(self, plan: Plan, logger: logging.Logger) -> None:
-        """Raises StateError."""
         self.plan = plan
         self.logger = logger
         self.epoch = time.time_ns() // MILLISECOND
-        self.sources = [Source(index, config, self.epoch, time.time_ns())
-                        for index, config in enumerate(plan.config.source)]
+        #: Empty before the states of all of them are known.
+        self.sources: list[Source] = []
+        #: Why all must stop, or "".
+        self.fatal = ""
         context = zmq.asyncio.Context.instance()
         endpoints = Endpoints(plan.folder)
         self.router = context.socket(zmq.ROUTER)
@@ -166,16 +175,39 @@ class SourceCoordinator:
 
     async def run(self) -> None:
         """Receives, orders, stores and publishes until cancelled."""
-        for source in self.sources:
-            if source.state.marks:
-                self.logger.info("source %s: goes on with %d measurements where it stopped", source.config.name,
-                                 len(source.state.marks))
-            else:
-                self.logger.info("source %s: begins at %s; its state goes to %s", source.config.name,
-                                 source.config.from_, source.config.state_file)
-            # It exists from now on: "now" stays what it is.
-            await asyncio.to_thread(save_state, source.config, source.snapshot())
-        await asyncio.gather(self._receive(), self._tick(), self._store(), self._publish())
+        await asyncio.gather(self._receive(), self._begin(), self._publish())
+
+    async def _begin(self) -> None:
+        """Gets the states, however long Iggy is away; then orders and stores."""
+        writer = writer_of("pipeline start", os.getpid(), self.plan.run)
+        try:
+            sources = [await self._begun(index, config, store_of(self.plan.config, config, writer, self.logger))
+                       for index, config in enumerate(self.plan.config.source)]
+        except StateError as error:
+            self.fatal = str(error)
+            return
+        self.sources = sources
+        await asyncio.gather(self._tick(), self._store())
+
+    async def _begun(self, index: int, config: SourceConfig, store: StateStore) -> Source:
+        """A source with its state, which is stored again: it exists from now on, "now" stays what it is, and in a topic
+        another pipeline sees that we are there. Raises StateError."""
+        while True:
+            try:
+                now = time.time_ns()
+                source = Source(index, config, self.epoch, now, store, await store.load(now))
+                await store.save(source.snapshot())
+                break
+            except IggyError as error:
+                self._not_stored(error)
+                await asyncio.sleep(AGAIN_SECONDS)
+        self.retrying.pop("source-coordinator", None)
+        if source.state.marks:
+            self.logger.info("source %s: goes on with %d measurements where it stopped", config.name,
+                             len(source.state.marks))
+        else:
+            self.logger.info("source %s: begins at %s; its state goes to %s", config.name, config.from_, store.where)
+        return source
 
     async def _receive(self) -> None:
         while True:
@@ -325,14 +357,21 @@ class SourceCoordinator:
     async def _store_one(self, source: Source) -> None:
         changes = source.changes
         try:
-            await asyncio.to_thread(save_state, source.config, source.snapshot())
-        except StateError as error:
-            self.retrying["source-coordinator"] = wire.Retrying(str(error), paused=True)
-            if self._storing.allows(str(error), time.monotonic()):
-                self.logger.error("%s; nothing is lost, trying again", error)
+            await source.store.save(source.snapshot())
+        except StateTaken as error:
+            self.fatal = str(error)
+            return
+        except (StateError, IggyError) as error:
+            self._not_stored(error)
             return
         source.stored = changes
         self.retrying.pop("source-coordinator", None)
+
+    def _not_stored(self, error: PipelineError) -> None:
+        """Says that a state can't be stored, or got, for now."""
+        self.retrying["source-coordinator"] = wire.Retrying(str(error), paused=isinstance(error, StateError))
+        if self._storing.allows(str(error), time.monotonic()):
+            self.logger.error("the state: %s; nothing is lost, trying again", error)
 
     async def _publish(self) -> None:
         while True:
@@ -343,17 +382,17 @@ class SourceCoordinator:
         paused = any(retrying.paused for retrying in self.retrying.values())
         stages = [name for name in self.pids if name != "supervisor"]
         in_flight = sum(source.in_flight for source in self.sources)
-        clean = all(source.changes == source.stored for source in self.sources)
+        clean = not self.fatal and all(source.changes == source.stored for source in self.sources)
         return source_wire.SourceStatus(
             epoch=self.epoch,
             ready=len(stages) > len(self.plan.source_stages()) and not paused
-            and all(source.discovered for source in self.sources),
+            and bool(self.sources) and all(source.discovered for source in self.sources),
             drained=self.draining and clean and not any(source.sending for source in self.sources),
-            caught_up=all(source.caught_up for source in self.sources),
+            caught_up=bool(self.sources) and all(source.caught_up for source in self.sources),
             rows=self.rows, points=self.points, messages=self.messages, sent_bytes=self.sent_bytes,
             rejected=self.rejected, repeated=self.repeated, pages=self.pages, in_flight=in_flight, reread=self.reread,
             first_at=self.first_at, last_at=self.last_at, pids=dict(self.pids), startup_cpu=dict(self.startup_cpu),
             retrying={name: retrying.reason for name, retrying in self.retrying.items()}, paused=paused,
             lanes=[source_wire.LaneStatus(source.config.name, name, lane.mark, len(lane.pages))
                    for source in self.sources for name, lane in sorted(source.lanes.items())],
-            now=time.monotonic(), heard=dict(self.heard))
+            now=time.monotonic(), heard=dict(self.heard), fatal=self.fatal)

@@ -1,28 +1,37 @@
-"""`pipeline offsets` for sources: shows, sets and resets the marks in their state files."""
+"""`pipeline offsets` for sources: shows, sets and resets the marks in their states, in files or in topics of Iggy."""
 
+import asyncio
+import functools
+import logging
 import time
 
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import PipelineError
+from pipeline.iggy import patiently
 from pipeline.schema import Config
 from pipeline.source_schema import SourceConfig
-from pipeline.source_state import load_state, save_state, state_path
+from pipeline.source_state import SourceState
+from pipeline.source_state_store import StateStore, store_of, this_command
 from stages.source.times import MIN_TIME, format_time, parse_time
 
 
 def show_marks(config: Config) -> None:
-    """Prints a table: for each measurement the time up to which all is in Iggy. Raises StateError."""
+    """Prints a table: for each measurement the time up to which all is in Iggy. Raises StateError, IggyError."""
     table = Table()
-    for heading in ("source", "measurement", "mark", "state file"):
+    for heading in ("source", "measurement", "mark", "state"):
         table.add_column(heading)
-    for source in config.source:
-        state = load_state(source, 0)
-        for measurement, mark in sorted(state.marks.items()):
-            table.add_row(source.name, measurement, _shown(mark), str(state_path(source)))
-        if not state.marks:
-            table.add_row(source.name, "-", f"begins at {source.from_}", str(state_path(source)))
+
+    async def rows() -> None:
+        for source in config.source:
+            store, state = await _loaded(config, source)
+            for measurement, mark in sorted(state.marks.items()):
+                table.add_row(source.name, measurement, _shown(mark), store.where)
+            if not state.marks:
+                table.add_row(source.name, "-", f"begins at {source.from_}", store.where)
+
+    asyncio.run(rows())
     Console(width=None if Console().is_terminal else 200).print(table)
 
 
@@ -31,20 +40,35 @@ def set_mark(config: Config, name: str, measurement: str, to: str) -> None:
     source = next((source for source in config.source if source.name == name), None)
     if source is None:
         raise PipelineError(f"no source {name}; there is " + ", ".join(source.name for source in config.source))
-    state = load_state(source, time.time_ns())
-    state.marks[measurement] = _mark(source, to)
-    state.prints.pop(measurement, None)
-    save_state(source, state)
+    mark = _mark(source, to)
+
+    async def change() -> None:
+        store, state = await _loaded(config, source)
+        state.marks[measurement] = mark
+        state.prints.pop(measurement, None)
+        await store.save(state)
+
+    asyncio.run(change())
 
 
 def reset_marks(config: Config, to: str) -> None:
     """Has every measurement that is known begin at `to`. Raises PipelineError."""
     marks = [_mark(source, to) for source in config.source]
-    for source, mark in zip(config.source, marks, strict=True):
-        state = load_state(source, time.time_ns())
-        state.marks = dict.fromkeys(state.marks, mark)
-        state.prints = {}
-        save_state(source, state)
+
+    async def change() -> None:
+        for source, mark in zip(config.source, marks, strict=True):
+            store, state = await _loaded(config, source)
+            state.marks = dict.fromkeys(state.marks, mark)
+            state.prints = {}
+            await store.save(state)
+
+    asyncio.run(change())
+
+
+async def _loaded(config: Config, source: SourceConfig) -> tuple[StateStore, SourceState]:
+    """Where the state of a source is kept, and the state."""
+    store = store_of(config, source, this_command(), logging.getLogger("offsets"))
+    return store, await patiently(functools.partial(store.load, time.time_ns()))
 
 
 def _mark(source: SourceConfig, to: str) -> int:

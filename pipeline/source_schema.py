@@ -85,8 +85,10 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     #: Unique; appears in logs, and in {source}.
     name: NonEmpty
-    #: File with what has been sent; made at the first start, written whenever Iggy has confirmed something.
-    state_file: NonEmpty
+    #: Where is kept what has been sent; made at the first start, written whenever Iggy has confirmed something. One of
+    #: the two: a file, or a topic of Iggy, "stream/topic", with one partition and nothing else in it.
+    state_file: str = ""
+    state_topic: str = ""
     #: Patterns of measurements, with * and ?; new ones are found while it runs.
     measurements: tuple[NonEmpty, ...] = ("*",)
     exclude: tuple[NonEmpty, ...] = ()

@@ -1,33 +1,30 @@
-"""What a source has sent, kept over restarts: a mark for each measurement, and fingerprints of the overlap.
+"""What a source has sent, kept over restarts: a mark for each measurement, and fingerprints of the overlap. Pure.
 
-The file is replaced as a whole, and never half: written beside, synced, renamed, and the folder synced. One that is
-damaged, or another source's, is an error: to begin at zero without a word would send everything twice.
+It has one form, JSON with a checksum, whether it is kept in a file (`source_state_file`) or in an Iggy topic
+(`source_state_topic`). One that is damaged, or another source's, is an error: to begin at zero without a word would
+send everything twice.
 """
 
 import base64
 import binascii
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 import xxhash
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
-from pipeline.lock import Locks
-from pipeline.schema import Config
 from pipeline.source_schema import SourceConfig
-from stages.source.fingerprints import Print, pack, unpack
+from stages.source.fingerprints import Known, known_of, pack, prints_of, unpack
 from stages.source.times import parse_time
 
-#: Of the file's layout.
+#: Of the layout.
 VERSION = 1
 FORMAT = "pipeline-source-state"
 
 
 class StateError(PipelineError):
-    """A state file that can't be used, or written."""
+    """A state that can't be used, or stored."""
 
 
 class Identity(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,11 +49,11 @@ class SourceState(Struct):
     #: measurement -> all before it is in Iggy.
     marks: dict[str, int] = {}
     #: measurement -> points of the overlap.
-    prints: dict[str, list[Print]] = {}
+    prints: dict[str, Known] = {}
 
 
-class _File(Struct, forbid_unknown_fields=True):
-    """The file, JSON."""
+class _Stored(Struct, forbid_unknown_fields=True):
+    """A state as it is stored."""
 
     format: str
     version: int
@@ -82,78 +79,59 @@ def identity_of(config: SourceConfig) -> Identity:
     return Identity(config.name, database, query, *bounds)
 
 
-def state_path(config: SourceConfig) -> Path:
-    """The state's file. A backfill (with `to`) has one of its own beside, so that it doesn't move the other's mark."""
+def place_of(config: SourceConfig, name: str) -> str:
+    """The file or topic called `name`, or beside it that of a backfill (with `to`), which doesn't move that mark.
+
+    The ending of a backfill's has 32 bytes at most.
+    """
     if not config.to:
-        return Path(config.state_file)
+        return name
     end = datetime.fromtimestamp(parse_time(config.to) / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
     which = xxhash.xxh32_hexdigest(f"{config.from_}\0{config.to}".encode())
-    return Path(f"{config.state_file}.until-{end}-{which}")
+    return f"{name}.until-{end}-{which}"
 
 
-def load_state(config: SourceConfig, now: int) -> SourceState:
-    """The stored state; a new one, begun at `now`, when there is no file. Raises StateError."""
-    path, expected = state_path(config), identity_of(config)
+def encode_state(state: SourceState) -> bytes:
+    """The state as it is stored: JSON, for people to read, too."""
+    stored = _Stored(FORMAT, VERSION, state.identity, state.begun, state.marks,
+                     {name: base64.b64encode(pack(prints_of(known))).decode()
+                      for name, known in state.prints.items() if known},
+                     datetime.now(UTC).isoformat(timespec="seconds"), "")
+    stored.checksum = _sum(stored)
+    return msgspec.json.format(msgspec.json.encode(stored)) + b"\n"
+
+
+def decode_state(content: bytes, config: SourceConfig, where: str, option: str, remedy: str) -> SourceState:
+    """The state of a source. Raises StateError for what is not whole, or not this source's.
+
+    `where` it is kept, the `option` that says so, and the `remedy` that removes it, for the words of the error.
+    """
+    advice = f"restore it from a copy, or {remedy} to begin again at `from`"
+    here, expected = f"source {config.name}: {where}", identity_of(config)
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return SourceState(expected, now)
-    except OSError as error:
-        raise StateError(f"source {config.name}: {path} can't be read: {error.strerror}") from None
-    advice = "restore it from a copy, or move it away to begin again at `from`"
-    try:
-        file = msgspec.json.decode(content, type=_File)
+        stored = msgspec.json.decode(content, type=_Stored)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise StateError(f"source {config.name}: {path} is damaged, or no state ({error}); {advice}") from None
-    if file.format != FORMAT or file.version != VERSION:
-        raise StateError(f"source {config.name}: {path} is of format {file.format} version {file.version}, not "
-                         f"{FORMAT} version {VERSION}; {advice}")
-    if file.checksum != _sum(file):
-        raise StateError(f"source {config.name}: {path} is damaged (its checksum is wrong); {advice}")
-    if file.identity != expected:
-        raise StateError(f"source {config.name}: {path} belongs to {_shown(file.identity)}, not to "
-                         f"{_shown(expected)}; give this source another state_file, or move that one away")
+        raise StateError(f"{here} is damaged, or no state ({error}); {advice}") from None
+    if stored.format != FORMAT or stored.version != VERSION:
+        raise StateError(f"{here} is of format {stored.format} version {stored.version}, not {FORMAT} version "
+                         f"{VERSION}; {advice}")
+    if stored.checksum != _sum(stored):
+        raise StateError(f"{here} is damaged (its checksum is wrong); {advice}")
+    if stored.identity != expected:
+        raise StateError(f"{here} belongs to {_shown(stored.identity)}, not to {_shown(expected)}; give this source "
+                         f"another {option}, or {remedy}")
     try:
-        prints = {name: unpack(base64.b64decode(text, validate=True)) for name, text in file.fingerprints.items()}
+        prints = {name: known_of(unpack(base64.b64decode(text, validate=True)))
+                  for name, text in stored.fingerprints.items()}
     except (ValueError, binascii.Error) as error:
-        raise StateError(f"source {config.name}: {path} is damaged ({error}); {advice}") from None
-    return SourceState(file.identity, file.begun, file.marks, prints)
+        raise StateError(f"{here} is damaged ({error}); {advice}") from None
+    return SourceState(stored.identity, stored.begun, stored.marks, prints)
 
 
-def save_state(config: SourceConfig, state: SourceState) -> None:
-    """Stores a state for good. Raises StateError; then the old one is still there."""
-    path = state_path(config)
-    file = _File(FORMAT, VERSION, state.identity, state.begun, state.marks,
-                 {name: base64.b64encode(pack(prints)).decode() for name, prints in state.prints.items() if prints},
-                 datetime.now(UTC).isoformat(timespec="seconds"), "")
-    file.checksum = _sum(file)
-    beside = path.with_name(path.name + ".new")
-    try:
-        with open(beside, "wb") as handle:
-            handle.write(msgspec.json.format(msgspec.json.encode(file)) + b"\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(beside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise StateError(f"source {config.name}: {path} can't be written: {error.strerror}") from None
-
-
-def lock_states(locks: Locks, config: Config) -> None:
-    """Keeps a second pipeline away from the same state files. Raises `lock.Locked`."""
-    for source in config.source:
-        path = state_path(source)
-        locks.take(path.with_name(path.name + ".lock"), f"uses {path} already; stop it, or give another state_file")
-
-
-def _sum(file: _File) -> str:
+def _sum(stored: _Stored) -> str:
     return xxhash.xxh64_hexdigest(msgspec.json.encode(
-        (file.format, file.version, file.identity, file.begun, sorted(file.marks.items()),
-         sorted(file.fingerprints.items()), file.written)))
+        (stored.format, stored.version, stored.identity, stored.begun, sorted(stored.marks.items()),
+         sorted(stored.fingerprints.items()), stored.written)))
 
 
 def _shown(identity: Identity) -> str:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
+import uuid
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -45,7 +46,8 @@ class Supervisor:
         self._locks = Locks()
         lock_runtime_folder(self._locks, folder)
         self.endpoints = Endpoints(folder, config.network)
-        self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.ingest, until)
+        self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.ingest, until,
+                         uuid.uuid4().hex)
         timeout = config.pipeline.heartbeat_timeout_seconds
         self.groups: list[Group] = [*([SinkGroup(self.plan, timeout)] if self.plan.stages() else []),
                                     *([SourceGroup(self.plan, timeout)] if self.plan.source_stages() else [])]

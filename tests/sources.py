@@ -31,7 +31,7 @@ CONFIG = """
 address = "{iggy}"
 [[source]]
 name = "source"
-state_file = "{folder}/state.json"
+{state}
 poll_interval_ms = 100
 buffer_duration_ms = 0
 discovery_interval_ms = 500
@@ -56,9 +56,10 @@ class SourceRun:
     """A running `pipeline start`."""
 
     def __init__(self, folder: Path, iggy: str, url: str, influxdb: str, stream: str, *, source: str = "",
-                 output: str = "", options: str = "", arguments: Iterable[str] = (), start: bool = True,
-                 config: str = "") -> None:
-        """Folder and options as in CONFIG, `config` takes its place; the log is in `folder`/pipeline.log."""
+                 state: str = "", output: str = "", options: str = "", arguments: Iterable[str] = (),
+                 start: bool = True, config: str = "") -> None:
+        """Folder and options as in CONFIG, `config` takes its place; `state` says where the state is, in a file unless
+        given; the log is in `folder`/pipeline.log."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.iggy = iggy
@@ -66,8 +67,10 @@ class SourceRun:
         self.config = folder / "pipeline.toml"
         self.state_file = folder / "state.json"
         self.log_file = folder / "pipeline.log"
-        self.config.write_text(config or CONFIG.format(iggy=iggy, folder=folder, url=url, influxdb=influxdb,
-                                                       stream=stream, source=source, output=output, options=options))
+        state = state or f'state_file = "{self.state_file}"'
+        self.config.write_text(config or CONFIG.format(
+            iggy=iggy, folder=folder, url=url, influxdb=influxdb, stream=stream, state=state, source=source,
+            output=output, options=options))
         self.arguments = list(arguments)
         self.process: subprocess.Popen[bytes] | None = None
         self.status: source_wire.SourceStatus | None = None

@@ -2,8 +2,8 @@
 
 import heapq
 import struct
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
 _PRINT = struct.Struct("<qQQ")
 _KNOWN = struct.Struct("<QQ")
@@ -18,6 +18,20 @@ class Print(NamedTuple):
     point: int
     #: Hash of the whole message.
     content: int
+
+
+#: point -> time and content, of points that were sent.
+Known: TypeAlias = dict[int, tuple[int, int]]
+
+
+def prints_of(known: Known) -> Iterator[Print]:
+    """The points of a map, in no order."""
+    return (Print(time, point, content) for point, (time, content) in known.items())
+
+
+def known_of(prints: Iterable[Print]) -> Known:
+    """The map of points; of several with the same hash the last counts."""
+    return {point: (time, content) for time, point, content in prints}
 
 
 def pack(prints: Iterable[Print]) -> bytes:
@@ -42,8 +56,7 @@ class Fingerprints:
 
     def __init__(self, limit: int, prints: Iterable[Print] = ()) -> None:
         self.limit = limit
-        #: point -> (time, content).
-        self._known: dict[int, tuple[int, int]] = {}
+        self._known: Known = {}
         #: (time, point), the oldest first; each point once.
         self._heap: list[tuple[int, int]] = []
         #: Forgotten for want of room, so far.
@@ -73,6 +86,10 @@ class Fingerprints:
         return b"".join(_KNOWN.pack(point, content) for point, (time, content) in self._known.items()
                         if start <= time < end)
 
+    def known(self) -> Known:
+        """A copy of all of them, which costs little."""
+        return self._known.copy()
+
     def prints(self) -> list[Print]:
         """All of them, the oldest first."""
-        return sorted(Print(time, point, content) for point, (time, content) in self._known.items())
+        return sorted(prints_of(self._known))

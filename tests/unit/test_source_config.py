@@ -124,6 +124,50 @@ def test_two_sources_need_two_names_and_two_state_files(tmp_path: Path) -> None:
         f'source[1].state_file: "{tmp_path}/weather.json" is another source\'s already']
 
 
+@pytest.mark.parametrize(("state", "expected"), [
+    ('state_topic = "states/weather"', []),
+    ("", ['source[0].state_file: missing; give it, or state_topic = "stream/topic"']),
+    ('state_file = "x"\nstate_topic = "states/weather"',
+     ["source[0].state_file: not beside state_topic; the state is kept in one of them"]),
+    ('state_topic = "weather"', ['source[0].state_topic: "weather" is not allowed; give "stream/topic"']),
+    ('state_topic = "/weather"', ['source[0].state_topic: "/weather" is not allowed; give "stream/topic"']),
+    (f'state_topic = "states/{"x" * 224}"',
+     ["source[0].state_topic: longer than 255 bytes for the stream, or 223 for the topic"]),
+    ('state_topic = "s/weather"',
+     ["source[0].state_topic: points may be sent to it; give a topic that nothing else is sent to"]),
+])
+def test_the_state_is_in_a_file_or_in_a_topic_of_its_own(tmp_path: Path, state: str, expected: list[str]) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(GOOD.format(folder=tmp_path, source="", influxdb="", output="", rest="").replace(
+        f'state_file = "{tmp_path}/weather.json"', state))
+    try:
+        load_config(str(path), {})
+    except ConfigError as error:
+        assert error.problems == expected
+    else:
+        assert expected == []
+
+
+def test_two_sources_need_two_state_topics(tmp_path: Path) -> None:
+    one = GOOD.format(folder=tmp_path, source="", influxdb="", output="", rest="").replace(
+        f'state_file = "{tmp_path}/weather.json"', 'state_topic = "states/weather"')
+    path = tmp_path / "pipeline.toml"
+    path.write_text(one + one.replace('name = "weather"', 'name = "other"'))
+    with pytest.raises(ConfigError, match='source\\[1\\].state_topic: "states/weather" is another source\'s already'):
+        load_config(str(path), {})
+
+
+def test_a_state_topic_takes_no_points_of_a_source_further_down(tmp_path: Path) -> None:
+    one = GOOD.format(folder=tmp_path, source="", influxdb="", output="", rest="")
+    first = one.replace(f'state_file = "{tmp_path}/weather.json"', 'state_topic = "other/weather"')
+    second = one.replace("weather", "others").replace('stream = "s"', 'stream = "other"')
+    assert second.count('"other"') == 1
+    path = tmp_path / "pipeline.toml"
+    path.write_text(first + second)
+    with pytest.raises(ConfigError, match="source\\[0\\].state_topic: points may be sent to it"):
+        load_config(str(path), {})
+
+
 def test_the_folder_of_the_state_must_be_there(tmp_path: Path) -> None:
     found = problems(tmp_path, rest=GOOD.format(folder="/nowhere", source="", influxdb="", output="", rest="").replace(
         '"weather"', '"other"'))
@@ -156,8 +200,10 @@ def test_a_ready_configuration_loads_and_names_every_option_it_should(
         text = path.read_text()
         options = [*SourceConfig.__struct_encode_fields__, *OutputConfig.__struct_encode_fields__]
         elsewhere = {"query", "measurement", "tags", "types", "align_ms", "language", "influxdb", "output",
-                     "compression", "partition"}
+                     "compression", "partition", "state_topic"}
         assert [option for option in options if f"\n{option} = " not in text and option not in elsewhere] == []
+    if path.stem == "source-state-topic":
+        assert (config.source[0].state_file, config.source[0].state_topic) == ("", "pipeline/telemetry-state")
 
 
 def test_the_example_in_the_documentation_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """`pipeline offsets` shows, sets and resets the marks of sources."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -10,8 +11,9 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.lock import Locks
-from pipeline.source_state import load_state, lock_states, save_state
-from stages.source.fingerprints import Print
+from pipeline.source_state import SourceState
+from pipeline.source_state_file import StateFile
+from pipeline.source_state_store import lock_states
 from stages.source.times import MIN_TIME, parse_time
 
 CONFIG = """
@@ -32,10 +34,9 @@ def config(tmp_path: Path) -> Path:
     """A configuration of a source that has read two measurements."""
     path = tmp_path / "pipeline.toml"
     path.write_text(CONFIG.format(folder=tmp_path))
-    source = load_config(str(path)).source[0]
-    state = load_state(source, 0)
-    state.marks, state.prints = {"rain": MARK, "wind": MIN_TIME}, {"rain": [Print(MARK, 1, 2)]}
-    save_state(source, state)
+    state = stored(path)
+    state.marks, state.prints = {"rain": MARK, "wind": MIN_TIME}, {"rain": {1: (MARK, 2)}}
+    asyncio.run(StateFile(load_config(str(path)).source[0]).save(state))
     return path
 
 
@@ -46,9 +47,14 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def stored(config: Path) -> SourceState:
+    """The state that is stored."""
+    return asyncio.run(StateFile(load_config(str(config)).source[0]).load(0))
+
+
 def marks(config: Path) -> dict[str, int]:
-    """What is stored."""
-    return load_state(load_config(str(config)).source[0], 0).marks
+    """Its marks."""
+    return stored(config).marks
 
 
 def test_marks_are_shown_without_asking_iggy(config: Path) -> None:
@@ -62,7 +68,7 @@ def test_one_mark_is_set_and_the_others_stay(config: Path) -> None:
                      "--time", "2025-06-01T00:00:00Z")
     assert (code, text) == (0, "weather rain: reading begins at 2025-06-01T00:00:00Z\n")
     assert marks(config) == {"rain": parse_time("2025-06-01T00:00:00Z"), "wind": MIN_TIME}
-    assert load_state(load_config(str(config)).source[0], 0).prints == {}
+    assert stored(config).prints == {}
 
 
 def test_all_marks_are_reset(config: Path) -> None:

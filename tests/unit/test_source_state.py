@@ -1,5 +1,6 @@
 """A source's state: what is stored comes back; what can't be trusted is an error that says what to do."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import msgspec
 import pytest
 
 from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
-from pipeline.source_state import SourceState, StateError, load_state, save_state, state_path
-from stages.source.fingerprints import Print
+from pipeline.source_state import SourceState, StateError
+from pipeline.source_state_file import StateFile
 
 NOW = 1_700_000_000_000_000_000
-PRINTS = [Print(5, 2**64 - 1, 0), Print(-7, 1, 2)]
+PRINTS = {2**64 - 1: (5, 0), 1: (-7, 2)}
 
 
 def source(folder: Path, **more: object) -> SourceConfig:
@@ -19,6 +20,21 @@ def source(folder: Path, **more: object) -> SourceConfig:
     config = SourceConfig(name="weather", state_file=str(folder / "state.json"),
                           influxdb=SourceInfluxConfig(database="db"), output=OutputConfig(stream="s"))
     return msgspec.structs.replace(config, **more)
+
+
+def load_state(config: SourceConfig, now: int) -> SourceState:
+    """What is stored."""
+    return asyncio.run(StateFile(config).load(now))
+
+
+def save_state(config: SourceConfig, state: SourceState) -> None:
+    """Stores it."""
+    asyncio.run(StateFile(config).save(state))
+
+
+def state_path(config: SourceConfig) -> Path:
+    """Where."""
+    return StateFile(config).path
 
 
 def stored(config: SourceConfig) -> SourceState:

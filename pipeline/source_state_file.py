@@ -1,0 +1,54 @@
+"""A source's state in a file, which is replaced as a whole, and never half: written beside, synced, renamed, and the
+folder synced.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+from pipeline.source_schema import SourceConfig
+from pipeline.source_state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
+
+
+class StateFile:
+    """The state of one source, in its `state_file`. See `source_state_store.StateStore`."""
+
+    def __init__(self, config: SourceConfig) -> None:
+        self._config = config
+        self.path = Path(place_of(config, config.state_file))
+        self.where = str(self.path)
+        self.warnings: tuple[str, ...] = ()
+
+    async def load(self, now: int) -> SourceState:
+        """The stored state; a new one, begun at `now`, when there is no file. Raises StateError."""
+        return await asyncio.to_thread(self._load, now)
+
+    async def save(self, state: SourceState) -> None:
+        """Stores a state for good. Raises StateError; then the old one is still there."""
+        await asyncio.to_thread(self._save, state)
+
+    def _load(self, now: int) -> SourceState:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return SourceState(identity_of(self._config), now)
+        except OSError as error:
+            raise StateError(f"source {self._config.name}: {self.path} can't be read: {error.strerror}") from None
+        return decode_state(content, self._config, self.where, "state_file", "move it away")
+
+    def _save(self, state: SourceState) -> None:
+        beside = self.path.with_name(self.path.name + ".new")
+        content = encode_state(state)
+        try:
+            with open(beside, "wb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(beside, self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise StateError(f"source {self._config.name}: {self.path} can't be written: {error.strerror}") from None
