@@ -75,6 +75,8 @@ class Coordinator:
         #: Of which ingest processes something was settled since their last Window.
         self._owed: set[int] = set()
         self._seen: set[str] = set()
+        #: All processes of the pipeline have been heard of: nothing is read before there is somewhere to put it.
+        self.opened = False
         self._reject_lines = 0
 
     async def run(self) -> None:
@@ -175,6 +177,9 @@ class Coordinator:
         self.startup_cpu[message.name] = message.startup_cpu
         replaces = message.name in self._seen
         self._seen.add(message.name)
+        if not self.opened and self._seen.issuperset(self.plan.stages()):
+            self.opened = True
+            self._owed.update(range(len(self.ingests)))
         if message.name in self.ingests:
             self.stopped.discard(message.name)
             reader = self.ingests.index(message.name)
@@ -256,6 +261,8 @@ class Coordinator:
 
     async def _grant(self, reader: int) -> None:
         """Tells an ingest process how far it may go: what it has in flight, within its share of the window."""
+        if not self.opened:
+            return
         pipeline, load = self.plan.config.pipeline, self.ledger.load(reader)
         await self._send(self.ingests[reader], wire.Window(
             self.ledger.epoch,

@@ -16,6 +16,9 @@ from pipeline.schema import NetworkConfig
 
 #: Longest path of a Unix socket on Linux, less the terminating NUL.
 MAX_SOCKET_PATH = 107
+#: How long a process of this machine waits before it connects again to one that isn't listening (yet). ZeroMQ's own 100
+#: would be a good part of a start, and of each restart.
+LOCAL_RECONNECT_MILLISECONDS = 5
 #: Ports after the first one: of ingest processes, and of writers.
 BATCH_PORTS, WRITER_PORTS = 1, 40
 
@@ -81,6 +84,8 @@ class Endpoints:
         """Connects a socket to one of the endpoints above."""
         if self._identity is not None:
             self._identity.join(socket)
+        if endpoint.startswith("ipc:"):
+            socket.setsockopt(zmq.RECONNECT_IVL, LOCAL_RECONNECT_MILLISECONDS)
         socket.connect(endpoint)
 
 

@@ -23,6 +23,36 @@ def alive(pid: int) -> bool:
         return False
 
 
+def child(sink: Sink, name: str) -> int:
+    """The process of a name, once it is there; it may not have said anything yet."""
+    children, found = Path(f"/proc/{sink.process.pid}/task/{sink.process.pid}/children"), 0
+
+    def is_there() -> bool:
+        nonlocal found
+        for pid in map(int, children.read_text().split()):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"pipeline: {name}".encode()):
+                found = pid
+        return found > 0
+
+    wait_until(is_there, 20, f"{name} to be there")
+    return found
+
+
+def test_nothing_is_read_before_every_process_is_there(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
+                                                      start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(2_000)], 2)
+    sink = start_sink(sandbox.address, stream, influxdb)
+    late = child(sink, "write-1")
+    os.kill(late, signal.SIGSTOP)
+    present = sink.wait_for(lambda status: len(status.pids) >= 6 and status.partitions)
+    later = sink.wait_for(lambda status: status.now >= present.now + 1)
+    assert "write-1" not in later.pids and later.read == 0
+    os.kill(late, signal.SIGCONT)
+    sink.settles(2_000)
+    assert sink.stop() == 0
+
+
 @pytest.mark.parametrize("victim", ["ingest", "encode-0", "write-0", "dead-letter", "coordinator"])
 def test_a_process_that_hangs_is_killed_and_replaced(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
                                                      start_sink: Start, victim: str) -> None:
