@@ -27,8 +27,6 @@ from pipeline.load.schedule import Shape
 PAIRS = 3
 #: Rounds of the encoder's comparison within a whole run.
 QUICK_ROUNDS = 7
-_INFLUXDB1 = rig.CONFIG.replace('org = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"\n',
-                                'version = "v1"\ndatabase = "sandbox"\n')
 
 Command = Callable[..., Any]
 
@@ -75,10 +73,11 @@ def bench(ctx: click.Context, as_json: bool, page: str | None, messages: int, wo
     figures = Figures(about=_about(target), encoder=encoding.measure(QUICK_ROUNDS))
     with _folder() as folder:
         _backlog(folder, figures, Run(messages, workers, writers, iggy, database_cores), target)
-        if rate and target == "sandbox":
+        if rate and target in ("sandbox", "influxdb1"):
             load = msgspec.structs.replace(held.default_load(rate, seconds), shape=shape,
                                            partitions=throughput.PARTITIONS)
-            figures.held = held.hold(_below(folder, "held"), load, workers, writers, flush_interval_ms, iggy)
+            with _database(folder, target, database_cores) as url:
+                figures.held = held.hold(_below(folder, "held"), load, workers, writers, flush_interval_ms, iggy, url)
         if compare:
             with throughput.sandbox(folder, "--only", "influxdb", "--count-only") as counting:
                 figures.baselines = baselines.compare(counting.influxdb)
@@ -214,12 +213,22 @@ def _backlog(folder: Path, figures: Figures, run: Run, target: str) -> None:
         raise PipelineError(f"--target {target}: give sandbox, influxdb1, or a URL")
 
 
+@contextmanager
+def _database(folder: Path, target: str, cores: int) -> Iterator[str]:
+    """The URL of an empty InfluxDB 1.x for the held load while the block lasts; "" where the target isn't one."""
+    if target != "influxdb1":
+        yield ""
+        return
+    with database.cores_apart(cores) as apart, database.influxd(folder / "held-database", apart) as server:
+        yield server.url
+
+
 def _pair(folder: Path, run: Run, cores: set[int]) -> tuple[int, Throughput]:
     """Lines a second of the bare loop, and our run after it; each into an empty database on `cores`."""
     with database.influxd(_below(folder, "bare"), cores) as server:
         bare = database.bare_loop(server.url, run.messages)
     with database.influxd(_below(folder, "ours"), cores) as server:
-        return bare, run.backlog(_below(folder, "backlog"), server.url, _INFLUXDB1)
+        return bare, run.backlog(_below(folder, "backlog"), server.url, database.for_influxdb1(rig.CONFIG))
 
 
 def _powers() -> list[int]:

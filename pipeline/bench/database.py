@@ -41,6 +41,12 @@ store-enabled = false
 """
 
 
+def for_influxdb1(template: str) -> str:
+    """The configuration of a bench that writes to the sandbox, so that it writes to `influxd`."""
+    return template.replace('version = "v2"\n', "").replace(
+        'org = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"\n', f'version = "v1"\ndatabase = "{DATABASE}"\n')
+
+
 class Influxd(Struct, frozen=True):
     """A running `influxd`."""
 

@@ -12,6 +12,7 @@ import msgspec
 import requests
 
 from pipeline import rig
+from pipeline.bench import database
 from pipeline.bench.figures import Held
 from pipeline.bench.latency import Latencies
 from pipeline.bench.sampler import Sampler
@@ -58,10 +59,11 @@ class Result(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def receiver(folder: Path) -> Iterator[str]:
-    """A receiver while the block lasts: its URL."""
+def receiver(folder: Path, forward: str = "") -> Iterator[str]:
+    """A receiver while the block lasts: its URL. `forward`: that of a database it passes everything on to."""
     address_file = folder / "receiver.json"
-    process = subprocess.Popen([sys.executable, "-m", "pipeline.bench.receiver", "--address-file", str(address_file)])
+    process = subprocess.Popen([sys.executable, "-m", "pipeline.bench.receiver", "--address-file", str(address_file),
+                                "--forward", forward])
     try:
         rig.wait_until(lambda: address_file.exists() or process.poll() is not None, rig.READY_SECONDS, "the receiver")
         if process.poll() is not None:
@@ -90,14 +92,18 @@ class _Load(threading.Thread):
 
 
 def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_interval_ms: int,
-         iggy: str = "") -> Held:
-    """Runs a load as `options` say, but for its server: `iggy` (host:port), or a sandbox. Raises PipelineError."""
+         iggy: str = "", influxdb1: str = "") -> Held:
+    """Runs a load as `options` say, but for its server: `iggy` (host:port), or a sandbox. Raises PipelineError.
+
+    `influxdb1` is the URL of an InfluxDB 1.x that stores the points; without, nothing does.
+    """
     Latencies()
-    with sandbox(folder, "--only", "iggy") as broker, receiver(folder) as url:
+    template = database.for_influxdb1(CONFIG) if influxdb1 else CONFIG
+    with sandbox(folder, "--only", "iggy") as broker, receiver(folder, influxdb1) as url:
         address = iggy or broker.iggy
         rig.produce_now(address, 0, options.partitions)
         more = f"writers = {writers}\nflush_interval_ms = {flush_interval_ms}\n"
-        with running(rig.PipelineRun(folder, address, url, workers, more, CONFIG)) as run:
+        with running(rig.PipelineRun(folder, address, url, workers, more, template)) as run:
             run.wait_for(lambda s: s.ready, rig.READY_SECONDS, "the pipeline")
             login = msgspec.structs.replace(options.iggy, address=address)
             load, sampler = _Load(msgspec.structs.replace(options, iggy=login)), Sampler()

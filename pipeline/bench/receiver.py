@@ -7,13 +7,17 @@ import asyncio
 import json
 import os
 import time
+from asyncio import StreamReader, StreamWriter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
 from pipeline.bench.latency import Latencies
 from stages.influxdb.body import decompress
 
+#: Bytes of a stream that are held, at most.
+LIMIT = 1 << 20
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\nX-Influxdb-Version: v2.7.12\r\n\r\n"
 
 
@@ -37,43 +41,55 @@ class Tally:
                            "histogram": self.latencies.encoded(), "by_second": self.latencies.by_second()}).encode()
 
 
-class Connection(asyncio.Protocol):
-    """One client's connection. Bodies have a `Content-Length`."""
+class Receiver:
+    """Answers every write by itself, or as the database answers that it is passed on to."""
 
-    transport: asyncio.Transport
+    def __init__(self, forward: str) -> None:
+        """`forward`: the database's http://host:port, or ""."""
+        self._tally = Tally()
+        self._forward = urlsplit(forward) if forward else None
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
-        self._data = bytearray()
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """One client's connection, to its end. Bodies have a `Content-Length`."""
+        database = await self._database()
+        try:
+            while True:
+                head, body = await _message(reader)
+                if head.startswith(b"GET /bench/result"):
+                    answer = self._tally.to_json()
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+                    continue
+                answer = NO_CONTENT
+                if database is not None:
+                    database[1].write(head + body)
+                    answer = b"".join(await _message(database[0]))
+                writer.write(answer)
+                if head.startswith(b"POST") and answer.startswith(b"HTTP/1.1 204"):
+                    self._tally.take(body, time.time())
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # one of the two has gone
+        finally:
+            for stream in (writer, database[1] if database else None):
+                if stream is not None:
+                    stream.close()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Takes the connection."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Answers each request that is complete."""
-        self._data += data
-        while (end := self._data.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self._data[:end]).lower()
-            length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0].strip()
-            total = end + 4 + int(length or 0)
-            if len(self._data) < total:
-                return
-            body = bytes(self._data[end + 4:total])
-            del self._data[:total]
-            if head.startswith(b"get /bench/result"):
-                answer = self._tally.to_json()
-                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
-            else:
-                self.transport.write(NO_CONTENT)
-                self._tally.take(body, time.time())
+    async def _database(self) -> tuple[StreamReader, StreamWriter] | None:
+        if self._forward is None:
+            return None
+        return await asyncio.open_connection(self._forward.hostname, self._forward.port, limit=LIMIT)
 
 
-async def serve(address_file: Path) -> None:
+async def _message(reader: StreamReader) -> tuple[bytes, bytes]:
+    """Head and body of a request or an answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0].strip()
+    return head, await reader.readexactly(int(length or 0))
+
+
+async def serve(address_file: Path, forward: str) -> None:
     """Listens on a free port of loopback, and writes its URL as the sandbox does. Runs until cancelled."""
-    tally = Tally()
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(tally), "127.0.0.1", 0)
+    receiver = Receiver(forward)
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, limit=LIMIT)
     port = server.sockets[0].getsockname()[1]
     unfinished = address_file.with_name(address_file.name + ".new")
     unfinished.write_text(json.dumps({"influxdb": f"http://127.0.0.1:{port}", "pid": os.getpid()}))
@@ -83,9 +99,10 @@ async def serve(address_file: Path) -> None:
 
 @click.command()
 @click.option("--address-file", required=True, type=click.Path(path_type=Path), help="Written when it listens.")
-def main(address_file: Path) -> None:
+@click.option("--forward", default="", metavar="URL", help="A database that every request is passed on to.")
+def main(address_file: Path, forward: str) -> None:
     """Runs the receiver until it is killed."""
-    asyncio.run(serve(address_file))
+    asyncio.run(serve(address_file, forward))
 
 
 if __name__ == "__main__":
