@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 import zmq
-from apache_iggy import AutoLogin, IggyClient, Partitioning, SendMessage, TcpConfig
 from msgspec import Struct
 
 from pipeline import wire
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
-from pipeline.iggy import create_topic
+from pipeline.iggy import IggyConnection
+from pipeline.schema import IggyConfig
 
 STREAM, TOPIC = "telemetry", "sensors"
 #: Messages of one send.
@@ -162,15 +162,12 @@ def telemetry(index: int) -> bytes:
 
 
 async def produce(address: str, messages: int, partitions: int, stream: str = STREAM) -> None:
-    """Creates the stream and topic, and sends `messages` to its partitions in turn."""
-    client = await _client(address)
-    if await client.get_stream(stream) is None:
-        await client.create_stream(stream)
-    if await client.get_topic(stream, TOPIC) is None:
-        await create_topic(client, stream, TOPIC, partitions)
+    """Creates the stream and topic, and sends `messages` to its partitions in turn. Raises IggyError."""
+    iggy = await _connected(address)
+    await iggy.make_topic(stream, TOPIC, partitions)
     for batch, first in enumerate(range(0, messages, SEND_MESSAGES)):
-        batch_messages = [SendMessage(telemetry(i)) for i in range(first, min(first + SEND_MESSAGES, messages))]
-        await client.send_messages(stream, TOPIC, Partitioning.partition_id(batch % partitions), batch_messages)
+        payloads = [telemetry(i) for i in range(first, min(first + SEND_MESSAGES, messages))]
+        await iggy.send(stream, TOPIC, payloads, batch % partitions)
 
 
 def produce_now(address: str, messages: int, partitions: int, stream: str = STREAM) -> None:
@@ -179,14 +176,14 @@ def produce_now(address: str, messages: int, partitions: int, stream: str = STRE
 
 
 def delete_stream(address: str, stream: str) -> None:
-    """Deletes a stream that `produce` made."""
+    """Deletes a stream that `produce` made. Raises IggyError."""
     async def delete() -> None:
-        await (await _client(address)).delete_stream(stream)
+        await (await _connected(address)).client.delete_stream(stream)
 
     asyncio.run(delete())
 
 
-async def _client(address: str) -> IggyClient:
-    client = IggyClient(TcpConfig(server_address=address, auto_login=AutoLogin.username_password("iggy", "iggy")))
-    await client.connect()
-    return client
+async def _connected(address: str) -> IggyConnection:
+    iggy = IggyConnection(IggyConfig(address=address, username="iggy", password="iggy"))
+    await iggy.connect()
+    return iggy

@@ -10,8 +10,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pipeline.errors import PipelineError
+from pipeline.iggy import IggyConnection
 from pipeline.load.schedule import Schedule, Shape
-from pipeline.load.sender import Part, Sent, connect, make_topic, run_part
+from pipeline.load.sender import Part, Sent, run_part
 from pipeline.load.telemetry import Telemetry
 from pipeline.schema import IggyConfig
 
@@ -69,20 +70,14 @@ def run_load(options: LoadOptions) -> LoadResult:
         partitions = asyncio.run(_prepare(options))
     except ValueError as error:
         raise PipelineError(str(error)) from None
-    except (RuntimeError, TimeoutError) as error:
-        raise PipelineError(f"Iggy at {options.iggy.address}: {error}") from None
     peak = options.rate * (10 if options.shape == "burst" else 1)
     processes = max(1, min(round(peak / RATE_OF_A_PROCESS + 0.5), os.cpu_count() or 1))
     whole = Part(
-        address=options.iggy.address, username=options.iggy.username, password=options.iggy.password,
-        stream=options.stream, topic=options.topic, partitions=partitions, schedule=schedule, series=options.series,
-        fields=options.fields, size=options.size, begins_at=time.time() + LEAD_SECONDS, parts=processes)
+        iggy=options.iggy, stream=options.stream, topic=options.topic, partitions=partitions, schedule=schedule,
+        series=options.series, fields=options.fields, size=options.size, begins_at=time.time() + LEAD_SECONDS, parts=processes)
     parts = [replace(whole, first=first) for first in range(processes)]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        try:
-            sent = list(pool.map(run_part, parts))
-        except (RuntimeError, TimeoutError) as error:
-            raise PipelineError(f"Iggy at {options.iggy.address}: {error or 'no answer'}") from None
+        sent = list(pool.map(run_part, parts))
     return summary(sent, options.seconds)
 
 
@@ -94,5 +89,7 @@ def summary(sent: list[Sent], seconds: float) -> LoadResult:
 
 
 async def _prepare(options: LoadOptions) -> int:
-    client = await connect(options.iggy.address, options.iggy.username, options.iggy.password)
-    return await make_topic(client, options.stream, options.topic, options.partitions)
+    iggy = IggyConnection(options.iggy)
+    await iggy.connect()
+    await iggy.make_topic(options.stream, options.topic, options.partitions)
+    return await iggy.partitions(options.stream, options.topic) or options.partitions

@@ -4,27 +4,23 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from apache_iggy import AutoLogin, IggyClient, Partitioning, SendMessage, TcpConfig
 from msgspec import Struct
 
-from pipeline.iggy import create_topic
+from pipeline.iggy import IggyConnection
 from pipeline.load.schedule import Schedule
 from pipeline.load.telemetry import Telemetry
+from pipeline.schema import IggyConfig
 
 #: Messages of one send, at most.
 SEND_MESSAGES = 1_000
 #: Sends are at least so far apart, seconds: what becomes due in between goes together.
 TICK_SECONDS = 0.002
-#: Longest wait for an answer, seconds.
-CALL_SECONDS = 30.0
 
 
 class Part(Struct, frozen=True):
     """What one process sends: every `parts`th message from `first` on."""
 
-    address: str
-    username: str
-    password: str
+    iggy: IggyConfig
     stream: str
     topic: str
     partitions: int
@@ -48,27 +44,10 @@ class Sent(Struct, frozen=True):
     ended: float
 
 
-async def connect(address: str, username: str, password: str) -> IggyClient:
-    """A connected client. Raises RuntimeError."""
-    login = AutoLogin.username_password(username, password)
-    client = IggyClient(TcpConfig(server_address=address, auto_login=login, nodelay=True))
-    await asyncio.wait_for(client.connect(), CALL_SECONDS)
-    return client
-
-
-async def make_topic(client: IggyClient, stream: str, topic: str, partitions: int) -> int:
-    """Makes the stream and topic if they are missing. Returns how many partitions the topic has."""
-    if await client.get_stream(stream) is None:
-        await client.create_stream(stream)
-    if await client.get_topic(stream, topic) is None:
-        await create_topic(client, stream, topic, partitions)
-    details = await client.get_topic(stream, topic)
-    return len(details.partitions) if details is not None else partitions
-
-
 async def send_part(part: Part, clock: Callable[[], float] = time.time) -> Sent:
-    """Sends the part, each message no sooner than it is due. Raises RuntimeError and TimeoutError."""
-    client = await connect(part.address, part.username, part.password)
+    """Sends the part, each message no sooner than it is due. Raises IggyError."""
+    iggy = IggyConnection(part.iggy)
+    await iggy.connect()
     telemetry = Telemetry(part.series, part.fields, part.size)
     schedule, total = part.schedule, part.schedule.messages
     number, sends, latest, count = part.first, 0, 0.0, 0
@@ -80,10 +59,8 @@ async def send_part(part: Part, clock: Callable[[], float] = time.time) -> Sent:
         numbers = range(number, min(due, number + SEND_MESSAGES * part.parts), part.parts)
         if not numbers:
             continue
-        messages = [SendMessage(telemetry.message(n, round((part.begins_at + schedule.time_of(n)) * 1e6)))
-                    for n in numbers]
-        partitioning = Partitioning.partition_id((part.first + sends) % part.partitions)
-        await asyncio.wait_for(client.send_messages(part.stream, part.topic, partitioning, messages), CALL_SECONDS)
+        payloads = [telemetry.message(n, round((part.begins_at + schedule.time_of(n)) * 1e6)) for n in numbers]
+        await iggy.send(part.stream, part.topic, payloads, (part.first + sends) % part.partitions)
         latest = max(latest, clock() - part.begins_at - schedule.time_of(number))
         sends, count, number = sends + 1, count + len(numbers), numbers[-1] + part.parts
     return Sent(count, latest, clock() - part.begins_at)

@@ -31,7 +31,7 @@ def test_a_load_that_no_server_takes_is_one_line(tmp_path: Path) -> None:
                       '[influxdb]\norg = "o"\nbucket = "b"\n')
     done = run("load", "-c", str(config), "--seconds", "1")
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1 and "127.0.0.1:9" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "Iggy at 127.0.0.1:9 can't be reached" in done.stderr
 
 
 def test_a_bench_reports_throughput_latency_and_processes(tmp_path: Path) -> None:
