@@ -74,7 +74,8 @@ def run_load(options: LoadOptions) -> LoadResult:
     processes = max(1, min(round(peak / RATE_OF_A_PROCESS + 0.5), os.cpu_count() or 1))
     whole = Part(
         iggy=options.iggy, stream=options.stream, topic=options.topic, partitions=partitions, schedule=schedule,
-        series=options.series, fields=options.fields, size=options.size, begins_at=time.time() + LEAD_SECONDS, parts=processes)
+        series=options.series, fields=options.fields, size=options.size, begins_at=time.time() + LEAD_SECONDS,
+        parts=processes)
     parts = [replace(whole, first=first) for first in range(processes)]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         sent = list(pool.map(run_part, parts))
