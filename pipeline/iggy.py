@@ -249,12 +249,23 @@ class IggyConnection:
         if (stream, topic) in self._made:
             return
         if await self._call(self.client.get_stream(stream)) is None:
-            await self._call(self.client.create_stream(stream))
-        if await self._call(self.client.get_topic(stream, topic)) is None:
-            known = {spec.key for spec in await self._call(self.client.describe_options("topic"))} if options else ()
-            await self._call(create_topic(self.client, stream, topic, partitions,
-                                          {key: value for key, value in options.items() if key in known}))
+            try:
+                await self._call(self.client.create_stream(stream))
+            except IggyError:
+                if await self._call(self.client.get_stream(stream)) is None:
+                    raise  # or another process was quicker
+        if await self.details(stream, topic) is None:
+            try:
+                await self._create(stream, topic, partitions, options)
+            except IggyError:
+                if await self.details(stream, topic) is None:
+                    raise
         self._made.add((stream, topic))
+
+    async def _create(self, stream: str, topic: str, partitions: int, options: Mapping[str, str]) -> None:
+        known = {spec.key for spec in await self._call(self.client.describe_options("topic"))} if options else ()
+        await self._call(create_topic(self.client, stream, topic, partitions,
+                                      {key: value for key, value in options.items() if key in known}))
 
     async def details(self, stream: str, topic: str) -> TopicDetails | None:
         """A topic's details; None when it, or its stream, is missing. Raises IggyError."""

@@ -28,6 +28,8 @@ from stages.source.reader import PageRead, PageTooFull, Reader
 
 #: How long one wait takes at most, milliseconds.
 POLL_MILLISECONDS = 1_000
+#: Seconds until a page of a measurement is asked for again that the server has refused.
+REFUSED_SECONDS = 5.0
 #: Pages queued for a converter, at most.
 HIGH_WATER_MARK = 1
 
@@ -56,6 +58,27 @@ class _Source:
                           influxdb.retry_backoff_max_ms / 1000, random.random)
         self.pace = Pace(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
         self.failures = Muffler()
+        #: What the server refuses while it answers the rest: when it is asked for again, seconds, monotonic.
+        self.refused: list[tuple[float, source_wire.Read]] = []
+        #: The server's words, by measurement.
+        self.refusals: dict[str, str] = {}
+
+    def forget(self) -> None:
+        """The orders of an older coordinator don't count any more."""
+        self.orders.clear()
+        self.refused.clear()
+        self.refusals.clear()
+
+    def recall(self, now: float) -> float:
+        """Orders again what was refused long enough ago. Returns when that is to be done next, seconds, monotonic."""
+        self.orders.extend(order for due, order in self.refused if due <= now)
+        self.refused = [(due, order) for due, order in self.refused if due > now]
+        return min((due for due, _ in self.refused), default=float("inf"))
+
+    @property
+    def problem(self) -> str:
+        """What is wrong outside, "" while all is well."""
+        return "; ".join(filter(None, (self.pace.problem, *self.refusals.values())))
 
 
 class QueryStage:
@@ -106,7 +129,7 @@ class QueryStage:
         if epoch > self.epoch:
             self.epoch = epoch
             for source in self.sources:
-                source.orders.clear()
+                source.forget()
         if epoch == self.epoch:
             index = message.source if isinstance(message, source_wire.Discover) else message.id.lane.source
             orders = self.sources[index].orders
@@ -119,6 +142,7 @@ class QueryStage:
         now = time.monotonic()
         wait = POLL_MILLISECONDS / 1000
         for source in self.sources:
+            wait = min(wait, source.recall(now) - now)
             while source.orders and source.pace.allows(now):
                 source.pace.started()
                 self._pool.submit(self._query, source, source.orders.popleft())
@@ -149,20 +173,32 @@ class QueryStage:
         source, order, found, seconds = outcome
         failures = source.pace.failures
         if isinstance(found, Failed):
-            now = time.monotonic()
-            source.pace.answered(found.answer, 0, seconds, now)
-            self._log_failure(source, order, found.answer, now)
-            epoch = order.epoch if isinstance(order, source_wire.Discover) else order.id.epoch
-            if epoch == self.epoch:
-                source.orders.appendleft(order)
+            self._failed(source, order, found.answer, seconds)
         else:
             source.pace.answered(Written(), 0, seconds, time.monotonic())
             if failures and not source.pace.failures:
                 self.logger.info("source %s: %s answers again, after %d failures", source.config.name,
                                  source.config.influxdb.url, failures)
                 source.failures = Muffler()
+            if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.lane.measurement, ""):
+                self.logger.info("source %s: %s is read again", source.config.name, order.id.lane.measurement)
             self._send_on(order, found)
         self._tell()
+
+    def _failed(self, source: _Source, order: _Order, answer: Again | Paused, seconds: float) -> None:
+        """Has it asked again: first of all, once the server answers; or beside others, when only this is refused."""
+        now = time.monotonic()
+        epoch = order.epoch if isinstance(order, source_wire.Discover) else order.id.epoch
+        if isinstance(order, source_wire.Read) and isinstance(answer, Paused) and answer.reason == "refused":
+            source.pace.answered(Written(), 0, seconds, now)
+            if epoch == self.epoch:
+                source.refusals[order.id.lane.measurement] = answer.words
+                source.refused.append((now + REFUSED_SECONDS, order))
+        else:
+            source.pace.answered(answer, 0, seconds, now)
+            if epoch == self.epoch:
+                source.orders.appendleft(order)
+        self._log_failure(source, order, answer, now)
 
     def _send_on(self, order: _Order, found: PageRead | PageTooFull | tuple[list[str], bool]) -> None:
         """Tells the coordinator, and then gives the page to a converter."""
@@ -192,8 +228,8 @@ class QueryStage:
 
     def _tell(self) -> None:
         """Tells the coordinator when what is wrong outside has changed."""
-        wrong = "; ".join(source.pace.problem for source in self.sources if source.pace.problem)
-        told = wrong, any(source.pace.paused for source in self.sources)
+        wrong = "; ".join(source.problem for source in self.sources if source.problem)
+        told = wrong, any(source.pace.paused or source.refusals for source in self.sources)
         if told != self._told:
             self._told = told
             self.link.send(wire.Retrying(*told))

@@ -8,6 +8,7 @@ times is before 1970; all count nanoseconds.
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+import msgspec
 import requests
 
 FIRST_TIME = 1_700_000_000_000_000_000
@@ -53,3 +54,31 @@ def write(url: str, database: str, text: Iterable[str]) -> None:
         while body := "\n".join(islice(pieces, WRITE_POINTS)):
             answer = session.post(f"{url}/write?db={database}", data=body.encode(), timeout=60)
             assert answer.status_code == 204, answer.text[:500]
+
+
+def ask(url: str, query: str) -> None:
+    """One InfluxQL statement."""
+    answer = requests.post(f"{url}/query", data={"q": query}, timeout=30)
+    answer.raise_for_status()
+    assert "error" not in answer.text
+
+
+def stored(url: str, database: str, measurement: str) -> set[bytes]:
+    """All points. The server's MessagePack tells 1 from 1.0 and -0.0, but has tags in another order each time."""
+    quoted = measurement.replace("\\", "\\\\").replace('"', '\\"')
+    answer = requests.post(f"{url}/query", timeout=60, headers={"Accept": "application/x-msgpack"}, data={
+        "db": database, "epoch": "ns", "q": f'SELECT * FROM "{quoted}" GROUP BY *'})
+    answer.raise_for_status()
+    (result,) = msgspec.msgpack.decode(answer.content)["results"]
+    return {msgspec.msgpack.encode((sorted(series.get("tags", {}).items()), series["columns"], row))
+            for series in result["series"] for row in series["values"]}
+
+
+def check_databases(url: str, database: str, expected: str, count: int) -> None:
+    """Both databases of an InfluxDB 1 have the same points, and so many. The first differences are shown, not all."""
+    points = 0
+    for name in ("sensors", ODD_NAME, "sparse", "old"):
+        found, wanted = stored(url, database, name), stored(url, expected, name)
+        assert (sorted(wanted - found)[:3], sorted(found - wanted)[:3]) == ([], []), name
+        points += len(found)
+    assert points == count

@@ -98,7 +98,7 @@ class AnswersV2:
             return query_influxql.respond(request, self._server.buckets, _JSON)
         org = request.query.get("org") or request.query.get("orgID") or ""
         if org != self._server.identity.org:
-            return _error(404, f'organization name "{org}" not found')
+            return _error(400, f'failed to decode request body: organization name "{org}" not found')
         try:
             text = str(json.loads(request.body)["query"])
         except (ValueError, KeyError, TypeError):

@@ -307,7 +307,7 @@ def _readable(request: Request) -> bytes:
 
 def _as_told(response: Response, rule: Rule) -> Response:
     """The response with a rule's body and headers."""
-    told = {name.lower() for name in rule.headers}
+    told = {name.lower() for name in rule.headers} | ({"content-encoding"} if rule.body else set())
     kept = tuple(header for header in response.headers if header[0].lower() not in told)
     body = rule.body.encode() if rule.body else response.body
     return msgspec.structs.replace(response, body=body, pieces=None if rule.body else response.pieces,

@@ -56,7 +56,7 @@ def run(buckets: dict[str, Bucket], text: str) -> Iterator[bytes]:
 
 
 def _literal(reader: Reader) -> str:
-    text = reader.need(_STRING).replace("\\$", "$")
+    text = re.sub(r"\\(\\|x(..))", lambda found: rf"\u00{found[2]}" if found[2] else found[0], reader.need(_STRING))
     return str(json.loads(text, strict=False))
 
 

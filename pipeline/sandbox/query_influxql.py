@@ -133,4 +133,4 @@ def _cast(point: Found, name: str, kind: str) -> FieldValue | None:
         return None
     # Go prints a float that is whole without a point, in as few digits as tell it from others.
     return int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() and abs(value) < 1e21 \
-        else value
+        and repr(value) != "-0.0" else value

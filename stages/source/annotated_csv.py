@@ -19,7 +19,9 @@ from stages.source.times import TimeReader
 #: Longest value, characters.
 MAX_VALUE = 100_000_000
 #: Columns that are neither tags nor fields.
-_RESERVED = frozenset({"", "result", "table", "_start", "_stop", "_time", "_measurement", "_field"})
+_RESERVED = frozenset({"_start", "_stop", "_time", "_measurement", "_field"})
+#: The first columns are the annotations', and Flux's `result` and `table`; tags may have these names, too.
+_FIRST = frozenset({"", "result", "table"})
 _ERROR = re.compile(rb"(?:^|\r?\n)#datatype,string,(?:string|long)\r?\n(?:#[^\n]*\n)*,error,reference\r?\n,([^\n]*)")
 _TYPES: dict[str, FieldType] = {"double": "float", "long": "integer", "unsignedLong": "unsigned", "boolean": "boolean",
                                 "string": "string", "dateTime:RFC3339": "integer", "dateTime:RFC3339Nano": "integer",
@@ -45,9 +47,9 @@ def _boolean(text: str) -> bool:
     return text == "true"
 
 
-def _text(text: str) -> str:
-    """A text as it was stored, but for its CRs, which the server has left out."""
-    return text.replace("\r\n", "\n") if "\r" in text else text
+def text_of(body: bytes) -> str:
+    """An answer with the line breaks in its texts as they were stored, but for the CRs that the server left out."""
+    return body.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 class _Block:
@@ -70,7 +72,7 @@ class _Block:
         #: With rows of several fields: index, column and conversion of each.
         self.fields: list[tuple[int, Column, Callable[[str], Value]]] = []
         for index, name in enumerate(names):
-            if name in _RESERVED or (self.long and index == self.value):
+            if name in _RESERVED or (index < len(_FIRST) and name in _FIRST) or (self.long and index == self.value):
                 continue
             if groups[index] == "true" or name in tags:
                 self.tag_names += (name,)
@@ -94,7 +96,7 @@ def _conversion(datatype: str, times: TimeReader) -> Callable[[str], Value]:
         return times.read
     conversions: dict[str, Callable[[str], Value]] = {
         "double": _float, "long": int, "unsignedLong": int, "boolean": _boolean}
-    return conversions.get(datatype, _text)
+    return conversions.get(datatype, str)
 
 
 class Points:
@@ -114,7 +116,7 @@ class Points:
         csv.field_size_limit(MAX_VALUE)
         annotations: dict[str, list[str]] = {}
         block: _Block | None = None
-        for row in csv.reader(io.StringIO(body.decode("utf-8", "replace"), newline="")):
+        for row in csv.reader(io.StringIO(text_of(body), newline="")):
             if len(row) < 2:
                 continue
             if row[0].startswith("#"):

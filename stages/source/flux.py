@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from stages.source.annotated_csv import Points, error_in
+from stages.source.annotated_csv import Points, error_in, text_of
 from stages.source.dialect import Ask, ServerSaid, Taken, fill
 from stages.source.table import Column, Table
 from stages.source.times import MAX_TIME, MIN_TIME, format_time, parse_time
@@ -26,11 +26,12 @@ _HEAD_LINES = len(_ANNOTATIONS) + 2
 #: The first time within so many bytes is taken for a row's.
 FIRST_BYTES = 10_000
 _TIME = re.compile(rb",(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z),")
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "$": "\\$"}
+#: Flux takes "\\$" only before "{", and no NUL: those two as bytes.
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "$": "\\x24", "\0": "\\x00"}
 
 
 def literal(text: str) -> str:
-    """A string literal; `$` is escaped, since `${}` would be interpolated."""
+    """A string literal; `$` is escaped, since `${}` would be interpolated. Tried with InfluxDB 2.7.12."""
     return '"' + "".join(_ESCAPES.get(character, character) for character in text) + '"'
 
 
@@ -58,6 +59,7 @@ class Flux:
     def read_measurements(self, body: bytes) -> list[str]:
         """See `Dialect`."""
         _raise_error(body)
+        _raise_unless_whole(body)
         return values_of(body)
 
     def columns(self, measurement: str) -> None:
@@ -114,6 +116,8 @@ class FluxTaker:
         """See `Taker`."""
         body = b"".join(self._pieces)
         _raise_error(body)
+        if complete:
+            _raise_unless_whole(body)
         return Taken(body, max(1, self.rows) if body.strip() else 0, _some_time(body))
 
 
@@ -142,7 +146,17 @@ def values_of(body: bytes) -> list[str]:
 
 
 def _csv_rows(body: bytes) -> list[list[str]]:
-    return [row for row in csv.reader(io.StringIO(body.decode("utf-8", "replace"), newline="")) if len(row) > 1]
+    return [row for row in csv.reader(io.StringIO(text_of(body), newline="")) if len(row) > 1]
+
+
+def _raise_unless_whole(body: bytes) -> None:
+    """An answer ends with an empty line; one whose server has failed in the middle does not, or with JSON of the error.
+
+    Source: Flux's `DelimitedMultiResultEncoder`, which writes CR and LF behind each result.
+    """
+    if body.strip() and not body.endswith(b"\n\r\n"):
+        last = body.rstrip().rpartition(b"\n")[2].decode("utf-8", "replace")
+        raise ServerSaid(f"the answer broke off: {last[:200]}", again=True)
 
 
 def _raise_error(body: bytes) -> None:

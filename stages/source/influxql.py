@@ -84,8 +84,8 @@ class Influxql:
 
     def measurements(self) -> Ask:
         """See `Dialect`."""
-        # 1.6.7 lists nothing for a database that is missing; only a SELECT says so.
-        return self._ask('SELECT "x" FROM "x" WHERE time = 0 LIMIT 1; SHOW MEASUREMENTS')
+        # Nothing is listed for a database that is missing; only a SELECT says so, in 2.7 only as the last statement.
+        return self._ask('SHOW MEASUREMENTS; SELECT "x" FROM "x" WHERE time = 0 LIMIT 1')
 
     def read_measurements(self, body: bytes) -> list[str]:
         """See `Dialect`."""

@@ -11,9 +11,9 @@ from pipeline.schema import InfluxConfig
 from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.flavour import Flavour, Version, ask
-from stages.source.channel import Channel, Failed, Reply, said
+from stages.source.channel import Channel, Failed, Reply, missing, said
 from stages.source.dialect import Ask, Dialect, Language, ServerSaid, Taken
-from stages.source.dialects import dialect_of, language_of, mismatch, query_version
+from stages.source.dialects import dialect_of, falls_back, language_of, mismatch, query_version
 from stages.source.http import Http
 from stages.source.table import Column
 from stages.source.window import Window, cut_before
@@ -116,9 +116,27 @@ class Reader:
                 if wrong:
                     raise Failed(Paused("refused", f"{self.config.influxdb.url} is {flavour or version}: {wrong}"))
                 language = language_of(self.config, version)
+                if falls_back(self.config, version, language) and not self._has(language) and self._has("flux"):
+                    language = "flux"
+                    self.logger.warning("source %s: no database is mapped to the bucket, so Flux is spoken, in which "
+                                        "some servers answer wrongly where strings are empty; map one (influx v1 dbrp "
+                                        "create), or see docs/source.rst, Languages", self.config.name)
                 self._known = version, language, dialect_of(self.config, language)
                 self.logger.info("source %s: %s, asked in %s", self.config.name, flavour or version, language)
             return self._known
+
+    def _has(self, language: Language) -> bool:
+        """Whether the server finds the bucket, or the database of its name, in that language. Raises Failed."""
+        dialect = dialect_of(self.config, language)
+        try:
+            dialect.read_measurements(self._list(dialect.measurements()))
+        except ServerSaid as error:
+            return not missing(error.words)
+        except Failed as failed:
+            if isinstance(failed.answer, Paused) and failed.answer.reason == "not_found":
+                return False
+            raise
+        return True
 
     def _columns_of(self, measurement: str, window: Window, dialect: Dialect) -> tuple[Column, ...]:
         """Tags and fields. Points of a window may have keys that are as young as its end and the buffer allow."""

@@ -20,8 +20,8 @@ FLIGHT = 'database = "sandbox"\ntoken = "sandbox-token"\ntransport = "flight"'
 #: flavour, language -> `[source.influxdb]` and more of `[[source]]`.
 LANGUAGES: dict[str, tuple[Flavour, str, str]] = {
     "v1": ("v1", 'database = "sandbox"', ""),
-    "v2 flux": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', ""),
-    "v2 influxql": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', 'language = "influxql"'),
+    "v2 flux": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', 'language = "flux"'),
+    "v2 influxql": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', ""),
     "v3 sql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', ""),
     "v3 influxql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', 'language = "influxql"'),
     "v3 flight sql": ("v3", FLIGHT, ""),
@@ -58,13 +58,13 @@ def test_every_language_brings_every_point_once_with_its_types(start: Start, lan
     with running_influxdb(flavour=flavour, flight_port=0 if table is FLIGHT else None) as server:
         influxdb = SandboxInflux(server.url, flavour, server.flight_url)
         write(influxdb, lines_of(2_000))
-        write(influxdb, [r'odd\ "m"\,,t\ "g=a\,b\ $c s="q\"u,o\\ ${x}",f=1e300 -5', 'odd\\ "m"\\, other=-9i -4'])
+        write(influxdb, [r'odd\ "$m"\,,t\ "g=a\,b\ $c s="q\"u,o\\ ${x}",f=1e300 -5', 'odd\\ "$m"\\, other=-9i -4'])
         run = start(influxdb, language, source="page_size = 300", arguments=["--until-caught-up"])
         assert run.ends() == 0
         check([p for p in run.points() if p["measurement"] == "m"], 2_000)
         assert sorted((p for p in run.points() if p["measurement"] != "m"), key=identity) == [
-            {"measurement": 'odd "m",', "tags": {}, "fields": {"other": -9}, "time": -4},
-            {"measurement": 'odd "m",', "tags": {'t "g': "a,b $c"}, "fields": {"f": 1e300, "s": 'q"u,o\\ ${x}'},
+            {"measurement": 'odd "$m",', "tags": {}, "fields": {"other": -9}, "time": -4},
+            {"measurement": 'odd "$m",', "tags": {'t "g': "a,b $c"}, "fields": {"f": 1e300, "s": 'q"u,o\\ ${x}'},
              "time": -5}]
 
 
@@ -117,6 +117,32 @@ def test_a_wrong_token_pauses_and_the_right_one_goes_on(
     (tmp_path / "token").write_text("another")
     run.wait_for(lambda status: status.points == 100 and status.ready)
     check(run.points(), 100)
+
+
+def test_what_the_server_refuses_of_one_measurement_holds_up_no_other(start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, [*lines_of(300), *(f"a f={n} {n}" for n in range(10)), "z f=1 1"])
+    run = start(influxdb, start=False)
+    influxdb.fail({"status": 400, "body": '{"code":"invalid","message":"not this one"}', "query": True,
+                   "match": 'r._measurement == \\"a\\"'})
+    run.start("--until-caught-up")
+    status = run.wait_for(lambda status: status.points == 301 and status.paused)
+    assert "not this one" in status.retrying["query"]
+    assert "reading a is paused, nothing is lost" in run.log() and "answers again" not in run.log()
+    influxdb.fail()
+    assert run.ends() == 0
+    check([point for point in run.points() if point["measurement"] == "m"], 300)
+    assert len(run.points()) == 311 and "a is read again" in run.log()
+
+
+def test_flux_is_spoken_where_influxdb_2_knows_no_database_of_the_name(start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(300))
+    influxdb.fail({"status": 200, "body": '{"results":[{"statement_id":0,"error":"database not found: sandbox"}]}',
+                   "query": True, "match": "SHOW+MEASUREMENTS"})
+    run = start(influxdb, "v2 influxql", arguments=["--until-caught-up"])
+    assert run.ends() == 0
+    check(run.points(), 300)
+    assert "asked in flux" in run.log() and "asked in influxql" not in run.log()
+    assert "no database is mapped to the bucket" in run.log()
 
 
 def test_a_stop_does_not_wait_for_a_database_that_is_away(start: Start, influxdb: SandboxInflux) -> None:

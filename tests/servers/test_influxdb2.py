@@ -1,0 +1,85 @@
+"""A real InfluxDB 2, which `INFLUXDB2_TEST_URL` and `INFLUXDB2_TEST_TOKEN` name (and `INFLUXDB2_TEST_ORG`: my-org).
+
+`INFLUXDB2_TEST_POINTS=1000000 ... --timeout 600` moves as many.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import million
+import pytest
+import requests
+from iggy_servers import SandboxIggy
+from sources import CopyRun, SourceRun
+
+from pipeline.rig import wait_until
+
+URL = os.environ.get("INFLUXDB2_TEST_URL", "")
+TOKEN = os.environ.get("INFLUXDB2_TEST_TOKEN", "")
+ORG = os.environ.get("INFLUXDB2_TEST_ORG", "my-org")
+POINTS = int(os.environ.get("INFLUXDB2_TEST_POINTS", "20_000"))
+pytestmark = pytest.mark.skipif(not URL, reason="INFLUXDB2_TEST_URL names no server")
+
+
+def ask(method: str, path: str, **options: object) -> requests.Response:
+    """A request to the server's API."""
+    answer = requests.request(method, URL + path, headers={"Authorization": f"Token {TOKEN}"}, timeout=60,
+                              **options)  # type: ignore[arg-type]
+    answer.raise_for_status()
+    return answer
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A new bucket, which is deleted after the test."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    org = ask("GET", "/api/v2/orgs", params={"org": ORG}).json()["orgs"][0]["id"]
+    made = ask("POST", "/api/v2/buckets", json={"orgID": org, "name": name, "retentionRules": []}).json()
+    yield name
+    ask("DELETE", f"/api/v2/buckets/{made['id']}")
+
+
+@pytest.mark.parametrize("language", ["auto", "flux"])
+def test_points_of_every_kind_go_into_a_real_influxdb_2_and_come_back(
+        influxdb1: str, bucket: str, sandbox: SandboxIggy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        language: str) -> None:
+    monkeypatch.setenv("INFLUX_TOKEN", TOKEN)
+    lines = list(million.lines(POINTS))
+    if language == "flux":  # without empty strings, which 2.7.10 to 2.8.0 answer wrongly
+        lines = [line.replace('=""', '="e"') for line in lines]
+    old, again, expected = (f"{bucket}-{what}" for what in ("old", "again", "expected"))
+    for database in (old, again, expected):
+        million.ask(influxdb1, f'CREATE DATABASE "{database}"')
+    million.write(influxdb1, old, lines)
+    million.write(influxdb1, expected, lines if language == "auto" else [line.replace("\r", "") for line in lines])
+    new = {"http://127.0.0.1:8086": influxdb1, "http://127.0.0.1:8087": URL, 'org = "my-org"': f'org = "{ORG}"',
+           'bucket = "telemetry"': f'bucket = "{bucket}"'}
+    for example, database in (("source-round-trip", old), ("source-round-trip-back", again)):
+        run = CopyRun(tmp_path / example, example, sandbox.address,
+                      {**new, 'database = "telemetry"': f'database = "{database}"'},
+                      source=f'language = "{language}"' if example == "source-round-trip-back" else "")
+        try:
+            assert run.ends(500) == 0
+        finally:
+            run.close()
+    million.check_databases(influxdb1, again, expected, POINTS)
+
+
+@pytest.mark.parametrize(("mistake", "words"), [
+    ({"token": "wrong"}, "answered 401 Unauthorized; correct the token"),
+    ({"bucket": "not-there"}, 'database not found: not-there; create the bucket'),
+    ({"org": "not-there", "language": "flux"}, 'organization name "not-there" not found; create the bucket')])
+def test_a_source_that_is_told_wrong_says_what_and_waits(bucket: str, sandbox: SandboxIggy, stream: str, tmp_path: Path,
+                                                         mistake: dict[str, str], words: str) -> None:
+    names = {"org": ORG, "bucket": bucket, "token": TOKEN, **mistake}
+    language = names.pop("language", "auto")
+    options = "\n".join(f'{name} = "{value}"' for name, value in names.items())
+    run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v2"\n{options}', stream,
+                    source=f'language = "{language}"')
+    try:
+        wait_until(lambda: words in run.log() and "paused, nothing is lost" in run.log(), 20, "the words")
+        assert run.stop() == 0
+    finally:
+        run.close()
