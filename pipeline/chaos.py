@@ -24,6 +24,7 @@ from rich.table import Table
 from pipeline import rig
 from pipeline.chaos_faults import Faults, Injected, Sandbox
 from pipeline.chaos_producer import Producer, bad
+from pipeline.ending import end_with
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.schema import IggyConfig
@@ -235,4 +236,4 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, as_
 
 
 if __name__ == "__main__":
-    main(prog_name="scripts/chaos")
+    end_with(lambda: main(prog_name="scripts/chaos"))

@@ -7,12 +7,13 @@ import importlib
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
 from pipeline import __version__
 from pipeline.config import load_config
+from pipeline.ending import end_with
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -51,21 +52,9 @@ class _Group(click.Group):
             ctx.exit(error.exit_code)
 
 
-def run() -> None:
-    """The `pipeline` command.
-
-    Ends without the interpreter's own shutdown: the Iggy client's threads may still be calling into it, and abort it.
-    """
-    code = 1
-    try:
-        main(prog_name="pipeline")
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def run() -> NoReturn:
+    """The `pipeline` command."""
+    end_with(lambda: main(prog_name="pipeline"))
 
 
 @click.group(cls=_Group)
