@@ -16,7 +16,7 @@ from pipeline.bench import database
 from pipeline.bench.figures import Held
 from pipeline.bench.latency import Latencies
 from pipeline.bench.sampler import Sampler
-from pipeline.bench.throughput import running, sandbox
+from pipeline.bench.throughput import filled, reading, running
 from pipeline.errors import PipelineError
 from pipeline.load.run import LoadOptions, LoadResult, run_load
 from pipeline.schema import IggyConfig
@@ -99,14 +99,12 @@ def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_i
     """
     Latencies()
     template = database.for_influxdb1(CONFIG) if influxdb1 else CONFIG
-    with sandbox(folder, "--only", "iggy") as broker, receiver(folder, influxdb1) as url:
-        address = iggy or broker.iggy
-        rig.produce_now(address, 0, options.partitions)
+    with filled(folder, iggy, 0, options.partitions) as (address, stream), receiver(folder, influxdb1) as url:
         more = f"writers = {writers}\nflush_interval_ms = {flush_interval_ms}\n"
-        with running(rig.PipelineRun(folder, address, url, workers, more, template)) as run:
+        with running(rig.PipelineRun(folder, address, url, workers, more, reading(template, stream))) as run:
             run.wait_for(lambda s: s.ready, rig.READY_SECONDS, "the pipeline")
             login = msgspec.structs.replace(options.iggy, address=address)
-            load, sampler = _Load(msgspec.structs.replace(options, iggy=login)), Sampler()
+            load, sampler = _Load(msgspec.structs.replace(options, iggy=login, stream=stream)), Sampler()
             load.start()
             while load.is_alive():
                 sampler.look(run.pids())

@@ -39,19 +39,24 @@ def running(run: rig.PipelineRun) -> Iterator[rig.PipelineRun]:
 
 
 @contextmanager
-def _filled(folder: Path, iggy: str, messages: int) -> Iterator[tuple[str, str]]:
+def filled(folder: Path, iggy: str, messages: int, partitions: int = PARTITIONS) -> Iterator[tuple[str, str]]:
     """Address and stream of an Iggy with all messages: a sandbox, or the given one, whose stream is deleted after."""
     if not iggy:
         with sandbox(folder, "--only", "iggy") as addresses:
-            rig.produce_now(addresses.iggy, messages, PARTITIONS)
+            rig.produce_now(addresses.iggy, messages, partitions)
             yield addresses.iggy, rig.STREAM
         return
     stream = f"pipeline-bench-{secrets.token_hex(4)}"
     try:
-        rig.produce_now(iggy, messages, PARTITIONS, stream)
+        rig.produce_now(iggy, messages, partitions, stream)
         yield iggy, stream
     finally:
         rig.delete_stream(iggy, stream)
+
+
+def reading(template: str, stream: str) -> str:
+    """The configuration of a bench, so that it reads another stream."""
+    return template.replace(f'stream = "{rig.STREAM}"', f'stream = "{stream}"')
 
 
 def backlog(folder: Path, messages: int, workers: int, writers: int, influxdb: str = "",
@@ -61,9 +66,9 @@ def backlog(folder: Path, messages: int, workers: int, writers: int, influxdb: s
     `influxdb` is the URL of a database that is there already; `template` the configuration; `iggy` the host:port of a
     server with user and password `iggy`.
     """
-    with _filled(folder, iggy, messages) as (address, stream), \
+    with filled(folder, iggy, messages) as (address, stream), \
             sandbox(folder, "--only", "influxdb", "--count-only") as counting:
-        template = template.replace(f'stream = "{rig.STREAM}"', f'stream = "{stream}"')
+        template = reading(template, stream)
         with running(rig.PipelineRun(folder, address, influxdb or counting.influxdb, workers,
                                      f"writers = {writers}\n", template)) as run:
             status = run.wait_for(lambda s: s.written + s.rejected >= messages, RUN_SECONDS, "the last message")
