@@ -18,6 +18,8 @@ INTERNAL = "An internal error has occurred - check server logs"
 _HEADERS = (("X-Influxdb-Build", "OSS"), ("X-Influxdb-Version", VERSION))
 _JSON = (("Content-Type", "application/json; charset=utf-8"), *_HEADERS)
 #: status -> code, and the message when the sandbox is told to fail.
+#: Source: InfluxDB 2.7.12, `models.ParsePoints`.
+_RESERVED_TAGS = frozenset({"_field", "_measurement", "time"})
 _CODES = {400: ("invalid", "invalid request"), 401: ("unauthorized", "unauthorized access"),
           403: ("forbidden", "insufficient permissions for write"), 404: ("not found", "bucket not found"),
           405: ("method not allowed", "method not allowed"),
@@ -85,7 +87,7 @@ class AnswersV2:
         if self._server.max_body_bytes and len(body) > self._server.max_body_bytes:
             return _error(413, _CODES[413][1])
         unit = answers.UNITS.get(precision, 1)
-        batch = bucket.parse(body, unit, answers.truncated(now, unit))
+        batch = bucket.parse(body, unit, answers.truncated(now, unit), reserved=_RESERVED_TAGS)
         if batch.bad:
             return _error(400, "\n".join(f"unable to parse '{bad.line}': {bad.reason}" for bad in batch.bad))
         stored = bucket.store(batch, now)

@@ -78,6 +78,13 @@ def parse_line(line: str, unit: int = 1, unsigned: bool = True) -> Point:
     return Point(measurement, tags, fields, types, _parse_time(line, fields_end, unit))
 
 
+def check_tags(point: Point, reserved: frozenset[str]) -> None:
+    """Raises LineError for a point with one of these tags."""
+    for key, _ in point.tags:
+        if key in reserved:
+            raise LineError(f'cannot use reserved tag key "{key}"')
+
+
 def parse_lines(body: bytes, unit: int = 1, unsigned: bool = True) -> Iterator[tuple[str, Point | LineError]]:
     """Each line of `body`, without leading blanks, and its point or error. Blank lines and comments are left out."""
     position = 0

@@ -164,8 +164,12 @@ class Bucket:
         #: Measurement and tags as written -> series.
         self._prefixes: dict[bytes, Series] = {}
 
-    def parse(self, body: bytes, unit: int, now: int, unsigned: bool = True) -> Batch:
-        """Reads a body. `unit`: nanoseconds its times count in; `now`: the time of lines without one, nanoseconds."""
+    def parse(self, body: bytes, unit: int, now: int, unsigned: bool = True,
+              reserved: frozenset[str] = frozenset()) -> Batch:
+        """Reads a body. `unit`: nanoseconds its times count in; `now`: the time of lines without one, nanoseconds.
+
+        `reserved`: keys that no tag may have.
+        """
         batch = Batch()
         append, find, prefixes = batch.entries.append, body.find, self._prefixes
         lowest, highest = -(lines.MAX_TIME // unit), lines.MAX_TIME // unit
@@ -195,6 +199,7 @@ class Bucket:
                 number += 1
                 try:
                     point = lines.parse_line(text, unit, unsigned)
+                    lines.check_tags(point, reserved)
                 except LineError as error:
                     batch.bad.append(BadLine(number, text, str(error)))
                 else:

@@ -428,3 +428,11 @@ def test_writes_from_many_connections_at_once_are_all_stored(v2: InfluxServer) -
     for thread in threads:
         thread.join()
     assert get(v2, "count") == {"points": 8_000}
+
+
+@pytest.mark.parametrize("key", ["_field", "_measurement", "time"])
+def test_influxdb_2_refuses_tags_with_the_names_of_its_own_columns(v2: InfluxServer, key: str) -> None:
+    answer = write(v2, f"a,{key}=x f=1 1\na f=2 2")
+    assert (answer.status_code, answer.json()["message"]) == (
+        400, f"unable to parse 'a,{key}=x f=1 1': cannot use reserved tag key \"{key}\"")
+    assert get(v2, "points") == []
