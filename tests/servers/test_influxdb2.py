@@ -12,6 +12,7 @@ import million
 import pytest
 import requests
 from iggy_servers import SandboxIggy
+from sinks import TOPIC, Sink, message, send
 from sources import CopyRun, SourceRun
 
 from pipeline.rig import wait_until
@@ -83,3 +84,25 @@ def test_a_source_that_is_told_wrong_says_what_and_waits(bucket: str, sandbox: S
         assert run.stop() == 0
     finally:
         run.close()
+
+
+def test_a_sink_writes_all_that_a_real_influxdb_2_takes_and_rejects_the_rest_one_by_one(
+        bucket: str, sandbox: SandboxIggy, stream: str, tmp_path: Path) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(3_000)], 2)
+    target = f'version = "v2"\norg = "{ORG}"\nbucket = "{bucket}"\ntoken = "{TOKEN}"'
+    sink = Sink(tmp_path, sandbox.address, stream, URL, target)
+    try:
+        sink.settles(3_000)
+        # Of these, every third has another type than the field has.
+        send(sandbox.address, stream,
+             [message(n) if n % 3 else message(n, value="text") for n in range(3_000, 6_000)], 2)
+        status = sink.settles(6_000)
+        assert (status.written, status.rejected) == (5_000, 1_000)
+        assert sink.stop() == 0
+    finally:
+        sink.close()
+    asked = (f'from(bucket: "{bucket}") |> range(start: 0) |> filter(fn: (r) => r._field == "value") '
+             "|> group() |> count()")
+    answer = ask("POST", "/api/v2/query", params={"org": ORG}, json={"query": asked}).text
+    assert answer.split()[1].endswith(",5000"), answer
