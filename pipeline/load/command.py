@@ -8,6 +8,8 @@ import msgspec
 from pipeline.config import load_config
 from pipeline.load.run import LoadOptions, run_load
 from pipeline.load.schedule import Shape
+from pipeline.load.telemetry import DEFAULT_TIME, TimeForm
+from pipeline.schema import MappingConfig
 
 
 @click.command()
@@ -30,15 +32,23 @@ def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, s
          seconds: float, shape: Shape, as_json: bool) -> None:
     """Sends telemetry to Iggy at a rate that is held; ends with 1, and says so, where it could not.
 
-    A message's `ts` is the time in microseconds when it was meant to be sent, not when the server let it be sent.
+    A message's time is when it was meant to be sent, not when the server let it be sent. It is where, and as, the
+    configuration's mapping reads it; else in "ts", in microseconds since 1970.
     """
     config = load_config(path)
     topic = config.all_sinks()[0].topics[0]
     result = run_load(LoadOptions(
         iggy=config.iggy, stream=topic.stream, topic=topic.topic, rate=rate, series=series, fields=fields, size=size,
-        partitions=partitions, seconds=seconds, shape=shape))
+        time=time_form(config.all_sinks()[0].mapping), partitions=partitions, seconds=seconds, shape=shape))
     click.echo(result.words(), err=as_json)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(result)))
     if not result.held:
         ctx.exit(1)
+
+
+def time_form(mapping: MappingConfig) -> TimeForm:
+    """How a message has to tell its time for this mapping; as ever where that reads none, or one inside an object."""
+    if mapping.timestamp_from != "field" or not mapping.timestamp_field.isidentifier():
+        return DEFAULT_TIME
+    return TimeForm(mapping.timestamp_field, mapping.timestamp_format)

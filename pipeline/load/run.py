@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.load.schedule import Schedule, Shape
 from pipeline.load.sender import Part, Sent, run_part
-from pipeline.load.telemetry import Telemetry
+from pipeline.load.telemetry import DEFAULT_TIME, Telemetry, TimeForm
 from pipeline.schema import IggyConfig
 
 #: What one process is trusted to send, messages a second; more processes are started for more.
@@ -36,6 +36,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     fields: int = 5
     #: Bytes of a message; 0: no more than its fields need.
     size: int = 0
+    time: TimeForm = DEFAULT_TIME
     #: Of the topic, if it is to be made.
     partitions: int = 2
     seconds: float = 10
@@ -66,7 +67,7 @@ def run_load(options: LoadOptions) -> LoadResult:
     """Makes the topic if it is missing, and sends the load. Raises PipelineError."""
     schedule = Schedule(options.rate, options.seconds, options.shape)
     try:
-        Telemetry(options.series, options.fields, options.size)
+        Telemetry(options.series, options.fields, options.size, options.time)
         partitions = asyncio.run(_prepare(options))
     except ValueError as error:
         raise PipelineError(str(error)) from None
@@ -74,8 +75,8 @@ def run_load(options: LoadOptions) -> LoadResult:
     processes = max(1, min(round(peak / RATE_OF_A_PROCESS + 0.5), os.cpu_count() or 1))
     whole = Part(
         iggy=options.iggy, stream=options.stream, topic=options.topic, partitions=partitions, schedule=schedule,
-        series=options.series, fields=options.fields, size=options.size, begins_at=time.time() + LEAD_SECONDS,
-        parts=processes)
+        series=options.series, fields=options.fields, size=options.size, time=options.time,
+        begins_at=time.time() + LEAD_SECONDS, parts=processes)
     parts = [replace(whole, first=first) for first in range(processes)]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         sent = list(pool.map(run_part, parts))

@@ -1,6 +1,11 @@
 """Telemetry as a fleet of devices sends it: JSON with two tags, some fields and a time. Pure."""
 
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
+
+from msgspec import Struct
 
 #: Values of the tag `site`.
 SITES: Final = 5
@@ -8,10 +13,37 @@ SITES: Final = 5
 _VALUES: Final = 10_000
 
 
+class TimeForm(Struct, frozen=True):
+    """How a message tells its time."""
+
+    #: The key.
+    field: str = "ts"
+    #: As `mapping.timestamp_format` has it.
+    format: str = "epoch_us"
+
+    def writer(self) -> Callable[[int], bytes]:
+        """Turns microseconds since 1970 into JSON."""
+        divisors = {"epoch_us": 1, "epoch_ms": 1_000, "epoch_s": 1_000_000}
+        if self.format in divisors:
+            divisor = divisors[self.format]
+            return lambda time_us: b"%d" % (time_us // divisor)
+        if self.format == "epoch_ns":
+            return lambda time_us: b"%d000" % time_us
+        return lambda time_us: json.dumps(_text(time_us, self.format)).encode()
+
+
+DEFAULT_TIME: Final = TimeForm()
+
+
+def _text(time_us: int, form: str) -> str:
+    time = datetime.fromtimestamp(time_us // 1_000_000, UTC).replace(microsecond=time_us % 1_000_000)
+    return time.isoformat(timespec="microseconds") if form == "rfc3339" else time.strftime(form)
+
+
 class Telemetry:
     """Makes messages of one form. Message `n` comes from series `n % series`."""
 
-    def __init__(self, series: int, fields: int, size: int) -> None:
+    def __init__(self, series: int, fields: int, size: int, time: TimeForm = DEFAULT_TIME) -> None:
         """`size` is the length of a message in bytes: what fields and time leave of it is filled with a text.
 
         Raises ValueError when that is nothing, or when there is no series or no field.
@@ -21,7 +53,8 @@ class Telemetry:
         self.series = series
         names = b"".join([b',"f%d":%%d.%%02d' % number for number in range(fields)])
         self._fields = fields
-        self._form = b'{"site":"site-%d","device":"dev-%06d"' + names + b',"ts":%d}'
+        self._time = time.writer()
+        self._form = b'{"site":"site-%d","device":"dev-%06d"' + names + b',"' + time.field.encode() + b'":%b}'
         shortest = len(self.message(0, 1_700_000_000_000_000))
         if size:
             shortest += len(b',"note":""')
@@ -30,7 +63,7 @@ class Telemetry:
             self._form = self._form[:-1] + b',"note":"' + b"x" * (size - shortest) + b'"}'
 
     def message(self, number: int, time_us: int) -> bytes:
-        """Message `number`; its `ts` is a time in microseconds since 1970."""
+        """Message `number`; `time_us` is its time in microseconds since 1970."""
         device = number % self.series
         values: list[int] = []
         mixed = number * 2_654_435_761
@@ -38,4 +71,4 @@ class Telemetry:
             mixed = (mixed * 1_103_515_245 + 12_345) & 0x7FFFFFFF
             value = (mixed >> 8) % _VALUES
             values += (10 + value // 120, value % 100)
-        return self._form % (device % SITES, device, *values, time_us)
+        return self._form % (device % SITES, device, *values, self._time(time_us))

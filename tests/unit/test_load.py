@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.load.command import time_form
 from pipeline.load.run import summary
 from pipeline.load.schedule import Schedule, Shape
 from pipeline.load.sender import Sent
-from pipeline.load.telemetry import Telemetry
+from pipeline.load.telemetry import Telemetry, TimeForm
+from pipeline.schema import MappingConfig
 
 SCHEDULES = st.builds(Schedule, st.floats(0.5, 5_000), st.floats(0.1, 20), st.sampled_from(["steady", "ramp", "burst"]))
 
@@ -56,6 +58,21 @@ def test_messages_have_the_size_and_time_that_were_asked_for(size: int) -> None:
         assert len([name for name in message if name.startswith("f")]) == 5
         seen.add(message["device"])
     assert len(seen) == 7
+
+
+@pytest.mark.parametrize(("form", "expected"), [
+    ("epoch_ns", 1_700_000_000_123_456_000), ("epoch_us", 1_700_000_000_123_456), ("epoch_ms", 1_700_000_000_123),
+    ("epoch_s", 1_700_000_000), ("rfc3339", "2023-11-14T22:13:20.123456+00:00"),
+    ("%d/%m/%Y %H:%M:%S", "14/11/2023 22:13:20")])
+def test_the_time_is_where_and_as_the_mapping_reads_it(form: str, expected: object) -> None:
+    time = time_form(MappingConfig(timestamp_from="field", timestamp_field="at", timestamp_format=form))
+    message = json.loads(Telemetry(1, 1, 0, time).message(0, 1_700_000_000_123_456))
+    assert message["at"] == expected and "ts" not in message
+
+
+@pytest.mark.parametrize("mapping", [MappingConfig(), MappingConfig(timestamp_from="field", timestamp_field="a.b")])
+def test_where_the_mapping_reads_no_time_it_is_in_ts(mapping: MappingConfig) -> None:
+    assert time_form(mapping) == TimeForm("ts", "epoch_us")
 
 
 def test_a_size_that_is_too_small_says_how_small_it_may_be() -> None:
