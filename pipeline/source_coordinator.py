@@ -57,6 +57,8 @@ class Source:
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
         self.changes = self.stored = 0
+        #: A state was stored in which the goal was reached.
+        self.goal_stored = False
         #: When the next round of windows begins, and the next look for measurements; seconds, monotonic.
         self.round_at = self.discovery_at = 0.0
         self.target = self.target_at(now)
@@ -87,6 +89,7 @@ class Source:
         if measurement in self.lanes:
             return None
         begin = self.begin_at()
+        self.goal_stored = False
         self.lanes[measurement] = LaneLedger(
             self.state.marks.get(measurement, begin), Stride(ordered, self._align), self.config.page_size,
             self.config.overlap_ms * MILLISECOND, begin,
@@ -104,10 +107,14 @@ class Source:
         return any(lane.sending for lane in self.lanes.values())
 
     @property
+    def at_goal(self) -> bool:
+        """Whether all that was there at the start is in Iggy."""
+        return self.discovered and not any(lane.behind(self.goal) for lane in self.lanes.values())
+
+    @property
     def caught_up(self) -> bool:
-        """Whether all that was there at the start is in Iggy, and the state says so."""
-        return (self.discovered and self.changes == self.stored
-                and not any(lane.behind(self.goal) for lane in self.lanes.values()))
+        """Whether a state that is stored says so; perhaps not the last one, where there is always more to store."""
+        return self.at_goal and (self.goal_stored or self.changes == self.stored)
 
     def orders(self, now: float) -> list[source_wire.Read]:
         """The next pages to read, the measurements in turn, as many as there is room for."""
@@ -355,7 +362,7 @@ class SourceCoordinator:
                     await self._store_one(source)
 
     async def _store_one(self, source: Source) -> None:
-        changes = source.changes
+        changes, at_goal = source.changes, source.at_goal
         try:
             await source.store.save(source.snapshot())
         except StateTaken as error:
@@ -365,6 +372,7 @@ class SourceCoordinator:
             self._not_stored(error)
             return
         source.stored = changes
+        source.goal_stored |= at_goal
         self.retrying.pop("source-coordinator", None)
 
     def _not_stored(self, error: PipelineError) -> None:

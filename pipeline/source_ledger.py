@@ -72,7 +72,7 @@ class LaneLedger:
 
     def behind(self, target: int) -> bool:
         """Whether something before `target` is not in Iggy yet."""
-        return bool(self.pages) or self._stride.next(self.mark, target) is not None
+        return self._stride.next(self.mark, target) is not None
 
     def next(self, target: int, now: float = 0.0) -> LanePage | None:
         """The next page to read, up to `target` at most; None when there is none, or one is being read."""

@@ -192,6 +192,16 @@ def test_of_two_pipelines_on_two_hosts_the_first_stops(
     assert second.stop() == 0
 
 
+def test_a_state_that_takes_longer_to_store_than_a_round_is_no_reason_to_go_on_for_ever(
+        start: Start, influxdb1: SandboxInflux, sandbox: SandboxIggy) -> None:
+    write(influxdb1, 0, 10)
+    run = start(address=sandbox.address, start=False)
+    sandbox.call(sandbox.broker.delay_answers, 0.1)
+    run.start("--until-caught-up")
+    assert run.ends(30) == 0
+    assert numbers(run) == Counter(range(10))
+
+
 def test_another_databases_state_is_refused_and_named(
         start: Start, influxdb1: SandboxInflux, stream: str) -> None:
     write(influxdb1, 0, 10)
