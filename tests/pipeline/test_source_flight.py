@@ -129,12 +129,12 @@ def test_a_service_that_is_away_at_the_start_is_waited_for(start: Start, influxd
 
 @pytest.mark.parametrize("victim", ["query", "convert-0", "produce", "source-coordinator"])
 def test_killing_a_process_loses_nothing(start: Start, influxdb: SandboxInflux, victim: str) -> None:
-    write(influxdb, lines_of(6_000))
+    write(influxdb, lines_of(20_000))
     run = start(influxdb, source="page_size = 100\npages_in_flight = 3", arguments=["--until-caught-up"])
     run.wait_for(lambda status: status.points >= 500)
     run.kill(victim)
     assert run.ends() == 0
-    check(run.points(), 6_000, once=False)
+    check(run.points(), 20_000, once=False)
 
 
 def test_a_page_that_is_too_large_in_bytes_is_cut(start: Start, influxdb: SandboxInflux) -> None:
