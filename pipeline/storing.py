@@ -42,7 +42,8 @@ class OffsetStore:
         """Stores what may be stored, every commit interval, until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
-            for where, offset in [*self._assignments.rewinds.items(), *self._ledger.storable()]:
+            # What was read since takes the place of a rewind: that must not come after it.
+            for where, offset in {**self._assignments.rewinds, **dict(self._ledger.storable())}.items():
                 if self._topics[where.topic].group:
                     await self._ask(where, offset)
                 elif not await self._try(where, offset):
@@ -61,15 +62,16 @@ class OffsetStore:
         return connected
 
     async def _store(self, where: wire.Partition, offset: int) -> None:
-        source = self._topics[where.topic]
+        source, log = self._topics[where.topic], self._ledger.log(where)
         if offset < 0:
             await self._iggy.delete_offset(source, where.partition)
         else:
             await self._iggy.store_offset(source, where.partition, offset)
-        self._is_stored(where, offset)
+        if self._ledger.log(where) == log:
+            self._is_stored(where, offset)
 
     def _is_stored(self, where: wire.Partition, offset: int) -> None:
-        if self._assignments.rewinds.get(where) == offset:
+        if self._assignments.rewinds.get(where, offset + 1) <= offset:
             del self._assignments.rewinds[where]
         self._ledger.stored(where, offset)
 
