@@ -248,18 +248,10 @@ class IggyConnection:
         """
         if (stream, topic) in self._made:
             return
-        if await self._call(self.client.get_stream(stream)) is None:
-            try:
-                await self._call(self.client.create_stream(stream))
-            except IggyError:
-                if await self._call(self.client.get_stream(stream)) is None:
-                    raise  # or another process was quicker
-        if await self.details(stream, topic) is None:
-            try:
-                await self._create(stream, topic, partitions, options)
-            except IggyError:
-                if await self.details(stream, topic) is None:
-                    raise
+        await _make_missing(lambda: self._call(self.client.get_stream(stream)),
+                            lambda: self._call(self.client.create_stream(stream)))
+        await _make_missing(lambda: self.details(stream, topic),
+                            lambda: self._create(stream, topic, partitions, options))
         self._made.add((stream, topic))
 
     async def _create(self, stream: str, topic: str, partitions: int, options: Mapping[str, str]) -> None:
@@ -329,6 +321,16 @@ async def create_topic(client: IggyClient, stream: str, topic: str, partitions: 
     for text in itertools.chain.from_iterable(options.items()):
         body += struct.pack("<BI", OPTION_STRING, len(text)) + text.encode()
     await client.send_binary_request(CREATE_TOPIC, body)
+
+
+async def _make_missing(find: Callable[[], Awaitable[object | None]], make: Callable[[], Awaitable[object]]) -> None:
+    """Makes what is not found, unless another process is quicker. Raises IggyError."""
+    if await find() is None:
+        try:
+            await make()
+        except IggyError:
+            if await find() is None:
+                raise
 
 
 async def _started(client: IggyClient) -> None:

@@ -11,6 +11,9 @@ from pipeline.schema import Config, InfluxConfig
 from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.times import parse_time
 
+#: What is said of Flight where its extra isn't installed.
+NO_PYARROW = ("needs the package pyarrow, which is not installed; install it with "
+              "pip install 'iggy-influxdb-pipeline[flight]'")
 #: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
 MAX_NAME_BYTES = 255
 #: Longest ending of a backfill's state topic. Source: `source_state.place_of`.
@@ -119,8 +122,7 @@ def _flight_problems(source: SourceConfig, key: str) -> list[str]:
     problems = []
     influxdb = source.influxdb
     if importlib.util.find_spec("pyarrow") is None:
-        problems.append(f'{key}.influxdb.transport: "flight" needs the package pyarrow, which is not installed; '
-                        "install it with pip install 'iggy-influxdb-pipeline[flight]'")
+        problems.append(f'{key}.influxdb.transport: "flight" {NO_PYARROW}')
     if influxdb.version not in ("auto", "v3"):
         problems.append(f'{key}.influxdb.transport: "flight" only with version = "v3" or "auto"')
     if source.language == "flux":

@@ -71,7 +71,8 @@ class OffsetStore:
             self._is_stored(where, offset)
 
     def _is_stored(self, where: wire.Partition, offset: int) -> None:
-        if self._assignments.rewinds.get(where, offset + 1) <= offset:
+        rewind = self._assignments.rewinds.get(where)
+        if rewind is not None and rewind <= offset:
             del self._assignments.rewinds[where]
         self._ledger.stored(where, offset)
 

@@ -148,20 +148,19 @@ class SourceRun:
 class CopyRun(SourceRun):
     """`pipeline start` with an example configuration that copies one database into another."""
 
-    def __init__(self, folder: Path, example: str, iggy: str, replaced: dict[str, str], *, source: str = "",
-                 options: str = "", start: bool = True) -> None:
+    def __init__(self, folder: Path, example: str, iggy: str, replaced: dict[str, str], *, source: str = "") -> None:
         """`example` is the name of a file in configs/; `replaced`: its texts -> what stands there instead.
 
-        `source` and `options` are more of `[[source]]` and `[pipeline]`.
+        `source` is more of `[[source]]`.
         """
-        text = (EXAMPLES / f"{example}.toml").read_text() + f'\n[pipeline]\nruntime_dir = "{folder}/run"\n{options}\n'
+        text = (EXAMPLES / f"{example}.toml").read_text() + f'\n[pipeline]\nruntime_dir = "{folder}/run"\n'
         for old, new in {"127.0.0.1:8090": iggy, 'state_file = "': f'{source}\nstate_file = "{folder}/',
                          **replaced}.items():
             assert text.count(old) == 1, old
             text = text.replace(old, new)
         stream = re.search('stream = "(.*)"', text)
         assert stream is not None
-        super().__init__(folder, iggy, "", "", stream[1], arguments=["--until-caught-up"], start=start, config=text)
+        super().__init__(folder, iggy, "", "", stream[1], arguments=["--until-caught-up"], config=text)
 
 
 def read_partitions(address: str, stream: str, topic: str) -> list[list[ReceiveMessage]]:

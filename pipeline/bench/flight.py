@@ -17,6 +17,7 @@ from pipeline.bench import database
 from pipeline.bench.source import Reading, read
 from pipeline.bench.throughput import sandbox
 from pipeline.errors import PipelineError
+from pipeline.source_config import NO_PYARROW
 
 Transport = Literal["http", "flight"]
 TRANSPORTS: Final[tuple[Transport, ...]] = get_args(Transport)
@@ -65,8 +66,7 @@ def turns_of(folder: Path, points: int, page_size: int, turns: int,
     Which transport goes first changes from turn to turn, and each reads into a new Iggy.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise PipelineError("Flight needs the package pyarrow, which is not installed; install it with "
-                            "pip install 'iggy-influxdb-pipeline[flight]'")
+        raise PipelineError(f"Flight {NO_PYARROW}")
     with sandbox(folder, "--only", "influxdb", "--flavour", "v3", "--flight-port", "0") as server:
         database.bare_loop(server.influxdb, points, TOKEN)
         for turn in range(turns):

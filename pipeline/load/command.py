@@ -36,10 +36,11 @@ def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, s
     configuration's mapping reads it; else in "ts", in microseconds since 1970.
     """
     config = load_config(path)
-    topic = config.all_sinks()[0].topics[0]
+    sink = config.all_sinks()[0]
+    topic = sink.topics[0]
     result = run_load(LoadOptions(
         iggy=config.iggy, stream=topic.stream, topic=topic.topic, rate=rate, series=series, fields=fields, size=size,
-        time=time_form(config.all_sinks()[0].mapping), partitions=partitions, seconds=seconds, shape=shape))
+        time=time_form(sink.mapping), partitions=partitions, seconds=seconds, shape=shape))
     click.echo(result.words(), err=as_json)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(result)))

@@ -7,6 +7,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from pipeline.config import EPOCH_FORMATS
+from stages.mapping.timestamps import to_precision
+
 #: Values of the tag `site`.
 SITES: Final = 5
 #: Digits of every number: a number is `NN.NN`.
@@ -23,12 +26,9 @@ class TimeForm(Struct, frozen=True):
 
     def writer(self) -> Callable[[int], bytes]:
         """Turns microseconds since 1970 into JSON."""
-        divisors = {"epoch_us": 1, "epoch_ms": 1_000, "epoch_s": 1_000_000}
-        if self.format in divisors:
-            divisor = divisors[self.format]
-            return lambda time_us: b"%d" % (time_us // divisor)
-        if self.format == "epoch_ns":
-            return lambda time_us: b"%d000" % time_us
+        if self.format in EPOCH_FORMATS:
+            precision = self.format.removeprefix("epoch_")
+            return lambda time_us: b"%d" % to_precision(time_us * 1_000, precision)
         return lambda time_us: json.dumps(_text(time_us, self.format)).encode()
 
 

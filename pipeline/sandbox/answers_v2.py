@@ -17,9 +17,9 @@ BUCKET_ID = "5a0db0c500000001"
 INTERNAL = "An internal error has occurred - check server logs"
 _HEADERS = (("X-Influxdb-Build", "OSS"), ("X-Influxdb-Version", VERSION))
 _JSON = (("Content-Type", "application/json; charset=utf-8"), *_HEADERS)
-#: status -> code, and the message when the sandbox is told to fail.
-#: Source: InfluxDB 2.7.12, `models.ParsePoints`.
+#: What no tag may be called. Source: InfluxDB 2.7.12, `models.ParsePoints`.
 _RESERVED_TAGS = frozenset({"_field", "_measurement", "time"})
+#: status -> code, and the message when the sandbox is told to fail.
 _CODES = {400: ("invalid", "invalid request"), 401: ("unauthorized", "unauthorized access"),
           403: ("forbidden", "insufficient permissions for write"), 404: ("not found", "bucket not found"),
           405: ("method not allowed", "method not allowed"),

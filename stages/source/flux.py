@@ -108,8 +108,9 @@ class FluxTaker:
     def take(self, piece: bytes) -> None:
         """See `Taker`."""
         self.size += len(piece)
-        self.rows += piece.count(b"\n") - _HEAD_LINES * (self._tail + piece).count(_HEAD)
-        self._tail = (self._tail + piece)[1 - len(_HEAD):]
+        joined = self._tail + piece
+        self.rows += piece.count(b"\n") - _HEAD_LINES * joined.count(_HEAD)
+        self._tail = joined[1 - len(_HEAD):]
         self._pieces.append(piece)
 
     def finish(self, complete: bool) -> Taken:

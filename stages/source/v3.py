@@ -5,6 +5,7 @@ the type `Dictionary(Int32, Utf8)`. Equal times come in no stable order.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import islice
 from math import isfinite
@@ -51,7 +52,7 @@ def column_of(name: str, data_type: str) -> Column | None:
     return Column(name, "field", types[data_type])
 
 
-class V3Queries:
+class V3Queries(ABC):
     """What is asked of InfluxDB 3; how it answers is a subclass's. `ordered` for discovered measurements; a user's own
     query has the order that it has."""
 
@@ -64,12 +65,13 @@ class V3Queries:
         self._types = types or {}
         self._tags = frozenset(tags)
 
+    @abstractmethod
     def _ask(self, query: str, language: str) -> Ask:
-        raise NotImplementedError
+        """The query as it is sent."""
 
+    @abstractmethod
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         """The rows of a short answer. Raises ServerSaid."""
-        raise NotImplementedError
 
     def measurements(self) -> Ask:
         """See `Dialect`."""
