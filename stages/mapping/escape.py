@@ -16,13 +16,14 @@ class Unwritable(ValueError):
 #: Longest series key, bytes: measurement, tags, four bytes of separator, field key. Source: InfluxDB, models/points.go.
 MAX_KEY_BYTES: Final = 65_535
 KEY_SEPARATOR_BYTES: Final = 4
-#: Elements before which InfluxDB skips white space; in the same ones a backslash cannot stand before what is escaped.
+#: Elements before which InfluxDB skips white space; it takes the backslash from a `\,`, `\=` or `\"` in them once more
+#: when it stores them, and finds such points no more. Source: InfluxDB 1 and 2, pkg/escape/bytes.go, Unescape.
 _AFTER_SPACE = ("measurement", "field key")
+_DROPPED = re.compile(r'\\[,="]')
 _MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
 _KEY = str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
 _ESCAPED = re.compile(r"\\([,= ])")
-_AMBIGUOUS = re.compile(r"\\[,= ]")
 
 
 def _check(text: str, element: str) -> None:
@@ -38,8 +39,11 @@ def _check(text: str, element: str) -> None:
     if "\\" in text:
         if text[-1] == "\\":
             raise Unwritable(f"{element} ends in a backslash")
-        if element in _AFTER_SPACE and _AMBIGUOUS.search(text):
-            raise Unwritable(f"{element} holds a backslash before a comma, space or equals sign")
+        # The server looks for the end of a line as if the fields began at that space, and counts quotes from there on.
+        if "\\ " in text:
+            raise Unwritable(f"{element} holds a backslash before a space")
+        if element in _AFTER_SPACE and _DROPPED.search(text):
+            raise Unwritable(f"{element} holds a backslash before a comma, equals sign or double quote")
     if not text.isascii():
         _encodable(text, element)
 

@@ -82,7 +82,7 @@ def test_shapes_write_what_the_rules_write(mapping: MappingConfig, messages: lis
 
 
 oracle_text = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), min_size=1, max_size=12).filter(
-    lambda text: not text.endswith("\\") and text != "time")
+    lambda text: not text.endswith("\\") and "\\ " not in text and text != "time")
 
 
 @settings(deadline=None)
@@ -116,8 +116,8 @@ def test_an_independent_parser_reads_back_what_was_sent(
 @settings(deadline=None)
 @given(oracle_text)
 def test_escapes_read_back_in_every_place(text: str) -> None:
-    name = re.sub(r"\\([,= ])", r"\1", text.lstrip("#\t")) or "m"
-    assume(not re.search(r"^[#\t]|\\([,= ])", name))
+    name = re.sub(r'\\([,= "])', r"\1", text.lstrip("#\t")) or "m"
+    assume(not re.search(r'^[#\t]|\\([,= "])', name))
     head = f"{escape.measurement(name)},{escape.tag_key(text)}={escape.tag_value(text)}"
     read = parse_line(f"{head} {escape.field_key(name)}=1 1")
     assert read == {"measurement": name, "tags": {text: text}, "fields": {name: 1.0}, "time": 1}

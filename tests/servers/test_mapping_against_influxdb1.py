@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from pipeline.schema import MappingConfig
 from pipeline.types import TypeBook
 from stages.influxdb.body import split_lines
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
+from stages.mapping.escape import unescaped
 from stages.mapping.formats.line_protocol import PassedLine
 from stages.mapping.formats.line_protocol import lines as lines_of_payload
 from stages.mapping.guard import Guard, kind_of
@@ -41,7 +43,7 @@ mappings = st.builds(
     measurement_template=st.just("{topic} {a}"),
     tag_fields=st.sampled_from([(), ("site",), ("site", "a"), ("a.b", "b")]),
     tag_map_field=st.sampled_from(["", "v"]),
-    constant_tags=st.sampled_from([{}, {"c,on st": "v=\\ x"}]),
+    constant_tags=st.sampled_from([{}, {"c,on st": "v=\\\\x \\,"}]),
     metadata_tags=st.sampled_from([(), ("stream", "topic", "partition")]),
     nested=st.sampled_from(["flatten", "json", "drop"]),
     separator=st.sampled_from(["_", ".", " "]),
@@ -100,6 +102,7 @@ def query(url: str, database: str, text: str) -> list[dict[str, Any]]:
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mappings, st.lists(messages, min_size=1, max_size=30))
 @example(MappingConfig(), [{"f": "a\nb"}, {"f": "\\"}, {"f": '"'}, {"f": 10**300}, {"f": math.nan}])
+@example(MappingConfig(measurement_from="template", measurement_template="{topic} {a}"), [{"a": '\\\\"'}, {"a": '\\"'}])
 @example(MappingConfig(integers="as_written"), [{"f": 20}, {"f": 20.5}, {"f": 2**63 - 1}])
 def test_a_real_server_stores_every_line_and_reads_it_back(
         influxdb1: str, mapping: MappingConfig, batch: list[dict[str, Any]]) -> None:
@@ -122,17 +125,17 @@ def test_a_real_server_stores_every_line_and_reads_it_back(
 
 
 TEXTS = ["_x", "_field", "_measurement", "_time", "#x", "\tx", "a\tb", "x\t", "a\\b", "a\\\\b", "a\\,b", "a\\ b",
-         "a\\=b",
+         "a\\=b", 'a\\"b', '\\\\"', "a\\\\ b", "\\\\a",
          "x\\", "\\", '"', '"a"', '"a,b"', "'", " ", " x ", ",", "=", "a,b=c d", "\0", "a\0b", "a\nb", "a\rb", "\r\n",
          "\x0b", "\x7f", "\x85", "\xa0", "\u2028", "\ufeff", "\uffff", "\U0001f600", "é", "%s", "time", "x" * 65_400,
          "é" * 32_700, "x" * 65_536, "\U0001f600" * 20_000, "a\\nb", "{}", "[]", "null", "true", "1"]
 #: What no place but a string field takes.
 NOT_IN_A_NAME = {"x\\", "\\", "\0", "a\0b", "a\nb", "a\rb", "\r\n", "x" * 65_536, "\U0001f600" * 20_000}
-BACKSLASHES = {"a\\,b", "a\\ b", "a\\=b"}
+BACKSLASHES = {"a\\,b", "a\\ b", "a\\=b", 'a\\"b', '\\\\"', "a\\\\ b"}
 PLACES = {
     "measurement": NOT_IN_A_NAME | BACKSLASHES | {"#x", "\tx"},
-    "tag key": NOT_IN_A_NAME | {"time"},
-    "tag value": NOT_IN_A_NAME,
+    "tag key": NOT_IN_A_NAME | {"a\\ b", "a\\\\ b", "time"},
+    "tag value": NOT_IN_A_NAME | {"a\\ b", "a\\\\ b"},
     "field key": NOT_IN_A_NAME | BACKSLASHES | {"\tx", "time"},
     "string field": {"\0", "a\0b"},
 }
@@ -170,6 +173,25 @@ def test_every_text_in_every_place_is_read_back_or_rejected_as_unwritable(influx
         {key: value for key, value in message.items() if key not in ("measurement", "tags")} for message in accepted]
 
 
+names_with_escapes = st.text('\\ ,="ab', min_size=1, max_size=5)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(names_with_escapes, st.dictionaries(names_with_escapes, names_with_escapes, max_size=3),
+                          names_with_escapes, st.text('\\ ,="\nab', max_size=5)), min_size=10, max_size=50))
+@example([("m", {"k\\ x": '"v'}, "f", "1"), ("m", {"a": "x\\ y\\=z"}, "f", '"'), ("m", {"b": 'w"'}, "f", "2")])
+def test_lines_full_of_escapes_do_not_change_their_neighbours(
+        influxdb1: str, batch: list[tuple[str, dict[str, str], str, str]]) -> None:
+    mapping = MappingConfig(measurement_from="field", measurement_field="m", tag_map_field="t",
+                            field_strategy="remaining", nested="flatten", separator="")
+    encoded = encoded_by(mapping, [{"m": name, "t": tags, f"f{key}": text} for name, tags, key, text in batch])
+    rejected = {reject.at for reject in encoded.rejects}
+    if encoded.points:
+        assert stored(influxdb1, encoded.body) == {
+            (name, tuple(sorted(tags.items())), (START + index) * 1_000): {f"f{key}": text}
+            for index, (name, tags, key, text) in enumerate(batch) if index not in rejected}
+
+
 pieces = st.one_of(st.sampled_from([
     "m", "m,t=v", "m,b=2,a=1", " ", " f=1", " f=1i", ",g=2", 'f="x"', 'f="a b,c=d"', " f=t", "f=-1.5e3", ",", "=", '"',
     "\\", "\\ ", "\\,", "\\=", "#", "\t", "\n", "\r\n", "\0", "é", " 1", " -5", " 1700000000000000000", "i", "u", "1.",
@@ -191,8 +213,21 @@ def test_what_passes_as_line_protocol_a_real_server_takes_and_reads_as_an_indepe
     lines = [line for line in lines if not _has_unsigned(line)]  # which this server does not know
     if lines:
         points = stored(influxdb1, b"\n".join(lines))
-        # An equals sign needs no escape in a measurement; the server takes one away all the same, the parser does not.
-        assert set(points) == {(name.replace("\\=", "="), tags, time) for name, tags, time in parsed(lines)}
+        assert set(points) == set(parsed(lines))
+
+
+@pytest.mark.parametrize("form", ["{} f=0", "m,{} f=0", "m,k={} f=0", "m {}=0"])
+def test_every_short_text_of_a_passed_line_is_to_a_real_server_what_it_is_to_us(influxdb1: str, form: str) -> None:
+    texts = ("".join(chars) for length in range(1, 6) for chars in itertools.product('a\\, ="', repeat=length))
+    read = [item for time, text in enumerate(texts)
+            for _, item in lines_of_payload(f"{form.format(text)} {time}".encode(), "ns", "ns")]
+    passed = [item for item in read if isinstance(item, PassedLine)]
+    assert len(passed) > 250
+    body = "\n".join(f"{head.text} {','.join(map(''.join, fields.items()))} {time}" for head, fields, time in passed)
+    assert stored(influxdb1, body.encode()) == {
+        (re.sub(r"\\([, ])", r"\1", head.measurement),
+         tuple(sorted((key, unescaped(re.split(r"(?<!\\)=", pair, maxsplit=1)[1])) for key, pair in head.tags.items())),
+         time): {unescaped(lead[:-1]): 0 for lead in fields} for head, fields, time in passed}
 
 
 def _has_unsigned(line: bytes) -> bool:

@@ -15,17 +15,26 @@ from stages.mapping.head import SHORT_CHARS
 from stages.mapping.reject import Reject, shown
 from stages.mapping.values import I64, U64, is_infinite
 
-_NAME: Final = r"(?:[^,= \t\n\r\x00\\]|\\[^\n\r\x00])[^,= \n\r\x00\\]*+(?:\\[^\n\r\x00][^,= \n\r\x00\\]*+)*+"
-_MEASUREMENT: Final = (r"(?:[^#, \t\n\r\x00\\]|\\[^\n\r\x00])[^, \n\r\x00\\]*+"
-                       r"(?:\\[^\n\r\x00][^, \n\r\x00\\]*+)*+")
+
+def _name(first: str, plain: str, escapes: str) -> str:
+    """A name: its first character, characters without a backslash, and what stands there with backslashes."""
+    return rf"(?:{first}|{escapes}){plain}*+(?:(?:{escapes}){plain}*+)*+"
+
+
+# With several backslashes before a comma, space or equals sign, InfluxDB 1 and 2 say in two ways whether the last one
+# is an escape. In a tag it is, unless a space follows; elsewhere that is no name.
+_MEASUREMENT: Final = _name(r"[^#, \t\n\r\x00\\]", r"[^, \n\r\x00\\]", r'\\[, ]|\\++[^,= "\n\r\x00\\]')
+_TAG_PART: Final = _name(r"[^,= \t\n\r\x00\\]", r"[^,= \n\r\x00\\]", r"\\ |\\++[^ \n\r\x00\\]")
+_FIELD_KEY: Final = _name(r"[^,= \t\n\r\x00\\]", r"[^,= \n\r\x00\\]", r'\\[,= ]|\\++[^,= "\n\r\x00\\]')
 _STRING: Final = r'"[^"\\\x00]*+(?:\\[^\x00][^"\\\x00]*+)*+"'
 _VALUE: Final = rf'(?:{_STRING}|[^," \n\r\x00]++)'
 _LINE: Final = re.compile(
-    rf"[ \t]*(?P<head>{_MEASUREMENT}(?:,{_NAME}={_NAME})*+)[ ]++"
-    rf"(?P<fields>{_NAME}={_VALUE}(?:,{_NAME}={_VALUE})*+)(?:[ ]++(?P<time>-?[0-9]+))?[ \t]*\r?(?:\n|\Z)", re.DOTALL)
-_HEAD: Final = re.compile(rf"({_MEASUREMENT})((?:,{_NAME}={_NAME})*)", re.DOTALL)
-_TAG: Final = re.compile(rf",({_NAME})=({_NAME})", re.DOTALL)
-_FIELD: Final = re.compile(rf"({_NAME}=)({_VALUE}),?", re.DOTALL)
+    rf"[ \t]*(?P<head>{_MEASUREMENT}(?:,{_TAG_PART}={_TAG_PART})*+)[ ]++"
+    rf"(?P<fields>{_FIELD_KEY}={_VALUE}(?:,{_FIELD_KEY}={_VALUE})*+)(?:[ ]++(?P<time>-?[0-9]+))?[ \t]*\r?(?:\n|\Z)",
+    re.DOTALL)
+_HEAD: Final = re.compile(rf"({_MEASUREMENT})((?:,{_TAG_PART}={_TAG_PART})*)", re.DOTALL)
+_TAG: Final = re.compile(rf",({_TAG_PART})=({_TAG_PART})", re.DOTALL)
+_FIELD: Final = re.compile(rf"({_FIELD_KEY}=)({_VALUE}),?", re.DOTALL)
 _FLOAT: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _INTEGER: Final = re.compile(r"(-?[0-9]+)([iu])")
 _BOOLEANS: Final = {**dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true"),
