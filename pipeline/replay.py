@@ -15,7 +15,7 @@ from stages.influxdb.answers import Again, Paused
 from stages.influxdb.body import compress
 from stages.influxdb.job import Job
 from stages.influxdb.transport import Transport
-from stages.mapping.encoder import BatchOrigin, Encoder
+from stages.mapping.encoder import BatchOrigin, Encoder, Lines
 
 #: Letters written at once.
 LETTERS_AT_ONCE = 500
@@ -76,7 +76,7 @@ class Replay:
         for group in encoded.groups:
             content = compress(group.body) if options.influxdb.gzip else group.body
             for transport in self._transports_of(sink, options):
-                for line, words in self._post(transport, group.bucket, content, group.points).items():
+                for line, words in self._post(transport, group, content).items():
                     why.update((index, words) for index in (group.sources[line] if group.sources else (line,)))
         return Replayed([letter for index, letter in enumerate(letters) if index not in why],
                         [(letters[index], words) for index, words in sorted(why.items())])
@@ -87,14 +87,14 @@ class Replay:
                                       for urls in options.influxdb.url_groups()]
         return self._transports[sink]
 
-    def _post(self, transport: Transport, bucket: str, content: bytes, points: int) -> dict[int, str]:
-        """Writes a body; the lines that the database refuses, with its words."""
+    def _post(self, transport: Transport, group: Lines, content: bytes) -> dict[int, str]:
+        """Writes a body as it is sent; the lines that the database refuses, with its words."""
         config = transport.config
         backoff = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_multiplier,
                           config.retry_backoff_max_ms / 1000, random.random)
-        job, passed, tries = Job(content, points, config.gzip), 0, 0
+        job, passed, tries = Job(content, group.points, config.gzip), 0, 0
         while piece := job.take():
-            answer = transport.post(piece.body or b"", bucket)
+            answer = transport.post(piece.body or b"", group.bucket, group.backslashes)
             job.answered(piece, answer, passed)
             if not isinstance(answer, Again | Paused):
                 passed, tries = passed + 1, 0

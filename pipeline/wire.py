@@ -342,6 +342,8 @@ class Group(Struct, frozen=True, array_like=True):
     points: int
     #: Of each line, the indices of the batch's messages that it comes from; None where line i comes from message i.
     sources: list[tuple[int, ...]] | None
+    #: Somewhere in the lines are two in a row.
+    backslashes: bool = False
 
 
 class Lines(Struct, frozen=True, tag=True):

@@ -107,8 +107,8 @@ class EncodeStage:
         gzip = self.sinks[self.topics[where.topic].sink].influxdb.gzip
         bodies = [compress(lines.body) if gzip else lines.body for lines in encoded.groups]
         head = wire.Lines(batch.range, batch.first, batch.offsets,
-                          [wire.Group(lines.bucket, lines.points, lines.sources) for lines in encoded.groups], rejects,
-                          batch.again)
+                          [wire.Group(lines.bucket, lines.points, lines.sources, lines.backslashes)
+                           for lines in encoded.groups], rejects, batch.again)
         # The batches of one partition meet at one writer, which keeps their order where a write fails.
         push = self.pushes[(where.topic + where.partition) % len(self.pushes)]
         while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):

@@ -191,7 +191,8 @@ class WriteStage:
         """One request; runs in a thread of the pool."""
         began = time.monotonic()
         try:
-            answer = target.transport.post(piece.body or b"", entry.job.group.bucket)
+            answer = target.transport.post(piece.body or b"", entry.job.group.bucket,
+                                           entry.job.group.backslashes)
         except Exception as error:  # a thread that dies silently would lose the batch's place
             answer = Again("no_connection", f"{type(error).__name__}: {error}")
         self._outcomes.put(_Outcome(target, lane, entry, piece, answer, time.monotonic() - began))

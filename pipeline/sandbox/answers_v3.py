@@ -1,13 +1,14 @@
 """The answers of InfluxDB 3 Core, as its documentation and the tests in its source have them; none was recorded.
 
-What is a line and what isn't is judged here as by InfluxDB 2; the two differ in corners: InfluxDB 3 takes `f=1,`, for
-one. Newer versions are said to cut `original_line` to 20 bytes; the documentation shows it whole, and so does this.
+What is a line and what isn't is judged as by InfluxDB 2, but for backslashes and tabs (`lines_v3`); the two differ in
+more corners: InfluxDB 3 takes `f=1,`, for one. Newer versions are said to cut `original_line` to 20 bytes; the
+documentation shows it whole, and so does this.
 """
 
 import json
 import re
 
-from pipeline.sandbox import answers, query_v3
+from pipeline.sandbox import answers, lines_v3, query_v3
 from pipeline.sandbox.answers import NotGzip, Server
 from pipeline.sandbox.http1 import Request, Response
 from pipeline.sandbox.query import ONLY, NotUnderstood, answered
@@ -143,7 +144,7 @@ class AnswersV3:
 
 
 def _stored(bucket: Bucket, body: bytes, unit: int, now: int, partial: bool) -> Response:
-    batch = bucket.parse(body, unit, now)
+    batch = bucket.parse(body, unit, now, read=lines_v3.parse_line)
     rejected = [(bad.number, bad.line, _parse_reason(bad)) for bad in batch.bad]
     if partial or not rejected:
         stored = bucket.store(batch, now, atomic=not partial)

@@ -75,7 +75,7 @@ def parse_line(line: str, unit: int = 1, unsigned: bool = True) -> Point:
         if key_bytes + _size(key) > MAX_KEY_BYTES:
             raise LineError(f"max key length exceeded: {key_bytes + _size(key)} > {MAX_KEY_BYTES}")
     fields, types = typed_fields(parts)
-    return Point(measurement, tags, fields, types, _parse_time(line, fields_end, unit))
+    return Point(measurement, tags, fields, types, parse_time(line, fields_end, unit))
 
 
 def check_tags(point: Point, reserved: frozenset[str]) -> None:
@@ -154,10 +154,14 @@ def split_fields(text: str) -> list[tuple[str, str]]:
 
 def typed_fields(parts: list[tuple[str, str]]) -> tuple[dict[str, FieldValue], dict[str, FieldType]]:
     """Values and types of `split_fields`; of a key that is there twice, the last."""
+    return typed_values([(_NAME_ESCAPE.sub(r"\1", key) if "\\" in key else key, raw) for key, raw in parts])
+
+
+def typed_values(parts: list[tuple[str, str]]) -> tuple[dict[str, FieldValue], dict[str, FieldType]]:
+    """The same for keys without their escapes."""
     fields: dict[str, FieldValue] = {}
     types: dict[str, FieldType] = {}
-    for raw_key, raw in parts:
-        key = _NAME_ESCAPE.sub(r"\1", raw_key) if "\\" in raw_key else raw_key
+    for key, raw in parts:
         fields[key], types[key] = _typed(raw)
     return fields, types
 
@@ -247,12 +251,16 @@ def _check_value(line: str, equals: int, unsigned: bool) -> int:
         return start
     end = _VALUE_END.search(line, start)
     assert end is not None
-    raw = line[start:end.start()]
+    check_value(line[start:end.start()], unsigned)
+    return end.start()
+
+
+def check_value(raw: str, unsigned: bool) -> None:
+    """Raises LineError unless `raw` is a string, a number that its type can hold, or a boolean."""
     if raw[0] in "0123456789.-Nn":
         _check_number(raw, unsigned)
-    elif raw not in _TRUE and raw not in _FALSE:
+    elif raw[0] != '"' and raw not in _TRUE and raw not in _FALSE:
         raise LineError("invalid boolean")
-    return end.start()
 
 
 def _check_number(raw: str, unsigned: bool) -> None:
@@ -290,7 +298,8 @@ def _typed(raw: str) -> tuple[FieldValue, FieldType]:
     return raw in _TRUE, "boolean"
 
 
-def _parse_time(line: str, start: int, unit: int) -> int | None:
+def parse_time(line: str, start: int, unit: int) -> int | None:
+    """The time that stands after the fields, which end at `start`: nanoseconds since 1970. Raises LineError."""
     start = _skip_blanks(line, start)
     match = _TIME.match(line, start)
     assert match is not None

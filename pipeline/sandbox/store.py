@@ -8,7 +8,7 @@ and tags are found in a dictionary, and their fields match a regular expression 
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from msgspec import Struct
@@ -164,11 +164,11 @@ class Bucket:
         #: Measurement and tags as written -> series.
         self._prefixes: dict[bytes, Series] = {}
 
-    def parse(self, body: bytes, unit: int, now: int, unsigned: bool = True,
-              reserved: frozenset[str] = frozenset()) -> Batch:
+    def parse(self, body: bytes, unit: int, now: int, unsigned: bool = True, reserved: frozenset[str] = frozenset(),
+              read: Callable[[str, int, bool], Point] = lines.parse_line) -> Batch:
         """Reads a body. `unit`: nanoseconds its times count in; `now`: the time of lines without one, nanoseconds.
 
-        `reserved`: keys that no tag may have.
+        `reserved`: keys that no tag may have. `read`: reads one line.
         """
         batch = Batch()
         append, find, prefixes = batch.entries.append, body.find, self._prefixes
@@ -198,7 +198,7 @@ class Bucket:
             if text is not None:
                 number += 1
                 try:
-                    point = lines.parse_line(text, unit, unsigned)
+                    point = read(text, unit, unsigned)
                     lines.check_tags(point, reserved)
                 except LineError as error:
                     batch.bad.append(BadLine(number, text, str(error)))

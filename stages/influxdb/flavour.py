@@ -1,7 +1,7 @@
 """Which InfluxDB answers at a URL: from its `/health` and `/ping`. `recognise` is pure."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 import requests
@@ -10,6 +10,7 @@ from msgspec import Struct
 from pipeline.schema import InfluxConfig
 
 Version = Literal["v1", "v2", "v3"]
+VICTORIA_METRICS: Final = "VictoriaMetrics or alike"
 
 
 class Flavour(Struct, frozen=True):
@@ -21,6 +22,11 @@ class Flavour(Struct, frozen=True):
     version: str
     #: The newest write API that it has for certain; None when that is not known.
     api: Version | None
+
+    @property
+    def escapes_backslashes(self) -> bool:
+        """Whether in names and tags two backslashes stand for one, as in InfluxDB 3; elsewhere they are two."""
+        return self.api == "v3" or self.product == VICTORIA_METRICS
 
     def __str__(self) -> str:
         return f"{self.product} {self.version}".strip()
@@ -35,7 +41,7 @@ def recognise(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], byt
     number = version.lstrip("vV")
     if "victoria" in health[1][:200].decode("latin-1").lower() or (health[1] == b"OK" and ping_status == 204
                                                                    and not version):
-        return Flavour("VictoriaMetrics or alike", "", None)
+        return Flavour(VICTORIA_METRICS, "", None)
     if number.startswith("3") or build in ("Core", "Enterprise") and not number.startswith(("1", "2")):
         return Flavour(f"InfluxDB {build or '3'}".replace("InfluxDB 3", "InfluxDB"), number, "v3")
     if number.startswith("2"):

@@ -14,6 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.logs import Muffler
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Again, Answer, Paused, classify
+from stages.influxdb.body import compress, decompress, doubled
 from stages.influxdb.endpoint import authorization, write_url
 from stages.influxdb.flavour import Flavour, Version, ask, complaint, write_version
 
@@ -80,7 +81,7 @@ class Transport:
         self.timeout = config.connect_timeout_ms / 1000, config.read_timeout_ms / 1000
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._versions: dict[str, Version] = {}
+        self._flavours: dict[str, Flavour] = {}
         self._shunned: dict[str, float] = {}
         self._complaints = Muffler(60.0)
         if config.insecure_skip_verify:
@@ -92,12 +93,15 @@ class Transport:
         session: requests.Session = self._local.session
         return session
 
-    def post(self, data: bytes, bucket: str) -> Answer:
-        """One write, at the server that is most likely to work; at the next ones when there is no connection."""
+    def post(self, data: bytes, bucket: str, backslashes: bool = False) -> Answer:
+        """One write, at the server that is most likely to work; at the next ones when there is no connection.
+
+        `backslashes`: somewhere in the lines are two in a row.
+        """
         now = time.monotonic()
         answer: Answer = Again("no_connection", "no server")
         for url in sorted(self.urls, key=lambda u: self._shunned.get(u, 0.0) > now):
-            answer = self._post_to(url, data, bucket)
+            answer = self._post_to(url, data, bucket, backslashes)
             if not isinstance(answer, Again | Paused):
                 self._shunned.pop(url, None)
                 return answer
@@ -105,10 +109,15 @@ class Transport:
                 self._shunned[url] = time.monotonic() + SHUN_SECONDS
         return answer
 
-    def _post_to(self, url: str, data: bytes, bucket: str) -> Answer:
-        version = self._version(url)
-        if version is None:
-            return Again("no_connection", f"{url}: no connection")
+    def _post_to(self, url: str, data: bytes, bucket: str, backslashes: bool) -> Answer:
+        flavour: Flavour | None = None
+        if backslashes or self.config.version == "auto":
+            flavour = self._flavour(url)
+            if flavour is None:
+                return Again("no_connection", f"{url}: no connection")
+            if backslashes and flavour.escapes_backslashes:
+                data = compress(doubled(decompress(data))) if self.config.gzip else doubled(data)
+        version = write_version(self.config, flavour)
         answer = self._attempt(write_url(self.config, url, version, bucket), version, data)
         if isinstance(answer, Paused) and answer.reason == "unauthorized" and self.credentials.reload():
             self.logger.info("the token file has another token; trying with it")
@@ -132,19 +141,17 @@ class Transport:
             return msgspec.structs.replace(answer, words=f"{url} answered {answer.words}")
         return answer
 
-    def _version(self, url: str) -> Version | None:
-        """The write API to use at `url`; with "auto" None until the server has been reached once."""
+    def _flavour(self, url: str) -> Flavour | None:
+        """What answers at `url`; None until it has been reached once."""
         with self._lock:
-            if url not in self._versions:
-                flavour: Flavour | None = None
-                if self.config.version == "auto":
-                    flavour = ask(self._session(), url, self.timeout)
-                    if flavour is None:
-                        return None
-                    if (wrong := complaint(self.config, flavour)) and self._complaints.allows(wrong, time.monotonic()):
-                        self.logger.error("%s: %s", url, wrong)
-                self._versions[url] = write_version(self.config, flavour)
-            return self._versions[url]
+            if url not in self._flavours:
+                flavour = ask(self._session(), url, self.timeout)
+                if flavour is None:
+                    return None
+                if (wrong := complaint(self.config, flavour)) and self._complaints.allows(wrong, time.monotonic()):
+                    self.logger.error("%s: %s", url, wrong)
+                self._flavours[url] = flavour
+            return self._flavours[url]
 
 
 def _root(error: BaseException) -> str:

@@ -26,6 +26,11 @@ class Lines(NamedTuple):
     #: Of each line, the indices of the messages it comes from; None where line i comes from message i.
     sources: list[tuple[int, ...]] | None
 
+    @property
+    def backslashes(self) -> bool:
+        """Whether two are in a row somewhere: not every server reads those in the same way."""
+        return b"\\" in self.body and b"\\\\" in self.body  # for one it is looked 40 times as fast as for two
+
 
 class Encoded(Struct, frozen=True):
     """A batch as line protocol."""

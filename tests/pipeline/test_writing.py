@@ -1,5 +1,6 @@
 """Jobs against servers of every flavour: exactly the bad lines of a body are refused, exactly the good ones stored."""
 
+import json
 import logging
 import random
 from collections.abc import Iterator
@@ -10,11 +11,12 @@ import pytest
 import requests
 from influxdb_servers import running_influxdb, running_influxdb1
 
-from pipeline.schema import InfluxConfig
-from stages.influxdb.answers import Again, Paused
+from pipeline.schema import InfluxConfig, MappingConfig
+from stages.influxdb.answers import Again, Paused, Written
 from stages.influxdb.body import compress
 from stages.influxdb.job import Job
 from stages.influxdb.transport import Transport, describe
+from stages.mapping.encoder import BatchOrigin, Encoder
 
 LINES = 5_000
 CONFIGS = {
@@ -118,6 +120,27 @@ def test_auto_finds_the_flavour_and_says_so(flavour: str, path: str, caplog: pyt
         describe(config, logging.getLogger("test"))
         assert path in caplog.text
         assert stored(flavour, running.url) == 1
+
+
+@pytest.mark.parametrize(("flavour", "version"), [
+    ("v1", "v1"), ("v2", "v2"), ("v3", "v3"), ("v3", "v2"), ("v3", "v1"), ("v3", "auto")])
+@pytest.mark.parametrize("gzip", [True, False])
+def test_backslashes_are_stored_as_they_are_whichever_server_reads_them(
+        flavour: str, version: str, gzip: bool) -> None:
+    tags = {"a": "x\\y", "path": "\\\\host\\share\\\\x", "name": "O=A\\,B\\=C"}
+    payload = json.dumps({"measurement": "m\\\\m", "tags": tags, "f\\\\f": 'a "b" \\ \\\\n\n'}).encode()
+    mapping = MappingConfig(measurement_from="field", measurement_field="measurement", tag_map_field="tags")
+    (lines,) = Encoder(mapping, "ns", "s", "t").encode([payload], BatchOrigin(timestamps=[5])).groups
+    with running_influxdb(flavour=flavour) as running:
+        config = InfluxConfig(url=running.url, version=version, gzip=gzip, database="sandbox",  # type: ignore[arg-type]
+                              bucket="sandbox" if version == "v2" else "", org="sandbox", token="sandbox-token",
+                              username="sandbox", password="sandbox-token")
+        answer = Transport(config, config.urls(), logging.getLogger("test")).post(
+            compress(lines.body) if gzip else lines.body, "", lines.backslashes)
+        assert isinstance(answer, Written), answer
+        (point,) = requests.get(f"{running.url}/sandbox/points?bucket=sandbox", timeout=10).json()
+    assert (point["measurement"], dict(point["tags"]), point["fields"]) == (
+        "m\\\\m", tags, {"f\\\\f": 'a "b" \\ \\\\n\n'})
 
 
 @pytest.mark.parametrize(("flavour", "version", "advice"), [

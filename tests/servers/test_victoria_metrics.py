@@ -62,3 +62,17 @@ def test_every_value_reads_back(victoria: str, sandbox: SandboxIggy, stream: str
         found = sorted(pair for one in series for pair in zip(one["timestamps"], one["values"], strict=True))
         assert found == [(FIRST_MS + n, n * scale) for n in range(MESSAGES)]
     assert sink.stop() == 0
+
+
+def test_backslashes_in_tags_are_stored_as_they_are(
+        victoria: str, sandbox: SandboxIggy, stream: str, start_sink: Callable[..., Sink]) -> None:
+    devices = ["x\\y", "\\\\host\\share", "a\\,b", "a\\\\=b"]
+    sandbox.create_topic(stream, TOPIC, 1)
+    send(sandbox.address, stream, [
+        json.dumps({"device": device, "value": 1, "ts": (FIRST_MS + n) * 1_000_000}).encode()
+        for n, device in enumerate(devices)])
+    sink = start_sink(sandbox.address, stream, SandboxInflux(victoria), target='database = "db"\nprecision = "ms"')
+    sink.settles(len(devices))
+    found = {one["metric"]["device"] for one in exported(victoria, "readings_value")}
+    assert found == set(devices)
+    assert sink.stop() == 0

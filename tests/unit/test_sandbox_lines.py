@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.sandbox import lines_v3
 from pipeline.sandbox.lines import LineError, Point, line_end, parse_line, parse_lines
 from pipeline.sandbox.store import Bucket
 
@@ -48,6 +49,23 @@ def test_the_store_reads_a_body_as_the_parser_does_also_when_it_knows_the_lines(
         assert stored == list(expected.values())
         assert [f"unable to parse '{bad.line}': {bad.reason}" for bad in batch.bad] == [
             line["error"] for line in row["lines"] if "error" in line]
+
+
+OF_INFLUXDB3 = [json.loads(line) for line in
+                (Path(__file__).parents[1] / "data/influxdb3-lines.ndjson").read_text().split("\n") if line]
+
+
+@pytest.mark.parametrize("kind", ["m,k=", "m,", "m ", ""])
+def test_influxdb_3_reads_backslashes_and_tabs_as_its_own_parser_did(kind: str) -> None:
+    """Each row of the table: a body, and of each line measurement, tags, fields and time; null where it is refused."""
+    rows = [row for row in OF_INFLUXDB3 if row[0].startswith(kind)]
+    assert len(rows) > 10
+    for body, expected in rows:
+        bucket = Bucket("b")
+        bucket.store(bucket.parse(body.encode(), 1, NOW, read=lines_v3.parse_line), NOW)
+        assert [[point.measurement, [list(tag) for tag in point.tags], [list(item) for item in point.fields.items()],
+                 point.time] for point in bucket.points()] == [
+            [line[0], sorted(line[1]), *line[2:]] for line in expected if line is not None], body
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1u", 1), ("0u", 0), ("18446744073709551615u", 2**64 - 1)])
