@@ -79,6 +79,7 @@ def check_databases(url: str, database: str, expected: str, count: int) -> None:
     points = 0
     for name in ("sensors", ODD_NAME, "sparse", "old"):
         found, wanted = stored(url, database, name), stored(url, expected, name)
-        assert (sorted(wanted - found)[:3], sorted(found - wanted)[:3]) == ([], []), name
+        differences = sorted(wanted - found)[:3], sorted(found - wanted)[:3]
+        assert differences == ([], []), f"{name}: missing, and not expected: {differences}"
         points += len(found)
     assert points == count

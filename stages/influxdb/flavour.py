@@ -23,11 +23,6 @@ class Flavour(Struct, frozen=True):
     #: The newest write API that it has for certain; None when that is not known.
     api: Version | None
 
-    @property
-    def escapes_backslashes(self) -> bool:
-        """Whether in names and tags two backslashes stand for one, as in InfluxDB 3; elsewhere they are two."""
-        return self.api == "v3" or self.product == VICTORIA_METRICS
-
     def __str__(self) -> str:
         return f"{self.product} {self.version}".strip()
 
@@ -38,6 +33,8 @@ def recognise(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], byt
     fields = {**_object(health[1]), **_object(ping_body)}
     version = headers.get("X-Influxdb-Version") or str(fields.get("version") or "")
     build = headers.get("X-Influxdb-Build", "")
+    if ping_status == 401 and "cluster-uuid" in headers:
+        return Flavour("InfluxDB 3, which says no more without a valid token", "", "v3")
     number = version.lstrip("vV")
     if "victoria" in health[1][:200].decode("latin-1").lower() or (health[1] == b"OK" and ping_status == 204
                                                                    and not version):
@@ -61,12 +58,13 @@ def _object(body: bytes) -> dict[str, object]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def ask(session: requests.Session, url: str, timeout: tuple[float, float]) -> Flavour | None:
-    """Asks the server at `url`; None when it can't be reached."""
+def ask(session: requests.Session, url: str, timeout: tuple[float, float],
+        credentials: Mapping[str, str]) -> Flavour | None:
+    """Asks the server at `url`; None when it can't be reached. InfluxDB 3 answers only with `credentials`, a header."""
     answers: list[tuple[int, Mapping[str, str], bytes]] = []
     for path in ("/health", "/ping"):
         try:
-            reply = session.get(url.rstrip("/") + path, timeout=timeout, allow_redirects=False)
+            reply = session.get(url.rstrip("/") + path, headers=credentials, timeout=timeout, allow_redirects=False)
             answers.append((reply.status_code, reply.headers, reply.content))
         except requests.RequestException:
             return None
@@ -82,6 +80,12 @@ def write_version(config: InfluxConfig, flavour: Flavour | None) -> Version:
     if config.bucket and api != "v1":
         return "v2"
     return "v3" if api == "v3" else "v1"
+
+
+def escapes_backslashes(config: InfluxConfig, flavour: Flavour | None) -> bool:
+    """Whether in names and tags two backslashes stand for one, as in InfluxDB 3; elsewhere they are two."""
+    return config.version == "v3" or flavour is not None and (
+        flavour.api == "v3" or flavour.product == VICTORIA_METRICS)
 
 
 def complaint(config: InfluxConfig, flavour: Flavour) -> str:

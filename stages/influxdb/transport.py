@@ -16,7 +16,7 @@ from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Again, Answer, Paused, classify
 from stages.influxdb.body import compress, decompress, doubled
 from stages.influxdb.endpoint import authorization, write_url
-from stages.influxdb.flavour import Flavour, Version, ask, complaint, write_version
+from stages.influxdb.flavour import Flavour, Version, ask, complaint, escapes_backslashes, write_version
 
 #: Seconds that a server which failed is tried last, in failover.
 SHUN_SECONDS = 30.0
@@ -111,16 +111,17 @@ class Transport:
 
     def _post_to(self, url: str, data: bytes, bucket: str, backslashes: bool) -> Answer:
         flavour: Flavour | None = None
-        if backslashes or self.config.version == "auto":
+        if self.config.version == "auto" or backslashes and self.config.version != "v3":
             flavour = self._flavour(url)
             if flavour is None:
                 return Again("no_connection", f"{url}: no connection")
-            if backslashes and flavour.escapes_backslashes:
-                data = compress(doubled(decompress(data))) if self.config.gzip else doubled(data)
         version = write_version(self.config, flavour)
+        if backslashes and escapes_backslashes(self.config, flavour):
+            data = compress(doubled(decompress(data))) if self.config.gzip else doubled(data)
         answer = self._attempt(write_url(self.config, url, version, bucket), version, data)
         if isinstance(answer, Paused) and answer.reason == "unauthorized" and self.credentials.reload():
             self.logger.info("the token file has another token; trying with it")
+            self._flavours.clear()
             answer = self._attempt(write_url(self.config, url, version, bucket), version, data)
         return answer
 
@@ -145,7 +146,7 @@ class Transport:
         """What answers at `url`; None until it has been reached once."""
         with self._lock:
             if url not in self._flavours:
-                flavour = ask(self._session(), url, self.timeout)
+                flavour = ask(self._session(), url, self.timeout, self.credentials.header("v2"))
                 if flavour is None:
                     return None
                 if (wrong := complaint(self.config, flavour)) and self._complaints.allows(wrong, time.monotonic()):
@@ -164,11 +165,11 @@ def _root(error: BaseException) -> str:
 
 def describe(config: InfluxConfig, logger: logging.Logger) -> None:
     """Says at the start which server answers, and what is wrong with the configured version for it."""
-    session = new_session(config)
+    session, credentials = new_session(config), Credentials(config).header("v2")
     if config.insecure_skip_verify:
         logger.warning("influxdb.insecure_skip_verify: anybody on the way can read and change what is written")
     for url in config.urls():
-        flavour = ask(session, url, (min(5.0, config.connect_timeout_ms / 1000), 5.0))
+        flavour = ask(session, url, (min(5.0, config.connect_timeout_ms / 1000), 5.0), credentials)
         if flavour is None:
             logger.warning("%s can't be reached yet; reading begins, writing waits for it", url)
             continue

@@ -11,7 +11,7 @@ import urllib3
 
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Again, Paused, TooLarge, Written, classify
-from stages.influxdb.flavour import Version
+from stages.influxdb.flavour import Flavour, Version, ask
 from stages.influxdb.transport import Credentials, new_session
 from stages.source.channel import Failed, missing
 from stages.source.dialect import Ask, Taken
@@ -45,7 +45,7 @@ class Http:
         """See `Channel`."""
         headers = {"Content-Type": asked.content_type, "Accept": asked.accept, **self._credentials.header(version)}
         try:
-            reply = self.session().post(url.rstrip("/") + asked.path, data=asked.body, headers=headers,
+            reply = self._session().post(url.rstrip("/") + asked.path, data=asked.body, headers=headers,
                                         timeout=self.timeout, allow_redirects=False, stream=True)
             if reply.status_code == 200:
                 return HttpReply(reply)
@@ -64,7 +64,11 @@ class Http:
         reason = "refused" if isinstance(answer, TooLarge) or not missing(words) else "not_found"
         raise Failed(Paused(reason, f"{url} answered {words}"))
 
-    def session(self) -> requests.Session:
+    def flavour(self, url: str) -> Flavour | None:
+        """What answers at `url`; None when it can't be reached."""
+        return ask(self._session(), url, self.timeout, self._credentials.header("v2"))
+
+    def _session(self) -> requests.Session:
         """This thread's."""
         if not hasattr(self._local, "session"):
             session = new_session(self._config)

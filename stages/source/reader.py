@@ -10,7 +10,7 @@ from msgspec import Struct
 from pipeline.schema import InfluxConfig
 from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused
-from stages.influxdb.flavour import Flavour, Version, ask
+from stages.influxdb.flavour import Flavour, Version
 from stages.source.channel import Channel, Failed, Reply, missing, said
 from stages.source.dialect import Ask, Dialect, Language, ServerSaid, Taken
 from stages.source.dialects import dialect_of, falls_back, language_of, mismatch, query_version
@@ -107,8 +107,7 @@ class Reader:
             if self._known is None:
                 flavour: Flavour | None = None
                 if self.config.influxdb.version == "auto" and isinstance(self._channel, Http):
-                    session, timeout = self._channel.session(), self._channel.timeout
-                    flavour = next(filter(None, (ask(session, url, timeout) for url in self._urls())), None)
+                    flavour = next(filter(None, map(self._channel.flavour, self._urls())), None)
                     if flavour is None:
                         raise Failed(Again("no_connection", f"{self.config.influxdb.url}: no connection"))
                 version = query_version(self.config, flavour)

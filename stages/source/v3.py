@@ -121,7 +121,7 @@ class V3(V3Queries):
 
     def _ask(self, query: str, language: str) -> Ask:
         body = msgspec.json.encode({"db": self._database, "q": query, "format": "jsonl"})
-        return Ask(f"/api/v3/query_{language}", body, "application/json", "application/jsonl")
+        return Ask(f"/api/v3/query_{language}", body, "application/json", "*/*")  # it refuses application/jsonl
 
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         try:

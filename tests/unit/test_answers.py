@@ -66,6 +66,10 @@ def test_listed_lines_are_found_by_number_and_by_text_where_the_number_is_wrong(
      (204, {"X-Influxdb-Build": "OSS", "X-Influxdb-Version": "v2.7.12"}, b""), "InfluxDB OSS", "v2"),
     ((404, b"404 page not found"), (204, {"X-Influxdb-Version": "1.6.7~rc0"}, b""), "InfluxDB OSS", "v1"),
     ((200, b"OK"), (200, {"x-none": ""}, b'{"version":"3.0.1","revision":"a","process_id":"b"}'), "InfluxDB", "v3"),
+    ((200, b"OK"), (200, {"X-Influxdb-Build": "Core", "X-Influxdb-Version": "3.9.6"},
+                    b'{"product_name":"InfluxDB 3 Core","version":"3.9.6"}'), "InfluxDB Core", "v3"),
+    ((401, b""), (401, {"cluster-uuid": "a1cce656"}, b'{"error": "the request was not authenticated"}'),
+     "InfluxDB 3, which says no more without a valid token", "v3"),
     ((200, b"OK"), (204, {}, b""), "VictoriaMetrics or alike", None),
     ((404, b""), (404, {}, b""), "a server that does not say what it is", None)])
 def test_a_server_is_recognised(health: tuple[int, bytes], ping: tuple[int, dict[str, str], bytes], product: str,

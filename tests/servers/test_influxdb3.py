@@ -1,0 +1,105 @@
+"""A real InfluxDB 3, which `INFLUXDB3_TEST_URL` names (and `INFLUXDB3_TEST_TOKEN` where it asks for one).
+
+`INFLUXDB3_TEST_POINTS=1000000 ... --timeout 600` moves as many.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import million
+import pytest
+import requests
+from iggy_servers import SandboxIggy
+from sinks import TOPIC, Sink, message, send
+from sources import CopyRun, SourceRun
+
+from pipeline.rig import wait_until
+
+URL = os.environ.get("INFLUXDB3_TEST_URL", "")
+TOKEN = os.environ.get("INFLUXDB3_TEST_TOKEN", "")
+POINTS = int(os.environ.get("INFLUXDB3_TEST_POINTS", "20_000"))
+pytestmark = pytest.mark.skipif(not URL, reason="INFLUXDB3_TEST_URL names no server")
+
+
+def ask(method: str, path: str, **options: object) -> requests.Response:
+    """A request to the server's API."""
+    answer = requests.request(method, URL + path, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60,
+                              **options)  # type: ignore[arg-type]
+    answer.raise_for_status()
+    return answer
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """A name for a database, which is deleted after the test."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    yield name
+    ask("DELETE", "/api/v3/configure/database", params={"db": name})
+
+
+@pytest.mark.parametrize(("language", "transport"), [("sql", "http"), ("influxql", "http"), ("sql", "flight")])
+def test_points_of_every_kind_go_into_a_real_influxdb_3_and_come_back(
+        influxdb1: str, database: str, sandbox: SandboxIggy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        language: str, transport: str) -> None:
+    monkeypatch.setenv("INFLUX_TOKEN", TOKEN)
+    old, again = f"{database}-old", f"{database}-again"
+    for name in (old, again):
+        million.ask(influxdb1, f'CREATE DATABASE "{name}"')
+    # InfluxDB 3 has one column of a name, a tag or a field.
+    million.write(influxdb1, old, (line.replace(",b=", ",c=") for line in million.lines(POINTS)))
+    new = f'version = "v3"\ndatabase = "{database}"'
+    for example, name, options, source in (
+            ("source-round-trip", old, new, ""),
+            ("source-round-trip-back", again, f'{new}\ntransport = "{transport}"', f'language = "{language}"')):
+        run = CopyRun(tmp_path / example, example, sandbox.address, {
+            "http://127.0.0.1:8086": influxdb1, "http://127.0.0.1:8087": URL,
+            'database = "telemetry"': f'database = "{name}"',
+            'version = "v2"\norg = "my-org"\nbucket = "telemetry"': options}, source=source)
+        try:
+            assert run.ends(500) == 0
+        finally:
+            run.close()
+    million.check_databases(influxdb1, again, old, POINTS)
+
+
+@pytest.mark.parametrize(("mistake", "words"), [
+    ({"token": "wrong"}, "answered 401"),
+    ({"database": "not-there"}, "not-there")])
+def test_a_source_that_is_told_wrong_says_what_and_waits(database: str, sandbox: SandboxIggy, stream: str,
+                                                         tmp_path: Path, mistake: dict[str, str], words: str) -> None:
+    ask("POST", "/api/v3/configure/database", json={"db": database})
+    options = "\n".join(f'{name} = "{value}"' for name, value in
+                        {"database": database, "token": TOKEN, **mistake}.items())
+    run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v3"\n{options}', stream)
+    try:
+        wait_until(lambda: words in run.log() and "paused, nothing is lost" in run.log(), 20, "the words")
+        assert run.stop() == 0
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize(("version", "options"), [
+    ("v1", ""), ("v2", ""), ("v3", ""), ("auto", ""), ("v3", "accept_partial = false"), ("v3", "no_sync = true")])
+def test_a_sink_writes_all_that_a_real_influxdb_3_takes_and_rejects_the_rest_one_by_one(
+        database: str, sandbox: SandboxIggy, stream: str, tmp_path: Path, version: str, options: str) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(3_000)], 2)
+    target = f'version = "{version}"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n{options}'
+    if version == "v2":
+        target = f'version = "v2"\norg = "o"\nbucket = "{database}"\ntoken = "{TOKEN}"'
+    sink = Sink(tmp_path, sandbox.address, stream, URL, target)
+    try:
+        sink.settles(3_000)
+        # Of these, every third has another type than the field has.
+        send(sandbox.address, stream,
+             [message(n) if n % 3 else message(n, value="text") for n in range(3_000, 6_000)], 2)
+        status = sink.settles(6_000)
+        assert (status.written, status.rejected) == (5_000, 1_000)
+        assert sink.stop() == 0
+    finally:
+        sink.close()
+    asked = {"db": database, "q": f"SELECT count(value) AS n FROM {TOPIC}", "format": "json"}
+    # Without a sync, what was acknowledged is seen a little later.
+    wait_until(lambda: ask("POST", "/api/v3/query_sql", json=asked).json() == [{"n": 5_000}], 10, "5,000 points")
