@@ -5,6 +5,8 @@ waits for what the coordinator answers: for room in a full window, and for "noth
 isn't full.
 """
 
+#: Of a wider window so much counts, messages: it is wide for databases that answer late.
+MOST_MESSAGES = 100_000
 #: While less than an eighth of the window is on its way, seconds.
 QUIET_SECONDS = 0.01
 #: Otherwise the time in which this part of the window is settled, between these two.
@@ -18,7 +20,7 @@ class Gathering:
 
     def __init__(self, window: int) -> None:
         """`window` is what may be on its way, in messages."""
-        self._window = window
+        self._window = min(window, MOST_MESSAGES)
         self._settled = 0
         self._looked_at = 0.0
 

@@ -221,8 +221,9 @@ class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     proxy: str = ""
     connect_timeout_ms: Milliseconds = 10_000
     read_timeout_ms: Milliseconds = 30_000
-    #: Requests at a time, for each writer process, at most.
-    max_in_flight: Annotated[int, Meta(ge=1, le=64)] = 4
+    #: Requests at a time, for each writer process, at most. 0: 4, and 32 with InfluxDB 3, which answers a request only
+    #: when it next flushes its write-ahead log, once a second.
+    max_in_flight: Annotated[int, Meta(ge=0, le=64)] = 0
     #: "partition": a write that needs a retry holds back later ones of its partition; "none": it does not.
     ordering: Literal["partition", "none"] = "partition"
     #: Retries wait a random time between 0 and retry_backoff_ms * retry_backoff_multiplier ** n, at most the maximum.
@@ -268,7 +269,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_batch_bytes: Annotated[int, Meta(ge=1_024, le=256_000_000)] = 5_000_000
     flush_interval_ms: Milliseconds = 1_000
     #: Read but not yet written, at most: where the window is full, reading stops.
-    window_messages: PositiveInt = 100_000
+    window_messages: PositiveInt = 400_000
     window_bytes: PositiveInt = 64_000_000
     commit_interval_ms: Milliseconds = 200
     drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 30.0

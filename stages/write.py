@@ -24,7 +24,7 @@ from stages.influxdb.answers import Again, Answer, Paused
 from stages.influxdb.job import Job, Piece
 from stages.influxdb.lane import Entry, Lane
 from stages.influxdb.pace import Pace
-from stages.influxdb.transport import Transport
+from stages.influxdb.transport import MANY_REQUESTS, Transport
 
 #: How long one wait takes at most, milliseconds.
 POLL_MILLISECONDS = 1_000
@@ -71,7 +71,7 @@ class _Target:
         self.transport = Transport(config, urls, logger)
         backoff = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_multiplier,
                           config.retry_backoff_max_ms / 1000, random.random)
-        self.pace = Pace(config.max_in_flight, backoff, config.retry_after_max_ms / 1000)
+        self.pace = Pace(self.transport.most_requests, backoff, config.retry_after_max_ms / 1000)
         self.lanes: dict[object, Lane[_GroupJob]] = {}
         #: The lane that was served last, so that all get their turn.
         self.turn = 0
@@ -117,9 +117,9 @@ class WriteStage:
         self.logger = logger
         self.topics = plan.config.subscriptions()
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
-        requests = sum(target.config.max_in_flight for targets in self.targets for target in targets)
+        self._paces = [target.pace for targets in self.targets for target in targets]
+        requests = sum(target.config.max_in_flight or MANY_REQUESTS for targets in self.targets for target in targets)
         self._pool = ThreadPoolExecutor(requests, thread_name_prefix="post")
-        self._max_held = requests * HELD_PER_REQUEST
         self._held = 0
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._told = ("", False)
@@ -147,7 +147,8 @@ class WriteStage:
         while True:
             self.link.beat()
             wait = self._start_requests()
-            poller.register(self.pull, zmq.POLLIN if self._held < self._max_held else 0)
+            has_room = self._held < HELD_PER_REQUEST * sum([pace.most for pace in self._paces])
+            poller.register(self.pull, zmq.POLLIN if has_room else 0)
             ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
             if self._bell in ready:
                 self._bell.recv()
@@ -203,6 +204,7 @@ class WriteStage:
     def _answered(self, outcome: _Outcome) -> None:
         target, lane, entry, piece, answer, seconds = outcome
         now = time.monotonic()
+        target.pace.most = target.transport.most_requests
         target.pace.answered(answer, len(piece.body or b""), seconds, now)
         entry.job.answered(piece, answer, target.pace.passed)
         if isinstance(answer, Again | Paused):
@@ -240,9 +242,8 @@ class WriteStage:
 
     def _tell(self) -> None:
         """Tells the coordinator when what is wrong outside has changed."""
-        paces = [target.pace for targets in self.targets for target in targets]
-        wrong = "; ".join(pace.problem for pace in paces if pace.problem)
-        told = wrong, any(pace.paused for pace in paces)
+        wrong = "; ".join(pace.problem for pace in self._paces if pace.problem)
+        told = wrong, any(pace.paused for pace in self._paces)
         if told != self._told:
             self._told = told
             self.link.send(wire.Retrying(*told))

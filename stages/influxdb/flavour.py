@@ -77,9 +77,9 @@ def write_version(config: InfluxConfig, flavour: Flavour | None) -> Version:
     if config.version != "auto":
         return config.version
     api = flavour.api if flavour else None
-    if config.bucket and api != "v1":
-        return "v2"
-    return "v3" if api == "v3" else "v1"
+    if api == "v3":  # which has the others, too, but only its own tells which lines were bad
+        return "v3"
+    return "v2" if config.bucket and api != "v1" else "v1"
 
 
 def escapes_backslashes(config: InfluxConfig, flavour: Flavour | None) -> bool:

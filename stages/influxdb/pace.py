@@ -1,15 +1,17 @@
 """How many requests one database gets at a time, and when it is left alone. Pure: the clock is passed in.
 
-Additive increase, multiplicative decrease; and a circuit breaker that stops sending, and so reading, but never skips
-anything: after a failure that is not one batch's own, one request at a time probes whether it works again.
+Doubled with every round of answers until one is slow, from then on additive increase, multiplicative decrease; and a
+circuit breaker that stops sending, and so reading, but never skips anything: after a failure that is not one batch's
+own, one request at a time probes whether it works again.
 """
 
 from pipeline.backoff import Backoff
 from stages.influxdb.answers import Again, Answer, Paused, TooLarge
 
 #: An answer slower than this many times the fastest (and than SLOW_SECONDS) means that the database is overloaded.
+#: InfluxDB 3 takes up to two seconds when all is well: it flushes its write-ahead log once a second.
 SLOW_FACTOR = 8.0
-SLOW_SECONDS = 1.0
+SLOW_SECONDS = 3.0
 DECREASE_OVERLOAD = 0.5
 DECREASE_SLOW = 0.8
 #: Of a body that was too large, what later ones may have.
@@ -19,12 +21,15 @@ SMALLER = 0.75
 class Pace:
     """The state of one database, as seen by one writer process."""
 
-    def __init__(self, max_in_flight: int, backoff: Backoff, retry_after_max: float) -> None:
-        """`max_in_flight` requests at a time at most; a Retry-After is followed up to `retry_after_max` seconds."""
-        self._max = max_in_flight
+    def __init__(self, most: int, backoff: Backoff, retry_after_max: float) -> None:
+        """`most` requests at a time; a Retry-After is followed up to `retry_after_max` seconds."""
+        #: Requests at a time, at most; may be changed.
+        self.most = most
         self._backoff = backoff
         self._retry_after_max = retry_after_max
-        self._limit = min(2.0, float(max_in_flight))
+        self._limit = min(2.0, float(most))
+        #: Nothing was slow, or failed, so far.
+        self._untroubled = True
         self._fastest = float("inf")
         self._closed_until: float | None = None
         self.in_flight = 0
@@ -74,11 +79,13 @@ class Pace:
         self._fastest = min(self._fastest, seconds)
         if seconds > max(SLOW_SECONDS, self._fastest * SLOW_FACTOR):
             self._limit = max(1.0, self._limit * DECREASE_SLOW)
+            self._untroubled = False
         else:
-            self._limit = min(float(self._max), self._limit + 1.0 / self._limit)
+            self._limit = min(float(self.most), self._limit + (1.0 if self._untroubled else 1.0 / self._limit))
 
     def _close(self, answer: Again | Paused, now: float) -> None:
         self.failures += 1
+        self._untroubled = False
         self.problem, self.paused = answer.words, isinstance(answer, Paused)
         if isinstance(answer, Again) and answer.reason in ("rate_limited", "unavailable", "timeout"):
             self._limit = max(1.0, self._limit * DECREASE_OVERLOAD)

@@ -22,6 +22,10 @@ from stages.influxdb.flavour import Flavour, Version, ask, complaint, escapes_ba
 SHUN_SECONDS = 30.0
 
 
+#: Requests at a time where none are configured: for a server that answers at once, and for one that gathers them.
+FEW_REQUESTS, MANY_REQUESTS = 4, 32
+
+
 class Credentials:
     """The token, from the configuration or from a file that may change while we run. Thread-safe."""
 
@@ -86,6 +90,14 @@ class Transport:
         self._complaints = Muffler(60.0)
         if config.insecure_skip_verify:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    @property
+    def most_requests(self) -> int:
+        """How many to have on the way at a time, at most, as far as the servers are known."""
+        if self.config.max_in_flight:
+            return self.config.max_in_flight
+        gathers = self.config.version == "v3" or any(found.api == "v3" for found in list(self._flavours.values()))
+        return MANY_REQUESTS if gathers else FEW_REQUESTS
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -141,6 +142,17 @@ def test_backslashes_are_stored_as_they_are_whichever_server_reads_them(
         (point,) = requests.get(f"{running.url}/sandbox/points?bucket=sandbox", timeout=10).json()
     assert (point["measurement"], dict(point["tags"]), point["fields"]) == (
         "m\\\\m", tags, {"f\\\\f": 'a "b" \\ \\\\n\n'})
+
+
+@pytest.mark.parametrize(("flavour", "options", "most"), [
+    ("v2", {"bucket": "sandbox", "org": "sandbox"}, 4), ("v3", {"database": "sandbox"}, 32),
+    ("v3", {"bucket": "sandbox"}, 32), ("v3", {"database": "sandbox", "max_in_flight": 7}, 7)])
+def test_a_server_that_gathers_requests_gets_many_at_a_time(flavour: str, options: dict[str, Any], most: int) -> None:
+    with running_influxdb(flavour=flavour) as running:
+        config = InfluxConfig(url=running.url, token="sandbox-token", **options)
+        transport = Transport(config, config.urls(), logging.getLogger("test"))
+        run(Job(compress(b"m f=1 1\n"), 1, gzip=True), transport)
+        assert transport.most_requests == most
 
 
 @pytest.mark.parametrize(("flavour", "version", "advice"), [

@@ -25,6 +25,30 @@ def test_quick_answers_allow_more_requests_up_to_the_maximum() -> None:
     assert pace.limit == 8
 
 
+def test_requests_double_with_every_round_until_one_is_slow() -> None:
+    pace = a_pace(64)
+    limits = []
+    for _ in range(3):
+        for _ in range(pace.limit):
+            answer(pace, Written(), 0.0, seconds=1.0)
+        limits.append(pace.limit)
+    assert limits == [4, 8, 16]
+    answer(pace, Written(), 0.0, seconds=9.0)
+    before = pace.limit
+    for _ in range(before):
+        answer(pace, Written(), 0.0, seconds=1.0)
+    assert pace.limit in (before, before + 1)
+
+
+def test_the_most_may_change_once_the_server_is_known() -> None:
+    pace = a_pace(4)
+    for most, limit in ((4, 4), (32, 32), (8, 8)):
+        pace.most = most
+        for _ in range(100):
+            answer(pace, Written(), 0.0)
+        assert pace.limit == limit
+
+
 def test_overload_halves_the_requests_and_slowness_makes_them_fewer() -> None:
     pace = a_pace()
     for _ in range(100):
