@@ -200,6 +200,8 @@ def meaning(error: Exception, url: str) -> Again | Paused:
             return Again("rate_limited", shown)
         case pa.ArrowInvalid() if _AFTER.search(text):
             return refusal(words, shown)
+        case _ if "database not found" in words:  # an internal error to InfluxDB 3
+            return Paused("not_found", shown)
     return Again("server_error", shown)
 
 

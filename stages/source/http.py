@@ -58,9 +58,10 @@ class Http:
         except requests.RequestException as error:
             raise Failed(Again("no_connection", f"{url}: no connection ({_words(error)})")) from None
         answer = classify(reply.status_code, reply.headers, content, time.time())
-        if isinstance(answer, Again | Paused):
-            raise Failed(msgspec.structs.replace(answer, words=f"{url} answered {answer.words}"))
-        words = f"{reply.status_code}" if isinstance(answer, Written) else answer.words
+        words = f"{reply.status_code}" if isinstance(answer, Written) else "; ".join(answer.words.split("\n"))
+        # InfluxDB 3 answers 500 where a query names a column that is not there.
+        if isinstance(answer, Again | Paused) and not content.startswith(b"Schema error"):
+            raise Failed(msgspec.structs.replace(answer, words=f"{url} answered {words}"))
         reason = "refused" if isinstance(answer, TooLarge) or not missing(words) else "not_found"
         raise Failed(Paused(reason, f"{url} answered {words}"))
 

@@ -64,18 +64,39 @@ def test_points_of_every_kind_go_into_a_real_influxdb_3_and_come_back(
     million.check_databases(influxdb1, again, old, POINTS)
 
 
+@pytest.mark.parametrize("transport", ["http", "flight"])
 @pytest.mark.parametrize(("mistake", "words"), [
-    ({"token": "wrong"}, "answered 401"),
-    ({"database": "not-there"}, "not-there")])
-def test_a_source_that_is_told_wrong_says_what_and_waits(database: str, sandbox: SandboxIggy, stream: str,
-                                                         tmp_path: Path, mistake: dict[str, str], words: str) -> None:
+    ({"token": "wrong"}, ("answered 401", "answered: unauthorized")),
+    ({"database": "not-there"}, "database not found: not-there")])
+def test_a_source_that_is_told_wrong_says_what_and_waits(
+        database: str, sandbox: SandboxIggy, stream: str, tmp_path: Path, mistake: dict[str, str],
+        words: str | tuple[str, str], transport: str) -> None:
     ask("POST", "/api/v3/configure/database", json={"db": database})
     options = "\n".join(f'{name} = "{value}"' for name, value in
-                        {"database": database, "token": TOKEN, **mistake}.items())
+                        {"database": database, "token": TOKEN, "transport": transport, **mistake}.items())
+    said = words if isinstance(words, str) else words[transport == "flight"]
     run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v3"\n{options}', stream)
     try:
-        wait_until(lambda: words in run.log() and "paused, nothing is lost" in run.log(), 20, "the words")
+        wait_until(lambda: said in run.log() and "paused, nothing is lost" in run.log(), 20, "the words")
         assert run.stop() == 0
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("transport", ["http", "flight"])
+@pytest.mark.parametrize(("query", "words"), [
+    ("SELECT time, nope FROM m WHERE time >= '$from' AND time < '$to'", "No field named nope"),
+    ("SELEC time FROM m WHERE time >= '$from' AND time < '$to'", "Expected: an SQL statement, found: SELEC")])
+def test_a_bad_query_is_named_at_the_start(
+        database: str, sandbox: SandboxIggy, stream: str, tmp_path: Path, query: str, words: str,
+        transport: str) -> None:
+    ask("POST", "/api/v3/write_lp", params={"db": database}, data="m f=1")
+    run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v3"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n'
+                    f'transport = "{transport}"', stream, source=f'query = "{query}"\nmeasurement = "m"')
+    try:
+        assert run.ends(20) == 1
+        assert words in run.log() and "correct it, or the source's influxdb table" in run.log()
+        assert "Traceback" not in run.log()
     finally:
         run.close()
 
