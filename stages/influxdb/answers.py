@@ -81,7 +81,8 @@ Answer = Written | BadLines | BadSomewhere | TooLarge | Paused | Again
 _DROPPED = re.compile(r"dropped[= ](\d+)")
 #: 4xx and 5xx texts that are about the request as a whole, not about a line.
 _SETUP = ("database is required", "invalid precision", "retention policy not found", "database not found",
-          "org id is required", "organization not found", "bucket is required", "database name")
+          "org id is required", "organization not found", "bucket is required", "database name",
+          "Adding a new database would exceed limit")
 _TRANSPORT = ("gzip: ", "unexpected EOF", "timeout")
 _TYPE_CONFLICT = ("field type conflict", "column type", "conflicting types", "incompatible type")
 _RETENTION = ("outside retention policy", "beyond retention policy", "older than retention", "outside of retention")
