@@ -1,34 +1,46 @@
-"""The answers of InfluxDB 3 Core, as its documentation and the tests in its source have them; none was recorded.
+"""The answers of InfluxDB 3 Core 3.9.6, as recorded: tests/servers/test_sandbox_answers_against_influxdb3.py compares.
 
-What is a line and what isn't is judged as by InfluxDB 2, but for backslashes and tabs (`lines_v3`); the two differ in
-more corners: InfluxDB 3 takes `f=1,`, for one. Newer versions are said to cut `original_line` to 20 bytes; the
-documentation shows it whole, and so does this.
+What is a line is judged by `lines_v3`, what a table takes by `columns_v3`; both say what they leave out. Left out here:
+the words for a query in which anything is wrong but a name, which are the sandbox's own in InfluxDB 3's form; Basic
+authorization without a colon; limits; that precision "auto" looks at each time, where this looks at the first.
+
+It calls its errors what the endpoint of InfluxDB 2 calls them only there; the two others answer with JSON or with plain
+words, as it comes, and with a 500 for a body that is too large or can't be read.
 """
 
 import json
 import re
 
-from pipeline.sandbox import answers, lines_v3, query_v3
+import msgspec
+
+from pipeline.sandbox import answers, columns_v3, lines_v3, query_v3
 from pipeline.sandbox.answers import NotGzip, Server
 from pipeline.sandbox.http1 import Request, Response
-from pipeline.sandbox.query import ONLY, NotUnderstood, answered
-from pipeline.sandbox.store import BadLine, Bucket, Drop
+from pipeline.sandbox.query import NotUnderstood
+from pipeline.sandbox.store import Bucket
 
-VERSION = "3.0.0"
-WRITE = "/api/v3/write_lp"
+VERSION = "3.9.6"
+WRITE, WRITE_V2, WRITE_V1 = "/api/v3/write_lp", "/api/v2/write", "/write"
 #: `--max-http-request-size`, of the uncompressed body.
 DEFAULT_MAX_BODY_BYTES = 10_485_760
-#: How much of the rest of a line InfluxDB 3 shows, characters.
-SHOWN_CHARACTERS = 10
+MAX_NAME_CHARACTERS = 64
 #: With precision "auto", a time below each of these (absolute) is in that unit: nanoseconds of the unit.
 _AUTO_LIMITS = ((5_000_000_000, 1_000_000_000), (5_000_000_000_000, 1_000_000), (5_000_000_000_000_000, 1_000))
-_PRECISIONS = {WRITE: ("auto", "second", "millisecond", "microsecond", "nanosecond"),
-               "/api/v2/write": ("ns", "n", "us", "u", "ms", "s"), "/write": ("ns", "n", "us", "u", "ms", "s")}
-_HEADERS = (("X-Influxdb-Version", VERSION), ("X-Influxdb-Build", "Core"))
-_JSON = (("Content-Type", "application/json"), *_HEADERS)
-_TYPES = {"float": "float", "integer": "integer", "unsigned": "uinteger", "string": "string", "boolean": "boolean"}
-_REASONS = {401: "the request was not authenticated", 404: "not found", 413: "max request size exceeded",
-            429: "too many requests", 500: "internal error", 503: "service unavailable"}
+_PRECISIONS = ("s", "second", "millisecond", "ms", "microsecond", "u", "us", "n", "nanosecond", "ns")
+#: What a client may accept; anything else alone is refused, also the type of the answer itself.
+_ACCEPTED = re.compile(r"\*/\*|application/json\b|text/(?:csv|plain)|application/vnd\.apache\.parquet")
+_REFUSED = (("Cluster-Uuid", "00000000-0000-0000-0000-000000000000"),)
+_HEADERS = (("Access-Control-Allow-Origin", "*"), *_REFUSED)
+_PING = (("Content-Type", "application/json"), ("X-Influxdb-Build", "Core"), ("X-Influxdb-Version", VERSION), *_HEADERS)
+_TEXT = (("Content-Type", "text/plain; charset=utf-8"), *_HEADERS)
+_UNAUTHORIZED = Response(401, b'{"error": "the request was not authenticated"}', _REFUSED)
+_MALFORMED = Response(400, b'{"error": "Authorization header was malformed, the request was not in the form of '
+                           b"'Authorization: <auth-scheme> <token>', supported auth-schemes are Bearer, Token and "
+                           b'Basic"}', _REFUSED)
+_GZIP_WORDS = {"gzip: invalid header": "invalid gzip header", "flate: corrupt input": "corrupt deflate stream",
+               "gzip: invalid checksum": "corrupt gzip stream does not have a matching checksum"}
+_REASONS = {404: "not found", 413: "max request size exceeded", 429: "too many requests", 500: "internal error",
+            503: "service unavailable"}
 
 
 class Refusal(Exception):
@@ -40,10 +52,29 @@ class Refusal(Exception):
         self.words = words
 
 
+class Refused(Exception):
+    """A write is refused as a whole: with JSON, or in plain `words`; by the endpoint of InfluxDB 2 with 400 and JSON,
+    unless it has a status of its own for it."""
+
+    def __init__(self, words: str, status: int = 400, plain: bool = False, status_v2: int = 400) -> None:
+        super().__init__(words)
+        self.words = words
+        self.status = status
+        self.plain = plain
+        self.status_v2 = status_v2
+
+    def response(self, path: str) -> Response:
+        """As the endpoint `path` answers."""
+        if path == WRITE_V2:
+            code = "request too large" if self.status_v2 == 413 else "invalid"
+            return Response(self.status_v2, _json({"code": code, "message": self.words}), _REFUSED)
+        return Response(self.status, self.words.encode() if self.plain else _json({"error": self.words}), _REFUSED)
+
+
 class AnswersV3:
     """InfluxDB 3 Core."""
 
-    write_paths = frozenset(_PRECISIONS)
+    write_paths = frozenset({WRITE, WRITE_V2, WRITE_V1})
     query_paths = frozenset({"/api/v3/query_sql", "/api/v3/query_influxql"})
 
     def __init__(self, server: Server) -> None:
@@ -51,47 +82,64 @@ class AnswersV3:
 
     def answer(self, request: Request, now: int) -> Response:
         """See `FlavourAnswers`."""
-        if request.path in self.write_paths:
-            if request.method != "POST":
-                return Response(405, b"method not allowed", _HEADERS)
-            return self._unauthorized(request) or self._write(request, now)
-        if request.path in self.query_paths and request.method == "POST":
-            return self._unauthorized(request) or self._query(request)
-        if request.path == "/health":
-            return Response(200, b"OK", _HEADERS)
-        if request.path == "/ping":
-            value = {"version": VERSION, "revision": "sandbox", "process_id": "00000000-0000-0000-0000-000000000000"}
-            return Response(200, json.dumps(value).encode(), _JSON)
-        return Response(404, b"not found", _HEADERS)
+        refused = self._unauthorized(request)
+        if refused is not None:
+            return refused
+        match request.method, request.path:
+            case "POST", path if path in self.write_paths:
+                try:
+                    return self._write(request, now)
+                except Refused as error:
+                    return error.response(path)
+            case "POST", path if path in self.query_paths:
+                return self._query(request)
+            case "GET", "/health":
+                return Response(200, b"OK", _TEXT)
+            case "GET" | "POST", "/ping":
+                value = {"product_name": "InfluxDB 3 Core", "version": VERSION, "revision": "sandbox",
+                         "process_id": "00000000-0000-0000-0000-000000000000"}
+                return Response(200, _json(value), _PING)
+        return Response(404, b"Not found", _REFUSED)
 
     def failure(self, status: int) -> Response:
         """See `FlavourAnswers`."""
-        return _error(status, _REASONS.get(status, "error"))
+        return _UNAUTHORIZED if status == 401 else Response(
+            status, _json({"error": _REASONS.get(status, "error")}), _REFUSED)
 
     def _unauthorized(self, request: Request) -> Response | None:
-        given = answers.bearer(request) or (answers.user_and_password(request) or ("", ""))[1]
-        return None if given == self._server.identity.token else _error(401, _REASONS[401])
+        given = _token(request)
+        if given is None:
+            return _MALFORMED
+        return None if given == self._server.identity.token else _UNAUTHORIZED
 
     def _query(self, request: Request) -> Response:
         try:
             asked = json.loads(request.body)
-            name, text, form = str(asked["db"]), str(asked["q"]), asked.get("format")
-        except (ValueError, KeyError, TypeError):
-            return _error(400, "serde json error: missing field")
-        if form != "jsonl":
-            return _error(400, f"only the format jsonl is understood; {ONLY}")
+            name, text = (str(asked[key]) for key in ("db", "q"))
+        except KeyError as error:
+            return _words(400, f"serde json error: missing field `{error.args[0]}` at line 1 column "
+                               f"{len(request.body)}")
+        except (ValueError, TypeError):
+            return _words(400, "serde json error: the sandbox tells no more")
+        if asked.get("format") != "jsonl":
+            return _words(400, "the sandbox answers only with the format jsonl")
+        if not _ACCEPTED.search(accept := request.headers.get("accept", "*/*")):
+            return _words(500, f"invalid mime type ({accept})")
+        bucket, language = self._server.buckets.get(name), request.path.rpartition("_")[2]
+        if bucket is None:
+            return Response(404, _json({"error": f"query error: database not found: {name}"}), _REFUSED)
         try:
-            answer = self._run(name, text, request.path.rpartition("_")[2])
-        except Refusal as error:
-            return _error(error.status, f"query error: {error.words}")
-        return answered(request, answer.json_lines(), (("Content-Type", "application/jsonl"), *_HEADERS))
+            answer = query_v3.run(bucket, text, language)
+        except query_v3.QueryError as error:
+            return _words(error.status, str(error))
+        except NotUnderstood as error:
+            return _words(400, f'SQL error: ParserError("{error}")' if language == "sql"
+                          else f"error in InfluxQL statement: parsing error: {error}")
+        return Response(200, answer.json_lines(), (("Content-Type", "application/jsonl"), *_HEADERS))
 
     def flight(self, request: Request) -> query_v3.Answer:
-        """The answer of the Flight service's DoGet, whose ticket is the request's body. Raises Refusal.
-
-        Source: influxdata/influxdb, `core/service_grpc_flight/src/request.rs` and `lib.rs`, for JSON and for the words.
-        """
-        if self._unauthorized(request):
+        """The answer of the Flight service's DoGet, whose ticket is the request's body. Raises Refusal."""
+        if self._unauthorized(request) is not None:
             raise Refusal(401, "Unauthenticated")
         try:
             asked = json.loads(request.body)
@@ -102,60 +150,123 @@ class AnswersV3:
             raise Refusal(400, "Invalid ticket. Error: Invalid ticket") from None
         if language not in ("sql", "influxql"):
             raise Refusal(400, "Invalid ticket. Error: Invalid ticket")
-        return self._run(name, text, language)
-
-    def _run(self, name: str, text: str, language: str) -> query_v3.Answer:
         bucket = self._server.buckets.get(name)
         if bucket is None:
-            raise Refusal(404, f"database not found: {name}")
+            raise Refusal(500, f"Cannot retrieve database: External error: database not found: {name}")
         try:
             return query_v3.run(bucket, text, language)
-        except query_v3.NoTable as error:
-            raise Refusal(400, f"error while planning query: table 'public.iox.{error}' not found") from None
+        except query_v3.QueryError as error:
+            raise Refusal(400, f"Error while planning query: {error}") from None
         except NotUnderstood as error:
-            raise Refusal(400, str(error)) from None
+            words = f'SQL error: ParserError("{error}")' if language == "sql" else f"Error during planning: {error}"
+            raise Refusal(400, f"Error while planning query: {words}") from None
 
     def _write(self, request: Request, now: int) -> Response:
-        query = request.query
-        name = query.get("bucket" if request.path == "/api/v2/write" else "db", "")
-        if not name:
-            return _error(400, "db name cannot be empty")
-        precision = query.get("precision") or ("auto" if request.path == WRITE else "ns")
-        if precision not in _PRECISIONS[request.path]:
-            expected = ", ".join(f"`{one}`" for one in _PRECISIONS[request.path])
-            return Response(400, f"serde error: unknown variant `{precision}`, expected one of {expected}".encode(),
-                            _HEADERS)
-        for flag in ("accept_partial", "no_sync"):
-            if query.get(flag, "true") not in ("true", "false"):
-                return Response(400, b"serde error: provided string was not `true` or `false`", _HEADERS)
+        path, query = request.path, request.query
+        unit = _unit(path, query)
+        if path == WRITE and not {query.get(flag, "true") for flag in ("accept_partial", "no_sync")} <= {"true",
+                                                                                                         "false"}:
+            raise Refused("serde error: provided string was not `true` or `false`", plain=True)
+        name = _database(path, query)
+        body = self._body(request)
+        batch_of = self._server.buckets.get(name) or Bucket(name, self._server.retention_seconds)
+        partial = path == WRITE and query.get("accept_partial", "true") == "true"
+        batch = batch_of.parse(body, unit or _auto_unit(body), now, read=lines_v3.parse_line)
+        if not batch.entries and not batch.bad:
+            raise Refused("write buffer error: incoming write was empty" if path == WRITE_V2
+                          else "incoming write was empty", plain=True)
+        refused = columns_v3.admit(batch_of, body, batch, partial)
+        if partial or not refused:
+            self._server.buckets[name] = batch_of  # Core makes a database at the first write to it
+            batch_of.store(batch, now)
+        return _answer(path, refused, partial)
+
+    def _body(self, request: Request) -> bytes:
+        """A write's body. Raises Refused."""
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding not in ("gzip", "identity"):
+            raise Refused(f"unacceptable content-encoding: {encoding}", plain=True)
         try:
             body = answers.inflate(request)
         except NotGzip as error:
-            return _error(400, f"error decoding gzip stream: {error}")
+            words = _GZIP_WORDS.get(str(error), "unexpected end of file")
+            raise Refused(f"error decoding gzip stream: {words}", 500, plain=True) from None
         limit = self._server.max_body_bytes
         limit = DEFAULT_MAX_BODY_BYTES if limit is None else limit
         if limit and len(body) > limit:
-            return _error(413, f"max request size ({limit} bytes) exceeded")
-        bucket = self._server.buckets.get(name)
-        if bucket is None:  # Core makes a database at the first write to it
-            bucket = self._server.buckets[name] = Bucket(name, self._server.retention_seconds)
-        unit = _auto_unit(body) if precision == "auto" else answers.UNITS[precision]
-        return _stored(bucket, body, unit, now, query.get("accept_partial", "true") == "true")
+            raise Refused(f"max request size ({limit} bytes) exceeded", 500, plain=True, status_v2=413)
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise Refused(f"body content is not valid utf8: invalid utf-8 sequence of {error.end - error.start} bytes "
+                          f"from index {error.start}", 500, plain=True) from None
+        return body
 
 
-def _stored(bucket: Bucket, body: bytes, unit: int, now: int, partial: bool) -> Response:
-    batch = bucket.parse(body, unit, now, read=lines_v3.parse_line)
-    rejected = [(bad.number, bad.line, _parse_reason(bad)) for bad in batch.bad]
-    if partial or not rejected:
-        stored = bucket.store(batch, now, atomic=not partial)
-        rejected += [(drop.entry[4], _rendered(drop, unit), _drop_reason(drop)) for drop in stored.dropped]
-    if not rejected:
-        return Response(204, headers=_HEADERS)
-    data = [{"original_line": line, "line_number": number, "error_message": reason}
-            for number, line, reason in sorted(rejected)]
-    if partial:
-        return _error(400, "partial write of line protocol occurred", data)
-    return _error(400, "parsing failed for write_lp endpoint", data[0])
+def _token(request: Request) -> str | None:
+    """The token that a request shows: "" without one, None when it can't be read."""
+    if request.path == WRITE_V1 and "p" in request.query:
+        return request.query["p"]
+    header = request.headers.get("authorization")
+    if header is None:
+        return ""
+    match header.split(" "):
+        case "Bearer" | "Token", token:
+            return token
+        case "Basic", _:
+            found = answers.user_and_password(msgspec.structs.replace(request, query={}))
+            return None if found is None else found[1]
+    return None
+
+
+def _unit(path: str, query: dict[str, str]) -> int:
+    """Nanoseconds of the precision that a write has; 0: to be guessed. Raises Refused."""
+    precision = query.get("precision", "auto" if path == WRITE else "ns")
+    if precision == "auto" and path == WRITE:
+        return 0
+    if precision not in _PRECISIONS:
+        known = ", ".join(f"`{one}`" for one in (("auto",) if path == WRITE else ()) + _PRECISIONS)
+        raise _misread(path, f"unknown variant `{precision}`, expected one of {known}")
+    return answers.UNITS[precision]
+
+
+def _misread(path: str, words: str) -> Refused:
+    what = {WRITE: "serde error", WRITE_V2: "failed to deserialize org/bucket/precision in request",
+            WRITE_V1: "failed to deserialize db/rp/precision in request"}[path]
+    return Refused(f"{what}: {words}", plain=path == WRITE)
+
+
+def _database(path: str, query: dict[str, str]) -> str:
+    """The database that a write goes to. Raises Refused."""
+    key = "bucket" if path == WRITE_V2 else "db"
+    if key not in query:
+        if path == WRITE:
+            raise _misread(path, "missing field `db`") if query else Refused("missing query parameter 'db'", plain=True)
+        if not query:
+            raise Refused(f"no {'org/bucket' if path == WRITE_V2 else 'db'} destination provided")
+    name = query.get(key, "")
+    if path == WRITE_V2 and not name:
+        raise Refused("missing bucket value")
+    if key not in query:
+        raise _misread(path, f"missing field `{key}`")
+    bad = re.search(r"[^A-Za-z0-9_/-]", name)
+    if path != WRITE:
+        if not 1 <= len(name) <= MAX_NAME_CHARACTERS:
+            raise Refused(f"namespace name {name} length must be between 1 and {MAX_NAME_CHARACTERS} characters")
+        if bad is not None:
+            raise Refused(f"namespace name '{name}' contains invalid character, character number {bad.start()} is not "
+                          "allowed")
+    if not name:
+        raise Refused("db name cannot be empty")
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise Refused(f"db name too long: max {MAX_NAME_CHARACTERS}")
+    if not re.match("[A-Za-z0-9]", name):
+        raise Refused("db name did not start with a number or letter")
+    if bad is not None:
+        raise Refused("invalid character in database or rp name: must be ASCII, containing only letters, numbers, "
+                      "underscores, or hyphens")
+    policy = query.get("rp", "") if path == WRITE_V1 else ""
+    return name if policy in ("", "autogen", "default") else f"{name}/{policy}"
 
 
 def _auto_unit(body: bytes) -> int:
@@ -165,35 +276,23 @@ def _auto_unit(body: bytes) -> int:
     return next((unit for limit, unit in _AUTO_LIMITS if time < limit), 1)
 
 
-def _parse_reason(bad: BadLine) -> str:
-    """InfluxDB 3's words for what InfluxDB 2 calls `bad.reason`, as near as that can tell."""
-    key, _, rest = bad.line.partition(" ")
-    if bad.reason == "missing tag value":
-        return f"Expected tag value, got `{_shown(' ' + rest)}`"
-    if bad.reason == "missing tag key":
-        return f"Expected tag key, got `{_shown(key.partition(',')[2] + ' ' + rest)}`"
-    if bad.reason in ("bad timestamp", "point is invalid"):
-        return f"Could not parse entire line. Found trailing content: `{_shown(' ' + rest.rpartition(' ')[2])}`"
-    return "No fields were provided"
+def _answer(path: str, refused: list[columns_v3.Refused], partial: bool) -> Response:
+    """The answer to a write that was read."""
+    if not refused:
+        return Response(204, headers=_HEADERS)
+    if path == WRITE_V2:
+        raise Refused(f"write buffer error: line protocol parse failed: {refused[0].reason}")
+    data = [{"error_message": one.reason, "line_number": one.number, "original_line": one.line} for one in refused]
+    value: dict[str, object] = {"error": "partial write of line protocol occurred", "data": data}
+    if not partial:
+        value = {"error": "parsing failed for write_lp endpoint", "data": data[0]}
+    return Response(400, _json(value), _REFUSED)
 
 
-def _shown(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+def _words(status: int, words: str) -> Response:
+    return Response(status, words.encode("utf-8", "replace"), _REFUSED)
 
 
-def _drop_reason(drop: Drop) -> str:
-    if drop.kind != "conflict":
-        return "'time' is a reserved column"
-    return (f"invalid column type for column '{drop.field}', expected iox::column_type::field::"
-            f"{_TYPES[drop.existing]}, got iox::column_type::field::{_TYPES[drop.type]}")
-
-
-def _rendered(drop: Drop, unit: int) -> str:
-    """The line as InfluxDB 3 prints it with a conflict: parsed and put together again, strings without quotes."""
-    series, time, fields, _, _ = drop.entry
-    return f"{series.key} {fields.decode('utf-8', 'replace')} {time // unit}".replace('"', "")
-
-
-def _error(status: int, message: str, data: object = None) -> Response:
-    value = {"error": message} if status in (401, 404, 413) else {"error": message, "data": data}
-    return Response(status, answers.go_json(value), _JSON)
+def _json(value: object) -> bytes:
+    """JSON as it writes it: compact, with nothing escaped that need not be."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

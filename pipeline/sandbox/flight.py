@@ -25,7 +25,7 @@ from pipeline.errors import PipelineError
 from pipeline.sandbox.answers_v3 import Refusal
 from pipeline.sandbox.faults import Rule
 from pipeline.sandbox.http1 import Request
-from pipeline.sandbox.query_v3 import TAG, TEXT, TIME, Answer
+from pipeline.sandbox.query_v3 import NULL, TAG, TEXT, TIME, WORDS, Answer
 
 #: Rows in the first batches and in each after them, at most: the real one's have up to 8,192 (the `batch_size` of
 #: DataFusion), and often fewer.
@@ -34,7 +34,8 @@ BATCH_ROWS = (100, 1_000, 8_192)
 LOOK_SECONDS = 0.05
 _TYPES = {"Float64": (pa.float64(), "field::float"), "Int64": (pa.int64(), "field::integer"),
           "UInt64": (pa.uint64(), "field::uinteger"), "Boolean": (pa.bool_(), "field::boolean"),
-          TEXT: (pa.string(), "field::string"), TAG: (pa.string(), "tag"), TIME: (pa.timestamp("ns"), "timestamp")}
+          TEXT: (pa.string(), "field::string"), TAG: (pa.string(), "tag"), TIME: (pa.timestamp("ns"), "timestamp"),
+          NULL: (pa.null(), ""), WORDS: (pa.string(), "")}
 
 
 class Outcome(Struct, frozen=True):
@@ -156,7 +157,8 @@ def as_table(answer: Answer) -> "pa.Table":
         values = [row.get(name) for row in answer.rows]
         if arrow == pa.string():
             values = [value if value is None else value.encode("utf-8", "replace").decode() for value in values]
-        fields.append(pa.field(name, arrow, metadata={"iox::column::type": f"iox::column_type::{what}"}))
+        metadata = {"iox::column::type": f"iox::column_type::{what}"} if what else None
+        fields.append(pa.field(name, arrow, metadata=metadata))
         columns.append(pa.array(values, arrow))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 

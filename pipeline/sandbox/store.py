@@ -147,6 +147,18 @@ class StoredPoint(Struct, frozen=True):
     time: int
 
 
+class Columns:
+    """What InfluxDB 3 keeps beside the points: what each column of a table is. `columns_v3` has the rules."""
+
+    __slots__ = ("known", "tables")
+
+    def __init__(self) -> None:
+        #: Table -> column -> "tag", "timestamp", "field::float", ...: as the server's messages name it.
+        self.tables: dict[str, dict[str, str]] = {}
+        #: Series and kinds of line whose columns have been found good.
+        self.known: set[tuple[Series, Shape]] = set()
+
+
 class Bucket:
     """A bucket or database."""
 
@@ -163,6 +175,7 @@ class Bucket:
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], Series] = {}
         #: Measurement and tags as written -> series.
         self._prefixes: dict[bytes, Series] = {}
+        self.columns = Columns()
 
     def parse(self, body: bytes, unit: int, now: int, unsigned: bool = True, reserved: frozenset[str] = frozenset(),
               read: Callable[[str, int, bool], Point] = lines.parse_line) -> Batch:
