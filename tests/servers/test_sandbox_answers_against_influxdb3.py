@@ -221,7 +221,7 @@ def test_the_sandbox_answers_as_the_real_server(exchange: Exchange) -> None:
 
 
 POINTS = """m,t=a,z=q f=1.0,g=1e300,h=-0.0,i=3i,u=18446744073709551615u,b=t 1700000000000000001
-m s="a\\"b\\\\cé<>&\u2028\x01/\x7f" 1700000000000000001
+m s="a\\"b\\\\cé<>&\u2028\x01/\x7f" 11
 m,t=b f=1e15 1700000000000000002
 m f=1e16,g=1e-7,h=0.1,s="" -1
 m f=123456789012345680,g=1.5e-5,h=1e21 -1500000000
