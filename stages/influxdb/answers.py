@@ -1,6 +1,6 @@
 """What an answer to a write means. Pure; `tests/data/answers.toml` holds what real servers said.
 
-Sources: recorded answers of InfluxDB OSS 2.7.12 and 1.6.7; InfluxDB 3 API reference (`/api/v3/write_lp`).
+Sources: recorded answers of InfluxDB OSS 2.7.12 and 1.6.7, and of InfluxDB 3 Core 3.9.6 at its three endpoints.
 """
 
 import re
@@ -82,8 +82,16 @@ _DROPPED = re.compile(r"dropped[= ](\d+)")
 #: 4xx and 5xx texts that are about the request as a whole, not about a line.
 _SETUP = ("database is required", "invalid precision", "retention policy not found", "database not found",
           "org id is required", "organization not found", "bucket is required", "database name",
-          "Adding a new database would exceed limit")
-_TRANSPORT = ("gzip: ", "unexpected EOF", "timeout")
+          # InfluxDB 3: a database that has no name, a bad one, or that is one too many; a query that isn't understood.
+          "db name ", "namespace name ", "database or rp name", "destination provided", "missing bucket value",
+          "missing query parameter", "Adding a new database would exceed limit", "serde error", "failed to deserialize",
+          "content-encoding")
+_CREDENTIALS = ("Authorization header was malformed",)
+_TRANSPORT = ("gzip: ", "gzip stream: ", "unexpected EOF", "timeout")
+#: InfluxDB 3's words for a body over its limit, with 500.
+_TOO_LARGE = "max request size ("
+#: InfluxDB 3's words before what is wrong with a line, at the endpoint of InfluxDB 2.
+_LINE = "line protocol parse failed"
 _TYPE_CONFLICT = ("field type conflict", "column type", "conflicting types", "incompatible type")
 _RETENTION = ("outside retention policy", "beyond retention policy", "older than retention", "outside of retention")
 #: Statuses that say that this is not the endpoint, or that a person has to act.
@@ -137,7 +145,7 @@ def _failure(status: int, headers: Mapping[str, str], body: bytes,
     words = f"{status} {words_of(body)}".strip()
     if status in (400, 422):
         return _refusal(body, words)
-    if status == 413:
+    if status == 413 or status == 500 and _message(body).startswith(_TOO_LARGE):
         return TooLarge(words)
     if status in (401, 403):
         return Paused("unauthorized", words)
@@ -160,7 +168,9 @@ def _refusal(body: bytes, words: str) -> BadLines | BadSomewhere | Paused | Agai
         return BadLines(words, listed, "partial write" in message)
     if "unable to parse '" in message:
         return BadLines(message, rest_stored="partial write" in message)
-    if "partial write" not in message:
+    if "partial write" not in message and _LINE not in message:
+        if any(text in message for text in _CREDENTIALS):
+            return Paused("unauthorized", words)
         if any(text in message for text in _SETUP):
             return Paused("refused", words)
         if any(text in message for text in _TRANSPORT):

@@ -1,6 +1,6 @@
 """The sandbox InfluxDB over real sockets: what it answers as InfluxDB 2 and 3, what it keeps, and how it fails.
 
-As InfluxDB 1 it is compared with a real one: tests/servers/test_sandbox_answers_against_influxdb1.py.
+As InfluxDB 1 and 3 it is compared with real ones: tests/servers/test_sandbox_answers_against_influxdb1.py, ...3.py.
 """
 
 import gzip
@@ -148,30 +148,40 @@ def test_influxdb_2_tells_how_it_is(v2: InfluxServer) -> None:
 
 
 def test_influxdb_3_stores_the_good_lines_and_lists_each_bad_one(v3: InfluxServer) -> None:
-    answer = write(v3, 'm f=1 5\nm f= 6\n# comment\nm f="x" 7\nm,t= f=1 8\nm f=2 soon\nm f=2 9', V3)
+    answer = write(v3, 'm f=1 5\nm f= 6\nm f="x" 7\n# comment\nm,t= f=1 8\nm f=2 soon\nm f=2 9', V3)
     assert answer.status_code == 400
     assert answer.json() == {"error": "partial write of line protocol occurred", "data": [
         {"original_line": "m f= 6", "line_number": 2, "error_message": "No fields were provided"},
         {"original_line": "m f=x 7", "line_number": 3, "error_message":
             "invalid column type for column 'f', expected iox::column_type::field::float, "
             "got iox::column_type::field::string"},
-        {"original_line": "m,t= f=1 8", "line_number": 4, "error_message": "Expected tag value, got ` f=1 8`"},
-        {"original_line": "m f=2 soon", "line_number": 5, "error_message":
+        # A malformed line is shown from the body's lines of which a comment is one, and counted without it.
+        {"original_line": "# comment", "line_number": 4, "error_message": "Expected tag value, got ` f=1 8`"},
+        {"original_line": "m,t= f=1 8", "line_number": 5, "error_message":
             "Could not parse entire line. Found trailing content: ` soon`"}]}
     assert [point["fields"] for point in get(v3, "points")] == [{"f": 1.0}, {"f": 2.0}]
 
 
+EXPECTED_SPACE = "Expected at least one space character, got end of input"
+CONFLICT = ("invalid column type for column 'f', expected iox::column_type::field::float, got "
+            "iox::column_type::field::string")
+
+
 @pytest.mark.parametrize(("body", "line", "number", "reason"), [
-    ("m f=1 5\nbad\nworse", "bad", 2, "No fields were provided"),
-    ('m f=1 5\nm f="x" 6', "m f=x 6", 2, "invalid column type for column 'f', expected iox::column_type::field::float, "
-                                        "got iox::column_type::field::string"),
+    ("m f=1 5\nbad\nworse", "bad", 2, EXPECTED_SPACE),
+    ('m f=1 5\nm,t=longer_than_that f="x" 6', "m,t=longer_than_that", 2, CONFLICT),
+    ('m f=1 5\nm f="x" 6\nbad', "m f=x 6", 2, CONFLICT),
 ])
-def test_influxdb_3_stores_nothing_of_a_bad_body_when_asked_to(v3: InfluxServer, body: str, line: str, number: int,
-                                                               reason: str) -> None:
-    answer = write(v3, body, V3 + "&accept_partial=false")
-    assert answer.status_code == 400
-    assert answer.json() == {"error": "parsing failed for write_lp endpoint", "data": {
-        "original_line": line, "line_number": number, "error_message": reason}}
+def test_influxdb_3_stores_nothing_of_a_bad_body_when_asked_to_nor_at_the_other_endpoints(
+        v3: InfluxServer, body: str, line: str, number: int, reason: str) -> None:
+    for path in (V3 + "&accept_partial=false", "/write?db=sandbox&precision=s"):
+        answer = write(v3, body, path)
+        assert answer.status_code == 400
+        assert answer.json() == {"error": "parsing failed for write_lp endpoint", "data": {
+            "original_line": line, "line_number": number, "error_message": reason}}
+    answer = write(v3, body, "/api/v2/write?bucket=sandbox&precision=s")
+    assert (answer.status_code, answer.json()) == (400, {
+        "code": "invalid", "message": f"write buffer error: line protocol parse failed: {reason}"})
     assert get(v3, "count")["points"] == 0
     assert write(v3, "m f=1i 5", V3 + "&accept_partial=false").status_code == 204  # no type was kept either
 
@@ -187,32 +197,59 @@ def test_influxdb_3_reads_its_own_precisions(v3: InfluxServer, precision: str, s
 
 
 @pytest.mark.parametrize(("path", "headers", "status", "body"), [
-    ("/api/v3/write_lp?precision=second", {}, 400, b'{"error":"db name cannot be empty","data":null}'),
-    (V3, {"Authorization": "Bearer no"}, 401, b'{"error":"the request was not authenticated"}'),
+    ("/api/v3/write_lp?precision=second", {}, 400, b"serde error: missing field `db`"),
+    ("/api/v3/write_lp?db=_a", {}, 400, b'{"error":"db name did not start with a number or letter"}'),
+    ("/api/v2/write?bucket=_a", {}, 400,
+     b'{"code":"invalid","message":"db name did not start with a number or letter"}'),
+    (V3, {"Authorization": "Bearer no"}, 401, b'{"error": "the request was not authenticated"}'),
     (V3, {"Authorization": "Bearer sandbox-token"}, 204, b""),
-    ("/api/v3/write_lp?db=sandbox&precision=s", {}, 400, b"serde error: unknown variant `s`, expected one of `auto`, "
-                                                         b"`second`, `millisecond`, `microsecond`, `nanosecond`"),
+    ("/api/v3/write_lp?db=sandbox&precision=s", {}, 204, b""),
+    ("/api/v3/write_lp?db=sandbox&precision=h", {}, 400, b"serde error: unknown variant `h`, expected one of `auto`, "
+     b"`s`, `second`, `millisecond`, `ms`, `microsecond`, `u`, `us`, `n`, `nanosecond`, `ns`"),
     (V3 + "&no_sync=1", {}, 400, b"serde error: provided string was not `true` or `false`"),
     (V3 + "&no_sync=true", {}, 204, b""),
     ("/api/v3/write_lp?db=new&precision=second", {}, 204, b""),
     ("/api/v2/write?bucket=sandbox&precision=s", {}, 204, b""),
     ("/write?db=sandbox&precision=s", {}, 204, b""),
-    ("/nosuch", {}, 404, b"not found"),
+    ("/nosuch", {}, 404, b"Not found"),
+    ("/nosuch", {"Authorization": "Bearer no"}, 401, b'{"error": "the request was not authenticated"}'),
 ])
-def test_it_answers_as_influxdb_3_is_documented(v3: InfluxServer, path: str, headers: dict[str, str], status: int,
-                                                body: bytes) -> None:
+def test_it_answers_as_influxdb_3_was_recorded(v3: InfluxServer, path: str, headers: dict[str, str], status: int,
+                                               body: bytes) -> None:
     answer = write(v3, "m f=1 5", path, **headers)
     assert (answer.status_code, answer.content) == (status, body)
+    assert "Cluster-Uuid" in answer.headers and "Content-Type" not in answer.headers
 
 
-def test_influxdb_3_says_which_it_is(v3: InfluxServer) -> None:
-    ping = requests.get(f"{v3.url}/ping", timeout=ANSWER_SECONDS)
-    assert (ping.status_code, ping.json()["version"], ping.headers["X-Influxdb-Build"]) == (200, "3.0.0", "Core")
-    assert requests.get(f"{v3.url}/health", timeout=ANSWER_SECONDS).content == b"OK"
+def test_influxdb_3_says_which_it_is_to_those_who_have_the_token(v3: InfluxServer) -> None:
+    health, ping = (requests.get(v3.url + path, headers=TOKEN, timeout=ANSWER_SECONDS) for path in ("/health", "/ping"))
+    assert (health.status_code, health.content) == (200, b"OK")
+    assert (ping.status_code, ping.json()["version"], ping.headers["X-Influxdb-Build"]) == (200, "3.9.6", "Core")
+    assert requests.get(f"{v3.url}/ping", timeout=ANSWER_SECONDS).status_code == 401
 
 
-def test_influxdb_3_refuses_large_bodies(v3: InfluxServer) -> None:
-    assert write(v3, b"#" * 10_485_761, V3).status_code == 413
+@pytest.mark.parametrize(("path", "status"), [
+    (V3, 500), ("/write?db=sandbox", 500), ("/api/v2/write?bucket=sandbox", 413)])
+def test_influxdb_3_refuses_large_bodies(v3: InfluxServer, path: str, status: int) -> None:
+    answer = write(v3, b"#" * 10_485_761, path)
+    assert (answer.status_code, "max request size (10485760 bytes) exceeded" in answer.text) == (status, True)
+
+
+def test_influxdb_3_has_one_column_of_a_name_and_keeps_it_from_a_line_that_it_refuses(v3: InfluxServer) -> None:
+    write(v3, "m,t=a f=1 5", V3)
+    answer = write(v3, 'm t=1 6\nm,f=a g=1 6\nm,new=1 f="x" 7\nm new=5 8', V3)
+    assert [re.findall("column_type::([a-z:]+)", line["error_message"]) for line in answer.json()["data"]] == [
+        ["tag", "field::float"], ["field::float", "tag"], ["field::float", "field::string"], ["tag", "field::float"]]
+
+
+def test_limit_counts_each_field_in_the_influxql_of_influxdb_3(v3: InfluxServer) -> None:
+    write(v3, "m f=1 1\nm f=2 2\nm f=3,g=3 3\nm f=4 4\nm g=5 5", V3)
+    query = {"db": "sandbox", "q": 'SELECT time, "f", "g" FROM "m" ORDER BY time ASC LIMIT 2', "format": "jsonl"}
+    answers = {language: requests.post(f"{v3.url}/api/v3/query_{language}", json=query, headers=TOKEN,
+                                       timeout=ANSWER_SECONDS).text.splitlines() for language in ("sql", "influxql")}
+    found = {language: [[json.loads(row).get(name) for name in "fg"] for row in rows]
+             for language, rows in answers.items()}
+    assert found == {"sql": [[1, None], [2, None]], "influxql": [[1, None], [2, None], [None, 3], [None, 5]]}
 
 
 def test_influxdb_1_may_want_user_and_password() -> None:
@@ -310,7 +347,7 @@ def test_a_status_with_body_and_headers_is_answered_so_many_times_and_nothing_st
 @pytest.mark.parametrize(("flavour", "path", "body"), [
     ("v1", "/write?db=sandbox", b'{"error":"Service Unavailable"}\n'),
     ("v2", V2, b'{"code":"unavailable","message":"service unavailable"}'),
-    ("v3", V3, b'{"error":"service unavailable","data":null}'),
+    ("v3", V3, b'{"error":"service unavailable"}'),
 ])
 def test_a_status_without_body_has_the_flavours_own(flavour: str, path: str, body: bytes) -> None:
     with running_influxdb(flavour=flavour) as server:
