@@ -48,9 +48,10 @@ class Answer(Struct, frozen=True):
 
     def json_lines(self) -> bytes:
         """As `/api/v3/query_*` answers with the format jsonl."""
+        names = {name: json.dumps(name, ensure_ascii=False) + ":" for name in self.columns}
         lines = []
         for row in self.rows:
-            values = (f"{_json(name)}:{_shown(value, self.columns[name])}" for name, value in row.items())
+            values = [names[name] + _shown(value, self.columns[name]) for name, value in row.items()]
             lines.append("{" + ",".join(values) + "}\n")
         return "".join(lines).encode("utf-8", "replace")
 
@@ -62,10 +63,6 @@ class QueryError(Exception):
         """`status` of the HTTP answer."""
         super().__init__(words)
         self.status = status
-
-
-def _json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _shown(value: Any, kind: str) -> str:
@@ -86,13 +83,14 @@ def _time(nanoseconds: int) -> str:
 
 def _float(value: float) -> str:
     """A float: at least one digit after the point, and an exponent where the number is large or small."""
-    sign, digits, _ = Decimal(repr(value)).normalize().as_tuple()
-    exponent = Decimal(repr(value)).adjusted()
-    if value == 0 or exponent in PLAIN_EXPONENTS:
-        text = format(Decimal(repr(value)), "f")
-        return text if "." in text else text + ".0"
+    if 1e-4 <= abs(value) < 1e10 or value == 0:
+        return repr(value)
+    number = Decimal(repr(value)).normalize()
+    if number.adjusted() in PLAIN_EXPONENTS:
+        return format(number, "f")
+    sign, digits, _ = number.as_tuple()
     first, *rest = map(str, digits)
-    return f"{'-' * sign}{first}.{''.join(rest) or '0'}e{exponent}"
+    return f"{'-' * sign}{first}.{''.join(rest) or '0'}e{number.adjusted()}"
 
 
 def run(bucket: Bucket, text: str, language: str) -> Answer:

@@ -114,7 +114,8 @@ def test_the_configuration_that_it_prints_is_ready_for_use(tmp_path: Path, flavo
         loaded = load_config(str(config))
         host, _, port = loaded.iggy.address.rpartition(":")
         socket.create_connection((host, int(port)), SECONDS).close()
-        assert requests.get(f"{loaded.influxdb.url}/ping", timeout=SECONDS).ok
+        token = {"Authorization": f"Token {loaded.influxdb.token}"} if loaded.influxdb.token else {}
+        assert requests.get(f"{loaded.influxdb.url}/ping", headers=token, timeout=SECONDS).ok
         process.terminate()
         assert process.wait(SECONDS) == 0
     finally:
