@@ -4,8 +4,8 @@ What is a line is judged by `lines_v3`, what a table takes by `columns_v3`; both
 the words for a query in which anything is wrong but a name, which are the sandbox's own in InfluxDB 3's form; Basic
 authorization without a colon; limits; that precision "auto" looks at each time, where this looks at the first.
 
-It calls its errors what the endpoint of InfluxDB 2 calls them only there; the two others answer with JSON or with plain
-words, as it comes, and with a 500 for a body that is too large or can't be read.
+The endpoint of InfluxDB 2 refuses all writes with 400 or 413 and JSON; the two others with JSON or with plain words, as
+it comes, and with a 500 for a body that is too large or can't be read.
 """
 
 import json
@@ -276,7 +276,7 @@ def _auto_unit(body: bytes) -> int:
     return next((unit for limit, unit in _AUTO_LIMITS if time < limit), 1)
 
 
-def _answer(path: str, refused: list[columns_v3.Refused], partial: bool) -> Response:
+def _answer(path: str, refused: list[columns_v3.RefusedLine], partial: bool) -> Response:
     """The answer to a write that was read."""
     if not refused:
         return Response(204, headers=_HEADERS)

@@ -21,7 +21,7 @@ _FIELDS: dict[FieldType, str] = {
     "boolean": "field::boolean"}
 
 
-class Refused(Struct, frozen=True, order=True):
+class RefusedLine(Struct, frozen=True, order=True):
     """A line that isn't stored."""
 
     #: Among the lines of the body, from 1; blank ones and comments don't count.
@@ -32,7 +32,7 @@ class Refused(Struct, frozen=True, order=True):
     reason: str
 
 
-def admit(bucket: Bucket, body: bytes, batch: Batch, partial: bool) -> list[Refused]:
+def admit(bucket: Bucket, body: bytes, batch: Batch, partial: bool) -> list[RefusedLine]:
     """The lines of a body that are refused, in their order; they are taken out of `batch`, which was read from it.
 
     Without `partial`, the first of them at most, and then no column is new.
@@ -45,13 +45,13 @@ def admit(bucket: Bucket, body: bytes, batch: Batch, partial: bool) -> list[Refu
     for bad in batch.bad:
         anew = bad.reason.startswith("timestamp, ")
         line = lines_v3.read(bad.line).printed() if anew else text.physical(bad.number)
-        refused.append(Refused(bad.number, _beginning(line), bad.reason))
+        refused.append(RefusedLine(bad.number, _beginning(line), bad.reason))
     kept = []
     for entry in batch.entries:
         if (entry[0], entry[3]) not in columns.known:
             found = lines_v3.read(text.logical(entry[4]))
             if reason := _refusal(columns, entry, found):
-                refused.append(Refused(entry[4], _beginning(found.printed()), reason))
+                refused.append(RefusedLine(entry[4], _beginning(found.printed()), reason))
                 continue
         kept.append(entry)
     if refused and not partial:
