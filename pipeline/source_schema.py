@@ -101,7 +101,8 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     types: dict[str, FieldType] = {}
     #: Windows of `query` end at multiples of this since 1970: the width of what it groups by.
     align_ms: Annotated[int, Meta(ge=0, le=31_622_400_000)] = 0
-    #: "auto": influxql for v1 and v2 (flux with `query`, or where v2 knows no database of the name), sql for v3.
+    #: "auto": influxql for v1 and v2 (flux with `query`, or where v2 knows no database of the name), sql for v3, whose
+    #: measurements are read in sql whatever stands here: influxql is for a `query` there.
     language: Literal["auto", "influxql", "flux", "sql"] = "auto"
     #: Where to begin while the state knows nothing of a measurement: "earliest", "now", or an RFC 3339 time.
     from_: NonEmpty = "earliest"

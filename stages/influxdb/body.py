@@ -79,15 +79,14 @@ def named_lines(lines: Sequence[bytes], words: str) -> dict[int, str] | None:
 def listed_lines(lines: Sequence[bytes], listed: Sequence[tuple[int, str, str]]) -> dict[int, str] | None:
     """Index and reason of the lines that an answer lists by number, from 1, and text. None where one isn't found.
 
-    InfluxDB 3 cuts the text short, or prints the line anew: the number counts, unless another line is the text.
+    InfluxDB 3 cuts the text short, or prints the line anew, or another one after a string with line breaks: the number
+    counts; the text only where there is no such line.
     """
     found: dict[int, str] = {}
     for number, text, why in listed:
-        begin = text.encode().removesuffix(b"...")
-        numbered = 1 <= number <= len(lines)
-        same = [] if numbered and lines[number - 1].startswith(begin) else [
-            index for index, line in enumerate(lines) if line == begin]
-        if not same and not numbered:
+        same = [number - 1] if 1 <= number <= len(lines) else [
+            index for index, line in enumerate(lines) if line == text.encode()]
+        if not same:
             return None
-        found.update(dict.fromkeys(same or [number - 1], why))
+        found.update(dict.fromkeys(same, why))
     return found

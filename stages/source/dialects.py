@@ -23,14 +23,17 @@ def language_of(config: SourceConfig, version: Version) -> Language:
     """The dialect to speak with a server of that version. Of InfluxDB 2 that is InfluxQL: its answers come in the order
     of time, and are right; Flux's are not, in 2.7.10 to 2.8.0, where empty strings are among others
     (https://github.com/influxdata/influxdb/issues/26916). See `falls_back`."""
-    if config.influxdb.transport == "flight":
-        return "flight_influxql" if config.language == "influxql" else "flight_sql"
+    if version == "v3":
+        # Its InfluxQL is for a query of one's own; measurements are read in SQL (see `V3Queries.page`).
+        in_influxql = config.language == "influxql" and bool(config.query)
+        if config.influxdb.transport == "flight":
+            return "flight_influxql" if in_influxql else "flight_sql"
+        return "v3_influxql" if in_influxql else "sql"
     if config.language == "auto":
-        languages: dict[Version, Language] = {"v1": "influxql", "v2": "influxql", "v3": "sql"}
         # InfluxDB 2 makes a database and a retention policy of a bucket named "a/b", and lists no measurements of it.
         only_flux = version == "v2" and (config.query or "/" in config.influxdb.bucket)
-        return "flux" if only_flux else languages[version]
-    return "v3_influxql" if config.language == "influxql" and version == "v3" else config.language
+        return "flux" if only_flux else "influxql"
+    return config.language
 
 
 def falls_back(config: SourceConfig, version: Version, language: Language) -> bool:

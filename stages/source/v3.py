@@ -92,17 +92,13 @@ class V3Queries(ABC):
         return ordered([column for column in found if column is not None])
 
     def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
-        """See `Dialect`."""
-        quote = identifier if self._language == "sql" else influxql.identifier
-        bounds = []
-        for edge, operator, open_end in ((window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)):
-            if edge != open_end:
-                time = f"TIMESTAMP '{format_time(edge)}'" if self._language == "sql" else str(edge)
-                bounds.append(f"time {operator} {time}")
+        """See `Dialect`. In SQL: with InfluxQL's LIMIT 3.9.6 leaves fields out of rows, each field having its own."""
+        bounds = [f"time {operator} TIMESTAMP '{format_time(edge)}'" for edge, operator, open_end in (
+            (window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)) if edge != open_end]
         return self._ask(
-            f"SELECT time, {', '.join(quote(column.name) for column in columns)} FROM {quote(measurement)}"
+            f"SELECT time, {', '.join(identifier(column.name) for column in columns)} FROM {identifier(measurement)}"
             + (f" WHERE {' AND '.join(bounds)}" if bounds else "") + " ORDER BY time ASC"
-            + (f" LIMIT {limit}" if limit else ""), self._language)
+            + (f" LIMIT {limit}" if limit else ""), "sql")
 
     def custom(self, query: str, window: Window) -> Ask:
         """See `Dialect`. Times are RFC 3339 in SQL (without quotes), integers (nanoseconds) in InfluxQL."""

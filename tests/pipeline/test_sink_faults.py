@@ -99,10 +99,11 @@ def test_50_bad_lines_in_100000_messages_are_50_dead_letters_with_a_real_influxd
 def test_an_outage_of_each_kind_loses_nothing_and_ends_unaided(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, fault: dict[str, Any]) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
-    send(sandbox.address, stream, [message(n) for n in range(5_000)], 2)
+    sink = start_sink(sandbox.address, stream, influxdb, target=TARGETS["v2"] + "\nread_timeout_ms = 500")
+    # Once it runs: an outage of two seconds may be over before a pipeline has started.
+    sink.wait_for(lambda status: "ingest" in status.pids)
     influxdb.fail(fault)
-    target = TARGETS["v2"] + "\nread_timeout_ms = 500"
-    sink = start_sink(sandbox.address, stream, influxdb, target=target)
+    send(sandbox.address, stream, [message(n) for n in range(5_000)], 2)
     status = sink.settles(5_000)
     assert numbers(influxdb.points()) == list(range(5_000))
     assert status.rejected == 0

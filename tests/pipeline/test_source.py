@@ -1,6 +1,7 @@
 """The source direction against the sandbox InfluxDB, in every language: arrival, failures, dead letters."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,9 +24,7 @@ LANGUAGES: dict[str, tuple[Flavour, str, str]] = {
     "v2 flux": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', 'language = "flux"'),
     "v2 influxql": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', ""),
     "v3 sql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', ""),
-    "v3 influxql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', 'language = "influxql"'),
     "v3 flight sql": ("v3", FLIGHT, ""),
-    "v3 flight influxql": ("v3", FLIGHT, 'language = "influxql"'),
 }
 Start = Callable[..., SourceRun]
 
@@ -66,6 +65,40 @@ def test_every_language_brings_every_point_once_with_its_types(start: Start, lan
             {"measurement": 'odd "$m",', "tags": {}, "fields": {"other": -9}, "time": -4},
             {"measurement": 'odd "$m",', "tags": {'t "g': "a,b $c"}, "fields": {"f": 1e300, "s": 'q"u,o\\ ${x}'},
              "time": -5}]
+
+
+def test_rows_without_all_fields_come_whole_page_by_page(start: Start, language: str) -> None:
+    flavour, table, _ = LANGUAGES[language]
+    with running_influxdb(flavour=flavour, flight_port=0 if table is FLIGHT else None) as server:
+        influxdb = SandboxInflux(server.url, flavour, server.flight_url)
+        write(influxdb, [f"m f={n},g={n} {n}" if n % 3 == 0 else f"m f={n} {n}" for n in range(600)])
+        run = start(influxdb, language, source="page_size = 50", arguments=["--until-caught-up"])
+        assert run.ends() == 0
+        assert sorted((point["time"], point["fields"]) for point in run.points()) == [
+            (n, {"f": n, "g": n} if n % 3 == 0 else {"f": n}) for n in range(600)]
+
+
+OWN = """query = 'SELECT time, "f" FROM "m" WHERE time >= $from AND time < $to ORDER BY time ASC'
+measurement = "m"
+from = "2023-11-14T00:00:00Z"
+"""
+
+
+@pytest.mark.parametrize("language", ["v3 sql", "v3 flight sql"])
+@pytest.mark.parametrize(("more", "fields", "asked"), [
+    (OWN, {"f"}, "asked in (v3|flight)_influxql"), ("page_size = 50", {"f", "g"}, "asked in (flight_)?sql")])
+def test_influxql_of_influxdb_3_is_for_a_query_of_ones_own(
+        start: Start, language: str, more: str, fields: set[str], asked: str) -> None:
+    _, table, _ = LANGUAGES[language]
+    with running_influxdb(flavour="v3", flight_port=0 if table is FLIGHT else None) as server:
+        influxdb = SandboxInflux(server.url, "v3", server.flight_url)
+        write(influxdb, [f"m,t=a f={n},g={n} {FIRST_TIME + n}" for n in range(600)])
+        run = start(influxdb, language, source=f'language = "influxql"\n{more}', arguments=["--until-caught-up"])
+        assert run.ends() == 0
+        assert re.search(asked, run.log())
+        points = run.points()
+        assert len({point["time"] for point in points}) == len(points) == 600
+        assert {frozenset(point["fields"]) for point in points} == {frozenset(fields)}
 
 
 def test_unsigned_integers_stay_what_they_are_in_line_protocol(start: Start) -> None:

@@ -39,7 +39,7 @@ def database() -> Iterator[str]:
     ask("DELETE", "/api/v3/configure/database", params={"db": name})
 
 
-@pytest.mark.parametrize(("language", "transport"), [("sql", "http"), ("influxql", "http"), ("sql", "flight")])
+@pytest.mark.parametrize(("language", "transport"), [("sql", "http"), ("influxql", "flight")])
 def test_points_of_every_kind_go_into_a_real_influxdb_3_and_come_back(
         influxdb1: str, database: str, sandbox: SandboxIggy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         language: str, transport: str) -> None:
@@ -62,6 +62,23 @@ def test_points_of_every_kind_go_into_a_real_influxdb_3_and_come_back(
         finally:
             run.close()
     million.check_databases(influxdb1, again, old, POINTS)
+
+
+@pytest.mark.parametrize("transport", ["http", "flight"])
+@pytest.mark.parametrize("language", ["sql", "influxql"])
+def test_rows_without_all_fields_come_whole_page_by_page(
+        database: str, sandbox: SandboxIggy, stream: str, tmp_path: Path, language: str, transport: str) -> None:
+    lines = [f"m f={n},g={n} {n}" if n % 3 == 0 else f"m f={n} {n}" for n in range(600)]
+    ask("POST", "/api/v3/write_lp", params={"db": database, "precision": "nanosecond"}, data="\n".join(lines))
+    run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v3"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n'
+                    f'transport = "{transport}"', stream, source=f'language = "{language}"\npage_size = 50',
+                    arguments=["--until-caught-up"])
+    try:
+        assert run.ends(60) == 0
+    finally:
+        run.close()
+    assert sorted((point["time"], point["fields"]) for point in run.points()) == [
+        (n, {"f": n, "g": n} if n % 3 == 0 else {"f": n}) for n in range(600)]
 
 
 @pytest.mark.parametrize("transport", ["http", "flight"])

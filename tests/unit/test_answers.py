@@ -54,10 +54,10 @@ def test_an_answer_that_quotes_a_line_we_did_not_send_finds_none() -> None:
     assert named_lines([b"a f=1"], "nothing is quoted") is None
 
 
-def test_listed_lines_are_found_by_number_and_by_text_where_the_number_is_wrong() -> None:
+def test_listed_lines_are_found_by_number_and_by_text_where_there_is_no_such_number() -> None:
     lines = [b"a f=1", b"b f=2", b'c f="x"', b"d f=4"]
-    listed = [(2, "b f", "cut"), (9, "a f=1", "number wrong"), (3, "c f=x", "printed anew")]
-    assert listed_lines(lines, listed) == {1: "cut", 0: "number wrong", 2: "printed anew"}
+    listed = [(2, "b f", "cut"), (9, "a f=1", "number wrong"), (3, "c f=x", "printed anew"), (4, "a f=1", "text wrong")]
+    assert listed_lines(lines, listed) == {1: "cut", 0: "number wrong", 2: "printed anew", 3: "text wrong"}
     assert listed_lines(lines, [(9, "e f=5", "nowhere")]) is None
 
 
