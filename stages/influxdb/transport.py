@@ -177,7 +177,11 @@ def _root(error: BaseException) -> str:
 
 def describe(config: InfluxConfig, logger: logging.Logger) -> None:
     """Says at the start which server answers, and what is wrong with the configured version for it."""
-    session, credentials = new_session(config), Credentials(config).header("v2")
+    session = new_session(config)
+    try:
+        credentials = Credentials(config).header("v2")
+    except PipelineError:  # the writers stop with it
+        credentials = {}
     if config.insecure_skip_verify:
         logger.warning("influxdb.insecure_skip_verify: anybody on the way can read and change what is written")
     for url in config.urls():
