@@ -20,8 +20,6 @@ from stages.influxdb.flavour import Flavour, Version, ask, complaint, escapes_ba
 
 #: Seconds that a server which failed is tried last, in failover.
 SHUN_SECONDS = 30.0
-
-
 #: Requests at a time where none are configured: for a server that answers at once, and for one that gathers them.
 FEW_REQUESTS, MANY_REQUESTS = 4, 32
 
