@@ -161,21 +161,21 @@ class Flattener:
         """
         found: list[tuple[str, str, int, int]] = []
         try:
-            end = self._scan(text, _skip(text, 0), "", "", found)
+            end = self._scan(text, _skip(text, 0), None, "", found)
         except (_Opaque, IndexError):
             return None
         paths = [path for path, _, _, _ in found]
         return found if _skip(text, end) == len(text) and len(set(paths)) == len(paths) else None
 
-    def _scan(self, text: str, at: int, path: str, key: str, found: list[tuple[str, str, int, int]]) -> int:
-        """Reads the value at `at`; returns where it ends."""
+    def _scan(self, text: str, at: int, path: str | None, key: str, found: list[tuple[str, str, int, int]]) -> int:
+        """Reads the value at `at`, whose path is None for the whole object; returns where it ends."""
         if text[at] != "{":
             match = _STRING.match(text, at) or _SCALAR.match(text, at)
             if match is None:
                 raise _Opaque
-            found.append((path, key, at, match.end()))
+            found.append((path or "", key, at, match.end()))
             return match.end()
-        if path in self._whole or path and self._nested != "flatten" and path not in self._opened:
+        if path is not None and (path in self._whole or self._nested != "flatten" and path not in self._opened):
             raise _Opaque
         at = _skip(text, at + 1)
         while text[at] != "}":
@@ -184,7 +184,8 @@ class Flattener:
                 raise _Opaque
             name = loads(match.group())
             at = _skip(text, _skip(text, match.end()) + 1)
-            inner, inner_key = (f"{path}.{name}", f"{key}{self._separator}{name}") if path else (name, name)
+            inner, inner_key = (f"{path}.{name}", f"{key}{self._separator}{name}") if path is not None else (
+                name, name)
             at = _skip(text, self._scan(text, at, inner, inner_key, found))
             if text[at] == ",":
                 at = _skip(text, at + 1)

@@ -72,6 +72,7 @@ def test_no_input_raises_and_every_message_is_a_line_or_a_reject(
 
 @settings(deadline=None)
 @given(mappings, st.lists(objects, min_size=1, max_size=6))
+@example(MappingConfig(), [{"": {"a": 1, "": {"b": 2}}, "a": 3}])
 def test_shapes_write_what_the_rules_write(mapping: MappingConfig, messages: list[dict[str, Any]]) -> None:
     payloads = [json.dumps(message).encode() for message in messages for _ in range(2)]
     by_rules = an_encoder(mapping)
