@@ -35,6 +35,14 @@ def running_influxdb(**options: Any) -> Iterator[InfluxServer]:
         loop.close()
 
 
+def ask(url: str, authorization: str, method: str, path: str, **options: object) -> requests.Response:
+    """A request to a real server's API, which has to succeed."""
+    answer = requests.request(method, url + path, headers={"Authorization": authorization}, timeout=60,
+                              **options)  # type: ignore[arg-type]
+    answer.raise_for_status()
+    return answer
+
+
 def free_port() -> int:
     """A port that was free a moment ago."""
     with socket.socket() as probe:

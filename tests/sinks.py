@@ -13,6 +13,7 @@ from typing import Any
 import requests
 import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, Partitioning, PollingStrategy, SendMessage, TcpConfig
+from iggy_servers import RunningIggy
 
 from pipeline import wire
 from pipeline.endpoints import Endpoints
@@ -208,3 +209,18 @@ async def _client(address: str) -> IggyClient:
     client = IggyClient(TcpConfig(server_address=address, auto_login=AutoLogin.username_password("iggy", "iggy")))
     await client.connect()
     return client
+
+
+def check_that_only_bad_ones_are_rejected(iggy: RunningIggy, stream: str, folder: Path, url: str, target: str) -> None:
+    """Of 6,000 messages the 5,000 good ones are written to a server; 1,000 have another type than their field has."""
+    iggy.create_topic(stream, TOPIC, 2)
+    send(iggy.address, stream, [message(n) for n in range(3_000)], 2)
+    sink = Sink(folder, iggy.address, stream, url, target)
+    try:
+        sink.settles(3_000)
+        send(iggy.address, stream, [message(n) if n % 3 else message(n, value="text") for n in range(3_000, 6_000)], 2)
+        status = sink.settles(6_000)
+        assert (status.written, status.rejected) == (5_000, 1_000)
+        assert sink.stop() == 0
+    finally:
+        sink.close()

@@ -73,9 +73,8 @@ def _refusal(columns: Columns, entry: Entry, line: lines_v3.Line) -> str:
     for name, _ in line.tags:
         if reason := _column(table, name, "tag"):
             return reason
-    types = lines.typed_values([(str(index), raw) for index, (_, raw) in enumerate(line.fields)])[1]
-    for (name, _), kind in zip(line.fields, types.values(), strict=True):
-        if reason := _column(table, name, _FIELDS[kind]):
+    for name, raw in line.fields:
+        if reason := _column(table, name, _FIELDS[lines.typed(raw)[1]]):
             return reason
         if name in seen:
             return f"invalid line protocol - multiple instances of '{name}' field found"

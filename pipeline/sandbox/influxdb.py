@@ -293,8 +293,8 @@ def _flight_service(host: str, port: int | None, flavour: Flavour, ask: "Asked")
     try:
         from pipeline.sandbox.flight import FlightService
     except ImportError:
-        raise PipelineError("--flight-port needs the package pyarrow, which is not installed; install it with "
-                            "pip install 'iggy-influxdb-pipeline[flight]'") from None
+        from pipeline.source_config import NO_PYARROW
+        raise PipelineError(f"--flight-port {NO_PYARROW}") from None
     return FlightService(host, port, ask)
 
 

@@ -75,7 +75,7 @@ def parse_line(line: str, unit: int = 1, unsigned: bool = True) -> Point:
         if key_bytes + _size(key) > MAX_KEY_BYTES:
             raise LineError(f"max key length exceeded: {key_bytes + _size(key)} > {MAX_KEY_BYTES}")
     fields, types = typed_fields(parts)
-    return Point(measurement, tags, fields, types, parse_time(line, fields_end, unit))
+    return Point(measurement, tags, fields, types, _parse_time(line, fields_end, unit))
 
 
 def check_tags(point: Point, reserved: frozenset[str]) -> None:
@@ -162,7 +162,7 @@ def typed_values(parts: list[tuple[str, str]]) -> tuple[dict[str, FieldValue], d
     fields: dict[str, FieldValue] = {}
     types: dict[str, FieldType] = {}
     for key, raw in parts:
-        fields[key], types[key] = _typed(raw)
+        fields[key], types[key] = typed(raw)
     return fields, types
 
 
@@ -251,16 +251,12 @@ def _check_value(line: str, equals: int, unsigned: bool) -> int:
         return start
     end = _VALUE_END.search(line, start)
     assert end is not None
-    check_value(line[start:end.start()], unsigned)
-    return end.start()
-
-
-def check_value(raw: str, unsigned: bool) -> None:
-    """Raises LineError unless `raw` is a string, a number that its type can hold, or a boolean."""
+    raw = line[start:end.start()]
     if raw[0] in "0123456789.-Nn":
         _check_number(raw, unsigned)
-    elif raw[0] != '"' and raw not in _TRUE and raw not in _FALSE:
+    elif raw not in _TRUE and raw not in _FALSE:
         raise LineError("invalid boolean")
+    return end.start()
 
 
 def _check_number(raw: str, unsigned: bool) -> None:
@@ -282,7 +278,7 @@ def _check_number(raw: str, unsigned: bool) -> None:
         raise LineError("invalid number")
 
 
-def _typed(raw: str) -> tuple[FieldValue, FieldType]:
+def typed(raw: str) -> tuple[FieldValue, FieldType]:
     """The value and type of a field's value that was found good."""
     if raw[0] == '"':
         if raw[-1] == '"' and "\\" not in raw:
@@ -298,8 +294,7 @@ def _typed(raw: str) -> tuple[FieldValue, FieldType]:
     return raw in _TRUE, "boolean"
 
 
-def parse_time(line: str, start: int, unit: int) -> int | None:
-    """The time that stands after the fields, which end at `start`: nanoseconds since 1970. Raises LineError."""
+def _parse_time(line: str, start: int, unit: int) -> int | None:
     start = _skip_blanks(line, start)
     match = _TIME.match(line, start)
     assert match is not None

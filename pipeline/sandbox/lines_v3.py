@@ -49,9 +49,7 @@ class Line(Struct, frozen=True):
         """The line as InfluxDB 3 prints it in messages: strings without quotes, floats without exponents."""
         head = ",".join([re.sub(r"([, ])", r"\\\1", self.measurement), *(
             f"{_escaped(key)}={_escaped(value)}" for key, value in self.tags)])
-        values, types = lines.typed_values([(str(index), raw) for index, (_, raw) in enumerate(self.fields)])
-        fields = ",".join(f"{_escaped(key)}={_printed(values[index], types[index])}"
-                          for index, (key, _) in zip(values, self.fields, strict=True))
+        fields = ",".join([f"{_escaped(key)}={_printed(*lines.typed(raw))}" for key, raw in self.fields])
         return f"{head} {fields}" + ("" if self.time is None else f" {self.time}")
 
 

@@ -184,8 +184,7 @@ class Flattener:
                 raise _Opaque
             name = loads(match.group())
             at = _skip(text, _skip(text, match.end()) + 1)
-            inner, inner_key = (f"{path}.{name}", f"{key}{self._separator}{name}") if path is not None else (
-                name, name)
+            inner, inner_key = (name, name) if path is None else (f"{path}.{name}", f"{key}{self._separator}{name}")
             at = _skip(text, self._scan(text, at, inner, inner_key, found))
             if text[at] == ",":
                 at = _skip(text, at + 1)

@@ -46,7 +46,7 @@ class Http:
         headers = {"Content-Type": asked.content_type, "Accept": asked.accept, **self._credentials.header(version)}
         try:
             reply = self._session().post(url.rstrip("/") + asked.path, data=asked.body, headers=headers,
-                                        timeout=self.timeout, allow_redirects=False, stream=True)
+                                         timeout=self.timeout, allow_redirects=False, stream=True)
             if reply.status_code == 200:
                 return HttpReply(reply)
             content = reply.content

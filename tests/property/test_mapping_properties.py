@@ -5,6 +5,7 @@ import math
 import re
 from typing import Any
 
+import escapes
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from line_protocol_parser import LineFormatError, parse_line
@@ -139,18 +140,12 @@ def test_our_own_lines_pass_through_as_line_protocol_unchanged(
     assert not passed.rejects or not encoded.body
 
 
-escapes = st.text('\\ ,="ab', min_size=1, max_size=5)
-
-
 @settings(deadline=None)
-@given(st.lists(st.tuples(escapes, st.dictionaries(escapes, escapes, max_size=3), escapes,
-                          st.text('\\ ,="\nab', max_size=5)), min_size=1, max_size=10))
+@given(st.lists(escapes.POINTS, min_size=1, max_size=10))
 def test_influxdb_3_reads_the_lines_that_are_for_it_as_the_others_read_the_others(
         batch: list[tuple[str, dict[str, str], str, str]]) -> None:
-    mapping = MappingConfig(measurement_from="field", measurement_field="m", tag_map_field="t",
-                            field_strategy="remaining", nested="flatten", separator="")
-    payloads = [json.dumps({"m": name, "t": tags, f"f{key}": text, "n": 1}).encode() for name, tags, key, text in batch]
-    encoded = an_encoder(mapping).encode(payloads, an_origin(len(payloads)))
+    payloads = [json.dumps({**escapes.message(*point), "n": 1}).encode() for point in batch]
+    encoded = an_encoder(escapes.MAPPING).encode(payloads, an_origin(len(payloads)))
     read = list(parse_lines(encoded.body))
     assert not any(isinstance(point, LineError) for _, point in read)
     lines = split_lines(doubled(encoded.body), len(read)) if read else []

@@ -6,13 +6,14 @@
 import os
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import influxdb_servers
 import million
 import pytest
-import requests
 from iggy_servers import SandboxIggy
-from sinks import TOPIC, Sink, message, send
+from sinks import check_that_only_bad_ones_are_rejected
 from sources import CopyRun, SourceRun
 
 from pipeline.rig import wait_until
@@ -22,14 +23,7 @@ TOKEN = os.environ.get("INFLUXDB2_TEST_TOKEN", "")
 ORG = os.environ.get("INFLUXDB2_TEST_ORG", "my-org")
 POINTS = int(os.environ.get("INFLUXDB2_TEST_POINTS", "20_000"))
 pytestmark = pytest.mark.skipif(not URL, reason="INFLUXDB2_TEST_URL names no server")
-
-
-def ask(method: str, path: str, **options: object) -> requests.Response:
-    """A request to the server's API."""
-    answer = requests.request(method, URL + path, headers={"Authorization": f"Token {TOKEN}"}, timeout=60,
-                              **options)  # type: ignore[arg-type]
-    answer.raise_for_status()
-    return answer
+ask = partial(influxdb_servers.ask, URL, f"Token {TOKEN}")
 
 
 @pytest.fixture
@@ -88,20 +82,8 @@ def test_a_source_that_is_told_wrong_says_what_and_waits(bucket: str, sandbox: S
 
 def test_a_sink_writes_all_that_a_real_influxdb_2_takes_and_rejects_the_rest_one_by_one(
         bucket: str, sandbox: SandboxIggy, stream: str, tmp_path: Path) -> None:
-    sandbox.create_topic(stream, TOPIC, 2)
-    send(sandbox.address, stream, [message(n) for n in range(3_000)], 2)
     target = f'version = "v2"\norg = "{ORG}"\nbucket = "{bucket}"\ntoken = "{TOKEN}"'
-    sink = Sink(tmp_path, sandbox.address, stream, URL, target)
-    try:
-        sink.settles(3_000)
-        # Of these, every third has another type than the field has.
-        send(sandbox.address, stream,
-             [message(n) if n % 3 else message(n, value="text") for n in range(3_000, 6_000)], 2)
-        status = sink.settles(6_000)
-        assert (status.written, status.rejected) == (5_000, 1_000)
-        assert sink.stop() == 0
-    finally:
-        sink.close()
+    check_that_only_bad_ones_are_rejected(sandbox, stream, tmp_path, URL, target)
     asked = (f'from(bucket: "{bucket}") |> range(start: 0) |> filter(fn: (r) => r._field == "value") '
              "|> group() |> count()")
     answer = ask("POST", "/api/v2/query", params={"org": ORG}, json={"query": asked}).text

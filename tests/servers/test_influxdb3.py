@@ -6,13 +6,14 @@
 import os
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import influxdb_servers
 import million
 import pytest
-import requests
 from iggy_servers import SandboxIggy
-from sinks import TOPIC, Sink, message, send
+from sinks import TOPIC, check_that_only_bad_ones_are_rejected
 from sources import CopyRun, SourceRun
 
 from pipeline.rig import wait_until
@@ -21,14 +22,7 @@ URL = os.environ.get("INFLUXDB3_TEST_URL", "")
 TOKEN = os.environ.get("INFLUXDB3_TEST_TOKEN", "")
 POINTS = int(os.environ.get("INFLUXDB3_TEST_POINTS", "20_000"))
 pytestmark = pytest.mark.skipif(not URL, reason="INFLUXDB3_TEST_URL names no server")
-
-
-def ask(method: str, path: str, **options: object) -> requests.Response:
-    """A request to the server's API."""
-    answer = requests.request(method, URL + path, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60,
-                              **options)  # type: ignore[arg-type]
-    answer.raise_for_status()
-    return answer
+ask = partial(influxdb_servers.ask, URL, f"Bearer {TOKEN}")
 
 
 @pytest.fixture
@@ -122,22 +116,10 @@ def test_a_bad_query_is_named_at_the_start(
     ("v1", ""), ("v2", ""), ("v3", ""), ("auto", ""), ("v3", "accept_partial = false"), ("v3", "no_sync = true")])
 def test_a_sink_writes_all_that_a_real_influxdb_3_takes_and_rejects_the_rest_one_by_one(
         database: str, sandbox: SandboxIggy, stream: str, tmp_path: Path, version: str, options: str) -> None:
-    sandbox.create_topic(stream, TOPIC, 2)
-    send(sandbox.address, stream, [message(n) for n in range(3_000)], 2)
     target = f'version = "{version}"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n{options}'
     if version == "v2":
         target = f'version = "v2"\norg = "o"\nbucket = "{database}"\ntoken = "{TOKEN}"'
-    sink = Sink(tmp_path, sandbox.address, stream, URL, target)
-    try:
-        sink.settles(3_000)
-        # Of these, every third has another type than the field has.
-        send(sandbox.address, stream,
-             [message(n) if n % 3 else message(n, value="text") for n in range(3_000, 6_000)], 2)
-        status = sink.settles(6_000)
-        assert (status.written, status.rejected) == (5_000, 1_000)
-        assert sink.stop() == 0
-    finally:
-        sink.close()
+    check_that_only_bad_ones_are_rejected(sandbox, stream, tmp_path, URL, target)
     asked = {"db": database, "q": f"SELECT count(value) AS n FROM {TOPIC}", "format": "json"}
     # Without a sync, what was acknowledged is seen a little later.
     wait_until(lambda: ask("POST", "/api/v3/query_sql", json=asked).json() == [{"n": 5_000}], 10, "5,000 points")

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+import escapes
 import msgspec
 import pytest
 import requests
@@ -173,18 +174,12 @@ def test_every_text_in_every_place_is_read_back_or_rejected_as_unwritable(influx
         {key: value for key, value in message.items() if key not in ("measurement", "tags")} for message in accepted]
 
 
-names_with_escapes = st.text('\\ ,="ab', min_size=1, max_size=5)
-
-
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(names_with_escapes, st.dictionaries(names_with_escapes, names_with_escapes, max_size=3),
-                          names_with_escapes, st.text('\\ ,="\nab', max_size=5)), min_size=10, max_size=50))
+@given(st.lists(escapes.POINTS, min_size=10, max_size=50))
 @example([("m", {"k\\ x": '"v'}, "f", "1"), ("m", {"a": "x\\ y\\=z"}, "f", '"'), ("m", {"b": 'w"'}, "f", "2")])
 def test_lines_full_of_escapes_do_not_change_their_neighbours(
         influxdb1: str, batch: list[tuple[str, dict[str, str], str, str]]) -> None:
-    mapping = MappingConfig(measurement_from="field", measurement_field="m", tag_map_field="t",
-                            field_strategy="remaining", nested="flatten", separator="")
-    encoded = encoded_by(mapping, [{"m": name, "t": tags, f"f{key}": text} for name, tags, key, text in batch])
+    encoded = encoded_by(escapes.MAPPING, [escapes.message(*point) for point in batch])
     rejected = {reject.at for reject in encoded.rejects}
     if encoded.points:
         assert stored(influxdb1, encoded.body) == {
