@@ -11,12 +11,12 @@ GZIP_WINDOW_BITS = 31
 #: isal's fastest level that still finds matches: 0.14 us a message at a ratio of 6.
 GZIP_LEVEL = 1
 
-_KEY = rb"(?:[^=\n]|(?<=\\)=)+="
-_VALUE = rb'(?:"(?:[^"\\]|\\.)*"|[^, \n"]+),?'
+_KEY = rb"[^=\n]++(?:(?<=\\)=[^=\n]*+)*+="
+_VALUE = rb'(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^, \n"]++),?'
 _FIELD = re.compile(b"(" + _KEY + b")(" + _VALUE + b")", re.DOTALL)
 #: A line as our encoders write it: a space or equals sign counts unless a backslash stands before it; a string field
 #: may hold line breaks.
-_LINE = re.compile(rb"((?:[^ \n]|(?<=\\) )+ )((?:" + _KEY + _VALUE + rb")+)((?: -?[0-9]+)?\n)", re.DOTALL)
+_LINE = re.compile(rb"([^ \n]++(?:(?<=\\) [^ \n]*+)*+ )((?:" + _KEY + _VALUE + rb")+)((?: -?[0-9]+)?\n)", re.DOTALL)
 _BACKSLASHES = re.compile(rb"\\\\+(?=(.))", re.DOTALL)
 
 
