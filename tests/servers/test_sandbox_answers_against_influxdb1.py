@@ -13,13 +13,17 @@ from pipeline.sandbox.answers import Identity
 
 HEADERS = ("Content-Type", "X-Influxdb-Build", "X-Influxdb-Version", "X-Influxdb-Error")
 GZIP = {"Content-Encoding": "gzip"}
+NANOSECONDS = "/write?db=sandbox"
 RETENTION_SECONDS = 3_600
 #: A time, seconds since 1970, that no retention here reaches back to.
 OLD = 1_000_000_000
 
 
 class Exchange(Struct, frozen=True):
-    """A request. `before` are bodies that were written before it."""
+    """A request. `before` are bodies that were written before it.
+
+    A line without a time has that of its body. Bodies that share a series have no precision: to the second, they would
+    be one point or two by the clock; to the nanosecond they are always two."""
 
     title: str
     body: bytes = b""
@@ -48,10 +52,10 @@ EXCHANGES = [
     Exchange("NaN", b"m f=NaN"),
     Exchange("an unsigned number", b"m f=1u"),
     Exchange("a time out of range", b"m f=1 9999999999999999"),
-    Exchange("a type conflict", b'm f="x"\nm g=1', before=(b"m f=1",)),
-    Exchange("two type conflicts", b'm f="x"\nm f=t\nm f=2', before=(b"m f=1",)),
+    Exchange("a type conflict", b'm f="x"\nm g=1', NANOSECONDS, before=(b"m f=1",)),
+    Exchange("two type conflicts", b'm f="x"\nm f=t\nm f=2', NANOSECONDS, before=(b"m f=1",)),
     Exchange("a type conflict inside a batch", b'm f=1\nm f="x"'),
-    Exchange("a type conflict and a malformed line", b'm f="x"\nbad\nm f=2', before=(b"m f=1",)),
+    Exchange("a type conflict and a malformed line", b'm f="x"\nbad\nm f=2', NANOSECONDS, before=(b"m f=1",)),
     Exchange("a string into an integer", b'm f="x"', before=(b"m f=1i",)),
     Exchange("a boolean into a string", b"m f=t", before=(b'm f="x"',)),
     Exchange("a point older than the retention", b"m f=1 %d\nm f=2" % OLD),
