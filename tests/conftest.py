@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # tests/ is on the path before the checkout's root, and tests/pipeline must not pass for the package.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -20,6 +21,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from iggy_servers import SERVER, SERVER_HTTP, RunningIggy, SandboxIggy, ServerIggy, running_sandbox  # noqa: E402
 from influxdb_servers import running_influxdb  # noqa: E402
 from sinks import TARGETS, SandboxInflux, Sink  # noqa: E402
+
+# Property tests try the same examples every time, so that what fails was broken by a change; `search` looks for what is
+# broken already. Neither minds how long an example takes: that is the machine's.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", settings.get_profile("same"), derandomize=False, max_examples=300)
+settings.load_profile("same")
 
 
 @pytest.fixture

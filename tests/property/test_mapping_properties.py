@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import escapes
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from line_protocol_parser import LineFormatError, parse_line
 
@@ -57,7 +57,6 @@ def an_encoder(mapping: MappingConfig, precision: Any = "ns") -> Encoder:
     return Encoder(mapping, precision, "str eam", "to,pic")
 
 
-@settings(deadline=None)
 @given(mappings, precisions, st.lists(st.one_of(objects.map(lambda o: json.dumps(o).encode()), st.binary(max_size=30),
                                                 values.map(lambda v: json.dumps(v, ensure_ascii=False).encode(
                                                     "utf-8", "surrogatepass"))), max_size=5))
@@ -71,7 +70,6 @@ def test_no_input_raises_and_every_message_is_a_line_or_a_reject(
     encoded.body.decode()
 
 
-@settings(deadline=None)
 @given(mappings, st.lists(objects, min_size=1, max_size=6))
 @example(MappingConfig(), [{"": {"a": 1, "": {"b": 2}}, "a": 3}])
 def test_shapes_write_what_the_rules_write(mapping: MappingConfig, messages: list[dict[str, Any]]) -> None:
@@ -90,7 +88,6 @@ oracle_text = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"),
     lambda text: not text.endswith("\\") and "\\ " not in text and text != "time")
 
 
-@settings(deadline=None)
 @given(st.dictionaries(oracle_text, st.text(max_size=12), max_size=4),
        st.dictionaries(oracle_text, st.one_of(st.booleans(), numbers, st.text(max_size=12)), min_size=1, max_size=4),
        st.integers(-(2**62), 2**62))
@@ -118,7 +115,6 @@ def test_an_independent_parser_reads_back_what_was_sent(
     assert read["fields"] == expected
 
 
-@settings(deadline=None)
 @given(oracle_text)
 def test_escapes_read_back_in_every_place(text: str) -> None:
     name = re.sub(r'\\([,= "])', r"\1", text.lstrip("#\t")) or "m"
@@ -128,7 +124,6 @@ def test_escapes_read_back_in_every_place(text: str) -> None:
     assert read == {"measurement": name, "tags": {text: text}, "fields": {name: 1.0}, "time": 1}
 
 
-@settings(deadline=None)
 @given(mappings, st.lists(objects, min_size=1, max_size=6))
 def test_our_own_lines_pass_through_as_line_protocol_unchanged(
         mapping: MappingConfig, messages: list[dict[str, Any]]) -> None:
@@ -140,7 +135,6 @@ def test_our_own_lines_pass_through_as_line_protocol_unchanged(
     assert not passed.rejects or not encoded.body
 
 
-@settings(deadline=None)
 @given(st.lists(escapes.POINTS, min_size=1, max_size=10))
 def test_influxdb_3_reads_the_lines_that_are_for_it_as_the_others_read_the_others(
         batch: list[tuple[str, dict[str, str], str, str]]) -> None:

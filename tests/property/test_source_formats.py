@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.sandbox import lines
@@ -132,7 +132,6 @@ def encoded(encoder: Encoder, table: Table, dedupe: Dedupe | None = None) -> Pay
     return out
 
 
-@settings(deadline=None)
 @given(tables(), st.integers(1, 4), st.integers(1, 50))
 def test_chunked_json_is_taken_in_and_read_exactly(table: Table, chunk: int, piece: int) -> None:
     answer = chunked_json(table, chunk)
@@ -147,7 +146,6 @@ def test_chunked_json_is_taken_in_and_read_exactly(table: Table, chunk: int, pie
     assert as_points(read) == as_points(table) and not read.bad
 
 
-@settings(deadline=None)
 @given(tables())
 def test_annotated_csv_is_read_exactly_and_fields_of_a_point_come_together(table: Table) -> None:
     points = Points()
@@ -171,7 +169,6 @@ def test_an_answer_that_ends_in_the_middle_is_no_answer() -> None:
         assert taker.finish(complete=False).rows
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from('\r\n", \\.x#\t\u00a0'), max_size=8), min_size=1, max_size=6))
 def test_line_breaks_in_annotated_csv_are_read_as_they_were_and_other_carriage_returns_are_gone(
         texts: list[str]) -> None:
@@ -182,7 +179,6 @@ def test_line_breaks_in_annotated_csv_are_read_as_they_were_and_other_carriage_r
     assert read.rows == [(time, text.replace("\r", "")) for time, text in enumerate(texts)] and not read.bad
 
 
-@settings(deadline=None)
 @given(tables(), st.integers(1, 50))
 def test_rows_of_annotated_csv_are_counted_without_heads_however_it_comes_in_pieces(table: Table, piece: int) -> None:
     flat = Table(table.measurement, table.columns, [tuple(
@@ -195,7 +191,6 @@ def test_rows_of_annotated_csv_are_counted_without_heads_however_it_comes_in_pie
     assert taker.finish(complete=True).rows == len(values)
 
 
-@settings(deadline=None)
 @given(tables(), st.integers(1, 50))
 def test_json_lines_are_read_exactly(table: Table, piece: int) -> None:
     dialect = V3("db", "sql")
@@ -231,7 +226,6 @@ def record_batches(table: Table, rows: int, dictionaries: bool) -> list[pa.Recor
         schema=schema) for start in range(-rows, len(table.rows), rows)]
 
 
-@settings(deadline=None)
 @given(tables(), st.integers(1, 5), st.booleans(), st.booleans(), st.integers(MIN_TIME, MAX_TIME))
 def test_record_batches_and_json_lines_are_read_as_the_same_points(
         table: Table, rows: int, dictionaries: bool, own_query: bool, before: int) -> None:
@@ -254,7 +248,6 @@ def test_record_batches_and_json_lines_are_read_as_the_same_points(
         assert not read.bad
 
 
-@settings(deadline=None)
 @given(tables(), st.booleans())
 def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table, long: bool) -> None:
     made = encoded(Encoder(table.measurement, table.columns, "line_protocol", long, 10**6), table)
@@ -272,7 +265,6 @@ def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table
         assert len(made.payloads) == made.points
 
 
-@settings(deadline=None)
 @given(tables())
 def test_json_and_messagepack_say_every_point_and_tell_floats_from_integers(table: Table) -> None:
     for form in ("json", "msgpack"):
@@ -292,7 +284,6 @@ def test_json_and_messagepack_say_every_point_and_tell_floats_from_integers(tabl
         assert sorted(read, key=repr) == sorted(expected, key=repr)
 
 
-@settings(deadline=None)
 @given(tables(), st.integers(0, 6))
 def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, seen_until: int) -> None:
     encoder = Encoder(table.measurement, table.columns, "json", False, 10**6)
@@ -313,7 +304,6 @@ def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, see
         assert (len(changed.payloads), changed.repeated) == (1, len(table.rows) - 1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=30), st.integers(0, 2**32 - 1)), max_size=60),
        st.integers(1, 4), st.integers(1, 5), st.sampled_from(["series", "balanced", "fixed"]))
 def test_packing_keeps_every_message_and_the_order_within_a_series(

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.source_ledger import LaneLedger, LanePage
@@ -141,7 +141,6 @@ CALM = ["clock", "next", "next", "answer", "answer", "hear", "hear", "send", "se
 POINTS = st.dictionaries(st.integers(0, 40), st.integers(0, 60), max_size=30)
 
 
-@settings(deadline=None)
 @given(POINTS, st.booleans(), st.sampled_from([0, 10]), st.lists(st.sampled_from(CALM + LOSSES), max_size=80),
        st.randoms(use_true_random=False))
 def test_nothing_is_lost_whatever_dies(points: dict[int, int], ordered: bool, overlap: int, actions: list[str],
@@ -156,7 +155,6 @@ def test_nothing_is_lost_whatever_dies(points: dict[int, int], ordered: bool, ov
     assert {number for number, _ in world.iggy} == set(points)
 
 
-@settings(deadline=None)
 @given(POINTS, st.booleans(), st.sampled_from([0, 10]), st.lists(st.sampled_from(CALM), max_size=80),
        st.randoms(use_true_random=False))
 def test_without_losses_every_point_is_sent_once(points: dict[int, int], ordered: bool, overlap: int,
@@ -168,7 +166,6 @@ def test_without_losses_every_point_is_sent_once(points: dict[int, int], ordered
     assert world.iggy == {(number, 0): 1 for number in points}
 
 
-@settings(deadline=None)
 @given(POINTS, st.booleans(), st.lists(st.tuples(st.sampled_from([*CALM, "change"]), st.integers(0, 40)), max_size=60),
        st.randoms(use_true_random=False))
 def test_what_changes_within_the_overlap_is_sent_again_and_once(

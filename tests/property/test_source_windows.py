@@ -3,7 +3,7 @@ together."""
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.source.fingerprints import Fingerprints, Print, pack, unpack, unpack_known
@@ -29,7 +29,6 @@ def read_ordered(times: list[int], window: Window, page_size: int, shuffle: rand
     return [time for time in page if time < end], Window(window.start, end)
 
 
-@settings(deadline=None)
 @given(TIMES, st.integers(1, 10), st.randoms(use_true_random=False))
 def test_pages_in_the_order_of_time_hold_every_point_once(times: list[int], page_size: int,
                                                           shuffle: random.Random) -> None:
@@ -46,7 +45,6 @@ def test_pages_in_the_order_of_time_hold_every_point_once(times: list[int], page
     assert sorted(read) == sorted(times)
 
 
-@settings(deadline=None)
 @given(TIMES, st.integers(1, 10), st.sampled_from([1, 7, 60_000_000_000]), st.integers(0, 100))
 def test_windows_that_are_too_full_are_narrowed_until_they_fit(
         times: list[int], page_size: int, align: int, seen: int) -> None:
@@ -80,7 +78,6 @@ def test_a_long_silence_is_crossed_in_few_windows() -> None:
     assert windows < 25
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20), st.integers(0, 3)), max_size=60), st.integers(1, 10),
        st.integers(0, 50))
 def test_fingerprints_keep_the_newest_with_their_last_content(
@@ -100,7 +97,6 @@ def test_fingerprints_keep_the_newest_with_their_last_content(
         one.point: one.content for one in kept.prints() if 10 <= one.time < 20}
 
 
-@settings(deadline=None)
 @given(st.integers(MIN_TIME, MAX_TIME))
 def test_times_are_kept_to_the_nanosecond(time: int) -> None:
     assert parse_time(format_time(time)) == time

@@ -10,7 +10,7 @@ import escapes
 import msgspec
 import pytest
 import requests
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from line_protocol_parser import parse_line
 
@@ -100,7 +100,7 @@ def query(url: str, database: str, text: str) -> list[dict[str, Any]]:
     return [series for result in msgspec.json.decode(answer.content)["results"] for series in result.get("series", ())]
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(mappings, st.lists(messages, min_size=1, max_size=30))
 @example(MappingConfig(), [{"f": "a\nb"}, {"f": "\\"}, {"f": '"'}, {"f": 10**300}, {"f": math.nan}])
 @example(MappingConfig(measurement_from="template", measurement_template="{topic} {a}"), [{"a": '\\\\"'}, {"a": '\\"'}])
@@ -174,7 +174,7 @@ def test_every_text_in_every_place_is_read_back_or_rejected_as_unwritable(influx
         {key: value for key, value in message.items() if key not in ("measurement", "tags")} for message in accepted]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(st.lists(escapes.POINTS, min_size=10, max_size=50))
 @example([("m", {"k\\ x": '"v'}, "f", "1"), ("m", {"a": "x\\ y\\=z"}, "f", '"'), ("m", {"b": 'w"'}, "f", "2")])
 def test_lines_full_of_escapes_do_not_change_their_neighbours(
@@ -193,7 +193,7 @@ pieces = st.one_of(st.sampled_from([
     ".5", "+1", "NaN", "time=1", "_", "1e400", "9223372036854775808i"]), st.text(max_size=3))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.lists(st.lists(pieces, min_size=2, max_size=7).map("".join), min_size=20, max_size=60))
 @example(["m f=1 1", "m,t=a\\ b f=2 2", "#m f=1", 'm f="a\nb" 3', "m f=+1 4", "m f=1. 5", "m f=.5 6", "m f=1u 7"])
 def test_what_passes_as_line_protocol_a_real_server_takes_and_reads_as_an_independent_parser_does(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from influxdb_servers import running_influxdb1
 
@@ -111,7 +111,7 @@ MANGLED = st.builds(changed, st.sampled_from(GOOD),
 RANDOM = st.lists(st.sampled_from(TOKENS), min_size=1, max_size=14).map("".join)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 @given(body=st.one_of(MANGLED, RANDOM))
 @example('m,a=b f=1i,g="x y"é 5')
 def test_random_lines_are_read_as_the_real_server_reads_them(influxdb1: str, body: str) -> None:
