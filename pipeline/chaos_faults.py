@@ -35,7 +35,7 @@ class Sandbox:
         def answered() -> bool:
             try:
                 answers.append(self._session.request(method, self._url + path, json=body, timeout=CONTROL_SECONDS))
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 return False
             return True
 

@@ -22,8 +22,8 @@ from iggy_servers import SERVER, SERVER_HTTP, RunningIggy, SandboxIggy, ServerIg
 from influxdb_servers import running_influxdb  # noqa: E402
 from sinks import TARGETS, SandboxInflux, Sink  # noqa: E402
 
-# Property tests try the same examples every time, so that what fails was broken by a change; `search` looks for what is
-# broken already. Neither minds how long an example takes: that is the machine's.
+# Property tests try the same examples while the code is the same (Hypothesis takes some from its literals): what then
+# fails was broken by a change. `search` looks for what is broken already. Neither minds how long an example takes.
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("search", settings.get_profile("same"), derandomize=False, max_examples=300)
 settings.load_profile("same")

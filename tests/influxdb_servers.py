@@ -1,7 +1,6 @@
 """InfluxDBs for tests: the sandbox's on a thread of its own, and Debian's InfluxDB 1.6.7 as a process."""
 
 import asyncio
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -43,23 +42,16 @@ def ask(url: str, authorization: str, method: str, path: str, **options: object)
     return answer
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running_influxdb1(folder: Path, auth: bool = False) -> Iterator[str]:
     """The URL of an InfluxDB 1.6.7 without databases, while the block lasts. Its data go to `folder`.
 
     With `auth` it wants a user and a password; the first user made is the administrator.
     """
-    port, rpc = free_port(), free_port()
+    port = rig.free_port(1)
     config = folder / "influxdb.conf"
     config.write_text(f"""reporting-disabled = true
-bind-address = "127.0.0.1:{rpc}"
+bind-address = "127.0.0.1:{port + 1}"
 [meta]
 dir = "{folder}/meta"
 [data]
@@ -86,5 +78,5 @@ store-enabled = false
 def _answers(url: str) -> bool:
     try:
         return requests.get(f"{url}/ping", timeout=1).status_code == 204
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False

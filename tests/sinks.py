@@ -21,7 +21,7 @@ from pipeline.rig import wait_until
 from pipeline.sandbox.answers import Flavour
 
 #: Longest wait for something that happens by itself, seconds.
-SOON_SECONDS = 40.0
+SOON_SECONDS = 60.0
 TOPIC = "readings"
 #: `[influxdb]` for each flavour of the sandbox.
 TARGETS: dict[str, str] = {
@@ -85,6 +85,14 @@ class SandboxInflux:
         requests.put(f"{self.url}/sandbox/faults", data=json.dumps(list(rules)), timeout=10).raise_for_status()
 
 
+    def stall_after(self, writes: int) -> None:
+        """Takes so many more writes, one each 20 ms for a sender, and answers 503 from then on: until `fail()`.
+
+        For what has to happen in the middle of the work, however fast or slow the machine is.
+        """
+        self.fail({"delay_seconds": 0.02, "times": writes}, {"status": 503})
+
+
 class Sink:
     """A running `pipeline start`."""
 
@@ -125,11 +133,12 @@ class Sink:
     def wait_for(self, condition: Callable[[wire.Status], object], seconds: float = SOON_SECONDS) -> wire.Status:
         """The first Status for which `condition` holds."""
         def holds() -> bool:
+            ended = self.process.poll() is not None
             while self.subscriber.poll(0):
                 self.status = wire.decode_status(self.subscriber.recv())
                 if condition(self.status):
                     return True
-            assert self.process.poll() is None, f"the pipeline ended:\n{self.log()[-3000:]}"
+            assert not ended, f"the pipeline ended:\n{self.log()[-3000:]}"
             return False
 
         try:

@@ -96,11 +96,12 @@ class SourceRun:
                  seconds: float = SOON_SECONDS) -> source_wire.SourceStatus:
         """The first Status for which `condition` holds."""
         def holds() -> bool:
+            ended = self.process is None or self.process.poll() is not None
             while self.subscriber.poll(0):
                 self.status = source_wire.decode_status(self.subscriber.recv())
                 if condition(self.status):
                     return True
-            assert self.process is not None and self.process.poll() is None, f"it ended:\n{self.log()[-3000:]}"
+            assert not ended, f"it ended:\n{self.log()[-3000:]}"
             return False
 
         try:
@@ -112,7 +113,9 @@ class SourceRun:
 
     def kill(self, name: str) -> None:
         """kill -9 of one process by its name; returns once that was seen."""
-        status = self.wait_for(lambda status: name in status.pids)
+        status = self.status
+        if status is None or name not in status.pids:
+            status = self.wait_for(lambda status: name in status.pids)
         os.kill(status.pids[name], signal.SIGKILL)
         wait_until(lambda: f"{name} died" in self.log(), SOON_SECONDS, "the death to be seen")
 

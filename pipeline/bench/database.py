@@ -3,7 +3,6 @@
 import os
 import queue
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -81,8 +80,8 @@ def influxd(folder: Path, cores: set[int] | None = None) -> Iterator[Influxd]:
     if program is None:
         raise PipelineError("influxd isn't installed; apt-get install influxdb, or give another --target")
     folder.mkdir(parents=True, exist_ok=True)
-    port, rpc = _free_port(), _free_port()
-    (folder / "influxdb.conf").write_text(_CONFIG.format(folder=folder, port=port, rpc=rpc))
+    port = rig.free_port(1)
+    (folder / "influxdb.conf").write_text(_CONFIG.format(folder=folder, port=port, rpc=port + 1))
     url = f"http://127.0.0.1:{port}"
     ours = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores or ours)  # a child has those of its parent
@@ -131,14 +130,8 @@ def bare_loop(url: str, messages: int, token: str = "") -> int:
     return round(messages / (time.monotonic() - began))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _answers(url: str) -> bool:
     try:
         return requests.get(f"{url}/ping", timeout=1).status_code == 204
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False

@@ -3,7 +3,6 @@
 The figure is the sum of the proportional set sizes of all its processes: memory that several share counts once.
 """
 
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -40,7 +39,7 @@ def measure(folder: Path, messages: int, workers: int) -> dict[str, Any]:
     run, receiver = None, None
     try:
         rig.produce_now(iggy.iggy, messages, PARTITIONS)
-        port = _free_port()
+        port = rig.free_port()
         run = rig.PipelineRun(folder, iggy.iggy, f"http://127.0.0.1:{port}", workers)
         down = Peak()
         run.wait_for(lambda s: bool(s.retrying), rig.READY_SECONDS, "the writers to find no database")
@@ -82,10 +81,3 @@ def _end(process: "subprocess.Popen[bytes] | None") -> None:
     if process is not None:
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

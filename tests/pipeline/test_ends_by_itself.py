@@ -16,7 +16,7 @@ def test_until_caught_up_writes_what_was_there_and_ends_with_0(
     send(sandbox.address, stream, [message(n) for n in range(2_700)], 3)
     influxdb.fail({"delay_seconds": 1.0, "times": 3})
     sink = start_sink(sandbox.address, stream, influxdb, arguments=["--until-caught-up", "--ingest", ingest])
-    sink.wait_for(lambda status: status.read)
+    sink.wait_for(lambda status: status.read and len(status.partitions) == 4)
     send(sandbox.address, stream, [message(n) for n in range(5_000, 5_100)], 1)
     assert sink.process.wait(40) == 0
     assert numbers(influxdb.points()) == list(range(2_700))

@@ -64,11 +64,13 @@ def test_a_second_pipeline_takes_its_share_while_the_first_is_busy(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 4)
     send(iggy.address, stream, [message(n) for n in range(20_000)], 4)
-    influxdb.fail({"delay_seconds": 0.05})
+    influxdb.stall_after(4)
     first = start_sink(iggy.address, stream, influxdb, iggy_options=GROUP, options="window_messages = 3_000")
     first.wait_for(lambda status: status.written >= 1_000)
     second = start_sink(iggy.address, stream, influxdb, iggy_options=GROUP)
     second.wait_for(lambda status: status.ready)
+    assert shares(iggy, stream) == [[], [0, 1, 2, 3]]
+    influxdb.fail()
     wait_until(lambda: shares(iggy, stream) == [[0, 1], [2, 3]], 20, "the hand-over, well within 30 s")
     send(iggy.address, stream, [message(n) for n in range(20_000, 24_000)], 4)
     all_committed(iggy, stream, influxdb, range(24_000))
@@ -80,13 +82,14 @@ def test_a_second_pipeline_takes_its_share_while_the_first_is_busy(
 def test_of_three_pipelines_one_is_killed_and_comes_back_and_nothing_is_lost(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 6)
-    influxdb.fail({"delay_seconds": 0.03})
+    influxdb.stall_after(4)
     sinks = [start_sink(iggy.address, stream, influxdb, iggy_options=GROUP) for _ in range(3)]
     wait_until(lambda: list(map(len, shares(iggy, stream))) == [2, 2, 2], 40, "three shares")
     send(iggy.address, stream, [message(n) for n in range(12_000)], 6)
     sinks[1].wait_for(lambda status: status.read >= 500)
     sinks[1].process.kill()
     sinks[1].process.wait()
+    influxdb.fail()
     wait_until(lambda: len(shares(iggy, stream)) == 2, 20, "the server to see the death")
     send(iggy.address, stream, [message(n) for n in range(12_000, 15_000)], 6)
     sinks[1].start()
@@ -100,11 +103,12 @@ def test_a_killed_ingest_and_a_restarted_server_lose_nothing_in_a_group(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(10_000)], 2)
-    influxdb.fail({"delay_seconds": 0.03})
+    influxdb.stall_after(4)
     sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, arguments=["--ingest", "2"])
     sink.wait_for(lambda status: status.written >= 1_000)
     sink.kill("ingest")
     sandbox.call(sandbox.broker.restart, 0.5)
+    influxdb.fail()
     wait_until(lambda: sandbox.broker.listening, 20, "the server")
     send(sandbox.address, stream, [message(n) for n in range(10_000, 12_000)], 2)
     all_committed(sandbox, stream, influxdb, range(12_000))

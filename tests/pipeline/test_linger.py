@@ -10,10 +10,11 @@ from pipeline.rig import PipelineRun, produce_now
 
 def test_an_idle_pipeline_writes_at_once_whatever_the_flush_interval(
         sandbox: SandboxIggy, influxdb: SandboxInflux, tmp_path: Path) -> None:
+    produce_now(sandbox.address, 0, 2)
     run = PipelineRun(tmp_path, sandbox.address, influxdb.url, 1, "flush_interval_ms = 3_600_000\n")
     try:
         produce_now(sandbox.address, 10, 2)
-        run.wait_for(lambda status: status.written == 10, 30, "the first messages")
+        run.wait_for(lambda status: status.written == 10, 60, "the first messages")
         assert influxdb.count() == 10
         assert run.stop() == 0
     finally:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.bench.memory import measure
 
 #: More than twice the window (400,000), so that the backlog would show.
@@ -10,6 +12,7 @@ MESSAGES = 900_000
 MAX_MEGABYTES = 400
 
 
+@pytest.mark.timeout(300)
 def test_a_backlog_does_not_grow_the_pipelines_memory(tmp_path: Path) -> None:
     figures = measure(tmp_path, MESSAGES, 2)
     # Full sockets stop the reading before the window does; the last batch may begin within it and end beyond it.

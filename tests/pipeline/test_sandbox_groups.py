@@ -213,12 +213,13 @@ def test_an_iggy_consumer_reads_a_group_to_its_end(iggy: RunningIggy, stream: st
 
 
 def test_a_pending_partition_is_handed_over_when_the_time_is_up(stream: str) -> None:
-    with running_sandbox(rebalancing_timeout=0.5) as iggy:
+    with running_sandbox() as iggy:
         iggy.create_topic(stream, TOPIC, 2)
 
         async def scenario() -> None:
             first, second = await two_members(iggy, stream)
             assert await owners(first, stream) == [[0, 1], []]
+            iggy.broker.rebalancing_timeout = 0.0
 
             async def handed_over() -> bool:
                 return await owners(first, stream) == [[0], [1]]

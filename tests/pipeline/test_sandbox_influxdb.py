@@ -418,10 +418,9 @@ def test_a_large_body_is_cut_off_while_it_is_still_being_sent(v2: InfluxServer) 
 def test_a_refusing_server_cuts_connections_and_listens_again_on_its_port(v2: InfluxServer) -> None:
     with requests.Session() as session:
         assert session.get(f"{v2.url}/ping", timeout=ANSWER_SECONDS).status_code == 204
-        told(v2, {"refuse": 2 * QUIET_SECONDS})
-        began = time.monotonic()
+        told(v2, {"refuse": 3.0})
         with pytest.raises(requests.ConnectionError):
-            while time.monotonic() < began + QUIET_SECONDS:
+            while True:
                 session.get(f"{v2.url}/ping", timeout=ANSWER_SECONDS)
         rig.wait_until(lambda: _pings(v2), ANSWER_SECONDS, "the server to listen again")
     assert write(v2, "m f=1 5").status_code == 204
@@ -430,7 +429,7 @@ def test_a_refusing_server_cuts_connections_and_listens_again_on_its_port(v2: In
 def _pings(server: InfluxServer) -> bool:
     try:
         return requests.get(f"{server.url}/ping", timeout=ANSWER_SECONDS).status_code == 204
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 

@@ -59,11 +59,12 @@ def test_killing_a_process_loses_nothing(iggy: RunningIggy, stream: str, influxd
                                          victim: str) -> None:
     iggy.create_topic(stream, TOPIC, 2)
     send(iggy.address, stream, [message(n) for n in range(20_000)], 2)
-    influxdb.fail({"delay_seconds": 0.02})
+    influxdb.stall_after(4)
     sink = start_sink(iggy.address, stream, influxdb)
     sink.wait_for(lambda status: status.written >= 1_000)
     sink.kill(victim)
     wait_until(lambda: f"{victim} died" in sink.log(), 20, "the death to be seen")
+    influxdb.fail()
     sink.settles(20_000)
     assert numbers(influxdb.points()) == list(range(20_000))
     assert sink.stop() == 0

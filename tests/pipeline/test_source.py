@@ -214,11 +214,13 @@ def test_an_answer_that_breaks_off_is_no_answer(start: Start) -> None:
 def test_a_broker_that_goes_away_is_waited_for_and_nothing_is_missing(
         start: Start, influxdb: SandboxInflux, sandbox: SandboxIggy) -> None:
     write(influxdb, lines_of(3_000))
+    influxdb.fail({"delay_seconds": 0.2, "query": True, "match": "range"})
     run = start(influxdb, address=sandbox.address, source="page_size = 200\npages_in_flight = 3",
                 output="send_messages = 20")
     run.wait_for(lambda status: status.points >= 400)
     assert sandbox.call(sandbox.broker.drop_connections) >= 1
     wait_until(lambda: "can't be sent, nothing is lost" in run.log(), 20, "the loss to be seen")
+    influxdb.fail()
     run.wait_for(lambda status: status.points >= 3_000)
     assert run.stop() == 0
     check(run.points(), 3_000, once=False)

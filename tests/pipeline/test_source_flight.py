@@ -16,7 +16,7 @@ from sinks import SandboxInflux
 from sources import SourceRun, check, lines_of, write
 from tls import Authority, forwarder
 
-from pipeline.rig import wait_until
+from pipeline.rig import free_port, wait_until
 from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from stages.influxdb.answers import Again, Paused
 from stages.source.channel import Failed
@@ -112,19 +112,21 @@ def test_a_connection_that_is_lost_is_made_again(start: Start, influxdb: Sandbox
     write(influxdb, lines_of(4_000))
     run = start(influxdb, source="page_size = 100\npages_in_flight = 2")
     run.wait_for(lambda status: status.points >= 300)
-    influxdb.fail({"refuse": 1.5})
+    influxdb.fail({"refuse": 4.0})
     wait_until(lambda: "no connection" in run.log(), 20, "the loss to be seen")
     run.wait_for(lambda status: status.points == 4_000)
     assert run.stop() == 0
     check(run.points(), 4_000)
 
 
-def test_a_service_that_is_away_at_the_start_is_waited_for(start: Start, influxdb: SandboxInflux) -> None:
-    write(influxdb, lines_of(100))
-    influxdb.fail({"refuse": 4.0})
-    run = start(influxdb)
-    run.wait_for(lambda status: status.points == 100)
-    assert "no connection" in run.log() and "starting, and waiting for it" in run.log()
+def test_a_service_that_is_away_at_the_start_is_waited_for(start: Start) -> None:
+    port = free_port()
+    run = start(SandboxInflux("", "v3", f"http://127.0.0.1:{port}"))
+    wait_until(lambda: "starting, and waiting for it" in run.log(), 60, "the check to find nothing")
+    with running_influxdb(flavour="v3", flight_port=port) as server:
+        write(SandboxInflux(server.url, "v3"), lines_of(100))
+        run.wait_for(lambda status: status.points == 100)
+    assert "no connection" in run.log()
 
 
 @pytest.mark.parametrize("victim", ["query", "convert-0", "produce", "source-coordinator"])

@@ -42,10 +42,14 @@ def test_nothing_is_read_before_every_process_is_there(sandbox: SandboxIggy, str
                                                       start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(2_000)], 2)
-    sink = start_sink(sandbox.address, stream, influxdb)
-    late = child(sink, "write-1")
-    os.kill(late, signal.SIGSTOP)
-    present = sink.wait_for(lambda status: len(status.pids) >= 6 and status.partitions)
+    for _ in range(5):
+        sink = start_sink(sandbox.address, stream, influxdb)
+        late = child(sink, "write-1")
+        os.kill(late, signal.SIGSTOP)
+        present = sink.wait_for(lambda status: len(status.pids) >= 6 and status.partitions)
+        if "write-1" not in present.pids:
+            break
+        sink.close()  # it had said that it is there before it was stopped
     later = sink.wait_for(lambda status: status.now >= present.now + 1)
     assert "write-1" not in later.pids and later.read == 0
     os.kill(late, signal.SIGCONT)
@@ -58,12 +62,13 @@ def test_a_process_that_hangs_is_killed_and_replaced(sandbox: SandboxIggy, strea
                                                      start_sink: Start, victim: str) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(6_000)], 2)
-    influxdb.fail({"delay_seconds": 0.02})
+    influxdb.stall_after(4)
     sink = start_sink(sandbox.address, stream, influxdb, options=HASTY)
     status = sink.wait_for(lambda status: status.ready and status.written >= 500)
     os.kill(status.pids[victim], signal.SIGSTOP)
     wait_until(lambda: f"{victim} hangs: not heard of for 3 s" in sink.log(), 20, "the hang to be seen")
     wait_until(lambda: not alive(status.pids[victim]), 10, "the death of what hangs")
+    influxdb.fail()
     sink.settles(6_000)
     assert numbers(influxdb.points()) == list(range(6_000))
     assert sink.stop() == 0
@@ -76,7 +81,7 @@ def test_a_writer_that_waits_for_the_database_does_not_hang(sandbox: SandboxIggy
     influxdb.fail({"delay_seconds": 7.0, "times": 1})
     sink = start_sink(sandbox.address, stream, influxdb, options=HASTY)
     sink.settles(100)
-    assert "hangs" not in sink.log()
+    assert "write-0 hangs" not in sink.log() and "write-1 hangs" not in sink.log()
 
 
 def test_too_many_deaths_stop_the_pipeline_with_a_last_word(sandbox: SandboxIggy, stream: str,
@@ -109,12 +114,13 @@ def test_kill_9_of_the_supervisor_takes_all_with_it_and_hinders_no_new_start(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(4_000)], 2)
-    influxdb.fail({"delay_seconds": 0.02})
+    influxdb.stall_after(4)
     sink = start_sink(sandbox.address, stream, influxdb)
     status = sink.wait_for(lambda status: status.ready and status.written >= 500)
     sink.process.kill()
     sink.process.wait()
     wait_until(lambda: not any(map(alive, status.pids.values())), 10, "the end of all its processes")
+    influxdb.fail()
     sink.start()
     sink.settles(4_000)
     assert numbers(influxdb.points()) == list(range(4_000))

@@ -105,7 +105,7 @@ def test_a_bad_query_is_named_at_the_start(
     run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v3"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n'
                     f'transport = "{transport}"', stream, source=f'query = "{query}"\nmeasurement = "m"')
     try:
-        assert run.ends(20) == 1
+        assert run.ends() == 1
         assert words in run.log() and "correct it, or the source's influxdb table" in run.log()
         assert "Traceback" not in run.log()
     finally:
@@ -122,4 +122,4 @@ def test_a_sink_writes_all_that_a_real_influxdb_3_takes_and_rejects_the_rest_one
     check_that_only_bad_ones_are_rejected(sandbox, stream, tmp_path, URL, target)
     asked = {"db": database, "q": f"SELECT count(value) AS n FROM {TOPIC}", "format": "json"}
     # Without a sync, what was acknowledged is seen a little later.
-    wait_until(lambda: ask("POST", "/api/v3/query_sql", json=asked).json() == [{"n": 5_000}], 10, "5,000 points")
+    wait_until(lambda: ask("POST", "/api/v3/query_sql", json=asked).json() == [{"n": 5_000}], 30, "5,000 points")

@@ -14,7 +14,8 @@ from pipeline.sandbox.answers import Identity
 HEADERS = ("Content-Type", "X-Influxdb-Build", "X-Influxdb-Version", "X-Influxdb-Error")
 GZIP = {"Content-Encoding": "gzip"}
 NANOSECONDS = "/write?db=sandbox"
-RETENTION_SECONDS = 3_600
+#: InfluxDB 1 keeps the types of fields for each day then; for each hour, with a shorter one.
+RETENTION_SECONDS = 3 * 86_400
 #: A time, seconds since 1970, that no retention here reaches back to.
 OLD = 1_000_000_000
 

@@ -88,6 +88,12 @@ def check_all(points: list[dict[str, Any]], count: int, once: bool = True) -> No
         assert isinstance(p["fields"]["whole"], float)
 
 
+def soon() -> int:
+    """A time that no window has passed when the point is stored: the server stores a point milliseconds after the time
+    that it gives it."""
+    return time.time_ns() + 2 * 10**9
+
+
 def test_every_point_comes_once_with_its_types_and_the_source_ends_when_it_has_caught_up(
         influxdb1: str, database: str, start: Start) -> None:
     write(influxdb1, database, [line(n) for n in range(POINTS)])
@@ -103,7 +109,7 @@ def test_points_written_while_it_runs_follow_and_a_restart_sends_none_again(
     run = start(source='from = "2020-01-01T00:00:00Z"')
     run.wait_for(lambda status: status.points == 1_000)
     query(influxdb1, f"CREATE DATABASE {database}")
-    requests.post(f"{influxdb1}/write?db={database}", data="live v=1i", timeout=10).raise_for_status()
+    requests.post(f"{influxdb1}/write?db={database}", data=f"live v=1i {soon()}", timeout=10).raise_for_status()
     run.wait_for(lambda status: status.points == 1_001)
     assert run.stop() == 0
     run.start("--until-caught-up")
@@ -116,7 +122,7 @@ def test_points_written_while_it_runs_follow_and_a_restart_sends_none_again(
 @pytest.mark.parametrize("victim", ["query", "convert-0", "convert-1", "produce", "source-coordinator"])
 def test_killing_a_process_loses_nothing(influxdb1: str, database: str, start: Start, victim: str) -> None:
     write(influxdb1, database, [line(n) for n in range(POINTS)])
-    run = start(source="page_size = 500\npages_in_flight = 4", arguments=["--until-caught-up"])
+    run = start(source="page_size = 100\npages_in_flight = 4", arguments=["--until-caught-up"])
     run.wait_for(lambda status: status.points >= 2_000)
     run.kill(victim)
     assert run.ends() == 0
@@ -126,7 +132,7 @@ def test_killing_a_process_loses_nothing(influxdb1: str, database: str, start: S
 def test_killing_everything_loses_nothing_and_a_new_start_goes_on(
         influxdb1: str, database: str, start: Start) -> None:
     write(influxdb1, database, [line(n) for n in range(POINTS)])
-    run = start(source="page_size = 500")
+    run = start(source="page_size = 100")
     status = run.wait_for(lambda status: status.points >= 3_000)
     run.close()
     for pid in status.pids.values():
@@ -181,8 +187,9 @@ def test_measurements_are_chosen_by_patterns_and_new_ones_and_new_fields_are_fou
     run = start(source='measurements = ["cpu_*"]\nexclude = ["*_temp"]',
                 output='headers = {"from" = "{source}/{measurement}"}')
     run.wait_for(lambda status: status.points == 2)
-    requests.post(f"{influxdb1}/write?db={database}", data="cpu_c v=1i\ndisk v=1i\ncpu_a v=2i,extra=3i,new=t",
-                  timeout=10).raise_for_status()
+    at = soon()
+    body = f"cpu_c v=1i {at}\ndisk v=1i {at}\ncpu_a v=2i,extra=3i,new=t {at}"
+    requests.post(f"{influxdb1}/write?db={database}", data=body, timeout=10).raise_for_status()
     run.wait_for(lambda status: status.points == 4)
     points = run.points()
     assert Counter(p["measurement"] for p in points) == {"cpu_a": 2, "cpu_b": 1, "cpu_c": 1}

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import requests
 from iggy_servers import SandboxIggy
-from influxdb_servers import free_port
 from sinks import TOPIC, SandboxInflux, Sink, send
 
-from pipeline.rig import wait_until
+from pipeline.rig import free_port, wait_until
 
 MESSAGES = 3_000
 #: VictoriaMetrics keeps milliseconds, and nothing that is older than its retention.
@@ -30,7 +29,7 @@ def victoria(tmp_path: Path) -> Iterator[str]:
     def answers() -> bool:
         try:
             return requests.get(f"http://{address}/health", timeout=1).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     wait_until(answers, 30, "VictoriaMetrics")
