@@ -71,9 +71,11 @@ class Assignments:
             positions.append(self._position(where, beginning.offset))
         return wire.Seek(message.epoch, positions)
 
-    def truncate(self, message: wire.Truncated) -> wire.Seek:
-        """A log was cut off."""
+    def truncate(self, name: str, message: wire.Truncated) -> wire.Seek:
+        """A log was cut off, says ingest. What it doesn't own any more is its owner's to say."""
         where = message.where
+        if self.owners.get(where) != name:
+            return wire.Seek(message.epoch, [])
         self.truncations += 1
         offset = self._ledger.truncate(where, message.offset, message.stored)
         self._kept(where, offset, message.stored)
@@ -104,9 +106,15 @@ class Assignments:
         self.gaps.append(wire.GapStatus(source.stream, source.topic, message.where.partition, message.first,
                                         message.last))
 
-    def revoke(self, message: wire.Revoked, now: float) -> None:
-        """Partitions go to another member: at once, or when what is in flight is stored."""
+    def revoke(self, name: str, message: wire.Revoked, now: float) -> None:
+        """Partitions of ingest go to another member: at once, or when what is in flight is stored.
+
+        One that another ingest has told of as its own meanwhile is not touched: after a restart of Iggy the first to
+        come back gets all partitions, before the others notice what they have lost.
+        """
         for where in message.partitions:
+            if self.owners.get(where) != name:
+                continue
             if message.at_once:
                 self.drop(where)
             elif self._ledger.knows(where):

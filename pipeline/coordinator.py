@@ -211,11 +211,11 @@ class Coordinator:
                 await self._send(sender, self.assignments.start(sender, message))
                 self.started.add(sender)
             case wire.Truncated():
-                await self._send(sender, self.assignments.truncate(message))
+                await self._send(sender, self.assignments.truncate(sender, message))
             case wire.Gap():
                 self.assignments.gap(message)
             case wire.Revoked():
-                self.assignments.revoke(message, time.monotonic())
+                self.assignments.revoke(sender, message, time.monotonic())
         self.burying = {range_: settled for range_, settled in self.burying.items()
                         if not self.ledger.is_settled(range_)}
         for reader in range(len(self.ingests)):

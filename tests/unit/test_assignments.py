@@ -55,7 +55,7 @@ def test_after_a_cut_reading_goes_on_in_a_new_log_and_the_stored_offset_goes_bac
     old = dispatched(ledger, assignments, SINGLE, 10, 19, 777)
     ledger.settle(old)
     ledger.stored(SINGLE, 19)
-    seek = assignments.truncate(wire.Truncated(EPOCH, SINGLE, 15, 19, 60))
+    seek = assignments.truncate("ingest", wire.Truncated(EPOCH, SINGLE, 15, 19, 60))
     assert seek.positions == [Position(SINGLE, 1, 15, 777, False)]
     assert assignments.rewinds == {SINGLE: 14}
     assert assignments.truncations == 1
@@ -64,29 +64,40 @@ def test_after_a_cut_reading_goes_on_in_a_new_log_and_the_stored_offset_goes_bac
 
 def test_when_all_was_lost_nothing_stays_stored() -> None:
     _, assignments = some()
-    assert assignments.truncate(wire.Truncated(EPOCH, SINGLE, 0, 9, 60)).positions[0].offset == 0
+    assert assignments.truncate("ingest", wire.Truncated(EPOCH, SINGLE, 0, 9, 60)).positions[0].offset == 0
     assert assignments.rewinds == {SINGLE: -1}
-    assignments.truncate(wire.Truncated(EPOCH, SINGLE, 0, 0, 60))
+    assignments.truncate("ingest", wire.Truncated(EPOCH, SINGLE, 0, 0, 60))
     assert assignments.rewinds == {}
 
 
 def test_a_partition_that_comes_back_while_it_is_handed_over_begins_anew() -> None:
     ledger, assignments = some()
     range_ = dispatched(ledger, assignments, GROUP, 10, 19, 777)
-    assignments.revoke(wire.Revoked(EPOCH, [GROUP]), 5.0)
+    assignments.revoke("ingest", wire.Revoked(EPOCH, [GROUP]), 5.0)
     assert assignments.revoking == {GROUP: 5.0} and ledger.knows(GROUP)
     seek = assignments.start("ingest", wire.Started(EPOCH, [Beginning(GROUP, 10, 9, 100)]))
     assert [(p.log, p.offset) for p in seek.positions] == [(1, 10)]
     assert assignments.revoking == {} and not ledger.settle(range_)
-    assignments.revoke(wire.Revoked(EPOCH, [GROUP], at_once=True), 6.0)
+    assignments.revoke("ingest", wire.Revoked(EPOCH, [GROUP], at_once=True), 6.0)
     assert not ledger.knows(GROUP) and GROUP not in assignments.owners
+
+
+def test_what_was_taken_from_an_ingest_is_not_its_to_give_up_or_cut_off() -> None:
+    ledger, assignments = some()
+    assignments.start("other", wire.Started(EPOCH, [Beginning(GROUP, 10, 9, 100)]))
+    range_ = dispatched(ledger, assignments, GROUP, 10, 19, 777)
+    for at_once in (False, True):
+        assignments.revoke("ingest", wire.Revoked(EPOCH, [GROUP], at_once), 6.0)
+    assert assignments.truncate("ingest", wire.Truncated(EPOCH, GROUP, 5, 4, 5)).positions == []
+    assert assignments.owners[GROUP] == "other" and assignments.revoking == {}
+    assert ledger.settle(range_) and ledger.storable() == [(GROUP, 19)]
 
 
 def test_the_end_at_the_beginning_stays_the_limit_and_once_is_over_after_a_batch() -> None:
     ledger, assignments = some("caught-up")
     again = assignments.start("ingest", wire.Started(EPOCH, [Beginning(SINGLE, 10, 9, 150)]))
     assert again.positions[0].limit == 100
-    assert assignments.truncate(wire.Truncated(EPOCH, SINGLE, 8, 9, 60)).positions[0].limit == 60
+    assert assignments.truncate("ingest", wire.Truncated(EPOCH, SINGLE, 8, 9, 60)).positions[0].limit == 60
     ledger, assignments = some("once")
     assert assignments.assign("ingest", 0).positions[0].limit == 100
     dispatched(ledger, assignments, SINGLE, 10, 19, 777)
