@@ -120,6 +120,10 @@ class Assignments:
             elif self._ledger.knows(where):
                 self.revoking[where] = now
 
+    def disowned(self, name: str, read: list[wire.Partition]) -> list[wire.Partition]:
+        """Of what ingest reads, what isn't its own here: two of a group may tell of a partition in the wrong order."""
+        return [where for where in read if self.owners.get(where) != name]
+
     def drop(self, where: wire.Partition) -> None:
         """Another reads this partition now."""
         self._ledger.drop(where)

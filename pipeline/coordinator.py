@@ -124,6 +124,7 @@ class Coordinator:
                 self.fatal = self.fatal or reason
             case wire.Progress(ends=ends):
                 self.ends.update(ends)
+                await self._check_owner(sender, [where for where, _ in ends])
             case wire.Retrying(reason=reason):
                 self.retrying.pop(sender, None)
                 if reason:
@@ -220,6 +221,16 @@ class Coordinator:
                         if not self.ledger.is_settled(range_)}
         for reader in range(len(self.ingests)):
             await self._grant(reader)
+
+    async def _check_owner(self, ingest: str, read: list[wire.Partition]) -> None:
+        """Has ingest begin anew with what it reads and nobody would store."""
+        disowned = self.assignments.disowned(ingest, read) if ingest in self.started and not self.draining else []
+        if disowned:
+            names = ", ".join(f"{self.topics[w.topic].stream}/{self.topics[w.topic].topic} partition {w.partition}"
+                              for w in disowned)
+            self.logger.warning("%s reads %s, which another has told of as its own; it begins anew there", ingest,
+                                names)
+            await self._send(ingest, wire.Disowned(self.ledger.epoch, disowned))
 
     async def _advise(self, encoder: str, advice: list[Struct]) -> None:
         """Tells an encoder what it asked for, and all of them what concerns all."""

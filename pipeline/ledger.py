@@ -119,9 +119,14 @@ class Ledger:
         return self._log.get(where, 0)
 
     def dispatch(self, range_: Range, now: float = 0.0) -> None:
-        """Records that a range is about to be sent. Ranges of another epoch or log and repeated ones are ignored."""
+        """Records that a range is about to be sent. One of another epoch is ignored; one of another log, or a repeated
+        one, counts as dispatched, as it does with ingest, and is in flight no more."""
         where = range_.where
-        if range_.epoch != self.epoch or range_.log != self.log(where) or range_.first <= self._end.get(where, -1):
+        if range_.epoch != self.epoch:
+            return
+        if range_.log != self.log(where) or range_.first <= self._end.get(where, -1):
+            self.load(range_.reader).add(range_)
+            self.load(range_.reader).remove(range_)
             return
         entry = _Entry(range_, now)
         self._open.setdefault(where, OrderedDict())[range_.first] = entry

@@ -151,6 +151,14 @@ class Revoked(Struct, frozen=True, tag=True):
     at_once: bool = False
 
 
+class Disowned(Struct, frozen=True, tag=True):
+    """Coordinator -> ingest: it reads these, and the coordinator knows another owner or none. Ingest forgets them; what
+    its next look finds to be its own begins anew with Started."""
+
+    epoch: int
+    partitions: list[Partition]
+
+
 class Store(Struct, frozen=True, tag=True):
     """Coordinator -> ingest, in a consumer group: store this offset, as only the member that owns the partition may."""
 
@@ -193,7 +201,7 @@ class Dispatched(Struct, frozen=True, tag=True):
 
 
 class Progress(Struct, frozen=True, tag=True):
-    """Ingest -> coordinator, about once a second: the end of each partition's log, for the lag."""
+    """Ingest -> coordinator, after each look: the end of the log of each partition that it reads, for the lag."""
 
     #: (partition, last offset in the log; -1 when empty).
     ends: list[tuple[Partition, int]]
@@ -430,7 +438,7 @@ class Status(Struct, frozen=True, tag=True):
 Control = (
     Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
     | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit | Seek | Truncated | Gap | Revoked | Store
-    | Stored | Failed | Join | Admit | Bye
+    | Stored | Failed | Join | Admit | Bye | Disowned
 )
 
 #: What every batch brings; nobody waits for an answer.

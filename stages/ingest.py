@@ -76,6 +76,7 @@ class IngestStage:
         self.window_share = self.options.window_messages // plan.readers
         self.rereads: list[wire.Range] = []
         self.seeks: list[wire.Position] = []
+        self.disowned: list[wire.Partition] = []
         self.assignment: wire.Assign | None = None
         self.draining = False
         #: Whether the coordinator knows our partitions, since the epoch began.
@@ -118,6 +119,9 @@ class IngestStage:
             case wire.Seek(epoch=epoch, positions=positions):
                 if epoch == self.epoch and self.assignment is None:
                     self.seeks += positions
+            case wire.Disowned(epoch=epoch, partitions=partitions):
+                if epoch == self.epoch:
+                    self.disowned += partitions
             case wire.Window(epoch=epoch, messages=messages, bytes=size):
                 if epoch >= self.epoch:
                     self.window_messages, self.window_bytes = messages, size
@@ -195,6 +199,8 @@ class IngestStage:
             self._look_at = 0.0
         if self.assignment is not None:
             await self._take(self.assignment)
+        if self.disowned:
+            await self._forget_disowned()
         for position in self.seeks:
             self._seek(position)
         self.seeks.clear()
@@ -237,6 +243,15 @@ class IngestStage:
         if self.assignment is assignment:
             self.assignment = None
 
+    async def _forget_disowned(self) -> None:
+        """Reads on in what the coordinator counts to another only when a look has found it again."""
+        await self._collect()
+        for where in self.disowned:
+            self.readers.pop(where, None)
+        self.disowned.clear()
+        self.announced = False  # so that it is found also where only what was there at the beginning counts
+        self._look_at = 0.0
+
     def _seek(self, position: wire.Position) -> None:
         """Goes on in a partition; forgets what was to be read again of a log that is no more."""
         reader = self.readers.get(position.where)
@@ -278,7 +293,7 @@ class IngestStage:
         if found.new or not self.announced:
             await self._send(wire.Started(self.epoch, [partition.beginning for partition in found.new]))
             self.announced = True
-        await self._send(wire.Progress(found.ends))
+        await self._send(wire.Progress([end for end in found.ends if end[0] in self.readers]))
 
     async def _flush(self, reader: PartitionReader) -> None:
         """Dispatches what was polled, whatever the window says: there is at most a batch of it."""

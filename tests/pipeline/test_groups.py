@@ -5,9 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
+import zmq
 from iggy_servers import RunningIggy, SandboxIggy
 from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
+from pipeline import wire
+from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection
 from pipeline.rig import wait_until
 from pipeline.schema import IggyConfig, Subscription
@@ -115,6 +118,27 @@ def test_a_killed_ingest_and_a_restarted_server_lose_nothing_in_a_group(
     send(sandbox.address, stream, [message(n) for n in range(10_000, 12_000)], 2)
     all_committed(sandbox, stream, influxdb, range(12_000))
     assert sink.stop() == 0
+
+
+def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_with_the_one_that_reads_it(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(1_000)], 2)
+    sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP)
+    status = sink.wait_for(lambda status: status.ready and status.written == 1_000)
+    # As if another had looked before this one, and the coordinator had heard of it after it: too late to be true.
+    late: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+    late.setsockopt(zmq.IDENTITY, b"late")
+    late.connect(Endpoints(str(sink.folder / "run")).control)
+    where = wire.Partition(0, 1)
+    late.send(wire.encode(wire.Started(status.epoch, [wire.Beginning(where, 0, -1, 500)])))
+    late.send(wire.encode(wire.Revoked(status.epoch, [where])))
+    wait_until(lambda: "begins anew there" in sink.log(), 20, "the coordinator to see it")
+    late.close()
+    send(sandbox.address, stream, [message(n) for n in range(1_000, 3_000)], 2)
+    all_committed(sandbox, stream, influxdb, range(3_000))
+    assert sink.stop() == 0
+    assert sink.log().count("begins anew there") <= 2
 
 
 def test_a_log_cut_off_by_a_crash_skips_nothing_in_a_group(

@@ -45,6 +45,15 @@ def test_a_settlement_of_an_older_epoch_is_ignored() -> None:
     assert ledger.unsettled() == [a_range(0, 9, epoch=2)]
 
 
+def test_what_is_dispatched_of_a_log_that_is_no_more_fills_no_window() -> None:
+    ledger = Ledger(1)
+    ledger.dispatch(a_range(0, 9))
+    ledger.drop(WHERE)
+    ledger.dispatch(a_range(10, 19))
+    assert (ledger.dispatched_messages, ledger.in_flight_messages) == (20, 0)
+    assert ledger.positions() == [] and ledger.idle
+
+
 def test_positions_continue_after_what_was_dispatched_and_begin_where_started() -> None:
     ledger = Ledger(1)
     ledger.start(WHERE, 40, stored=39)
