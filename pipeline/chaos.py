@@ -30,6 +30,8 @@ from pipeline.iggy import IggyConnection
 from pipeline.schema import IggyConfig
 
 PARTITIONS = 4
+#: The consumer by default, and the group with `--group`.
+CONSUMER = "pipeline"
 DEAD_LETTERS = "influxdb-dlq"
 #: Pause between two faults, seconds.
 LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.5, 2.5
@@ -76,13 +78,18 @@ class Account(Struct, kw_only=True):
 class ChaosRun:
     """One run, from the start of the servers to the verdict."""
 
-    def __init__(self, folder: Path, seed: int, rate: int, console: Console) -> None:
+    def __init__(self, folder: Path, seed: int, rate: int, console: Console, group: bool) -> None:
+        """`rate` in messages a second. With `group`, the two ingest processes are members of a consumer group."""
         self.chance = random.Random(seed)
         self.console = console
         self.sandbox_process, self.addresses = rig.start_sandbox(folder)
         self.sandbox = Sandbox(self.addresses.influxdb)
         self.sandbox.iggy("create_topic", stream=rig.STREAM, topic=rig.TOPIC, partitions=PARTITIONS)
-        self.pipeline = rig.PipelineRun(folder, self.addresses.iggy, self.addresses.influxdb, 2, template=CONFIG)
+        self.pipeline = rig.PipelineRun(
+            folder, self.addresses.iggy, self.addresses.influxdb, 2,
+            template=CONFIG.replace("[iggy]\n", f'[iggy]\nconsumer_group = "{CONSUMER}"\n') if group else CONFIG)
+        #: Whose offsets count.
+        self.consumer = f"group:{CONSUMER}" if group else CONSUMER
         self.producer = Producer(self.addresses.iggy, PARTITIONS, rate, random.Random(seed))
         self.faults = Faults(self.pipeline, self.sandbox, self.chance)
         self.injected: list[tuple[float, Injected]] = []
@@ -132,7 +139,7 @@ class ChaosRun:
 
     def _all_committed(self) -> bool:
         topic = next(topic for topic in self.sandbox.iggy("status")["topics"] if topic["topic"] == rig.TOPIC)
-        return all(partition["offsets"].get("pipeline", -1) == partition["next_offset"] - 1
+        return all(partition["offsets"].get(self.consumer, -1) == partition["next_offset"] - 1
                    for partition in topic["partitions"] if partition["next_offset"])
 
     def account(self) -> Account:
@@ -191,9 +198,10 @@ def table_of(run: ChaosRun) -> Table:
 @click.option("--minutes", type=click.FloatRange(0.1), help="The same, in minutes.")
 @click.option("--seed", type=int, help="Decides which faults come when; a random one by default.")
 @click.option("--rate", default=1_000, show_default=True, type=click.IntRange(1, 50_000), help="Messages a second.")
+@click.option("--group", is_flag=True, help="The ingest processes are a consumer group.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
 @click.option("--keep-log", type=click.Path(dir_okay=False), help="Copy the pipeline's log there.")
-def main(seconds: float, minutes: float | None, seed: int | None, rate: int, as_json: bool,
+def main(seconds: float, minutes: float | None, seed: int | None, rate: int, group: bool, as_json: bool,
          keep_log: str | None) -> None:
     """Torments a pipeline with random faults, and counts what is lost. Exit code 0: nothing."""
     console = Console(highlight=False, stderr=as_json)
@@ -201,7 +209,7 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, as_
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     console.print(f"Faults for {seconds:g} s, seed {seed}.")
     with tempfile.TemporaryDirectory(prefix="pipeline-chaos-") as folder:
-        run = ChaosRun(Path(folder), seed, rate, console)
+        run = ChaosRun(Path(folder), seed, rate, console, group)
         try:
             run.torment(seconds)
             run.settle()
