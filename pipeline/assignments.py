@@ -117,7 +117,7 @@ class Assignments:
                 continue
             if message.at_once:
                 self.drop(where)
-            elif self._ledger.knows(where):
+            else:
                 self.revoking[where] = now
 
     def disowned(self, name: str, read: list[wire.Partition]) -> list[wire.Partition]:

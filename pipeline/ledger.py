@@ -124,14 +124,14 @@ class Ledger:
         where = range_.where
         if range_.epoch != self.epoch:
             return
+        load = self.load(range_.reader)
+        load.add(range_)
         if range_.log != self.log(where) or range_.first <= self._end.get(where, -1):
-            self.load(range_.reader).add(range_)
-            self.load(range_.reader).remove(range_)
+            load.remove(range_)
             return
         entry = _Entry(range_, now)
         self._open.setdefault(where, OrderedDict())[range_.first] = entry
         self._end[where] = range_.last
-        self.load(range_.reader).add(range_)
         if early := self._early.pop(where, None):
             if left := {r for r in early if r.first > range_.last}:
                 self._early[where] = left

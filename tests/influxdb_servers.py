@@ -11,6 +11,7 @@ from typing import Any
 import requests
 
 from pipeline import rig
+from pipeline.bench.database import pings
 from pipeline.sandbox.influxdb import InfluxServer
 
 #: Longest wait for a server to start or stop, seconds.
@@ -68,15 +69,8 @@ store-enabled = false
     process = subprocess.Popen(["influxd", "-config", str(config)], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     try:
-        rig.wait_until(lambda: _answers(url), START_SECONDS, "influxd")
+        rig.wait_until(lambda: pings(url), START_SECONDS, "influxd")
         yield url
     finally:
         process.kill()
         process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/ping", timeout=1).status_code == 204
-    except (requests.ConnectionError, requests.Timeout):
-        return False

@@ -84,7 +84,6 @@ class SandboxInflux:
         """Makes writes fail as `pipeline.sandbox.faults` has it; no rule: all works."""
         requests.put(f"{self.url}/sandbox/faults", data=json.dumps(list(rules)), timeout=10).raise_for_status()
 
-
     def stall_after(self, writes: int) -> None:
         """Takes so many more writes, one each 20 ms for a sender, and answers 503 from then on: until `fail()`.
 

@@ -89,7 +89,7 @@ def influxd(folder: Path, cores: set[int] | None = None) -> Iterator[Influxd]:
                                stderr=subprocess.DEVNULL)
     os.sched_setaffinity(0, ours)
     try:
-        rig.wait_until(lambda: _answers(url), rig.READY_SECONDS, "influxd")
+        rig.wait_until(lambda: pings(url), rig.READY_SECONDS, "influxd")
         requests.post(f"{url}/query", data={"q": f"CREATE DATABASE {DATABASE}"}, timeout=10).raise_for_status()
         yield Influxd(url, process.pid)
     finally:
@@ -130,7 +130,8 @@ def bare_loop(url: str, messages: int, token: str = "") -> int:
     return round(messages / (time.monotonic() - began))
 
 
-def _answers(url: str) -> bool:
+def pings(url: str) -> bool:
+    """Whether an InfluxDB answers there, within a second."""
     try:
         return requests.get(f"{url}/ping", timeout=1).status_code == 204
     except (requests.ConnectionError, requests.Timeout):

@@ -17,6 +17,7 @@ import requests
 from influxdb_servers import running_influxdb
 
 from pipeline import rig
+from pipeline.bench.database import pings
 from pipeline.sandbox.answers import Identity
 from pipeline.sandbox.influxdb import InfluxServer
 
@@ -422,15 +423,8 @@ def test_a_refusing_server_cuts_connections_and_listens_again_on_its_port(v2: In
         with pytest.raises(requests.ConnectionError):
             while True:
                 session.get(f"{v2.url}/ping", timeout=ANSWER_SECONDS)
-        rig.wait_until(lambda: _pings(v2), ANSWER_SECONDS, "the server to listen again")
+        rig.wait_until(lambda: pings(v2.url), ANSWER_SECONDS, "the server to listen again")
     assert write(v2, "m f=1 5").status_code == 204
-
-
-def _pings(server: InfluxServer) -> bool:
-    try:
-        return requests.get(f"{server.url}/ping", timeout=ANSWER_SECONDS).status_code == 204
-    except (requests.ConnectionError, requests.Timeout):
-        return False
 
 
 def test_another_token_is_wanted_until_the_faults_are_removed(v2: InfluxServer) -> None:
