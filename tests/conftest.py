@@ -5,7 +5,6 @@ IGGY_TEST_HTTP=host:port its HTTP address (port 3000 of the same host by default
 the same but for those of the real server, which don't exist then.
 """
 
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,12 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# tests/ is on the path before the checkout's root, and tests/pipeline must not pass for the package.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from iggy_servers import SERVER, SERVER_HTTP, RunningIggy, SandboxIggy, ServerIggy, running_sandbox  # noqa: E402
-from influxdb_servers import running_influxdb  # noqa: E402
-from sinks import TARGETS, SandboxInflux, Sink  # noqa: E402
+from tests.support.iggy_servers import SERVER, SERVER_HTTP, RunningIggy, SandboxIggy, ServerIggy, running_sandbox
+from tests.support.influxdb_servers import running_influxdb
+from tests.support.sinks import TARGETS, SandboxInflux, Sink
 
 # Property tests try the same examples while the code is the same (Hypothesis takes some from its literals): what then
 # fails was broken by a change. `search` looks for what is broken already. Neither minds how long an example takes.

@@ -5,7 +5,6 @@ import math
 import re
 from typing import Any
 
-import escapes
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from line_protocol_parser import LineFormatError, parse_line
@@ -16,6 +15,7 @@ from pipeline.schema import MappingConfig
 from stages.influxdb.body import doubled, split_lines
 from stages.mapping import escape
 from stages.mapping.encoder import BatchOrigin, Encoder
+from tests.support import escapes
 
 keys = st.one_of(st.sampled_from(["a", "b", "site", "ts", "v", "a.b", "", "time", "_field", "#k", "a b", 'q"', "k\\"]),
                  st.text(max_size=8))

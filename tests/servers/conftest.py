@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from influxdb_servers import running_influxdb1
+
+from tests.support.influxdb_servers import running_influxdb1
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from iggy_servers import SandboxIggy
-from sinks import TOPIC, SandboxInflux, Sink, message, send
 
 from pipeline.bench.database import DATABASE, Influxd, influxd
 from pipeline.rig import wait_until
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, send
 
 MESSAGES = 30_000
 

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import influxdb_servers
-import million
 import pytest
-from iggy_servers import SandboxIggy
-from sinks import TOPIC, check_that_only_bad_ones_are_rejected
-from sources import CopyRun, SourceRun
 
 from pipeline.rig import wait_until
+from tests.support import influxdb_servers, million
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import TOPIC, check_that_only_bad_ones_are_rejected
+from tests.support.sources import CopyRun, SourceRun
 
 URL = os.environ.get("INFLUXDB3_TEST_URL", "")
 TOKEN = os.environ.get("INFLUXDB3_TEST_TOKEN", "")

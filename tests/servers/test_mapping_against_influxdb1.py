@@ -6,7 +6,6 @@ import math
 import re
 from typing import Any
 
-import escapes
 import msgspec
 import pytest
 import requests
@@ -22,6 +21,7 @@ from stages.mapping.escape import unescaped
 from stages.mapping.formats.line_protocol import PassedLine
 from stages.mapping.formats.line_protocol import lines as lines_of_payload
 from stages.mapping.guard import Guard, kind_of
+from tests.support import escapes
 
 #: Of the messages whose mapping asks for Iggy's time: microseconds since 1970. All in one shard of a week.
 START = 1_700_000_000_000_000

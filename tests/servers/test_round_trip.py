@@ -5,15 +5,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import million
 import pytest
-from iggy_servers import SandboxIggy
-from influxdb_servers import running_influxdb
-from sources import CopyRun, SourceRun, read_partitions
 
 from pipeline.sandbox.answers import Identity
 from pipeline.sandbox.influxdb import InfluxServer
 from pipeline.sandbox.lines import escaped_key
+from tests.support import million
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.influxdb_servers import running_influxdb
+from tests.support.sources import CopyRun, SourceRun, read_partitions
 
 POINTS = 1_000_000
 #: Points of the way back, by InfluxQL; a million takes two minutes.

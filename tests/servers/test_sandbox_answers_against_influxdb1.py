@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import requests
-from influxdb_servers import running_influxdb, running_influxdb1
 from msgspec import Struct
 
 from pipeline.sandbox.answers import Identity
+from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 
 HEADERS = ("Content-Type", "X-Influxdb-Build", "X-Influxdb-Version", "X-Influxdb-Error")
 GZIP = {"Content-Encoding": "gzip"}

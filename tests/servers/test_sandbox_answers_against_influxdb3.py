@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import requests
-from influxdb_servers import running_influxdb
 from msgspec import Struct
 from pyarrow import flight
 
 from pipeline.sandbox.answers import Identity
 from stages.source.v3 import V3
+from tests.support.influxdb_servers import running_influxdb
 
 URL = os.environ.get("INFLUXDB3_TEST_URL", "")
 TOKEN = os.environ.get("INFLUXDB3_TEST_TOKEN", "")

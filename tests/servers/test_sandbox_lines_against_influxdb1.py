@@ -10,9 +10,9 @@ import pytest
 import requests
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from influxdb_servers import running_influxdb1
 
 from pipeline.sandbox.lines import LineError, Point, parse_lines
+from tests.support.influxdb_servers import running_influxdb1
 
 ROWS = (Path(__file__).parents[1] / "data/lines.ndjson").read_text().split("\n")
 BODIES = [json.loads(line)["body"] for line in ROWS if line]

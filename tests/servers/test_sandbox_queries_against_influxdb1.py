@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import requests
-from influxdb_servers import running_influxdb
+
+from tests.support.influxdb_servers import running_influxdb
 
 LINES = [r'm,a=x f=1,i=2i,s="q\"u,o],[te",b=t 10', "m f=2.5 11", "m,a=y i=9223372036854775807i 12", 'm,c=1 s="" 13',
          r'odd\ "m,t\ g=a\,b x=1e300,t\ g=5 -12', "ü,t=ö v=1e21 5", "ü v=1e-9 6",

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import requests
-from iggy_servers import SandboxIggy
-from influxdb_servers import running_influxdb, running_influxdb1
-from sinks import SandboxInflux
-from sources import SourceRun, identity, read_partitions
 
 from pipeline.rig import wait_until
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.influxdb_servers import running_influxdb, running_influxdb1
+from tests.support.sinks import SandboxInflux
+from tests.support.sources import SourceRun, identity, read_partitions
 
 POINTS = 20_000
 FIRST_TIME = 1_700_000_000_000_000_000

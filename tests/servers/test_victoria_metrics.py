@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import requests
-from iggy_servers import SandboxIggy
-from sinks import TOPIC, SandboxInflux, Sink, send
 
 from pipeline.rig import free_port, wait_until
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, send
 
 MESSAGES = 3_000
 #: VictoriaMetrics keeps milliseconds, and nothing that is older than its retention.

@@ -7,7 +7,10 @@ import struct
 
 import pytest
 from apache_iggy import IggyClient, MaxTopicSize, Partitioning, PollingStrategy, SendMessage, TcpConfig
-from iggy_calls import (
+
+from pipeline.iggy import IggyConnection
+from pipeline.schema import IggyConfig
+from tests.support.iggy_calls import (
     DELETE_OFFSET,
     GET_ME,
     GROUP,
@@ -22,10 +25,7 @@ from iggy_calls import (
     store,
     stored,
 )
-from iggy_servers import RunningIggy
-
-from pipeline.iggy import IggyConnection
-from pipeline.schema import IggyConfig
+from tests.support.iggy_servers import RunningIggy
 
 
 def test_messages_are_polled_as_they_were_sent_batch_borders_or_not(iggy: RunningIggy, stream: str) -> None:

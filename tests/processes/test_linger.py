@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from iggy_servers import SandboxIggy
-from sinks import SandboxInflux
-
 from pipeline.rig import PipelineRun, produce_now
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import SandboxInflux
 
 
 def test_an_idle_pipeline_writes_at_once_whatever_the_flush_interval(

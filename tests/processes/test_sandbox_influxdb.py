@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import requests
-from influxdb_servers import running_influxdb
 
 from pipeline import rig
 from pipeline.bench.database import pings
 from pipeline.sandbox.answers import Identity
 from pipeline.sandbox.influxdb import InfluxServer
+from tests.support.influxdb_servers import running_influxdb
 
 TOKEN = {"Authorization": "Token sandbox-token"}
 V2 = "/api/v2/write?org=sandbox&bucket=sandbox&precision=s"

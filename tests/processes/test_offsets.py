@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from iggy_servers import RunningIggy, SandboxIggy
-from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
+
+from tests.support.iggy_servers import RunningIggy, SandboxIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 Start = Callable[..., Sink]
 

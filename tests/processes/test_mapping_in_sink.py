@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from apache_iggy import AutoLogin, IggyClient, Partitioning, SendMessage, TcpConfig
-from iggy_servers import RunningIggy
-from sinks import TOPIC, SandboxInflux, Sink, read_topic, send
 
 from pipeline.rig import wait_until
+from tests.support.iggy_servers import RunningIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, read_topic, send
 
 Start = Callable[..., Sink]
 

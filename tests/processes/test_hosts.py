@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import zmq
-from iggy_servers import SandboxIggy
-from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 from pipeline.endpoints import BATCH_PORTS, WRITER_PORTS
 from pipeline.errors import PipelineError
 from pipeline.keys import add_worker, load_identity, make_keys
 from pipeline.rig import free_port, wait_until
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 Start = Callable[..., Sink]
 OWN_ENCODERS = ("encode-0", "encode-1")

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from iggy_servers import RunningIggy, SandboxIggy
-from sinks import TOPIC, message, send
+from tests.support.iggy_servers import RunningIggy, SandboxIggy
+from tests.support.sinks import TOPIC, message, send
 
 CONFIG = """
 [iggy]

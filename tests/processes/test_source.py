@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from iggy_servers import RunningIggy, SandboxIggy
-from influxdb_servers import running_influxdb
-from sinks import SandboxInflux
-from sources import FIRST_TIME, SourceRun, check, identity, lines_of, write
 
 from pipeline.rig import wait_until
 from pipeline.sandbox.answers import Flavour
+from tests.support.iggy_servers import RunningIggy, SandboxIggy
+from tests.support.influxdb_servers import running_influxdb
+from tests.support.sinks import SandboxInflux
+from tests.support.sources import FIRST_TIME, SourceRun, check, identity, lines_of, write
 
 FLIGHT = 'database = "sandbox"\ntoken = "sandbox-token"\ntransport = "flight"'
 #: flavour, language -> `[source.influxdb]` and more of `[[source]]`.

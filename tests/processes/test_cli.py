@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from iggy_servers import SandboxIggy
-from sinks import CONFIG, TARGETS, TOPIC
+
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import CONFIG, TARGETS, TOPIC
 
 
 def pipeline(*arguments: str) -> subprocess.CompletedProcess[str]:

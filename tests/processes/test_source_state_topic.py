@@ -15,10 +15,6 @@ from typing import Any
 
 import pytest
 import requests
-from iggy_servers import RunningIggy, SandboxIggy
-from influxdb_servers import running_influxdb
-from sinks import SandboxInflux
-from sources import SourceRun
 
 from pipeline.iggy import IggyConnection
 from pipeline.rig import wait_until
@@ -27,6 +23,10 @@ from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfi
 from pipeline.source_state import SourceState, StateError, encode_state, identity_of
 from pipeline.source_state_parts import PART_BYTES, Writer, cut
 from pipeline.source_state_topic import TOPIC_OPTIONS, StateTaken, StateTopic
+from tests.support.iggy_servers import RunningIggy, SandboxIggy
+from tests.support.influxdb_servers import running_influxdb
+from tests.support.sinks import SandboxInflux
+from tests.support.sources import SourceRun
 
 #: Kind of a topic's option. Source: `pipeline.sandbox.protocol`.
 UINT64 = 12

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from iggy_servers import RunningIggy
-from sinks import TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
 from pipeline.rig import wait_until
+from tests.support.iggy_servers import RunningIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
 Start = Callable[..., Sink]
 

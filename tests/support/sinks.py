@@ -13,12 +13,12 @@ from typing import Any
 import requests
 import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, Partitioning, PollingStrategy, SendMessage, TcpConfig
-from iggy_servers import RunningIggy
 
 from pipeline import wire
 from pipeline.endpoints import Endpoints
 from pipeline.rig import wait_until
 from pipeline.sandbox.answers import Flavour
+from tests.support.iggy_servers import RunningIggy
 
 #: Longest wait for something that happens by itself, seconds.
 SOON_SECONDS = 60.0

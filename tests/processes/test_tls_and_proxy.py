@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from influxdb_servers import running_influxdb
-from tls import Authority, forwarder
 
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Answer, Paused, Written
 from stages.influxdb.body import compress
 from stages.influxdb.transport import Transport
+from tests.support.influxdb_servers import running_influxdb
+from tests.support.tls import Authority, forwarder
 
 BODY = compress(b"m f=1 1\n")
 

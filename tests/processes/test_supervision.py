@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from iggy_servers import SandboxIggy
-from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 from pipeline.rig import wait_until
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 Start = Callable[..., Sink]
 HASTY = "heartbeat_timeout_seconds = 3"

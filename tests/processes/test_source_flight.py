@@ -10,11 +10,6 @@ from typing import Any
 
 import influxdb_client_3
 import pytest
-from iggy_servers import RunningIggy
-from influxdb_servers import running_influxdb
-from sinks import SandboxInflux
-from sources import SourceRun, check, lines_of, write
-from tls import Authority, forwarder
 
 from pipeline.rig import free_port, wait_until
 from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
@@ -22,6 +17,11 @@ from stages.influxdb.answers import Again, Paused
 from stages.source.channel import Failed
 from stages.source.reader import PageRead, Reader
 from stages.source.window import Window
+from tests.support.iggy_servers import RunningIggy
+from tests.support.influxdb_servers import running_influxdb
+from tests.support.sinks import SandboxInflux
+from tests.support.sources import SourceRun, check, lines_of, write
+from tests.support.tls import Authority, forwarder
 
 TABLE = 'version = "v3"\ntransport = "flight"\ndatabase = "sandbox"\n'
 TOKEN = 'token = "sandbox-token"\n'

@@ -15,17 +15,17 @@ from typing import Any
 import requests
 import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, PollingStrategy, ReceiveMessage, TcpConfig
-from sinks import SandboxInflux
 
 from pipeline import source_wire
 from pipeline.endpoints import Endpoints
 from pipeline.rig import wait_until
+from tests.support.sinks import SandboxInflux
 
 #: Longest wait for something that happens by itself, seconds.
 SOON_SECONDS = 60.0
 #: Time of the first point of `lines_of`.
 FIRST_TIME = 1_700_000_000_000_000_000
-EXAMPLES = Path(__file__).parents[1] / "configs"
+EXAMPLES = Path(__file__).parents[2] / "configs"
 CONFIG = """
 [iggy]
 address = "{iggy}"

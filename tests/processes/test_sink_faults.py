@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import requests
-from iggy_servers import RunningIggy, SandboxIggy
-from influxdb_servers import running_influxdb, running_influxdb1
-from sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
 from pipeline.rig import wait_until
+from tests.support.iggy_servers import RunningIggy, SandboxIggy
+from tests.support.influxdb_servers import running_influxdb, running_influxdb1
+from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
 Start = Callable[..., Sink]
 #: Of these messages so many hold a string where the database has a number.

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from iggy_servers import RunningIggy
-from influxdb_servers import running_influxdb
-from sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, send
+from tests.support.iggy_servers import RunningIggy
+from tests.support.influxdb_servers import running_influxdb
+from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, send
 
 CONFIG = """
 [iggy]

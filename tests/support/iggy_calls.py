@@ -17,7 +17,8 @@ from apache_iggy import (
     TcpConfig,
     TcpReconnectionConfig,
 )
-from iggy_servers import RunningIggy
+
+from tests.support.iggy_servers import RunningIggy
 
 TOPIC = "readings"
 GROUP = "workers"

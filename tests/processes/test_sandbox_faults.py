@@ -5,7 +5,9 @@ import time
 
 import pytest
 from apache_iggy import AutoLogin, IggyClient, PollingStrategy, TcpConfig, TcpReconnectionConfig
-from iggy_calls import (
+
+from pipeline.sandbox.control import handle_control
+from tests.support.iggy_calls import (
     GROUP,
     TOPIC,
     WORKERS,
@@ -20,9 +22,7 @@ from iggy_calls import (
     stored,
     until,
 )
-from iggy_servers import SandboxIggy
-
-from pipeline.sandbox.control import handle_control
+from tests.support.iggy_servers import SandboxIggy
 
 #: How long an answer is watched for not coming, seconds.
 QUIET_SECONDS = 0.3

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import requests
-from influxdb_servers import running_influxdb, running_influxdb1
 
 from pipeline.schema import InfluxConfig, MappingConfig
 from stages.influxdb.answers import Again, Paused, Written
@@ -18,6 +17,7 @@ from stages.influxdb.body import compress
 from stages.influxdb.job import Job
 from stages.influxdb.transport import Transport, describe
 from stages.mapping.encoder import BatchOrigin, Encoder
+from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 
 LINES = 5_000
 CONFIGS = {

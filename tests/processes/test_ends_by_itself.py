@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from iggy_servers import SandboxIggy
-from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
+
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 Start = Callable[..., Sink]
 

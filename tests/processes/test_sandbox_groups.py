@@ -9,7 +9,8 @@ import sys
 
 import pytest
 from apache_iggy import IggyClient, PollingStrategy
-from iggy_calls import (
+
+from tests.support.iggy_calls import (
     GROUP,
     SOON_SECONDS,
     TOPIC,
@@ -25,7 +26,7 @@ from iggy_calls import (
     stored,
     until,
 )
-from iggy_servers import RunningIggy, running_sandbox
+from tests.support.iggy_servers import RunningIggy, running_sandbox
 
 JOIN_AND_WAIT = """
 import asyncio, sys

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from apache_iggy import Partitioning, SendMessage
-from iggy_calls import connected
-from iggy_servers import RunningIggy
-from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
+
+from tests.support.iggy_calls import connected
+from tests.support.iggy_servers import RunningIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 MESSAGES = 300
 BAD = (3, 100, 250)

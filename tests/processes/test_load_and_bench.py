@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from iggy_servers import SandboxIggy
+from tests.support.iggy_servers import SandboxIggy
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable, Iterable
 
 import zmq
-from iggy_servers import RunningIggy, SandboxIggy
-from sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 from pipeline import wire
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection
 from pipeline.rig import wait_until
 from pipeline.schema import IggyConfig, Subscription
+from tests.support.iggy_servers import RunningIggy, SandboxIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 Start = Callable[..., Sink]
 GROUP = 'consumer_group = "writers"'
