@@ -1,13 +1,15 @@
 """How many distinct values each tag has, counted over all encoders. Pure; the coordinator keeps it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
 from pipeline.schema import Config
-from pipeline.sketch import Sketch
+from pipeline.sketch import Sketch, is_sketch
 
-#: Tags counted for each sink, at most: those of a tag map could be any number.
+#: Tags counted for each sink, at most, and their keys' longest: those of a tag map could be any.
 MAX_TAGS: Final = 1_000
+MAX_TAG_CHARACTERS: Final = 1_000
 
 
 class TagSketches:
@@ -21,7 +23,7 @@ class TagSketches:
         """Counts a value that may have been counted before."""
         sketch = self._sketches.get(tag)
         if sketch is None:
-            if len(self._sketches) >= MAX_TAGS:
+            if len(self._sketches) >= MAX_TAGS or len(tag) > MAX_TAG_CHARACTERS:
                 return
             sketch = self._sketches[tag] = Sketch()
         if sketch.add(value):
@@ -44,14 +46,26 @@ class Cardinality:
     def __init__(self, config: Config) -> None:
         self._limits = [sink.mapping.max_tag_values for sink in config.all_sinks()]
         self._sketches: dict[tuple[int, str], Sketch] = {}
+        #: By sink: how many tags are counted.
+        self._counts: Counter[int] = Counter()
         #: By sink: the tags over the limit.
         self.over: dict[int, set[str]] = {}
 
     def merge(self, sink: int, sketches: Mapping[str, bytes]) -> list[tuple[str, int]]:
-        """Adds an encoder's sketches. The tags that are over the limit for the first time, with their estimates."""
+        """Adds an encoder's sketches. The tags that are over the limit for the first time, with their estimates.
+
+        Of a sketch that is none, and of tags beyond `MAX_TAGS`, nothing is kept.
+        """
         new = []
         for tag, registers in sketches.items():
-            sketch = self._sketches.setdefault((sink, tag), Sketch())
+            if not is_sketch(registers) or len(tag) > MAX_TAG_CHARACTERS:
+                continue
+            sketch = self._sketches.get((sink, tag))
+            if sketch is None:
+                if self._counts[sink] >= MAX_TAGS:
+                    continue
+                self._counts[sink] += 1
+                sketch = self._sketches[sink, tag] = Sketch()
             sketch.merge(registers)
             over = self.over.setdefault(sink, set())
             if tag not in over and (count := round(sketch.estimate())) > self._limits[sink] > 0:

@@ -4,6 +4,7 @@ It alone decides what is stored: an offset whose whole prefix is settled, and ne
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -19,6 +20,7 @@ from pipeline.digest import config_digest
 from pipeline.endpoints import Endpoints
 from pipeline.gathering import Gathering
 from pipeline.ledger import Ledger
+from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.sockets import ControlSocket, sender_of
 from pipeline.storing import OffsetStore
@@ -42,9 +44,9 @@ class Coordinator:
     def __init__(self, plan: Plan, logger: logging.Logger) -> None:
         self.plan = plan
         self.logger = logger
-        self.ledger = Ledger(epoch=time.time_ns() // 1_000_000)
+        self.ledger = Ledger(plan.epoch)
         self.topics = plan.config.subscriptions()
-        self.counsel = Counsel(plan.config, plan.folder, logger)
+        self.counsel = Counsel(plan.config, plan.folder, plan.run, logger)
         self.gathering = Gathering(plan.config.pipeline.window_messages)
         self.ingests = plan.ingests()
         self.assignments = Assignments(self.ledger, self.topics, plan.until)
@@ -78,6 +80,7 @@ class Coordinator:
         #: All processes of the pipeline have been heard of: nothing is read before there is somewhere to put it.
         self.opened = False
         self._reject_lines = 0
+        self._failures = Muffler()
 
     async def run(self) -> None:
         """Receives, stores and publishes until cancelled."""
@@ -139,7 +142,7 @@ class Coordinator:
                 self.logger.info("worker %s leaves", name)
                 await self._lost(name, f"{name} has left")
             case wire.AskTypes() | wire.Sketches():
-                await self._advise(sender, self.counsel.answer(message))
+                await self._advise(sender, self._counsel(message))
             case wire.Drain():
                 self.draining = self.store.draining = True
                 for ingest in self.ingests:
@@ -232,6 +235,25 @@ class Coordinator:
                                 names)
             await self._send(ingest, wire.Disowned(self.ledger.epoch, disowned))
 
+    def _counsel(self, message: wire.AskTypes | wire.Sketches) -> list[Struct]:
+        """The answer to an encoder's question; none while it can't be written down, which the encoder waits for."""
+        try:
+            return self.counsel.answer(message)
+        except OSError as error:
+            reason = f"types can't be written to {self.endpoints.folder}: {error.strerror}"
+            self.retrying["coordinator"] = wire.Retrying(reason, paused=True)
+            if self._failures.allows(reason, time.monotonic()):
+                self.logger.error("%s; make room there. Encoders that meet new fields wait, nothing is lost", reason)
+            return []
+
+    def _write_types(self) -> None:
+        """Tries to write down again what could not be written."""
+        if "coordinator" in self.retrying:
+            with contextlib.suppress(OSError):
+                self.counsel.write()
+                del self.retrying["coordinator"]
+                self.logger.info("types are written again")
+
     async def _advise(self, encoder: str, advice: list[Struct]) -> None:
         """Tells an encoder what it asked for, and all of them what concerns all."""
         for message in advice:
@@ -306,6 +328,7 @@ class Coordinator:
                 await self._every_second()
 
     async def _every_second(self) -> None:
+        self._write_types()
         unlogged, self._reject_lines = self._reject_lines - REJECT_LINES_PER_SECOND, 0
         if unlogged > 0:
             self.logger.warning("rejected %d more messages in the last second", unlogged)

@@ -1,8 +1,10 @@
 """What the coordinator knows for all encoders: the types of fields, and which tags have too many values.
 
-Types are written down in the runtime folder, so that a coordinator that takes over knows what was decided.
+Types are written down in the runtime folder, so that a coordinator that takes over knows what was decided. They are of
+one run of the pipeline: those of an earlier one may be of points that are deleted by now.
 """
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -18,29 +20,79 @@ from pipeline.types import FieldKind, TypeBook, declared_types
 _decisions = msgspec.json.Decoder(FieldKind)
 
 
+class Journal:
+    """The decisions of one run, a line each, in `types-RUN.ndjson`. Those of other runs are removed: the folder is
+    locked, so that nobody needs them."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.path = folder / f"types-{run}.ndjson"
+        #: Decisions that are not in the file yet.
+        self._unwritten: list[FieldKind] = []
+        for other in folder.glob("types-*.ndjson"):
+            if other != self.path:
+                with contextlib.suppress(OSError):
+                    other.unlink()
+
+    def read(self) -> list[FieldKind]:
+        """What an earlier coordinator of this run has decided. A line that was cut short, where that coordinator was
+        killed as it wrote, or the disk was full, is left out: nobody has been told of it. Raises OSError."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        whole = content.rpartition(b"\n")[0]
+        if len(whole) + bool(whole) < len(content):
+            os.truncate(self.path, len(whole) + bool(whole))
+        decisions = []
+        for line in whole.splitlines():
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                decisions.append(_decisions.decode(line))
+        return decisions
+
+    def write(self, decisions: list[FieldKind]) -> None:
+        """Appends decisions, and those that could not be written before. Raises OSError; then all of them are still to
+        be written, and the file ends as it did."""
+        self._unwritten += decisions
+        if not self._unwritten:
+            return
+        with self.path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                content = memoryview(b"".join([msgspec.json.encode(one) + b"\n" for one in self._unwritten]))
+                while content:
+                    content = content[file.write(content) or 0:]
+            except OSError:
+                file.truncate(size)
+                raise
+        self._unwritten.clear()
+
+
 class Counsel:
     """Answers the encoders' questions. One per coordinator."""
 
-    def __init__(self, config: Config, folder: str, logger: logging.Logger) -> None:
+    def __init__(self, config: Config, folder: str, run: str, logger: logging.Logger) -> None:
+        """Raises OSError where the types that were decided before in this run can't be read."""
         self._config = config
         self._logger = logger
         self._types = TypeBook(declared_types(config))
         self._cardinality = Cardinality(config)
-        #: One run of the pipeline: types of an earlier one may be those of points that are deleted by now.
-        self._journal = Path(folder) / f"types-{os.getppid()}.ndjson"
-        if self._journal.exists():
-            # The last line is cut short where the coordinator was killed as it wrote: nobody has been told of it.
-            whole = self._journal.read_bytes().rpartition(b"\n")[0]
-            self._journal.write_bytes(whole + b"\n" if whole else b"")
-            self._types.restore([_decisions.decode(line) for line in whole.split(b"\n") if line])
+        self._journal = Journal(Path(folder), run)
+        self._types.restore(self._journal.read())
+        self._told_full = False
 
     def answer(self, message: "wire.AskTypes | wire.Sketches") -> list[Struct]:
-        """The messages for the encoder that asks, or for all of them (`OverLimit`)."""
+        """The messages for the encoder that asks, or for all of them (`OverLimit`).
+
+        Raises OSError where a decision can't be written down: then nothing may be answered, and the encoder asks again.
+        """
         if isinstance(message, wire.AskTypes):
             decided, new = self._types.decide(message.space, message.measurement, message.kinds)
-            if new:
-                with self._journal.open("ab") as file:
-                    file.write(b"".join([msgspec.json.encode(decision) + b"\n" for decision in new]))
+            if self._types.full and not self._told_full:
+                self._told_full = True
+                self._logger.warning("the types of so many fields are known that there is no room for more; further "
+                                     "fields are written with the type that each message gives them. The first: %s of "
+                                     "%s", next(iter(message.kinds), ""), message.measurement)
+            self._journal.write(new)
             return [wire.Types(message.space, message.measurement, decided)]
         sink = self._config.all_sinks()[message.sink]
         new_tags = self._cardinality.merge(message.sink, message.registers)
@@ -50,6 +102,10 @@ class Counsel:
             self._logger.warning("sink %s: tag %s has about %d distinct values, more than max_tag_values = %d; %s",
                                  sink.name, tag, count, sink.mapping.max_tag_values, then)
         return self.welcome() if new_tags else []
+
+    def write(self) -> None:
+        """Writes down what could not be written before. Raises OSError."""
+        self._journal.write([])
 
     def welcome(self) -> list[Struct]:
         """What an encoder has to know from the start."""

@@ -6,6 +6,8 @@ from msgspec import Struct
 
 from pipeline.schema import Config
 
+#: Bits of an epoch that count the coordinators of a run; above them are 40 bits of the run's own.
+EPOCH_BITS = 23
 #: When a pipeline ends by itself: never; when all is written that was there at its start; after one batch a partition.
 Until = Literal["", "caught-up", "once"]
 
@@ -21,8 +23,19 @@ class Plan(Struct, frozen=True):
     #: Ingest processes.
     readers: int = 1
     until: Until = ""
-    #: Of this run alone: what another pipeline has written is told by it.
+    #: Of this run alone, 32 hexadecimal digits: what another pipeline has written is told by it.
     run: str = ""
+    #: How many processes of this name were started before in this run.
+    incarnation: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The first epoch of the coordinator that gets this plan, from 0 to 2^63 - 1.
+
+        Epochs of later incarnations of a run are larger, and no other run has the same. They are counted, and not taken
+        from a clock, which may be set back. Up to 255 more epochs are the same coordinator's.
+        """
+        return (int(self.run[:10] or "0", 16) << EPOCH_BITS) + (self.incarnation << 8)
 
     def ingests(self) -> list[str]:
         """The names of the ingest processes, by number: "ingest", "ingest-1", ..."""

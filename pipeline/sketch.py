@@ -19,6 +19,11 @@ _ALPHA: Final = 0.7213 / (1 + 1.079 / REGISTERS)
 _POWERS: Final = tuple(2.0 ** -rank for rank in range(_REST_BITS + 2))
 
 
+def is_sketch(registers: bytes) -> bool:
+    """Whether these are the registers of a sketch."""
+    return len(registers) == REGISTERS and max(registers) <= _REST_BITS + 1
+
+
 class Sketch:
     """A set of texts of which only the size can be asked."""
 

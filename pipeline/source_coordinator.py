@@ -20,13 +20,14 @@ from pipeline.iggy import IggyError
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.sockets import sender_of
+from pipeline.source_clock import BACK, FORWARD, ClockWatch, corrected
 from pipeline.source_ledger import LaneLedger, LanePage
 from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, StateError
 from pipeline.source_state_store import StateStore, store_of, writer_of
 from pipeline.source_state_topic import StateTaken
 from stages.source.fingerprints import Fingerprints, prints_of, unpack
-from stages.source.times import MAX_TIME, MIN_TIME, parse_time
+from stages.source.times import MAX_TIME, MIN_TIME, SECOND, format_time, parse_time
 from stages.source.window import Stride, floor
 
 #: Seconds between two looks at what is due, and between two Status messages.
@@ -46,13 +47,23 @@ class Source:
     """One source: its state, its measurements, and how far they are to be read."""
 
     def __init__(self, index: int, config: SourceConfig, epoch: int, now: int, store: StateStore,
-                 state: SourceState) -> None:
-        """`now` in nanoseconds since 1970; `state` is what `store` had."""
+                 state: SourceState, trusted: int | None = None) -> None:
+        """`now` in nanoseconds since 1970; `state` is what `store` had, and `trusted` as `source_clock` has it."""
         self.index = index
         self.config = config
         self.epoch = epoch
         self.store = store
         self.state = state
+        #: Of the first mark that had to go back, because it was in the future: measurement, mark, and where to; "".
+        self.set_back = ("", 0, 0)
+        if config.from_ == "now":
+            state.begun = corrected(state.begun, now, MIN_TIME, trusted)
+        for measurement, mark in state.marks.items():
+            state.marks[measurement] = floor(corrected(mark, now, self.begin_at(), trusted), self._align)
+            if state.marks[measurement] != mark and not self.set_back[0]:
+                self.set_back = measurement, mark, state.marks[measurement]
+        #: What was read before the clock was set forward; None while it was not.
+        self.trusted: int | None = None
         self.lanes: dict[str, LaneLedger] = {}
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
@@ -156,7 +167,7 @@ class SourceCoordinator:
     def __init__(self, plan: Plan, logger: logging.Logger) -> None:
         self.plan = plan
         self.logger = logger
-        self.epoch = time.time_ns() // MILLISECOND
+        self.epoch = plan.epoch
         #: Empty before the states of all of them are known.
         self.sources: list[Source] = []
         #: Why all must stop, or "".
@@ -179,6 +190,7 @@ class SourceCoordinator:
         self.first_at = self.last_at = 0.0
         self._seen: set[str] = set()
         self._storing = Muffler()
+        self._clock = ClockWatch(time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
     async def run(self) -> None:
         """Receives, orders, stores and publishes until cancelled."""
@@ -209,12 +221,41 @@ class SourceCoordinator:
                 self._not_stored(error)
                 await asyncio.sleep(AGAIN_SECONDS)
         self.retrying.pop("source-coordinator", None)
+        self._say_set_back(source)
         if source.state.marks:
             self.logger.info("source %s: goes on with %d measurements where it stopped", config.name,
                              len(source.state.marks))
         else:
             self.logger.info("source %s: begins at %s; its state goes to %s", config.name, config.from_, store.where)
         return source
+
+    def _say_set_back(self, source: Source) -> None:
+        measurement, mark, back = source.set_back
+        if measurement:
+            self.logger.error("source %s: the watermark of %s is %s, which is in the future: a clock was ahead, or "
+                              "this machine's is behind. Reading goes on at %s, and so for every watermark in the "
+                              "future; points may be sent twice. Set the clock; see docs/source.rst, A wrong clock",
+                              source.config.name, measurement, format_time(mark), format_time(back))
+
+    def _watch_clock(self) -> bool:
+        """Looks whether the clock was set. True where all was begun anew, because it was set back."""
+        now = time.time_ns()
+        jump = self._clock.jump(now, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        if jump > FORWARD:
+            self.logger.warning("the clock was set forward by %.0f s", jump / SECOND)
+            for source in self.sources:
+                source.trusted = source.target if source.trusted is None else min(source.trusted, source.target)
+        if not any(source.target - source.target_at(now) > BACK for source in self.sources):
+            return False
+        self.logger.warning("the clock was set back by %.0f s; all that is being read is read anew",
+                            max(source.target - source.target_at(now) for source in self.sources) / SECOND)
+        self.epoch += 1
+        self.sources = [Source(old.index, old.config, self.epoch, now, old.store, old.snapshot(), old.trusted)
+                        for old in self.sources]
+        for source in self.sources:
+            source.changes = 1  # so that it is stored
+            self._say_set_back(source)
+        return True
 
     async def _receive(self) -> None:
         while True:
@@ -334,6 +375,8 @@ class SourceCoordinator:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            if self._watch_clock():
+                continue
             now = time.monotonic()
             for source in self.sources:
                 if now >= source.discovery_at and "query" in self.pids:

@@ -83,6 +83,9 @@ def _mark(source: SourceConfig, to: str) -> int:
         except ValueError:
             raise PipelineError(f"{to}: for sources give earliest, latest or a time like "
                                 "2026-01-31T00:00:00Z") from None
+        if mark > time.time_ns():
+            raise PipelineError(f"{to} is in the future by this machine's clock, and no mark may be; to leave out what "
+                                "is there, give latest")
     return mark - mark % align
 
 

@@ -11,8 +11,11 @@ import signal
 import tempfile
 import time
 import uuid
+from collections import Counter
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+
+import msgspec
 
 from pipeline import wire
 from pipeline.child import run_child
@@ -62,6 +65,8 @@ class Supervisor:
         #: Why a child failed, by name; and when it was started, and when a dead one starts again: seconds, monotonic.
         self._reasons: dict[str, Connection] = {}
         self._started: dict[str, float] = {}
+        #: How often each was started.
+        self._starts: Counter[str] = Counter()
         self._due: dict[str, float] = {}
         self._signals = 0
         self._drain_until = 0.0
@@ -106,7 +111,9 @@ class Supervisor:
         number = name.rpartition("-")[2]
         index = int(number) if number.isdigit() else 0
         reasons, theirs = self._spawn.Pipe(duplex=False)
-        process = self._spawn.Process(target=run_child, args=(name, index, self.plan, os.getpid(), theirs), name=name)
+        plan = msgspec.structs.replace(self.plan, incarnation=self._starts[name])
+        self._starts[name] += 1
+        process = self._spawn.Process(target=run_child, args=(name, index, plan, os.getpid(), theirs), name=name)
         process.start()
         theirs.close()
         self.processes[name], self._reasons[name] = process, reasons

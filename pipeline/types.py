@@ -9,8 +9,13 @@ from pipeline.schema import Config
 
 Kind = Literal["float", "integer", "unsigned", "string", "boolean"]
 
-#: Fields remembered, at most: beyond it a field keeps whatever type a message gives it.
-MAX_FIELDS: Final = 500_000
+#: Memory of all types, bytes, at most: beyond it a field that is not known keeps whatever type a message gives it.
+MAX_BYTES: Final = 100_000_000
+#: What a measurement and a field cost beside the characters of their names, bytes, about.
+MEASUREMENT_BYTES: Final = 450
+FIELD_BYTES: Final = 150
+#: Most bytes of a character in a name.
+CHARACTER_BYTES: Final = 4
 
 
 class FieldKind(Struct, frozen=True, array_like=True):
@@ -28,31 +33,45 @@ class TypeBook:
     Names are those of the line, with their escapes.
     """
 
-    def __init__(self, seeds: Mapping[str, Mapping[str, Kind]] | None = None) -> None:
+    def __init__(self, seeds: Mapping[str, Mapping[str, Kind]] | None = None, max_bytes: int = MAX_BYTES) -> None:
         """`seeds`: of each space, the types of fields that the configuration declares, whatever the measurement."""
         self._seeds = seeds or {}
         self._known: dict[tuple[str, str], dict[str, Kind]] = {}
-        self._count = 0
+        self._room = max_bytes
+        #: Some field was not remembered for want of room.
+        self.full = False
 
     def decide(self, space: str, measurement: str,
                kinds: Mapping[str, Kind]) -> tuple[dict[str, Kind], list[FieldKind]]:
         """The types that the fields in `kinds` have from now on, and those of them that are new."""
-        known = self._known.setdefault((space, measurement), {})
+        known = self._known.get((space, measurement), {})
         seeds = self._seeds.get(space, {})
         decided: dict[str, Kind] = {}
         new = []
         for field, kind in kinds.items():
-            if field not in known and self._count < MAX_FIELDS:
-                self._count += 1
-                known[field] = seeds.get(field, kind)
-                new.append(FieldKind(space, measurement, field, known[field]))
-            decided[field] = known.get(field, kind)
+            decided[field] = known.get(field) or seeds.get(field, kind)
+            if field in known:
+                continue
+            cost = FIELD_BYTES + _size(field) + (0 if known else MEASUREMENT_BYTES + _size(measurement))
+            if cost > self._room:
+                self.full = True
+                continue
+            self._room -= cost
+            if not known:
+                self._known[space, measurement] = known
+            known[field] = decided[field]
+            new.append(FieldKind(space, measurement, field, known[field]))
         return decided, new
 
     def restore(self, decisions: list[FieldKind]) -> None:
         """Takes what an earlier book had decided."""
         for decision in decisions:
             self.decide(decision.space, decision.measurement, {decision.field: decision.kind})
+
+
+def _size(name: str) -> int:
+    """Bytes of a name in memory, about."""
+    return len(name) if name.isascii() else CHARACTER_BYTES * len(name)
 
 
 def space_of(config: Config, sink: int, bucket: str = "") -> str:

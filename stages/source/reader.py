@@ -54,8 +54,8 @@ class Reader:
         self._channel = _channel(config)
         self._lock = threading.Lock()
         self._known: tuple[Version, Language, Dialect] | None = None
-        #: measurement -> its columns, and when they were asked for: nanoseconds since 1970.
-        self._columns: dict[str, tuple[tuple[Column, ...], int]] = {}
+        #: measurement -> its columns, and when they were asked for: nanoseconds since 1970, and seconds, monotonic.
+        self._columns: dict[str, tuple[tuple[Column, ...], int, float]] = {}
 
     def discover(self) -> tuple[list[str], bool]:
         """The measurements to read, and whether pages come in the order of time. Raises Failed."""
@@ -142,14 +142,14 @@ class Reader:
         asked = dialect.columns(measurement)
         if asked is None:
             return ()
-        columns, at = self._columns.get(measurement, ((), 0))
-        now = time.time_ns()
-        if now - at > COLUMNS_SECONDS * 1e9 or window.end + self.config.buffer_duration_ms * 1_000_000 > at:
+        columns, at, since = self._columns.get(measurement, ((), 0, 0.0))
+        now = time.time_ns(), time.monotonic()
+        if now[1] - since > COLUMNS_SECONDS or window.end + self.config.buffer_duration_ms * 1_000_000 > at:
             try:
                 columns = dialect.read_columns(self._list(asked))
             except ServerSaid as error:
                 raise said(error) from None
-            self._columns[measurement] = columns, now
+            self._columns[measurement] = columns, *now
         return columns
 
     def _list(self, asked: Ask) -> bytes:

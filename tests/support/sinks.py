@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -23,6 +24,7 @@ from tests.support.iggy_servers import RunningIggy
 #: Longest wait for something that happens by itself, seconds.
 SOON_SECONDS = 60.0
 TOPIC = "readings"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 #: `[influxdb]` for each flavour of the sandbox.
 TARGETS: dict[str, str] = {
     "v1": 'version = "v1"\ndatabase = "sandbox"',
@@ -97,10 +99,10 @@ class Sink:
 
     def __init__(self, folder: Path, iggy: str, stream: str, influxdb: str, target: str, *, topic: str = "",
                  mapping: str = "", options: str = "", dead_letters: str = "", arguments: Iterable[str] = (),
-                 iggy_options: str = "", config: str = CONFIG) -> None:
+                 iggy_options: str = "", config: str = CONFIG, environ: Mapping[str, str] = NOTHING) -> None:
         """Folder and options as in CONFIG, `iggy_options` more of `[iggy]`. The log is in `folder`/pipeline.log.
 
-        `config` takes the place of CONFIG.
+        `config` takes the place of CONFIG; `environ` is more of the environment.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -110,6 +112,7 @@ class Sink:
             iggy=iggy, stream=stream, topic=topic, mapping=mapping, influxdb=influxdb, target=target,
             dead_letters=dead_letters, options=options, folder=folder / "run"))
         self.arguments = list(arguments)
+        self.environ = {**os.environ, **environ}
         self.process: subprocess.Popen[bytes]
         self.status: wire.Status | None = None
         self.start()
@@ -123,7 +126,8 @@ class Sink:
         self.status = None
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(self.config),
-                                             "--workers", "2", *self.arguments], stderr=log)
+                                             "--workers", "2", *self.arguments], stderr=log,
+                                            env=self.environ)
 
     def log(self) -> str:
         """What it has logged so far."""

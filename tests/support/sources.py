@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -25,6 +26,7 @@ from tests.support.sinks import SandboxInflux
 SOON_SECONDS = 60.0
 #: Time of the first point of `lines_of`.
 FIRST_TIME = 1_700_000_000_000_000_000
+NOTHING: Mapping[str, str] = MappingProxyType({})
 EXAMPLES = Path(__file__).parents[2] / "configs"
 CONFIG = """
 [iggy]
@@ -57,9 +59,9 @@ class SourceRun:
 
     def __init__(self, folder: Path, iggy: str, url: str, influxdb: str, stream: str, *, source: str = "",
                  state: str = "", output: str = "", options: str = "", arguments: Iterable[str] = (),
-                 start: bool = True, config: str = "") -> None:
+                 start: bool = True, config: str = "", environ: Mapping[str, str] = NOTHING) -> None:
         """Folder and options as in CONFIG, `config` takes its place; `state` says where the state is, in a file unless
-        given; the log is in `folder`/pipeline.log."""
+        given; `environ` is more of the environment; the log is in `folder`/pipeline.log."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.iggy = iggy
@@ -72,6 +74,7 @@ class SourceRun:
             iggy=iggy, folder=folder, url=url, influxdb=influxdb, stream=stream, state=state, source=source,
             output=output, options=options))
         self.arguments = list(arguments)
+        self.environ = {**os.environ, **environ}
         self.process: subprocess.Popen[bytes] | None = None
         self.status: source_wire.SourceStatus | None = None
         if start:
@@ -86,7 +89,7 @@ class SourceRun:
         self.status = None
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(self.config),
-                                             *self.arguments, *arguments], stderr=log)
+                                             *self.arguments, *arguments], stderr=log, env=self.environ)
 
     def log(self) -> str:
         """What it has logged so far."""

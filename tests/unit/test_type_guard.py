@@ -1,9 +1,14 @@
 """One type for each field: who decides, what is converted, what is a conflict, and what a new coordinator knows."""
 
 import logging
+import resource
+import signal
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline import wire
 from pipeline.counsel import Counsel
@@ -69,11 +74,67 @@ def test_what_is_known_is_not_asked_for_again() -> None:
 
 def test_a_new_coordinator_of_the_same_run_knows_what_was_decided(tmp_path: Path) -> None:
     config = Config()
-    Counsel(config, str(tmp_path), LOGGER).answer(wire.AskTypes("db", "m", {"f": "float"}))
+    Counsel(config, str(tmp_path), "run", LOGGER).answer(wire.AskTypes("db", "m", {"f": "float"}))
     (journal,) = tmp_path.iterdir()
     with journal.open("ab") as file:
         file.write(b'["db","m","cut sho')
     for field in ("g", "h"):
-        counsel = Counsel(config, str(tmp_path), LOGGER)
+        counsel = Counsel(config, str(tmp_path), "run", LOGGER)
         assert counsel.answer(wire.AskTypes("db", "m", {"f": "integer"})) == [wire.Types("db", "m", {"f": "float"})]
         counsel.answer(wire.AskTypes("db", "m", {field: "string"}))
+
+
+def test_types_are_of_one_run_and_those_of_others_are_removed(tmp_path: Path) -> None:
+    config = Config()
+    Counsel(config, str(tmp_path), "one", LOGGER).answer(wire.AskTypes("db", "m", {"f": "float"}))
+    other = Counsel(config, str(tmp_path), "two", LOGGER)
+    assert other.answer(wire.AskTypes("db", "m", {"f": "string"})) == [wire.Types("db", "m", {"f": "string"})]
+    assert [path.name for path in tmp_path.iterdir()] == ["types-two.ndjson"]
+
+
+def test_a_type_that_cannot_be_written_down_is_told_to_nobody(tmp_path: Path) -> None:
+    config = Config()
+    counsel = Counsel(config, str(tmp_path), "run", LOGGER)
+    counsel.answer(wire.AskTypes("db", "m", {"f": "float"}))
+    ask = wire.AskTypes("db", "m", {"g": "float"})
+    size = (tmp_path / "types-run.ndjson").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 3, limits[1]))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="File too large"):
+                counsel.answer(ask)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "types-run.ndjson").stat().st_size == size
+    assert counsel.answer(ask) == [wire.Types("db", "m", {"g": "float"})]
+    again = Counsel(config, str(tmp_path), "run", LOGGER)
+    assert again.answer(wire.AskTypes("db", "m", {"g": "string"})) == [wire.Types("db", "m", {"g": "float"})]
+
+
+@given(st.lists(st.tuples(st.text(max_size=30), st.dictionaries(st.text(max_size=300), st.just("float"), max_size=20))))
+def test_the_memory_of_types_is_bounded_whatever_is_asked(asked: list[tuple[str, dict[str, Kind]]]) -> None:
+    book = TypeBook(max_bytes=5_000)
+    kept = []
+    for measurement, kinds in asked:
+        decided, new = book.decide("", measurement, kinds)
+        assert decided.keys() == kinds.keys()
+        kept += new
+    assert sum(150 + len(one.field.encode()) for one in kept) <= 5_000
+    again = TypeBook(max_bytes=5_000)
+    again.restore(kept)
+    for one in kept:
+        assert again.decide("", one.measurement, {one.field: "string"})[0] == {one.field: one.kind}
+
+
+def test_two_million_measurements_cost_no_more_than_the_limit() -> None:
+    book = TypeBook(max_bytes=10_000_000)
+    tracemalloc.start()
+    for number in range(60_000):
+        assert book.decide("", f"measurement-{number}", {"value": "float"})[0] == {"value": "float"}
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert book.full
+    assert used < 10_000_000

@@ -1,0 +1,112 @@
+"""Clocks that are wrong, and are set right while a pipeline runs or between two runs."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.rig import wait_until
+from tests.support.clocks import Clock
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, send
+from tests.support.sources import SourceRun, write
+
+HOUR = 3_600
+SOURCE = TARGETS["v2"]
+
+
+def a_source(folder: Path, iggy: SandboxIggy, stream: str, influxdb: SandboxInflux, clock: Clock) -> SourceRun:
+    """A source that has read what was there."""
+    return SourceRun(folder, iggy.address, influxdb.url, SOURCE, stream, environ=clock.environ)
+
+
+def values(run: SourceRun) -> set[int]:
+    """What has come to Iggy."""
+    return {point["fields"]["v"] for point in run.points()}
+
+
+def stored_mark(run: SourceRun) -> int:
+    """The mark that is in the state file; 0 before there is one."""
+    return int(json.loads(run.state_file.read_text())["marks"].get("m", 0))
+
+
+def test_an_epoch_does_not_depend_on_the_clock(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
+                                               start_sink: Callable[..., Sink], tmp_path: Path) -> None:
+    clock = Clock(tmp_path)
+    clock.set(HOUR)
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(1_000)], 2)
+    sink = start_sink(sandbox.address, stream, influxdb, environ=clock.environ)
+    epoch = sink.settles(1_000).epoch
+    clock.set(0)
+    sink.kill("coordinator")
+    assert sink.wait_for(lambda status: status.epoch != epoch).epoch > epoch
+    send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)], 2)
+    sink.settles(2_000)
+    assert numbers(influxdb.points()) == list(range(2_000))
+    assert sink.stop() == 0
+
+
+def test_a_source_goes_on_when_its_coordinator_is_replaced_after_the_clock_was_set_back(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, tmp_path: Path) -> None:
+    clock = Clock(tmp_path)
+    clock.set(HOUR)
+    run = a_source(tmp_path / "p", sandbox, stream, influxdb, clock)
+    try:
+        write(influxdb, [f"m v=1i {time.time_ns()}"])
+        wait_until(lambda: values(run) == {1} and stored_mark(run) > time.time_ns(), 60, "the first point")
+        clock.set(0)
+        run.kill("source-coordinator")
+        write(influxdb, [f"m v=2i {time.time_ns()}"])
+        wait_until(lambda: values(run) == {1, 2}, 60, "the second point")
+        assert "in the future" in run.log()
+        assert run.stop() == 0
+    finally:
+        run.close()
+
+
+def test_what_comes_while_the_clock_is_ahead_is_not_missed_when_it_is_set_back(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, tmp_path: Path) -> None:
+    clock = Clock(tmp_path)
+    run = a_source(tmp_path / "p", sandbox, stream, influxdb, clock)
+    try:
+        write(influxdb, [f"m v=1i {time.time_ns()}"])
+        wait_until(lambda: values(run) == {1}, 60, "the first point")
+        clock.set(HOUR)
+        ahead = (time.time_ns() + 1_800 * 10**9)
+        run.wait_for(lambda status: any(lane.mark > ahead for lane in status.lanes))
+        assert "the clock was set forward by 3600 s" in run.log()
+        write(influxdb, [f"m v=2i {time.time_ns()}"])
+        clock.set(0)
+        wait_until(lambda: values(run) == {1, 2}, 60, "what came meanwhile")
+        write(influxdb, [f"m v=3i {time.time_ns()}"])
+        wait_until(lambda: values(run) == {1, 2, 3}, 60, "what came after")
+        assert "the clock was set back by 3600 s" in run.log()
+        assert "fault" not in run.log()
+        assert run.stop() == 0
+    finally:
+        run.close()
+
+
+def test_a_mark_in_the_future_is_said_and_reading_goes_on_before_now(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, tmp_path: Path) -> None:
+    clock = Clock(tmp_path)
+    clock.set(HOUR)
+    run = a_source(tmp_path / "p", sandbox, stream, influxdb, clock)
+    try:
+        write(influxdb, [f"m v=1i {time.time_ns()}"])
+        wait_until(lambda: values(run) == {1} and stored_mark(run) > time.time_ns(), 60, "the first point")
+        write(influxdb, [f"m v=2i {time.time_ns()}"])
+        assert run.stop() == 0
+        clock.set(0)
+        run.start()
+        wait_until(lambda: values(run) == {1, 2}, 60, "what came while the clock was ahead")
+        assert "the watermark of m is" in run.log()
+        assert run.stop() == 0
+        before = run.log().count("in the future")
+        run.start()
+        run.wait_for(lambda status: status.caught_up)
+        assert run.stop() == 0
+        assert run.log().count("in the future") == before
+    finally:
+        run.close()
