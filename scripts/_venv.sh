@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it: makes .venv at the checkout's root with the project in it.
-# Argument 1: the extras to install, e.g. "[test]".
+# Argument 1: the extras to install, e.g. "[test]"; what "[test]" needs is pinned, with hashes, in tests/requirements.lock.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=
@@ -17,7 +17,7 @@ fi
 may_install() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 
-stamp=.venv/installed-$(cat setup.cfg pipeline/__init__.py scripts/_venv.sh | cksum | cut -d' ' -f1)$1
+stamp=.venv/installed-$(cat setup.cfg pipeline/__init__.py scripts/_venv.sh tests/requirements.lock | cksum | cut -d' ' -f1)$1
 if [ ! -e "$stamp" ]; then
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         if may_install && command -v apt-get >/dev/null; then
@@ -30,6 +30,11 @@ if [ ! -e "$stamp" ]; then
     fi
     echo "$0: installing into .venv (once)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
-    .venv/bin/python -m pip install -q -e ".$1"
+    if [ "$1" = "[test]" ]; then
+        .venv/bin/python -m pip install -q --require-hashes -r tests/requirements.lock
+        .venv/bin/python -m pip install -q --no-deps -e .
+    else
+        .venv/bin/python -m pip install -q -e ".$1"
+    fi
     touch "$stamp"
 fi

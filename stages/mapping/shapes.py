@@ -101,7 +101,7 @@ class Shape:
         self._kinds = learner.kinds
         self._heads: dict[int, Heads] = {}
         names: dict[str, Any] = {"field_time": learner.rules.field_time, **learner.converters}
-        exec(compile(self.source, "<shape>", "exec"), names)
+        exec(compile(self.source, "<shape>", "exec"), names)  # nosec B102: only escaped literals and our own names are in it
         #: (heads, rows, times or None, headers or None) -> (heads, times) of each message: equal ones are the same
         #: point.
         self._identities: Callable[..., tuple[list[str], list[Any]]] = names["identities"]

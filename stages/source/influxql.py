@@ -121,7 +121,7 @@ class Influxql:
         selected = ", ".join(f"{identifier(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
                              for column in columns)
         where = f" WHERE {_bounds(window)}" if _bounds(window) else ""
-        return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"
+        return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"  # nosec B608: quoted
                          + (f" LIMIT {limit}" if limit else ""))
 
     def custom(self, query: str, window: Window) -> Ask:

@@ -138,7 +138,7 @@ def test_without_keys_a_plain_socket_gets_no_answer(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, keys: Path) -> None:
     sink, port = start(start_sink, sandbox, stream, influxdb, keys)
     sink.wait_for(lambda status: status.ready)
-    plain = zmq.Context.instance().socket(zmq.DEALER)
+    plain: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     plain.connect(f"tcp://127.0.0.1:{port}")
     plain.send(b"\x81\xa4type\xa5Drain")
     assert not plain.poll(1_000)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline import source_wire
 from pipeline.rig import wait_until
 from pipeline.sandbox.answers import Flavour
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
@@ -104,7 +105,7 @@ def test_influxql_of_influxdb_3_is_for_a_query_of_ones_own(
 def test_unsigned_integers_stay_what_they_are_in_line_protocol(start: Start) -> None:
     for flavour in ("v2", "v3"):
         with running_influxdb(flavour=flavour) as server:
-            influxdb = SandboxInflux(server.url, flavour)  # type: ignore[arg-type]
+            influxdb = SandboxInflux(server.url, flavour)
             write(influxdb, [f"u,t=x u=18446744073709551615u,i=-1i {FIRST_TIME}"])
             run = start(influxdb, "v2 flux" if flavour == "v2" else "v3 sql",
                         output='format = "line_protocol"', arguments=["--until-caught-up"])
@@ -230,8 +231,13 @@ def test_the_pages_on_their_way_are_bounded_while_iggy_is_slow(
         start: Start, influxdb: SandboxInflux) -> None:
     write(influxdb, lines_of(2_000))
     run = start(influxdb, source="page_size = 50\npages_in_flight = 3", output="send_messages = 5")
-    seen = []
-    run.wait_for(lambda status: seen.append(status.in_flight) or status.points == 2_000)
+    seen: list[int] = []
+
+    def all_sent(status: source_wire.SourceStatus) -> bool:
+        seen.append(status.in_flight)
+        return status.points == 2_000
+
+    run.wait_for(all_sent)
     assert max(seen) <= 3
 
 

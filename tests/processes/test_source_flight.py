@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import influxdb_client_3
 import pytest
+from influxdb_client_3 import InfluxDBClient3
+from influxdb_client_3.exceptions import InfluxDB3ClientQueryError
 
 from pipeline.rig import free_port, wait_until
 from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
@@ -66,7 +67,7 @@ def failure(url: str, **options: Any) -> Again | Paused:
 
 def test_a_client_of_influxdata_reads_the_sandbox_as_it_reads_the_real_one(influxdb: SandboxInflux) -> None:
     write(influxdb, ["m,t=a f=1.5,i=-2i,u=18446744073709551615u,b=true,s=\"x y\" 17", "m,t=b f=2 -1"])
-    client = influxdb_client_3.InfluxDBClient3(host=influxdb.flight_url, database="sandbox", token="sandbox-token")
+    client: Any = InfluxDBClient3(host=influxdb.flight_url, database="sandbox", token="sandbox-token")
     for language in ("sql", "influxql"):
         table = client.query('SELECT time, "b", "f", "i", "s", "t", "u" FROM "m" ORDER BY time ASC', language=language)
         assert table["time"].cast("int64").to_pylist() == [-1, 17]
@@ -78,8 +79,8 @@ def test_a_client_of_influxdata_reads_the_sandbox_as_it_reads_the_real_one(influ
                                 ({"database": "zz"}, "SELECT 1", "database not found: zz"),
                                 ({}, 'SELECT time, "f" FROM "zz" ORDER BY time ASC', "'public.iox.zz' not found")):
         options = {"host": influxdb.flight_url, "database": "sandbox", "token": "sandbox-token", **wrong}
-        with pytest.raises(influxdb_client_3.InfluxDB3ClientQueryError, match=words):
-            influxdb_client_3.InfluxDBClient3(**options).query(query)
+        with pytest.raises(InfluxDB3ClientQueryError, match=words):
+            InfluxDBClient3(**options).query(query)
 
 
 @pytest.mark.parametrize("rule", [

@@ -268,7 +268,7 @@ def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table
 @given(tables())
 def test_json_and_messagepack_say_every_point_and_tell_floats_from_integers(table: Table) -> None:
     for form in ("json", "msgpack"):
-        made = encoded(Encoder(table.measurement, table.columns, form, False, 10**6), table)  # type: ignore[arg-type]
+        made = encoded(Encoder(table.measurement, table.columns, form, False, 10**6), table)
         decode: Any = msgspec.json.decode if form == "json" else msgspec.msgpack.decode
         kinds = {c.name: "integer" if c.type == "unsigned" else c.type for c in table.columns}
         read = []
@@ -297,8 +297,9 @@ def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, see
     if table.rows:
         at = table.columns.index(next(c for c in table.columns if c.kind == "field")) + 1
         row = table.rows[0]
-        other = {"string": str(row[at]) + "x", "boolean": not row[at], "float": 0.5 if row[at] != 0.5 else 1.5}.get(
-            table.columns[at - 1].type, 1 if row[at] == 0 else 0)
+        others: dict[str, Value] = {"string": str(row[at]) + "x", "boolean": not row[at],
+                                    "float": 0.5 if row[at] != 0.5 else 1.5}
+        other = others.get(table.columns[at - 1].type, 1 if row[at] == 0 else 0)
         table.rows[0] = (*row[:at], other, *row[at + 1:])
         changed = encoded(encoder, table, Dedupe(MAX_TIME, known, MAX_TIME))
         assert (len(changed.payloads), changed.repeated) == (1, len(table.rows) - 1)

@@ -95,7 +95,8 @@ def test_a_job_sent_again_stores_everything_but_the_refused_lines_again(count: i
     bad &= set(range(count))
     server = Server("v2", bad, [], 10**9)
     job = Job(body.compress(b"".join(line(index) + b"\n" for index in range(count))), count, gzip=True)
-    server.write = lambda data, write=server.write: write(body.decompress(data))  # type: ignore[method-assign]
+    write = server.write
+    server.write = lambda data: write(body.decompress(data))  # type: ignore[method-assign]
     run(job, server)
     server.stored.clear()
     job.again()

@@ -74,7 +74,8 @@ def test_a_million_points_reach_another_database_though_every_process_of_the_sou
                   source="page_size = 20_000")
     try:
         for share, victim in enumerate(("query", "convert-0", "produce", "source-coordinator"), 1):
-            run.wait_for(lambda status, share=share: status.points >= share * POINTS // 20, LONG_SECONDS)
+            enough = share * POINTS // 20
+            run.wait_for(lambda status, enough=enough: status.points >= enough, LONG_SECONDS)  # type: ignore[misc]
             run.kill(victim)
         run.wait_for(lambda status: status.points >= POINTS // 5, LONG_SECONDS)
         run.close()

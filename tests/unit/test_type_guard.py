@@ -4,6 +4,7 @@ import logging
 import resource
 import signal
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,12 @@ def test_what_would_lose_something_is_a_conflict(first: str, then: str) -> None:
 def test_what_is_known_is_not_asked_for_again() -> None:
     asked: list[dict[str, Kind]] = []
     book = TypeBook()
-    guard = Guard(lambda measurement, kinds: asked.append(dict(kinds)) or book.decide("", measurement, kinds)[0])
+
+    def ask(measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
+        asked.append(dict(kinds))
+        return book.decide("", measurement, kinds)[0]
+
+    guard = Guard(ask)
     for fields in ({"f=": "1"}, {"f=": "2"}, {"f=": "3", "g=": "true"}, {"g=": "false"}):
         guard.converted("m", fields)
     assert asked == [{"f": "float"}, {"g": "boolean"}]

@@ -1,5 +1,7 @@
 """Who hangs, as told by what was heard of whom."""
 
+from typing import Any
+
 import msgspec
 
 from pipeline import wire
@@ -11,10 +13,9 @@ TIMEOUT = 5.0
 
 def status(now: float, **heard: float) -> wire.Status:
     """A Status sent at `now`; everybody has said Hello, and was last heard of at `now` unless said otherwise."""
-    empty = {field.name: msgspec.convert(0, type=int) for field in msgspec.structs.fields(wire.Status)
-             if field.required}
-    known = {"ready": True, "drained": False, "paused": False, "pids": PIDS, "startup_cpu": {}, "retrying": {},
-             "partitions": []}
+    empty: dict[str, Any] = {field.name: 0 for field in msgspec.structs.fields(wire.Status) if field.required}
+    known: dict[str, Any] = {"ready": True, "drained": False, "paused": False, "pids": PIDS, "startup_cpu": {},
+                             "retrying": {}, "partitions": []}
     return wire.Status(**{**empty, **known}, now=now, heard={**dict.fromkeys(PIDS, now), **heard})
 
 
