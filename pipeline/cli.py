@@ -105,7 +105,7 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     locks = Locks()
     lock_offsets(locks, config)
     for sink in config.all_sinks():
-        for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping"):
+        for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping", sink.influxdb.precision):
             logger.warning(warning)
     if config.source:
         from pipeline.source_check import check_sources, check_states, make_topics

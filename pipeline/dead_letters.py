@@ -31,6 +31,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     offset: int
     #: Iggy's time of the message, microseconds since 1970; 0 where the message is gone.
     iggy_timestamp: int = 0
+    #: When its producer made it, by the producer's clock, microseconds since 1970; 0 where it did not say.
+    origin_timestamp: int = 0
     headers: dict[str, str] = {}
     #: "encode" or "write".
     stage: str

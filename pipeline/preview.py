@@ -115,13 +115,13 @@ def _collisions(samples: Sequence[Sample], encoded: Encoded) -> list[list[str]]:
 
 
 def samples_of_file(name: str, content: bytes, mapping: MappingConfig, each: str) -> list[Sample]:
-    """The messages in a file: one a line, or the whole of it. Iggy's time of the first is now, then one a second."""
+    """The messages in a file: one a line, or the whole of it. As those of one send, they have one time: now."""
     now = time.time_ns() // 1_000
     by_line = each == "line" or not each and mapping.format in LINE_FORMATS and mapping.compression == "none"
     if not by_line:
         return [Sample(name, content, timestamp=now)]
     lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
-    return [Sample(f"{name} line {number}", line, offset=index, timestamp=now + index * 1_000_000)
+    return [Sample(f"{name} line {number}", line, offset=index, timestamp=now)
             for index, (number, line) in enumerate(lines)]
 
 
@@ -129,23 +129,22 @@ async def samples_of_iggy(config: Config, subscription: int, count: int) -> list
     """The last messages of each partition of a topic. Raises IggyError."""
     from pipeline.iggy import IggyConnection
     from stages.reading.headers import header_values
+    from stages.reading.times import times_of
 
     topic = config.subscriptions()[subscription]
     mapping = config.all_sinks()[topic.sink].mapping
     names = tuple(mapping.header_tags)
     iggy = IggyConnection(config.iggy)
     await iggy.connect()
-    samples = []
+    samples: list[Sample] = []
     for partition in (await iggy.topic(topic)).partitions:
         if not partition.messages_count:
             continue
         first = max(0, partition.current_offset - count + 1)
-        for message in await iggy.poll(topic, partition.id, first, count):
-            origin = mapping.timestamp_from == "origin_timestamp"
-            samples.append(Sample(
-                f"partition {partition.id} offset {message.offset()}", message.payload(), partition.id,
-                message.offset(), message.origin_timestamp() if origin else message.timestamp(),
-                header_values(message, names) if names else ()))
+        messages = await iggy.poll(topic, partition.id, first, count)
+        samples += [Sample(f"partition {partition.id} offset {message.offset()}", message.payload(), partition.id,
+                           message.offset(), time, header_values(message, names) if names else ())
+                    for message, time in zip(messages, times_of(messages, mapping), strict=True)]
     return samples
 
 
@@ -174,7 +173,8 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
     """Shows what messages would become. Nothing is written or committed."""
     config = load_config(path)
     subscription = chosen_subscription(config, path, topic)
-    mapping = config.all_sinks()[config.subscriptions()[subscription].sink].mapping
+    sink = config.all_sinks()[config.subscriptions()[subscription].sink]
+    mapping, precision = sink.mapping, sink.influxdb.precision
     samples: list[Sample] = []
     for name in inputs or (() if from_iggy else ("-",)):
         if name == "-" and sys.stdin.isatty():
@@ -190,13 +190,12 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
         samples += asyncio.run(samples_of_iggy(config, subscription, count))
     if not samples:
         raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
-    for warning in mapping_warnings(mapping, "mapping"):
+    for warning in mapping_warnings(mapping, "mapping", precision):
         click.echo(f"pipeline: warning: {warning}", err=True)
     report = report_on(config, subscription, samples)
     if as_json:
         _print_json(report, code)
     else:
-        precision = config.all_sinks()[config.subscriptions()[subscription].sink].influxdb.precision
         _print(report, precision, code)
 
 

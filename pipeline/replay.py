@@ -10,7 +10,7 @@ from msgspec import Struct
 from pipeline.backoff import Backoff
 from pipeline.dead_letters import DeadLetter
 from pipeline.errors import PipelineError
-from pipeline.schema import Config, SinkConfig
+from pipeline.schema import Config, MappingConfig, SinkConfig
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.body import compress
 from stages.influxdb.job import Job
@@ -69,7 +69,7 @@ class Replay:
             options.mapping, options.influxdb.precision, stream, topic))
         headers = [tuple(letter.headers.get(name, "") for name in options.mapping.header_tags) for letter in letters]
         origin = BatchOrigin(partition, letters[0].offset, [letter.offset for letter in letters],
-                             [letter.iggy_timestamp for letter in letters], time.time_ns() // 1_000,
+                             [_time_of(letter, options.mapping) for letter in letters], time.time_ns() // 1_000,
                              headers if options.mapping.header_tags else None)
         encoded = encoder.encode([letter.payload_bytes() or b"" for letter in letters], origin)
         why = {reject.at: f"{reject.reason}: {reject.detail}" for reject in encoded.rejects}
@@ -105,3 +105,11 @@ class Replay:
                                     "run it again")
             time.sleep(max(backoff.next(), min(answer.after or 0.0, config.retry_after_max_ms / 1000)))
         return {line.line: f"{line.reason}: {line.words}" for line in job.refused}
+
+
+def _time_of(letter: DeadLetter, mapping: MappingConfig) -> int:
+    """Iggy's time of the message that the mapping asks for, as `stages.reading.times` gives it."""
+    if mapping.timestamp_from != "origin_timestamp":
+        return letter.iggy_timestamp
+    return letter.origin_timestamp or (
+        letter.iggy_timestamp if mapping.on_missing_timestamp == "iggy_timestamp" else 0)

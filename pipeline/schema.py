@@ -113,12 +113,15 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     on_bad_value: Literal["reject", "drop_field", "string"] = "reject"
     #: A message none of whose fields has a value.
     on_no_fields: Literal["reject", "drop"] = "reject"
+    #: "iggy_timestamp": when the server took the message; "origin_timestamp": when its producer made it, by the
+    #: producer's clock; "arrival": when it was read; "field". At precision "ns", times that are not from a field are
+    #: told apart by the messages' places in the log (`stages.mapping.message_times`).
     timestamp_from: Literal["field", "iggy_timestamp", "origin_timestamp", "arrival"] = "iggy_timestamp"
     #: Path of the time, with timestamp_from = "field".
     timestamp_field: str = ""
     #: epoch_ns, epoch_us, epoch_ms, epoch_s, rfc3339, or a strptime format such as "%d/%m/%Y %H:%M:%S".
     timestamp_format: str = "epoch_ms"
-    #: A message whose time is missing or null.
+    #: A message whose time is missing or null; or 0, with timestamp_from = "origin_timestamp".
     on_missing_timestamp: Literal["reject", "iggy_timestamp", "arrival"] = "reject"
     #: Points of one batch with the same measurement, tags and time become one; later fields win.
     merge_duplicates: bool = True

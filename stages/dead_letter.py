@@ -131,6 +131,7 @@ class DeadLetterStage:
         return DeadLetter(
             time=datetime.now(UTC).isoformat(), stream=source.stream, topic=source.topic, partition=where.partition,
             offset=reject.offset, iggy_timestamp=message.timestamp() if message is not None else 0,
+            origin_timestamp=message.origin_timestamp() if message is not None else 0,
             headers=headers_of(message) if message is not None else {},
             stage=reject.stage, reason=reject.reason, detail=reject.detail,
             pipeline_version=__version__, status=reject.status, attempts=reject.attempts, line=reject.line,

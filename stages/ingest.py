@@ -24,6 +24,7 @@ from pipeline.plan import Plan
 from pipeline.sockets import ControlSocket
 from stages.reading.headers import header_values
 from stages.reading.reader import PartitionReader
+from stages.reading.times import times_of
 from stages.reading.watch import Findings, TopicWatch
 
 #: Seconds between two looks at the topics, and at our part of a consumer group.
@@ -53,10 +54,9 @@ class IngestStage:
         self.topics = plan.config.subscriptions()
         self.watch = TopicWatch(index, plan.readers, plan.config, self.iggy, logger)
         self.look_seconds = GROUP_LOOK_SECONDS if any(topic.group for topic in self.topics) else LOOK_SECONDS
-        mappings = [sink.mapping for sink in plan.config.all_sinks()]
-        #: By topic: whether the mapping asks for the messages' own times, and for which.
+        self.mappings = mappings = [sink.mapping for sink in plan.config.all_sinks()]
+        #: By topic: whether the mapping asks for the messages' own times.
         self.needs_timestamps = [mappings[topic.sink].needs_timestamps() for topic in self.topics]
-        self.needs_origin = [mappings[topic.sink].timestamp_from == "origin_timestamp" for topic in self.topics]
         #: By topic: the user headers that become tags.
         self.needs_headers = [tuple(mappings[topic.sink].header_tags) for topic in self.topics]
         self.endpoints = Endpoints(plan.folder, plan.config.network)
@@ -377,8 +377,7 @@ class IngestStage:
         contiguous = messages[-1].offset() - messages[0].offset() + 1 == len(messages)
         timestamps = None
         if self.needs_timestamps[range_.where.topic]:
-            origin = self.needs_origin[range_.where.topic]
-            timestamps = [m.origin_timestamp() if origin else m.timestamp() for m in messages]
+            timestamps = times_of(messages, self.mappings[self.topics[range_.where.topic].sink])
         names = self.needs_headers[range_.where.topic]
         batch = wire.Batch(
             range_, first=messages[0].offset(),

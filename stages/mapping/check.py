@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from pipeline.schema import MappingConfig, template_paths
+from pipeline.schema import MappingConfig, Precision, template_paths
 from stages.mapping import escape
 from stages.mapping.conditions import BadCondition, compile_condition
 from stages.mapping.formats import transcoder
@@ -75,9 +75,14 @@ def _unwritable_names(mapping: MappingConfig, key: str, topics: list[tuple[str, 
     return []
 
 
-def mapping_warnings(mapping: MappingConfig, key: str) -> list[str]:
-    """What is allowed, and seldom meant."""
+def mapping_warnings(mapping: MappingConfig, key: str, precision: Precision) -> list[str]:
+    """What is allowed, and seldom meant; `precision` is that of `[influxdb]`."""
     if "offset" in mapping.metadata_tags:
         return [f"{key}.metadata_tags has offset: every message becomes a series of its own, and InfluxDB's memory "
                 "grows with them"]
+    # Lines of line protocol mostly have times of their own.
+    if precision != "ns" and mapping.timestamp_from != "field" and mapping.format != "line_protocol":
+        return [f'{key}.timestamp_from is "{mapping.timestamp_from}", which messages of one send share, and the '
+                f'precision is "{precision}": of those with the same tags only the last one stays. Give '
+                '[influxdb] precision = "ns", which tells them apart']
     return []

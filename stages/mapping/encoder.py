@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pipeline import bulk
 from pipeline.schema import MappingConfig, Precision
-from stages.mapping import timestamps
+from stages.mapping import message_times, timestamps
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
 from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
@@ -143,7 +143,7 @@ class _Batch:
             self._by_rules(index)
         return self._gathered()
 
-    def _by_shapes(self, pending: list[int], times: list[int] | None) -> Encoded | list[int]:
+    def _by_shapes(self, pending: list[int], times: Sequence[int] | None) -> Encoded | list[int]:
         """Encodes what has a shape, known or new. Returns the rest, or all in one where all have one shape."""
         encoder, payloads = self.encoder, self.payloads
         joined = b"\n".join(payloads)
@@ -187,7 +187,7 @@ class _Batch:
         encoder.shapes.sort(key=lambda shape: -hits.get(shape, 0))
         return sorted(given_up + pending)
 
-    def _uniform(self, shape: Shape, rows: list[Row], times: list[int] | None) -> list[str] | None:
+    def _uniform(self, shape: Shape, rows: list[Row], times: Sequence[int] | None) -> list[str] | None:
         """The lines of a batch whose messages all have one shape and are different points, or None."""
         try:
             heads, at = shape.identities(rows, times, self.partition, self.origin.headers)
@@ -197,7 +197,7 @@ class _Batch:
         except (Reject, Diverted):
             return None
 
-    def _take(self, shape: Shape, rows: list[Row], pending: list[int], times: list[int] | None, missed: int,
+    def _take(self, shape: Shape, rows: list[Row], pending: list[int], times: Sequence[int] | None, missed: int,
               given_up: list[int]) -> list[int]:
         """Encodes the messages that have a row of the shape. Returns the others."""
         others: list[int] = []
@@ -216,7 +216,7 @@ class _Batch:
                     given_up.append(index)
         return others
 
-    def _shaped(self, shape: Shape, rows: list[Row], indices: list[int], times: list[int] | None) -> list[Line]:
+    def _shaped(self, shape: Shape, rows: list[Row], indices: list[int], times: Sequence[int] | None) -> list[Line]:
         own = None if times is None else [times[index] for index in indices]
         headers = self.origin.headers
         sent = None if headers is None else [headers[index] for index in indices]
@@ -249,21 +249,16 @@ class _Batch:
         return Encoded(_by_bucket(self.lines, sources), self.rejects, self.dropped)
 
 
-def own_times(rules: Rules, origin: BatchOrigin, count: int) -> list[int] | None:
-    """The messages' own times in the precision written; None where a field has them, or one is out of range."""
+def own_times(rules: Rules, origin: BatchOrigin, count: int) -> Sequence[int] | None:
+    """The messages' own times in the precision written; None where a field has them, or one has none or a bad one."""
     if rules.time_path:
         return None
+    micros = [origin.arrival or 0] * count if rules.config.timestamp_from == "arrival" else origin.timestamps
+    if not micros or not all(micros):
+        return None
     try:
-        if rules.config.timestamp_from == "arrival":
-            return [rules.message_time(origin.arrival)] * count
-        own = origin.timestamps
-        if not own:
-            return [rules.message_time(None)] * count
-        for extreme in (min(own), max(own)):
-            rules.message_time(extreme)
-        unit = timestamps.UNIT_NS[rules.precision]
-        return [micros * 1_000 // unit for micros in own]
-    except Reject:
+        return message_times.message_times(micros, origin.partition, origin.offsets or origin.first, rules.precision)
+    except timestamps.BadTimestamp:
         return None
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from pipeline.schema import MappingConfig, Precision
-from stages.mapping import escape, timestamps
+from stages.mapping import escape, message_times, timestamps
 from stages.mapping.guard import Guard
 from stages.mapping.head import SHORT_CHARS, HeadMaker, Origin
 from stages.mapping.record import Flattener, Record, loads
@@ -147,7 +147,11 @@ class Rules:
             source = self.config.on_missing_timestamp
             if source == "reject":
                 raise Reject("missing_timestamp", f"{self.time_path}: no value")
-        return self.message_time(origin.arrival if source == "arrival" else origin.timestamp)
+        elif source == "origin_timestamp" and not origin.timestamp:
+            source = self.config.on_missing_timestamp
+            if source == "reject":
+                raise Reject("missing_timestamp", "its producer gave it no time (origin_timestamp is 0)")
+        return self._message_time(origin.arrival if source == "arrival" else origin.timestamp, origin)
 
     def field_time(self, text: str) -> int:
         """The time of a value's JSON text, in the precision written. Raises Reject."""
@@ -169,12 +173,11 @@ class Rules:
             raise Reject("bad_timestamp", f"{self.time_path}: {error}") from None
         return timestamps.to_precision(ns, self.precision)
 
-    def message_time(self, micros: int | None) -> int:
-        """A time in microseconds since 1970, in the precision written. Raises Reject."""
-        if micros is None:
+    def _message_time(self, micros: int | None, origin: Origin) -> int:
+        if not micros:
             raise Reject("missing_timestamp", "the message came without its time")
         try:
-            return timestamps.to_precision(timestamps.check_range(micros * 1_000), self.precision)
+            return message_times.message_time(micros, origin.partition, origin.offset, self.precision)
         except timestamps.BadTimestamp as error:
             raise Reject("bad_timestamp", str(error)) from None
 
