@@ -43,14 +43,19 @@ class _Batch:
         self.open = 0
         self.sent_bytes = 0
         self.rejects: dict[int, wire.Reject] = {reject.offset: reject for reject in lines.rejects}
+        #: Lines that a database refused, as (index of the group, line in it): a message may have several, or a part.
+        self.refused_lines: set[tuple[int, int]] = set()
 
 
 class _GroupJob(Job):
     """A job that knows its batch and group, and where its lines go."""
 
-    def __init__(self, batch: _Batch, group: wire.Group, target: "_Target", content: bytes) -> None:
+    def __init__(self, batch: _Batch, index: int, target: "_Target", content: bytes) -> None:
+        """`index` is that of its group in the batch."""
+        group = batch.lines.groups[index]
         super().__init__(content, group.points, target.config.gzip, target.pace.max_bytes)
         self.batch = batch
+        self.index = index
         self.group = group
         self.delayed = batch.lines.again
 
@@ -169,9 +174,9 @@ class WriteStage:
         batch = _Batch(lines)
         self._held += 1
         for target in self.targets[self.topics[lines.range.where.topic].sink]:
-            for group, content in zip(lines.groups, bodies, strict=True):
+            for index, (_, content) in enumerate(zip(lines.groups, bodies, strict=True)):
                 batch.open += 1
-                target.lane(batch).add(lines.range.first, _GroupJob(batch, group, target, content))
+                target.lane(batch).add(lines.range.first, _GroupJob(batch, index, target, content))
 
     def _start_requests(self) -> float:
         """Sends what may be sent now. Returns the seconds until that may be more without an answer coming in."""
@@ -224,10 +229,10 @@ class WriteStage:
         batch.sent_bytes += job.sent_bytes
         for reject in job.rejects():
             batch.rejects.setdefault(reject.offset, reject)
+        batch.refused_lines.update((job.index, line.line) for line in job.refused)
         if batch.open == 0:
             self._held -= 1
-            refused = sum(len(reject.line) > 0 for reject in batch.rejects.values())
-            points = sum(group.points for group in batch.lines.groups) - refused
+            points = sum(group.points for group in batch.lines.groups) - len(batch.refused_lines)
             self.link.send(wire.Settled(batch.lines.range, points, batch.sent_bytes, list(batch.rejects.values())))
 
     def _log_failure(self, target: _Target, answer: Again | Paused, now: float) -> None:

@@ -105,6 +105,20 @@ measurement = "alarms"
     assert len([point for point in influxdb.points() if point["measurement"] == "alarms"]) == 50
 
 
+def test_points_are_counted_by_line_where_refused_ones_are_of_merged_and_exploded_messages(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, payloads_of([{"v": 1.5}]))
+    sink = start_sink(iggy.address, stream, influxdb, mapping='type_guard = false\nexplode = "all"')
+    sink.settles(1)
+    merged = [json.dumps({"ts": 2, **fields}).encode() for fields in ({"v": "warm"}, *({f"w{n}": n} for n in range(9)))]
+    elements = [{"device": "a", "v": 1}, {"device": "b", "v": "x"}, {"device": "c", "v": 3}]
+    send(iggy.address, stream, [*merged, json.dumps({"ts": 3, "all": elements}).encode()])
+    status = sink.settles(12)
+    assert (status.written, status.rejected) == (3, 11)
+    assert influxdb.count() == 3
+
+
 def test_the_offset_as_a_tag_is_warned_of(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 1)
