@@ -13,6 +13,7 @@ from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
 from stages.mapping.merge import Line, are_distinct, merged
 from stages.mapping.opener import Opener, in_messages
+from stages.mapping.record import is_array
 from stages.mapping.reject import Dropped, Reject
 from stages.mapping.rules import Rules
 from stages.mapping.shapes import Row, Shape, can_learn, learn
@@ -231,7 +232,7 @@ class _Batch:
                 time = str(point.time)
                 self.lines.append((index, point.head, time, f"{point.head} {body} {time}\n", point.bucket))
         except Reject as reject:
-            if reject.reason == "not_object" and self.payloads[index].lstrip()[:1] == b"[":
+            if reject.reason in ("not_object", "not_json") and is_array(self.payloads[index]):
                 self.has_arrays = True
             self.rejects.append(Rejected(index, reject.reason, reject.detail))
         except Dropped:

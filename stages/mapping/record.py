@@ -19,7 +19,9 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]+')
-_BARE = re.compile(rb'("(?:[^"\\]|\\.)*")|-?\b(?:NaN|Infinity)\b')
+#: A string, closed or not, or a number that is none and not the key of a member. Linear: it never goes back.
+_BARE = re.compile(rb'("(?:[^"\\]|\\.)*+"?)|(-?)\b(nan|inf(?:inity)?)\b(?![ \t\r\n]*+:)', re.DOTALL | re.IGNORECASE)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 #: How the tokens NaN, Infinity and -Infinity stand in a record: JSON has no text for them. No line could hold the NUL.
 NOT_NUMBERS = {f'"\\u0000{token}"': token for token in ("NaN", "Infinity", "-Infinity")}
 #: Objects and arrays within each other, at most.
@@ -29,30 +31,62 @@ MAX_DEPTH = 64
 def decode_object(payload: bytes) -> dict[str, str]:
     """The JSON text of each member of the object that a payload is; the last of equal keys. Raises Reject.
 
-    The bare tokens NaN, Infinity and -Infinity, which Python's json writes, become keys of `NOT_NUMBERS`.
+    A byte order mark before it does not count. Bare NaN and infinities become keys of `NOT_NUMBERS`.
     """
     try:
-        if not payload.isascii():
-            payload.decode()
-        return {key: str(raw, "utf-8") for key, raw in _OBJECT.decode(payload).items()}
-    except msgspec.ValidationError as error:
-        raise Reject("not_object" if is_json(payload) else "not_json", str(error)) from None
+        return _members(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        quoted = quote_not_numbers(payload)
-        if quoted == payload:
-            raise Reject("not_json", str(error)) from None
-    return decode_object(quoted)
+        wrong: Exception = error
+    tolerated = _tolerated(payload)
+    if tolerated != payload:
+        try:
+            return _members(tolerated)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            wrong = error
+    other = isinstance(wrong, msgspec.ValidationError) and is_json(tolerated)
+    raise Reject("not_object" if other else "not_json", str(wrong))
+
+
+def _members(payload: bytes) -> dict[str, str]:
+    if not payload.isascii():
+        payload.decode()
+    return {key: str(raw, "utf-8") for key, raw in _OBJECT.decode(payload).items()}
+
+
+def _tolerated(payload: bytes) -> bytes:
+    """A payload without what is no JSON, and is taken all the same."""
+    return quote_not_numbers(payload.removeprefix(_BYTE_ORDER_MARK))
 
 
 def quote_not_numbers(payload: bytes) -> bytes:
-    """A payload with its bare NaN, Infinity and -Infinity as the strings of `NOT_NUMBERS`."""
-    if b"NaN" not in payload and b"Infinity" not in payload:
-        return payload
-    return _BARE.sub(lambda match: match[1] or b'"\\u0000' + match[0] + b'"', payload)
+    """A payload with its bare NaN and infinities, as the languages write them, as the strings of `NOT_NUMBERS`."""
+    return _BARE.sub(_quoted, payload)
+
+
+def _quoted(match: re.Match[bytes]) -> bytes:
+    string, sign, word = match.groups()
+    if string is not None:
+        return match[0]
+    return b'"\\u0000NaN"' if word[:1] in b"nN" else b'"\\u0000%bInfinity"' % sign
+
+
+def is_array(payload: bytes) -> bool:
+    """Whether a payload, if it is JSON, is an array."""
+    return payload.removeprefix(_BYTE_ORDER_MARK).lstrip(b" \t\r\n")[:1] == b"["
+
+
+def elements(payload: bytes) -> list[bytes]:
+    """The JSON texts of the elements of a payload that `is_array`. Raises Reject."""
+    payload = _tolerated(payload)
+    try:
+        payload.decode()
+        return [bytes(raw) for raw in _ARRAY.decode(payload)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Reject("not_json", str(error)) from None
 
 
 def is_json(payload: bytes) -> bool:
-    """Whether the payload is JSON at all."""
+    """Whether the payload is JSON at all, if it is UTF-8."""
     try:
         msgspec.json.decode(payload, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError):
@@ -157,18 +191,25 @@ class Flattener:
     def spans(self, text: str) -> list[tuple[str, str, int, int]] | None:
         """(path, key, start, end) of each value of an object's text, in order; None where that can't be said.
 
-        Only for texts that `records` has taken: objects of scalars, nested as the configuration flattens them.
+        Only for valid JSON. It says what `records` makes of it: objects of scalars, nested as the configuration
+        flattens them, in which no key is there twice.
         """
         found: list[tuple[str, str, int, int]] = []
+        begin = _skip(text, 0)
+        if not text.startswith("{", begin):
+            return None
         try:
-            end = self._scan(text, _skip(text, 0), None, "", found)
+            end = self._scan(text, begin, None, "", found, 0)
         except (_Opaque, IndexError):
             return None
         paths = [path for path, _, _, _ in found]
         return found if _skip(text, end) == len(text) and len(set(paths)) == len(paths) else None
 
-    def _scan(self, text: str, at: int, path: str | None, key: str, found: list[tuple[str, str, int, int]]) -> int:
+    def _scan(self, text: str, at: int, path: str | None, key: str, found: list[tuple[str, str, int, int]],
+              depth: int) -> int:
         """Reads the value at `at`, whose path is None for the whole object; returns where it ends."""
+        if depth > MAX_DEPTH:
+            raise _Opaque
         if text[at] != "{":
             match = _STRING.match(text, at) or _SCALAR.match(text, at)
             if match is None:
@@ -178,14 +219,18 @@ class Flattener:
         if path is not None and (path in self._whole or self._nested != "flatten" and path not in self._opened):
             raise _Opaque
         at = _skip(text, at + 1)
+        names: set[str] = set()
         while text[at] != "}":
             match = _STRING.match(text, at)
             if match is None:
                 raise _Opaque
             name = loads(match.group())
+            if name in names:
+                raise _Opaque
+            names.add(name)
             at = _skip(text, _skip(text, match.end()) + 1)
             inner, inner_key = (name, name) if path is None else (f"{path}.{name}", f"{key}{self._separator}{name}")
-            at = _skip(text, self._scan(text, at, inner, inner_key, found))
+            at = _skip(text, self._scan(text, at, inner, inner_key, found, depth + 1))
             if text[at] == ",":
                 at = _skip(text, at + 1)
         return at + 1
@@ -196,7 +241,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class _Opaque(Exception):
-    """The text holds what has no fixed shape: an array, or an object kept as JSON."""
+    """The text holds what has no fixed shape: an array, an object kept as JSON, a key that is there twice."""
 
 
 def _skip(text: str, at: int) -> int:

@@ -13,7 +13,7 @@ from pipeline.types import Kind
 from stages.mapping import escape, timestamps
 from stages.mapping.guard import Diverted
 from stages.mapping.head import FIELD_SUFFIX, Head, Origin
-from stages.mapping.record import Record
+from stages.mapping.record import Record, is_json
 from stages.mapping.reject import Reject
 from stages.mapping.rules import Rules
 from stages.mapping.uniform import Cut, Uniform, source_literal
@@ -139,7 +139,12 @@ class _NoShape(Exception):
 
 
 def learn(rules: Rules, payload: bytes, partition: int = 0, headers: tuple[str, ...] = ()) -> Shape | None:
-    """The shape of a message that is valid JSON, without line breaks, or None where there is none."""
+    """The shape of a message without line breaks, or None where it has none, or is not valid JSON.
+
+    What the pattern has of the message stands for all that match it: it must be proven valid here.
+    """
+    if not is_json(payload):
+        return None
     try:
         text = payload.decode()
         spans = rules.flattener.spans(text)

@@ -111,7 +111,8 @@ def test_points_are_counted_by_line_where_refused_ones_are_of_merged_and_explode
     send(iggy.address, stream, payloads_of([{"v": 1.5}]))
     sink = start_sink(iggy.address, stream, influxdb, mapping='type_guard = false\nexplode = "all"')
     sink.settles(1)
-    merged = [json.dumps({"ts": 2, **fields}).encode() for fields in ({"v": "warm"}, *({f"w{n}": n} for n in range(9)))]
+    equal: list[dict[str, Any]] = [{"ts": 2, "v": "warm"}, *({"ts": 2, f"w{n}": n} for n in range(9))]
+    merged = [json.dumps(message).encode() for message in equal]
     elements = [{"device": "a", "v": 1}, {"device": "b", "v": "x"}, {"device": "c", "v": 3}]
     send(iggy.address, stream, [*merged, json.dumps({"ts": 3, "all": elements}).encode()])
     status = sink.settles(12)

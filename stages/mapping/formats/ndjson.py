@@ -6,5 +6,5 @@ from collections.abc import Iterator
 def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
     """The lines."""
     for number, line in enumerate(payload.split(b"\n"), 1):
-        if line := line.strip():
+        if line := line.strip(b" \t\r"):
             yield f"line {number}: ", line
