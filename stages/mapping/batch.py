@@ -68,3 +68,24 @@ class BatchOrigin(Struct, frozen=True):
         return Origin(self.partition, self.offsets[index] if self.offsets else self.first + index,
                       self.timestamps[index] if self.timestamps else None, self.arrival,
                       self.headers[index] if self.headers else ())
+
+    def alone(self, index: int) -> "BatchOrigin":
+        """That of a batch with this message only."""
+        one = self.of(index)
+        return BatchOrigin(one.partition, one.offset, None, None if one.timestamp is None else [one.timestamp],
+                           one.arrival, None if self.headers is None else [one.headers])
+
+
+def joined(messages: Sequence[Encoded]) -> Encoded:
+    """The messages of a batch that were encoded one by one, as one; merged is only what each of them holds."""
+    by_bucket: dict[str, list[tuple[int, Lines]]] = {}
+    for index, encoded in enumerate(messages):
+        for lines in encoded.groups:
+            by_bucket.setdefault(lines.bucket, []).append((index, lines))
+    return Encoded(
+        [Lines(bucket, b"".join([lines.body for _, lines in some]), sum([lines.points for _, lines in some]),
+               [(index,) for index, lines in some for _ in range(lines.points)])
+         for bucket, some in by_bucket.items()],
+        [Rejected(index, reason, detail) for index, encoded in enumerate(messages)
+         for _, reason, detail in encoded.rejects],
+        sum([encoded.dropped for encoded in messages]))

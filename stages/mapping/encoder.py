@@ -8,13 +8,13 @@ from typing import Any, Final
 from pipeline import bulk
 from pipeline.schema import MappingConfig, Precision
 from stages.mapping import message_times, timestamps
-from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
+from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected, joined
 from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
 from stages.mapping.merge import Line, are_distinct, merged
 from stages.mapping.opener import Opener, in_messages
 from stages.mapping.record import is_array
-from stages.mapping.reject import Dropped, Reject
+from stages.mapping.reject import Dropped, Reject, failure
 from stages.mapping.rules import Rules
 from stages.mapping.shapes import Row, Shape, can_learn, learn
 from stages.mapping.uniform import Uniform
@@ -51,6 +51,19 @@ class Encoder:
 
     def encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
         """A batch as line protocol. Messages that cannot become points are among its rejects; nothing is raised."""
+        try:
+            return self._encode(payloads, origin)
+        except Exception:  # one message has broken a way that takes many at once
+            return joined([self._alone(payload, origin.alone(index)) for index, payload in enumerate(payloads)])
+
+    def _alone(self, payload: bytes, origin: BatchOrigin) -> Encoded:
+        """One message, whatever happens."""
+        try:
+            return self._encode([payload], origin)
+        except Exception as error:
+            return Encoded([], [Rejected(0, *failure(error).args)])
+
+    def _encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
         if not self._opener.is_needed(payloads):
             encoded = self._objects(payloads, origin)
             if encoded is not None:
@@ -64,7 +77,10 @@ class Encoder:
 
     def encode_array(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
         """The same for `count` payloads as `pipeline.bulk` joins them; None where `encode` has to do it."""
-        return None if self._opener.is_needed((array,), as_array=True) else self._quickly(array, count, origin)
+        try:
+            return None if self._opener.is_needed((array,), as_array=True) else self._quickly(array, count, origin)
+        except Exception:
+            return None
 
     def _objects(self, payloads: Sequence[bytes], origin: BatchOrigin, opened: bool = False) -> Encoded | None:
         """The same for payloads that are JSON objects; None where one is an array, and has to be opened first."""
@@ -226,6 +242,7 @@ class _Batch:
         return list(zip(indices, heads, map(str, at), texts, repeat(""), strict=False))
 
     def _by_rules(self, index: int) -> None:
+        before = len(self.lines)
         try:
             for point in self.rules.points(self.payloads[index], self.origin.of(index)):
                 body = ",".join([lead + value for lead, value in point.fields.items()])
@@ -237,6 +254,9 @@ class _Batch:
             self.rejects.append(Rejected(index, reject.reason, reject.detail))
         except Dropped:
             self.dropped += 1
+        except Exception as error:
+            del self.lines[before:]
+            self.rejects.append(Rejected(index, *failure(error).args))
 
     def _gathered(self) -> Encoded:
         """The lines in the messages' order, by bucket."""

@@ -13,7 +13,7 @@ from stages.mapping.formats.known_lines import KnownLine, KnownLines
 from stages.mapping.formats.line_protocol import PassedLine, lines
 from stages.mapping.head import Origin
 from stages.mapping.merge import Line
-from stages.mapping.reject import Reject
+from stages.mapping.reject import Reject, failure
 from stages.mapping.rules import Rules
 
 #: Series of passed lines that are remembered as counted, at most; then all are forgotten.
@@ -69,9 +69,9 @@ class Opener:
             before = len(out.payloads)
             try:
                 self._open(payload, index, origin, out)
-            except Reject as reject:
+            except Exception as error:
                 del out.payloads[before:], out.messages[before:], out.names[before:]
-                out.rejects.append(Rejected(index, reject.reason, reject.detail))
+                out.rejects.append(Rejected(index, *failure(error).args))
         if self._passes_lines:
             return out._replace(messages=list(range(len(payloads))), names=[""] * len(payloads))
         return out._replace(origin=replace(
@@ -112,9 +112,11 @@ class Opener:
                 if isinstance(line, Reject):
                     raise line
                 out.lines.append(self._passed(line, index, origin.of(index)))
-            except Reject as error:
-                number = payload.decode().count("\n", 0, begin) + 1
-                reject = reject or Reject(error.reason, f"line {number}: {error.detail}")
+            except Exception as error:
+                if reject is None:
+                    number = payload.decode().count("\n", 0, begin) + 1
+                    failed = failure(error)
+                    reject = Reject(failed.reason, f"line {number}: {failed.detail}")
         if reject is not None:
             raise reject
         if not found and config.on_no_fields == "reject":

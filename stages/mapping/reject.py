@@ -1,12 +1,14 @@
 """Why a message, or a value of it, cannot be written."""
 
+from pathlib import PurePath
+
 
 class Reject(Exception):
     """One message cannot become a point: the reason's class and what was wrong, for a person.
 
     The classes: not_json, not_object, not_msgpack, not_csv, not_avro, not_protobuf, not_text, not_line_protocol,
     not_compressed, too_large, bad_bucket, bad_measurement, bad_tag, bad_field, unwritable, type_conflict,
-    cardinality, no_fields, missing_timestamp, bad_timestamp.
+    cardinality, no_fields, missing_timestamp, bad_timestamp, too_deep, internal_error.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -17,6 +19,19 @@ class Reject(Exception):
 
 class Dropped(Exception):
     """One message is left out on purpose: a rule says so, or it has no field and `on_no_fields` is "drop"."""
+
+
+def failure(error: BaseException) -> Reject:
+    """What becomes of a message on which code failed with something else than a Reject: ours, or a library's."""
+    if isinstance(error, Reject):
+        return error
+    if isinstance(error, RecursionError):
+        return Reject("too_deep", "objects or arrays within each other, deeper than can be read")
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = f" at {PurePath(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at is not None else ""
+    return Reject("internal_error", f"{type(error).__name__}{where}: {shown(str(error))}")
 
 
 def shown(text: str) -> str:
