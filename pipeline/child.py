@@ -12,6 +12,7 @@ import zmq
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
+from pipeline.fork_server import is_orphan, leave_fork_server
 from pipeline.logs import setup_logging
 from pipeline.memory import keep_freed_memory
 from pipeline.plan import Plan
@@ -19,16 +20,17 @@ from pipeline.plan import Plan
 PR_SET_PDEATHSIG = 1
 
 
-def run_child(name: str, index: int, plan: Plan, parent: int, reasons: Connection) -> None:
-    """Runs one stage or the coordinator in this (spawned) process until it is killed.
+def run_child(name: str, index: int, plan: Plan, reasons: Connection) -> None:
+    """Runs one stage or the coordinator in this process, forked from the fork server, until it is killed.
 
     When it fails instead, it sends the reason, a text, to `reasons`, and ends with exit code 1.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A terminal and systemd signal the whole group; the supervisor alone decides when a child ends.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    leave_fork_server()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if is_orphan():
         os._exit(1)
     keep_freed_memory()
     setproctitle.setproctitle(f"pipeline: {name}")

@@ -7,7 +7,7 @@ import zmq
 
 from pipeline import source_wire, wire
 from pipeline.control_link import ControlLink
-from pipeline.endpoints import Endpoints
+from pipeline.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
 from pipeline.errors import PipelineError
 from pipeline.plan import Plan
 from pipeline.watchdog import Watchdog
@@ -28,6 +28,7 @@ class Group(ABC):
         self._subscriber = context.socket(zmq.SUB)
         self._subscriber.setsockopt(zmq.CONFLATE, 1)
         self._subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+        self._subscriber.setsockopt(zmq.RECONNECT_IVL, LOCAL_RECONNECT_MILLISECONDS)
         self._subscriber.connect(status)
         #: What it consists of, for people.
         self.about = ""

@@ -4,8 +4,6 @@ Signal handlers only count; the main loop acts.
 """
 
 import logging
-import multiprocessing
-import os
 import shutil
 import signal
 import tempfile
@@ -13,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 
 import msgspec
 
@@ -21,6 +19,7 @@ from pipeline import wire
 from pipeline.child import run_child
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
+from pipeline.fork_server import SERVER_GONE, ForkServer
 from pipeline.groups import Group, SinkGroup, SourceGroup
 from pipeline.lock import FOLDER_PREFIX, Locks, lock_runtime_folder, sweep_runtime_folders
 from pipeline.plan import Plan, Until
@@ -32,6 +31,10 @@ from pipeline.source_config import fed_by_sources
 TICK_SECONDS = 0.1
 #: Seconds between two lines of progress in the log, and between two Drains.
 PROGRESS_SECONDS = 10.0
+#: Pause before a process that could not be forked is started again, seconds.
+AGAIN_SECONDS = 0.5
+#: What ends with the fork server within so long counts as one death, seconds.
+ONE_DEATH_SECONDS = 2.0
 DRAIN_REPEAT_SECONDS = 0.5
 
 
@@ -59,9 +62,11 @@ class Supervisor:
         #: what our own sources bring has to be there.
         self._later: list[Group] = self.groups[:1] if until and fed_by_sources(config) else []
         del self.groups[:len(self._later)]
-        self.processes: dict[str, SpawnProcess] = {}
+        self.processes: dict[str, ForkServerProcess] = {}
         self.restarts = Restarts(config.pipeline.max_restarts, config.pipeline.restart_window_seconds)
-        self._spawn = multiprocessing.get_context("spawn")
+        self._fork = ForkServer(self.plan)
+        #: When processes last ended with their fork server: seconds, monotonic.
+        self._server_gone_at = float("-inf")
         #: Why a child failed, by name; and when it was started, and when a dead one starts again: seconds, monotonic.
         self._reasons: dict[str, Connection] = {}
         self._started: dict[str, float] = {}
@@ -107,15 +112,17 @@ class Supervisor:
             self.logger.info("started%s; sockets in %s", group.about, self.endpoints.folder)
 
     def start_process(self, name: str) -> None:
-        """Spawns one process by its name."""
+        """Starts one process by its name; a little later, if the fork server has just been killed."""
         number = name.rpartition("-")[2]
         index = int(number) if number.isdigit() else 0
-        reasons, theirs = self._spawn.Pipe(duplex=False)
         plan = msgspec.structs.replace(self.plan, incarnation=self._starts[name])
         self._starts[name] += 1
-        process = self._spawn.Process(target=run_child, args=(name, index, plan, os.getpid(), theirs), name=name)
-        process.start()
-        theirs.close()
+        try:
+            process, reasons = self._fork.start(name, run_child, name, index, plan)
+        except (OSError, EOFError) as error:
+            self.logger.warning("%s can't be started, trying again: %s", name, error)
+            self._due[name] = time.monotonic() + AGAIN_SECONDS
+            return
         self.processes[name], self._reasons[name] = process, reasons
         self._started[name] = time.monotonic()
         self._group[name].watchdog.started(name, self._started[name])
@@ -136,9 +143,13 @@ class Supervisor:
         reason = _last_words(self._reasons.pop(name))
         death = f"{_death(process.exitcode)}{': ' if reason else ''}{reason}"
         # What is killed while it starts says nothing of whether it can.
-        killed = process.exitcode is not None and process.exitcode < 0
+        killed = process.exitcode is not None and process.exitcode < 0 or process.exitcode == SERVER_GONE
         booted = killed or self._group[name].watchdog.booted(name, process.pid)
-        pause = self.restarts.died(name, now, now - self._started[name], booted)
+        pause = 0.0
+        if process.exitcode != SERVER_GONE or now - self._server_gone_at > ONE_DEATH_SECONDS:
+            pause = self.restarts.died(name, now, now - self._started[name], booted)
+        if process.exitcode == SERVER_GONE:
+            self._server_gone_at = now
         if self.restarts.fails_at_boot(name):
             raise PipelineError(f"{name} can't start ({death}); nothing was read that isn't kept")
         if self.restarts.too_many:
@@ -226,4 +237,4 @@ def _last_words(reasons: Connection) -> str:
 def _death(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         return f"signal {signal.Signals(-exitcode).name}"
-    return f"exit code {exitcode}"
+    return "with the fork server" if exitcode == SERVER_GONE else f"exit code {exitcode}"

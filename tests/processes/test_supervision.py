@@ -23,15 +23,21 @@ def alive(pid: int) -> bool:
         return False
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, or forked, itself."""
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def child(sink: Sink, name: str) -> int:
     """The process of a name, once it is there; it may not have said anything yet."""
-    children, found = Path(f"/proc/{sink.process.pid}/task/{sink.process.pid}/children"), 0
+    found = 0
 
     def is_there() -> bool:
         nonlocal found
-        for pid in map(int, children.read_text().split()):
-            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"pipeline: {name}".encode()):
-                found = pid
+        for server in children(sink.process.pid):
+            for pid in children(server):
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"pipeline: {name}".encode()):
+                    found = pid
         return found > 0
 
     wait_until(is_there, 20, f"{name} to be there")
@@ -65,6 +71,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(sandbox: SandboxIggy, strea
     influxdb.stall_after(4)
     sink = start_sink(sandbox.address, stream, influxdb, options=HASTY)
     status = sink.wait_for(lambda status: status.ready and status.written >= 500)
+    sink.wait_for(lambda later: later.now > status.now + 1)  # the supervisor has heard of it, too
     os.kill(status.pids[victim], signal.SIGSTOP)
     wait_until(lambda: f"{victim} hangs: not heard of for 3 s" in sink.log(), 20, "the hang to be seen")
     wait_until(lambda: not alive(status.pids[victim]), 10, "the death of what hangs")
@@ -125,6 +132,37 @@ def test_kill_9_of_the_supervisor_takes_all_with_it_and_hinders_no_new_start(
     sink.settles(4_000)
     assert numbers(influxdb.points()) == list(range(4_000))
     assert sink.stop() == 0
+
+
+def test_kill_9_of_the_fork_server_is_one_death_and_loses_nothing(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(4_000)], 2)
+    influxdb.stall_after(4)
+    sink = start_sink(sandbox.address, stream, influxdb, options="max_restarts = 1")
+    status = sink.wait_for(lambda status: status.ready and status.written >= 500)
+    (server,) = [pid for pid in children(sink.process.pid) if children(pid)]
+    os.kill(server, signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, status.pids.values())), 10, "the end of what was forked from it")
+    influxdb.fail()
+    sink.wait_for(lambda after: after.epoch > status.epoch and after.drained is False and after.ready)
+    wait_until(lambda: len(set(numbers(influxdb.points()))) == 4_000, 60, "all points")
+    assert numbers(influxdb.points()) == list(range(4_000))
+    assert sink.stop() == 0
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_is_a_stop_like_one_to_the_supervisor(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, signal_: signal.Signals) -> None:
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(2_000)], 2)
+    sink = start_sink(sandbox.address, stream, influxdb)
+    sink.wait_for(lambda status: status.ready and status.read >= 500)
+    servers = children(sink.process.pid)
+    for pid in [sink.process.pid, *servers, *[pid for server in servers for pid in children(server)]]:
+        os.kill(pid, signal_)
+    assert sink.process.wait(60) == 0, sink.log()
+    assert "every offset committed" in sink.log() and "Traceback" not in sink.log()
 
 
 def test_a_second_pipeline_on_the_same_offsets_is_refused_in_one_line(
