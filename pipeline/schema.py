@@ -151,6 +151,16 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     compression: Literal["none", "auto", "gzip", "zstd", "lz4", "snappy"] = "none"
     #: Largest payload, after decompression; a larger one is rejected.
     max_payload_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10_000_000
+    #: What one message may be, at most; one over a limit is rejected. Objects and arrays within each other.
+    max_depth: Annotated[int, Meta(ge=1, le=200)] = 64
+    #: Keys of one point, with those in opened objects and arrays.
+    max_keys: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    #: Points of one message: elements, records or lines, bad ones too.
+    max_points: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    #: Values in all points of one message; those that its points share count with each.
+    max_values: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
+    #: Bytes that one message becomes on its way to line protocol, or in it.
+    max_expanded_bytes: Annotated[int, Meta(ge=1_000, le=4_000_000_000)] = 32_000_000
     rules: tuple[RuleConfig, ...] = ()
     #: Bucket (or database) by a template with {path}, {topic}, {stream}; what it gives must be in `allowed_buckets`.
     bucket_template: str = ""

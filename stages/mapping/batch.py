@@ -8,6 +8,10 @@ from msgspec import Struct
 from stages.mapping.head import Origin
 
 
+class TooMuch(Exception):
+    """The lines of a batch would take too much memory: its messages have to go in parts."""
+
+
 class Rejected(NamedTuple):
     """A message of the batch, by its index there, that cannot become a point."""
 

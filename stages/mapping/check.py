@@ -21,6 +21,9 @@ def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, s
         problems.append(f'{key}.bucket_template: "{mapping.bucket_template}": {error}')
     if bool(mapping.bucket_template) != bool(mapping.allowed_buckets):
         problems.append(f"{key}.allowed_buckets: required with, and only with, bucket_template")
+    if mapping.max_expanded_bytes < 3 * mapping.max_payload_bytes:
+        problems.append(f"{key}.max_expanded_bytes: must be at least three times max_payload_bytes: "
+                        f"{3 * mapping.max_payload_bytes}")
     return problems or _unwritable_names(mapping, key, topics)
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 from pipeline import bulk
 from pipeline.schema import MappingConfig, Precision
 from stages.mapping import message_times, timestamps
-from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected, joined
+from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected, TooMuch, joined
 from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
+from stages.mapping.limits import Limits
 from stages.mapping.merge import Line, are_distinct, merged
 from stages.mapping.opener import Opener, in_messages
 from stages.mapping.record import is_array
@@ -25,6 +26,10 @@ __all__ = ["BatchOrigin", "Encoded", "Encoder", "Lines", "Rejected"]
 _MAX_SHAPES: Final = 16
 #: Shapes learned from one batch, at most: compiling one takes about as long as 200 messages by the rules.
 _LEARNED_PER_BATCH: Final = 2
+#: Lines of one batch, at most, unless `max_points` allows a single message more: each takes about 250 bytes beside its
+#: text. And the bytes of those texts for each byte of the payloads, unless `max_expanded_bytes` allows more.
+_BATCH_LINES: Final = 500_000
+_GROWTH: Final = 3
 
 
 class Encoder:
@@ -38,6 +43,9 @@ class Encoder:
         `formats.errors.BadFormat`.
         """
         self.rules = Rules(config, precision, stream, topic, guards)
+        self.limits = Limits.of(config)
+        #: Whether a batch whose lines take too much memory is given back; otherwise its messages go one by one.
+        self.refuses_much = False
         self._merge = config.merge_duplicates
         self._opener = Opener(self.rules)
         #: Whether the heads of two partitions differ; otherwise they are kept but once.
@@ -50,16 +58,25 @@ class Encoder:
         self.uniform: Uniform | None = None
 
     def encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
-        """A batch as line protocol. Messages that cannot become points are among its rejects; nothing is raised."""
+        """A batch as line protocol. Messages that cannot become points are among its rejects.
+
+        Raises nothing but TooMuch, of several messages, if it `refuses_much`.
+        """
         try:
             return self._encode(payloads, origin)
-        except Exception:  # one message has broken a way that takes many at once
+        except Exception as error:
+            if isinstance(error, TooMuch) and len(payloads) > 1 and self.refuses_much:
+                raise
+            # Otherwise one message has broken a way that takes many at once.
             return joined([self._alone(payload, origin.alone(index)) for index, payload in enumerate(payloads)])
 
     def _alone(self, payload: bytes, origin: BatchOrigin) -> Encoded:
         """One message, whatever happens."""
         try:
             return self._encode([payload], origin)
+        except TooMuch:
+            return Encoded([], [Rejected(0, "too_expanded", "its points take more memory than max_expanded_bytes = "
+                                         f"{self.limits.expanded} and max_points = {self.limits.points} allow")])
         except Exception as error:
             return Encoded([], [Rejected(0, *failure(error).args)])
 
@@ -143,6 +160,10 @@ class _Batch:
         self.lines: list[Line] = list(lines)
         self.rejects: list[Rejected] = []
         self.dropped = 0
+        #: Bytes of the lines that were made one by one, and most of those, and of all lines.
+        self.size = 0
+        self.most_bytes = max(encoder.limits.expanded, _GROWTH * sum(map(len, payloads)))
+        self.most_lines = max(encoder.limits.points, _BATCH_LINES)
         #: Whether a payload is an array of JSON, which has to be opened first.
         self.has_arrays = False
 
@@ -248,12 +269,17 @@ class _Batch:
                 body = ",".join([lead + value for lead, value in point.fields.items()])
                 time = str(point.time)
                 self.lines.append((index, point.head, time, f"{point.head} {body} {time}\n", point.bucket))
+                self.size += len(self.lines[-1][3])
+            if self.size > self.most_bytes or len(self.lines) > self.most_lines:
+                raise TooMuch
         except Reject as reject:
             if reject.reason in ("not_object", "not_json") and is_array(self.payloads[index]):
                 self.has_arrays = True
             self.rejects.append(Rejected(index, reject.reason, reject.detail))
         except Dropped:
             self.dropped += 1
+        except TooMuch:
+            raise
         except Exception as error:
             del self.lines[before:]
             self.rejects.append(Rejected(index, *failure(error).args))
@@ -289,9 +315,11 @@ def _by_bucket(lines: list[Line], sources: list[tuple[int, ...]] | None) -> list
     if len(buckets) == 1:
         (bucket,) = buckets
         return [Lines(bucket, "".join([text for _, _, _, text, _ in lines]).encode(), len(lines), sources)]
+    by_bucket: dict[str, list[int]] = {bucket: [] for bucket in buckets}
+    for index, line in enumerate(lines):
+        by_bucket[line[4]].append(index)
     groups = []
-    for bucket in buckets:
-        indices = [index for index, line in enumerate(lines) if line[4] == bucket]
+    for bucket, indices in by_bucket.items():
         body = "".join([lines[index][3] for index in indices]).encode()
         groups.append(Lines(bucket, body, len(indices),
                             [sources[index] if sources else (lines[index][0],) for index in indices]))

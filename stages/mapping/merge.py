@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 #: `key=` and value of each field of a field set that we wrote.
-_FIELD: Final = re.compile(r'((?:[^=\\]|\\.)+=)("(?:[^"\\]|\\.)*"|[^,]*),?', re.DOTALL)
+_FIELD: Final = re.compile(r'([^=\\]*+(?:\\.[^=\\]*+)*+=)("[^"\\]*+(?:\\.[^"\\]*+)*+"|[^,]*+),?', re.DOTALL)
 
 
 #: One point on its way into a body: index of its message, head (measurement and tags), time, the whole line with its
@@ -31,7 +31,10 @@ def merged(lines: Sequence[Line]) -> tuple[list[Line], list[tuple[int, ...]]]:
             continue
         first, messages = firsts[key]
         messages.append(message)
-        bodies[key] = {**(bodies[key] or fields_of(first)), **fields_of(line)}
+        fields = bodies[key]
+        if fields is None:
+            fields = bodies[key] = fields_of(first)
+        fields.update(fields_of(line))
     out = []
     for key, (first, _) in firsts.items():
         fields = bodies[key]

@@ -12,6 +12,7 @@ from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.known_lines import KnownLine, KnownLines
 from stages.mapping.formats.line_protocol import PassedLine, lines
 from stages.mapping.head import Origin
+from stages.mapping.limits import Limits, values_of
 from stages.mapping.merge import Line
 from stages.mapping.reject import Reject, failure
 from stages.mapping.rules import Rules
@@ -37,6 +38,10 @@ class Opened(NamedTuple):
     total: int
 
 
+class _SomeLines(Reject):
+    """Some lines of a message are wrong; the others count."""
+
+
 class Opener:
     """Opens the payloads of one mapping. Not thread-safe."""
 
@@ -50,6 +55,7 @@ class Opener:
             self._decompress = decompressor(config.compression, config.max_payload_bytes)
         self._passes_lines = config.format == "line_protocol"
         self._transcode = transcoder(config)
+        self._limits = Limits.of(config)
         self._always = config.format != "json" or self._decompress is not None
         self._counted: set[str] = set()
         self._known = KnownLines(config.line_protocol_precision, rules.precision)
@@ -66,11 +72,13 @@ class Opener:
         """All that the messages hold, and rejects for those that cannot be opened. Raises nothing."""
         out = Opened([], origin, [], [], [], [], len(payloads))
         for index, payload in enumerate(payloads):
-            before = len(out.payloads)
+            before, lines_before = len(out.payloads), len(out.lines)
             try:
                 self._open(payload, index, origin, out)
             except Exception as error:
                 del out.payloads[before:], out.messages[before:], out.names[before:]
+                if not isinstance(error, _SomeLines):
+                    del out.lines[lines_before:]
                 out.rejects.append(Rejected(index, *failure(error).args))
         if self._passes_lines:
             return out._replace(messages=list(range(len(payloads))), names=[""] * len(payloads))
@@ -88,23 +96,31 @@ class Opener:
         if self._passes_lines:
             self._pass_lines(payload, index, origin, out)
             return
-        found = False
+        first, size = len(out.payloads), 0
         for name, text in self._transcode(payload):
-            found = True
+            size += len(text)
+            if size > self._limits.expanded:
+                self._limits.check_bytes(size)
             out.names.append(name)
             out.messages.append(index)
             out.payloads.append(text)
-        if not found and self._rules.config.on_no_fields == "reject":
+            if len(out.payloads) - first > self._limits.points:
+                self._limits.check_points(len(out.payloads) - first)
+        if size // 2 >= self._limits.values:
+            self._limits.check_values(sum([values_of(text) for text in out.payloads[first:]]))
+        if len(out.payloads) == first and self._rules.config.on_no_fields == "reject":
             raise Reject("no_fields", "the payload holds no object")
 
     def _pass_lines(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened) -> None:
         """Adds the lines of a payload. Those that are right count, also where others of the payload are not."""
         config = self._rules.config
         reject: Reject | None = None
-        found = False
+        found = 0
+        self._limits.check_values(payload.count(b"=") if len(payload) // 4 >= self._limits.values else 0)
         known = None if self._rules.heads.over else self._known
-        for begin, line in lines(payload, config.line_protocol_precision, self._rules.precision, known):
-            found = True
+        for begin, line in lines(payload, config.line_protocol_precision, self._rules.precision, self._limits, known):
+            found += 1
+            self._limits.check_points(found)
             if isinstance(line, KnownLine):
                 out.lines.append((index, line.head, line.time, line.text, ""))
                 continue
@@ -116,7 +132,7 @@ class Opener:
                 if reject is None:
                     number = payload.decode().count("\n", 0, begin) + 1
                     failed = failure(error)
-                    reject = Reject(failed.reason, f"line {number}: {failed.detail}")
+                    reject = _SomeLines(failed.reason, f"line {number}: {failed.detail}")
         if reject is not None:
             raise reject
         if not found and config.on_no_fields == "reject":

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from pipeline.schema import MappingConfig
+from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
 #: path -> (field key, JSON text of the value)
@@ -17,40 +18,49 @@ Record = dict[str, tuple[str, str]]
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]+')
-#: A string, closed or not, or a number that is none and not the key of a member. Linear: it never goes back.
-_BARE = re.compile(rb'("(?:[^"\\]|\\.)*+"?)|(-?)\b(nan|inf(?:inity)?)\b(?![ \t\r\n]*+:)', re.DOTALL | re.IGNORECASE)
+#: Only walks over a text, and so proves it JSON.
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+# None of these goes back over what it has read: whatever a payload holds, they take time and memory by its length.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_PARTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^"]++', re.DOTALL)
+#: A string, closed or not, or a number that is none and not the key of a member.
+_BARE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|(-?)\b(nan|inf(?:inity)?)\b(?![ \t\r\n]*+:)',
+                   re.DOTALL | re.IGNORECASE)
+#: Values, and characters of their paths and keys, of a message whose places are told: code is made for each of them.
+_SPANNED_KEYS, _SPANNED_CHARS = 1_000, 100_000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 #: How the tokens NaN, Infinity and -Infinity stand in a record: JSON has no text for them. No line could hold the NUL.
 NOT_NUMBERS = {f'"\\u0000{token}"': token for token in ("NaN", "Infinity", "-Infinity")}
-#: Objects and arrays within each other, at most.
-MAX_DEPTH = 64
 
 
-def decode_object(payload: bytes) -> dict[str, str]:
+def decode_object(payload: bytes, limits: Limits) -> dict[str, str]:
     """The JSON text of each member of the object that a payload is; the last of equal keys. Raises Reject.
 
     A byte order mark before it does not count. Bare NaN and infinities become keys of `NOT_NUMBERS`.
     """
     try:
-        return _members(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _members(payload, limits)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         wrong: Exception = error
     tolerated = _tolerated(payload)
     if tolerated != payload:
         try:
-            return _members(tolerated)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _members(tolerated, limits)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             wrong = error
     other = isinstance(wrong, msgspec.ValidationError) and is_json(tolerated)
     raise Reject("not_object" if other else "not_json", str(wrong))
 
 
-def _members(payload: bytes) -> dict[str, str]:
+def _members(payload: bytes, limits: Limits) -> dict[str, str]:
     if not payload.isascii():
         payload.decode()
-    return {key: str(raw, "utf-8") for key, raw in _OBJECT.decode(payload).items()}
+    if limits.may_be_over(payload):
+        _RAW.decode(payload)  # what is no JSON says nothing by its commas
+        limits.check_json(payload)
+    members = _OBJECT.decode(payload)
+    limits.check_keys(len(members))
+    return {key: str(raw, "utf-8") for key, raw in members.items()}
 
 
 def _tolerated(payload: bytes) -> bytes:
@@ -60,14 +70,18 @@ def _tolerated(payload: bytes) -> bytes:
 
 def quote_not_numbers(payload: bytes) -> bytes:
     """A payload with its bare NaN and infinities, as the languages write them, as the strings of `NOT_NUMBERS`."""
-    return _BARE.sub(_quoted, payload)
-
-
-def _quoted(match: re.Match[bytes]) -> bytes:
-    string, sign, word = match.groups()
-    if string is not None:
-        return match[0]
-    return b'"\\u0000NaN"' if word[:1] in b"nN" else b'"\\u0000%bInfinity"' % sign
+    folded = payload.lower()
+    if b"nan" not in folded and b"inf" not in folded:
+        return payload
+    parts: list[bytes] = []
+    at = 0
+    for match in _BARE.finditer(payload):
+        sign, word = match.groups()
+        if word:
+            parts += [payload[at:match.start()],
+                      b'"\\u0000NaN"' if word[:1] in b"nN" else b'"\\u0000%bInfinity"' % sign]
+            at = match.end()
+    return b"".join([*parts, payload[at:]]) if parts else payload
 
 
 def is_array(payload: bytes) -> bool:
@@ -75,20 +89,25 @@ def is_array(payload: bytes) -> bool:
     return payload.removeprefix(_BYTE_ORDER_MARK).lstrip(b" \t\r\n")[:1] == b"["
 
 
-def elements(payload: bytes) -> list[bytes]:
+def elements(payload: bytes, limits: Limits) -> list[bytes]:
     """The JSON texts of the elements of a payload that `is_array`. Raises Reject."""
     payload = _tolerated(payload)
     try:
         payload.decode()
-        return [bytes(raw) for raw in _ARRAY.decode(payload)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if limits.may_be_over(payload):
+            _RAW.decode(payload)
+            limits.check_json(payload)
+        raws = _ARRAY.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Reject("not_json", str(error)) from None
+    limits.check_points(len(raws))
+    return [bytes(raw) for raw in raws]
 
 
 def is_json(payload: bytes) -> bool:
     """Whether the payload is JSON at all, if it is UTF-8."""
     try:
-        msgspec.json.decode(payload, type=msgspec.Raw)
+        _RAW.decode(payload)
     except (msgspec.DecodeError, RecursionError):
         return False
     return True
@@ -122,6 +141,12 @@ class Flattener:
         self._separator = config.separator
         self._array_separator = config.array_separator
         self._explode = config.explode
+        #: How deep the array at that path is; the message is 1.
+        self._explode_depth = config.explode.count(".") + 2
+        self.limits = Limits.of(config)
+        self._most_spans = min(_SPANNED_KEYS, self.limits.keys, self.limits.values)
+        #: Characters of the paths and keys made for the message at hand.
+        self._path_chars = 0
         paths = [*config.tag_fields, *config.field_names, config.measurement_field, config.timestamp_field,
                  config.explode, *config.template_paths()]
         #: Paths that a configured path or the tag map lies below: these objects are opened whatever `nested` says.
@@ -136,57 +161,96 @@ class Flattener:
     def records(self, payload: bytes) -> list[Record]:
         """The records of one payload: one, or with `explode` one for each element. Raises Reject."""
         record: Record = {}
-        for key, text in decode_object(payload).items():
+        self._path_chars = 0
+        for key, text in decode_object(payload, self.limits).items():
             if text[0] in "{[":
-                self.add(record, key, key, text, 1)
+                self.add(record, key, key, text, 2)
             else:
                 record[key] = key, text
+        self.limits.check_keys(len(record))
         if not self._explode or self._explode not in record:
+            self.limits.check_values(len(record))
             return [record]
         _, text = record.pop(self._explode)
         if text == "null":
             return [record]
         if not text.startswith("["):
             raise Reject("bad_field", f"{self._explode}: explode needs an array, not {shown(text)}")
-        return [self._element(record, element) for element in items(text)]
+        elements = items(text)
+        self.limits.check_depth(self._explode_depth)
+        self.limits.check_points(len(elements))
+        values = len(elements) * (len(record) + 1)
+        self.limits.check_values(values)
+        records = []
+        for element in elements:
+            records.append(self._element(record, element))
+            values += len(records[-1]) - len(record) - 1
+            self.limits.check_values(values)
+        return records
 
     def _element(self, record: Record, text: str) -> Record:
         element = dict(record)
         if text.startswith("{"):
-            for key, member in decode_object(text.encode()).items():
-                self.add(element, key, key, member, 2)
+            self.limits.check_depth(self._explode_depth + 1)
+            for key, member in decode_object(text.encode(), self.limits).items():
+                self.add(element, key, key, member, self._explode_depth + 2)
+            self.limits.check_keys(len(element))
         else:
             key = self._explode.rpartition(".")[2]
-            self.add(element, key, key, text, 2)
+            self.add(element, key, key, text, self._explode_depth + 1)
         return element
 
     def add(self, record: Record, path: str, key: str, text: str, depth: int) -> None:
-        """Puts a value into a record, opened as far as the configuration says. Raises Reject."""
-        if depth > MAX_DEPTH:
-            raise Reject("bad_field", f"{shown(path)}: nested deeper than {MAX_DEPTH}")
-        if path in self._whole:
-            record[path] = key, text
-            return
-        first = text[0]
-        if first == "{" and (self._nested == "flatten" or path in self._opened):
-            for name, member in decode_object(text.encode()).items():
-                self.add(record, f"{path}.{name}", f"{key}{self._separator}{name}", member, depth + 1)
-            if self._nested != "json" or path in self._opened:
-                return
-        if first == "[" and path != self._explode and self._arrays != "json":
-            self._add_array(record, path, key, text, depth)
-        elif first != "{" or self._nested != "drop":
-            record[path] = key, text
+        """Puts a value into a record, opened as far as the configuration says. Raises Reject.
 
-    def _add_array(self, record: Record, path: str, key: str, text: str, depth: int) -> None:
-        if self._arrays == "index":
-            for index, element in enumerate(items(text)):
-                self.add(record, f"{path}.{index}", f"{key}{self._separator}{index}", element, depth + 1)
-        elif self._arrays == "join":
-            joined = self._array_separator.join([
-                NOT_NUMBERS.get(element) or (str(loads(element)) if element[0] == '"' else compact(element))
-                for element in items(text)])
-            record[path] = key, msgspec.json.encode(joined).decode()
+        Only an object or array is at a `depth`; one that is a member of the message is at 2.
+        """
+        # A list of what is left instead of recursion: nothing above holds the text of what is inside it.
+        todo = [(path, key, text, depth)]
+        while todo:
+            path, key, text, depth = todo.pop()
+            first = text[0]
+            if first not in "{[":
+                record[path] = key, text
+                continue
+            self.limits.check_depth(depth)
+            if path in self._whole:
+                self._keep(record, path, key, text, depth)
+            elif first == "{" and (self._nested == "flatten" or path in self._opened):
+                members = decode_object(text.encode(), self.limits)
+                self._room(len(record) + len(todo), len(members), path, key)
+                todo += [(f"{path}.{name}", f"{key}{self._separator}{name}", member, depth + 1)
+                         for name, member in reversed(members.items())]
+                del members
+            elif first == "[" and path != self._explode and self._arrays == "index":
+                elements = items(text)
+                self._room(len(record) + len(todo), len(elements), path, key)
+                todo += [(f"{path}.{index}", f"{key}{self._separator}{index}", elements[index], depth + 1)
+                         for index in range(len(elements) - 1, -1, -1)]
+                del elements
+            elif first == "[" and path != self._explode and self._arrays != "json":
+                if self._arrays == "join":
+                    self._join(record, path, key, text, depth)
+            elif first != "{" or self._nested != "drop":
+                self._keep(record, path, key, text, depth)
+
+    def _keep(self, record: Record, path: str, key: str, text: str, depth: int) -> None:
+        if path != self._explode:
+            self.limits.check_kept(text, depth)
+        record[path] = key, text
+
+    def _room(self, held: int, members: int, path: str, key: str) -> None:
+        """Checks that a record that has `held` keys has room for the members of a value, and memory for their paths."""
+        self.limits.check_keys(held + members)
+        self._path_chars += members * (len(path) + len(key))
+        self.limits.check_bytes(self._path_chars)
+
+    def _join(self, record: Record, path: str, key: str, text: str, depth: int) -> None:
+        self.limits.check_kept(text, depth)
+        joined = self._array_separator.join([
+            NOT_NUMBERS.get(element) or (str(loads(element)) if element[0] == '"' else compact(element))
+            for element in items(text)])
+        record[path] = key, msgspec.json.encode(joined).decode()
 
     def spans(self, text: str) -> list[tuple[str, str, int, int]] | None:
         """(path, key, start, end) of each value of an object's text, in order; None where that can't be said.
@@ -195,6 +259,7 @@ class Flattener:
         flattens them, in which no key is there twice.
         """
         found: list[tuple[str, str, int, int]] = []
+        self._path_chars = 0
         begin = _skip(text, 0)
         if not text.startswith("{", begin):
             return None
@@ -208,14 +273,14 @@ class Flattener:
     def _scan(self, text: str, at: int, path: str | None, key: str, found: list[tuple[str, str, int, int]],
               depth: int) -> int:
         """Reads the value at `at`, whose path is None for the whole object; returns where it ends."""
-        if depth > MAX_DEPTH:
-            raise _Opaque
         if text[at] != "{":
             match = _STRING.match(text, at) or _SCALAR.match(text, at)
             if match is None:
                 raise _Opaque
             found.append((path or "", key, at, match.end()))
             return match.end()
+        if depth >= self.limits.depth:
+            raise _Opaque
         if path is not None and (path in self._whole or self._nested != "flatten" and path not in self._opened):
             raise _Opaque
         at = _skip(text, at + 1)
@@ -230,6 +295,9 @@ class Flattener:
             names.add(name)
             at = _skip(text, _skip(text, match.end()) + 1)
             inner, inner_key = (name, name) if path is None else (f"{path}.{name}", f"{key}{self._separator}{name}")
+            self._path_chars += len(inner) + len(inner_key)
+            if len(found) >= self._most_spans or self._path_chars > _SPANNED_CHARS:
+                raise _Opaque
             at = _skip(text, self._scan(text, at, inner, inner_key, found, depth + 1))
             if text[at] == ",":
                 at = _skip(text, at + 1)

@@ -8,7 +8,8 @@ class Reject(Exception):
 
     The classes: not_json, not_object, not_msgpack, not_csv, not_avro, not_protobuf, not_text, not_line_protocol,
     not_compressed, too_large, bad_bucket, bad_measurement, bad_tag, bad_field, unwritable, type_conflict,
-    cardinality, no_fields, missing_timestamp, bad_timestamp, too_deep, internal_error.
+    cardinality, no_fields, missing_timestamp, bad_timestamp, internal_error; and of
+    `limits.TooComplex`: too_deep, too_many_keys, too_many_points, too_many_values, too_expanded.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

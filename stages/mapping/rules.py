@@ -31,6 +31,11 @@ class Point(NamedTuple):
     #: Where it goes; "" is the configured bucket.
     bucket: str = ""
 
+    @property
+    def size(self) -> int:
+        """Characters of its head and fields, about."""
+        return len(self.head) + sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
+
 
 class _Role(NamedTuple):
     """What becomes of the value at a path: nothing but a field is told here."""
@@ -191,12 +196,15 @@ class Rules:
             return [self._point(records[0], origin, payload)]
         if not records:
             self._no_fields("no field has a value")
-        points = []
+        points: list[Point] = []
+        size = 0
         for record in records:
             try:
                 points.append(self._point(record, origin, payload))
             except Dropped:
                 continue
+            size += points[-1].size
+            self.flattener.limits.check_bytes(size)
         if not points:
             raise Dropped
         return points

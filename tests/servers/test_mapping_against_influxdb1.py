@@ -21,10 +21,12 @@ from stages.mapping.escape import unescaped
 from stages.mapping.formats.line_protocol import PassedLine
 from stages.mapping.formats.line_protocol import lines as lines_of_payload
 from stages.mapping.guard import Guard, kind_of
+from stages.mapping.limits import Limits
 from tests.support import escapes
 
 #: Of the messages whose mapping asks for Iggy's time: microseconds since 1970. All in one shard of a week.
 START = 1_700_000_000_000_000
+LIMITS = Limits.of(MappingConfig())
 names = itertools.count()
 Point = tuple[str, tuple[tuple[str, str], ...], int]
 
@@ -215,7 +217,7 @@ def test_what_passes_as_line_protocol_a_real_server_takes_and_reads_as_an_indepe
 def test_every_short_text_of_a_passed_line_is_to_a_real_server_what_it_is_to_us(influxdb1: str, form: str) -> None:
     texts = ("".join(chars) for length in range(1, 6) for chars in itertools.product('a\\, ="', repeat=length))
     read = [item for time, text in enumerate(texts)
-            for _, item in lines_of_payload(f"{form.format(text)} {time}".encode(), "ns", "ns")]
+            for _, item in lines_of_payload(f"{form.format(text)} {time}".encode(), "ns", "ns", LIMITS)]
     passed = [item for item in read if isinstance(item, PassedLine)]
     assert len(passed) > 250
     body = "\n".join(f"{head.text} {','.join(map(''.join, fields.items()))} {time}" for head, fields, time in passed)
@@ -230,5 +232,5 @@ def _has_unsigned(line: bytes) -> bool:
 
 
 def _kinds(line: bytes) -> list[str]:
-    found = [item for _, item in lines_of_payload(line, "ns", "ns") if isinstance(item, PassedLine)]
+    found = [item for _, item in lines_of_payload(line, "ns", "ns", LIMITS) if isinstance(item, PassedLine)]
     return [kind_of(value) for item in found for value in item.fields.values()]

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.schema import MappingConfig
 from pipeline.types import Kind
+from stages.mapping.batch import TooMuch
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.guard import Guard
 
@@ -57,3 +58,15 @@ def test_what_fails_on_one_message_is_its_reject_and_tells_where() -> None:
     [reject] = encoded.rejects
     assert (reject.at, reject.reason) == (1, "internal_error")
     assert reject.detail.startswith("KeyError at test_poison.py:") and "boom" in reject.detail
+
+
+def test_a_batch_whose_lines_take_too_much_memory_is_given_back_and_its_messages_are_still_written_one_by_one() -> None:
+    mapping = MappingConfig(explode="e", metadata_tags=("offset",), max_payload_bytes=10_000, max_expanded_bytes=30_000,
+                            merge_duplicates=False)
+    payloads = [b'{"s":"%b","e":[%b]}' % (b"x" * 100, b",".join([b"%d"] * 100) % (*range(100),))] * 20
+    encoder = Encoder(mapping, "ns", "stream", "topic")
+    assert encode(encoder, payloads).points == 2_000
+    encoder.refuses_much = True
+    with pytest.raises(TooMuch):
+        encode(encoder, payloads)
+    assert encode(encoder, payloads[:1]).points == 100

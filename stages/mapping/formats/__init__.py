@@ -6,33 +6,38 @@ From there on every format goes the same way. `line_protocol` is the exception: 
 from collections.abc import Callable, Iterator
 
 from pipeline.schema import MappingConfig
+from stages.mapping.limits import Limits
 
 #: Payload -> (what to call the object in an error, its JSON text) of each object in it. Raises Reject for the whole.
 Transcoder = Callable[[bytes], Iterator[tuple[str, bytes]]]
 
 
 def transcoder(config: MappingConfig) -> Transcoder:
-    """The transcoder of a mapping's format. Raises `errors.BadFormat` where its files or packages are not there."""
+    """The transcoder of a mapping's format. Raises `errors.BadFormat` where its files or packages are not there.
+
+    Its objects come one by one, each when it is asked for: whoever takes them can stop at a limit.
+    """
+    limits = Limits.of(config)
     # Each process imports only the format that it needs.
     match config.format:
         case "ndjson":
             from stages.mapping.formats.ndjson import objects
             return objects
         case "msgpack":
-            from stages.mapping.formats.msgpack import objects
-            return objects
+            from stages.mapping.formats.msgpack import msgpack_transcoder
+            return msgpack_transcoder(limits)
         case "text":
             from stages.mapping.formats.text import text_transcoder
-            return text_transcoder(config.text_field)
+            return text_transcoder(config.text_field, limits)
         case "csv":
             from stages.mapping.formats.csv import csv_transcoder
-            return csv_transcoder(config.csv_header, config.csv_delimiter)
+            return csv_transcoder(config.csv_header, config.csv_delimiter, limits)
         case "avro":
             from stages.mapping.formats.avro import avro_transcoder
-            return avro_transcoder(config.avro_schema)
+            return avro_transcoder(config.avro_schema, limits, config.max_payload_bytes)
         case "protobuf":
             from stages.mapping.formats.protobuf import protobuf_transcoder
-            return protobuf_transcoder(config.protobuf_descriptor, config.protobuf_message)
+            return protobuf_transcoder(config.protobuf_descriptor, config.protobuf_message, limits)
         case _:
-            from stages.mapping.formats.json import objects
-            return objects
+            from stages.mapping.formats.json import json_transcoder
+            return json_transcoder(limits)

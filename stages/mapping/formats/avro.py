@@ -12,10 +12,11 @@ from typing import Any
 from stages.mapping.formats import Transcoder
 from stages.mapping.formats.errors import BadFormat, missing_package
 from stages.mapping.formats.plain import to_json
+from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
 
-def avro_transcoder(schema_file: str) -> Transcoder:
+def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transcoder:
     """Records by the schema in the file. Raises BadFormat."""
     try:
         import fastavro
@@ -36,7 +37,7 @@ def avro_transcoder(schema_file: str) -> Transcoder:
         try:
             if schema is None:
                 for number, record in enumerate(fastavro.reader(file), 1):
-                    yield f"record {number}: ", to_json(record)
+                    yield f"record {number}: ", to_json(record, limits)
                 return
             record = fastavro.schemaless_reader(file, schema, None)
         except Reject:
@@ -45,7 +46,7 @@ def avro_transcoder(schema_file: str) -> Transcoder:
             raise Reject("not_avro", f"{type(error).__name__}: {shown(str(error))}") from None
         if file.read(1):
             raise Reject("not_avro", "there is more in the payload than a record of the schema")
-        yield "", to_json(record)
+        yield "", to_json(record, limits)
 
     return objects
 

@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator
 
+from stages.mapping.formats import Transcoder
+from stages.mapping.limits import Limits
 from stages.mapping.record import elements, is_array
 
 
-def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
-    """The payload itself, or the elements of the array that it is. Raises Reject."""
-    if not is_array(payload):
-        yield "", payload
-        return
-    for number, element in enumerate(elements(payload), 1):
-        yield f"element {number}: ", element
+def json_transcoder(limits: Limits) -> Transcoder:
+    """The payload itself, or the elements of the array that it is."""
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+        if not is_array(payload):
+            yield "", payload
+            return
+        for number, element in enumerate(elements(payload, limits), 1):
+            yield f"element {number}: ", element
+
+    return objects

@@ -15,6 +15,11 @@ from stages.mapping.head import SHORT_CHARS
 
 #: Heads remembered, at most; then all are forgotten.
 _MAX_HEADS: Final = 100_000
+#: A pattern takes about a hundred times as long to make as its line takes to be read the long way. So a line gets one
+#: only when about as many fields were read for each of its own, but for the first ones, so that lines that are all
+#: different cost no more than twice as much.
+_READ_PER_FIELD: Final = 100
+_FIRST_FIELDS: Final = 500
 #: Sets of fields remembered for each measurement; further ones take the long way.
 _MAX_SHAPES: Final = 32
 #: Values that are in range, and written as they came.
@@ -45,6 +50,8 @@ class KnownLines:
     def __init__(self, given: Precision, written: Precision) -> None:
         """Knows nothing for ever where the times that are given have to be converted."""
         self._learns = given == written
+        #: For so many fields a pattern may be made at present, and at most.
+        self._credit = float(_FIRST_FIELDS)
         digits = _DIGITS[given]
         self._time = f" (0|-?[1-9][0-9]{{0,{digits - 1}}}+|-?[1-8][0-9]{{{digits}}})(?:\\n|\\Z)"
         #: As a line has it -> sorted, and the patterns of its measurement.
@@ -54,8 +61,8 @@ class KnownLines:
 
     def find(self, text: str, at: int) -> KnownLine | None:
         """The line that begins at `at`; None where it is not like others before."""
-        space = text.find(" ", at)
-        known = self._heads.get(text[at:space])
+        space = text.find(" ", at, at + SHORT_CHARS)
+        known = self._heads.get(text[at:space]) if space > at else None
         if known is None:
             return None
         head, patterns = known
@@ -80,8 +87,12 @@ class KnownLines:
             self._measurements.clear()
         patterns, shapes = self._measurements.setdefault(measurement, ([], set()))
         self._heads[came] = head, patterns
+        self._credit = min(self._credit + len(fields) / _READ_PER_FIELD, _FIRST_FIELDS)
+        if len(shapes) >= _MAX_SHAPES or len(fields) > self._credit:
+            return
         shape = tuple([(lead, kind_of(value)) for lead, value in fields.items()])
-        if len(shapes) < _MAX_SHAPES and shape not in shapes:
+        if shape not in shapes:
+            self._credit -= len(fields)
             shapes.add(shape)
             source = ",".join([re.escape(lead) + _VALUES[kind] for lead, kind in shape])
             patterns.append(re.compile(source + self._time).match)

@@ -12,6 +12,7 @@ from pipeline.schema import Precision
 from stages.mapping import escape, timestamps
 from stages.mapping.formats.known_lines import KnownLine, KnownLines
 from stages.mapping.head import SHORT_CHARS
+from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 from stages.mapping.values import I64, U64, is_infinite
 
@@ -30,13 +31,15 @@ _STRING: Final = r'"[^"\\\x00]*+(?:\\[^\x00][^"\\\x00]*+)*+"'
 _VALUE: Final = rf'(?:{_STRING}|[^," \n\r\x00]++)'
 _LINE: Final = re.compile(
     rf"[ \t]*(?P<head>{_MEASUREMENT}(?:,{_TAG_PART}={_TAG_PART})*+)[ ]++"
-    rf"(?P<fields>{_FIELD_KEY}={_VALUE}(?:,{_FIELD_KEY}={_VALUE})*+)(?:[ ]++(?P<time>-?[0-9]+))?[ \t]*\r?(?:\n|\Z)",
+    rf"(?P<fields>{_FIELD_KEY}={_VALUE}(?:,{_FIELD_KEY}={_VALUE})*+)(?:[ ]++(?P<time>-?[0-9]++))?[ \t]*\r?(?:\n|\Z)",
     re.DOTALL)
 _HEAD: Final = re.compile(rf"({_MEASUREMENT})((?:,{_TAG_PART}={_TAG_PART})*)", re.DOTALL)
 _TAG: Final = re.compile(rf",({_TAG_PART})=({_TAG_PART})", re.DOTALL)
 _FIELD: Final = re.compile(rf"({_FIELD_KEY}=)({_VALUE}),?", re.DOTALL)
-_FLOAT: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_INTEGER: Final = re.compile(r"(-?[0-9]+)([iu])")
+#: The end of a field that others follow.
+_COMMA: Final = re.compile(rf'=(?:{_STRING}|[^," \n\r\x00]++),', re.DOTALL)
+_FLOAT: Final = re.compile(r"-?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?+")
+_INTEGER: Final = re.compile(r"(-?[0-9]++)([iu])")
 _BOOLEANS: Final = {**dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true"),
                     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")}
 
@@ -68,7 +71,7 @@ class PassedLine(NamedTuple):
     time: int | None
 
 
-def lines(payload: bytes, given: Precision, written: Precision,
+def lines(payload: bytes, given: Precision, written: Precision, limits: Limits,
           known: KnownLines | None = None) -> Iterator[tuple[int, PassedLine | KnownLine | Reject]]:
     """Where each line of a payload begins, from 0, and the line or its mistake; times in `given` become `written` ones.
 
@@ -89,7 +92,7 @@ def lines(payload: bytes, given: Precision, written: Precision,
         if match is not None:
             at = match.end()
             try:
-                yield begin, _passed(match, given, written)
+                yield begin, _passed(match, given, written, limits)
             except (Reject, escape.Unwritable, timestamps.BadTimestamp) as error:
                 yield begin, error if isinstance(error, Reject) else Reject(_reason(error), str(error))
             continue
@@ -118,9 +121,13 @@ def _head(text: str) -> PassedHead:
     return PassedHead(text, match[1], tags, match[1] + "".join([tags[key] for key in sorted(tags)]))
 
 
-def _passed(match: re.Match[str], given: Precision, written: Precision) -> PassedLine:
+def _passed(match: re.Match[str], given: Precision, written: Precision, limits: Limits) -> PassedLine:
     text, field_set, time = match.groups()
+    if len(text) > SHORT_CHARS:
+        escape.check_key(text, "f=")
     head = _head(text)
+    if field_set.count(",") >= limits.keys:
+        limits.check_keys(len(_COMMA.findall(field_set)) + 1)
     fields = {lead: _value(lead, value) for lead, value in _FIELD.findall(field_set)}
     if "time=" in fields:
         raise Reject("unwritable", "a field key is time, which InfluxDB keeps for itself")

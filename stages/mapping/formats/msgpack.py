@@ -1,24 +1,69 @@
 """`format = "msgpack"`: a map, or an array of maps that are a point each. Keys become texts, `bin` Base64."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from stages.mapping.formats import Transcoder
 from stages.mapping.formats.plain import to_json
+from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
 _decoder = msgspec.msgpack.Decoder(Any)
+#: Only walks over a payload, and so proves it whole: every length that it gives is there.
+_raw = msgspec.msgpack.Decoder(msgspec.Raw)
+#: Bytes that follow a first byte from 0xc0 to 0xdf: of a value's own, and of a length that follows.
+_FIXED: Final = {0xC0: 0, 0xC1: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1,
+                 0xD1: 2, 0xD2: 4, 0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
+_LENGTH: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4,
+                  0xDE: 2, 0xDF: 4}
 
 
-def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
-    """The map or maps. Raises Reject."""
-    try:
-        value = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
-        raise Reject("not_msgpack", str(error)) from None
-    if isinstance(value, list):
-        for number, element in enumerate(value, 1):
-            yield f"element {number}: ", to_json(element)
-    else:
-        yield "", to_json(value)
+def msgpack_transcoder(limits: Limits) -> Transcoder:
+    """The map or maps."""
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+        try:
+            if len(payload) > limits.values:
+                _raw.decode(payload)
+                _check_values(payload, limits)
+            value = _decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
+            raise Reject("not_msgpack", str(error)) from None
+        if isinstance(value, list):
+            limits.check_points(len(value))
+            for number, element in enumerate(value, 1):
+                yield f"element {number}: ", to_json(element, limits)
+        else:
+            yield "", to_json(value, limits)
+
+    return objects
+
+
+def _check_values(payload: bytes, limits: Limits) -> None:
+    """Counts the values of a whole payload, before an object is made for each of them. Raises TooComplex."""
+    at = values = 0
+    left = 1
+    while left:
+        left -= 1
+        values += 1
+        if values > limits.values:
+            limits.check_values(values)
+        first = payload[at]
+        at += 1
+        if first < 0x80 or first >= 0xE0:
+            continue
+        if first < 0xA0:
+            left += (first & 0x0F) * (2 if first < 0x90 else 1)
+        elif first < 0xC0:
+            at += first & 0x1F
+        elif first in _FIXED:
+            at += _FIXED[first]
+        else:
+            size = _LENGTH[first]
+            length = int.from_bytes(payload[at:at + size])
+            at += size
+            if first >= 0xDC:
+                left += length * (2 if first >= 0xDE else 1)
+            else:
+                at += length + (first in (0xC7, 0xC8, 0xC9))

@@ -5,6 +5,11 @@ from collections.abc import Iterator
 
 def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
     """The lines."""
-    for number, line in enumerate(payload.split(b"\n"), 1):
-        if line := line.strip(b" \t\r"):
+    begin, number = 0, 0
+    while begin < len(payload):
+        end = payload.find(b"\n", begin)
+        end = len(payload) if end < 0 else end
+        number += 1
+        if line := payload[begin:end].strip(b" \t\r"):
             yield f"line {number}: ", line
+        begin = end + 1

@@ -5,27 +5,28 @@ from typing import Any
 
 import msgspec
 
-from stages.mapping.record import MAX_DEPTH
+from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-def to_json(value: Any) -> bytes:
+def to_json(value: Any, limits: Limits) -> bytes:
     """JSON text of a value. Bytes are Base64, times RFC 3339, NaN and infinities bare tokens. Raises Reject."""
     try:
-        return _encoder.encode(_plain(value, 0))
+        return _encoder.encode(_plain(value, 1, limits))
     except (TypeError, ValueError, OverflowError) as error:
         raise Reject("bad_field", f"a value has no JSON text: {error}") from None
 
 
-def _plain(value: Any, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise Reject("bad_field", f"nested deeper than {MAX_DEPTH}")
+def _plain(value: Any, depth: int, limits: Limits) -> Any:
     if isinstance(value, dict):
-        return {key if isinstance(key, str) else _key(key): _plain(member, depth + 1) for key, member in value.items()}
+        limits.check_depth(depth)
+        return {key if isinstance(key, str) else _key(key): _plain(member, depth + 1, limits)
+                for key, member in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(element, depth + 1) for element in value]
+        limits.check_depth(depth)
+        return [_plain(element, depth + 1, limits) for element in value]
     if isinstance(value, float) and not math.isfinite(value):
         return msgspec.Raw(b"NaN" if math.isnan(value) else b"Infinity" if value > 0 else b"-Infinity")
     if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:

@@ -11,11 +11,11 @@ from typing import Any
 from stages.mapping.formats import Transcoder
 from stages.mapping.formats.errors import BadFormat, missing_package
 from stages.mapping.formats.plain import to_json
-from stages.mapping.record import MAX_DEPTH
+from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
 
-def protobuf_transcoder(descriptor_file: str, name: str) -> Transcoder:
+def protobuf_transcoder(descriptor_file: str, name: str, limits: Limits) -> Transcoder:
     """Messages of the type `name` in the descriptor file. Raises BadFormat."""
     try:
         from google.protobuf import message_factory
@@ -33,7 +33,7 @@ def protobuf_transcoder(descriptor_file: str, name: str) -> Transcoder:
             message = kind.FromString(payload)
         except DecodeError as error:
             raise Reject("not_protobuf", str(error)) from None
-        yield "", to_json(_members(message, 0))
+        yield "", to_json(_Reader(limits).members(message, 1), limits)
 
     return objects
 
@@ -60,36 +60,45 @@ def _pool(descriptor_file: str) -> Any:
     return pool
 
 
-def _members(message: Any, depth: int) -> Any:
-    """A message as a dict of its fields, or what a well-known type stands for."""
-    name = message.DESCRIPTOR.full_name
-    if depth > MAX_DEPTH:
-        raise Reject("bad_field", f"nested deeper than {MAX_DEPTH}")
-    if name == "google.protobuf.Timestamp":
-        return _rfc3339(message.seconds, message.nanos)
-    if name.startswith("google.protobuf.") and name.endswith("Value") and name != "google.protobuf.Value":
-        return message.value  # DoubleValue, Int64Value, ...
-    members: dict[Any, Any] = {}
-    for field in message.DESCRIPTOR.fields:
-        value = getattr(message, field.name)
-        if field.is_repeated:
-            if field.message_type is not None and field.message_type.GetOptions().map_entry:
-                inner = field.message_type.fields_by_name["value"]
-                members[field.name] = {key: _value(inner, value[key], depth) for key in value}
-            else:
-                members[field.name] = [_value(field, element, depth) for element in value]
-        elif not field.has_presence or message.HasField(field.name):
-            members[field.name] = _value(field, value, depth)
-    return members
+class _Reader:
+    """Reads one message, within the limits."""
 
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._values = 0
 
-def _value(field: Any, value: Any, depth: int) -> Any:
-    if field.message_type is not None:
-        return _members(value, depth + 1)
-    if field.enum_type is not None:
-        known = field.enum_type.values_by_number.get(value)
-        return known.name if known is not None else value
-    return value
+    def members(self, message: Any, depth: int) -> Any:
+        """A message as a dict of its fields, or what a well-known type stands for."""
+        name = message.DESCRIPTOR.full_name
+        self._limits.check_depth(depth)
+        if name == "google.protobuf.Timestamp":
+            return _rfc3339(message.seconds, message.nanos)
+        if name.startswith("google.protobuf.") and name.endswith("Value") and name != "google.protobuf.Value":
+            return message.value  # DoubleValue, Int64Value, ...
+        members: dict[Any, Any] = {}
+        for field in message.DESCRIPTOR.fields:
+            if field.is_repeated:
+                members[field.name] = self._repeated(field, getattr(message, field.name), depth)
+            elif not field.has_presence or message.HasField(field.name):
+                members[field.name] = self._value(field, getattr(message, field.name), depth)
+        return members
+
+    def _repeated(self, field: Any, values: Any, depth: int) -> Any:
+        self._limits.check_values(self._values + len(values))
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            inner = field.message_type.fields_by_name["value"]
+            return {key: self._value(inner, values[key], depth) for key in values}
+        return [self._value(field, element, depth) for element in values]
+
+    def _value(self, field: Any, value: Any, depth: int) -> Any:
+        self._values += 1
+        self._limits.check_values(self._values)
+        if field.message_type is not None:
+            return self.members(value, depth + 1)
+        if field.enum_type is not None:
+            known = field.enum_type.values_by_number.get(value)
+            return known.name if known is not None else value
+        return value
 
 
 def _rfc3339(seconds: int, nanos: int) -> str:

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 
 from stages.mapping.formats import Transcoder
 from stages.mapping.formats.plain import to_json
+from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
 
-def text_transcoder(field: str) -> Transcoder:
+def text_transcoder(field: str, limits: Limits) -> Transcoder:
     """Objects with the payload's text at the key `field`."""
     def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
         try:
-            yield "", to_json({field: payload.decode()})
+            yield "", to_json({field: payload.decode()}, limits)
         except UnicodeDecodeError as error:
             raise Reject("not_text", str(error)) from None
 
