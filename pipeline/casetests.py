@@ -12,6 +12,7 @@ import msgspec
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
+from pipeline.printable import printable, printable_json
 from pipeline.schema import CaseConfig, Config
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.local import local_encoder
@@ -100,8 +101,8 @@ def test(path: str, as_json: bool) -> None:
     failed = sum(bool(result.differences) for result in results)
     for result in results:
         if as_json:
-            click.echo(json.dumps({"name": result.name, "ok": not result.differences,
-                                   "differences": result.differences}, ensure_ascii=False))
+            click.echo(printable_json(json.dumps({"name": result.name, "ok": not result.differences,
+                                                  "differences": result.differences}, ensure_ascii=False)))
         else:
             _print(result)
     if not as_json:
@@ -112,9 +113,9 @@ def test(path: str, as_json: bool) -> None:
 
 def _print(result: Result) -> None:
     if not result.differences:
-        click.echo(click.style("ok    ", fg="green") + result.name)
+        click.echo(click.style("ok    ", fg="green") + printable(result.name))
         return
-    click.echo(click.style("FAILED ", fg="red", bold=True) + result.name)
+    click.echo(click.style("FAILED ", fg="red", bold=True) + printable(result.name))
     for line in result.differences:
         sign, text = ("expected", line[2:]) if line[0] == "-" else ("     got", line[2:])
-        click.secho(f"       {sign}: {text}", fg="red" if line[0] == "-" else "yellow")
+        click.secho(f"       {sign}: {printable(text)}", fg="red" if line[0] == "-" else "yellow")

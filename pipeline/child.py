@@ -13,9 +13,10 @@ from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.fork_server import is_orphan, leave_fork_server
-from pipeline.logs import setup_logging
+from pipeline.logs import clean, setup_logging
 from pipeline.memory import keep_freed_memory
 from pipeline.plan import Plan
+from pipeline.secrets import secrets_of
 
 PR_SET_PDEATHSIG = 1
 
@@ -34,14 +35,14 @@ def run_child(name: str, index: int, plan: Plan, reasons: Connection) -> None:
         os._exit(1)
     keep_freed_memory()
     setproctitle.setproctitle(f"pipeline: {name}")
-    logger = setup_logging(name, plan.config.pipeline.log_level)
+    logger = setup_logging(name, plan.config.pipeline.log_level, secrets_of(plan.config))
     try:
         _run(name, index, plan, logger)
     except PipelineError as error:
-        reasons.send(str(error))
+        reasons.send(clean(str(error)))
     except Exception as error:
         logger.exception("failed; this is a fault in the pipeline, please report it")
-        reasons.send(f"{type(error).__name__}: {error}")
+        reasons.send(clean(f"{type(error).__name__}: {error}"))
     # Threads of the Iggy client and of writers must not hold the process up.
     os._exit(1)
 

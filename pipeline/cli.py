@@ -47,8 +47,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except PipelineError as error:
-            for line in str(error).splitlines():
-                click.echo(f"pipeline: error: {line}", err=True)
+            from pipeline.logs import clean
+            for line in str(error).split("\n"):
+                click.echo(f"pipeline: error: {clean(line)}", err=True)
             ctx.exit(error.exit_code)
 
 
@@ -91,6 +92,7 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     from pipeline.iggy import check_iggy
     from pipeline.lock import Locks, lock_offsets
     from pipeline.logs import setup_logging
+    from pipeline.secrets import secrets_of
     from pipeline.supervisor import Supervisor
     from stages.mapping.check import mapping_warnings
 
@@ -101,7 +103,7 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
             raise click.UsageError("--from and --to are for sources: a [[source]] and --to are needed")
         config = msgspec.structs.replace(config, topics=(), sinks=())
     setproctitle.setproctitle("pipeline: supervisor")
-    logger = setup_logging("supervisor", config.pipeline.log_level)
+    logger = setup_logging("supervisor", config.pipeline.log_level, secrets_of(config))
     locks = Locks()
     lock_offsets(locks, config)
     for sink in config.all_sinks():

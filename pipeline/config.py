@@ -14,9 +14,12 @@ import msgspec
 
 from pipeline.errors import ConfigError
 from pipeline.schema import Config, InfluxConfig, MappingConfig
+from pipeline.secrets import header_problems
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)([^}]*))?\}")
 
+#: User and password in a URL.
+_USERINFO = re.compile(r"[^/:@]*:[^/@]*@")
 _DEFAULTS = Config()
 EPOCH_FORMATS = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
 
@@ -84,14 +87,14 @@ def _check(value: Any, expected: Any, key: str, problems: list[str]) -> None:
         return
     if typing.get_origin(expected) is tuple and typing.get_args(expected)[-1] is Ellipsis:
         if not isinstance(value, list):
-            problems.append(f"{key}: {_shown(value)} is not a list")
+            problems.append(f"{key}: {_unless_secret(key, value)} is not a list")
             return
         for index, item in enumerate(value):
             _check(item, typing.get_args(expected)[0], f"{key}[{index}]", problems)
         return
     if typing.get_origin(expected) is dict:
         if not isinstance(value, dict):
-            problems.append(f"{key}: {_shown(value)} is not a table")
+            problems.append(f"{key}: {_unless_secret(key, value)} is not a table")
             return
         for name, item in value.items():
             _check(item, typing.get_args(expected)[1], f"{key}.{name}", problems)
@@ -99,13 +102,12 @@ def _check(value: Any, expected: Any, key: str, problems: list[str]) -> None:
     try:
         msgspec.convert(value, expected, strict=True)
     except msgspec.ValidationError:
-        shown = "the value" if _is_secret(key) else _shown(value)
-        problems.append(f"{key}: {shown} is not allowed; give {_allowed(expected)}")
+        problems.append(f"{key}: {_unless_secret(key, value)} is not allowed; give {_allowed(expected)}")
 
 
 def _check_table(value: Any, expected: type[msgspec.Struct], key: str, problems: list[str]) -> None:
     if not isinstance(value, dict):
-        problems.append(f"{key}: {_shown(value)} is not a table")
+        problems.append(f"{key}: {_unless_secret(key, value)} is not a table")
         return
     fields = {field.encode_name: field for field in msgspec.structs.fields(expected)}
     for name, item in value.items():
@@ -157,6 +159,7 @@ def _contradictions(config: Config) -> list[str]:
             found = mapping_problems(sink.mapping, f"{key}mapping", [(t.stream, t.topic) for t in sink.topics])
         problems += found
         problems += _influxdb_contradictions(sink.influxdb, f"{key}influxdb")
+        problems += header_problems(sink.influxdb, f"{key}influxdb")
     if config.source:
         # Only those who have a source pay for its code.
         from pipeline.source_config import source_problems
@@ -257,11 +260,19 @@ def start_position(start_from: str | int) -> tuple[str, int]:
     return "timestamp", round(time.timestamp() * 1_000_000)
 
 
+def _unless_secret(key: str, value: Any) -> str:
+    return "the value" if _is_secret(key) else _shown(value)
+
+
 def _is_secret(key: str) -> bool:
-    return key.rpartition(".")[2] in ("password", "token")
+    return key.rpartition(".")[2] in ("password", "token", "headers") or ".headers." in key
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):  # there may be secrets in it
+        return "a table" if isinstance(value, dict) else "a list"
+    if isinstance(value, str):
+        value = _USERINFO.sub("***@", value)
     text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -22,6 +22,7 @@ from pipeline.gathering import Gathering
 from pipeline.ledger import Ledger
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
+from pipeline.reject_log import RejectLog
 from pipeline.sockets import ControlSocket, sender_of
 from pipeline.storing import OffsetStore
 
@@ -29,8 +30,6 @@ from pipeline.storing import OffsetStore
 STATUS_SECONDS = 0.25
 #: An encoder of another machine that is silent for so long has left.
 REMOTE_SILENCE_SECONDS = 10.0
-#: Rejected messages logged one by one, at most, per second; the rest are counted.
-REJECT_LINES_PER_SECOND = 20
 
 
 def run_coordinator(plan: Plan, logger: logging.Logger) -> None:
@@ -79,7 +78,7 @@ class Coordinator:
         self._seen: set[str] = set()
         #: All processes of the pipeline have been heard of: nothing is read before there is somewhere to put it.
         self.opened = False
-        self._reject_lines = 0
+        self._rejects = RejectLog(logger)
         self._failures = Muffler()
 
     async def run(self) -> None:
@@ -285,12 +284,9 @@ class Coordinator:
             self._log_reject(message.range.where, reject)
 
     def _log_reject(self, where: wire.Partition, reject: wire.Reject) -> None:
-        self._reject_lines += 1
-        if self._reject_lines > REJECT_LINES_PER_SECOND:
-            return
         source = self.topics[where.topic]
-        self.logger.warning("rejected %s/%s partition %d offset %d: %s: %s", source.stream, source.topic,
-                            where.partition, reject.offset, reject.reason, reject.detail)
+        self._rejects.add(f"{source.stream}/{source.topic}", f"partition {where.partition} offset {reject.offset}",
+                          reject.reason, reject.detail, time.monotonic())
 
     async def _grant(self, reader: int) -> None:
         """Tells an ingest process how far it may go: what it has in flight, within its share of the window."""
@@ -329,9 +325,7 @@ class Coordinator:
 
     async def _every_second(self) -> None:
         self._write_types()
-        unlogged, self._reject_lines = self._reject_lines - REJECT_LINES_PER_SECOND, 0
-        if unlogged > 0:
-            self.logger.warning("rejected %d more messages in the last second", unlogged)
+        self._rejects.tell(time.monotonic(), everything=self.draining)
         now, own = time.monotonic(), {"supervisor", "coordinator", *self.plan.stages()}
         for name in [name for name in self.pids if name not in own and now - self.heard[name] > REMOTE_SILENCE_SECONDS]:
             self.logger.warning("worker %s was not heard of for %g s", name, REMOTE_SILENCE_SECONDS)

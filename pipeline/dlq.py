@@ -20,6 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.logs import setup_logging
 from pipeline.schema import Config
+from pipeline.secrets import secrets_of
 
 #: Of a letter's detail, what a table shows.
 SHOWN_CHARACTERS = 70
@@ -155,7 +156,8 @@ def replay(letters: _Letters, dry_run: bool) -> None:
             if dry_run:
                 click.echo(f"{place.name}: {len(found):,} letters would be replayed")
                 continue
-            writer = Replay(letters.config, setup_logging("replay", letters.config.pipeline.log_level))
+            writer = Replay(letters.config, setup_logging("replay", letters.config.pipeline.log_level,
+                                                                  secrets_of(letters.config)))
             with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
                 task = progress.add_task(place.name, total=len(found))
                 for outcome in writer.run(found):

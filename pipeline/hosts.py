@@ -11,6 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.keys import add_worker, make_keys
 from pipeline.logs import setup_logging
 from pipeline.schema import NetworkConfig
+from pipeline.secrets import secrets_of
 
 
 @click.command()
@@ -46,4 +47,5 @@ def encode(path: str, connect: str, folder: str, name: str) -> None:
     config = load_config(path)
     name = f"encode-{name or f'{socket.gethostname()}-{os.getpid()}'}"
     endpoints = RemoteEndpoints(host, int(port or NetworkConfig().port), folder)
-    RemoteEncoder(config, name, endpoints, setup_logging(name, config.pipeline.log_level)).run()
+    logger = setup_logging(name, config.pipeline.log_level, secrets_of(config))
+    RemoteEncoder(config, name, endpoints, logger).run()

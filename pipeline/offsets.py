@@ -11,11 +11,13 @@ import click
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.config import load_config, start_position
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.lock import Locked, Locks, lock_offsets
+from pipeline.printable import printable
 from pipeline.schema import Config, Subscription
 from pipeline.source_offsets import reset_marks, set_mark, show_marks
 from pipeline.source_state_store import lock_states
@@ -133,7 +135,7 @@ def show_places(found: list[Place]) -> None:
     for heading in ("stream", "topic", "partition", "stored", "end", "lag"):
         table.add_column(heading, justify="left" if heading in ("stream", "topic") else "right")
     for place in found:
-        table.add_row(place.source.stream, place.source.topic, str(place.partition),
+        table.add_row(Text(printable(place.source.stream)), Text(printable(place.source.topic)), str(place.partition),
                       str(place.stored) if place.stored >= 0 else "-", str(place.end) if place.end >= 0 else "-",
                       f"{place.lag:,}")
     Console(width=None if Console().is_terminal else 200).print(table)

@@ -13,6 +13,7 @@ import click
 
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
+from pipeline.printable import printable, printable_json
 from pipeline.schema import Config, MappingConfig
 from stages.influxdb.body import split_lines
 from stages.mapping.batch import BatchOrigin, Encoded
@@ -208,9 +209,9 @@ def _print_json(report: Report, code: bool) -> None:
             row["reject"] = outcome.reject
         if outcome.merged_into:
             row["merged_into"] = outcome.merged_into
-        click.echo(json.dumps(row, ensure_ascii=False))
-    click.echo(json.dumps({**_counts(report), "collisions": report.collisions,
-                           **({"code": report.code} if code else {})}, ensure_ascii=False))
+        click.echo(printable_json(json.dumps(row, ensure_ascii=False)))
+    click.echo(printable_json(json.dumps({**_counts(report), "collisions": report.collisions,
+                                          **({"code": report.code} if code else {})}, ensure_ascii=False)))
 
 
 def _counts(report: Report) -> dict[str, int]:
@@ -221,33 +222,40 @@ def _counts(report: Report) -> dict[str, int]:
 
 
 def _print(report: Report, precision: str, code: bool) -> None:
-    """On a terminal in colour, plain through a pipe: a line of line protocol on each line, what else begins with #."""
+    """On a terminal in colour, plain through a pipe: a line of line protocol on each line, what else begins with #.
+
+    What is no visible character, a line break in a string for example, is an escape; `--json` has it as it is.
+    """
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
+
+    def say(text: str, style: str) -> None:
+        console.print(Text(printable(text), style=style))
+
     for outcome in report.outcomes:
-        console.print(Text(f"# {outcome.label}", style="dim"))
+        say(f"# {outcome.label}", "dim")
         if outcome.reject:
-            console.print(Text(f"# rejected: {outcome.reject}", style="bold red"))
+            say(f"# rejected: {outcome.reject}", "bold red")
         elif outcome.merged_into:
-            console.print(Text(f"# merged into the point of {outcome.merged_into}", style="yellow"))
+            say(f"# merged into the point of {outcome.merged_into}", "yellow")
         elif not outcome.lines:
-            console.print(Text("# left out", style="yellow"))
+            say("# left out", "yellow")
         for bucket, line in outcome.lines:
             if bucket:
-                console.print(Text(f"# to bucket {bucket}:", style="cyan"))
-            console.print(_coloured(line))
+                say(f"# to bucket {bucket}:", "cyan")
+            console.print(_coloured(printable(line)))
     if code:
         for source in report.code or ["# no code: these messages go by the rules, one by one\n"]:
-            console.print(Text(f"\n{source}", style="green"), end="")
+            for line in ("", *source.splitlines()):
+                say(line, "green")
     for labels in report.collisions[:10]:
-        console.print(Text(f"# the same point at precision {precision}: {', '.join(labels[:5])}"
-                           + (", ..." if len(labels) > 5 else "") + "; of equal fields only the last stays",
-                           style="bold yellow"))
+        say(f"# the same point at precision {precision}: {', '.join(labels[:5])}"
+            + (", ..." if len(labels) > 5 else "") + "; of equal fields only the last stays", "bold yellow")
     counts = _counts(report)
-    console.print(Text(f"# messages {counts['messages']}, lines {counts['lines']}, rejected {counts['rejected']}, "
-                       f"left out {counts['dropped']}; nothing was written", style="bold"))
+    say(f"# messages {counts['messages']}, lines {counts['lines']}, rejected {counts['rejected']}, "
+        f"left out {counts['dropped']}; nothing was written", "bold")
 
 
 def _coloured(line: str) -> Any:

@@ -11,6 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection, patiently
 from pipeline.logs import setup_logging
 from pipeline.schema import Config
+from pipeline.secrets import secrets_of
 from pipeline.source_schema import SourceConfig
 from pipeline.source_state_store import store_of, writer_of
 from stages.influxdb.answers import Again, Paused
@@ -50,8 +51,7 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
         if source.influxdb.insecure_skip_verify:
             logger.warning("source %s: influxdb.insecure_skip_verify: anybody on the way can read and change what is "
                            "read", source.name)
-        level = config.pipeline.log_level
-        answer = _checked_apart(source, level) if source.influxdb.transport == "flight" else _checked(source, logger)
+        answer = _checked_apart(source, config) if source.influxdb.transport == "flight" else _checked(source, logger)
         if isinstance(answer, Paused) and answer.reason == "refused":
             what = f"query {' '.join(source.query.split())}" if source.query else "list of measurements"
             raise PipelineError(f"source {source.name}: {what}: {answer.words}; correct it, or the source's "
@@ -69,11 +69,11 @@ def _checked(source: SourceConfig, logger: logging.Logger) -> Again | Paused | N
     return None
 
 
-def _checked_apart(source: SourceConfig, log_level: str) -> Again | Paused | None:
+def _checked_apart(source: SourceConfig, config: Config) -> Again | Paused | None:
     """`_checked` in a process of its own: this one is to spawn others, and shall have no threads of gRPC in it."""
     context = multiprocessing.get_context("spawn")
     found, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_check_and_end, args=(source, log_level, theirs))
+    process = context.Process(target=_check_and_end, args=(source, config, theirs))
     process.start()
     theirs.close()
     try:
@@ -86,10 +86,11 @@ def _checked_apart(source: SourceConfig, log_level: str) -> Again | Paused | Non
     return answer
 
 
-def _check_and_end(source: SourceConfig, log_level: str, theirs: Connection) -> None:
+def _check_and_end(source: SourceConfig, config: Config, theirs: Connection) -> None:
     """Ends without the interpreter's own shutdown: threads of gRPC may still be calling into it."""
     try:
-        theirs.send(_checked(source, setup_logging("check", log_level)))
+        logger = setup_logging("check", config.pipeline.log_level, secrets_of(config))
+        theirs.send(_checked(source, logger))
     except PipelineError as error:
         theirs.send(str(error))
     os._exit(0)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from pipeline.schema import Config, InfluxConfig
+from pipeline.secrets import header_problems
 from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.times import parse_time
 
@@ -51,6 +52,7 @@ def source_problems(sources: tuple[SourceConfig, ...],
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
         shared = {name: getattr(source.influxdb, name) for name in _SHARED}
         problems += influxdb_problems(InfluxConfig(**shared), f"{key}.influxdb")
+        problems += header_problems(source.influxdb, f"{key}.influxdb")
         if source.influxdb.transport == "flight":
             problems += _flight_problems(source, key)
     return problems

@@ -7,9 +7,11 @@ import time
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.errors import PipelineError
 from pipeline.iggy import patiently
+from pipeline.printable import printable
 from pipeline.schema import Config
 from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState
@@ -23,13 +25,16 @@ def show_marks(config: Config) -> None:
     for heading in ("source", "measurement", "mark", "state"):
         table.add_column(heading)
 
+    def add(*cells: str) -> None:
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+
     async def rows() -> None:
         for source in config.source:
             store, state = await _loaded(config, source)
             for measurement, mark in sorted(state.marks.items()):
-                table.add_row(source.name, measurement, _shown(mark), store.where)
+                add(source.name, measurement, _shown(mark), store.where)
             if not state.marks:
-                table.add_row(source.name, "-", f"begins at {source.from_}", store.where)
+                add(source.name, "-", f"begins at {source.from_}", store.where)
 
     asyncio.run(rows())
     Console(width=None if Console().is_terminal else 200).print(table)

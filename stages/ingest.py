@@ -91,6 +91,9 @@ class IngestStage:
         self._errors = Muffler()
         #: Since when Iggy fails; seconds, monotonic; 0 while it works.
         self._failing_since = 0.0
+        #: Whether the log tells of it, and what the coordinator was told.
+        self._said = False
+        self._told = ""
 
     async def run(self) -> None:
         """Reads until cancelled."""
@@ -167,17 +170,21 @@ class IngestStage:
         now = time.monotonic()
         self._failing_since = self._failing_since or now
         if self._errors.allows(str(error), now):
+            self._said = True
             self.logger.warning("reading is interrupted, trying again: %s", error)
-            await self._send(wire.Retrying(str(error), paused=isinstance(error, IggyRefused)))
+        if self._told != str(error):
+            self._told = str(error)
+            await self._send(wire.Retrying(self._told, paused=isinstance(error, IggyRefused)))
         self._look_at = 0.0
         await self._pause(ERROR_PAUSE_SECONDS)
 
     async def _resumed(self) -> None:
         """Says so, when a look at the topics has worked again."""
         if self._failing_since and self._look_at:
-            self.logger.info("reading goes on, after %.1f s", time.monotonic() - self._failing_since)
+            if self._said:
+                self.logger.info("reading goes on, after %.1f s", time.monotonic() - self._failing_since)
             await self._send(wire.Retrying(""))
-            self._failing_since, self._errors = 0.0, Muffler()
+            self._failing_since, self._said, self._told = 0.0, False, ""
 
     async def _pause(self, seconds: float) -> None:
         """Waits until the coordinator says something, or `seconds` have passed."""

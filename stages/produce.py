@@ -22,6 +22,7 @@ from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection, IggyError, IggyRefused
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
+from pipeline.reject_log import RejectLog
 from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.packing import Packing, Send, pack
 from stages.source.table import BadRow
@@ -32,8 +33,8 @@ HIGH_WATER_MARK = 1
 RETRY_SECONDS, RETRY_MAX_SECONDS = 0.2, 10.0
 #: Pages of a lane whose end is remembered after they were sent.
 REMEMBERED_PAGES = 1_000
-#: Rows that could not be converted logged one by one, at most, for each page.
-BAD_ROWS_LOGGED = 5
+#: Of a row that could not be converted, so many characters are logged.
+ROW_CHARACTERS = 200
 
 
 class BadRowLetter(Struct, frozen=True, kw_only=True):
@@ -112,6 +113,7 @@ class ProduceStage:
         #: Lanes whose sends fail.
         self._failing: set[source_wire.Lane] = set()
         self._errors = Muffler()
+        self._rejects = RejectLog(logger, "rows")
         #: Several lanes see a connection lost at once; one of them makes the new one.
         self._connecting = asyncio.Lock()
 
@@ -123,6 +125,7 @@ class ProduceStage:
     async def _beat(self) -> None:
         startup_cpu = time.process_time()
         while True:
+            self._rejects.tell(time.monotonic())
             await self._send(wire.Hello(self.name, os.getpid(), startup_cpu))
             await asyncio.sleep(HELLO_SECONDS)
 
@@ -274,12 +277,9 @@ class ProduceStage:
             reason=bad.reason, detail=bad.detail, row=bad.row))
 
     def _log_bad(self, lane: _Lane, bad: list[BadRow]) -> None:
-        for row in bad[:BAD_ROWS_LOGGED]:
-            self.logger.warning("source %s: rejected a row of %s: %s: %s: %s", lane.config.name,
-                                lane.lane.measurement, row.reason, row.detail, row.row)
-        if len(bad) > BAD_ROWS_LOGGED:
-            self.logger.warning("source %s: rejected %d more rows of %s", lane.config.name,
-                                len(bad) - BAD_ROWS_LOGGED, lane.lane.measurement)
+        for row in bad:
+            self._rejects.add(f"{lane.config.name}/{lane.lane.measurement}", f"row {row.row[:ROW_CHARACTERS]}",
+                              row.reason, row.detail, time.monotonic())
 
 
 def run_produce(name: str, plan: Plan, logger: logging.Logger) -> None:

@@ -58,6 +58,8 @@ class _Source:
                           influxdb.retry_backoff_max_ms / 1000, random.random)
         self.pace = Pace(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
         self.failures = Muffler()
+        #: The log tells of a failure since the last success.
+        self.said = False
         #: What the server refuses while it answers the rest: when it is asked for again, seconds, monotonic.
         self.refused: list[tuple[float, source_wire.Read]] = []
         #: The server's words, by measurement.
@@ -177,9 +179,10 @@ class QueryStage:
         else:
             source.pace.answered(Written(), 0, seconds, time.monotonic())
             if failures and not source.pace.failures:
-                self.logger.info("source %s: %s answers again, after %d failures", source.config.name,
-                                 source.config.influxdb.url, failures)
-                source.failures = Muffler()
+                if source.said:
+                    self.logger.info("source %s: %s answers again, after %d failures", source.config.name,
+                                     source.config.influxdb.url, failures)
+                source.said = False
             if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.lane.measurement, ""):
                 self.logger.info("source %s: %s is read again", source.config.name, order.id.lane.measurement)
             self._send_on(order, found)
@@ -217,6 +220,7 @@ class QueryStage:
     def _log_failure(self, source: _Source, order: _Order, answer: Again | Paused, now: float) -> None:
         if not source.failures.allows(answer.words, now):
             return
+        source.said = True
         what = "the list of measurements" if isinstance(order, source_wire.Discover) \
             else f"{order.id.lane.measurement}"
         if isinstance(answer, Paused):

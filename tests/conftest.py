@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.iggy_servers import SERVER, SERVER_HTTP, RunningIggy, SandboxIggy, ServerIggy, running_sandbox
 from tests.support.influxdb_servers import running_influxdb
+from tests.support.secrets import check_nothing_secret_was_printed, kept_output
 from tests.support.sinks import TARGETS, SandboxInflux, Sink
 
 # Property tests try the same examples while the code is the same (Hypothesis takes some from its literals): what then
@@ -23,6 +24,16 @@ from tests.support.sinks import TARGETS, SandboxInflux, Sink
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("search", settings.get_profile("same"), derandomize=False, max_examples=300)
 settings.load_profile("same")
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_printed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test: no token or password of its configurations is in what its processes have printed."""
+    with kept_output() as printed:
+        yield
+    folder = request.node.funcargs.get("tmp_path")
+    if folder is not None:
+        check_nothing_secret_was_printed(folder, printed.texts)
 
 
 @pytest.fixture

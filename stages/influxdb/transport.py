@@ -11,8 +11,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from pipeline.errors import PipelineError
-from pipeline.logs import Muffler
+from pipeline.logs import Muffler, hide
 from pipeline.schema import InfluxConfig
+from pipeline.secrets import token_forms, why_no_value
 from stages.influxdb.answers import Again, Answer, Paused, classify
 from stages.influxdb.body import compress, decompress, doubled
 from stages.influxdb.endpoint import authorization, write_url
@@ -41,6 +42,9 @@ class Credentials:
             token = Path(self._config.token_file).read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise PipelineError(f"influxdb.token_file {self._config.token_file} can't be read: {error}") from None
+        if why := why_no_value(token):
+            raise PipelineError(f"influxdb.token_file {self._config.token_file}: {why}")
+        hide(token_forms(token))
         changed, self._token = token != self._token, token
         return changed
 

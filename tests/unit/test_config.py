@@ -88,3 +88,20 @@ def test_every_example_configuration_loads() -> None:
     assert examples
     for example in examples:
         load_config(str(example), {"INFLUX_TOKEN": "t", "IGGY_PASSWORD": "p"})
+
+
+@pytest.mark.parametrize("text", [
+    '[[influxdb]]\ntoken = "hunter2-secret"', 'influxdb = ["hunter2-secret"]', 'iggy = {password = ["hunter2-secret"]}',
+    '[influxdb]\nheaders = ["hunter2-secret"]', '[influxdb.headers]\nAuthorization = ["hunter2-secret"]',
+    '[influxdb]\nheaders = "Bearer hunter2-secret"', '[influxdb]\nurl = "ftp://me:hunter2-secret@host"',
+    '[influxdb]\nurl = "http://me:hunter2-secret@host"', '[influxdb]\ntoken = "hunter2-secret\\nx"',
+    '[influxdb]\nmore_urls = ["me:hunter2-secret@host"]', '[influxdb]\nproxy = "http://me:hunter2-secret@h\\n:1"',
+    '[influxdb]\ntoken = {a = "hunter2-secret"}', '[influxdb]\ntoken_file = ["hunter2-secret"]',
+    '[[source]]\nname="s"\n[source.influxdb]\npassword = 4711\ntoken = "hunter2-secret\\n"'])
+def test_no_mistake_shows_a_secret(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(f'{text}\n')
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    assert "hunter2" not in str(caught.value)
+    assert "4711" not in str(caught.value)

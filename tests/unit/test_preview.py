@@ -166,3 +166,25 @@ def test_a_mistake_in_a_case_ends_with_2(tmp_path: Path, case: str, said: str) -
     result = run(tmp_path, "test", more=f"[[tests]]\n{case}\n")
     assert result.exit_code == 2
     assert said in result.output
+
+
+HOSTILE = '{"site":"\\u001b[2J\\u202ex","v":"a\\nb\\u009b31m [red]","ts":1700000000000}\n\x1b]0;title\x07 not json\n'
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--code",)])
+def test_what_a_preview_shows_of_payloads_does_nothing_to_a_terminal(tmp_path: Path, options: tuple[str, ...]) -> None:
+    result = run(tmp_path, "preview", *options, mapping="", messages=HOSTILE)
+    assert result.exit_code == 0, result.output
+    assert all(line.isprintable() for line in result.output.split("\n"))
+    if options == ("--json",):
+        (line,) = json.loads(result.output.splitlines()[0])["lines"]
+        assert line == 'sensors,site=\x1b[2J\u202ex v="a\nb\x9b31m [red]" 1700000000'
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_what_a_test_shows_of_payloads_does_nothing_to_a_terminal(tmp_path: Path, options: tuple[str, ...]) -> None:
+    case = json.dumps(HOSTILE.split("\n")[0])
+    more = f"[[tests]]\nname = \"n\\u001b[1m\"\nmessage = {case}\nlines = [\"x\"]\n"
+    result = run(tmp_path, "test", *options, mapping="", more=more)
+    assert result.exit_code == 1, result.output
+    assert all(line.isprintable() for line in result.output.split("\n"))

@@ -1,0 +1,37 @@
+"""Text from outside, made safe to print on a terminal or in one line of a log. Pure."""
+
+import re
+
+#: What `json.dumps` leaves as it is, and no terminal should see.
+_HIDDEN = re.compile(r"[^\x20-\x7e\n]")
+#: Cut text ends in this.
+ELLIPSIS = "…"
+
+
+def printable(text: str, most: int = 0) -> str:
+    r"""`text` with everything that is no visible character as an escape: line breaks, ANSI, bidirectional controls.
+
+    `a\nb` becomes `a\\nb`, and an escape character `\x1b`. At most `most` characters are looked at, where it isn't 0;
+    a cut text ends in an ellipsis.
+    """
+    if most and len(text) > most:
+        text = text[:most - 1] + ELLIPSIS
+    if text.isprintable():
+        return text
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])
+
+
+def printable_bytes(content: bytes, most: int) -> str:
+    """Bytes that may be text, at most `most` of them, as `printable` has it."""
+    shown = printable(content[:most].decode("utf-8", "backslashreplace"))
+    return shown + ELLIPSIS if len(content) > most else shown
+
+
+def printable_json(text: str) -> str:
+    r"""JSON text, of which characters that are not visible become `\u` escapes; line breaks between values stay."""
+    return _HIDDEN.sub(lambda found: found[0] if found[0].isprintable() else _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    encoded = character.encode("utf-16-be", "surrogatepass")
+    return "".join([f"\\u{encoded[at:at + 2].hex()}" for at in range(0, len(encoded), 2)])
