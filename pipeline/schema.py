@@ -97,6 +97,8 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     field_names: tuple[str, ...] = ()
     #: path -> field key.
     field_renames: dict[str, str] = {}
+    #: Paths that are left out, with all that is in an object or array there: no fields, and no tags of `tag_map_field`.
+    exclude_fields: tuple[str, ...] = ()
     #: Objects inside: opened ("flatten", keys joined by `separator`), kept as JSON text, or dropped.
     nested: Literal["flatten", "json", "drop"] = "flatten"
     separator: str = "_"
@@ -139,6 +141,8 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     #: Column names, with format = "csv"; when empty, the first line of each payload has them.
     csv_header: tuple[str, ...] = ()
     csv_delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
+    #: Take the white space around names and cells away, with format = "csv".
+    csv_trim: bool = False
     #: File of the schema (JSON), with format = "avro"; without it, payloads are object container files.
     avro_schema: str = ""
     #: File of a FileDescriptorSet (`protoc --descriptor_set_out --include_imports`), with format = "protobuf".
@@ -175,6 +179,10 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def template_paths(self) -> list[str]:
         """The paths that `measurement_template` holds."""
         return template_paths(self.measurement_template) if self.measurement_from == "template" else []
+
+    def bucket_paths(self) -> list[str]:
+        """The paths that `bucket_template` holds."""
+        return template_paths(self.bucket_template)
 
 
 def template_paths(template: str) -> list[str]:

@@ -8,13 +8,14 @@ from stages.mapping.conditions import BadCondition, compile_condition
 from stages.mapping.formats import transcoder
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.errors import BadFormat
+from stages.mapping.record import is_within
 from stages.mapping.reject import Reject
 from stages.mapping.rules import Rules
 
 
 def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:
     """A line for each mistake; `key` names the mapping, `topics` are (stream, topic) of those that it is used for."""
-    problems = _rule_problems(mapping, key) + _format_problems(mapping, key)
+    problems = _rule_problems(mapping, key) + _format_problems(mapping, key) + _exclusion_problems(mapping, key)
     try:
         template_paths(mapping.bucket_template)
     except ValueError as error:
@@ -44,8 +45,18 @@ def _rule_problems(mapping: MappingConfig, key: str) -> list[str]:
     return problems
 
 
+def _exclusion_problems(mapping: MappingConfig, key: str) -> list[str]:
+    """What is left out is needed nowhere."""
+    needed = {"tag_fields": mapping.tag_fields, "field_names": mapping.field_names,
+              "measurement_field": (mapping.measurement_field,), "timestamp_field": (mapping.timestamp_field,),
+              "explode": (mapping.explode,), "tag_map_field": (mapping.tag_map_field,)}
+    excluded = frozenset(mapping.exclude_fields)
+    return [f'{key}.exclude_fields: leaves out "{path}", which {key}.{option} asks for'
+            for option, paths in needed.items() for path in paths if path and is_within(path, excluded)]
+
+
 #: Options that belong to one format: (option, format).
-_OF_FORMAT = (("csv_header", "csv"), ("avro_schema", "avro"), ("protobuf_descriptor", "protobuf"),
+_OF_FORMAT = (("csv_header", "csv"), ("csv_trim", "csv"), ("avro_schema", "avro"), ("protobuf_descriptor", "protobuf"),
               ("protobuf_message", "protobuf"))
 
 

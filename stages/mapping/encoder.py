@@ -265,17 +265,20 @@ class _Batch:
     def _by_rules(self, index: int) -> None:
         before = len(self.lines)
         try:
-            for point in self.rules.points(self.payloads[index], self.origin.of(index)):
+            points, reject = self.rules.points(self.payloads[index], self.origin.of(index))
+            for point in points:
                 body = ",".join([lead + value for lead, value in point.fields.items()])
                 time = str(point.time)
                 self.lines.append((index, point.head, time, f"{point.head} {body} {time}\n", point.bucket))
                 self.size += len(self.lines[-1][3])
             if self.size > self.most_bytes or len(self.lines) > self.most_lines:
                 raise TooMuch
-        except Reject as reject:
-            if reject.reason in ("not_object", "not_json") and is_array(self.payloads[index]):
+            if reject is not None:
+                self.rejects.append(Rejected(index, reject.reason, reject.detail))
+        except Reject as error:
+            if error.reason in ("not_object", "not_json") and is_array(self.payloads[index]):
                 self.has_arrays = True
-            self.rejects.append(Rejected(index, reject.reason, reject.detail))
+            self.rejects.append(Rejected(index, error.reason, error.detail))
         except Dropped:
             self.dropped += 1
         except TooMuch:

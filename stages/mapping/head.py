@@ -50,6 +50,7 @@ class HeadMaker:
         self._template = list(Formatter().parse(config.measurement_template))
         self._renames = config.tag_renames
         self._paths = [(path, config.tag_renames.get(path, "")) for path in dict.fromkeys(config.tag_fields)]
+        self._tag_map = config.tag_map_field
         self._map_prefix = f"{config.tag_map_field}." if config.tag_map_field else ""
         self._from_origin = [name for name in config.metadata_tags if name in ("partition", "offset")]
         self._headers = list(config.header_tags.values())
@@ -126,16 +127,20 @@ class HeadMaker:
                          f"{self.measurement_path}: not a string, or empty: {shown(text) or 'missing'}")
         return escape.measurement(value)
 
-    def fill(self, template: list[tuple[str, str | None, str | None, str | None]], record: Record) -> str:
-        """A parsed template with the record's values. Raises Reject where one is missing."""
+    def fill(self, template: list[tuple[str, str | None, str | None, str | None]], record: Record,
+             reason: str = "bad_measurement") -> str:
+        """A parsed template with the record's values. Raises Reject, with the reason, where one is missing."""
         out = ""
         for literal, name, _, _ in template:
             out += literal
             if name is None:
                 continue
-            value = self._names.get(name) or tag_text(*record.get(name, ("", "")))
+            _, text = record.get(name, ("", ""))
+            if text[:1] in ("{", "["):
+                raise Reject(reason, f"{name}: an object or array, and the template needs a value of its own")
+            value = self._names.get(name) or tag_text(name, text)
             if not value:
-                raise Reject("bad_measurement", f"{name}: missing or empty, and the template needs it")
+                raise Reject(reason, f"{name}: missing or empty, and the template needs it")
             out += value
         return out
 
@@ -149,6 +154,8 @@ class HeadMaker:
                 # JSON has no text that begins with a NUL: a header's value is not taken for one.
                 tags[key] = self._pieces.get((key, f"\0{value}")) or self._piece(key, f"\0{value}", value)
         if self._map_prefix:
+            if (whole := record.get(self._tag_map, ("", "null"))[1]) != "null":
+                raise Reject("bad_tag", f"{self._tag_map}: tag_map_field needs an object, not {shown(whole)}")
             length = len(self._map_prefix)
             for path, (_, text) in record.items():
                 if path.startswith(self._map_prefix):
@@ -195,7 +202,8 @@ class HeadMaker:
 
 def _tag(key: str, value: str) -> str:
     if key == "time":
-        raise escape.Unwritable("tag key is time, which InfluxDB keeps for itself; rename it")
+        raise escape.Unwritable("tag key is time, which InfluxDB keeps for itself; rename it (tag_renames), or leave "
+                                "it out (exclude_fields)")
     return f",{escape.tag_key(key)}={escape.tag_value(value)}"
 
 

@@ -14,7 +14,7 @@ from stages.mapping.formats.line_protocol import PassedLine, lines
 from stages.mapping.head import Origin
 from stages.mapping.limits import Limits, values_of
 from stages.mapping.merge import Line
-from stages.mapping.reject import Reject, failure
+from stages.mapping.reject import Reject, and_more, failure
 from stages.mapping.rules import Rules
 
 #: Series of passed lines that are remembered as counted, at most; then all are forgotten.
@@ -34,6 +34,8 @@ class Opened(NamedTuple):
     lines: list[Line]
     #: Of messages that could not be opened; by their indices.
     rejects: list[Rejected]
+    #: Of what else stood in a message: how many payloads came before it, and what is wrong with it.
+    bad: list[tuple[int, Rejected]]
     #: How many messages there were.
     total: int
 
@@ -70,13 +72,15 @@ class Opener:
 
     def opened(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Opened:
         """All that the messages hold, and rejects for those that cannot be opened. Raises nothing."""
-        out = Opened([], origin, [], [], [], [], len(payloads))
+        out = Opened([], origin, [], [], [], [], [], len(payloads))
         for index, payload in enumerate(payloads):
             before, lines_before = len(out.payloads), len(out.lines)
             try:
                 self._open(payload, index, origin, out)
             except Exception as error:
                 del out.payloads[before:], out.messages[before:], out.names[before:]
+                while out.bad and out.bad[-1][1].at == index:
+                    out.bad.pop()
                 if not isinstance(error, _SomeLines):
                     del out.lines[lines_before:]
                 out.rejects.append(Rejected(index, *failure(error).args))
@@ -96,8 +100,12 @@ class Opener:
         if self._passes_lines:
             self._pass_lines(payload, index, origin, out)
             return
-        first, size = len(out.payloads), 0
+        first, bad, size = len(out.payloads), len(out.bad), 0
         for name, text in self._transcode(payload):
+            if isinstance(text, Reject):
+                out.bad.append((len(out.payloads), Rejected(index, text.reason, name + text.detail)))
+                self._limits.check_points(len(out.bad) - bad)
+                continue
             size += len(text)
             if size > self._limits.expanded:
                 self._limits.check_bytes(size)
@@ -108,14 +116,14 @@ class Opener:
                 self._limits.check_points(len(out.payloads) - first)
         if size // 2 >= self._limits.values:
             self._limits.check_values(sum([values_of(text) for text in out.payloads[first:]]))
-        if len(out.payloads) == first and self._rules.config.on_no_fields == "reject":
+        if len(out.payloads) == first and len(out.bad) == bad and self._rules.config.on_no_fields == "reject":
             raise Reject("no_fields", "the payload holds no object")
 
     def _pass_lines(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened) -> None:
         """Adds the lines of a payload. Those that are right count, also where others of the payload are not."""
         config = self._rules.config
         reject: Reject | None = None
-        found = 0
+        found = wrong = 0
         self._limits.check_values(payload.count(b"=") if len(payload) // 4 >= self._limits.values else 0)
         known = None if self._rules.heads.over else self._known
         for begin, line in lines(payload, config.line_protocol_precision, self._rules.precision, self._limits, known):
@@ -129,12 +137,13 @@ class Opener:
                     raise line
                 out.lines.append(self._passed(line, index, origin.of(index)))
             except Exception as error:
+                wrong += 1
                 if reject is None:
-                    number = payload.decode().count("\n", 0, begin) + 1
+                    number = payload.decode("utf-8-sig").count("\n", 0, begin) + 1
                     failed = failure(error)
                     reject = _SomeLines(failed.reason, f"line {number}: {failed.detail}")
         if reject is not None:
-            raise reject
+            raise _SomeLines(reject.reason, reject.detail + and_more(wrong))
         if not found and config.on_no_fields == "reject":
             raise Reject("no_fields", "the payload holds no line")
 
@@ -172,11 +181,21 @@ def in_messages(encoded: Encoded, opened: Opened) -> Encoded:
                 for source in sources or [(index,) for index in range(points)]]
         contiguous = all(source == (index,) for index, source in enumerate(told))
         groups.append(Lines(bucket, body, points, None if contiguous else told))
-    rejects: dict[int, Rejected] = {reject.at: reject for reject in opened.rejects}
-    for at, reason, detail in encoded.rejects:
-        message = opened.messages[at]
-        rejects.setdefault(message, Rejected(message, reason, opened.names[at] + detail))
+    rejects = {reject.at: reject for reject in opened.rejects} | _first_of_each(encoded, opened)
     written: set[int] = set()
     for group in groups:
         written.update(range(group.points) if group.sources is None else chain.from_iterable(group.sources))
     return Encoded(groups, sorted(rejects.values()), opened.total - len(written | rejects.keys()))
+
+
+def _first_of_each(encoded: Encoded, opened: Opened) -> dict[int, Rejected]:
+    """Of each message with bad parts the first one, told of the message, and how many more there are."""
+    found: dict[int, list[tuple[int, int, Rejected]]] = {}
+    for before, reject in opened.bad:
+        found.setdefault(reject.at, []).append((before, 0, reject))
+    for at, reason, detail in encoded.rejects:
+        message = opened.messages[at]
+        found.setdefault(message, []).append((at, 1, Rejected(message, reason, opened.names[at] + detail)))
+    firsts = {message: min(rejects)[2] for message, rejects in found.items()}
+    return {message: first._replace(detail=first.detail + and_more(len(found[message])))
+            for message, first in firsts.items()}

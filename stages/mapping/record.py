@@ -5,12 +5,13 @@ joined by dots; beside it stands the field key, joined by the configured separat
 """
 
 import re
-from typing import Any
+from collections.abc import Iterator, Set
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pipeline.schema import MappingConfig
-from stages.mapping.limits import Limits
+from stages.mapping.limits import Limits, TooComplex
 from stages.mapping.reject import Reject, shown
 
 #: path -> (field key, JSON text of the value)
@@ -132,6 +133,15 @@ def compact(text: str) -> str:
                     for part in _PARTS.findall(text)])
 
 
+class Records(NamedTuple):
+    """What one payload holds."""
+
+    #: Or what is wrong with one.
+    found: list[Record | Reject]
+    #: They are the elements of the array at `explode`.
+    are_elements: bool = False
+
+
 class Flattener:
     """Makes records as the mapping's `nested`, `separator`, `arrays` and `explode` say."""
 
@@ -150,30 +160,39 @@ class Flattener:
         paths = [*config.tag_fields, *config.field_names, config.measurement_field, config.timestamp_field,
                  config.explode, *config.template_paths()]
         #: Paths that a configured path or the tag map lies below: these objects are opened whatever `nested` says.
-        self._opened = {path[:at] for path in filter(None, paths) for at in range(len(path)) if path[at] == "."}
+        self._opened = {prefix for path in paths for prefix in _prefixes(path)}
         #: Paths that keep their JSON text, whatever `nested` and `arrays` say.
         self._whole = {path for path, declared in config.types.items() if declared == "json"} - self._opened
+        #: Paths of single values: an object or array there keeps its text, by which it is found to be none.
+        self._single = {*config.tag_fields, config.measurement_field, config.timestamp_field, *config.template_paths(),
+                        *config.bucket_paths()} - self._opened
+        self._single = (self._single | {config.explode}) - {""}
         self._tag_map = config.tag_map_field
-        if self._tag_map:
-            self._opened |= {self._tag_map, *(self._tag_map[:at] for at in range(len(self._tag_map))
-                                              if self._tag_map[at] == ".")}
+        self._opened |= {*_prefixes(self._tag_map), self._tag_map} - {""}
+        #: Paths that are left out.
+        self._excluded = frozenset(config.exclude_fields)
+        #: Configured paths that begin at the exploded array, and the objects on their way.
+        named = [*paths, *config.types, *config.field_renames, *config.tag_renames, *config.exclude_fields]
+        self._in_elements = {part for path in named if config.explode and path.startswith(f"{config.explode}.")
+                             for part in (path, *_prefixes(path))}
 
-    def records(self, payload: bytes) -> list[Record]:
-        """The records of one payload: one, or with `explode` one for each element. Raises Reject."""
+    def records(self, payload: bytes) -> Records:
+        """The records of one payload: one, or with `explode` one for each element. Raises Reject for the whole."""
         record: Record = {}
         self._path_chars = 0
+        excluded = self._excluded
         for key, text in decode_object(payload, self.limits).items():
             if text[0] in "{[":
                 self.add(record, key, key, text, 2)
-            else:
+            elif not excluded or key not in excluded:
                 record[key] = key, text
         self.limits.check_keys(len(record))
         if not self._explode or self._explode not in record:
             self.limits.check_values(len(record))
-            return [record]
+            return Records([record])
         _, text = record.pop(self._explode)
         if text == "null":
-            return [record]
+            return Records([record])
         if not text.startswith("["):
             raise Reject("bad_field", f"{self._explode}: explode needs an array, not {shown(text)}")
         elements = items(text)
@@ -181,19 +200,27 @@ class Flattener:
         self.limits.check_points(len(elements))
         values = len(elements) * (len(record) + 1)
         self.limits.check_values(values)
-        records = []
+        records: list[Record | Reject] = []
         for element in elements:
-            records.append(self._element(record, element))
-            values += len(records[-1]) - len(record) - 1
+            try:
+                found = self._element(record, element)
+            except TooComplex:
+                raise
+            except Reject as reject:
+                records.append(reject)
+                continue
+            records.append(found)
+            values += len(found) - len(record) - 1
             self.limits.check_values(values)
-        return records
+        return Records(records, are_elements=True)
 
     def _element(self, record: Record, text: str) -> Record:
         element = dict(record)
         if text.startswith("{"):
             self.limits.check_depth(self._explode_depth + 1)
             for key, member in decode_object(text.encode(), self.limits).items():
-                self.add(element, key, key, member, self._explode_depth + 2)
+                full = f"{self._explode}.{key}"
+                self.add(element, full if full in self._in_elements else key, key, member, self._explode_depth + 2)
             self.limits.check_keys(len(element))
         else:
             key = self._explode.rpartition(".")[2]
@@ -209,12 +236,14 @@ class Flattener:
         todo = [(path, key, text, depth)]
         while todo:
             path, key, text, depth = todo.pop()
+            if self._excluded and path in self._excluded:
+                continue
             first = text[0]
             if first not in "{[":
                 record[path] = key, text
                 continue
             self.limits.check_depth(depth)
-            if path in self._whole:
+            if path in self._whole or path in self._single:
                 self._keep(record, path, key, text, depth)
             elif first == "{" and (self._nested == "flatten" or path in self._opened):
                 members = decode_object(text.encode(), self.limits)
@@ -222,17 +251,20 @@ class Flattener:
                 todo += [(f"{path}.{name}", f"{key}{self._separator}{name}", member, depth + 1)
                          for name, member in reversed(members.items())]
                 del members
-            elif first == "[" and path != self._explode and self._arrays == "index":
+            elif first == "[" and self._arrays == "index" and path != self._tag_map:
                 elements = items(text)
                 self._room(len(record) + len(todo), len(elements), path, key)
                 todo += [(f"{path}.{index}", f"{key}{self._separator}{index}", elements[index], depth + 1)
                          for index in range(len(elements) - 1, -1, -1)]
                 del elements
-            elif first == "[" and path != self._explode and self._arrays != "json":
-                if self._arrays == "join":
-                    self._join(record, path, key, text, depth)
-            elif first != "{" or self._nested != "drop":
+            elif first == "[" and self._arrays == "join" and path != self._tag_map:
+                self._join(record, path, key, text, depth)
+            elif (self._arrays if first == "[" else self._nested) != "drop" or self._is_tags(path):
                 self._keep(record, path, key, text, depth)
+
+    def _is_tags(self, path: str) -> bool:
+        """Whether a value is the tag map, or in it: an object or array must not go missing there."""
+        return bool(self._tag_map) and (path == self._tag_map or path.startswith(f"{self._tag_map}."))
 
     def _keep(self, record: Record, path: str, key: str, text: str, depth: int) -> None:
         if path != self._explode:
@@ -274,6 +306,8 @@ class Flattener:
               depth: int) -> int:
         """Reads the value at `at`, whose path is None for the whole object; returns where it ends."""
         if text[at] != "{":
+            if path == self._tag_map and path:
+                raise _Opaque
             match = _STRING.match(text, at) or _SCALAR.match(text, at)
             if match is None:
                 raise _Opaque
@@ -281,7 +315,8 @@ class Flattener:
             return match.end()
         if depth >= self.limits.depth:
             raise _Opaque
-        if path is not None and (path in self._whole or self._nested != "flatten" and path not in self._opened):
+        if path is not None and (path in self._whole or path in self._single
+                                 or self._nested != "flatten" and path not in self._opened):
             raise _Opaque
         at = _skip(text, at + 1)
         names: set[str] = set()
@@ -302,6 +337,16 @@ class Flattener:
             if text[at] == ",":
                 at = _skip(text, at + 1)
         return at + 1
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """The paths of the objects that a path leads through."""
+    return (path[:at] for at in range(len(path)) if path[at] == ".")
+
+
+def is_within(path: str, paths: Set[str]) -> bool:
+    """Whether the value at a path is one of those at `paths`, or a part of one."""
+    return path in paths or any(prefix in paths for prefix in _prefixes(path))
 
 
 _SCALAR = re.compile(r"[-+.0-9a-zA-Z]+")

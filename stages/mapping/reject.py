@@ -38,3 +38,8 @@ def failure(error: BaseException) -> Reject:
 def shown(text: str) -> str:
     """A value's text cut to what a log line can take."""
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def and_more(count: int) -> str:
+    """What follows the first of so many faults of one message."""
+    return f" (and {count - 1} more in this message)" if count > 1 else ""

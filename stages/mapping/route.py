@@ -48,7 +48,7 @@ class Router:
                 break
         if not self._template or found.bucket:
             return found
-        bucket = self._heads.fill(self._template, record)
+        bucket = self._heads.fill(self._template, record, "bad_bucket")
         if bucket not in self._allowed:
             raise Reject("bad_bucket", f"{bucket} is not one of allowed_buckets")
         return found._replace(bucket=bucket)

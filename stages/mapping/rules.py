@@ -11,8 +11,9 @@ from pipeline.schema import MappingConfig, Precision
 from stages.mapping import escape, message_times, timestamps
 from stages.mapping.guard import Guard
 from stages.mapping.head import SHORT_CHARS, HeadMaker, Origin
-from stages.mapping.record import Flattener, Record, loads
-from stages.mapping.reject import Dropped, Reject, shown
+from stages.mapping.limits import TooComplex
+from stages.mapping.record import Flattener, Record, is_within, loads
+from stages.mapping.reject import Dropped, Reject, and_more, shown
 from stages.mapping.route import Router
 from stages.mapping.values import Converter, converter
 
@@ -70,7 +71,9 @@ class Rules:
         self._guards: dict[str, Guard] = {}
         self.time_path = config.timestamp_field if config.timestamp_from == "field" else ""
         self.explicit = frozenset(config.field_names) if config.field_strategy == "explicit" else None
-        self._not_fields = frozenset([*config.tag_fields, self.time_path, self.heads.measurement_path])
+        self._not_fields = frozenset([*config.tag_fields, self.time_path, self.heads.measurement_path,
+                                      config.tag_map_field]) - {""}
+        self._excluded = frozenset(config.exclude_fields)
         self._map_prefix = f"{config.tag_map_field}." if config.tag_map_field else ""
         self._roles: dict[str, _Role] = {}
         #: Whether a field key has been met that may be too long for some series.
@@ -86,14 +89,21 @@ class Rules:
 
     def is_field(self, path: str) -> bool:
         """Whether the value at `path` is a field, if it has one."""
-        if self.explicit is not None:
-            return path in self.explicit
-        return path not in self._not_fields and not (self._map_prefix and path.startswith(self._map_prefix))
+        if self.explicit is not None and path in self.explicit:
+            return True
+        if path in self._not_fields or self._map_prefix and path.startswith(self._map_prefix):
+            return False
+        return self.explicit is None or is_within(path, self.explicit)
+
+    def is_excluded(self, path: str) -> bool:
+        """Whether the value at `path` is left out, whatever it would be."""
+        return bool(self._excluded) and is_within(path, self._excluded)
 
     def _lead(self, path: str, key: str) -> str:
         name = self.config.field_renames.get(path, key)
         if name == "time":
-            raise escape.Unwritable("field key is time, which InfluxDB keeps for itself; rename it")
+            raise escape.Unwritable("field key is time, which InfluxDB keeps for itself; rename it (field_renames), "
+                                    "leave it out (exclude_fields), or take the time from it (timestamp_field)")
         lead = escape.field_key(name) + "="
         if len(lead) > SHORT_CHARS:
             escape.check_key("m", lead)
@@ -186,28 +196,39 @@ class Rules:
         except timestamps.BadTimestamp as error:
             raise Reject("bad_timestamp", str(error)) from None
 
-    def points(self, payload: bytes, origin: Origin) -> list[Point]:
-        """The points of one message: one, or with `explode` any number.
+    def points(self, payload: bytes, origin: Origin) -> tuple[list[Point], Reject | None]:
+        """The points of one message: one, or with `explode` any number, and what is wrong with elements that have none.
 
         Raises Reject for the message as a whole, and Dropped where it has none on purpose.
         """
-        records = self.flattener.records(payload)
-        if len(records) == 1:
-            return [self._point(records[0], origin, payload)]
+        records, are_elements = self.flattener.records(payload)
+        if not are_elements:
+            (record,) = records
+            if isinstance(record, Reject):
+                raise record
+            return [self._point(record, origin, payload)], None
         if not records:
             self._no_fields("no field has a value")
         points: list[Point] = []
+        bad: list[tuple[int, Reject]] = []
         size = 0
-        for record in records:
+        for number, record in enumerate(records, 1):
             try:
+                if isinstance(record, Reject):
+                    raise record
                 points.append(self._point(record, origin, payload))
             except Dropped:
                 continue
+            except TooComplex:
+                raise
+            except Reject as reject:
+                bad.append((number, reject))
+                continue
             size += points[-1].size
             self.flattener.limits.check_bytes(size)
-        if not points:
+        if not points and not bad:
             raise Dropped
-        return points
+        return points, _of_elements(bad, self.config.explode)
 
     def _point(self, record: Record, origin: Origin, payload: bytes) -> Point:
         renamed, bucket = self.router.route(record, payload) if self.router is not None else ("", "")
@@ -245,3 +266,11 @@ def _strptime(text: str, form: str) -> int:
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     since = at - datetime(1970, 1, 1, tzinfo=UTC)
     return timestamps.check_range(((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000)
+
+
+def _of_elements(bad: list[tuple[int, Reject]], path: str) -> Reject | None:
+    """One reject for a message of whose elements some are bad."""
+    if not bad:
+        return None
+    number, first = bad[0]
+    return Reject(first.reason, f"element {number} of {path}: {first.detail}{and_more(len(bad))}")

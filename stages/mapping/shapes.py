@@ -229,6 +229,8 @@ class _Learner:
         """The pattern of one value; notes what becomes of it."""
         rules = self.rules
         in_head, is_time, is_field = rules.heads.contains(path), path == rules.time_path, rules.is_field(path)
+        if rules.is_excluded(path):
+            in_head = is_time = is_field = False
         if in_head + is_time + is_field > 1:
             raise _NoShape
         if text == "null":

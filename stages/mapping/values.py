@@ -19,9 +19,12 @@ I64: Final = range(-(2**63), 2**63)
 U64: Final = range(2**64)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+#: A number in a string, as people and programs write them: sign, leading zeros, a point at either end.
+_WRITTEN = re.compile(r"([+-]?)(?:(?=[0-9])0*+([0-9]*+)(?:\.([0-9]*+))?|\.([0-9]++))([eE][+-]?[0-9]++)?")
+_BASED = re.compile(r"[+-]?0(?:[xX][0-9a-fA-F]++|[oO][0-7]++|[bB][01]++)")
 _DIGITS: Final = "-0123456789"
-_TRUE: Final = frozenset(("true", "t", "yes", "on", "1"))
-_FALSE: Final = frozenset(("false", "f", "no", "off", "0"))
+_TRUE: Final = frozenset(("true", "t", "yes", "y", "on", "1"))
+_FALSE: Final = frozenset(("false", "f", "no", "n", "off", "0"))
 #: Longest text of a number that is looked at.
 _MAX_NUMBER_CHARS: Final = 400
 #: A number's text that is shorter, and has no exponent, is within a float's range.
@@ -61,11 +64,32 @@ def exact_integer(number: str) -> int:
 
 
 def _as_number(text: str) -> str:
-    """A JSON number, or a string that holds one."""
-    inner = loads(text).strip() if text[0] == '"' else text
-    if not _NUMBER.fullmatch(inner):
+    """A JSON number: of itself, of a string that holds one, or 1 and 0 of true and false. Raises BadValue."""
+    if text[0] == '"':
+        return written_number(str(loads(text)))
+    if text in ("true", "false"):
+        return "1" if text == "true" else "0"
+    if not _NUMBER.fullmatch(text):
         raise BadValue("not a number")
-    return str(inner)
+    return text
+
+
+def written_number(text: str) -> str:
+    """The JSON number that a text holds: " +21.5 ", "007", ".5", "5.", "0x1F". Raises BadValue.
+
+    What could mean two things, such as a comma between digits, is no number.
+    """
+    text = text.strip()
+    if len(text) > _MAX_NUMBER_CHARS:
+        raise BadValue("too long for a number")
+    match = _WRITTEN.fullmatch(text)
+    if match is not None:
+        sign, whole, fraction, only_fraction, exponent = match.groups()
+        fraction = fraction or only_fraction
+        return (sign.removeprefix("+") + (whole or "0") + (f".{fraction}" if fraction else "") + (exponent or ""))
+    if _BASED.fullmatch(text):
+        return str(int(text, 0))
+    raise BadValue("not a number")
 
 
 def to_float(text: str) -> str:
@@ -93,8 +117,13 @@ def to_unsigned(text: str) -> str:
 
 
 def to_boolean(text: str) -> str:
-    """Line protocol boolean: of true, false, 1, 0, and "true", "t", "yes", "on", "1" and their opposites."""
+    """Line protocol boolean: of true, false, 1, 0, and "true", "t", "yes", "y", "on", "1" and their opposites."""
     word = str(loads(text)).strip().lower() if text[0] == '"' else text
+    if word not in _TRUE and word not in _FALSE:
+        try:
+            word = str(exact_integer(_as_number(text)))  # 1.0, "001"
+        except BadValue:
+            word = ""
     if word in _TRUE or word in _FALSE:
         return "true" if word in _TRUE else "false"
     raise BadValue("not a boolean")

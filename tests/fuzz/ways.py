@@ -21,7 +21,9 @@ MAPPINGS: Final = [
     MappingConfig(field_strategy="explicit", field_names=("a", "b", "v", "text"), on_bad_value="string"),
     MappingConfig(nested="json", arrays="index", separator=".", timestamp_from="arrival", on_no_fields="drop"),
     MappingConfig(tag_map_field="data", metadata_tags=("partition",), nested="drop", arrays="join"),
-    MappingConfig(explode="list", tag_fields=("site",)),
+    MappingConfig(explode="list", tag_fields=("site",), exclude_fields=("data.deep", "text", "list.y")),
+    MappingConfig(tag_map_field="data", exclude_fields=("data.temp", "b", "time"), field_strategy="explicit",
+                  field_names=("data.deep", "a", "v", "b.c"), integers="as_written"),
 ]
 _TIME_MICROS: Final = 1_700_000_000_000_000
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[^"]+', re.DOTALL)

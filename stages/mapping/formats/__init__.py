@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 
 from pipeline.schema import MappingConfig
 from stages.mapping.limits import Limits
+from stages.mapping.reject import Reject
 
-#: Payload -> (what to call the object in an error, its JSON text) of each object in it. Raises Reject for the whole.
-Transcoder = Callable[[bytes], Iterator[tuple[str, bytes]]]
+#: Payload -> (what to call the object in an error, its JSON text or what is wrong with it) of each object in it. Raises
+#: Reject for the whole.
+Transcoder = Callable[[bytes], Iterator[tuple[str, bytes | Reject]]]
 
 
 def transcoder(config: MappingConfig) -> Transcoder:
@@ -31,7 +33,7 @@ def transcoder(config: MappingConfig) -> Transcoder:
             return text_transcoder(config.text_field, limits)
         case "csv":
             from stages.mapping.formats.csv import csv_transcoder
-            return csv_transcoder(config.csv_header, config.csv_delimiter, limits)
+            return csv_transcoder(config.csv_header, config.csv_delimiter, config.csv_trim, limits)
         case "avro":
             from stages.mapping.formats.avro import avro_transcoder
             return avro_transcoder(config.avro_schema, limits, config.max_payload_bytes)

@@ -11,7 +11,7 @@ from typing import Any
 
 from stages.mapping.formats import Transcoder
 from stages.mapping.formats.errors import BadFormat, missing_package
-from stages.mapping.formats.plain import to_json
+from stages.mapping.formats.plain import json_or_reject, to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
@@ -32,12 +32,12 @@ def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transco
         except Exception as error:  # fastavro has no common error of its own
             raise BadFormat("avro_schema", f'"{schema_file}" is no Avro schema: {error}') from None
 
-    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         file = io.BytesIO(payload)
         try:
             if schema is None:
                 for number, record in enumerate(fastavro.reader(file), 1):
-                    yield f"record {number}: ", to_json(record, limits)
+                    yield f"record {number}: ", json_or_reject(record, limits)
                 return
             record = fastavro.schemaless_reader(file, schema, None)
         except Reject:

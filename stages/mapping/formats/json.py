@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from stages.mapping.formats import Transcoder
 from stages.mapping.limits import Limits
 from stages.mapping.record import elements, is_array
+from stages.mapping.reject import Reject
 
 
 def json_transcoder(limits: Limits) -> Transcoder:
     """The payload itself, or the elements of the array that it is."""
-    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         if not is_array(payload):
             yield "", payload
             return

@@ -78,7 +78,7 @@ def lines(payload: bytes, given: Precision, written: Precision, limits: Limits,
     Those that `known` knows come as they are. Raises Reject where the payload is no text.
     """
     try:
-        text = payload.decode()
+        text = payload.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Reject("not_line_protocol", str(error)) from None
     at = 0

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from stages.mapping.formats import Transcoder
-from stages.mapping.formats.plain import to_json
+from stages.mapping.formats.plain import json_or_reject
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
@@ -22,7 +22,7 @@ _LENGTH: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1,
 
 def msgpack_transcoder(limits: Limits) -> Transcoder:
     """The map or maps."""
-    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         try:
             if len(payload) > limits.values:
                 _raw.decode(payload)
@@ -33,9 +33,9 @@ def msgpack_transcoder(limits: Limits) -> Transcoder:
         if isinstance(value, list):
             limits.check_points(len(value))
             for number, element in enumerate(value, 1):
-                yield f"element {number}: ", to_json(element, limits)
+                yield f"element {number}: ", json_or_reject(element, limits)
         else:
-            yield "", to_json(value, limits)
+            yield "", json_or_reject(value, limits)
 
     return objects
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+from stages.mapping.reject import Reject
 
-def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+
+def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
     """The lines."""
     begin, number = 0, 0
     while begin < len(payload):

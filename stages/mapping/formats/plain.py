@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from stages.mapping.limits import Limits
+from stages.mapping.limits import Limits, TooComplex
 from stages.mapping.reject import Reject
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -17,6 +17,16 @@ def to_json(value: Any, limits: Limits) -> bytes:
         return _encoder.encode(_plain(value, 1, limits))
     except (TypeError, ValueError, OverflowError) as error:
         raise Reject("bad_field", f"a value has no JSON text: {error}") from None
+
+
+def json_or_reject(value: Any, limits: Limits) -> bytes | Reject:
+    """The same, or what is wrong with the value: for one of several in a payload. Raises TooComplex."""
+    try:
+        return to_json(value, limits)
+    except TooComplex:
+        raise
+    except Reject as reject:
+        return reject
 
 
 def _plain(value: Any, depth: int, limits: Limits) -> Any:

@@ -28,7 +28,7 @@ def protobuf_transcoder(descriptor_file: str, name: str, limits: Limits) -> Tran
     except KeyError:
         raise BadFormat("protobuf_message", f'"{name}" is not in {descriptor_file}') from None
 
-    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         try:
             message = kind.FromString(payload)
         except DecodeError as error:

@@ -10,9 +10,9 @@ from stages.mapping.reject import Reject
 
 def text_transcoder(field: str, limits: Limits) -> Transcoder:
     """Objects with the payload's text at the key `field`."""
-    def objects(payload: bytes) -> Iterator[tuple[str, bytes]]:
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         try:
-            yield "", to_json({field: payload.decode()}, limits)
+            yield "", to_json({field: payload.decode("utf-8-sig")}, limits)
         except UnicodeDecodeError as error:
             raise Reject("not_text", str(error)) from None
 
