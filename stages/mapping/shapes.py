@@ -22,6 +22,9 @@ from stages.mapping.values import Converter
 #: Heads (measurement and tags) remembered by their values, at most; then all are forgotten.
 _MAX_HEADS: Final = 100_000
 
+#: Characters of a message between its values that a shape may have: its pattern is compiled, at microseconds each.
+_MAX_BETWEEN: Final = 32_768
+
 _PLAIN: Final = r'[^"\\\x00-\x1f]*+'
 _STRING: Final = f'"{_PLAIN}"'
 _NOT_EMPTY: Final = r'"[^"\\\x00-\x1f]++"'
@@ -148,7 +151,7 @@ def learn(rules: Rules, payload: bytes, partition: int = 0, headers: tuple[str, 
     try:
         text = payload.decode()
         spans = rules.flattener.spans(text)
-        if spans is None:
+        if spans is None or len(text) - sum([end - start for _, _, start, end in spans]) > _MAX_BETWEEN:
             return None
         head = rules.heads.head({path: (key, text[start:end]) for path, key, start, end in spans},
                                 Origin(partition=partition, headers=headers))

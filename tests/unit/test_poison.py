@@ -1,5 +1,6 @@
 """One message costs itself: whatever it holds, and whatever goes wrong on it, its batch is written."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,3 +71,10 @@ def test_a_batch_whose_lines_take_too_much_memory_is_given_back_and_its_messages
     with pytest.raises(TooMuch):
         encode(encoder, payloads)
     assert encode(encoder, payloads[:1]).points == 100
+
+
+@pytest.mark.parametrize("poison", [b'{"v":1,"ts":1}'.ljust(5_000_000), b'{"%b":1,"v":1}' % (b"k" * 60_000)])
+def test_what_stands_between_values_is_never_made_a_pattern_of_any_length(poison: bytes) -> None:
+    began = time.process_time()
+    assert encode(Encoder(MappingConfig(), "ns", "stream", "topic"), [poison]).points == 1
+    assert time.process_time() - began < 2
