@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import ConfigError
+from pipeline.feedback import feedback_problems
 from pipeline.schema import Config, InfluxConfig, MappingConfig
 from pipeline.secrets import header_problems
 
@@ -167,7 +168,7 @@ def _contradictions(config: Config) -> list[str]:
         if not config.all_sinks() and tops:
             problems.append(f"{tops[0]}: without [[topics]] there is no sink that it is for; a source has its own "
                             "[source.influxdb] and [source.output]")
-    return problems + _pipeline_contradictions(config)
+    return problems + feedback_problems(config) + _pipeline_contradictions(config)
 
 
 def mapping_contradictions(mapping: MappingConfig, key: str) -> list[str]:

@@ -29,11 +29,11 @@ HEADER_NAME, HEADER_VALUE = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[\x20-\x7e
 
 def fed_by_sources(config: Config) -> bool:
     """Whether a sink reads a topic that a source of the same configuration writes, or may come to write."""
-    return any(_may_be(source.output.stream, topic.stream) and _may_be(source.output.topic, topic.topic)
+    return any(may_be(source.output.stream, topic.stream) and may_be(source.output.topic, topic.topic)
                for source in config.source for topic in config.subscriptions())
 
 
-def _may_be(template: str, name: str) -> bool:
+def may_be(template: str, name: str) -> bool:
     """Whether {measurement} and {source} can be replaced so that the name comes out."""
     return re.fullmatch(".*".join(map(re.escape, re.split(r"\{\w+\}", template))), name, re.DOTALL) is not None
 
@@ -88,7 +88,7 @@ def _state_topic_problems(source: SourceConfig, others: tuple[SourceConfig, ...]
 
 def _shared_topic_problems(source: SourceConfig, sources: tuple[SourceConfig, ...], key: str) -> list[str]:
     stream, _, topic = source.state_topic.partition("/")
-    if any(stream == one.output.stream and (_may_be(one.output.topic, topic) or topic == one.output.dead_letter_topic)
+    if any(stream == one.output.stream and (may_be(one.output.topic, topic) or topic == one.output.dead_letter_topic)
            for one in sources):
         return [f"{key}.state_topic: points may be sent to it; give a topic that nothing else is sent to"]
     return []

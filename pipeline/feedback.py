@@ -1,0 +1,128 @@
+"""Configurations that would have a pipeline read what it writes itself, for ever. Pure; asks no server."""
+
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+from pipeline.schema import Config, SinkConfig, Subscription
+from pipeline.source_schema import SourceConfig
+
+#: What Iggy's client takes for the id of a stream or topic instead of its name. Source: `Identifier::from_str`.
+_ID = re.compile(r"\+?[0-9]{1,10}", re.ASCII)
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+
+
+def feedback_problems(config: Config) -> list[str]:
+    """A line for each way in which what is written comes back: key, why, what to do."""
+    keys = _keys(config)
+    problems = _id_problems(config, keys)
+    for stream, topic in dead_letter_topics(config):
+        problems += [f"{key}: {stream}/{topic} is where the dead letters go (dead_letters.topic): each letter would be "
+                     "read, be no good message, and become a letter again; give another dead_letters.topic, or don't "
+                     "read this one"
+                     for key, subscription in zip(keys, config.subscriptions(), strict=True)
+                     if is_read_by(subscription, stream, topic)]
+    return problems + (_source_problems(config, keys) if config.source else [])
+
+
+def dead_letter_topics(config: Config) -> list[tuple[str, str]]:
+    """Stream and topic of the topics that dead letters may go to."""
+    options = config.dead_letters
+    if "iggy" not in options.to:
+        return []
+    streams = [options.stream] if options.stream else [one.stream for one in config.subscriptions()]
+    return [(stream, options.topic) for stream in dict.fromkeys(streams)] if config.subscriptions() else []
+
+
+def is_read_by(subscription: Subscription, stream: str, topic: str) -> bool:
+    """Whether a subscription reads this topic. Names that differ only in case or outer spaces count as one."""
+    return (_plain(subscription.stream), _plain(subscription.topic)) == (_plain(stream), _plain(topic))
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _keys(config: Config) -> list[str]:
+    """The configuration key of each of `Config.subscriptions()`."""
+    return [f"{f'sinks[{index}].' if config.sinks else ''}topics[{number}]"
+            for index, sink in enumerate(config.all_sinks()) for number in range(len(sink.topics))]
+
+
+def _id_problems(config: Config, keys: list[str]) -> list[str]:
+    """Names of digits only: Iggy's client takes them for ids, which other parts of the protocol don't."""
+    names = [(f"{key}.{option}", name) for key, one in zip(keys, config.subscriptions(), strict=True)
+             for option, name in (("stream", one.stream), ("topic", one.topic))]
+    names += [("dead_letters.stream", config.dead_letters.stream), ("dead_letters.topic", config.dead_letters.topic)]
+    return [f'{key}: "{name}" is a number, which Iggy\'s client takes for an id; give the name, or rename it in Iggy'
+            for key, name in names if _ID.fullmatch(name)]
+
+
+def _source_problems(config: Config, keys: list[str]) -> list[str]:
+    """Sources that write to where dead letters go, or read what a sink has written of their own messages."""
+    # Only those who have a source pay for its code.
+    from pipeline.source_config import may_be
+
+    problems = []
+    for index, source in enumerate(config.source):
+        for stream, topic in dead_letter_topics(config):
+            if (source.output.stream, source.output.topic) == (stream, topic):
+                problems.append(f"source[{index}].output.topic: points are sent to {stream}/{topic}, where the dead "
+                                "letters go (dead_letters.topic); give one of them another topic")
+            if source.state_topic == f"{stream}/{topic}":
+                problems.append(f"source[{index}].state_topic: the dead letters go to {stream}/{topic} "
+                                "(dead_letters.topic); give a topic that nothing else is sent to")
+        for key, one in zip(keys, config.subscriptions(), strict=True):
+            sink = config.all_sinks()[one.sink]
+            if may_be(source.output.stream, one.stream) and may_be(source.output.topic, one.topic) \
+                    and _same_database(source, sink) and _may_read(source, sink, one):
+                problems.append(f"{key}: what source[{index}] sends there is written to the database that it reads: "
+                                "every point would go round for ever; write to another bucket or database, or name "
+                                "the measurement in the source's exclude")
+    return problems
+
+
+def _same_database(source: SourceConfig, sink: SinkConfig) -> bool:
+    influxdb = sink.influxdb
+    servers = {_server(url) for url in influxdb.urls()}
+    names = (influxdb.bucket, influxdb.database, *sink.mapping.allowed_buckets,
+             *(rule.bucket for rule in sink.mapping.rules))
+    written = {_database(name, influxdb.retention_policy) for name in names if name}
+    read = {_database(name, source.influxdb.retention_policy)
+            for name in (source.influxdb.bucket, source.influxdb.database) if name}
+    return (not servers.isdisjoint(_server(url) for url in (source.influxdb.url, *source.influxdb.more_urls))
+            and not written.isdisjoint(read))
+
+
+def _server(url: str) -> tuple[str, int | None]:
+    """Host and port of a URL."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return url, None
+    return "localhost" if host in _LOCAL_HOSTS else host, port or (443 if parts.scheme == "https" else 80)
+
+
+def _database(name: str, policy: str) -> tuple[str, str]:
+    """Database and retention policy; a bucket may be called "database/policy"."""
+    database, _, own = name.partition("/")
+    return database, own or policy
+
+
+def _may_read(source: SourceConfig, sink: SinkConfig, subscription: Subscription) -> bool:
+    """Whether a source may read the measurement that a sink writes; a query's answer isn't known here."""
+    if source.query:
+        return False
+    mapping = sink.mapping
+    fixed = {"static": mapping.measurement_name, "topic": subscription.topic, "stream": subscription.stream}
+    names = set(_measurements(fixed.get(mapping.measurement_from, ""), sink))
+    return any(not name or any(fnmatchcase(name, pattern) for pattern in source.measurements)
+               and not any(fnmatchcase(name, pattern) for pattern in source.exclude) for name in names)
+
+
+def _measurements(fixed: str, sink: SinkConfig) -> Iterator[str]:
+    """The measurements that a sink writes, "" for any."""
+    yield "" if sink.mapping.format == "line_protocol" else fixed
+    yield from (rule.measurement for rule in sink.mapping.rules if rule.measurement)
