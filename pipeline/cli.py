@@ -15,6 +15,7 @@ from pipeline import __version__
 from pipeline.config import load_config
 from pipeline.ending import end_with
 from pipeline.errors import PipelineError
+from pipeline.files import keep_private
 
 if TYPE_CHECKING:
     import logging
@@ -62,6 +63,7 @@ def run() -> NoReturn:
 @click.version_option(__version__, prog_name="pipeline")
 def main() -> None:
     """Moves telemetry from Apache Iggy to InfluxDB, and loses none of it."""
+    keep_private()
 
 
 def _describe_databases(config: Config, logger: logging.Logger) -> None:
@@ -89,6 +91,7 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     import msgspec
     import setproctitle
 
+    from pipeline.dead_letter_stores import check_stores
     from pipeline.iggy import check_iggy
     from pipeline.lock import Locks, lock_offsets
     from pipeline.logs import setup_logging
@@ -116,6 +119,7 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
         asyncio.run(check_states(config, logger))
         check_sources(config, logger)
         asyncio.run(make_topics(config))
+    asyncio.run(check_stores(config, logger))
     asyncio.run(check_iggy(config.iggy, config.subscriptions()))
     # Beside the start: a database that is away must not hold it up.
     threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()

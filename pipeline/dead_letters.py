@@ -1,39 +1,49 @@
-"""Dead letters as they are kept: what one holds, and the places that hold them. A place is only ever appended to.
+"""Dead letters as they are stored: what a record holds, how large it may be, and how one is named. Pure.
 
-What has been replayed or purged is marked by a record of its own behind the letters, so that a topic can hold it, too.
+A store is only ever appended to: what was replayed or purged is marked by a record of its own (a tombstone) behind the
+letters, so that a topic can hold it, too. Anybody may write to a topic or a file: what is neither is no error here, but
+counted and left out by whoever reads.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from pipeline.errors import PipelineError
-from pipeline.iggy import IggyConnection
-from pipeline.rotating import RotatingFile
-from pipeline.schema import Config
-
-#: Records sent to a topic at once.
-RECORDS_AT_ONCE = 1_000
+#: Longest name of a stream, topic or sink in a letter, and longest time, characters. Source: Iggy's identifiers.
+Name = Annotated[str, Meta(max_length=255)]
+Time = Annotated[str, Meta(max_length=64)]
+#: Partitions and offsets, as far as they can be asked for.
+Partition = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+#: Characters that are left of a line and of a detail in a letter that is too large.
+SHORTENED_CHARACTERS = 500
+#: Hexadecimal digits of a letter's short id, and those that have to be given at least.
+SHORT_ID_DIGITS, FEWEST_DIGITS = 10, 4
+#: Bytes that JSON writes in two characters, and those that it may write in six.
+_TWO, _SIX = b'"\\', bytes(range(32))
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message that can't be written. Its payload is text where it is UTF-8, else base64; neither if it is gone."""
 
     #: When it was given up, RFC 3339.
-    time: str
-    stream: str
-    topic: str
-    partition: int
-    offset: int
+    time: Time
+    stream: Name
+    topic: Name
+    partition: Partition
+    offset: Offset
     #: Iggy's time of the message, microseconds since 1970; 0 where the message is gone.
     iggy_timestamp: int = 0
     #: When its producer made it, by the producer's clock, microseconds since 1970; 0 where it did not say.
     origin_timestamp: int = 0
     headers: dict[str, str] = {}
+    #: Name of the sink that could not write it; "" in letters of earlier versions.
+    sink: Name = ""
     #: "encode" or "write".
     stage: str
     #: The reason's class, e.g. not_json, type_conflict, too_large.
@@ -47,6 +57,12 @@ class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     line: str = ""
     payload: str | None = None
     payload_base64: str | None = None
+    #: The payload made the letter larger than its store takes, and is left out: its length in bytes, and its digest.
+    payload_omitted: bool = False
+    payload_length: int = 0
+    payload_sha256: str = ""
+    #: Line and detail are cut to `SHORTENED_CHARACTERS`, and headers left out, for the same reason.
+    shortened: bool = False
     pipeline_version: str
 
     @property
@@ -54,15 +70,31 @@ class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Names the letter: where its message is or was, and when it was given up."""
         return f"{self.stream}/{self.topic}/{self.partition}/{self.offset}@{self.time}"
 
+    @property
+    def at(self) -> datetime:
+        """When it was given up. Raises ValueError in a letter that `decode_record` has not checked."""
+        at = datetime.fromisoformat(self.time)
+        if at.tzinfo is None:
+            raise ValueError("a time without its offset from UTC")
+        return at
+
     def payload_bytes(self) -> bytes | None:
-        """The message's payload; None when it was gone from Iggy."""
+        """The message's payload; None when it was gone from Iggy, or is left out."""
         if self.payload_base64 is not None:
-            return base64.b64decode(self.payload_base64)
+            return base64.b64decode(self.payload_base64, validate=True)
         return self.payload.encode() if self.payload is not None else None
 
+    def with_payload(self, payload: bytes) -> "DeadLetter":
+        """The letter with a payload that was left out, as base64."""
+        return msgspec.structs.replace(self, payload_base64=base64.b64encode(payload).decode())
 
-class Mark(Struct, frozen=True, kw_only=True):
-    """Letters that have been dealt with."""
+    def without_payload(self) -> "DeadLetter":
+        """The letter as it is listed."""
+        return msgspec.structs.replace(self, payload=None, payload_base64=None)
+
+
+class Tombstone(Struct, frozen=True, kw_only=True):
+    """Letters that have been replayed or purged."""
 
     #: "replayed" or "purged".
     mark: str
@@ -70,101 +102,114 @@ class Mark(Struct, frozen=True, kw_only=True):
     ids: tuple[str, ...]
 
 
-class Place(Protocol):
-    """Where dead letters are kept."""
-
-    #: For people: the file, or stream/topic.
-    name: str
-
-    async def read(self) -> list[bytes]:
-        """All records, the oldest first. Raises IggyError or OSError."""
-
-    async def append(self, records: Sequence[bytes]) -> None:
-        """Adds records; returns when they are stored. Raises IggyError or OSError."""
-
-    async def clear(self) -> None:
-        """Removes all records. Raises IggyError or OSError."""
+_letter = msgspec.json.Decoder(DeadLetter)
+_tombstone = msgspec.json.Decoder(Tombstone)
 
 
-class FilePlace:
-    """A rotating NDJSON file."""
-
-    def __init__(self, file: RotatingFile, name: str) -> None:
-        self.name = name
-        self._file = file
-
-    async def read(self) -> list[bytes]:
-        """All records, the oldest first. Raises OSError."""
-        return [line for path in self._file.files() for line in path.read_bytes().splitlines() if line]
-
-    async def append(self, records: Sequence[bytes]) -> None:
-        """Adds records; returns when they are on the disk. Raises OSError."""
-        self._file.write(list(records))
-
-    async def clear(self) -> None:
-        """Deletes the files. Raises OSError."""
-        for path in self._file.files():
-            path.unlink()
-
-
-class TopicPlace:
-    """An Iggy topic."""
-
-    def __init__(self, iggy: IggyConnection, stream: str, topic: str) -> None:
-        self.name = f"{stream}/{topic}"
-        self._iggy = iggy
-        self._stream = stream
-        self._topic = topic
-
-    async def read(self) -> list[bytes]:
-        """All records, the oldest first of each partition; none when there is no such topic. Raises IggyError."""
-        await self._iggy.connected()
-        return await self._iggy.read_all(self._stream, self._topic)
-
-    async def append(self, records: Sequence[bytes]) -> None:
-        """Adds records; returns when Iggy has confirmed them. Raises IggyError."""
-        await self._iggy.connected()
-        await self._iggy.make_topic(self._stream, self._topic)
-        for at in range(0, len(records), RECORDS_AT_ONCE):
-            await self._iggy.send(self._stream, self._topic, list(records[at:at + RECORDS_AT_ONCE]))
-
-    async def clear(self) -> None:
-        """Purges the topic. Raises IggyError."""
-        await self._iggy.connected()
-        await self._iggy.purge(self._stream, self._topic)
-
-
-def places(config: Config, iggy: IggyConnection) -> dict[str, list[Place]]:
-    """The configured places, by kind: "iggy" (one topic a stream), "file"."""
-    options = config.dead_letters
-    found: dict[str, list[Place]] = {}
-    if "iggy" in options.to:
-        streams = [options.stream] if options.stream else [one.stream for one in config.subscriptions()]
-        found["iggy"] = [TopicPlace(iggy, stream, options.topic) for stream in dict.fromkeys(streams)]
-    if "file" in options.to:
-        file = RotatingFile(options.file, options.max_file_bytes, options.keep_files)
-        found["file"] = [FilePlace(file, options.file)]
-    return found
-
-
-def open_letters(records: Iterable[bytes]) -> list[DeadLetter]:
-    """The letters among the records that no mark names. Raises PipelineError for what is neither letter nor mark."""
-    letters: dict[str, DeadLetter] = {}
-    for number, record in enumerate(records):
+def decode_record(content: bytes) -> DeadLetter | Tombstone:
+    """The letter or the tombstone that a record is. Raises ValueError, which says why it is neither."""
+    try:
         try:
-            if b'"mark":' in record[:20]:
-                for id_ in msgspec.json.decode(record, type=Mark).ids:
-                    letters.pop(id_, None)
-                continue
-            letter = msgspec.json.decode(record, type=DeadLetter)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise PipelineError(f"record {number} is no dead letter of ours ({error}); is this the right topic or file?"
-                                ) from None
-        letters[letter.id] = letter
-    return list(letters.values())
+            letter = _letter.decode(content)
+        except msgspec.ValidationError as error:
+            return _decoded_tombstone(content, error)
+        _ = letter.at
+        if letter.payload_base64 is not None:
+            base64.b64decode(letter.payload_base64, validate=True)
+        return letter
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
-def mark(kind: str, letters: Iterable[DeadLetter]) -> list[bytes]:
-    """The record that says that these letters are dealt with; none for no letters."""
-    ids = tuple(letter.id for letter in letters)
-    return [msgspec.json.encode(Mark(mark=kind, time=datetime.now(UTC).isoformat(), ids=ids))] if ids else []
+def _decoded_tombstone(content: bytes, otherwise: msgspec.ValidationError) -> Tombstone:
+    try:
+        return _tombstone.decode(content)
+    except msgspec.ValidationError:
+        raise otherwise from None
+
+
+def encode_letter(letter: DeadLetter, payload: bytes | None, max_bytes: int) -> bytes:
+    """The record of a letter and its message's payload, of at most `max_bytes` (at least 10,000).
+
+    In the first of these forms that fits: the payload as text; as base64; either with a shortened line; without it,
+    with its length and digest; and that shortened, too.
+    """
+    for form in (letter, _shortened(letter)):
+        size = len(msgspec.json.encode(form))
+        if payload is None and size <= max_bytes:
+            return msgspec.json.encode(form)
+        with_payload = _with_payload(form, payload, max_bytes - size) if payload is not None else None
+        if with_payload is not None and len(record := msgspec.json.encode(with_payload)) <= max_bytes:
+            return record
+    if payload is not None:
+        letter = msgspec.structs.replace(letter, payload_omitted=True, payload_length=len(payload),
+                                         payload_sha256=hashlib.sha256(payload).hexdigest())
+    record = msgspec.json.encode(letter)
+    return record if len(record) <= max_bytes else msgspec.json.encode(_shortened(letter))
+
+
+def _shortened(letter: DeadLetter) -> DeadLetter:
+    return msgspec.structs.replace(letter, line=letter.line[:SHORTENED_CHARACTERS], headers={}, shortened=True,
+                                   detail=letter.detail[:SHORTENED_CHARACTERS])
+
+
+def _with_payload(letter: DeadLetter, payload: bytes, room: int) -> DeadLetter | None:
+    """The letter with its payload in about `room` bytes; None where it is larger in each form."""
+    if json_size(payload) <= room:
+        try:
+            return msgspec.structs.replace(letter, payload=payload.decode())
+        except UnicodeDecodeError:
+            pass
+    if len(payload) // 3 * 4 <= room:
+        return msgspec.structs.replace(letter, payload_base64=base64.b64encode(payload).decode())
+    return None
+
+
+def json_size(text: bytes) -> int:
+    """Bytes of UTF-8 text as a JSON string, at most, without its quotes: `\x01` takes six."""
+    return len(text) + sum(map(text.count, (_TWO[:1], _TWO[1:]))) + 5 * (len(text) - len(text.translate(None, _SIX)))
+
+
+def is_sha256_of(letter: DeadLetter, payload: bytes) -> bool:
+    """Whether this is the payload that was left out of a letter."""
+    return letter.payload_length == len(payload) and letter.payload_sha256 == hashlib.sha256(payload).hexdigest()
+
+
+def tombstones(kind: str, ids: Iterable[str], max_bytes: int) -> Iterator[bytes]:
+    """The records, each of about `max_bytes` at most, that mark these letters "replayed" or "purged"."""
+    time = datetime.now(UTC).isoformat()
+    some: list[str] = []
+    size = 0
+    for id_ in ids:
+        length = 3 + len(msgspec.json.encode(id_))
+        if some and size + length > max_bytes - 200:
+            yield msgspec.json.encode(Tombstone(mark=kind, time=time, ids=tuple(some)))
+            some, size = [], 0
+        some.append(id_)
+        size += length
+    if some:
+        yield msgspec.json.encode(Tombstone(mark=kind, time=time, ids=tuple(some)))
+
+
+def short_id(id_: str) -> str:
+    """The first hexadecimal digits of an id's digest: names the letter, too, and fits into any terminal."""
+    return _digest(id_)[:SHORT_ID_DIGITS]
+
+
+def matching_ids(ids: Iterable[str], given: str) -> list[str]:
+    """The ids that `given` may mean: the id itself; its message, stream/topic/partition/offset; a beginning of the id
+    or of its digest. The first of these that one has counts.
+    """
+    known = list(ids)
+    given = given.strip().rstrip("….")
+    if given in known:
+        return [given]
+    of_message = [id_ for id_ in known if id_.startswith(f"{given}@")]
+    if of_message:
+        return of_message
+    return [id_ for id_ in known if id_.startswith(given)
+            or len(given) >= FEWEST_DIGITS and _digest(id_).startswith(given.lower())]
+
+
+def _digest(id_: str) -> str:
+    return hashlib.sha256(id_.encode("utf-8", "surrogatepass")).hexdigest()

@@ -10,7 +10,7 @@ from pipeline.source_schema import SourceConfig
 
 #: What Iggy's client takes for the id of a stream or topic instead of its name. Source: `Identifier::from_str`.
 _ID = re.compile(r"\+?[0-9]{1,10}", re.ASCII)
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # nosec B104: only compared with
 
 
 def feedback_problems(config: Config) -> list[str]:

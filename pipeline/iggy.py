@@ -259,6 +259,10 @@ class IggyConnection:
         await self._call(create_topic(self.client, stream, topic, partitions,
                                       {key: value for key, value in options.items() if key in known}))
 
+    async def has_stream(self, stream: str) -> bool:
+        """Whether there is such a stream. Raises IggyError."""
+        return await self._call(self.client.get_stream(stream)) is not None
+
     async def details(self, stream: str, topic: str) -> TopicDetails | None:
         """A topic's details; None when it, or its stream, is missing. Raises IggyError."""
         return await self._call(self.client.get_topic(stream, topic))
@@ -287,6 +291,16 @@ class IggyConnection:
         """Connects, unless that has been done. Raises IggyError."""
         if self._client is None:
             await self.connect()
+
+    @property
+    def consumer(self) -> str:
+        """The configured name of a single consumer."""
+        return self._config.consumer
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection that was not lost (as far as is known)."""
+        return self._client is not None
 
     async def read_all(self, stream: str, topic: str) -> list[bytes]:
         """The payloads of a whole topic, partition by partition; none when there is no such topic. Raises IggyError."""

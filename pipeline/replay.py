@@ -19,6 +19,9 @@ from stages.mapping.encoder import BatchOrigin, Encoder, Lines
 
 #: Letters written at once.
 LETTERS_AT_ONCE = 500
+#: Why a letter is still dead whose payload its store could not take, and that Iggy doesn't have any more.
+NOT_KEPT = ("its payload was too large for a dead letter and was not kept, and Iggy no longer has the message; purge "
+            "the letter once you know what it was")
 #: Tries of one request before the replay gives up; what was stored until then stays marked.
 MAX_TRIES = 8
 
@@ -43,25 +46,33 @@ class Replay:
 
     def run(self, letters: Sequence[DeadLetter]) -> Iterator[Replayed]:
         """Replays the letters, some at a time. Raises PipelineError when the database can't be written to."""
-        by_source: dict[tuple[int, str, str, int], list[DeadLetter]] = {}
+        by_partition: dict[tuple[int, str, str, int], list[DeadLetter]] = {}
         failed: list[tuple[DeadLetter, str]] = []
         for letter in letters:
-            sink = self._sink(letter)
-            if sink is None:
-                failed.append((letter, f"no sink of this configuration reads {letter.stream}/{letter.topic}"))
-            elif letter.payload_bytes() is None:
-                failed.append((letter, "its payload was gone from Iggy"))
+            sink, why = self._sink(letter)
+            if not why and letter.payload_bytes() is None:
+                why = NOT_KEPT if letter.payload_omitted else "its payload was gone from Iggy"
+            if why:
+                failed.append((letter, why))
             else:
-                by_source.setdefault((sink, letter.stream, letter.topic, letter.partition), []).append(letter)
+                by_partition.setdefault((sink, letter.stream, letter.topic, letter.partition), []).append(letter)
         if failed:
             yield Replayed([], failed)
-        for (sink, stream, topic, partition), some in by_source.items():
+        for (sink, stream, topic, partition), some in by_partition.items():
             for at in range(0, len(some), LETTERS_AT_ONCE):
                 yield self._write(sink, stream, topic, partition, some[at:at + LETTERS_AT_ONCE])
 
-    def _sink(self, letter: DeadLetter) -> int | None:
-        return next((one.sink for one in self._config.subscriptions()
-                     if (one.stream, one.topic) == (letter.stream, letter.topic)), None)
+    def _sink(self, letter: DeadLetter) -> tuple[int, str]:
+        """The sink that a letter is of, and "" or why there is none."""
+        sinks = {one.sink for one in self._config.subscriptions()
+                 if (one.stream, one.topic) == (letter.stream, letter.topic)}
+        named = [sink for sink in sinks if self._sinks[sink].name == letter.sink]
+        if named or len(sinks) == 1:
+            return named[0] if named else sinks.pop(), ""
+        where = f"{letter.stream}/{letter.topic}"
+        if not sinks:
+            return -1, f"no sink of this configuration reads {where}"
+        return -1, f"several sinks read {where}, and none of them is \"{letter.sink}\", which the letter is of"
 
     def _write(self, sink: int, stream: str, topic: str, partition: int, letters: list[DeadLetter]) -> Replayed:
         options = self._sinks[sink]

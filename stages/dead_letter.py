@@ -4,13 +4,11 @@ The payload is read again from Iggy, which still has it: the source's offset is 
 """
 
 import asyncio
-import base64
 import logging
 import os
 import time
 from datetime import UTC, datetime
 
-import msgspec
 import zmq
 import zmq.asyncio
 from apache_iggy import ReceiveMessage
@@ -19,18 +17,64 @@ from msgspec import Struct
 from pipeline import __version__, wire
 from pipeline.backoff import Backoff
 from pipeline.control_link import HELLO_SECONDS
-from pipeline.dead_letters import DeadLetter, Place, TopicPlace, places
+from pipeline.dead_letter_stores import (
+    SEND_BYTES,
+    SEND_RECORDS,
+    DeadLetterStore,
+    StoreError,
+    TopicStore,
+    stores,
+)
+from pipeline.dead_letters import DeadLetter, encode_letter
 from pipeline.endpoints import Endpoints
-from pipeline.iggy import IggyConnection, IggyError
+from pipeline.iggy import IggyConnection, IggyError, IggyMissing
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.schema import Subscription
 from stages.reading.headers import headers_of
 
-#: Messages asked for at once while reading payloads again.
-MESSAGES_AT_ONCE = 1_000
-#: Pauses between tries while the target or the source is away, seconds.
+#: Messages asked for at once while reading payloads again, and their bytes, as far as the batch's average tells.
+MESSAGES_AT_ONCE, BYTES_AT_ONCE = 1_000, 8_000_000
+#: Pauses between tries while the target or the source is unavailable, seconds.
 RETRY_SECONDS, RETRY_MAX_SECONDS = 0.5, 30.0
+
+
+class Burial:
+    """The rejects of one batch, while their letters are made and stored: what is stored is not stored again."""
+
+    def __init__(self, bury: wire.Bury) -> None:
+        self.range = bury.range
+        #: Rejects whose messages are still to be read, by offset.
+        self.rest = sorted(bury.rejects, key=lambda reject: reject.offset)
+        #: Letters with their messages' payloads (None: gone from Iggy), and how many of them each store has.
+        self.letters: list[tuple[DeadLetter, bytes | None]] = []
+        self.stored: dict[str, int] = {}
+        #: The first offset of `rest` was there when it was looked at.
+        self.is_there = False
+
+    def count(self) -> int:
+        """How many messages to ask for, from the first of `rest`: their bytes are bounded.
+
+        A range is bounded by `pipeline.max_batch_bytes`, but what comes behind it is not: so the first is asked for
+        alone. When it is there, all others are: Iggy expires whole segments, the oldest first.
+        """
+        if not self.is_there:
+            return 1
+        average = self.range.bytes // max(1, self.range.messages)
+        span = self.rest[-1].offset - self.rest[0].offset + 1
+        return max(1, min(span, MESSAGES_AT_ONCE, BYTES_AT_ONCE // max(1, average)))
+
+    def take(self, polled: list[ReceiveMessage]) -> list[tuple[wire.Reject, ReceiveMessage | None]]:
+        """The rejects that an answer decides on, with their messages. All of `rest` when it is empty."""
+        self.is_there = bool(polled) and polled[0].offset() == self.rest[0].offset
+        end = polled[-1].offset() if polled else self.rest[-1].offset
+        found = {message.offset(): message for message in polled}
+        if polled and not self.is_there:
+            # They are of another batch, but for the rejects that are still there; these are asked for in turn.
+            end = polled[0].offset() - 1
+        decided = [reject for reject in self.rest if reject.offset <= end]
+        self.rest = self.rest[len(decided):]
+        return [(reject, found.get(reject.offset)) for reject in decided]
 
 
 class DeadLetterStage:
@@ -40,8 +84,11 @@ class DeadLetterStage:
         self.logger = logger
         self.options = plan.config.dead_letters
         self.topics = plan.config.subscriptions()
+        self._sinks = [sink.name for sink in plan.config.all_sinks()]
         self.iggy = IggyConnection(plan.config.iggy)
-        self._files = places(plan.config, self.iggy).get("file", [])
+        configured = stores(plan.config, self.iggy, logger)
+        self._files = configured.get("file", [])
+        self._topics = {store.name: store for store in configured.get("iggy", []) if isinstance(store, TopicStore)}
         context = zmq.asyncio.Context.instance()
         self.control = context.socket(zmq.DEALER)
         self.control.setsockopt(zmq.IDENTITY, b"dead-letter")
@@ -74,76 +121,84 @@ class DeadLetterStage:
 
     async def _keep(self) -> None:
         while True:
-            bury = await self._queue.get()
+            burial = Burial(await self._queue.get())
             while True:
                 try:
-                    await self._bury(bury)
+                    await self._bury(burial)
                     break
-                except (IggyError, OSError) as error:
+                except (IggyError, StoreError) as error:
                     await self._wait(error)
             if self._failing:
                 self._failing = False
                 self._backoff.reset()
+                self.logger.info("dead letters are kept again")
                 await self._send(wire.Retrying(""))
-            await self._send(wire.Buried(bury.range))
+            await self._send(wire.Buried(burial.range))
 
-    async def _wait(self, error: IggyError | OSError) -> None:
+    async def _wait(self, error: IggyError | StoreError) -> None:
         pause = self._backoff.next()
         self._failing = True
-        await self._send(wire.Retrying(f"dead letters can't be kept: {error}", paused=isinstance(error, OSError)))
+        await self._send(wire.Retrying(f"dead letters can't be kept: {error}", paused=isinstance(error, StoreError)))
         if self._errors.allows(str(error), time.monotonic()):
             self.logger.error("dead letters can't be kept, nothing is lost, next try in %.1f s: %s", pause, error)
         await asyncio.sleep(pause)
 
-    async def _bury(self, bury: wire.Bury) -> None:
-        """Raises IggyError or OSError when it did not work; then nothing is confirmed."""
-        source = self.topics[bury.range.where.topic]
-        messages = await self._messages(source, bury)
-        letters = [self._letter(source, bury.range.where, reject, messages.get(reject.offset))
-                   for reject in sorted(bury.rejects, key=lambda reject: reject.offset)]
-        encoded = [msgspec.json.encode(letter) for letter in letters]
-        for place in self._places(source.stream):
-            await place.append(encoded)
+    async def _bury(self, burial: Burial) -> None:
+        """Raises IggyError or StoreError when it did not work; then nothing is confirmed, and it may be called again.
+        """
+        source = self.topics[burial.range.where.topic]
+        while burial.letters or burial.rest:
+            if not burial.letters:
+                await self._read(source, burial)
+            for store in self._stores(source.stream):
+                await store_letters(burial, store)
+            burial.letters, burial.stored = [], {}
 
-    def _places(self, stream: str) -> list[Place]:
+    def _stores(self, stream: str) -> list[DeadLetterStore]:
         """Where the letters of a stream's messages go."""
-        topic = TopicPlace(self.iggy, self.options.stream or stream, self.options.topic)
-        return [*self._files, *([topic] if "iggy" in self.options.to else [])]
+        name = f"{self.options.stream or stream}/{self.options.topic}"
+        return [*self._files, *([self._topics[name]] if "iggy" in self.options.to else [])]
 
-    async def _messages(self, source: Subscription, bury: wire.Bury) -> dict[int, ReceiveMessage]:
-        """The rejected messages by offset, as far as Iggy still has them."""
+    async def _read(self, source: Subscription, burial: Burial) -> None:
+        """Makes the next letters of a burial, with their messages as far as Iggy still has them. Raises IggyError."""
         await self.iggy.connected()
-        wanted = {reject.offset for reject in bury.rejects}
-        found: dict[int, ReceiveMessage] = {}
-        while wanted:
-            first = min(wanted)
-            count = min(MESSAGES_AT_ONCE, max(wanted) - first + 1)
-            polled = await self.iggy.poll(source, bury.range.where.partition, first, count)
-            found.update((message.offset(), message) for message in polled if message.offset() in wanted)
-            end = polled[-1].offset() if polled else first + count - 1
-            wanted = {offset for offset in wanted if offset > end}
-        return found
+        where = burial.range.where
+        try:
+            polled = await self.iggy.poll(source, where.partition, burial.rest[0].offset, burial.count())
+        except IggyMissing:
+            if where.partition < await self.iggy.partitions(source.stream, source.topic):
+                raise
+            polled = []
+        for reject, message in burial.take(polled):
+            payload = message.payload() if message is not None else None
+            burial.letters.append((self._letter(source, where, reject, message), payload))
 
     def _letter(self, source: Subscription, where: wire.Partition, reject: wire.Reject,
                 message: ReceiveMessage | None) -> DeadLetter:
-        payload = message.payload() if message is not None else None
-        text = _text(payload) if payload is not None else None
+        """A letter without its payload."""
         return DeadLetter(
             time=datetime.now(UTC).isoformat(), stream=source.stream, topic=source.topic, partition=where.partition,
-            offset=reject.offset, iggy_timestamp=message.timestamp() if message is not None else 0,
+            offset=reject.offset, sink=self._sinks[source.sink],
+            iggy_timestamp=message.timestamp() if message is not None else 0,
             origin_timestamp=message.origin_timestamp() if message is not None else 0,
             headers=headers_of(message) if message is not None else {},
             stage=reject.stage, reason=reject.reason, detail=reject.detail,
-            pipeline_version=__version__, status=reject.status, attempts=reject.attempts, line=reject.line,
-            payload=text,
-            payload_base64=base64.b64encode(payload).decode() if payload is not None and text is None else None)
+            pipeline_version=__version__, status=reject.status, attempts=reject.attempts, line=reject.line)
 
 
-def _text(payload: bytes) -> str | None:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        return None
+async def store_letters(burial: Burial, store: DeadLetterStore) -> None:
+    """Stores what a store does not have yet of a burial's letters. Raises IggyError or StoreError."""
+    while (done := burial.stored.get(store.name, 0)) < len(burial.letters):
+        records: list[bytes] = []
+        size = 0
+        for letter, payload in burial.letters[done:done + SEND_RECORDS]:
+            record = encode_letter(letter, payload, store.max_bytes)
+            size += len(record)
+            if records and size > SEND_BYTES:
+                break
+            records.append(record)
+        await store.append(records)
+        burial.stored[store.name] = done + len(records)
 
 
 def run_dead_letter(plan: Plan, logger: logging.Logger) -> None:
