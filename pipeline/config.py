@@ -185,10 +185,10 @@ def mapping_contradictions(mapping: MappingConfig, key: str) -> list[str]:
         problems.append(f"{key}.measurement_template: {_shown(mapping.measurement_template)}: {error}")
     if mapping.timestamp_from == "field" and not mapping.timestamp_field:
         problems.append(f'{key}.timestamp_field: required with timestamp_from = "field"')
-    if mapping.timestamp_format not in EPOCH_FORMATS and mapping.timestamp_format != "rfc3339" \
+    if mapping.timestamp_format not in EPOCH_FORMATS and mapping.timestamp_format not in ("rfc3339", "iso8601") \
             and "%" not in mapping.timestamp_format:
         problems.append(f"{key}.timestamp_format: {_shown(mapping.timestamp_format)} is not allowed; give "
-                        + ", ".join(EPOCH_FORMATS) + ", rfc3339 or a strptime format")
+                        + ", ".join(EPOCH_FORMATS) + ", rfc3339, iso8601 or a strptime format")
     if mapping.field_strategy == "explicit" and not mapping.field_names:
         problems.append(f'{key}.field_names: required with field_strategy = "explicit"')
     if mapping.field_strategy == "remaining" and mapping.field_names:

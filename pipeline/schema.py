@@ -3,6 +3,7 @@
 `pipeline.config` reads a file into these and reports every error at once.
 """
 
+import re
 from string import Formatter
 from typing import Annotated, Any, Literal
 
@@ -121,8 +122,12 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     timestamp_from: Literal["field", "iggy_timestamp", "origin_timestamp", "arrival"] = "iggy_timestamp"
     #: Path of the time, with timestamp_from = "field".
     timestamp_field: str = ""
-    #: epoch_ns, epoch_us, epoch_ms, epoch_s, rfc3339, or a strptime format such as "%d/%m/%Y %H:%M:%S".
+    #: epoch_ns, epoch_us, epoch_ms, epoch_s, rfc3339, iso8601, or a strptime format such as "%d/%m/%Y %H:%M:%S".
     timestamp_format: str = "epoch_ms"
+    #: Zone of times without an offset, with iso8601 and strptime formats: "UTC", "+01:00" or a name, "Europe/Berlin".
+    timestamp_zone: str = "UTC"
+    #: Abbreviation -> offset, for %Z in a strptime format: { CET = "+01:00" }. UTC and GMT are known.
+    timestamp_zone_names: dict[str, str] = {}
     #: A message whose time is missing or null; or 0, with timestamp_from = "origin_timestamp".
     on_missing_timestamp: Literal["reject", "iggy_timestamp", "arrival"] = "reject"
     #: Points of one batch with the same measurement, tags and time become one; later fields win.
@@ -174,7 +179,12 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def needs_timestamps(self) -> bool:
         """Whether Iggy's times of the messages are asked for."""
         return (self.timestamp_from in ("iggy_timestamp", "origin_timestamp")
-                or self.on_missing_timestamp == "iggy_timestamp")
+                or self.on_missing_timestamp == "iggy_timestamp" or self.lacks_year())
+
+    def lacks_year(self) -> bool:
+        """Whether the times have no year: it is the one that puts them nearest to Iggy's time of the message."""
+        directives = re.findall("%(.)", self.timestamp_format, re.DOTALL)
+        return self.timestamp_from == "field" and bool(directives) and not set(directives) & set("YyGcx")
 
     def template_paths(self) -> list[str]:
         """The paths that `measurement_template` holds."""

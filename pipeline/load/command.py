@@ -52,4 +52,4 @@ def time_form(mapping: MappingConfig) -> TimeForm:
     """How a message has to tell its time for this mapping; as ever where that reads none, or one inside an object."""
     if mapping.timestamp_from != "field" or not mapping.timestamp_field.isidentifier():
         return DEFAULT_TIME
-    return TimeForm(mapping.timestamp_field, mapping.timestamp_format)
+    return TimeForm(mapping.timestamp_field, mapping.timestamp_format, mapping.timestamp_zone)

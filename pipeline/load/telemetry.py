@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from msgspec import Struct
 
 from pipeline.config import EPOCH_FORMATS
 from stages.mapping.timestamps import to_precision
+from stages.mapping.zones import zone_of
 
 #: Values of the tag `site`.
 SITES: Final = 5
@@ -23,21 +24,26 @@ class TimeForm(Struct, frozen=True):
     field: str = "ts"
     #: As `mapping.timestamp_format` has it.
     format: str = "epoch_us"
+    #: As `mapping.timestamp_zone` has it.
+    zone: str = "UTC"
 
     def writer(self) -> Callable[[int], bytes]:
         """Turns microseconds since 1970 into JSON."""
         if self.format in EPOCH_FORMATS:
             precision = self.format.removeprefix("epoch_")
             return lambda time_us: b"%d" % to_precision(time_us * 1_000, precision)
-        return lambda time_us: json.dumps(_text(time_us, self.format)).encode()
+        zone = zone_of(self.zone)
+        return lambda time_us: json.dumps(_text(time_us, self.format, zone)).encode()
 
 
 DEFAULT_TIME: Final = TimeForm()
 
 
-def _text(time_us: int, form: str) -> str:
+def _text(time_us: int, form: str, zone: tzinfo) -> str:
     time = datetime.fromtimestamp(time_us // 1_000_000, UTC).replace(microsecond=time_us % 1_000_000)
-    return time.isoformat(timespec="microseconds") if form == "rfc3339" else time.strftime(form)
+    if form in ("rfc3339", "iso8601"):
+        return time.isoformat(timespec="microseconds")
+    return time.strftime(form) if "%Z" in form else time.astimezone(zone).strftime(form)
 
 
 class Telemetry:

@@ -11,11 +11,13 @@ from stages.mapping.formats.errors import BadFormat
 from stages.mapping.record import is_within
 from stages.mapping.reject import Reject
 from stages.mapping.rules import Rules
+from stages.mapping.time_formats import BadTimeFormat, time_reader
 
 
 def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:
     """A line for each mistake; `key` names the mapping, `topics` are (stream, topic) of those that it is used for."""
-    problems = _rule_problems(mapping, key) + _format_problems(mapping, key) + _exclusion_problems(mapping, key)
+    problems = (_rule_problems(mapping, key) + _format_problems(mapping, key) + _exclusion_problems(mapping, key)
+                + _time_problems(mapping, key))
     try:
         template_paths(mapping.bucket_template)
     except ValueError as error:
@@ -53,6 +55,22 @@ def _exclusion_problems(mapping: MappingConfig, key: str) -> list[str]:
     excluded = frozenset(mapping.exclude_fields)
     return [f'{key}.exclude_fields: leaves out "{path}", which {key}.{option} asks for'
             for option, paths in needed.items() for path in paths if path and is_within(path, excluded)]
+
+
+def _time_problems(mapping: MappingConfig, key: str) -> list[str]:
+    form = mapping.timestamp_format
+    if form != "iso8601" and "%" not in form:
+        given = {"timestamp_zone": mapping.timestamp_zone != "UTC",
+                 "timestamp_zone_names": bool(mapping.timestamp_zone_names)}
+        return [f'{key}.{option}: only with timestamp_format = "iso8601" or a strptime format'
+                for option, is_given in given.items() if is_given]
+    try:
+        time_reader(form, mapping.timestamp_zone, mapping.timestamp_zone_names)
+    except BadTimeFormat as error:
+        return [f"{key}.{error.option}: {error}"]
+    if mapping.timestamp_zone_names and "%Z" not in form:
+        return [f"{key}.timestamp_zone_names: only with %Z in timestamp_format"]
+    return []
 
 
 #: Options that belong to one format: (option, format).

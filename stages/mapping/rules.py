@@ -4,7 +4,6 @@ They define every line; the code that is generated for common shapes (`stages.ma
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from pipeline.schema import MappingConfig, Precision
@@ -12,9 +11,10 @@ from stages.mapping import escape, message_times, timestamps
 from stages.mapping.guard import Guard
 from stages.mapping.head import SHORT_CHARS, HeadMaker, Origin
 from stages.mapping.limits import TooComplex
-from stages.mapping.record import Flattener, Record, is_within, loads
+from stages.mapping.record import NOT_NUMBERS, Flattener, Record, is_within, loads
 from stages.mapping.reject import Dropped, Reject, and_more, shown
 from stages.mapping.route import Router
+from stages.mapping.time_formats import Reader, time_reader
 from stages.mapping.values import Converter, converter
 
 #: Paths remembered with what becomes of them, at most; then all are forgotten.
@@ -81,6 +81,7 @@ class Rules:
         self._epoch = config.timestamp_format.removeprefix("epoch_") if config.timestamp_format.startswith("epoch_") \
             else ""
         self._epoch_ns = timestamps.UNIT_NS.get(self._epoch, 1)
+        self._read_time = _time_reader(config)
         self._unit_ns = timestamps.UNIT_NS[precision]
         for path, name in config.field_renames.items():
             self._lead(path, name)
@@ -158,7 +159,7 @@ class Rules:
         if source == "field":
             _, text = record.get(self.time_path, ("", ""))
             if text and text != "null":
-                return self.field_time(text)
+                return self.field_time(text, origin.timestamp or origin.arrival)
             source = self.config.on_missing_timestamp
             if source == "reject":
                 raise Reject("missing_timestamp", f"{self.time_path}: no value")
@@ -168,24 +169,25 @@ class Rules:
                 raise Reject("missing_timestamp", "its producer gave it no time (origin_timestamp is 0)")
         return self._message_time(origin.arrival if source == "arrival" else origin.timestamp, origin)
 
-    def field_time(self, text: str) -> int:
-        """The time of a value's JSON text, in the precision written. Raises Reject."""
+    def field_time(self, text: str, near: int | None = None) -> int:
+        """The time of a value's JSON text, in the precision written. Raises Reject.
+
+        `near` is the message's own time, microseconds since 1970, for formats that have no year.
+        """
         if self._epoch and text.isdigit() and len(text) < 20 and (
                 ns := int(text) * self._epoch_ns) <= timestamps.MAX_NS:
             return ns // self._unit_ns
-        form = self.config.timestamp_format
+        inner = NOT_NUMBERS.get(text) or (str(loads(text)) if text[0] == '"' else text)
         try:
-            inner = loads(text) if text[0] == '"' else text
             if self._epoch:
-                ns = timestamps.parse_epoch(inner, self._epoch)
+                ns = timestamps.parse_epoch(inner.strip(), self._epoch)
             elif text[0] != '"':
-                raise Reject("bad_timestamp", f"{self.time_path}: not a string: {shown(text)}")
-            elif form == "rfc3339":
-                ns = timestamps.parse_rfc3339(inner)
+                raise timestamps.BadTimestamp(f"not a string: {shown(text)}")
             else:
-                ns = _strptime(inner, form)
+                ns = self._read_time(inner, near)
         except timestamps.BadTimestamp as error:
-            raise Reject("bad_timestamp", f"{self.time_path}: {error}") from None
+            hint = timestamps.hint(inner.strip())
+            raise Reject("bad_timestamp", f"{self.time_path}: {error}{hint}") from None
         return timestamps.to_precision(ns, self.precision)
 
     def _message_time(self, micros: int | None, origin: Origin) -> int:
@@ -257,15 +259,12 @@ class Rules:
         raise Reject("no_fields", detail)
 
 
-def _strptime(text: str, form: str) -> int:
-    """A time in a strptime format, in nanoseconds; without an offset of its own it is UTC. Raises BadTimestamp."""
-    try:
-        at = datetime.strptime(text, form)
-    except ValueError:
-        raise timestamps.BadTimestamp(f"not a time like {form}: {shown(text)}") from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    since = at - datetime(1970, 1, 1, tzinfo=UTC)
-    return timestamps.check_range(((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000)
+def _time_reader(config: MappingConfig) -> Reader:
+    """Reads texts of times. Raises `time_formats.BadTimeFormat`."""
+    form = config.timestamp_format
+    if form == "rfc3339" or form.startswith("epoch_"):
+        return lambda text, near: timestamps.parse_rfc3339(text)
+    return time_reader(form, config.timestamp_zone, config.timestamp_zone_names)
 
 
 def _of_elements(bad: list[tuple[int, Reject]], path: str) -> Reject | None:

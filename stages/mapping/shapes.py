@@ -293,7 +293,7 @@ class _Learner:
     def _time(self, text: str) -> str:
         form, precision = self.rules.config.timestamp_format, self.rules.precision
         if not form.startswith("epoch_"):
-            if text[0] != '"' or not re.fullmatch(_STRING, text):
+            if self.rules.config.lacks_year() or text[0] != '"' or not re.fullmatch(_STRING, text):
                 raise _NoShape
             group = self._group(_STRING)
             self.time = f"field_time('\"' + v{group} + '\"')"

@@ -4,7 +4,7 @@ No value passes through a float: `1700000000.123456789` seconds keep their last 
 """
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -15,12 +15,14 @@ MAX_NS: Final = 9223372036854775806
 #: Nanoseconds in one unit, by precision.
 UNIT_NS: Final[dict[str, int]] = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
-_NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?", re.ASCII)
+_NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]+))?", re.ASCII)
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))",
     re.ASCII,
 )
+#: A present time's unit, by its number of digits.
+_UNIT_BY_DIGITS: Final = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
 
@@ -58,9 +60,18 @@ def parse_epoch(text: str, unit: str) -> int:
     shift = int(exponent or 0) - len(fraction) + len(str(UNIT_NS[unit])) - 1
     if len(digits) + shift > 20:
         raise BadTimestamp("time out of range")
-    value = int(digits) if not sign else -int(digits)
+    value = -int(digits) if sign == "-" else int(digits)
     ns = value * 10**shift if shift >= 0 else value // 10 ** min(-shift, len(digits) + 1)
     return check_range(ns)
+
+
+def hint(text: str) -> str:
+    """What a time that cannot be read may be: the beginning of an advice; "" where nothing is seen."""
+    unit = _UNIT_BY_DIGITS.get(len(text)) if text.isascii() and text.isdigit() and text[0] == "1" else None
+    if unit is None:
+        return ""
+    at = datetime.fromtimestamp(parse_epoch(text, unit) // UNIT_NS["s"], UTC)
+    return f'; with timestamp_format = "epoch_{unit}" it is {at:%Y-%m-%dT%H:%M:%SZ}'
 
 
 @lru_cache(maxsize=1024)

@@ -63,11 +63,16 @@ def test_messages_have_the_size_and_time_that_were_asked_for(size: int) -> None:
 @pytest.mark.parametrize(("form", "expected"), [
     ("epoch_ns", 1_700_000_000_123_456_000), ("epoch_us", 1_700_000_000_123_456), ("epoch_ms", 1_700_000_000_123),
     ("epoch_s", 1_700_000_000), ("rfc3339", "2023-11-14T22:13:20.123456+00:00"),
-    ("%d/%m/%Y %H:%M:%S", "14/11/2023 22:13:20")])
+    ("iso8601", "2023-11-14T22:13:20.123456+00:00"), ("%d/%m/%Y %H:%M:%S", "14/11/2023 22:13:20")])
 def test_the_time_is_where_and_as_the_mapping_reads_it(form: str, expected: object) -> None:
     time = time_form(MappingConfig(timestamp_from="field", timestamp_field="at", timestamp_format=form))
     message = json.loads(Telemetry(1, 1, 0, time).message(0, 1_700_000_000_123_456))
     assert message["at"] == expected and "ts" not in message
+
+
+def test_a_time_without_an_offset_is_that_of_the_zone() -> None:
+    time = TimeForm("at", "%d/%m/%Y %H:%M:%S", "America/Los_Angeles")
+    assert json.loads(Telemetry(1, 1, 0, time).message(0, 1_700_000_000_123_456))["at"] == "14/11/2023 14:13:20"
 
 
 @pytest.mark.parametrize("mapping", [MappingConfig(), MappingConfig(timestamp_from="field", timestamp_field="a.b")])
