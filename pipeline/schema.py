@@ -251,7 +251,11 @@ class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: http://host:port
     proxy: str = ""
     connect_timeout_ms: Milliseconds = 10_000
+    #: Longest wait for the next bytes of an answer.
     read_timeout_ms: Milliseconds = 30_000
+    #: A whole request, from connecting to the last byte of the answer; it is given up then, and repeated. 0:
+    #: connect_timeout_ms + read_timeout_ms.
+    request_timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
     #: Requests at a time, for each writer process, at most. 0: 4, and 32 with InfluxDB 3, which answers a request only
     #: when it next flushes its write-ahead log, once a second.
     max_in_flight: Annotated[int, Meta(ge=0, le=64)] = 0

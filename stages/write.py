@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import NamedTuple
 
+import msgspec
 import zmq
 
 from pipeline import wire
@@ -21,10 +22,11 @@ from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Again, Answer, Paused
-from stages.influxdb.job import Job, Piece
+from stages.influxdb.job import Evidence, Job, Piece
 from stages.influxdb.lane import Entry, Lane
 from stages.influxdb.pace import Pace
-from stages.influxdb.transport import MANY_REQUESTS, Transport
+from stages.influxdb.requests_watch import RequestsWatch
+from stages.influxdb.transport import MANY_REQUESTS, Transport, limits_of
 
 #: How long one wait takes at most, milliseconds.
 POLL_MILLISECONDS = 1_000
@@ -53,7 +55,8 @@ class _GroupJob(Job):
     def __init__(self, batch: _Batch, index: int, target: "_Target", content: bytes) -> None:
         """`index` is that of its group in the batch."""
         group = batch.lines.groups[index]
-        super().__init__(content, group.points, target.config.gzip, target.pace.max_bytes)
+        super().__init__(content, group.points, target.config.gzip, target.pace.max_bytes,
+                         target.evidence.setdefault(group.bucket, Evidence()))
         self.batch = batch
         self.index = index
         self.group = group
@@ -78,11 +81,22 @@ class _Target:
                           config.retry_backoff_max_ms / 1000, random.random)
         self.pace = Pace(self.transport.most_requests, backoff, config.retry_after_max_ms / 1000)
         self.lanes: dict[object, Lane[_GroupJob]] = {}
+        #: By bucket: each may be set up, or not.
+        self.evidence: dict[str, Evidence] = {}
         #: The lane that was served last, so that all get their turn.
         self.turn = 0
+        #: What one request may take, at all of its servers, seconds; and those under way.
+        self.seconds = limits_of(config).seconds * len(urls)
+        self.watch: RequestsWatch[tuple[_GroupJob, Piece]] = RequestsWatch(self.seconds)
         self.failures = Muffler()
         #: A failure has been logged since the last success.
         self.said = False
+
+    def problem(self, now: float) -> str:
+        """What is wrong at `now` (seconds, monotonic), "" while all is well."""
+        if self.pace.problem or not self.watch.lasts(now):
+            return self.pace.problem
+        return f"{self.transport.urls[0]} has not answered a write completely for long"
 
     def lane(self, batch: _Batch) -> Lane[_GroupJob]:
         """The lane of a batch's partition; with ordering = "none" each batch has its own."""
@@ -92,17 +106,17 @@ class _Target:
     def next_piece(self) -> tuple[Lane[_GroupJob], Entry[_GroupJob], Piece] | None:
         """The next request to send, the lanes in turn."""
         lanes = list(self.lanes.items())
-        for step in range(len(lanes)):
-            at = (self.turn + 1 + step) % len(lanes)
-            key, lane = lanes[at]
-            if not lane.entries:
-                del self.lanes[key]
-                continue
-            for entry in lane.startable():
-                piece = entry.job.take()
-                if piece is not None:
-                    self.turn = at
-                    return lane, entry, piece
+        # What is in doubt comes last: it waits for something else to be stored.
+        for in_doubt in (False, True):
+            for step in range(len(lanes)):
+                at = (self.turn + 1 + step) % len(lanes)
+                key, lane = lanes[at]
+                if not lane.entries:
+                    self.lanes.pop(key, None)
+                for entry in lane.startable():
+                    if entry.job.in_doubt == in_doubt and (piece := entry.job.take()) is not None:
+                        self.turn = at
+                        return lane, entry, piece
         return None
 
 
@@ -122,8 +136,8 @@ class WriteStage:
         self.logger = logger
         self.topics = plan.config.subscriptions()
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
-        self._paces = [target.pace for targets in self.targets for target in targets]
-        requests = sum(target.config.max_in_flight or MANY_REQUESTS for targets in self.targets for target in targets)
+        self._all_targets = [target for targets in self.targets for target in targets]
+        requests = sum(target.config.max_in_flight or MANY_REQUESTS for target in self._all_targets)
         self._pool = ThreadPoolExecutor(requests, thread_name_prefix="post")
         self._held = 0
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
@@ -151,8 +165,9 @@ class WriteStage:
         poller.register(self._bell, zmq.POLLIN)
         while True:
             self.link.beat()
+            self._name_long_requests()
             wait = self._start_requests()
-            has_room = self._held < HELD_PER_REQUEST * sum([pace.most for pace in self._paces])
+            has_room = self._held < HELD_PER_REQUEST * sum([target.pace.most for target in self._all_targets])
             poller.register(self.pull, zmq.POLLIN if has_room else 0)
             ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
             if self._bell in ready:
@@ -182,15 +197,15 @@ class WriteStage:
         """Sends what may be sent now. Returns the seconds until that may be more without an answer coming in."""
         now = time.monotonic()
         wait = POLL_MILLISECONDS / 1000
-        for targets in self.targets:
-            for target in targets:
-                while target.pace.allows(now) and (found := target.next_piece()):
-                    lane, entry, piece = found
-                    entry.started = True
-                    target.pace.started()
-                    self._pool.submit(self._request, target, lane, entry, piece)
-                if target.lanes and (left := target.pace.wait(now)):
-                    wait = min(wait, left)
+        for target in self._all_targets:
+            while target.pace.allows(now) and (found := target.next_piece()):
+                lane, entry, piece = found
+                entry.started = True
+                target.pace.started()
+                target.watch.sent((entry.job, piece), now)
+                self._pool.submit(self._request, target, lane, entry, piece)
+            if target.lanes and (left := target.pace.wait(now)):
+                wait = min(wait, left)
         return wait
 
     def _request(self, target: _Target, lane: Lane[_GroupJob], entry: Entry[_GroupJob], piece: Piece) -> None:
@@ -209,9 +224,13 @@ class WriteStage:
     def _answered(self, outcome: _Outcome) -> None:
         target, lane, entry, piece, answer, seconds = outcome
         now = time.monotonic()
+        target.watch.ended((entry.job, piece))
         target.pace.most = target.transport.most_requests
+        verdict = entry.job.answered(piece, answer, target.pace.passed)
+        if isinstance(verdict, Paused) and verdict is not answer:
+            verdict = msgspec.structs.replace(verdict, words=f"{target.transport.urls[0]}: {verdict.words}")
+        answer = verdict
         target.pace.answered(answer, len(piece.body or b""), seconds, now)
-        entry.job.answered(piece, answer, target.pace.passed)
         if isinstance(answer, Again | Paused):
             self._log_failure(target, answer, now)
         elif target.said:
@@ -221,6 +240,19 @@ class WriteStage:
         if entry.job.done:
             for job in lane.finished(entry):
                 self._over(job)
+
+    def _name_long_requests(self) -> None:
+        """Logs which requests last, and whose messages wait for them."""
+        now = time.monotonic()
+        for target in self._all_targets:
+            for (job, piece), seconds in target.watch.to_name(now):
+                where, range_ = job.batch.lines.range.where, job.batch.lines.range
+                topic = self.topics[where.topic]
+                self.logger.warning(
+                    "%s has not answered a write completely for %.0f s; given up after %g s, and repeated: %s/%s "
+                    "partition %d, offsets %d to %d, %d bytes", target.transport.urls[0], seconds, target.seconds,
+                    topic.stream, topic.topic, where.partition, range_.first, range_.last, len(piece.body or b""))
+        self._tell()
 
     def _over(self, job: _GroupJob) -> None:
         """A job is done for good; with its batch's last one the range is settled."""
@@ -240,22 +272,16 @@ class WriteStage:
             return
         target.said = True
         if isinstance(answer, Paused):
-            self.logger.error("writing is paused, nothing is lost: %s; %s", answer.words, _ADVICE[answer.reason])
+            self.logger.error("writing is paused, nothing is lost: %s", answer.words)
         else:
             self.logger.warning("write failed (%d in a row), next try in %.1f s: %s", target.pace.failures,
                                 target.pace.wait(now), answer.words)
 
     def _tell(self) -> None:
         """Tells the coordinator when what is wrong outside has changed."""
-        wrong = "; ".join(pace.problem for pace in self._paces if pace.problem)
-        told = wrong, any(pace.paused for pace in self._paces)
+        now = time.monotonic()
+        wrong = "; ".join(filter(None, (target.problem(now) for target in self._all_targets)))
+        told = wrong, any(target.pace.paused for target in self._all_targets)
         if told != self._told:
             self._told = told
             self.link.send(wire.Retrying(*told))
-
-
-_ADVICE = {
-    "unauthorized": "correct the token (or token_file), user or password, and its right to write to this bucket",
-    "not_found": "create the bucket or database, or correct its name, the organization or the URL",
-    "refused": "correct the [influxdb] section, or the server's setup",
-}

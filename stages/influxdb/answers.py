@@ -1,18 +1,29 @@
 """What an answer to a write means. Pure; `tests/data/answers.toml` holds what real servers said.
 
-Sources: recorded answers of InfluxDB OSS 2.7.12 and 1.6.7, and of InfluxDB 3 Core 3.9.6 at its three endpoints.
+Only a server's own words at their own place count: patterns are matched from the beginning of its message, or at its
+end, since names and values of lines, which it quotes, may hold any text. Sources: recorded answers of InfluxDB OSS
+2.7.12 and 1.6.7, of InfluxDB 3 Core 3.9.6 at its three endpoints, of QuestDB 9.3.4 and VictoriaMetrics 1.151 and 1.79.
 """
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-#: Of an answer's body, how many characters are kept for people.
-SHOWN_CHARACTERS = 500
+from stages.influxdb import body_words
+from stages.influxdb.body_words import Said
+from stages.influxdb.flavour import Version
+
+#: Advice where an answer has none of its own.
+ADVICE = {
+    "unauthorized": "correct the token (or token_file), user or password, and its right to write to this bucket",
+    "not_found": "create the bucket or database, or correct its name, the organization or the URL",
+    "refused": "correct the [influxdb] section, or the server's setup",
+}
 
 
 class Written(Struct, frozen=True):
@@ -40,6 +51,8 @@ class BadSomewhere(Struct, frozen=True):
     words: str
     #: How many, where it says so.
     dropped: int | None = None
+    #: These are a server's own words about lines. Else it may be the request as a whole that is refused.
+    about_lines: bool = False
     #: HTTP status; 0 where there was no answer.
     status: int = 0
 
@@ -55,9 +68,10 @@ class TooLarge(Struct, frozen=True):
 class Paused(Struct, frozen=True):
     """Nothing can be written before somebody has mended something: credentials, a bucket, the URL."""
 
-    #: unauthorized, not_found or refused.
-    reason: str
+    reason: Literal["unauthorized", "not_found", "refused"]
     words: str
+    #: What to do; "": as `ADVICE` has it for the reason.
+    advice: str = ""
     #: HTTP status; 0 where there was no answer.
     status: int = 0
 
@@ -65,150 +79,229 @@ class Paused(Struct, frozen=True):
 class Again(Struct, frozen=True):
     """To be tried again later."""
 
-    #: rate_limited, unavailable, server_error, timeout or no_connection.
-    reason: str
+    reason: Literal["rate_limited", "unavailable", "server_error", "timeout", "no_connection"]
     words: str
     #: How long the server asks to wait, seconds.
     after: float | None = None
     #: The cause may be a line of this request rather than the server's state.
     suspect: bool = False
+    #: What to do if it stays so, where that is known.
+    advice: str = ""
     #: HTTP status; 0 where there was no answer.
     status: int = 0
 
 
 Answer = Written | BadLines | BadSomewhere | TooLarge | Paused | Again
 
-_DROPPED = re.compile(r"dropped[= ](\d+)")
-#: 4xx and 5xx texts that are about the request as a whole, not about a line.
-_SETUP = ("database is required", "invalid precision", "retention policy not found", "database not found",
-          "org id is required", "organization not found", "bucket is required", "database name",
-          # InfluxDB 3: a database that has no name, a bad one, or that is one too many; a query that isn't understood.
-          "db name ", "namespace name ", "database or rp name", "destination provided", "missing bucket value",
-          "missing query parameter", "Adding a new database would exceed limit", "serde error", "failed to deserialize",
-          "content-encoding")
-_CREDENTIALS = ("Authorization header was malformed",)
-_TRANSPORT = ("gzip: ", "gzip stream: ", "unexpected EOF", "timeout")
+
+class _Setup(NamedTuple):
+    """Words about a request as a whole, from the beginning of a message, and what they mean."""
+
+    pattern: str
+    reason: Literal["unauthorized", "not_found", "refused"]
+    advice: str
+
+
+_ENCODING_ADVICE = "something on the way changes the bodies, or their Content-Encoding: correct it, or set gzip = false"
+_ENDPOINT_ADVICE = "it has no such endpoint: correct url (host, port, path), or version"
+_QUESTDB = r"failed to parse line protocol:errors encountered on line\(s\):"
+#: What servers say of a request as a whole, with 400, 404, 415, 422 and 500.
+_SETUPS = (
+    _Setup(r"database is required|missing db\Z|no db destination provided", "refused", "set influxdb.database"),
+    _Setup("invalid consistency level", "refused", "correct influxdb.consistency"),
+    _Setup("retention policy not found: ", "not_found", "create the retention policy, or correct "
+           "influxdb.retention_policy"),
+    _Setup("no dbrp mapping found", "not_found", "map the database and retention policy to a bucket (influx v1 dbrp "
+           'create), or write to the bucket with version = "v2"'),
+    _Setup("(query error: )?database not found|database name", "not_found", "create the database, or correct "
+           "influxdb.database"),
+    _Setup("Please provide either orgID or org|org id is required", "refused", "set influxdb.org, or org_id"),
+    _Setup(r"id must have a length of 16 bytes|invalid ID\Z", "refused", "correct influxdb.org_id: 16 hexadecimal "
+           "digits, as in the URL of InfluxDB's own pages; or set org, the organization's name, instead"),
+    _Setup("organization ", "not_found", "correct influxdb.org, or org_id"),
+    _Setup("bucket .*not found|bucket is required|missing bucket value", "not_found", "create the bucket, or correct "
+           "influxdb.bucket"),
+    _Setup(rf"invalid precision; |error parsing precision|{_QUESTDB}unsupported precision\Z", "refused", "this server "
+           "does not take the precision as this version of the API spells it: set another version"),
+    _Setup("serde error: |failed to deserialize |missing query parameter", "refused", "set database, and a version "
+           "that this server has"),
+    _Setup("db name |namespace name |invalid character in database or rp name", "refused", "correct influxdb.database: "
+           "letters, digits, _, / and -, a letter or digit first"),
+    _Setup("(write buffer error: catalog update error: )?Adding a new database would exceed limit", "refused",
+           "write to a database that is there, or delete one"),
+    _Setup("Authorization header was malformed", "unauthorized", "correct the token (or token_file): it has a "
+           "character that no token has"),
+    _Setup(rf"gzip: |zlib: |(unexpected )?EOF\Z|unable to read data: |(write buffer error: )?error decoding gzip stream"
+           rf"|unacceptable content-encoding|{_QUESTDB}gzip decompression error\Z", "refused", _ENCODING_ADVICE),
+    _Setup("(write buffer error: )?incoming write was empty", "refused", _ENCODING_ADVICE),
+    _Setup(r"(remoteAddr: [^;]*; requestURI: [^;]*; )?unsupported path requested: |path not found\Z|404 page not found"
+           "|no assets included in binary", "not_found", _ENDPOINT_ADVICE),
+    _Setup("Client sent an HTTP request to an HTTPS server|.{0,2000}The plain HTTP request was sent to HTTPS port",
+           "refused", "it speaks TLS on this port: write https:// in url"),
+)
+_SETUP_PATTERNS = [(re.compile(setup.pattern, re.DOTALL), setup) for setup in _SETUPS]
+#: InfluxDB 1 and 2: a prefix of a layer above, what went wrong, and how many lines were dropped. Names in it are not
+#: quoted in any way, so that only its beginning and its end are known.
+_PARTIAL = re.compile(
+    r"(?:failure writing points to database: |unexpected error writing points to database: )?partial write: "
+    r"(?P<why>.*) dropped=(?P<dropped>[0-9]{1,9})(?: for database: [0-9a-f]{16} for retention policy: [^\n]*)?",
+    re.DOTALL)
+#: InfluxDB 1 and 2 name lines.
+_NAMED = re.compile(r"(?P<partial>partial write: )?unable to parse '")
+#: InfluxDB 3 lists them.
+_LISTED = "partial write of line protocol occurred"
+#: What servers say of lines that they don't name: InfluxDB 3 at its three endpoints, and its hosted kinds; QuestDB.
+_ABOUT_LINES = re.compile("(write buffer error: )?line protocol parse failed: |parsing failed for write_lp endpoint"
+                          r"|failed to parse line protocol:|partial write|field type conflict\Z")
+#: VictoriaMetrics, in plain text.
+_VICTORIA_LINE = re.compile('cannot process influx line protocol data: incorrect influx line "')
+#: InfluxDB Enterprise keeps the lines for a node that is away: they are accepted. Source: telegraf,
+#: `plugins/outputs/influxdb/http.go`.
+_QUEUED = re.compile("(write failed: )?hinted handoff queue not empty")
 #: InfluxDB 3's words for a body over its limit, with 500.
-_TOO_LARGE = "max request size ("
-#: InfluxDB 3's words before what is wrong with a line, at the endpoint of InfluxDB 2.
-_LINE = "line protocol parse failed"
-_TYPE_CONFLICT = ("field type conflict", "column type", "conflicting types", "incompatible type")
-_RETENTION = ("outside retention policy", "beyond retention policy", "older than retention", "outside of retention")
-#: Statuses that say that this is not the endpoint, or that a person has to act.
-_PERSON = {402, 405, 406, 407, 409, 410, 415, 451}
+_TOO_LARGE = re.compile(r"max request size \([0-9]+ bytes\) exceeded")
+_TYPE_CONFLICT = re.compile(r"field type conflict(: |\Z)|invalid column type for column |column type |conflicting types"
+                            "|incompatible type")
+_RETENTION = re.compile("points beyond retention policy|dropped [0-9]+ points outside retention policy"
+                        "|data .*(older than|outside of) retention")
+#: Before what is wrong with a line, in an answer of InfluxDB 3 that names none.
+_BEFORE_WHY = re.compile("(write buffer error: )?line protocol parse failed: ")
+#: InfluxDB 1's words for a state of its own, whatever the lines are.
+_STATE = re.compile(r"timeout\Z|(write failed: )?(engine: )?cache-max-memory-size exceeded|engine: cache")
+_SECONDS = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
-def words_of(body: bytes) -> str:
-    """What the server says, for a person: the message of a JSON body, else the text; at most SHOWN_CHARACTERS."""
-    return _message(body)[:SHOWN_CHARACTERS]
+def retry_after(value: str | None, now: float, date: str | None = None) -> float | None:
+    """Seconds that a Retry-After header asks for: a number, or a date.
 
-
-def _message(body: bytes) -> str:
-    parsed = _json(body)
-    if isinstance(parsed, dict):
-        for key in ("message", "error", "err"):
-            if isinstance(parsed.get(key), str):
-                return str(parsed[key])
-    return body.decode("utf-8", "replace").strip()
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or a date against `now` (seconds since 1970)."""
+    A date counts from the answer's own, the Date header `date`, or from `now` (seconds since 1970) without one.
+    """
     if not value:
         return None
+    if _SECONDS.fullmatch(value.strip()):
+        return max(0.0, float(value))
+    until = _seconds_of(value)
+    if until is None:
+        return None
+    base = _seconds_of(date) if date else None
+    return max(0.0, until - (now if base is None else base))
+
+
+def _seconds_of(date: str) -> float | None:
+    """Of an HTTP date, since 1970; it is in UTC whatever it says."""
     try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, TypeError):
-            return None
-    return max(0.0, seconds) if seconds == seconds else None
+        found = parsedate_to_datetime(date)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Answer:
-    """The meaning of an HTTP answer to a write. `now` in seconds since 1970, for a Retry-After that is a date."""
-    if 200 <= status < 300:
+def classify(status: int, headers: Mapping[str, str], body: bytes, now: float,
+             version: Version | None = None) -> Answer:
+    """The meaning of an HTTP answer to a write. `headers` by names in lower case.
+
+    `now` in seconds since 1970, for a Retry-After that is a date. `version`: the API that was written to; a 200 means
+    success only where it is known to.
+    """
+    said = body_words.understand(headers, body)
+    if status == 204 or status == 200 and not body.strip() and _answers_200(headers, version):
         return Written()
-    return msgspec.structs.replace(_failure(status, headers, body, now), status=status)
+    if status in (500, 503) and said.own and _QUEUED.fullmatch(said.message):
+        return Written()
+    answer = _success(status, said) if 200 <= status < 300 else _failure(status, headers, said, now)
+    return answer if isinstance(answer, Written) else msgspec.structs.replace(answer, status=status)
 
 
-def _failure(status: int, headers: Mapping[str, str], body: bytes,
+def _answers_200(headers: Mapping[str, str], version: Version | None) -> bool:
+    """Whether an empty 200 is how this one says that all is stored: InfluxDB 3 early on, and QuestDB."""
+    return version == "v3" or headers.get("server", "").lower().startswith("questdb")
+
+
+def _success(status: int, said: Said) -> BadLines | Paused:
+    """Of a 2xx that is no success of any InfluxDB: a login page, or a JSON object with an error in it."""
+    if said.own:
+        refusal = _refusal(said, f"{status} {said.shown}")
+        if isinstance(refusal, BadLines):
+            return refusal
+    return Paused("refused", f"{status} {said.shown}", "that is not how an InfluxDB says that it has stored something: "
+                  "correct the URL; a proxy or login page may stand in between")
+
+
+def _failure(status: int, headers: Mapping[str, str], said: Said,
              now: float) -> BadLines | BadSomewhere | TooLarge | Paused | Again:
-    words = f"{status} {words_of(body)}".strip()
+    words = f"{status} {said.shown}".strip()
     if status in (400, 422):
-        return _refusal(body, words)
-    if status == 413 or status == 500 and _message(body).startswith(_TOO_LARGE):
+        return _refusal(said, words)
+    if status == 413 or status == 500 and _TOO_LARGE.match(said.message):
         return TooLarge(words)
     if status in (401, 403):
         return Paused("unauthorized", words)
-    if status == 404:
-        return Paused("not_found", words)
+    setup = _setup(said)
+    if status in (404, 405, 501):
+        advice = setup.advice if setup else _ENDPOINT_ADVICE
+        return Paused("not_found" if status == 404 else "refused", words, advice)
     if 300 <= status < 400:
-        return Paused("refused", f"{status} redirects to {headers.get('Location', 'another place')}")
-    after = retry_after(headers.get("Retry-After"), now)
+        place = body_words.one_line(headers.get("location", "another place"))
+        return Paused("refused", f"{status} redirects to {place}", "correct url: redirects are not followed")
+    after = retry_after(headers.get("retry-after"), now, headers.get("date"))
     if status in (408, 425, 429):
         return Again("rate_limited" if status == 429 else "timeout", words, after)
-    if status in _PERSON or 400 <= status < 500:
-        return Paused("refused", words)
-    return _server_error(status, body, words, after)
+    if status < 500:
+        return Paused("refused", words, setup.advice if setup else "")
+    return _server_error(status, said, words, after)
 
 
-def _refusal(body: bytes, words: str) -> BadLines | BadSomewhere | Paused | Again:
-    message = _message(body)
-    listed = _listed(_json(body))
-    if listed:
-        return BadLines(words, listed, "partial write" in message)
-    if "unable to parse '" in message:
-        return BadLines(message, rest_stored="partial write" in message)
-    if "partial write" not in message and _LINE not in message:
-        if any(text in message for text in _CREDENTIALS):
-            return Paused("unauthorized", words)
-        if any(text in message for text in _SETUP):
-            return Paused("refused", words)
-        if any(text in message for text in _TRANSPORT):
-            return Again("server_error", words, suspect=True)
+def _refusal(said: Said, words: str) -> BadLines | BadSomewhere | Paused:
+    """Of a 400 or 422."""
+    message = said.message
+    if not said.own:
+        setup = _setup(said)
+        if setup:
+            return Paused(setup.reason, words, setup.advice)
+        if _VICTORIA_LINE.match(message):
+            return BadSomewhere("refused", words, about_lines=True)
+        return Paused("refused", words, "that is not how an InfluxDB refuses lines: correct the URL (https:// or "
+                      "http://, host, port, path), or what stands in between")
+    if said.listed:
+        return BadLines(words, said.listed, message == _LISTED)
+    if named := _NAMED.match(message):
+        return BadLines(message, rest_stored=named["partial"] is not None)
+    setup = _setup(said)
+    if setup:
+        return Paused(setup.reason, words, setup.advice)
     return _somewhere(message, words)
 
 
+def _setup(said: Said) -> _Setup | None:
+    return next((setup for pattern, setup in _SETUP_PATTERNS if pattern.match(said.message)), None)
+
+
 def _somewhere(message: str, words: str) -> BadSomewhere:
-    reason = "refused"
-    if any(text in message for text in _TYPE_CONFLICT):
-        reason = "type_conflict"
-    elif any(text in message for text in _RETENTION):
-        reason = "outside_retention"
-    dropped = _DROPPED.search(message) if "partial write" in message else None
-    return BadSomewhere(reason, words, int(dropped.group(1)) if dropped else None)
+    partial = _PARTIAL.fullmatch(message)
+    if partial:
+        return BadSomewhere(_reason(partial["why"], "refused"), words, int(partial["dropped"]), about_lines=True)
+    before = _BEFORE_WHY.match(message)
+    reason = _reason(message[before.end():] if before else message, "refused")
+    return BadSomewhere(reason, words, about_lines=bool(_ABOUT_LINES.match(message)))
 
 
-def _listed(parsed: Any) -> tuple[tuple[int, str, str], ...]:
-    """The lines that an InfluxDB 3 answer lists in `data`."""
-    data = parsed.get("data") if isinstance(parsed, dict) else None
-    entries = data if isinstance(data, list) else [data]
-    return tuple((entry["line_number"], str(entry.get("original_line", "")), str(entry.get("error_message", "")))
-                 for entry in entries if isinstance(entry, dict) and isinstance(entry.get("line_number"), int))
-
-
-def _server_error(status: int, body: bytes, words: str, after: float | None) -> BadSomewhere | Paused | Again:
-    message = _message(body)
+def _server_error(status: int, said: Said, words: str, after: float | None) -> BadSomewhere | Paused | Again:
+    """Of a 5xx, and what is no status at all."""
     if status == 503:
         return Again("unavailable", words, after)
-    if any(text in message for text in _RETENTION) or "partial write" in message:
-        return _somewhere(message, words)
-    if any(text in message for text in _SETUP):
-        return Paused("refused", words)
-    return Again("server_error", words, after, suspect=status == 500)
+    if said.own and _PARTIAL.fullmatch(said.message):
+        return _somewhere(said.message, words)
+    if setup := _setup(said):
+        return Paused(setup.reason, words, setup.advice)
+    return Again("server_error", words, after, suspect=status == 500 and not _STATE.match(said.message))
 
 
-def line_reason(words: str) -> str:
+def line_reason(why: str) -> str:
     """The reason's class of one line that the server refuses in these words."""
-    if any(text in words for text in _TYPE_CONFLICT):
+    return _reason(why, "parse_error")
+
+
+def _reason(why: str, otherwise: str) -> str:
+    if _TYPE_CONFLICT.match(why):
         return "type_conflict"
-    return "outside_retention" if any(text in words for text in _RETENTION) else "parse_error"
+    return "outside_retention" if _RETENTION.match(why) else otherwise

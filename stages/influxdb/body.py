@@ -17,6 +17,8 @@ _FIELD = re.compile(b"(" + _KEY + b")(" + _VALUE + b")", re.DOTALL)
 #: A line as our encoders write it: a space or equals sign counts unless a backslash stands before it; a string field
 #: may hold line breaks.
 _LINE = re.compile(rb"([^ \n]++(?:(?<=\\) [^ \n]*+)*+ )((?:" + _KEY + _VALUE + rb")+)((?: -?[0-9]+)?\n)", re.DOTALL)
+#: Around each line that InfluxDB 1 and 2 name.
+_QUOTE_BEGINS, _QUOTE_ENDS = b"unable to parse '", b"': "
 _BACKSLASHES = re.compile(rb"\\\\+(?=(.))", re.DOTALL)
 
 
@@ -61,19 +63,29 @@ def split_lines(body: bytes, count: int) -> list[bytes]:
 
 
 def named_lines(lines: Sequence[bytes], words: str) -> dict[int, str] | None:
-    """Index and reason of the lines that an answer quotes as `unable to parse '<line>': <why>`.
+    """Index and reason of the lines that an answer quotes as `unable to parse '<line>': <why>`, one after the other.
 
-    None where it quotes more than are found.
+    None where the words are not such a list of these lines, in their order; and where several lines were sent of which
+    one may have been taken for the end of a quote, or another one: quotes have no escapes, and lines may hold anything.
     """
+    if len(lines) > 1 and any(_QUOTE_ENDS in line or _QUOTE_BEGINS in line for line in lines):
+        return None
+    quote, ends = _QUOTE_BEGINS.decode(), _QUOTE_ENDS.decode()
+    if words.startswith("partial write: "):
+        words = words.removeprefix("partial write: ").rpartition(" dropped=")[0]
     found: dict[int, str] = {}
-    for index, line in enumerate(lines):
-        quoted = f"unable to parse '{line.decode('utf-8', 'replace')}': "
-        at = words.find(quoted)
-        if at >= 0:
-            start = at + len(quoted)
-            end = words.find("\nunable to parse '", start)
-            found[index] = words[start:end if end >= 0 else None].partition(" dropped=")[0].strip()
-    return found if 0 < len(found) >= words.count("unable to parse '") else None
+    at, index = 0, -1
+    while words.startswith(quote, at):
+        at += len(quote)
+        end = words.find(ends, at) if len(lines) > 1 else words.rfind(ends, at)
+        # What stands before a line is left out. Source: influxdata/influxdb 1.x, `models.skipWhitespace`.
+        index = next((i for i in range(index + 1, len(lines))
+                      if lines[i].lstrip(b" \t\0").decode("utf-8", "replace") == words[at:end]), -1)
+        if end < 0 or index < 0:
+            return None
+        at = words.find(f"\n{quote}", end) + 1 or len(words)
+        found[index] = words[end + len(ends):at].strip()
+    return found if found and at == len(words) else None
 
 
 def listed_lines(lines: Sequence[bytes], listed: Sequence[tuple[int, str, str]]) -> dict[int, str] | None:

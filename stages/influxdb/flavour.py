@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Final, Literal
 
-import msgspec
-import requests
 from msgspec import Struct
 
 from pipeline.schema import InfluxConfig
+from stages.influxdb.body_words import json_object, one_line
+from stages.influxdb.http_client import HttpClient, Limits
 
 Version = Literal["v1", "v2", "v3"]
 VICTORIA_METRICS: Final = "VictoriaMetrics or alike"
+QUESTDB: Final = "QuestDB"
+IGGY: Final = "Apache Iggy's HTTP API"
 
 
 class Flavour(Struct, frozen=True):
@@ -28,13 +30,20 @@ class Flavour(Struct, frozen=True):
 
 
 def recognise(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]) -> Flavour:
-    """The flavour, from status and body of GET /health, and status, headers and body of GET /ping (0: no answer)."""
+    """The flavour, from status and body of GET /health, and status, headers and body of GET /ping.
+
+    Names of headers are in lower case.
+    """
     ping_status, headers, ping_body = ping
-    fields = {**_object(health[1]), **_object(ping_body)}
-    version = headers.get("X-Influxdb-Version") or str(fields.get("version") or "")
-    build = headers.get("X-Influxdb-Build", "")
+    fields = {**json_object(health[1]), **json_object(ping_body)}
+    version = one_line(headers.get("x-influxdb-version") or str(fields.get("version") or ""))
+    build = one_line(headers.get("x-influxdb-build", ""))
     if ping_status == 401 and "cluster-uuid" in headers:
         return Flavour("InfluxDB 3, which says no more without a valid token", "", "v3")
+    if headers.get("server", "").lower().startswith("questdb"):  # which says that it is an InfluxDB 2
+        return Flavour(QUESTDB, "", None)
+    if ping_body == b"pong" and "iggy-view" in headers.get("access-control-expose-headers", ""):
+        return Flavour(IGGY, "", None)
     number = version.lstrip("vV")
     if "victoria" in health[1][:200].decode("latin-1").lower() or (health[1] == b"OK" and ping_status == 204
                                                                    and not version):
@@ -50,26 +59,11 @@ def recognise(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], byt
     return Flavour("a server that does not say what it is", "", None)
 
 
-def _object(body: bytes) -> dict[str, object]:
-    try:
-        parsed = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
-def ask(session: requests.Session, url: str, timeout: tuple[float, float],
-        credentials: Mapping[str, str]) -> Flavour | None:
-    """Asks the server at `url`; None when it can't be reached. InfluxDB 3 answers only with `credentials`, a header."""
-    answers: list[tuple[int, Mapping[str, str], bytes]] = []
-    for path in ("/health", "/ping"):
-        try:
-            reply = session.get(url.rstrip("/") + path, headers=credentials, timeout=timeout, allow_redirects=False)
-            answers.append((reply.status_code, reply.headers, reply.content))
-        except requests.RequestException:
-            return None
-    (status, _, body), ping = answers
-    return recognise((status, body), ping)
+def ask(client: HttpClient, url: str, credentials: Mapping[str, str], limits: Limits) -> Flavour:
+    """Asks the server at `url`. Raises HttpFault. InfluxDB 3 answers only with `credentials`, headers."""
+    health, ping = (client.exchange("GET", url.rstrip("/") + path, b"", credentials, limits)
+                    for path in ("/health", "/ping"))
+    return recognise((health.status, health.body), (ping.status, ping.headers, ping.body))
 
 
 def write_version(config: InfluxConfig, flavour: Flavour | None) -> Version:
@@ -89,11 +83,15 @@ def escapes_backslashes(config: InfluxConfig, flavour: Flavour | None) -> bool:
 
 
 def complaint(config: InfluxConfig, flavour: Flavour) -> str:
-    """What is wrong with the configured version for this server, and what to do; "" when nothing is."""
-    if config.version == "v3" and flavour.api in ("v1", "v2"):
-        return f'it is {flavour}, which has no /api/v3/write_lp; set version = "{flavour.api}" or "auto"'
+    """What is wrong with the configuration for this server, and what to do; "" when nothing is."""
+    if flavour.product == IGGY:
+        return f"it is {flavour}, no InfluxDB; set url to InfluxDB's, such as http://127.0.0.1:8086"
+    if config.version == "v3" and (flavour.api in ("v1", "v2") or flavour.product in (VICTORIA_METRICS, QUESTDB)):
+        return f'it is {flavour}, which has no /api/v3/write_lp; set version = "{flavour.api or "v1"}" or "auto"'
     if config.version == "v2" and flavour.api == "v1" and not flavour.version.startswith(("1.8", "1.9", "1.1")):
         return f'it is {flavour}, which has no /api/v2/write; set version = "v1" (or "auto") and database'
     if config.version == "auto" and flavour.api == "v1" and not config.database:
         return f"it is {flavour}, which has databases, not buckets; set database"
+    if flavour.api == "v2" and write_version(config, flavour) == "v2" and not (config.org or config.org_id):
+        return f"it is {flavour}, whose buckets belong to organizations; set org, or org_id"
     return ""

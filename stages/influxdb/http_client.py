@@ -319,7 +319,7 @@ def _handshake(sock: socket.socket, context: ssl.SSLContext, host: str, deadline
         raise _tls_fault(error) from None
     except (OSError, ValueError) as error:
         if isinstance(error, ConnectionError):
-            raise HttpFault("tls", "it closed the connection during the TLS handshake") from None
+            raise HttpFault("broken", "it closed the connection during the TLS handshake") from None
         raise HttpFault("tls", f"TLS: {error}") from None
 
 
@@ -331,7 +331,7 @@ def _tls_fault(error: ssl.SSLError) -> HttpFault:
                                " (certificate verify failed)")
     reason = error.reason or ""
     if _is_end(error):
-        return HttpFault("tls", "it closed the connection during the TLS handshake")
+        return HttpFault("broken", "it closed the connection during the TLS handshake")
     if reason in _NO_TLS:
         return HttpFault("tls_not_spoken", "it does not speak TLS on this port")
     words = f"TLS: {reason.replace('_', ' ').lower() or type(error).__name__}"
@@ -389,8 +389,9 @@ def _tunnel(sock: socket.socket, target: str, proxy: SplitResult, deadline: _Dea
     except HttpFault as fault:
         raise HttpFault("proxy", f"the proxy {proxy.hostname}: {fault}") from None
     if not 200 <= head.status < 300:
-        raise HttpFault("proxy_credentials" if head.status == 407 else "proxy_refused",
-                        f"the proxy {proxy.hostname} answered {head.status} when asked to connect to {target}")
+        kind: FaultKind = ("proxy_credentials" if head.status == 407 else
+                           "proxy_refused" if head.status < 500 else "proxy")
+        raise HttpFault(kind, f"the proxy {proxy.hostname} answered {head.status} when asked to connect to {target}")
 
 
 def _head(method: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:

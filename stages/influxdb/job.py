@@ -2,6 +2,10 @@
 
 A job begins as one piece, the body as the encoder made it. What the server does not take whole is cut into smaller
 pieces until the bad lines stand alone: O(bad lines x log n) requests. Sending a line twice changes nothing.
+
+Whatever a server says, it may be the request that it refuses and not its lines, as long as it has never stored
+anything. Then a job tries lines one by one from all over the batch, and is in doubt when none is stored: nothing of it
+is refused before something is, be it of another batch.
 """
 
 from collections import deque
@@ -20,6 +24,7 @@ from stages.influxdb.answers import (
     Written,
     line_reason,
 )
+from stages.influxdb.body_words import one_line
 
 #: A piece that alone keeps getting 5xx is cut after so many failures while others pass; while nothing was ever stored
 #: of its batch, only after this times `PATIENCE` for each time it was cut before.
@@ -27,6 +32,25 @@ SUSPECT_FAILURES = 4
 PATIENCE = 2
 #: Failures of a single line, others passing, after which it is poison.
 POISON_FAILURES = 3
+#: Single lines, from all over a batch, that are tried before it is in doubt.
+PROBES = 8
+#: The golden ratio: its multiples, modulo 1, spread evenly however many there are.
+_SPREAD = 0.618034
+#: Batches of which every line was refused in words about lines, before anything was stored, that are believed.
+BELIEVED_BATCHES = 2
+
+
+class Evidence:
+    """What is known of one bucket of one database, by all jobs that write to it."""
+
+    def __init__(self, stored: int = 0) -> None:
+        """`stored`: 1 where it need not be shown that the server stores anything."""
+        #: Requests of which something was stored.
+        self.stored = stored
+        #: Batches refused whole before that, in words about lines.
+        self.refused_batches = 0
+        #: A batch was found to be in doubt.
+        self.doubted = False
 
 
 class RefusedLine(Struct, frozen=True):
@@ -45,11 +69,13 @@ class RefusedLine(Struct, frozen=True):
 class Piece:
     """Lines of a job that are sent in one request."""
 
-    __slots__ = ("attempts", "body", "canary", "depth", "failures", "indices", "passed_before")
+    __slots__ = ("attempts", "body", "canary", "depth", "failures", "indices", "passed_before", "probe")
 
     def __init__(self, indices: Sequence[int], body: bytes | None, depth: int = 0, attempts: int = 0,
-                 canary: bool = False) -> None:
+                 canary: bool = False, probe: bool = False) -> None:
         self.indices = indices
+        #: A line that is sent to see whether anything is stored; what becomes of it is decided with the others.
+        self.probe = probe
         #: A line that was stored before, sent to see whether the server takes anything.
         self.canary = canary
         #: As sent; None until it is made from the lines.
@@ -64,18 +90,29 @@ class Piece:
 class Job:
     """The writing of one batch. Call `take` for a piece to send, then `answered` with what came of it."""
 
-    def __init__(self, content: bytes, points: int, gzip: bool, max_bytes: int | None = None) -> None:
-        """`content` is the body as the encoder made it, of `points` lines; `max_bytes` is the server's limit."""
+    def __init__(self, content: bytes, points: int, gzip: bool, max_bytes: int | None = None,
+                 evidence: Evidence | None = None) -> None:
+        """`content` is the body as the encoder made it, of `points` lines; `max_bytes` is the server's limit.
+
+        `evidence` is shared by the jobs of a bucket; without it every refusal is believed.
+        """
         self.points = points
         self.refused: list[RefusedLine] = []
         self.sent_bytes = 0
         #: Some lines of it are sent later than the first time: younger batches may be stored before them.
         self.delayed = False
+        #: Nothing of it is decided before something of any batch is stored.
+        self.in_doubt = False
+        self._evidence = evidence or Evidence(stored=1)
         self._content = content
         self._gzip = gzip
         #: A line that was stored, and whether it is on its way once more.
         self._stored: int | None = None
         self._canary = False
+        #: While it is not known whether the server stores anything: what was refused, and how many lines were tried.
+        self._aside: list[Piece] = []
+        self._probes = 0
+        self._probing = False
         self.max_bytes = max_bytes
         self._lines: list[bytes] | None = None
         self._open = 1
@@ -113,57 +150,113 @@ class Job:
             self._lines = body.split_lines(body.decompress(self._content) if self._gzip else self._content, self.points)
         return self._lines
 
-    def answered(self, piece: Piece, answer: Answer, passed: int) -> None:
-        """Takes the answer to a piece; `passed` counts the requests that any job has had acknowledged so far."""
+    def answered(self, piece: Piece, answer: Answer, passed: int) -> Answer:
+        """Takes the answer to a piece; `passed` counts the requests that any job has had acknowledged so far.
+
+        Returns what the answer means for the database: a Paused, where it seems to refuse whatever it is sent.
+        """
         piece.attempts += 1
+        if _shows_stored(answer, len(piece.indices)):
+            self._evidence.stored += 1
+        if self._evidence.stored:
+            self._end_doubt()
         match answer:
+            case Paused():
+                self.delayed |= not self.in_doubt
+                self._todo.append(piece)
+            case Again():
+                self.delayed |= not self.in_doubt
+                self._failed(piece, answer, passed)
+            case Written() if piece.probe:
+                self._open -= 1
+                self._probing = False
             case Written():
                 self.sent_bytes += len(piece.body or b"")
                 self._open -= 1
                 self._stored = piece.indices[0]
                 self._canary = self._canary and not piece.canary
-            case BadLines():
-                self._named(piece, answer)
-            case BadSomewhere(reason=reason, dropped=dropped):
-                if len(piece.indices) == 1 or dropped is not None and dropped >= len(piece.indices):
-                    self._refuse(piece, answer, reason)
-                else:
-                    self.delayed = True
-                    self._split(piece)
-            case TooLarge():
-                self.delayed = True
-                if len(piece.indices) == 1:
-                    self._refuse(piece, answer, "too_large")
-                else:
-                    self._split(piece)
-            case Paused():
-                self.delayed = True
-                self._todo.append(piece)
-            case Again():
-                self.delayed = True
-                self._failed(piece, answer, passed)
+            case BadLines() | BadSomewhere() | TooLarge():
+                return self._not_taken(piece, answer)
+        return answer
 
-    def _named(self, piece: Piece, answer: BadLines) -> None:
-        lines = [self.lines()[index] for index in piece.indices]
-        found = body.listed_lines(lines, answer.listed) if answer.listed else body.named_lines(lines, answer.words)
-        if not found:
-            if len(piece.indices) > 1:
-                self.delayed = True
-                self._split(piece)
-                return
-            found = {0: answer.words}
-        bad = {piece.indices[at]: why for at, why in found.items()}
+    def _not_taken(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge) -> Answer:
+        """Some lines of a piece are refused, or all of them."""
+        if piece.probe:
+            self._open -= 1
+            self._probing = False
+            return self._doubt(answer) if self._aside else answer
+        bad = self._located(piece, answer)
+        alone = len(piece.indices) == 1
+        about_lines = isinstance(answer, BadSomewhere) and answer.about_lines
+        if bad is None and self._evidence.stored == 0 and not (about_lines and self.points < PROBES):
+            self._aside.append(piece)
+            return self._doubt(answer, self.points == 1)
+        if bad is None and not alone:
+            self.delayed = True
+            self._split(piece)
+            return answer
+        bad = bad or {piece.indices[0]: answer.words}
         rest = [index for index in piece.indices if index not in bad]
-        if rest and not answer.rest_stored:
+        if rest and not (isinstance(answer, BadLines) and answer.rest_stored):
             self.delayed = True
             self._add(Piece(rest, None, piece.depth, piece.attempts))
-        self._refuse(piece, answer, "", bad)
+        reason = "too_large" if isinstance(answer, TooLarge) else \
+            answer.reason if isinstance(answer, BadSomewhere) else ""
+        self._refuse(piece, answer, reason, bad)
+        return self._believed(answer)
+
+    def _located(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge) -> dict[int, str] | None:
+        """The lines that are refused, and why, as far as the server says which; None where it does not."""
+        if isinstance(answer, BadLines):
+            lines = [self.lines()[index] for index in piece.indices]
+            found = body.listed_lines(lines, answer.listed) if answer.listed else body.named_lines(lines, answer.words)
+            return {piece.indices[at]: why for at, why in found.items()} if found else None
+        if isinstance(answer, BadSomewhere) and answer.dropped is not None and answer.dropped >= len(piece.indices):
+            return dict.fromkeys(piece.indices, answer.words)
+        return None
+
+    def _doubt(self, answer: BadLines | BadSomewhere | TooLarge, is_probe: bool = True) -> Answer:
+        """Tries one more line, while nothing was ever stored; in doubt after some, which is a pause."""
+        self._probes += is_probe
+        if not self._probing:
+            self._probing = True
+            at = int(self._probes * _SPREAD % 1 * self.points)
+            self._add(Piece([at], None, probe=True))
+        self.in_doubt = self._evidence.doubted or self._probes >= min(PROBES, self.points)
+        # Younger batches don't wait for it: one of them may show that the server stores something.
+        self.delayed = not self.in_doubt
+        self._evidence.doubted |= self.in_doubt
+        if not self.in_doubt:
+            return answer
+        return Paused("refused", "every line that was tried is refused, and nothing was ever stored: "
+                      f"{one_line(answer.words)}; correct the [influxdb] section, or, if the lines are wrong (pipeline "
+                      "preview shows them), the mapping", status=answer.status)
+
+    def _end_doubt(self) -> None:
+        """Something was stored: what was refused is looked at as ever."""
+        self.delayed |= self.in_doubt
+        self._todo.extend(self._aside)
+        self._aside.clear()
+        self.in_doubt = False
+        self._probes = 0
+
+    def _believed(self, answer: BadLines | BadSomewhere | TooLarge) -> Answer:
+        """Of several batches, each refused line by line while nothing was ever stored, only the first are believed."""
+        told = all(line.reason != "outside_retention" for line in self.refused)
+        if self._open or len(self.refused) < self.points or self._evidence.stored or not told:
+            return answer
+        self._evidence.refused_batches += 1
+        if self._evidence.refused_batches <= BELIEVED_BATCHES:
+            return answer
+        self.refused.clear()
+        self._open, self._aside = 1, [Piece(range(self.points), self._content)]
+        self._evidence.doubted = True
+        return self._doubt(answer)
 
     def _refuse(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge | Again, reason: str,
-                bad: dict[int, str] | None = None) -> None:
-        """Ends a piece: all of its lines, or the `bad` ones, are refused. An empty reason is told from the words."""
+                bad: dict[int, str]) -> None:
+        """Ends a piece: its `bad` lines are refused, each with its why. An empty reason is told from that."""
         lines = self.lines()
-        bad = bad if bad is not None else dict.fromkeys(piece.indices, answer.words)
         self.refused += [RefusedLine(index, reason or line_reason(why), why, answer.status, piece.attempts,
                                      lines[index].decode("utf-8", "replace")) for index, why in bad.items()]
         self._open -= 1
@@ -179,7 +272,7 @@ class Job:
         if piece.canary or piece.failures < (POISON_FAILURES if alone else SUSPECT_FAILURES):
             self._todo.append(piece)
         elif passed > piece.passed_before and alone:
-            self._refuse(piece, answer, "server_error")
+            self._refuse(piece, answer, "server_error", {piece.indices[0]: answer.words})
         elif passed > piece.passed_before or not alone and self._stored is None and (
                 piece.failures >= SUSPECT_FAILURES * PATIENCE ** (piece.depth + 1)):
             self._split(piece)
@@ -205,3 +298,15 @@ class Job:
     def _add(self, piece: Piece) -> None:
         self._open += 1
         self._todo.append(piece)
+
+
+def _shows_stored(answer: Answer, lines: int) -> bool:
+    """Whether an answer to a request of so many lines shows that some of them are stored."""
+    match answer:
+        case Written():
+            return True
+        case BadLines(rest_stored=True, listed=listed):
+            return lines > 1 and len(listed) < lines
+        case BadSomewhere(dropped=int(dropped)):
+            return 0 < dropped < lines
+    return False

@@ -6,7 +6,7 @@ own, one request at a time probes whether it works again.
 """
 
 from pipeline.backoff import Backoff
-from stages.influxdb.answers import Again, Answer, Paused, TooLarge
+from stages.influxdb.answers import Again, Answer, BadLines, Paused, TooLarge, Written
 
 #: An answer slower than this many times the fastest (and than SLOW_SECONDS) means that the database is overloaded.
 #: InfluxDB 3 takes up to two seconds when all is well: it flushes its write-ahead log once a second.
@@ -33,7 +33,7 @@ class Pace:
         self._fastest = float("inf")
         self._closed_until: float | None = None
         self.in_flight = 0
-        #: Requests acknowledged so far.
+        #: Requests so far that the server has stored, or of which it named what is wrong with them.
         self.passed = 0
         #: Failures in a row.
         self.failures = 0
@@ -69,7 +69,7 @@ class Pace:
         if isinstance(answer, Again | Paused):
             self._close(answer, now)
             return
-        self.passed += 1
+        self.passed += isinstance(answer, Written | BadLines)
         self.failures = 0
         self.problem, self.paused, self._closed_until = "", False, None
         self._backoff.reset()

@@ -7,22 +7,29 @@ from pathlib import Path
 
 import msgspec
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 
 from pipeline.errors import PipelineError
 from pipeline.logs import Muffler, hide
 from pipeline.schema import InfluxConfig
 from pipeline.secrets import token_forms, why_no_value
-from stages.influxdb.answers import Again, Answer, Paused, classify
+from stages.influxdb.answers import ADVICE, Again, Answer, Paused, classify
 from stages.influxdb.body import compress, decompress, doubled
 from stages.influxdb.endpoint import authorization, write_url
+from stages.influxdb.faults import meaning_of
 from stages.influxdb.flavour import Flavour, Version, ask, complaint, escapes_backslashes, write_version
+from stages.influxdb.http_answer import HttpFault
+from stages.influxdb.http_client import HttpClient, Limits
 
 #: Seconds that a server which failed is tried last, in failover.
 SHUN_SECONDS = 30.0
 #: Requests at a time where none are configured: for a server that answers at once, and for one that gathers them.
 FEW_REQUESTS, MANY_REQUESTS = 4, 32
+#: Bytes that any answer may have, and beyond them so many for each byte of lines, which InfluxDB quotes: in JSON one
+#: character may take six.
+FREE_BYTES, QUOTED_FACTOR = 1_000_000, 6
+#: Longest look at a server at the start, seconds.
+CHECK_SECONDS = 5.0
 
 
 class Credentials:
@@ -76,22 +83,26 @@ def new_session(config: InfluxConfig) -> requests.Session:
     return session
 
 
+def limits_of(config: InfluxConfig, body: bytes = b"") -> Limits:
+    """What one request may take; `body`: what is sent, of which an answer may quote every line."""
+    connect, read = config.connect_timeout_ms / 1000, config.read_timeout_ms / 1000
+    size = int.from_bytes(body[-4:], "little") if config.gzip else len(body)  # RFC 1952, ISIZE
+    return Limits(config.request_timeout_ms / 1000 or connect + read, read, connect, FREE_BYTES + QUOTED_FACTOR * size)
+
+
 class Transport:
-    """Writes to one database: at the first of its servers that works. Thread-safe; a session for each thread."""
+    """Writes to one database: at the first of its servers that works. Thread-safe."""
 
     def __init__(self, config: InfluxConfig, urls: tuple[str, ...], logger: logging.Logger) -> None:
         self.config = config
         self.urls = urls
         self.logger = logger
         self.credentials = Credentials(config)
-        self.timeout = config.connect_timeout_ms / 1000, config.read_timeout_ms / 1000
-        self._local = threading.local()
+        self._client = HttpClient(config)
         self._lock = threading.Lock()
         self._flavours: dict[str, Flavour] = {}
         self._shunned: dict[str, float] = {}
         self._complaints = Muffler(60.0)
-        if config.insecure_skip_verify:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     @property
     def most_requests(self) -> int:
@@ -101,16 +112,11 @@ class Transport:
         gathers = self.config.version == "v3" or any(found.api == "v3" for found in list(self._flavours.values()))
         return MANY_REQUESTS if gathers else FEW_REQUESTS
 
-    def _session(self) -> requests.Session:
-        if not hasattr(self._local, "session"):
-            self._local.session = new_session(self.config)
-        session: requests.Session = self._local.session
-        return session
-
     def post(self, data: bytes, bucket: str, backslashes: bool = False) -> Answer:
         """One write, at the server that is most likely to work; at the next ones when there is no connection.
 
-        `backslashes`: somewhere in the lines are two in a row.
+        `backslashes`: somewhere in the lines are two in a row. The words of what has to be waited for say what
+        answered, and what to do.
         """
         now = time.monotonic()
         answer: Answer = Again("no_connection", "no server")
@@ -124,72 +130,78 @@ class Transport:
         return answer
 
     def _post_to(self, url: str, data: bytes, bucket: str, backslashes: bool) -> Answer:
+        try:
+            answer = self._attempt(url, data, bucket, backslashes)
+            if isinstance(answer, Paused) and answer.reason == "unauthorized" and self.credentials.reload():
+                self.logger.info("the token file has another token; trying with it")
+                self._flavours.clear()
+                answer = self._attempt(url, data, bucket, backslashes)
+            if isinstance(answer, Paused) and answer.reason != "unauthorized":
+                answer = self._explained(url, answer)
+        except HttpFault as fault:
+            answer = meaning_of(fault, url)
+        except PipelineError as error:
+            answer = Paused("unauthorized", str(error))
+        if isinstance(answer, Again | Paused):
+            advice = answer.advice or (ADVICE[answer.reason] if isinstance(answer, Paused) else "")
+            return msgspec.structs.replace(answer, words="; ".join(filter(None, (answer.words, advice))))
+        return answer
+
+    def _attempt(self, url: str, data: bytes, bucket: str, backslashes: bool) -> Answer:
+        """One request. Raises HttpFault."""
         flavour: Flavour | None = None
         if self.config.version == "auto" or backslashes and self.config.version != "v3":
             flavour = self._flavour(url)
-            if flavour is None:
-                return Again("no_connection", f"{url}: no connection")
         version = write_version(self.config, flavour)
         if backslashes and escapes_backslashes(self.config, flavour):
             data = compress(doubled(decompress(data))) if self.config.gzip else doubled(data)
-        answer = self._attempt(write_url(self.config, url, version, bucket), version, data)
-        if isinstance(answer, Paused) and answer.reason == "unauthorized" and self.credentials.reload():
-            self.logger.info("the token file has another token; trying with it")
-            self._flavours.clear()
-            answer = self._attempt(write_url(self.config, url, version, bucket), version, data)
-        return answer
-
-    def _attempt(self, url: str, version: Version, data: bytes) -> Answer:
-        try:
-            reply = self._session().post(url, data=data, headers=self.credentials.header(version),
-                                         timeout=self.timeout, allow_redirects=False)
-        except requests.exceptions.SSLError as error:
-            return Paused("refused", f"{url}: TLS: {_root(error)}; correct ca_file, or the certificate")
-        except requests.Timeout:
-            return Again("timeout", f"{url}: no answer within {self.timeout[1]:g} s")
-        except requests.ConnectionError as error:
-            return Again("no_connection", f"{url}: no connection ({_root(error)})")
-        except requests.RequestException as error:
-            return Again("no_connection", f"{url}: {type(error).__name__}: {_root(error)}")
-        answer = classify(reply.status_code, reply.headers, reply.content, time.time())
+        target = write_url(self.config, url, version, bucket)
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Accept": "application/json",
+                   **({"Content-Encoding": "gzip"} if self.config.gzip else {}), **self.credentials.header(version)}
+        reply = self._client.exchange("POST", target, data, headers, limits_of(self.config, data))
+        answer = classify(reply.status, reply.headers, reply.body, time.time(), version)
         if isinstance(answer, Again | Paused):
-            return msgspec.structs.replace(answer, words=f"{url} answered {answer.words}")
+            return msgspec.structs.replace(answer, words=f"{target} answered {answer.words}")
         return answer
 
-    def _flavour(self, url: str) -> Flavour | None:
-        """What answers at `url`; None until it has been reached once."""
+    def _explained(self, url: str, answer: Paused) -> Paused:
+        """With what is wrong with the configuration for the server there, asked again: it may be another one now."""
+        with self._lock:
+            self._flavours.pop(url, None)
+        try:
+            wrong = complaint(self.config, self._flavour(url))
+        except HttpFault:
+            return answer
+        return msgspec.structs.replace(answer, advice=wrong) if wrong else answer
+
+    def _flavour(self, url: str) -> Flavour:
+        """What answers at `url`. Raises HttpFault."""
         with self._lock:
             if url not in self._flavours:
-                flavour = ask(self._session(), url, self.timeout, self.credentials.header("v2"))
-                if flavour is None:
-                    return None
+                limits = msgspec.structs.replace(limits_of(self.config), max_bytes=FREE_BYTES)
+                flavour = ask(self._client, url, self.credentials.header("v2"), limits)
                 if (wrong := complaint(self.config, flavour)) and self._complaints.allows(wrong, time.monotonic()):
                     self.logger.error("%s: %s", url, wrong)
                 self._flavours[url] = flavour
             return self._flavours[url]
 
 
-def _root(error: BaseException) -> str:
-    """The innermost reason of a requests exception, in words; no addresses of objects."""
-    reason: object = error.args[0] if error.args else error
-    reason = getattr(reason, "reason", reason)
-    text = str(reason.args[-1]) if isinstance(reason, BaseException) and reason.args else str(reason)
-    return text.rpartition(">: ")[2][:200] or type(error).__name__
-
-
 def describe(config: InfluxConfig, logger: logging.Logger) -> None:
     """Says at the start which server answers, and what is wrong with the configured version for it."""
-    session = new_session(config)
+    client = HttpClient(config)
     try:
         credentials = Credentials(config).header("v2")
     except PipelineError:  # the writers stop with it
         credentials = {}
     if config.insecure_skip_verify:
         logger.warning("influxdb.insecure_skip_verify: anybody on the way can read and change what is written")
+    limits = Limits(CHECK_SECONDS, connect=min(CHECK_SECONDS, config.connect_timeout_ms / 1000))
     for url in config.urls():
-        flavour = ask(session, url, (min(5.0, config.connect_timeout_ms / 1000), 5.0), credentials)
-        if flavour is None:
-            logger.warning("%s can't be reached yet; reading begins, writing waits for it", url)
+        try:
+            flavour = ask(client, url, credentials, limits)
+        except HttpFault as fault:
+            answer = meaning_of(fault, url)
+            logger.warning("%s; %s; reading begins, writing waits for it", answer.words, answer.advice)
             continue
         wrong = complaint(config, flavour)
         version = write_version(config, flavour)

@@ -26,7 +26,8 @@ from pipeline import __version__
 from pipeline.errors import PipelineError
 from pipeline.schema import InfluxConfig
 from pipeline.source_config import HEADER_VALUE
-from stages.influxdb.answers import SHOWN_CHARACTERS, Again, Paused
+from stages.influxdb.answers import Again, Paused
+from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
 from stages.influxdb.transport import Credentials
 from stages.source.arrow import ArrowTaker

@@ -12,6 +12,8 @@ import urllib3
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Again, Paused, TooLarge, Written, classify
 from stages.influxdb.flavour import Flavour, Version, ask
+from stages.influxdb.http_answer import HttpFault
+from stages.influxdb.http_client import HttpClient, Limits
 from stages.influxdb.transport import Credentials, new_session
 from stages.source.channel import Failed, missing
 from stages.source.dialect import Ask, Taken
@@ -59,15 +61,23 @@ class Http:
             raise Failed(Again("no_connection", f"{url}: no connection ({_words(error)})")) from None
         answer = classify(reply.status_code, reply.headers, content, time.time())
         words = f"{reply.status_code}" if isinstance(answer, Written) else "; ".join(answer.words.split("\n"))
-        # InfluxDB 3 answers 500 where a query names a column that is not there.
-        if isinstance(answer, Again | Paused) and not content.startswith(b"Schema error"):
+        # InfluxDB 3 answers 500 where a query names a column that is not there; and 400, in plain text, where it names
+        # a table.
+        of_query = content.startswith(b"Schema error") or (
+            reply.status_code in (400, 422) and isinstance(answer, Paused) and answer.reason == "refused")
+        if isinstance(answer, Again | Paused) and not of_query:
             raise Failed(msgspec.structs.replace(answer, words=f"{url} answered {words}"))
-        reason = "refused" if isinstance(answer, TooLarge) or not missing(words) else "not_found"
-        raise Failed(Paused(reason, f"{url} answered {words}"))
+        found = isinstance(answer, TooLarge) or not missing(words)
+        raise Failed(Paused("refused" if found else "not_found", f"{url} answered {words}"))
 
     def flavour(self, url: str) -> Flavour | None:
         """What answers at `url`; None when it can't be reached."""
-        return ask(self._session(), url, self.timeout, self._credentials.header("v2"))
+        connect, silence = self.timeout
+        try:
+            return ask(HttpClient(self._config), url, self._credentials.header("v2"),
+                       Limits(connect + silence, silence, connect))
+        except HttpFault:
+            return None
 
     def _session(self) -> requests.Session:
         """This thread's."""

@@ -21,18 +21,18 @@ CASES = tomllib.loads((Path(__file__).parents[1] / "data" / "answers.toml").read
 @pytest.mark.parametrize("case", CASES, ids=[f"{case['status']} {case['server']}: {case['case']}" for case in CASES])
 def test_an_answer_means_what_the_table_says(case: dict[str, Any]) -> None:
     body = bytes.fromhex(case["body_hex"]) if "body_hex" in case else case["body"].encode()
-    answer = classify(case["status"], case.get("headers", {}), body, NOW)
+    answer = classify(case["status"], case.get("headers", {}), body, NOW, case.get("api"))
     assert type(answer) is MEANINGS[case["meaning"]]
-    for name in ("rest_stored", "reason", "dropped", "after", "suspect"):
+    for name in ("rest_stored", "reason", "dropped", "after", "suspect", "about_lines"):
         if name in case:
             assert getattr(answer, name) == case[name], name
 
 
 @given(st.integers(100, 599), st.binary(max_size=200), st.text(max_size=20))
 def test_any_answer_has_a_meaning(status: int, body: bytes, wait: str) -> None:
-    answer = classify(status, {"Retry-After": wait}, body, NOW)
+    answer = classify(status, {"retry-after": wait, "date": wait}, body, NOW)
     assert isinstance(answer, tuple(MEANINGS.values()))
-    assert isinstance(answer, Written) == (200 <= status < 300)
+    assert isinstance(answer, Written) == (status == 204)
 
 
 @pytest.mark.parametrize(("value", "seconds"), [
@@ -43,15 +43,41 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
 
 
 def test_quoted_lines_are_found_by_their_text_whatever_they_hold() -> None:
-    lines = [b"good f=1 1", b"it's f=zz 2", b"good f=1 1 f", b'm s="a\nb" x']
+    lines = [b"good f=1 1", b"it's f=zz 2", b"good f=1 1 f", b'm s="a\nb" x', b" \tlead f=zz", b'm s="dropped=9" z']
     words = ("partial write: unable to parse 'it's f=zz 2': invalid boolean\nunable to parse 'm s=\"a\nb\" x': bad "
-             "timestamp dropped=0")
-    assert named_lines(lines, words) == {1: "invalid boolean", 3: "bad timestamp"}
+             "timestamp\nunable to parse 'lead f=zz': strconv.ParseInt: parsing \"9\": value out of range\n"
+             "unable to parse 'm s=\"dropped=9\" z': bad timestamp dropped=0")
+    assert named_lines(lines, words) == {1: "invalid boolean", 3: "bad timestamp",
+                                         4: 'strconv.ParseInt: parsing "9": value out of range', 5: "bad timestamp"}
+
+
+def test_equal_lines_are_each_found_and_a_good_one_is_not_taken_for_a_bad_one_before() -> None:
+    lines = [b"a f=zz", b"b f=1", b"a f=zz"]
+    assert named_lines(lines, "unable to parse 'a f=zz': x\nunable to parse 'a f=zz': x") == {0: "x", 2: "x"}
+    assert named_lines(lines, "unable to parse 'b f=1': x\nunable to parse 'b f=1': x") is None
+
+
+@pytest.mark.parametrize("bad", [
+    b"m s=\"unable to parse 'good f=1': missing fields", b"m s=\"\nunable to parse 'good f=1': z\" x",
+    b"good f=1': x", b"m,t=partial\\ write:\\ unable\\ to\\ parse f=zz", b"m s=\"': \",b=zz",
+    b"unable\\ to\\ parse f=zz", b"m s=\"a\nunable to parse 'good f=1': \" zz"])
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_line_that_holds_a_quote_never_makes_another_one_bad(bad: bytes, partial: bool) -> None:
+    def said(line: bytes) -> str:
+        words = f"unable to parse '{line.decode()}': invalid boolean"
+        return f"partial write: {words} dropped=0" if partial else words
+
+    for lines in ([b"good f=1", bad], [bad, b"good f=1"], [b"good f=1", b"other f=2", bad, b"good f=1"]):
+        found = named_lines(lines, said(bad))
+        assert found is None or found == {lines.index(bad): "invalid boolean"}
+    assert named_lines([bad], said(bad)) == {0: "invalid boolean"}
 
 
 def test_an_answer_that_quotes_a_line_we_did_not_send_finds_none() -> None:
     assert named_lines([b"a f=1", b"b f=2"], "unable to parse 'a f=1': x\nunable to parse 'c f=3': y") is None
     assert named_lines([b"a f=1"], "nothing is quoted") is None
+    assert named_lines([b"a f=1"], "unable to parse '\x1f\ufffd\x08': missing tag value") is None
+    assert named_lines([b"a f=1", b"b f=2"], "unable to parse 'a f=1") is None
 
 
 def test_listed_lines_are_found_by_number_and_by_text_where_there_is_no_such_number() -> None:
@@ -63,10 +89,10 @@ def test_listed_lines_are_found_by_number_and_by_text_where_there_is_no_such_num
 
 @pytest.mark.parametrize(("health", "ping", "product", "api"), [
     ((200, b'{"name":"influxdb","status":"pass","version":"v2.7.12"}'),
-     (204, {"X-Influxdb-Build": "OSS", "X-Influxdb-Version": "v2.7.12"}, b""), "InfluxDB OSS", "v2"),
-    ((404, b"404 page not found"), (204, {"X-Influxdb-Version": "1.6.7~rc0"}, b""), "InfluxDB OSS", "v1"),
+     (204, {"x-influxdb-build": "OSS", "x-influxdb-version": "v2.7.12"}, b""), "InfluxDB OSS", "v2"),
+    ((404, b"404 page not found"), (204, {"x-influxdb-version": "1.6.7~rc0"}, b""), "InfluxDB OSS", "v1"),
     ((200, b"OK"), (200, {"x-none": ""}, b'{"version":"3.0.1","revision":"a","process_id":"b"}'), "InfluxDB", "v3"),
-    ((200, b"OK"), (200, {"X-Influxdb-Build": "Core", "X-Influxdb-Version": "3.9.6"},
+    ((200, b"OK"), (200, {"x-influxdb-build": "Core", "x-influxdb-version": "3.9.6"},
                     b'{"product_name":"InfluxDB 3 Core","version":"3.9.6"}'), "InfluxDB Core", "v3"),
     ((401, b""), (401, {"cluster-uuid": "a1cce656"}, b'{"error": "the request was not authenticated"}'),
      "InfluxDB 3, which says no more without a valid token", "v3"),
