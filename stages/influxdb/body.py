@@ -13,10 +13,10 @@ GZIP_LEVEL = 1
 
 _KEY = rb"[^=\n]++(?:(?<=\\)=[^=\n]*+)*+="
 _VALUE = rb'(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^, \n"]++),?'
-_FIELD = re.compile(b"(" + _KEY + b")(" + _VALUE + b")", re.DOTALL)
+FIELD = re.compile(b"(" + _KEY + b")(" + _VALUE + b")", re.DOTALL)
 #: A line as our encoders write it: a space or equals sign counts unless a backslash stands before it; a string field
 #: may hold line breaks.
-_LINE = re.compile(rb"([^ \n]++(?:(?<=\\) [^ \n]*+)*+ )((?:" + _KEY + _VALUE + rb")+)((?: -?[0-9]+)?\n)", re.DOTALL)
+LINE = re.compile(rb"([^ \n]++(?:(?<=\\) [^ \n]*+)*+ )((?:" + _KEY + _VALUE + rb")+)((?: -?[0-9]+)?\n)", re.DOTALL)
 #: Around each line that InfluxDB 1 and 2 name.
 _QUOTE_BEGINS, _QUOTE_ENDS = b"unable to parse '", b"': "
 _BACKSLASHES = re.compile(rb"\\\\+(?=(.))", re.DOTALL)
@@ -37,14 +37,14 @@ def doubled(body: bytes) -> bytes:
 
     Source: influxdata/influxdb, `core/influxdb_line_protocol/src/lib.rs`, `escaped_value`.
     """
-    return _LINE.sub(_doubled_line, body)
+    return LINE.sub(_doubled_line, body)
 
 
 def _doubled_line(match: re.Match[bytes]) -> bytes:
     if b"\\\\" not in match.group():
         return match.group()
     head, fields, time = match.groups()
-    return _doubled_name(head) + _FIELD.sub(lambda field: _doubled_name(field[1]) + field[2], fields) + time
+    return _doubled_name(head) + FIELD.sub(lambda field: _doubled_name(field[1]) + field[2], fields) + time
 
 
 def _doubled_name(text: bytes) -> bytes:
@@ -56,7 +56,7 @@ def split_lines(body: bytes, count: int) -> list[bytes]:
     """The `count` lines of a body, without their last line break. Raises ValueError when it holds another number."""
     lines = body.removesuffix(b"\n").split(b"\n")
     if len(lines) != count:
-        lines = [match.group()[:-1] for match in _LINE.finditer(body)]
+        lines = [match.group()[:-1] for match in LINE.finditer(body)]
         if len(lines) != count or sum(map(len, lines)) + count != len(body):
             raise ValueError(f"a body of {count} lines splits into {len(lines)}")
     return lines
