@@ -14,7 +14,7 @@ from msgspec import Struct
 from pipeline.sandbox.http1 import Request, Response
 from pipeline.sandbox.store import Bucket
 
-Flavour = Literal["v1", "v2", "v3"]
+Flavour = Literal["v1", "v2", "v3", "questdb"]
 
 #: Nanoseconds of each spelling of a precision, all flavours together; each allows only some.
 UNITS = {"n": 1, "ns": 1, "nanosecond": 1, "u": 1_000, "us": 1_000, "microsecond": 1_000, "ms": 1_000_000,

@@ -1,4 +1,5 @@
-"""The sandbox InfluxDB: takes writes as InfluxDB 1, 2 or 3 would, keeps the points in memory, and fails when told to.
+"""The sandbox InfluxDB: takes writes as InfluxDB 1, 2 or 3 or QuestDB would, keeps the points in memory, and fails when
+told to.
 
 Beside the flavour's own paths there are:
 
@@ -22,6 +23,7 @@ import msgspec
 from pipeline.errors import PipelineError
 from pipeline.sandbox import answers, faults
 from pipeline.sandbox.answers import Flavour, FlavourAnswers, Identity, Server
+from pipeline.sandbox.answers_questdb import AnswersQuestdb
 from pipeline.sandbox.answers_v1 import AnswersV1
 from pipeline.sandbox.answers_v2 import AnswersV2
 from pipeline.sandbox.answers_v3 import AnswersV3, Refusal
@@ -33,8 +35,8 @@ from pipeline.sandbox.store import Bucket
 if TYPE_CHECKING:
     from pipeline.sandbox.flight import Asked, FlightService, Outcome
 
-_FLAVOURS: dict[Flavour, type[AnswersV1] | type[AnswersV2] | type[AnswersV3]] = {
-    "v1": AnswersV1, "v2": AnswersV2, "v3": AnswersV3}
+_FLAVOURS: dict[Flavour, type[AnswersV1] | type[AnswersV2] | type[AnswersV3] | type[AnswersQuestdb]] = {
+    "v1": AnswersV1, "v2": AnswersV2, "v3": AnswersV3, "questdb": AnswersQuestdb}
 #: Carries out a command for the broker: `control.handle_control` of the one there is.
 IggyControl = Callable[[dict[str, object]], Awaitable[dict[str, object]]]
 

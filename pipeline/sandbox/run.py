@@ -37,14 +37,14 @@ timestamp_format = "epoch_ms"
 
 [influxdb]
 url = "{influxdb}"
-version = "{flavour}"
 {target}
 precision = "ms"
 """
 _TARGETS: dict[Flavour, str] = {
-    "v1": 'database = "{bucket}"',
-    "v2": 'org = "{org}"\nbucket = "{bucket}"\ntoken = "{token}"',
-    "v3": 'database = "{bucket}"\ntoken = "{token}"',
+    "v1": 'version = "v1"\ndatabase = "{bucket}"',
+    "v2": 'version = "v2"\norg = "{org}"\nbucket = "{bucket}"\ntoken = "{token}"',
+    "v3": 'version = "v3"\ndatabase = "{bucket}"\ntoken = "{token}"',
+    "questdb": 'database = "{bucket}"',
 }
 
 
@@ -141,8 +141,7 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
     """A configuration for `pipeline start -c` with the real ports."""
     identity = influxdb.identity
     target = _TARGETS[flavour].format(org=identity.org, bucket=identity.bucket, token=identity.token)
-    return CONFIG.format(iggy=broker.address, influxdb=influxdb.url, stream=STREAM, topic=TOPIC, flavour=flavour,
-                         target=target)
+    return CONFIG.format(iggy=broker.address, influxdb=influxdb.url, stream=STREAM, topic=TOPIC, target=target)
 
 
 @click.command()
@@ -151,7 +150,7 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
 @click.option("--flight-port", default=None, type=click.IntRange(0, 65_535))
 @click.option("--address-file", default="", metavar="FILE", help="Written when both listen.")
 @click.option("--only", default="", type=click.Choice(["", "iggy", "influxdb"]))
-@click.option("--flavour", default="v2", show_default=True, type=click.Choice(["v1", "v2", "v3"]))
+@click.option("--flavour", default="v2", show_default=True, type=click.Choice(["v1", "v2", "v3", "questdb"]))
 @click.option("--retention-seconds", default=0, type=click.IntRange(0))
 @click.option("--max-body-bytes", default=None, type=click.IntRange(0))
 @click.option("--count-only", is_flag=True)

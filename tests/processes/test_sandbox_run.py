@@ -96,7 +96,7 @@ def test_a_port_that_is_taken_is_named_with_what_to_do(option: str) -> None:
     assert option in ended.stderr
 
 
-@pytest.mark.parametrize("flavour", ["v1", "v2", "v3"])
+@pytest.mark.parametrize("flavour", ["v1", "v2", "v3", "questdb"])
 def test_the_configuration_that_it_prints_is_ready_for_use(tmp_path: Path, flavour: str) -> None:
     command = [sys.executable, "-m", "pipeline", "sandbox", "--iggy-port", "0", "--influx-port", "0",
                "--flavour", flavour]
