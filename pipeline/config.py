@@ -14,6 +14,7 @@ import msgspec
 
 from pipeline.errors import ConfigError
 from pipeline.feedback import feedback_problems
+from pipeline.files import secret_problem
 from pipeline.schema import Config, InfluxConfig, MappingConfig
 from pipeline.secrets import header_problems
 
@@ -216,10 +217,14 @@ def _influxdb_contradictions(influxdb: InfluxConfig, key: str) -> list[str]:
         problems.append(f"{key}.bucket: give bucket (and org), or database for InfluxDB 1.x")
     if influxdb.token and influxdb.token_file:
         problems.append(f"{key}.token_file: not beside token; give one of them")
+    # A certificate's file may have the key in it.
+    secret_files = ("token_file", "client_key_file" if influxdb.client_key_file else "client_cert_file")
     for option in ("token_file", "ca_file", "client_cert_file", "client_key_file"):
         path = getattr(influxdb, option)
         if path and not os.access(path, os.R_OK):
             problems.append(f"{key}.{option}: {_shown(path)} can't be read")
+        elif path and option in secret_files and (problem := secret_problem(path)):
+            problems.append(f"{key}.{option}: {_shown(path)} {problem}")
     if influxdb.client_key_file and not influxdb.client_cert_file:
         problems.append(f"{key}.client_cert_file: required with client_key_file")
     return problems

@@ -1,7 +1,7 @@
 """Files and folders that are this user's alone: opened without following links, their owner and mode looked at.
 
 Whoever may write to the folder of a file could put a link there instead, and have us empty or fill another file. So
-what is not ours, or not what we expect, is refused with an `OSError` whose `strerror` says why.
+what is not ours (or root's), or not what we expect, is refused with an `OSError` whose `strerror` says why.
 """
 
 import errno
@@ -71,7 +71,7 @@ def _check_file(found: os.stat_result, path: Path) -> None:
 
 
 def _check_owner(found: os.stat_result, path: Path) -> None:
-    if found.st_uid != os.geteuid():
+    if found.st_uid not in (os.geteuid(), 0):
         raise OSError(errno.EEXIST, f"belongs to another user (number {found.st_uid})", str(path))
     if found.st_mode & OTHERS_WRITE:
         raise OSError(errno.EEXIST, f"can be written to by others (mode {stat.S_IMODE(found.st_mode):04o}); chmod "
@@ -79,7 +79,7 @@ def _check_owner(found: os.stat_result, path: Path) -> None:
 
 
 def check_own_folder(path: Path) -> None:
-    """Raises OSError unless `path` is a folder of this user that nobody else may write to.
+    """Raises OSError unless `path` is a folder of this user, or root's, that nobody else may write to.
 
     A link to one is all right if it is his, or root's.
     """
@@ -117,8 +117,12 @@ def sync_folder(path: Path) -> None:
 
 
 def in_words(error: OSError, path: str | os.PathLike[str] = "") -> str:
-    """Which file an error is about (`path` where it says none), what is wrong with it, and what to do."""
+    """Which file an error is about (`path`, or what the error says), what is wrong with it, and what to do."""
     name = os.fspath(path) or os.fsdecode(error.filename or "")
-    words = f"{name}: {error.strerror or error}" if name else str(error.strerror or error)
-    advice = _ADVICE.get(error.errno or 0, "")
-    return words + (f"; {advice.format(user=user_name(), folder=os.path.dirname(name) or '.')}" if advice else "")
+    return f"{name}: {why(error, name)}" if name else why(error, name)
+
+
+def why(error: OSError, path: str | os.PathLike[str]) -> str:
+    """What is wrong with the file at `path`, and what to do."""
+    advice = _ADVICE.get(error.errno or 0, "").format(user=user_name(), folder=os.path.dirname(path) or ".")
+    return str(error.strerror or error) + (f"; {advice}" if advice else "")

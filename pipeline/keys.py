@@ -15,6 +15,7 @@ from msgspec import Struct
 from zmq.auth.thread import ThreadAuthenticator
 
 from pipeline.errors import PipelineError
+from pipeline.files import check_own_folder, in_words, keep_private, secret_problem
 
 #: The worker that the pipeline's own processes are.
 LOCAL = "local"
@@ -45,21 +46,24 @@ class Identity(Struct, frozen=True):
 def make_keys(folder: str) -> None:
     """Makes a pipeline's keys, and those of its own processes. Raises PipelineError when there are some already."""
     path = Path(folder)
+    keep_private()
     if (path / "server.key_secret").exists():
         raise PipelineError(f"{folder} has keys already; give another folder, or --worker NAME to add a worker")
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_own_folder(path)
         (path / "workers").mkdir(mode=0o700, exist_ok=True)
         zmq.auth.create_certificates(path, "server")
         (path / "server.key_secret").chmod(0o600)
     except OSError as error:
-        raise PipelineError(f"{folder}: {error.strerror}") from None
+        raise PipelineError(in_words(error, error.filename or folder)) from None
     add_worker(folder, LOCAL)
 
 
 def add_worker(folder: str, name: str) -> Path:
     """Makes a worker's keys and admits it. Returns the worker's folder. Raises PipelineError."""
     path = Path(folder)
+    keep_private()
     if not (path / "server.key").exists():
         raise PipelineError(f"{folder} has no server.key; make the pipeline's keys first: pipeline keys {folder}")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
@@ -68,34 +72,41 @@ def add_worker(folder: str, name: str) -> Path:
     if own.exists():
         raise PipelineError(f"there is a worker {name} already, in {own}")
     try:
+        check_own_folder(path / "workers")
         own.mkdir(mode=0o700)
         zmq.auth.create_certificates(own, "worker")
         (own / "worker.key_secret").chmod(0o600)
         (own / "worker.key").rename(path / "workers" / f"{name}.key")
         shutil.copy(path / "server.key", own / "server.key")
     except OSError as error:
-        raise PipelineError(f"{own}: {error.strerror}") from None
+        raise PipelineError(in_words(error, error.filename or own)) from None
     return own
 
 
 def load_identity(folder: str) -> Identity:
-    """The keys in a pipeline's or a worker's folder. Raises PipelineError, and for keys that others can read."""
+    """The keys in a pipeline's or a worker's folder.
+
+    Raises PipelineError: also for keys that others can read, and where others could put the key of a worker of theirs.
+    """
     path = Path(folder)
     worker = path / f"worker-{LOCAL}" if (path / "server.key_secret").exists() else path
     server_secret = None
     try:
         if worker != path:
+            check_own_folder(path / "workers")
+            check_own_folder(path)
             server_secret = _secret(path / "server.key_secret")[1]
         server_public, _ = zmq.auth.load_certificate(worker / "server.key")
         worker_public, worker_secret = _secret(worker / "worker.key_secret")
     except (OSError, ValueError) as error:
-        raise PipelineError(f"keys in {folder} can't be read: {error}; make them with: pipeline keys") from None
+        words = in_words(error, error.filename or "") if isinstance(error, OSError) else str(error)
+        raise PipelineError(f"keys in {folder} can't be read: {words}; make them with: pipeline keys") from None
     return Identity(server_public, server_secret, worker_public, worker_secret)
 
 
 def _secret(path: Path) -> tuple[bytes, bytes]:
-    if path.stat().st_mode & 0o077:
-        raise PipelineError(f"{path} can be read by others; chmod 600 {path}")
+    if problem := secret_problem(str(path)):
+        raise PipelineError(f"{path} {problem}")
     public, secret = zmq.auth.load_certificate(path)
     if secret is None:
         raise ValueError(f"{path} holds no secret key")

@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
+from pipeline.files import open_own, sync_folder, why
 from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
 
@@ -29,26 +30,28 @@ class StateFile:
 
     def _load(self, now: int) -> SourceState:
         try:
-            content = self.path.read_bytes()
+            descriptor = open_own(self.path, os.O_RDONLY)
         except FileNotFoundError:
             return SourceState(identity_of(self._config), now)
         except OSError as error:
-            raise StateError(f"source {self._config.name}: {self.path} can't be read: {error.strerror}") from None
+            raise StateError(f"source {self._config.name}: {self.path} can't be read: {why(error, self.path)}"
+                             ) from None
+        with os.fdopen(descriptor, "rb") as handle:
+            content = handle.read()
         return decode_state(content, self._config, self.where, "state_file", "move it away")
 
     def _save(self, state: SourceState) -> None:
         beside = self.path.with_name(self.path.name + ".new")
         content = encode_state(state)
         try:
-            with open(beside, "wb") as handle:
+            # What a process that was killed has left, or somebody's link.
+            beside.unlink(missing_ok=True)
+            with os.fdopen(open_own(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as handle:
                 handle.write(content)
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(beside, self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.path.parent)
         except OSError as error:
-            raise StateError(f"source {self._config.name}: {self.path} can't be written: {error.strerror}") from None
+            raise StateError(f"source {self._config.name}: {self.path} can't be written: {why(error, self.path)}"
+                             ) from None

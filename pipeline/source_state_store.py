@@ -1,6 +1,5 @@
 """Where the states of sources are kept: a file, or an Iggy topic."""
 
-import hashlib
 import logging
 import os
 import socket
@@ -8,7 +7,8 @@ import uuid
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.lock import Locks, lock_folder
+from pipeline.addresses import names_of
+from pipeline.lock import Locks
 from pipeline.schema import Config
 from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, place_of
@@ -52,12 +52,13 @@ def lock_states(locks: Locks, config: Config) -> None:
 
     Raises `lock.Locked`.
     """
+    servers = names_of(config.iggy.address)
     for source in config.source:
         if source.state_topic:
             topic = place_of(source, source.state_topic)
-            key = hashlib.sha256(f"{config.iggy.address}\0{topic}\0state".encode()).hexdigest()[:32]
-            locks.take(lock_folder() / f"{key}.lock", f"keeps a state in {topic} of {config.iggy.address} already; "
-                                                      "stop it, or give another state_topic")
+            locks.take_name([f"{server}\0{topic}\0state" for server in servers],
+                            f"keeps a state in {topic} of {config.iggy.address} already; stop it, or give another "
+                            "state_topic")
         else:
             path = Path(place_of(source, source.state_file))
             locks.take(path.with_name(path.name + ".lock"), f"uses {path} already; stop it, or give another state_file")

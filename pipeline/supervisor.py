@@ -6,7 +6,6 @@ Signal handlers only count; the main loop acts.
 import logging
 import shutil
 import signal
-import tempfile
 import time
 import uuid
 from collections import Counter
@@ -21,7 +20,7 @@ from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.fork_server import SERVER_GONE, ForkServer
 from pipeline.groups import Group, SinkGroup, SourceGroup
-from pipeline.lock import FOLDER_PREFIX, Locks, lock_runtime_folder, sweep_runtime_folders
+from pipeline.lock import Locks, make_runtime_folder, sweep_runtime_folders
 from pipeline.plan import Plan, Until
 from pipeline.restarts import Restarts
 from pipeline.schema import Config
@@ -48,9 +47,8 @@ class Supervisor:
         self.logger = logger
         self._own_folder = not config.pipeline.runtime_dir
         sweep_runtime_folders()
-        folder = config.pipeline.runtime_dir or tempfile.mkdtemp(prefix=FOLDER_PREFIX)
         self._locks = Locks()
-        lock_runtime_folder(self._locks, folder)
+        folder = make_runtime_folder(self._locks, config.pipeline.runtime_dir)
         self.endpoints = Endpoints(folder, config.network)
         self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.ingest, until,
                          uuid.uuid4().hex)

@@ -159,3 +159,8 @@ def test_keys_are_made_once_and_must_be_private(tmp_path: Path) -> None:
     (folder / "worker-far" / "worker.key_secret").chmod(0o644)
     with pytest.raises(PipelineError, match="can be read by others"):
         load_identity(str(folder / "worker-far"))
+    assert [path for path in folder.rglob("*") if path.stat().st_mode & 0o077] == [
+        folder / "worker-far" / "worker.key_secret"]
+    (folder / "workers").chmod(0o777)
+    with pytest.raises(PipelineError, match="written to by others"):
+        load_identity(str(folder))

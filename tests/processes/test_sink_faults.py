@@ -131,6 +131,7 @@ def test_a_wrong_token_pauses_and_the_corrected_file_resumes_without_a_restart(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("wrong-secret")
+    token.chmod(0o600)
     sandbox.create_topic(stream, TOPIC, 1)
     send(sandbox.address, stream, [message(n) for n in range(1_000)])
     target = f'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken_file = "{token}"'

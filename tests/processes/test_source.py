@@ -141,6 +141,7 @@ def test_a_wrong_token_pauses_and_the_right_one_goes_on(
         start: Start, influxdb: SandboxInflux, tmp_path: Path) -> None:
     write(influxdb, lines_of(100))
     (tmp_path / "token").write_text("sandbox-token\n")
+    (tmp_path / "token").chmod(0o600)
     run = start(influxdb, influxdb_options=f'token_file = "{tmp_path}/token"', start=False)
     run.config.write_text(run.config.read_text().replace('token = "sandbox-token"\n', ""))
     influxdb.fail({"token": "another", "query": True})

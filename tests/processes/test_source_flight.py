@@ -153,6 +153,7 @@ def test_a_wrong_token_pauses_and_the_right_one_goes_on(
         start: Start, influxdb: SandboxInflux, tmp_path: Path) -> None:
     write(influxdb, lines_of(100))
     (tmp_path / "token").write_text("sandbox-token\n")
+    (tmp_path / "token").chmod(0o600)
     influxdb.fail({"token": "another", "query": True})
     run = start(influxdb, f'token_file = "{tmp_path}/token"')
     status = run.wait_for(lambda status: status.paused)

@@ -25,6 +25,7 @@ from pipeline.source_state_parts import PART_BYTES, Writer, cut
 from pipeline.source_state_topic import TOPIC_OPTIONS, StateTaken, StateTopic
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
+from tests.support.relay import relay_to
 from tests.support.sinks import SandboxInflux
 from tests.support.sources import SourceRun
 
@@ -172,24 +173,22 @@ def test_a_mark_that_is_moved_under_a_pipeline_stops_it(start: Start, influxdb1:
 
 
 def test_of_two_pipelines_on_two_hosts_the_first_stops(
-        start: Start, influxdb1: SandboxInflux, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        start: Start, influxdb1: SandboxInflux, iggy: RunningIggy) -> None:
     write(influxdb1, 0, 50)
     first = start()
     first.wait_for(lambda status: status.points == 50)
-    second = start(start=False)
-    second.start()
-    assert second.ends() == 1 and "already; stop it, or give another state_topic" in second.log()
-    # The locks of another host are other files.
-    (tmp_path / "other").mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "other"))
-    second.start()
-    second.wait_for(lambda status: status.ready)
-    # Where both will still read.
-    write(influxdb1, 50, 2, time.time_ns() + 2 * 10**9)
-    assert first.ends() == 1
-    assert "somebody else (pipeline start, process" in first.log() and "let only one of the two run" in first.log()
-    wait_until(lambda: set(numbers(second)) == set(range(52)), 20, "the points that came later")
-    assert second.stop() == 0
+    refused = start()
+    assert refused.ends() == 1 and "already; stop it, or give another state_topic" in refused.log()
+    # From another host, no lock is seen; here, the address is another one.
+    with relay_to(iggy.address) as address:
+        second = start(address=address)
+        second.wait_for(lambda status: status.ready)
+        # Where both will still read.
+        write(influxdb1, 50, 2, time.time_ns() + 2 * 10**9)
+        assert first.ends() == 1
+        assert "somebody else (pipeline start, process" in first.log() and "let only one of the two run" in first.log()
+        wait_until(lambda: set(numbers(second)) == set(range(52)), 20, "the points that came later")
+        assert second.stop() == 0
 
 
 def test_a_state_that_takes_longer_to_store_than_a_round_is_no_reason_to_go_on_for_ever(

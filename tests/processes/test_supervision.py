@@ -110,6 +110,7 @@ def test_a_process_that_can_not_start_stops_the_pipeline_with_its_reason(
     sandbox.create_topic(stream, TOPIC, 1)
     broken = tmp_path / "token"
     broken.write_bytes(b"\xff\xfe")
+    broken.chmod(0o600)
     target = f'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken_file = "{broken}"'
     sink = start_sink(sandbox.address, stream, influxdb, target=target)
     assert sink.process.wait(60) == 1

@@ -48,6 +48,7 @@ class Authority:
         self.client_cert_file, self.client_key_file = str(folder / "client.pem"), str(folder / "client.key")
         client.cert_chain_pems[0].write_to_path(self.client_cert_file)
         client.private_key_pem.write_to_path(self.client_key_file)
+        Path(self.client_key_file).chmod(0o600)
 
     def context(self, mutual: bool) -> ssl.SSLContext:
         """The server's side; `mutual`: clients have to have a certificate, too."""

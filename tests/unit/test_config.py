@@ -105,3 +105,19 @@ def test_no_mistake_shows_a_secret(tmp_path: Path, text: str) -> None:
         load_config(str(path))
     assert "hunter2" not in str(caught.value)
     assert "4711" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["token_file", "client_key_file", "client_cert_file"])
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, option: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2-secret")
+    text = GOOD.replace('token = "${TOKEN:-none}"', "") + f'{option} = "{secret}"\n'
+    if option == "client_key_file":
+        text += f'client_cert_file = "{secret}"\n'
+    secret.chmod(0o644)
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text), {})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"influxdb.{option}: ") and f"chmod 600 {secret}" in problem
+    secret.chmod(0o600)
+    load_config(write(tmp_path, text), {})

@@ -9,6 +9,14 @@ import pytest
 from pipeline.files import check_own_folder, in_words, keep_private, open_own, secret_problem
 
 
+def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a file belong to another user, who is not root."""
+    if os.geteuid() == 0:
+        os.chown(path, 4_711, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4_711)
+
+
 def test_a_file_is_made_for_its_owner_alone_and_never_emptied(tmp_path: Path) -> None:
     path = tmp_path / "own"
     descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
@@ -43,7 +51,7 @@ def test_what_is_no_file_of_ours_is_refused(kind: str, words: str, tmp_path: Pat
             path.chmod(0o602)
         case "foreign":
             path.touch(0o600)
-            monkeypatch.setattr(os, "geteuid", lambda: 4_711)
+            give_away(path, monkeypatch)
     with pytest.raises(OSError, match=words):
         open_own(path, os.O_RDWR | os.O_CREAT)
     assert victim.read_bytes() == b"precious" and not (tmp_path / "nothing").exists()
@@ -61,7 +69,7 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match="no folder"):
         check_own_folder(Path("/dev/null"))
     folder.chmod(0o700)
-    monkeypatch.setattr(os, "geteuid", lambda: 4_711)
+    give_away(folder, monkeypatch)
     with pytest.raises(OSError, match="another user"):
         check_own_folder(folder)
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
-from pipeline.source_state import SourceState, StateError
+from pipeline.source_state import SourceState, StateError, identity_of
 from pipeline.source_state_file import StateFile
 
 NOW = 1_700_000_000_000_000_000
@@ -122,3 +122,22 @@ def test_a_folder_that_is_gone_is_said_and_the_old_state_stays(tmp_path: Path) -
     config = source(tmp_path, state_file=str(tmp_path / "gone" / "state.json"))
     with pytest.raises(StateError, match="can't be written: No such file or directory"):
         save_state(config, load_state(config, NOW))
+
+
+def test_a_state_is_for_its_user_alone_and_no_link_is_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    config = source(tmp_path)
+    path = state_path(config)
+    path.with_name(path.name + ".new").symlink_to(victim)
+    save_state(config, SourceState(identity_of(config), NOW))
+    assert path.stat().st_mode & 0o777 == 0o600 and not path.is_symlink()
+    assert load_state(config, 0).begun == NOW
+    path.chmod(0o666)
+    with pytest.raises(StateError, match="written to by others"):
+        load_state(config, 0)
+    path.unlink()
+    path.symlink_to(victim)
+    with pytest.raises(StateError, match="symbolic link"):
+        load_state(config, 0)
+    assert victim.read_bytes() == b"precious"
