@@ -21,6 +21,7 @@ from pipeline.endpoints import Endpoints
 from pipeline.gathering import Gathering
 from pipeline.ledger import Ledger
 from pipeline.logs import Muffler
+from pipeline.overwriting import overwriting_advice
 from pipeline.plan import Plan
 from pipeline.reject_log import RejectLog
 from pipeline.sockets import ControlSocket, sender_of
@@ -71,6 +72,9 @@ class Coordinator:
         self.started: set[str] = set()
         self.stopped: set[str] = set()
         self.fatal = ""
+        self.overwritten = 0
+        #: Topics whose points were said to overwrite others.
+        self._said_overwriting: set[int] = set()
         self.encoded = self.filtered = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
         self.first_dispatched_at = self.last_settled_at = 0.0
         #: Of which ingest processes something was settled since their last Window.
@@ -280,8 +284,17 @@ class Coordinator:
         self.written += message.points
         self.sent_bytes += message.sent_bytes
         self.rejected += len(message.rejects)
+        self._count_overwritten(message.range.where, message.overwritten)
         for reject in message.rejects:
             self._log_reject(message.range.where, reject)
+
+    def _count_overwritten(self, where: wire.Partition, found: wire.Overwritten) -> None:
+        """Counts points that took the place of others; the first time that a topic has some it is said why."""
+        self.overwritten += found.points
+        if found.points and where.topic not in self._said_overwriting:
+            self._said_overwriting.add(where.topic)
+            self.logger.warning("points overwrite others: %s; %s. From now on they are only counted", found.example,
+                                overwriting_advice(self.plan.config.all_sinks()[self.topics[where.topic].sink]))
 
     def _log_reject(self, where: wire.Partition, reject: wire.Reject) -> None:
         source = self.topics[where.topic]
@@ -351,5 +364,6 @@ class Coordinator:
                 wire.PartitionStatus(topics[where.topic].stream, topics[where.topic].topic, where.partition,
                                      ledger.committed(where), position - 1, self.ends.get(where, -1))
                 for where, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].partition))],
-            filtered=self.filtered, now=time.monotonic(), heard=dict(self.heard), fatal=self.fatal,
+            filtered=self.filtered, overwritten=self.overwritten, now=time.monotonic(), heard=dict(self.heard),
+            fatal=self.fatal,
             missed=self.assignments.missed, gaps=list(self.assignments.gaps), truncations=self.assignments.truncations)

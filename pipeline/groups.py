@@ -93,7 +93,7 @@ class SinkGroup(Group):
             return False, "stopped before anything was read"
         if status.drained:
             return True, (f"stopped: {status.read} messages read, {status.written} points written, "
-                          f"{status.rejected} rejected, every offset committed")
+                          f"{_overwritten(status)}{status.rejected} rejected, every offset committed")
         left = ", ".join(f"{p.stream}/{p.topic} partition {p.partition}: offsets {p.committed + 1} to {p.dispatched}"
                          for p in status.partitions if p.dispatched > p.committed)
         return False, (f"stopped with {status.in_flight} messages in flight; not committed, and read again at the "
@@ -106,8 +106,13 @@ class SinkGroup(Group):
         if status is None or read is None:
             return ""
         lag = sum(max(0, p.end - p.committed) for p in status.partitions)
-        return (f"read {status.read} ({read / seconds:.0f}/s), written {status.written}, rejected {status.rejected}, "
-                f"in flight {status.in_flight}, lag {lag}")
+        return (f"read {status.read} ({read / seconds:.0f}/s), written {status.written}, {_overwritten(status)}"
+                f"rejected {status.rejected}, in flight {status.in_flight}, lag {lag}")
+
+
+def _overwritten(status: wire.Status) -> str:
+    """How many points took the place of others, where any did."""
+    return f"{status.overwritten} overwritten by others, " if status.overwritten else ""
 
 
 class SourceGroup(Group):

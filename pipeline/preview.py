@@ -13,12 +13,14 @@ import click
 
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
+from pipeline.overwriting import overwriting_advice
 from pipeline.printable import printable, printable_json
-from pipeline.schema import Config, MappingConfig
+from pipeline.schema import Config, MappingConfig, SinkConfig
 from stages.influxdb.body import split_lines
 from stages.mapping.batch import BatchOrigin, Encoded
 from stages.mapping.check import mapping_warnings
 from stages.mapping.local import local_encoder
+from stages.mapping.merge import field_set
 
 #: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
 LINE_FORMATS = ("json", "text", "line_protocol")
@@ -55,8 +57,10 @@ class Report(NamedTuple):
     """What becomes of all of them."""
 
     outcomes: list[Outcome]
-    #: Of each point that several messages are: their labels.
+    #: Of each point that takes the place of others: the labels of all their messages.
     collisions: list[list[str]]
+    #: How many points take the place of others.
+    overwritten: int
     #: Python source that was generated for their shapes.
     code: list[str]
 
@@ -68,7 +72,7 @@ class NothingToPreview(PipelineError):
 def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> Report:
     """Sends the samples of one topic through its mapping, partition by partition."""
     outcomes: list[Outcome] = []
-    collisions: list[list[str]] = []
+    points: list[tuple[str, bytes, str]] = []
     encoder = local_encoder(config, subscription)
     for partition in dict.fromkeys(sample.partition for sample in samples):
         some = [sample for sample in samples if sample.partition == partition]
@@ -78,11 +82,13 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> R
             [sample.headers for sample in some] if encoder.rules.config.header_tags else None)
         payloads = [sample.payload for sample in some]
         outcomes += _outcomes(some, encoder.encode(payloads, origin))
-        collisions += _collisions(some, local_encoder(config, subscription, merge=False).encode(payloads, origin))
+        unmerged = local_encoder(config, subscription, merge=False).encode(payloads, origin)
+        points += [(bucket, line, some[messages[0]].label) for bucket, line, messages in _lines(unmerged)]
     code = [f"# {shape.pattern.pattern}\n{shape.source}" for shape in encoder.shapes]
     if encoder.uniform is not None:
         code.append(f"# for batches of one shape\n{encoder.uniform.source}")
-    return Report(outcomes, collisions, code)
+    collisions, overwritten = _collisions(points)
+    return Report(outcomes, collisions, overwritten, code)
 
 
 def _lines(encoded: Encoded) -> list[tuple[str, bytes, tuple[int, ...]]]:
@@ -106,13 +112,27 @@ def _outcomes(samples: Sequence[Sample], encoded: Encoded) -> list[Outcome]:
             for index, sample in enumerate(samples)]
 
 
-def _collisions(samples: Sequence[Sample], encoded: Encoded) -> list[list[str]]:
-    points: dict[tuple[str, bytes, bytes], list[str]] = {}
-    for bucket, line, source in _lines(encoded):
+def _collisions(points: Sequence[tuple[str, bytes, str]]) -> tuple[list[list[str]], int]:
+    """See `Report`; of (bucket, line, label) of each point, in the order in which they are written."""
+    same: dict[tuple[str, bytes, bytes], list[tuple[set[str], str]]] = {}
+    for bucket, line, label in points:
         match = _LINE.fullmatch(line)
         if match is not None:
-            points.setdefault((bucket, match[1], match[3]), []).append(samples[source[0]].label)
-    return [labels for labels in points.values() if len(labels) > 1]
+            same.setdefault((bucket, match[1], match[3]), []).append((set(field_set(match[2].decode())), label))
+    collisions, overwritten = [], 0
+    for some in same.values():
+        labels: dict[str, None] = {}
+        # Of each field, whose it is.
+        owners: dict[str, str] = {}
+        for fields, label in some:
+            replaced = [owners[field] for field in fields if field in owners]
+            if replaced:
+                overwritten += 1
+                labels.update(dict.fromkeys([*replaced, label]))
+            owners.update(dict.fromkeys(fields, label))
+        if labels:
+            collisions.append(list(labels))
+    return collisions, overwritten
 
 
 def samples_of_file(name: str, content: bytes, mapping: MappingConfig, each: str) -> list[Sample]:
@@ -197,7 +217,7 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
     if as_json:
         _print_json(report, code)
     else:
-        _print(report, precision, code)
+        _print(report, sink, code)
 
 
 def _print_json(report: Report, code: bool) -> None:
@@ -218,10 +238,11 @@ def _counts(report: Report) -> dict[str, int]:
     return {"messages": len(report.outcomes), "lines": sum(len(outcome.lines) for outcome in report.outcomes),
             "rejected": sum(bool(outcome.reject) for outcome in report.outcomes),
             "dropped": sum(not (outcome.lines or outcome.reject or outcome.merged_into)
-                           for outcome in report.outcomes)}
+                           for outcome in report.outcomes),
+            "overwritten": report.overwritten}
 
 
-def _print(report: Report, precision: str, code: bool) -> None:
+def _print(report: Report, sink: SinkConfig, code: bool) -> None:
     """On a terminal in colour, plain through a pipe: a line of line protocol on each line, what else begins with #.
 
     What is no visible character, a line break in a string for example, is an escape; `--json` has it as it is.
@@ -251,8 +272,10 @@ def _print(report: Report, precision: str, code: bool) -> None:
             for line in ("", *source.splitlines()):
                 say(line, "green")
     for labels in report.collisions[:10]:
-        say(f"# the same point at precision {precision}: {', '.join(labels[:5])}"
+        say(f"# the same point at precision {sink.influxdb.precision}: {', '.join(labels[:5])}"
             + (", ..." if len(labels) > 5 else "") + "; of equal fields only the last stays", "bold yellow")
+    if report.overwritten:
+        say(f"# {report.overwritten} overwritten: {overwriting_advice(sink)}", "bold yellow")
     counts = _counts(report)
     say(f"# messages {counts['messages']}, lines {counts['lines']}, rejected {counts['rejected']}, "
         f"left out {counts['dropped']}; nothing was written", "bold")

@@ -53,6 +53,18 @@ class Reject(Struct, frozen=True, array_like=True):
     line: str = ""
 
 
+class Overwritten(Struct, frozen=True, array_like=True):
+    """Points that took the place of others: of the same measurement, tags and time, with a field that these have."""
+
+    points: int = 0
+    #: One of them, in words: where both messages are, and what the point is.
+    example: str = ""
+
+    def and_also(self, other: "Overwritten") -> "Overwritten":
+        """Both together."""
+        return Overwritten(self.points + other.points, self.example or other.example) if other.points else self
+
+
 # Control: each process's DEALER <-> the coordinator's ROUTER
 
 
@@ -221,6 +233,7 @@ class Settled(Struct, frozen=True, tag=True):
     #: Bytes sent to InfluxDB, after compression.
     sent_bytes: int
     rejects: list[Reject]
+    overwritten: Overwritten = Overwritten()
 
 
 class Encoded(Struct, frozen=True, tag=True):
@@ -365,6 +378,7 @@ class Lines(Struct, frozen=True, tag=True):
     rejects: list[Reject]
     #: As in the Batch.
     again: bool = False
+    overwritten: Overwritten = Overwritten()
 
 
 # Status: the coordinator's PUB
@@ -429,6 +443,9 @@ class Status(Struct, frozen=True, tag=True):
     fatal: str = ""
     #: Messages that the mapping left out on purpose; they are neither written nor rejected.
     filtered: int = 0
+    #: Points that took the place of others (`Overwritten`): all within a batch, and as far as they were seen between
+    #: batches.
+    overwritten: int = 0
     #: Messages that expired in Iggy before they were read; the newest of these gaps; and logs found cut off.
     missed: int = 0
     gaps: list[GapStatus] = []

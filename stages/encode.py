@@ -18,6 +18,7 @@ from stages.consult import Consultant
 from stages.influxdb.body import compress
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.guard import Guard
+from stages.mapping.overwrites import RecentPoints
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000
@@ -40,6 +41,7 @@ class EncodeStage:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.consultant = Consultant(self.link, logger)
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
+        self.recent = RecentPoints()
         self._points = self._dropped = self._untold = 0
         self._told_at = float("-inf")
         self.pull = context.socket(zmq.PULL)
@@ -97,9 +99,11 @@ class EncodeStage:
         origin = BatchOrigin(where.partition, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
                              batch.headers)
         encoder = self.encoders[where.topic]
-        encoded = encoder.encode_array(joined, bulk.count(lengths), origin) or encoder.encode(
-            bulk.split(joined, lengths), origin)
+        count = bulk.count(lengths)
+        encoded = encoder.encode_array(joined, count, origin) or encoder.encode(bulk.split(joined, lengths), origin)
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
+        overwritten = self.recent.add(self.topics[where.topic].sink, encoder.topic, origin, count, encoded,
+                                      batch.again)
         self._count(encoded.points, encoded.dropped)
         if not encoded.groups:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))
@@ -108,7 +112,7 @@ class EncodeStage:
         bodies = [compress(lines.body) if gzip else lines.body for lines in encoded.groups]
         head = wire.Lines(batch.range, batch.first, batch.offsets,
                           [wire.Group(lines.bucket, lines.points, lines.sources, lines.backslashes)
-                           for lines in encoded.groups], rejects, batch.again)
+                           for lines in encoded.groups], rejects, batch.again, overwritten)
         # The batches of one partition meet at one writer, which keeps their order where a write fails.
         push = self.pushes[(where.topic + where.partition) % len(self.pushes)]
         while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):

@@ -265,7 +265,8 @@ class WriteStage:
         if batch.open == 0:
             self._held -= 1
             points = sum(group.points for group in batch.lines.groups) - len(batch.refused_lines)
-            self.link.send(wire.Settled(batch.lines.range, points, batch.sent_bytes, list(batch.rejects.values())))
+            self.link.send(wire.Settled(batch.lines.range, points, batch.sent_bytes, list(batch.rejects.values()),
+                                        batch.lines.overwritten))
 
     def _log_failure(self, target: _Target, answer: Again | Paused, now: float) -> None:
         if not target.failures.allows(answer.words, now):

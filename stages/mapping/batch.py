@@ -1,10 +1,12 @@
 """What goes into an encoder and comes out of it: where the messages of a batch were, and their lines."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from pipeline.wire import Overwritten
 from stages.mapping.head import Origin
 
 
@@ -36,6 +38,32 @@ class Lines(NamedTuple):
         return b"\\" in self.body and b"\\\\" in self.body  # for one it is looked 40 times as fast as for two
 
 
+class Points(NamedTuple):
+    """The points of a batch, those of one bucket after those of the other."""
+
+    #: Measurement and tags of each; before them the bucket, where it isn't the configured one.
+    heads: Sequence[str]
+    times: Sequence[str]
+    lines: Sequence[str]
+    #: Of head and time of each. Points with different hashes are different ones.
+    hashes: set[int]
+
+
+def texts_of(times: Sequence[Any]) -> Sequence[str]:
+    """Times, which are all texts or all numbers, as they stand in lines."""
+    return times if times and isinstance(times[0], str) else list(map(str, times))
+
+
+def series_of(head: str) -> str:
+    """Measurement and tags of a head of `Points`."""
+    return head.rpartition("\n")[2]
+
+
+def hashes_of(heads: Sequence[str], times: Sequence[str]) -> set[int]:
+    """See `Points`."""
+    return set(map(hash, zip(heads, times, strict=True)))
+
+
 class Encoded(Struct, frozen=True):
     """A batch as line protocol."""
 
@@ -43,11 +71,21 @@ class Encoded(Struct, frozen=True):
     rejects: list[Rejected]
     #: Messages that were left out on purpose.
     dropped: int = 0
+    #: Points of the batch that took the place of others of it.
+    overwritten: Overwritten = Overwritten()
+    written: Points = Points((), (), (), set())
 
     @property
     def body(self) -> bytes:
         """All lines, those of one bucket after those of the other."""
         return b"".join([lines.body for lines in self.groups])
+
+    def lines_of(self, message: int) -> Iterator[tuple[int, str, str, str, str]]:
+        """The points, all of one message, as `stages.mapping.merge.Line`."""
+        heads, times, lines, _ = self.written
+        buckets = chain.from_iterable([repeat(group.bucket, group.points) for group in self.groups])
+        for bucket, head, time, line in zip(buckets, heads, times, lines, strict=True):
+            yield message, series_of(head), time, line, bucket
 
     @property
     def points(self) -> int:
@@ -78,18 +116,3 @@ class BatchOrigin(Struct, frozen=True):
         one = self.of(index)
         return BatchOrigin(one.partition, one.offset, None, None if one.timestamp is None else [one.timestamp],
                            one.arrival, None if self.headers is None else [one.headers])
-
-
-def joined(messages: Sequence[Encoded]) -> Encoded:
-    """The messages of a batch that were encoded one by one, as one; merged is only what each of them holds."""
-    by_bucket: dict[str, list[tuple[int, Lines]]] = {}
-    for index, encoded in enumerate(messages):
-        for lines in encoded.groups:
-            by_bucket.setdefault(lines.bucket, []).append((index, lines))
-    return Encoded(
-        [Lines(bucket, b"".join([lines.body for _, lines in some]), sum([lines.points for _, lines in some]),
-               [(index,) for index, lines in some for _ in range(lines.points)])
-         for bucket, some in by_bucket.items()],
-        [Rejected(index, reason, detail) for index, encoded in enumerate(messages)
-         for _, reason, detail in encoded.rejects],
-        sum([encoded.dropped for encoded in messages]))

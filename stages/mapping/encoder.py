@@ -7,13 +7,15 @@ from typing import Any, Final
 
 from pipeline import bulk
 from pipeline.schema import MappingConfig, Precision
+from pipeline.wire import Overwritten
 from stages.mapping import message_times, timestamps
-from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected, TooMuch, joined
+from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of, texts_of
 from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
 from stages.mapping.limits import Limits
-from stages.mapping.merge import Line, are_distinct, merged
+from stages.mapping.merge import Line, merged
 from stages.mapping.opener import Opener, in_messages
+from stages.mapping.overwrites import repeated, within
 from stages.mapping.record import is_array
 from stages.mapping.reject import Dropped, Reject, failure
 from stages.mapping.rules import Rules
@@ -46,6 +48,8 @@ class Encoder:
         self.limits = Limits.of(config)
         #: Whether a batch whose lines take too much memory is given back; otherwise its messages go one by one.
         self.refuses_much = False
+        #: For people.
+        self.topic = f"{stream}/{topic}"
         self._merge = config.merge_duplicates
         self._opener = Opener(self.rules)
         #: Whether the heads of two partitions differ; otherwise they are kept but once.
@@ -68,7 +72,12 @@ class Encoder:
             if isinstance(error, TooMuch) and len(payloads) > 1 and self.refuses_much:
                 raise
             # Otherwise one message has broken a way that takes many at once.
-            return joined([self._alone(payload, origin.alone(index)) for index, payload in enumerate(payloads)])
+            parts = [self._alone(payload, origin.alone(index)) for index, payload in enumerate(payloads)]
+            lines = [line for index, part in enumerate(parts) for line in part.lines_of(index)]
+            groups, written = _by_bucket(lines, [line[:1] for line in lines])
+            return Encoded(groups, [reject._replace(at=index) for index, part in enumerate(parts)
+                                    for reject in part.rejects],
+                           sum([part.dropped for part in parts]), within(merged(lines), self.topic, origin), written)
 
     def _alone(self, payload: bytes, origin: BatchOrigin) -> Encoded:
         """One message, whatever happens."""
@@ -115,11 +124,17 @@ class Encoder:
         times = own_times(self.rules, origin, count)
         if times is None and not self.rules.time_path:
             return None
-        lines = uniform.lines(array, count, times, self.partition_of(origin), self._merge)
-        if lines is None:
+        written = uniform.lines(array, count, times, self.partition_of(origin), self._merge)
+        if written is None:
             return None
         self.uniform = uniform
-        return Encoded([Lines("", "".join(lines).encode(), count, None)], [])
+        return self.one_shape(written, origin)
+
+    def one_shape(self, written: Points, origin: BatchOrigin) -> Encoded:
+        """A batch of which each message has become a line, all with the same fields."""
+        count = len(written.lines)
+        overwritten = Overwritten() if len(written.hashes) == count else repeated(written, self.topic, origin)
+        return Encoded([Lines("", "".join(written.lines).encode(), count, None)], [], 0, overwritten, written)
 
     def learn(self, payload: bytes, origin: Origin) -> Shape | None:
         """Learns the shape of a message, if it has one."""
@@ -216,22 +231,24 @@ class _Batch:
                 continue
             hits[shape] = len(rows) - missed
             if missed == 0 and len(rows) == len(self.payloads):
-                lines = self._uniform(shape, rows, times)
-                if lines is not None:
+                encoded = self._uniform(shape, rows, times)
+                if encoded is not None:
                     encoder.uniform = shape.uniform
-                    return Encoded([Lines("", "".join(lines).encode(), len(lines), None)], [])
+                    return encoded
             pending = self._take(shape, rows, pending, times, missed, given_up)
             joined = b"\n".join([payloads[index] for index in pending])
         encoder.shapes.sort(key=lambda shape: -hits.get(shape, 0))
         return sorted(given_up + pending)
 
-    def _uniform(self, shape: Shape, rows: list[Row], times: Sequence[int] | None) -> list[str] | None:
-        """The lines of a batch whose messages all have one shape and are different points, or None."""
+    def _uniform(self, shape: Shape, rows: list[Row], times: Sequence[int] | None) -> Encoded | None:
+        """A batch whose messages all have one shape and are different points, or may be the same; or None."""
         try:
             heads, at = shape.identities(rows, times, self.partition, self.origin.headers)
-            if self.encoder.merges and len(set(zip(heads, at, strict=True))) != len(rows):
+            at = texts_of(at)
+            hashes = hashes_of(heads, at)
+            if self.encoder.merges and len(hashes) < len(rows):
                 return None
-            return shape.lines(rows, heads, at)
+            return self.encoder.one_shape(Points(heads, at, shape.lines(rows, heads, at), hashes), self.origin)
         except (Reject, Diverted):
             return None
 
@@ -291,12 +308,17 @@ class _Batch:
         """The lines in the messages' order, by bucket."""
         self.lines.sort(key=itemgetter(0))
         sources: list[tuple[int, ...]] | None = None
-        if self.encoder.merges and not are_distinct(self.lines):
-            self.lines, sources = merged(self.lines)
+        overwritten = Overwritten()
+        if len({(head, time) for _, head, time, _, _ in self.lines}) < len(self.lines):
+            found = merged(self.lines)
+            overwritten = within(found, self.encoder.topic, self.origin)
+            if self.encoder.merges:
+                self.lines, sources = found.lines, found.sources
         if sources is None and [line[0] for line in self.lines] != list(range(len(self.lines))):
             sources = [(line[0],) for line in self.lines]
         self.rejects.sort()
-        return Encoded(_by_bucket(self.lines, sources), self.rejects, self.dropped)
+        groups, written = _by_bucket(self.lines, sources)
+        return Encoded(groups, self.rejects, self.dropped, overwritten, written)
 
 
 def own_times(rules: Rules, origin: BatchOrigin, count: int) -> Sequence[int] | None:
@@ -312,21 +334,29 @@ def own_times(rules: Rules, origin: BatchOrigin, count: int) -> Sequence[int] | 
         return None
 
 
-def _by_bucket(lines: list[Line], sources: list[tuple[int, ...]] | None) -> list[Lines]:
+def _by_bucket(lines: list[Line], sources: list[tuple[int, ...]] | None) -> tuple[list[Lines], Points]:
     """The lines of each bucket, in the order in which the buckets are met."""
     buckets = dict.fromkeys([bucket for _, _, _, _, bucket in lines])
     if len(buckets) == 1:
         (bucket,) = buckets
-        return [Lines(bucket, "".join([text for _, _, _, text, _ in lines]).encode(), len(lines), sources)]
+        groups = [Lines(bucket, "".join([text for _, _, _, text, _ in lines]).encode(), len(lines), sources)]
+        return groups, _points(lines)
     by_bucket: dict[str, list[int]] = {bucket: [] for bucket in buckets}
     for index, line in enumerate(lines):
         by_bucket[line[4]].append(index)
-    groups = []
+    groups, ordered = [], []
     for bucket, indices in by_bucket.items():
+        ordered += [lines[index] for index in indices]
         body = "".join([lines[index][3] for index in indices]).encode()
         groups.append(Lines(bucket, body, len(indices),
                             [sources[index] if sources else (lines[index][0],) for index in indices]))
-    return groups
+    return groups, _points(ordered)
+
+
+def _points(lines: list[Line]) -> Points:
+    heads = [f"{bucket}\n{head}" if bucket else head for _, head, _, _, bucket in lines]
+    times = [time for _, _, time, _, _ in lines]
+    return Points(heads, times, [text for _, _, _, text, _ in lines], hashes_of(heads, times))
 
 
 def _decodable(payloads: Sequence[bytes], indices: list[int]) -> tuple[list[int], list[int]]:

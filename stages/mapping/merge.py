@@ -1,8 +1,8 @@
-"""Points of one batch with the same measurement, tags and time become one: InfluxDB would keep only one of them."""
+"""Points of one batch with the same measurement, tags and time: InfluxDB keeps only one of them."""
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 #: `key=` and value of each field of a field set that we wrote.
 _FIELD: Final = re.compile(r'([^=\\]*+(?:\\.[^=\\]*+)*+=)("[^"\\]*+(?:\\.[^"\\]*+)*+"|[^,]*+),?', re.DOTALL)
@@ -13,40 +13,55 @@ _FIELD: Final = re.compile(r'([^=\\]*+(?:\\.[^=\\]*+)*+=)("[^"\\]*+(?:\\.[^"\\]*
 Line = tuple[int, str, str, str, str]
 
 
-def are_distinct(lines: Sequence[Line]) -> bool:
-    """Whether no two lines are the same point."""
-    return len({(head, time, bucket) for _, head, time, _, bucket in lines}) == len(lines)
+class Merged(NamedTuple):
+    """The points of a batch, each once."""
+
+    #: At the place of the first of each; later fields win.
+    lines: list[Line]
+    #: The messages that each line comes from.
+    sources: list[tuple[int, ...]]
+    #: How many of the lines replaced a field of an earlier one.
+    overwritten: int
+    #: The first of them, and the line before it that has one of its fields.
+    example: tuple[Line, Line] | None
 
 
-def merged(lines: Sequence[Line]) -> tuple[list[Line], list[tuple[int, ...]]]:
-    """One line for each point, at the place of the first, and the messages it comes from; later fields win."""
-    bodies: dict[tuple[str, str, str], dict[str, str] | None] = {}
-    firsts: dict[tuple[str, str, str], tuple[Line, list[int]]] = {}
+def merged(lines: Sequence[Line]) -> Merged:
+    """Merges the lines of each point."""
+    same: dict[tuple[str, str, str], list[Line]] = {}
     for line in lines:
-        message, head, time, _, bucket = line
-        key = head, time, bucket
-        if key not in firsts:
-            firsts[key] = line, [message]
-            bodies[key] = None
-            continue
-        first, messages = firsts[key]
-        messages.append(message)
-        fields = bodies[key]
-        if fields is None:
-            fields = bodies[key] = fields_of(first)
-        fields.update(fields_of(line))
-    out = []
-    for key, (first, _) in firsts.items():
-        fields = bodies[key]
-        if fields is not None:
-            message, head, time, _, bucket = first
+        _, head, time, _, bucket = line
+        same.setdefault((head, time, bucket), []).append(line)
+    out: list[Line] = []
+    overwritten, example = 0, None
+    for (head, time, bucket), some in same.items():
+        first = some[0]
+        if len(some) > 1:
+            fields: dict[str, str] = {}
+            for index, line in enumerate(some):
+                more = fields_of(line)
+                if not fields.keys().isdisjoint(more):
+                    overwritten += 1
+                    example = example or (_last_with(more, some[:index]), line)
+                fields |= more
             body = ",".join([lead + value for lead, value in fields.items()])
-            first = message, head, time, f"{head} {body} {time}\n", bucket
+            first = first[0], head, time, f"{head} {body} {time}\n", bucket
         out.append(first)
-    return out, [tuple(dict.fromkeys(messages)) for _, messages in firsts.values()]
+    sources = [tuple(dict.fromkeys([line[0] for line in some])) for some in same.values()]
+    return Merged(out, sources, overwritten, example)
+
+
+def _last_with(fields: dict[str, str], lines: Sequence[Line]) -> Line:
+    """The last of the lines that have one of these fields; there is one."""
+    return next(line for line in reversed(lines) if not fields.keys().isdisjoint(fields_of(line)))
 
 
 def fields_of(line: Line) -> dict[str, str]:
     """`key=` to value of a line's fields."""
     _, head, time, text, _ = line
-    return dict(_FIELD.findall(text[len(head) + 1:-len(time) - 2]))
+    return field_set(text[len(head) + 1:-len(time) - 2])
+
+
+def field_set(text: str) -> dict[str, str]:
+    """`key=` to value of a field set that we wrote."""
+    return dict(_FIELD.findall(text))

@@ -185,7 +185,8 @@ def in_messages(encoded: Encoded, opened: Opened) -> Encoded:
     written: set[int] = set()
     for group in groups:
         written.update(range(group.points) if group.sources is None else chain.from_iterable(group.sources))
-    return Encoded(groups, sorted(rejects.values()), opened.total - len(written | rejects.keys()))
+    return replace(encoded, groups=groups, rejects=sorted(rejects.values()),
+                   dropped=opened.total - len(written | rejects.keys()))
 
 
 def _first_of_each(encoded: Encoded, opened: Opened) -> dict[int, Rejected]:

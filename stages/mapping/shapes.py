@@ -107,14 +107,14 @@ class Shape:
         exec(compile(self.source, "<shape>", "exec"), names)  # nosec B102: only escaped literals and our own names are in it
         #: (heads, rows, times or None, headers or None) -> (heads, times) of each message: equal ones are the same
         #: point.
-        self._identities: Callable[..., tuple[list[str], list[Any]]] = names["identities"]
+        self._identities: Callable[..., tuple[list[str], Sequence[Any]]] = names["identities"]
         #: The quick way for a batch that has this shape throughout, if there is one.
         self.uniform = learner.uniform(names, self.heads)
         #: (rows, heads, times) -> each message's line, ending in a line break.
-        self.lines: Callable[[Sequence[Row], list[str], list[Any]], list[str]] = names["lines"]
+        self.lines: Callable[[Sequence[Row], Sequence[str], Sequence[Any]], list[str]] = names["lines"]
 
     def identities(self, rows: Sequence[Row], times: Sequence[int] | None, partition: int,
-                   headers: Sequence[tuple[str, ...]] | None) -> tuple[list[str], list[Any]]:
+                   headers: Sequence[tuple[str, ...]] | None) -> tuple[list[str], Sequence[Any]]:
         """Head and time of each message. Raises Reject and Diverted where one of them has none."""
         return self._identities(self.heads(partition), rows, times, headers)
 

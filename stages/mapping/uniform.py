@@ -9,12 +9,12 @@ writes the same lines.
 
 import re
 from collections.abc import Callable, Sequence
-from operator import add
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from pipeline import bulk
+from stages.mapping.batch import Points, hashes_of, texts_of
 from stages.mapping.guard import Diverted
 from stages.mapping.reject import Reject
 
@@ -146,14 +146,14 @@ class Uniform:
         made: dict[str, Any] = dict(names)
         exec(compile(source, "<uniform>", "exec"), made)  # nosec B102: only escaped literals and our own names are in it
         self._make_lines: Callable[..., list[str]] = made["lines"]
-        self._make_times: Callable[[list[str]], list[str]] | None = made.get("times")
+        self._make_times: Callable[[list[str]], list[str] | list[int]] | None = made.get("times")
 
     @staticmethod
     def _closed(runs: list[_Run], is_open: bool) -> str:
         return runs[-1].pattern(loose=True) if is_open else ""
 
     def lines(self, array: Any, count: int, times: Sequence[int] | None, partition: int,
-              distinct: bool) -> list[str] | None:
+              distinct: bool) -> Points | None:
         """The lines of the `count` messages in an array's bytes, or None where they must go another way.
 
         `times` are the messages' own times, where their shape has none; `distinct` asks that no two lines are the
@@ -170,12 +170,13 @@ class Uniform:
                     or parts[step:-1:step].count(_SEPARATOR) != count - 1):
                 return None
             heads = self._head_column(parts, count, partition)
-            at: Sequence[Any] = self._time_column(parts) if self._time_at else times or ()
-            if distinct and not _distinct(heads, at):
+            at = texts_of(self._time_column(parts) if self._time_at else times or ())
+            hashes = hashes_of(heads, at)
+            if distinct and len(hashes) < count:
                 return None
             fields = [_opened(parts[index::step]) if several else parts[index::step]
                       for index, several in self._fields_at]
-            return self._make_lines(heads, at, *fields)
+            return Points(heads, at, self._make_lines(heads, at, *fields), hashes)
         except (Reject, Diverted, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
@@ -189,20 +190,13 @@ class Uniform:
             return [heads[()]] * count
         return list(map(heads.__getitem__, columns[0] if len(columns) == 1 else zip(*columns, strict=True)))
 
-    def _time_column(self, parts: list[str | Any]) -> list[str]:
+    def _time_column(self, parts: list[str | Any]) -> Sequence[str | int]:
         texts = parts[self._time_at::self._step]
         return self._make_times(texts) if self._make_times else texts
 
 
 _OPENING, _SEPARATOR, _CLOSING = (part.decode() for part in (bulk.OPENING, bulk.SEPARATOR, bulk.CLOSING))
 _ARRAY: Final = msgspec.json.Decoder(msgspec.Raw)
-
-
-def _distinct(heads: list[str], times: Sequence[Any]) -> bool:
-    """Whether no two heads and times are the same; now and then False where they are not."""
-    if times and isinstance(times[0], str):
-        return len(set(map(add, heads, times))) == len(heads)
-    return len(set(zip(heads, times, strict=True))) == len(heads)
 
 
 def _opened(texts: list[str]) -> list[str]:

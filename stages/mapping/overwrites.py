@@ -1,0 +1,182 @@
+"""Points that take the place of others: InfluxDB keeps one of each measurement, tag set and time.
+
+Within a batch they are all counted (`stages.mapping.merge`). Between batches, against the points that this encoder
+made last: not against what it has forgotten, nor against what another encoder made.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import chain
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pipeline.wire import Overwritten
+from stages.mapping.batch import BatchOrigin, Encoded, Points, series_of
+from stages.mapping.merge import Merged, fields_of
+
+#: What is remembered, at most: the last points of a batch, those of all, batches, and bytes of lines; but of the last
+#: batch something always is.
+_LAST_POINTS: Final = 250
+_MAX_POINTS: Final = 1_000
+_MAX_BATCHES: Final = 100
+_MAX_BYTES: Final = 4_000_000
+#: Points, while there are some that overwrite others: looking for more costs time only then.
+_MAX_POINTS_THEN: Final = 20_000
+#: Of measurement and tags, in an example.
+_SHOWN_CHARS: Final = 200
+
+
+class Place(NamedTuple):
+    """Where a message is."""
+
+    #: "stream/topic".
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic} partition {self.partition} offset {self.offset}"
+
+
+def example(earlier: Place, later: Place, head: str, time: str) -> str:
+    """One point that took the place of another, in words."""
+    point = f"the point {head if len(head) <= _SHOWN_CHARS else head[:_SHOWN_CHARS] + '...'} at {time}"
+    if earlier == later:
+        return f"{later} makes {point} more than once"
+    if earlier[:2] == later[:2]:
+        return f"{earlier} and offset {later.offset} both make {point}"
+    return f"{earlier} and {later} both make {point}"
+
+
+def within(merged: Merged, topic: str, origin: BatchOrigin) -> Overwritten:
+    """The points of a batch that took the place of others of it."""
+    if merged.example is None:
+        return Overwritten()
+    earlier, later = [Place(topic, origin.partition, origin.of(line[0]).offset) for line in merged.example]
+    return Overwritten(merged.overwritten, example(earlier, later, *merged.example[1][1:3]))
+
+
+def repeated(written: Points, topic: str, origin: BatchOrigin) -> Overwritten:
+    """The same where line i comes from message i, and all lines have the same fields."""
+    last: dict[tuple[str, str], int] = {}
+    points, words = 0, ""
+    for index, key in enumerate(zip(written.heads, written.times, strict=True)):
+        if key in last:
+            points += 1
+            words = words or example(Place(topic, origin.partition, origin.of(last[key]).offset),
+                                     Place(topic, origin.partition, origin.of(index).offset), *key)
+        last[key] = index
+    return Overwritten(points, words)
+
+
+class _Batch(Struct, frozen=True):
+    """The last points of a batch."""
+
+    #: Index of the sink.
+    sink: int
+    topic: str
+    origin: BatchOrigin
+    #: Offset of the batch's last message.
+    last: int
+    #: As `Points` has them.
+    heads: Sequence[str]
+    times: Sequence[str]
+    lines: Sequence[str]
+    #: Of each, the index of its last message in the batch.
+    messages: Sequence[int]
+    #: Which point has a hash of head and time.
+    by_hash: dict[int, int]
+    #: Bytes of the lines, about.
+    size: int
+
+    def reaches(self, other: "_Batch") -> bool:
+        """Whether it has messages of the other one, or later ones of the same partition for the same sink."""
+        return (self.last >= other.origin.of(0).offset and self.origin.partition == other.origin.partition
+                and self.topic == other.topic and self.sink == other.sink)
+
+    def place(self, point: int) -> Place:
+        """Where a point's message is."""
+        return Place(self.topic, self.origin.partition, self.origin.of(self.messages[point]).offset)
+
+    def fields(self, point: int) -> set[str]:
+        """A point's field keys."""
+        return set(fields_of((0, series_of(self.heads[point]), self.times[point], self.lines[point], "")))
+
+    def find(self, hashed: int, head: str, time: str) -> int | None:
+        """The point with this head and time, if there is one."""
+        point = self.by_hash.get(hashed)
+        return point if point is not None and (self.heads[point], self.times[point]) == (head, time) else None
+
+
+class RecentPoints:
+    """The points that one process made last. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._batches: deque[_Batch] = deque()
+        #: Points and bytes of these.
+        self._points = self._bytes = 0
+
+    def add(self, sink: int, topic: str, origin: BatchOrigin, messages: int, encoded: Encoded,
+            again: bool = False) -> Overwritten:
+        """Remembers the points of a batch; gives back which of them took the place of earlier ones, of this batch too.
+
+        `sink` tells where they go, `topic` is "stream/topic"; `origin` and number are those of the batch's messages.
+        Those that are read again, as `again` says, or an offset that was met before, become the points that they have
+        become: nothing is overwritten.
+        """
+        found = encoded.overwritten
+        batch = _batch(sink, topic, origin, messages, encoded, _MAX_POINTS_THEN if found.points else _LAST_POINTS)
+        if not again and not any(earlier.reaches(batch) for earlier in self._batches):
+            same = [earlier for earlier in reversed(self._batches)
+                    if earlier.sink == sink and not earlier.by_hash.keys().isdisjoint(encoded.written.hashes)]
+            if same:
+                whole = _batch(sink, topic, origin, messages, encoded, len(encoded.written.lines))
+                between = _overwritten(same, whole)
+                found = found.and_also(between)
+                batch = whole if between.points else batch
+        self._remember(batch, _MAX_POINTS_THEN if found.points else _MAX_POINTS)
+        return found
+
+    def _remember(self, batch: _Batch, points: int) -> None:
+        self._batches.append(batch)
+        self._points += len(batch.lines)
+        self._bytes += batch.size
+        while len(self._batches) > 1 and (
+                len(self._batches) > _MAX_BATCHES or self._points > points or self._bytes > _MAX_BYTES):
+            forgotten = self._batches.popleft()
+            self._points -= len(forgotten.lines)
+            self._bytes -= forgotten.size
+
+
+def _batch(sink: int, topic: str, origin: BatchOrigin, messages: int, encoded: Encoded,
+           most: int) -> _Batch:
+    """So many of a batch's last points, at most."""
+    heads, times, lines, _ = encoded.written
+    count = min(len(lines), most)
+    size = sum(map(len, lines[len(lines) - count:]))
+    begin = len(lines) - count
+    heads, times = heads[begin:], times[begin:]
+    from_messages: Sequence[int] = range(begin, len(lines))
+    if len(encoded.groups) > 1 or encoded.groups and encoded.groups[0].sources is not None:
+        from_messages = list(chain.from_iterable([
+            range(group.points) if group.sources is None else [source[-1] for source in group.sources]
+            for group in encoded.groups]))[begin:]
+    return _Batch(sink, topic, replace(origin, timestamps=None, headers=None), origin.of(messages - 1).offset,
+                  heads, times, lines[begin:], from_messages,
+                  dict(zip(map(hash, zip(heads, times, strict=True)), range(count), strict=True)), size)
+
+
+def _overwritten(before: Sequence[_Batch], batch: _Batch) -> Overwritten:
+    """What the points of a batch overwrite of earlier ones, the latest first."""
+    found, words = 0, ""
+    for hashed, point in batch.by_hash.items():
+        head, time = batch.heads[point], batch.times[point]
+        for earlier in before:
+            other = earlier.find(hashed, head, time)
+            if other is not None and not earlier.fields(other).isdisjoint(batch.fields(point)):
+                found += 1
+                words = words or example(earlier.place(other), batch.place(point), series_of(head), time)
+                break
+    return Overwritten(found, words)
