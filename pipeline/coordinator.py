@@ -83,6 +83,7 @@ class Coordinator:
         #: All processes of the pipeline have been heard of: nothing is read before there is somewhere to put it.
         self.opened = False
         self._rejects = RejectLog(logger)
+        self._notices = RejectLog(logger, verb="warning for")
         self._failures = Muffler()
 
     async def run(self) -> None:
@@ -117,6 +118,12 @@ class Coordinator:
             case wire.Encoded(points=points, dropped=dropped):
                 self.encoded += points
                 self.filtered += dropped
+                for topic, notice in message.notices:
+                    if not 0 <= topic < len(self.topics):
+                        continue
+                    source = self.topics[topic]
+                    self._notices.add(f"{source.stream}/{source.topic}", notice.place, notice.kind, notice.detail,
+                                      time.monotonic(), notice.count)
             case wire.Hello():
                 await self._hello(message)
             case wire.Join():
@@ -338,7 +345,8 @@ class Coordinator:
 
     async def _every_second(self) -> None:
         self._write_types()
-        self._rejects.tell(time.monotonic(), everything=self.draining)
+        for log in (self._rejects, self._notices):
+            log.tell(time.monotonic(), everything=self.draining)
         now, own = time.monotonic(), {"supervisor", "coordinator", *self.plan.stages()}
         for name in [name for name in self.pids if name not in own and now - self.heard[name] > REMOTE_SILENCE_SECONDS]:
             self.logger.warning("worker %s was not heard of for %g s", name, REMOTE_SILENCE_SECONDS)

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import msgspec
 
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.overwriting import overwriting_advice
 from pipeline.printable import printable, printable_json
 from pipeline.schema import Config, MappingConfig, SinkConfig
+from pipeline.wire import Notice
 from stages.influxdb.body import split_lines
 from stages.mapping.batch import BatchOrigin, Encoded
 from stages.mapping.check import mapping_warnings
+from stages.mapping.head import Origin
 from stages.mapping.local import local_encoder
 from stages.mapping.merge import field_set
 
@@ -63,6 +66,8 @@ class Report(NamedTuple):
     overwritten: int
     #: Python source that was generated for their shapes.
     code: list[str]
+    #: What is written, and may not be what is meant: of each kind and partition how many, and an example.
+    notices: list[Notice]
 
 
 class NothingToPreview(PipelineError):
@@ -73,6 +78,7 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> R
     """Sends the samples of one topic through its mapping, partition by partition."""
     outcomes: list[Outcome] = []
     points: list[tuple[str, bytes, str]] = []
+    notices: list[Notice] = []
     encoder = local_encoder(config, subscription)
     for partition in dict.fromkeys(sample.partition for sample in samples):
         some = [sample for sample in samples if sample.partition == partition]
@@ -82,13 +88,21 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> R
             [sample.headers for sample in some] if encoder.rules.config.header_tags else None)
         payloads = [sample.payload for sample in some]
         outcomes += _outcomes(some, encoder.encode(payloads, origin))
+        notices += _labelled(encoder.rules.notices.take(), some)
         unmerged = local_encoder(config, subscription, merge=False).encode(payloads, origin)
         points += [(bucket, line, some[messages[0]].label) for bucket, line, messages in _lines(unmerged)]
     code = [f"# {shape.pattern.pattern}\n{shape.source}" for shape in encoder.shapes]
     if encoder.uniform is not None:
         code.append(f"# for batches of one shape\n{encoder.uniform.source}")
     collisions, overwritten = _collisions(points)
-    return Report(outcomes, collisions, overwritten, code)
+    return Report(outcomes, collisions, overwritten, code, notices)
+
+
+def _labelled(notices: Sequence[Notice], samples: Sequence[Sample]) -> list[Notice]:
+    """Notices with the labels of their messages for places."""
+    labels = {Origin(sample.partition, sample.offset).place: sample.label for sample in samples}
+    return [Notice(notice.kind, notice.count, labels.get(notice.place, notice.place), notice.detail)
+            for notice in notices]
 
 
 def _lines(encoded: Encoded) -> list[tuple[str, bytes, tuple[int, ...]]]:
@@ -231,6 +245,7 @@ def _print_json(report: Report, code: bool) -> None:
             row["merged_into"] = outcome.merged_into
         click.echo(printable_json(json.dumps(row, ensure_ascii=False)))
     click.echo(printable_json(json.dumps({**_counts(report), "collisions": report.collisions,
+                                          "warnings": [msgspec.structs.asdict(notice) for notice in report.notices],
                                           **({"code": report.code} if code else {})}, ensure_ascii=False)))
 
 
@@ -276,6 +291,9 @@ def _print(report: Report, sink: SinkConfig, code: bool) -> None:
             + (", ..." if len(labels) > 5 else "") + "; of equal fields only the last stays", "bold yellow")
     if report.overwritten:
         say(f"# {report.overwritten} overwritten: {overwriting_advice(sink)}", "bold yellow")
+    for notice in report.notices:
+        more = f" ({notice.count} messages)" if notice.count > 1 else ""
+        say(f"# warning: {notice.place}: {notice.kind}: {notice.detail}{more}", "bold yellow")
     counts = _counts(report)
     say(f"# messages {counts['messages']}, lines {counts['lines']}, rejected {counts['rejected']}, "
         f"left out {counts['dropped']}; nothing was written", "bold")

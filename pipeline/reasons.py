@@ -24,6 +24,7 @@ REASONS = MappingProxyType({
     "bad_measurement": "the measurement is missing, empty, or no text",
     "bad_tag": "a tag is an object or an array",
     "bad_field": "a value cannot have its field's type",
+    "name_clash": "two values of the message have one field key or tag key",
     "unwritable": "line protocol cannot hold a name or a value",
     "type_conflict": "the field has another type already",
     "cardinality": "the tag has more values than max_tag_values",

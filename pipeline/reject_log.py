@@ -31,25 +31,29 @@ class _Kind(Struct):
 class RejectLog:
     """The rejects of one process."""
 
-    def __init__(self, logger: logging.Logger, thing: str = "messages") -> None:
-        """`thing`: what is rejected, in the plural."""
+    def __init__(self, logger: logging.Logger, thing: str = "messages", verb: str = "rejected") -> None:
+        """`thing`: what is rejected, in the plural; `verb`: what each line begins with."""
         self._logger = logger
         self._thing = thing
+        self._verb = verb
         #: By topic (or what stands for it) and reason.
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
-    def add(self, topic: str, place: str, reason: str, detail: str, now: float) -> None:
-        """A reject: of which topic, where there, why. Logs it where it is the first of its kind for a minute."""
+    def add(self, topic: str, place: str, reason: str, detail: str, now: float, count: int = 1) -> None:
+        """A reject: of which topic, where there, why. Logs it where it is the first of its kind for a minute.
+
+        `count`: how many there are of the kind, of which this is one.
+        """
         detail = detail[:DETAIL_CHARACTERS]
         kind = self._kinds.get((topic, reason))
         if kind is None and len(self._kinds) >= MAX_KINDS:
             detail, reason = f"{reason}: {detail}", OTHER
             kind = self._kinds.get((topic, reason))
         if kind is None:
-            self._kinds[topic, reason] = _Kind(0, now)
-            self._logger.warning("rejected %s %s: %s: %s", topic, place, reason, detail)
+            self._kinds[topic, reason] = _Kind(count - 1, now, place, detail)
+            self._logger.warning("%s %s %s: %s: %s", self._verb, topic, place, reason, detail)
             return
-        kind.count += 1
+        kind.count += count
         kind.place, kind.detail = place, detail
         if now - kind.told_at >= SUMMARY_SECONDS:
             self._tell(topic, reason, kind, now)
@@ -63,6 +67,6 @@ class RejectLog:
                 del self._kinds[topic, reason]
 
     def _tell(self, topic: str, reason: str, kind: _Kind, now: float) -> None:
-        self._logger.warning("rejected %d more %s of %s in %.0f s: %s; the last one: %s: %s", kind.count, self._thing,
-                             topic, now - kind.told_at, reason, kind.place, kind.detail)
+        self._logger.warning("%s %d more %s of %s in %.0f s: %s; the last one: %s: %s", self._verb, kind.count,
+                             self._thing, topic, now - kind.told_at, reason, kind.place, kind.detail)
         kind.count, kind.told_at = 0, now

@@ -114,6 +114,9 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     integers: Literal["float", "as_written"] = "float"
     #: A number that its type cannot hold, an infinity: reject the message, leave the field out, or write a string.
     on_bad_value: Literal["reject", "drop_field", "string"] = "reject"
+    #: Two different values of a message that have one field key or tag key: reject the message, or write the last one
+    #: and say so.
+    on_name_clash: Literal["reject", "keep_last"] = "reject"
     #: A message none of whose fields has a value.
     on_no_fields: Literal["reject", "drop"] = "reject"
     #: "iggy_timestamp": when the server took the message; "origin_timestamp": when its producer made it, by the

@@ -236,12 +236,26 @@ class Settled(Struct, frozen=True, tag=True):
     overwritten: Overwritten = Overwritten()
 
 
+class Notice(Struct, frozen=True, array_like=True):
+    """Messages that were written, and may not be what their owner means."""
+
+    #: See `stages.mapping.notices`.
+    kind: str
+    #: How many, as far as they were counted.
+    count: int
+    #: Where the first one was, such as "partition 0 offset 17", and what it is.
+    place: str
+    detail: str
+
+
 class Encoded(Struct, frozen=True, tag=True):
     """Encoder -> coordinator: batches have become lines (for the counters only)."""
 
     points: int
     #: Messages left out on purpose: by a rule, or for want of a field.
     dropped: int = 0
+    #: (index into `Config.subscriptions()`, notice) of each kind and topic.
+    notices: list[tuple[int, Notice]] = []
 
 
 class AskTypes(Struct, frozen=True, tag=True):

@@ -43,6 +43,7 @@ class EncodeStage:
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
         self.recent = RecentPoints()
         self._points = self._dropped = self._untold = 0
+        self._notices: list[tuple[int, wire.Notice]] = []
         self._told_at = float("-inf")
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
@@ -90,8 +91,9 @@ class EncodeStage:
 
     def _tell(self) -> None:
         if self._untold:
-            self.link.send(wire.Encoded(self._points, self._dropped))
+            self.link.send(wire.Encoded(self._points, self._dropped, self._notices))
         self._points = self._dropped = self._untold = 0
+        self._notices = []
         self._told_at = time.monotonic()
 
     def _encode(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
@@ -104,6 +106,8 @@ class EncodeStage:
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
         overwritten = self.recent.add(self.topics[where.topic].sink, encoder.topic, origin, count, encoded,
                                       batch.again)
+        if encoder.rules.notices:
+            self._notices += [(where.topic, notice) for notice in encoder.rules.notices.take()]
         self._count(encoded.points, encoded.dropped)
         if not encoded.groups:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))

@@ -94,6 +94,7 @@ class Encoder:
             encoded = self._objects(payloads, origin)
             if encoded is not None:
                 return encoded
+            self.rules.notices.take()  # the messages come again
         opened = self._opener.opened(payloads, origin)
         if opened.lines:
             encoded = _Batch(self, (), origin, opened.lines).encoded()
@@ -281,8 +282,13 @@ class _Batch:
 
     def _by_rules(self, index: int) -> None:
         before = len(self.lines)
+        notices = self.rules.notices
+        if notices.pending:
+            notices.drop()
         try:
             points, reject = self.rules.points(self.payloads[index], self.origin.of(index))
+            if notices.pending and points:
+                notices.place(self.origin.of(index).place)
             for point in points:
                 body = ",".join([lead + value for lead, value in point.fields.items()])
                 time = str(point.time)

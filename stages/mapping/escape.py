@@ -21,7 +21,7 @@ KEY_SEPARATOR_BYTES: Final = 4
 _AFTER_SPACE = ("measurement", "field key")
 _DROPPED = re.compile(r'\\[,="]')
 _MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
-_KEY = str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="})
+KEY: Final = str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
 _ESCAPED = re.compile(r"\\([,= ])")
 
@@ -67,19 +67,19 @@ def measurement(text: str) -> str:
 def tag_key(text: str) -> str:
     """Line protocol element `tag key`: comma, equals sign and space are escaped."""
     _check(text, "tag key")
-    return text.translate(_KEY)
+    return text.translate(KEY)
 
 
 def tag_value(text: str) -> str:
     """Line protocol element `tag value`: comma, equals sign and space are escaped."""
     _check(text, "tag value")
-    return text.translate(_KEY)
+    return text.translate(KEY)
 
 
 def field_key(text: str) -> str:
     """Line protocol element `field key`: comma, equals sign and space are escaped."""
     _check(text, "field key")
-    return text.translate(_KEY)
+    return text.translate(KEY)
 
 
 def string_field(text: str) -> str:

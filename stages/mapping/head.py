@@ -1,6 +1,6 @@
 """Measurement and tag set of a record: the head of its line, which names the series."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from string import Formatter
 from typing import Final, NamedTuple
 
@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from pipeline.schema import MappingConfig
 from stages.mapping import escape
+from stages.mapping.notices import Notices
 from stages.mapping.record import NOT_NUMBERS, Record, loads
 from stages.mapping.reject import Reject, shown
 from stages.mapping.values import BadValue, exact_integer
@@ -30,6 +31,11 @@ class Origin(Struct, frozen=True):
     #: Values of the headers in `header_tags`, in that order; "" where there is none.
     headers: tuple[str, ...] = ()
 
+    @property
+    def place(self) -> str:
+        """Partition and offset, for people."""
+        return f"partition {self.partition} offset {self.offset}"
+
 
 class Head(NamedTuple):
     """Measurement and tags of one point, escaped."""
@@ -39,18 +45,22 @@ class Head(NamedTuple):
     tags: str
     #: Tags that have become fields, as `key=` to value.
     moved: dict[str, str]
+    #: `key=` of every tag.
+    leads: Set[str]
 
 
 class HeadMaker:
     """Makes heads as one mapping says, for messages of one topic."""
 
-    def __init__(self, config: MappingConfig, stream: str, topic: str) -> None:
+    def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices) -> None:
         """Raises `escape.Unwritable` where the configured names cannot be written."""
+        self._notices = notices
         self._names = {"topic": topic, "stream": stream}
         self._template = list(Formatter().parse(config.measurement_template))
         self._renames = config.tag_renames
         self._paths = [(path, config.tag_renames.get(path, "")) for path in dict.fromkeys(config.tag_fields)]
         self._tag_map = config.tag_map_field
+        self._tag_paths = frozenset(config.tag_fields)
         self._map_prefix = f"{config.tag_map_field}." if config.tag_map_field else ""
         self._from_origin = [name for name in config.metadata_tags if name in ("partition", "offset")]
         self._headers = list(config.header_tags.values())
@@ -64,6 +74,8 @@ class HeadMaker:
         self._pieces: dict[tuple[str, str], str] = {}
         #: Heads by the tags' keys and texts, where nothing else decides.
         self._heads: dict[tuple[tuple[str, str] | None, ...], Head] = {}
+        #: Whether the last head had two values for one tag.
+        self._clashed = False
         self._by_paths = bool(self.fixed) and not (self._map_prefix or self._headers or self._from_origin)
         #: Called with key and value of each tag that is met for the first time, or again after a while.
         self.seen: Callable[[str, str], None] = lambda key, value: None
@@ -75,18 +87,32 @@ class HeadMaker:
         self._constant = {key: _tag(key, value) for key, value in constant.items() if value}
         for key in (*config.tag_renames.values(), *config.header_tags.values()):
             _tag(key, "x")
+        #: Tags of headers and metadata: those of the message go before them, which is worth a word.
+        self._outer = {*config.header_tags.values(), *config.metadata_tags}
+        #: Every tag that is not of the message.
+        self.outer_leads = frozenset(_lead(key) for key in {*self._constant, *self._outer})
 
     def contains(self, path: str) -> bool:
         """Whether the value at `path` is part of the measurement or the tags."""
         return path in self._in_head or bool(self._map_prefix and path.startswith(self._map_prefix))
 
+    def tag_key(self, path: str, key: str) -> str:
+        """Key of the tag at `path`, "" where there is none."""
+        if self._map_prefix and path.startswith(self._map_prefix):
+            key = path[len(self._map_prefix):]
+        elif path not in self._tag_paths:
+            return ""
+        return self._renames.get(path, key)
+
+    def is_outer(self, tag: str) -> bool:
+        """Whether headers or metadata have a tag of that key."""
+        return tag in self._outer
+
     def moved_key(self, path: str, key: str) -> str:
         """Key of the tag at `path` if it is over the limit and becomes a field; otherwise ""."""
         if not self.over or not self.over_to_field:
             return ""
-        if self._map_prefix and path.startswith(self._map_prefix):
-            key = path[len(self._map_prefix):]
-        tag = self._renames.get(path, key)
+        tag = self.tag_key(path, key)
         return tag if tag in self.over else ""
 
     def head(self, record: Record, origin: Origin, measurement: str = "") -> Head:
@@ -100,6 +126,8 @@ class HeadMaker:
         head = self._heads.get(entries)
         if head is None:
             head = self._made(record, origin, "")
+            if self._clashed:
+                return head
             if len(self._heads) >= _MAX_PIECES:
                 self._heads.clear()
             self._heads[entries] = head
@@ -113,7 +141,7 @@ class HeadMaker:
             text = "".join([tags[key] for key in sorted(tags)]) if tags else ""
             if len(name) + len(text) > SHORT_CHARS:
                 escape.check_key(name + text, "f=")
-            return Head(name, text, moved)
+            return Head(name, text, moved, frozenset(map(_lead, tags)))
         except escape.Unwritable as error:
             raise Reject("unwritable", str(error)) from None
 
@@ -145,30 +173,53 @@ class HeadMaker:
         return out
 
     def _tags(self, record: Record, origin: Origin) -> dict[str, str]:
-        tags = dict(self._constant)
-        pieces = self._pieces
+        outer = dict(self._constant)
         for metadata in self._from_origin:
-            tags[metadata] = f",{metadata}={origin.partition if metadata == 'partition' else origin.offset}"
+            outer[metadata] = f",{metadata}={origin.partition if metadata == 'partition' else origin.offset}"
+        self._clashed = False
+        sent: dict[str, str] = {}
         for key, value in zip(self._headers, origin.headers, strict=False):
             if value:
                 # JSON has no text that begins with a NUL: a header's value is not taken for one.
-                tags[key] = self._pieces.get((key, f"\0{value}")) or self._piece(key, f"\0{value}", value)
+                self._set(sent, key, self._pieces.get((key, f"\0{value}")) or self._piece(key, f"\0{value}", value))
+        tags = self._own_tags(record)
+        if sent:
+            outer |= sent
+        for key in self._outer & tags.keys():
+            if outer.get(key, tags[key]) != tags[key]:
+                self._clashed = True
+                self._notices.note("name_clash", f"tag {shown(key)}: the message's own goes before that of a header or "
+                                                "of metadata_tags")
+        return {**outer, **tags} if outer else tags
+
+    def _own_tags(self, record: Record) -> dict[str, str]:
+        """Those of the message's values."""
+        tags: dict[str, str] = {}
         if self._map_prefix:
             if (whole := record.get(self._tag_map, ("", "null"))[1]) != "null":
                 raise Reject("bad_tag", f"{self._tag_map}: tag_map_field needs an object, not {shown(whole)}")
             length = len(self._map_prefix)
             for path, (_, text) in record.items():
                 if path.startswith(self._map_prefix):
-                    self._add(tags, self._renames.get(path, path[length:]), text)
+                    name = path.rstrip("\0")
+                    self._add(tags, self._renames.get(name, name[length:]), text)
+        pieces = self._pieces
         for path, name in self._paths:
             entry = record.get(path)
             if entry is not None:
                 key, text = entry
                 if piece := pieces.get((name or key, text)):
-                    tags[name or key] = piece
+                    self._set(tags, name or key, piece)
                 else:
                     self._add(tags, name or key, text)
         return tags
+
+    def _set(self, tags: dict[str, str], key: str, piece: str) -> None:
+        """Puts a tag beside others of its kind. Raises Reject where two values have its key."""
+        if tags.setdefault(key, piece) != piece:
+            self._clashed = True
+            self._notices.clash(f"tag {shown(key)}: {shown(_tag_value(tags[key]))} and {shown(_tag_value(piece))}")
+            tags[key] = piece
 
     def _add(self, tags: dict[str, str], key: str, text: str) -> None:
         piece = self._pieces.get((key, text))
@@ -176,7 +227,7 @@ class HeadMaker:
             value = tag_text(key, text)
             piece = self._piece(key, text, value) if value else ""
         if piece:
-            tags[key] = piece
+            self._set(tags, key, piece)
 
     def _piece(self, key: str, text: str, value: str) -> str:
         piece = _tag(key, value)
@@ -205,6 +256,11 @@ def _tag(key: str, value: str) -> str:
         raise escape.Unwritable("tag key is time, which InfluxDB keeps for itself; rename it (tag_renames), or leave "
                                 "it out (exclude_fields)")
     return f",{escape.tag_key(key)}={escape.tag_value(value)}"
+
+
+def _lead(key: str) -> str:
+    """`key=` of a tag, escaped as a field's is."""
+    return key.translate(escape.KEY) + "="
 
 
 def _tag_value(piece: str) -> str:

@@ -14,7 +14,7 @@ from stages.mapping.formats.line_protocol import PassedLine, lines
 from stages.mapping.head import Origin
 from stages.mapping.limits import Limits, values_of
 from stages.mapping.merge import Line
-from stages.mapping.reject import Reject, and_more, failure
+from stages.mapping.reject import Reject, and_more, failure, shown
 from stages.mapping.rules import Rules
 
 #: Series of passed lines that are remembered as counted, at most; then all are forgotten.
@@ -150,6 +150,9 @@ class Opener:
     def _passed(self, line: PassedLine, index: int, origin: Origin) -> Line:
         rules, head, fields = self._rules, line.head, line.fields
         text = head.text
+        rules.notices.drop()
+        if line.twice:
+            rules.notices.clash(f"the field {shown(line.twice)} is there twice in one line")
         if text not in self._counted:
             if len(self._counted) >= _MAX_COUNTED:
                 self._counted.clear()
@@ -159,7 +162,10 @@ class Opener:
         over = bool(rules.heads.over)
         if over:
             tags = dict(head.tags)
-            fields = {**fields, **rules.heads.moved(tags)}
+            moved = rules.heads.moved(tags)
+            for lead in moved.keys() & fields.keys():
+                rules.notices.clash(f"{shown(lead[:-1])} is a field, and a tag over the limit becomes it")
+            fields = {**fields, **moved}
             text = head.measurement + "".join([tags[key] for key in sorted(tags)])
         if rules.guard is not None:
             fields = rules.guard.converted(head.measurement, fields)
@@ -167,6 +173,7 @@ class Opener:
             self._known.learn(head.came, head.measurement, text, fields)
         time = str(line.time if line.time is not None else rules.time({}, origin))
         body = ",".join([lead + value for lead, value in fields.items()])
+        rules.notices.place(origin.place)
         return index, text, time, f"{text} {body} {time}\n", ""
 
 

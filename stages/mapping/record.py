@@ -4,6 +4,7 @@ Values stay JSON texts all the way, so that no number passes through a float. A 
 joined by dots; beside it stands the field key, joined by the configured separator.
 """
 
+import json
 import re
 from collections.abc import Iterator, Set
 from typing import Any, NamedTuple
@@ -12,9 +13,11 @@ import msgspec
 
 from pipeline.schema import MappingConfig
 from stages.mapping.limits import Limits, TooComplex
+from stages.mapping.notices import Notices
 from stages.mapping.reject import Reject, shown
 
-#: path -> (field key, JSON text of the value)
+#: path -> (field key, JSON text of the value). Where two values have one path, as in {"a.b": 1, "a": {"b": 2}}, the
+#: second has a NUL behind it.
 Record = dict[str, tuple[str, str]]
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -24,6 +27,8 @@ _RAW = msgspec.json.Decoder(msgspec.Raw)
 # None of these goes back over what it has read: whatever a payload holds, they take time and memory by its length.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _PARTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^"]++', re.DOTALL)
+#: A string, and the colon behind it where it is a key.
+_KEY = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"([ \t\r\n]*+:)?', re.DOTALL)
 #: A string, closed or not, or a number that is none and not the key of a member.
 _BARE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|(-?)\b(nan|inf(?:inity)?)\b(?![ \t\r\n]*+:)',
                    re.DOTALL | re.IGNORECASE)
@@ -133,6 +138,27 @@ def compact(text: str) -> str:
                     for part in _PARTS.findall(text)])
 
 
+def twice(text: bytes, members: dict[str, str]) -> str:
+    """A key that an object's JSON text has twice, or ""; `members` are those that were read from it."""
+    # Each member has a colon of its own, beside those in values; only an escaped one in a key would not be seen.
+    if text.count(b":") == len(members) + "".join(members.values()).count(":") and ":" not in "".join(members):
+        return ""
+    inside = sum([_keys_in(member.encode()) for member in members.values() if "{" in member])
+    if _keys_in(text) - inside == len(members):
+        return ""
+    found: list[list[str]] = []
+    try:
+        json.loads(_tolerated(text), object_pairs_hook=lambda pairs: found.append([key for key, _ in pairs]))
+    except (ValueError, RecursionError):
+        return "?"
+    return next((key for index, key in enumerate(found[-1]) if key in found[-1][:index]), "?")
+
+
+def _keys_in(text: bytes) -> int:
+    """How many members the objects in a JSON text have, the outermost and those in it."""
+    return sum(map(bool, _KEY.findall(text)))
+
+
 class Records(NamedTuple):
     """What one payload holds."""
 
@@ -145,7 +171,8 @@ class Records(NamedTuple):
 class Flattener:
     """Makes records as the mapping's `nested`, `separator`, `arrays` and `explode` say."""
 
-    def __init__(self, config: MappingConfig) -> None:
+    def __init__(self, config: MappingConfig, notices: Notices) -> None:
+        self._notices = notices
         self._nested = config.nested
         self._arrays = config.arrays
         self._separator = config.separator
@@ -155,6 +182,8 @@ class Flattener:
         self._explode_depth = config.explode.count(".") + 2
         self.limits = Limits.of(config)
         self._most_spans = min(_SPANNED_KEYS, self.limits.keys, self.limits.values)
+        #: Whether the values at hand are those of an element of the exploded array.
+        self._in_element = False
         #: Characters of the paths and keys made for the message at hand.
         self._path_chars = 0
         paths = [*config.tag_fields, *config.field_names, config.measurement_field, config.timestamp_field,
@@ -167,6 +196,10 @@ class Flattener:
         self._single = {*config.tag_fields, config.measurement_field, config.timestamp_field, *config.template_paths(),
                         *config.bucket_paths()} - self._opened
         self._single = (self._single | {config.explode}) - {""}
+        #: Paths that ask for one value: of two, one would be lost.
+        self._chosen = {*config.tag_fields, config.measurement_field, config.timestamp_field, config.explode,
+                        *config.template_paths(), *config.bucket_paths()}
+        self._time_path = config.timestamp_field
         self._tag_map = config.tag_map_field
         self._opened |= {*_prefixes(self._tag_map), self._tag_map} - {""}
         #: Paths that are left out.
@@ -180,12 +213,18 @@ class Flattener:
         """The records of one payload: one, or with `explode` one for each element. Raises Reject for the whole."""
         record: Record = {}
         self._path_chars = 0
+        self._in_element = False
         excluded = self._excluded
-        for key, text in decode_object(payload, self.limits).items():
+        opened = False
+        for key, text in self._members(payload).items():
             if text[0] in "{[":
                 self.add(record, key, key, text, 2)
+                opened = True
             elif not excluded or key not in excluded:
-                record[key] = key, text
+                if opened:
+                    self._put(record, key, key, text)
+                else:
+                    record[key] = key, text
         self.limits.check_keys(len(record))
         if not self._explode or self._explode not in record:
             self.limits.check_values(len(record))
@@ -201,6 +240,7 @@ class Flattener:
         values = len(elements) * (len(record) + 1)
         self.limits.check_values(values)
         records: list[Record | Reject] = []
+        self._in_element = True
         for element in elements:
             try:
                 found = self._element(record, element)
@@ -218,7 +258,7 @@ class Flattener:
         element = dict(record)
         if text.startswith("{"):
             self.limits.check_depth(self._explode_depth + 1)
-            for key, member in decode_object(text.encode(), self.limits).items():
+            for key, member in self._members(text.encode()).items():
                 full = f"{self._explode}.{key}"
                 self.add(element, full if full in self._in_elements else key, key, member, self._explode_depth + 2)
             self.limits.check_keys(len(element))
@@ -240,13 +280,13 @@ class Flattener:
                 continue
             first = text[0]
             if first not in "{[":
-                record[path] = key, text
+                self._put(record, path, key, text)
                 continue
             self.limits.check_depth(depth)
             if path in self._whole or path in self._single:
                 self._keep(record, path, key, text, depth)
             elif first == "{" and (self._nested == "flatten" or path in self._opened):
-                members = decode_object(text.encode(), self.limits)
+                members = self._members(text.encode())
                 self._room(len(record) + len(todo), len(members), path, key)
                 todo += [(f"{path}.{name}", f"{key}{self._separator}{name}", member, depth + 1)
                          for name, member in reversed(members.items())]
@@ -269,6 +309,26 @@ class Flattener:
     def _keep(self, record: Record, path: str, key: str, text: str, depth: int) -> None:
         if path != self._explode:
             self.limits.check_kept(text, depth)
+        self._put(record, path, key, text)
+
+    def _members(self, text: bytes) -> dict[str, str]:
+        members = decode_object(text, self.limits)
+        if name := twice(text, members):
+            self._notices.note("duplicate_key", f"the key {shown(name)} is there twice in one object; the last one "
+                                                "counts")
+        return members
+
+    def _put(self, record: Record, path: str, key: str, text: str) -> None:
+        """Puts a value into a record that may have one at the same path. Raises Reject where one would be lost."""
+        held = record.get(path)
+        while held is not None and held[0] != key and path not in self._chosen:
+            path += "\0"
+            held = record.get(path)
+        if held is not None and text == "null":
+            return
+        if held is not None and held[1] not in ("null", text) and not (self._in_element and path == self._time_path):
+            hint = f"; the element's own is {self._explode}.{path}" if self._in_element else ""
+            self._notices.clash(f"{shown(path)}: {shown(held[1])} and {shown(text)} have one path{hint}")
         record[path] = key, text
 
     def _room(self, held: int, members: int, path: str, key: str) -> None:
@@ -282,7 +342,7 @@ class Flattener:
         joined = self._array_separator.join([
             NOT_NUMBERS.get(element) or (str(loads(element)) if element[0] == '"' else compact(element))
             for element in items(text)])
-        record[path] = key, msgspec.json.encode(joined).decode()
+        self._put(record, path, key, msgspec.json.encode(joined).decode())
 
     def spans(self, text: str) -> list[tuple[str, str, int, int]] | None:
         """(path, key, start, end) of each value of an object's text, in order; None where that can't be said.

@@ -7,8 +7,8 @@ class Reject(Exception):
     """One message cannot become a point: the reason's class and what was wrong, for a person.
 
     The classes: not_json, not_object, not_msgpack, not_csv, not_avro, not_protobuf, not_text, not_line_protocol,
-    not_compressed, too_large, bad_bucket, bad_measurement, bad_tag, bad_field, unwritable, type_conflict,
-    cardinality, no_fields, missing_timestamp, bad_timestamp, internal_error; and of
+    not_compressed, too_large, bad_bucket, bad_measurement, bad_tag, bad_field, name_clash, unwritable,
+    type_conflict, cardinality, no_fields, missing_timestamp, bad_timestamp, internal_error; and of
     `limits.TooComplex`: too_deep, too_many_keys, too_many_points, too_many_values, too_expanded.
     """
 

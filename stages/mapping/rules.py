@@ -11,6 +11,7 @@ from stages.mapping import escape, message_times, timestamps
 from stages.mapping.guard import Guard
 from stages.mapping.head import SHORT_CHARS, HeadMaker, Origin
 from stages.mapping.limits import TooComplex
+from stages.mapping.notices import Notices
 from stages.mapping.record import NOT_NUMBERS, Flattener, Record, is_within, loads
 from stages.mapping.reject import Dropped, Reject, and_more, shown
 from stages.mapping.route import Router
@@ -62,8 +63,10 @@ class Rules:
         """
         self.config = config
         self.precision: Precision = precision
-        self.flattener = Flattener(config)
-        self.heads = HeadMaker(config, stream, topic)
+        #: What is to be said of messages that were written.
+        self.notices = Notices(config.on_name_clash)
+        self.flattener = Flattener(config, self.notices)
+        self.heads = HeadMaker(config, stream, topic, self.notices)
         self.router = Router(config, self.heads) if config.rules or config.bucket_template else None
         self._make_guard = guards
         #: The type guard of the configured bucket, and those of other ones.
@@ -118,11 +121,12 @@ class Rules:
     def _role(self, path: str, key: str) -> _Role:
         role = self._roles.get(path)
         if role is None or role.key != key:
+            named = path.rstrip("\0")
             try:
-                lead = self._lead(path, key) if self.is_field(path) else ""
+                lead = self._lead(named, key) if self.is_field(named) else ""
             except escape.Unwritable as error:
                 raise Reject("unwritable", f"{error}: {shown(key)}") from None
-            role = _Role(key, lead, converter(self.config, path))
+            role = _Role(key, lead, converter(self.config, named))
             if len(self._roles) >= _MAX_ROLES:
                 self._roles.clear()
             self._roles[path] = role
@@ -135,6 +139,7 @@ class Rules:
     def fields(self, record: Record) -> dict[str, str]:
         """Line protocol element `field set`, as escaped `key=` to value, in the message's order. Raises Reject."""
         out: dict[str, str] = {}
+        found = 0
         roles = self._roles
         for path, (key, text) in record.items():
             known_key, lead, convert = roles.get(path, _UNKNOWN)
@@ -144,7 +149,24 @@ class Rules:
                 _, lead, convert = self._role(path, key)
             if lead and convert is not None and (value := convert(text)):
                 out[lead] = value
+                found += 1
+        if found != len(out):
+            self._check_clashes(record)
         return out
+
+    def _check_clashes(self, record: Record) -> None:
+        """Finds the fields that have one key, and different values. Raises Reject where that is the policy."""
+        seen: dict[str, tuple[str, str]] = {}
+        for path, (key, text) in record.items():
+            _, lead, convert = self._role(path, key) if text != "null" else _UNKNOWN
+            value = convert(text) if lead and convert is not None else ""
+            if not value:
+                continue
+            other, held = seen.get(lead, (path, value))
+            if held != value:
+                self.notices.clash(f"{shown(other)} and {shown(path)} both become the field {shown(lead[:-1])}"
+                                   .replace("\0", ""))
+            seen[lead] = path, value
 
     def check_keys(self, head: str, fields: dict[str, str]) -> None:
         """Raises Reject where a series key would be longer than InfluxDB holds."""
@@ -234,11 +256,15 @@ class Rules:
 
     def _point(self, record: Record, origin: Origin, payload: bytes) -> Point:
         renamed, bucket = self.router.route(record, payload) if self.router is not None else ("", "")
-        measurement, tags, moved = self.heads.head(record, origin, renamed)
+        measurement, tags, moved, leads = self.heads.head(record, origin, renamed)
         fields = self.fields(record)
         if not fields:
             self._no_fields("no field has a value")
+        if not leads.isdisjoint(fields):
+            self.notices.clash(f"{shown(min(leads & fields.keys())[:-1])} is a tag and a field")
         if moved:
+            for lead in moved.keys() & fields.keys():
+                self.notices.clash(f"{shown(lead[:-1])} is a field, and a tag over the limit becomes it")
             fields |= moved
         if self.guard is not None:
             guard = self.guard if not bucket else self._guard_of(bucket)

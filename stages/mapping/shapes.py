@@ -75,7 +75,7 @@ class Heads(dict[Any, str]):
             column.path: (column.key, f'"{text}"' if column.quoted else text)
             for column, text in zip(self._columns, texts, strict=False)}
         origin = Origin(partition=self._partition, headers=texts[-1] if with_headers else ())
-        measurement, tags, moved = self._rules.heads.head(record, origin)
+        measurement, tags, moved, _ = self._rules.heads.head(record, origin)
         self._rules.check_keys(measurement + tags, {self._longest: ""})
         guard = self._rules.guard
         if moved:
@@ -158,6 +158,8 @@ def learn(rules: Rules, payload: bytes, partition: int = 0, headers: tuple[str, 
         return _Learner(rules, text, spans, head).shape()
     except (_NoShape, Reject, escape.Unwritable, UnicodeDecodeError):
         return None
+    finally:
+        rules.notices.drop()
 
 
 def can_learn(rules: Rules) -> bool:
@@ -178,6 +180,8 @@ class _Learner:
         #: Whether one of the groups is never empty, so that a row shows that the message has the shape.
         self.marked = False
         self.heads: list[tuple[Column, int]] = []
+        #: Keys of the tags: with two of one key there is no shape, nor with two fields.
+        self.tags: set[str] = set()
         #: `key=` -> source of the f-string's part with the value.
         self.fields: dict[str, str] = {}
         self.kinds: dict[str, Kind] = {}
@@ -201,6 +205,8 @@ class _Learner:
             self.cuts.append((self.cut or Cut("", value))._replace(literal=self.text[at:start]))
             at = end
         if not self.fields or self.rules.time_path and not self.time:
+            raise _NoShape
+        if not self.head.leads.isdisjoint(self.fields) or not self.rules.heads.outer_leads.isdisjoint(self.fields):
             raise _NoShape
         for lead in sorted(self.moved):
             if lead in self.fields:
@@ -254,6 +260,10 @@ class _Learner:
         pattern = _string(text) if quoted else _BOOLEAN if text[0] in "tf" else _NUMBER
         if not re.fullmatch(pattern, text):
             raise _NoShape
+        tag = self.rules.heads.tag_key(path, key)
+        if tag and (tag in self.tags or self.rules.heads.is_outer(tag)):
+            raise _NoShape
+        self.tags.add(tag)
         self.heads.append((Column(path, key, quoted), self._group(pattern)))
         self.cut = Cut("", pattern, "head")
         return f'"({pattern[1:-1]})"' if quoted else f"({pattern})"
@@ -272,6 +282,8 @@ class _Learner:
         if not re.fullmatch(pattern, text):
             raise _NoShape
         group = self._group(pattern)
+        if lead in self.fields:
+            raise _NoShape
         self.kinds[lead] = kind
         self.fields[lead] = f"{{v{group}}}{suffix}"
         self.cut = Cut("", pattern, "field", group, lead, suffix)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pipeline import bulk
 from pipeline.schema import MappingConfig
+from pipeline.wire import Notice
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 
 #: Mappings that between them use every way, and every kind of value in it.
@@ -17,10 +18,11 @@ MAPPINGS: Final = [
     MappingConfig(tag_fields=("site", "data.temp"), timestamp_from="field", timestamp_field="ts",
                   on_missing_timestamp="iggy_timestamp", types={"b": "integer", "a": "float"},
                   on_bad_value="drop_field"),
-    MappingConfig(integers="as_written", merge_duplicates=False),
+    MappingConfig(integers="as_written", merge_duplicates=False, on_name_clash="keep_last"),
     MappingConfig(field_strategy="explicit", field_names=("a", "b", "v", "text"), on_bad_value="string"),
     MappingConfig(nested="json", arrays="index", separator=".", timestamp_from="arrival", on_no_fields="drop"),
-    MappingConfig(tag_map_field="data", metadata_tags=("partition",), nested="drop", arrays="join"),
+    MappingConfig(tag_map_field="data", on_name_clash="keep_last", constant_tags={"a": "1"},
+                  metadata_tags=("partition",), nested="drop", arrays="join"),
     MappingConfig(explode="list", tag_fields=("site",), exclude_fields=("data.deep", "text", "list.y")),
     MappingConfig(tag_map_field="data", exclude_fields=("data.temp", "b", "time"), field_strategy="explicit",
                   field_names=("data.deep", "a", "v", "b.c"), integers="as_written"),
@@ -38,26 +40,34 @@ def an_origin(count: int) -> BatchOrigin:
 
 def by_rules(mapping: MappingConfig, payloads: Sequence[bytes]) -> Encoded:
     """What the rules make of a batch, message by message."""
+    return with_notices(mapping, payloads)[0]
+
+
+def with_notices(mapping: MappingConfig, payloads: Sequence[bytes]) -> tuple[Encoded, list[Notice]]:
+    """The same, and what is said of it."""
     encoder = Encoder(mapping, "ns", "stream", "topic")
     encoder.use_shapes = False
-    return encoder.encode(payloads, an_origin(len(payloads)))
+    return encoder.encode(payloads, an_origin(len(payloads))), encoder.rules.notices.take()
 
 
 def difference(mapping: MappingConfig, before: Sequence[Sequence[bytes]], payloads: Sequence[bytes]) -> str:
     """Which way writes a batch otherwise than the rules, after batches from which it has learned; "" if none does."""
-    expected = by_rules(mapping, payloads)
+    expected, notices = with_notices(mapping, payloads)
     origin = an_origin(len(payloads))
     for way in ("new", "learned", "without uniform", "as an array", "again"):
         if way in ("new", "learned"):
             encoder = Encoder(mapping, "ns", "stream", "topic")
             for batch in before if way == "learned" else ():
                 encoder.encode(batch, an_origin(len(batch)))
+                encoder.rules.notices.take()
         if way == "without uniform":
             encoder.uniform = None
         found = encoder.encode_array(bulk.joined(payloads), len(payloads), origin) if way == "as an array" else None
         found = found or encoder.encode(payloads, origin)
-        if found != expected:
-            return f"{way}: {found} instead of {expected} for {list(payloads)} after {list(before)} by {mapping}"
+        said = encoder.rules.notices.take()
+        if (found, said) != (expected, notices):
+            return (f"{way}: {found} {said} instead of {expected} {notices} for {list(payloads)} after {list(before)} "
+                    f"by {mapping}")
     return ""
 
 

@@ -120,6 +120,21 @@ def test_points_are_counted_by_line_where_refused_ones_are_of_merged_and_explode
     assert influxdb.count() == 3
 
 
+def test_what_is_written_and_may_not_be_meant_is_warned_of_once_and_then_counted(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, [b'{"ts":%d,"a_b":1,"a":{"b":%d}}' % (n, n) for n in range(2, 302)])
+    sink = start_sink(iggy.address, stream, influxdb, mapping='on_name_clash = "keep_last"')
+    sink.settles(300)
+    wait_until(lambda: "warning for " in sink.log(), 20, "the warning")
+    sink.stop()
+    assert influxdb.count() == 300
+    warnings = [line for line in sink.log().splitlines() if "warning for" in line]
+    assert f"warning for {stream}/{TOPIC} partition 0 offset " in warnings[0]
+    assert "a_b and a.b both become the field a_b; the last one counts" in warnings[0]
+    assert len(warnings) <= 2
+
+
 def test_the_offset_as_a_tag_is_warned_of(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 1)

@@ -220,11 +220,11 @@ def test_every_short_text_of_a_passed_line_is_to_a_real_server_what_it_is_to_us(
             for _, item in lines_of_payload(f"{form.format(text)} {time}".encode(), "ns", "ns", LIMITS)]
     passed = [item for item in read if isinstance(item, PassedLine)]
     assert len(passed) > 250
-    body = "\n".join(f"{head.text} {','.join(map(''.join, fields.items()))} {time}" for head, fields, time in passed)
+    body = "\n".join(f"{head.text} {','.join(map(''.join, fields.items()))} {time}" for head, fields, time, _ in passed)
     assert stored(influxdb1, body.encode()) == {
         (re.sub(r"\\([, ])", r"\1", head.measurement),
          tuple(sorted((key, unescaped(re.split(r"(?<!\\)=", pair, maxsplit=1)[1])) for key, pair in head.tags.items())),
-         time): {unescaped(lead[:-1]): 0 for lead in fields} for head, fields, time in passed}
+         time): {unescaped(lead[:-1]): 0 for lead in fields} for head, fields, time, _ in passed}
 
 
 def _has_unsigned(line: bytes) -> bool:

@@ -29,6 +29,10 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     buckets: dict[str, list[str]] = {}
     reject: str = ""
     detail: str = ""
+    #: How many are rejected for that reason.
+    rejected: int = 1
+    #: "kind: detail" of each notice.
+    notices: list[str] = []
     dropped: int = 0
 
 
@@ -85,10 +89,13 @@ def test_the_rules_write_what_the_table_says(case: Case) -> None:
     buckets = {"": case.lines, **case.buckets} if case.lines else case.buckets
     assert shown(encoded) == {
         "buckets": {bucket: "".join(f"{line}\n" for line in lines) for bucket, lines in buckets.items()},
-        "rejects": [case.reject] if case.reject else [],
+        "rejects": [case.reject] * case.rejected if case.reject else [],
         "dropped": case.dropped,
     }, encoded.rejects
     assert not case.detail or case.detail in encoded.rejects[0].detail
+    notices = encoder.rules.notices.take()
+    assert [f"{notice.kind}: {notice.detail}" for notice in notices] == case.notices
+    assert all(notice.place.startswith("partition 3 offset 4") for notice in notices)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -96,8 +103,11 @@ def test_the_compiled_code_writes_what_the_rules_write(case: Case) -> None:
     by_rules, by_shape = an_encoder(case), an_encoder(case)
     by_rules.use_shapes = False
     expected = encode(by_rules, case)
+    notices = by_rules.rules.notices.take()
     assert encode(by_shape, case) == expected
+    assert by_shape.rules.notices.take() == notices
     assert encode(by_shape, case) == encode(by_rules, case)  # the shapes are known by now
+    assert by_shape.rules.notices.take() == notices
 
 
 def test_the_table_is_large_enough_and_every_name_is_there_once() -> None:

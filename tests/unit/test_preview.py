@@ -190,3 +190,15 @@ def test_what_a_test_shows_of_payloads_does_nothing_to_a_terminal(tmp_path: Path
     result = run(tmp_path, "test", *options, mapping="", more=more)
     assert result.exit_code == 1, result.output
     assert all(line.isprintable() for line in result.output.split("\n"))
+
+
+def test_a_preview_warns_of_what_is_written_and_may_not_be_meant(tmp_path: Path) -> None:
+    messages = '{"v":1,"v":2,"ts":1700000000000}\n{"v":3,"v":3,"ts":1700000001000}\n{"a_b":1,"a":{"b":2},"ts":1}\n'
+    result = run(tmp_path, "preview", mapping="", messages=messages)
+    assert ("# warning: line 1: duplicate_key: the key v is there twice in one object; the last one counts "
+            "(2 messages)") in result.output
+    assert "# rejected: name_clash: a_b and a.b both become the field a_b" in result.output
+    result = run(tmp_path, "preview", "--json", mapping='on_name_clash = "keep_last"', messages=messages)
+    warnings = json.loads(result.output.splitlines()[-1])["warnings"]
+    assert [(warning["kind"], warning["count"], warning["place"]) for warning in warnings][:2] == [
+        ("duplicate_key", 2, "line 1"), ("name_clash", 1, "line 3")]

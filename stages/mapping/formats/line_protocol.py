@@ -69,6 +69,8 @@ class PassedLine(NamedTuple):
     fields: dict[str, str]
     #: In the precision written; None where the line has none.
     time: int | None
+    #: A field key that is there twice with different values, or "".
+    twice: str = ""
 
 
 def lines(payload: bytes, given: Precision, written: Precision, limits: Limits,
@@ -128,17 +130,19 @@ def _passed(match: re.Match[str], given: Precision, written: Precision, limits: 
     head = _head(text)
     if field_set.count(",") >= limits.keys:
         limits.check_keys(len(_COMMA.findall(field_set)) + 1)
-    fields = {lead: _value(lead, value) for lead, value in _FIELD.findall(field_set)}
+    pairs = [(lead, _value(lead, value)) for lead, value in _FIELD.findall(field_set)]
+    fields = dict(pairs)
+    twice = "" if len(fields) == len(pairs) else next((lead[:-1] for lead, value in pairs if fields[lead] != value), "")
     if "time=" in fields:
         raise Reject("unwritable", "a field key is time, which InfluxDB keeps for itself")
     if len(text) + len(field_set) > SHORT_CHARS:
         escape.check_key(text, max(fields, key=lambda lead: len(lead.encode())))
     if time is None:
-        return PassedLine(head, fields, None)
+        return PassedLine(head, fields, None, twice)
     if len(time) > _MAX_TIME_CHARS:
         raise Reject("bad_timestamp", "time out of range")
     ns = timestamps.check_range(int(time) * timestamps.UNIT_NS[given])
-    return PassedLine(head, fields, timestamps.to_precision(ns, written))
+    return PassedLine(head, fields, timestamps.to_precision(ns, written), twice)
 
 
 def _value(lead: str, value: str) -> str:

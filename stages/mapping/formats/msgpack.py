@@ -11,6 +11,7 @@ from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
 _decoder = msgspec.msgpack.Decoder(Any)
+_encoder = msgspec.msgpack.Encoder()
 #: Only walks over a payload, and so proves it whole: every length that it gives is there.
 _raw = msgspec.msgpack.Decoder(msgspec.Raw)
 #: Bytes that follow a first byte from 0xc0 to 0xdf: of a value's own, and of a length that follows.
@@ -26,8 +27,10 @@ def msgpack_transcoder(limits: Limits) -> Transcoder:
         try:
             if len(payload) > limits.values:
                 _raw.decode(payload)
-                _check_values(payload, limits)
+                _count_values(payload, limits)
             value = _decoder.decode(payload)
+            if _may_lack(value, payload) and _count_values(payload, limits) > _values_in(value):
+                raise Reject("not_msgpack", "a map has one key twice")
         except (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
             raise Reject("not_msgpack", str(error)) from None
         if isinstance(value, list):
@@ -40,8 +43,23 @@ def msgpack_transcoder(limits: Limits) -> Transcoder:
     return objects
 
 
-def _check_values(payload: bytes, limits: Limits) -> None:
-    """Counts the values of a whole payload, before an object is made for each of them. Raises TooComplex."""
+def _may_lack(value: Any, payload: bytes) -> bool:
+    """Whether a payload may hold more than the value that was read from it: False where it is of the same length.
+
+    Only a 32-bit float (0xca) is shorter than it would be written here.
+    """
+    return b"\xca" in payload or len(_encoder.encode(value)) != len(payload)
+
+
+def _values_in(value: Any) -> int:
+    """How many values a value has, itself and keys included."""
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(_values_in, value.values()))
+    return 1 + sum(map(_values_in, value)) if isinstance(value, list) else 1
+
+
+def _count_values(payload: bytes, limits: Limits) -> int:
+    """How many values a whole payload has; an object need not be made for each of them. Raises TooComplex."""
     at = values = 0
     left = 1
     while left:
@@ -67,3 +85,4 @@ def _check_values(payload: bytes, limits: Limits) -> None:
                 left += length * (2 if first >= 0xDE else 1)
             else:
                 at += length + (first in (0xC7, 0xC8, 0xC9))
+    return values

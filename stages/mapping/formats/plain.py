@@ -32,8 +32,13 @@ def json_or_reject(value: Any, limits: Limits) -> bytes | Reject:
 def _plain(value: Any, depth: int, limits: Limits) -> Any:
     if isinstance(value, dict):
         limits.check_depth(depth)
-        return {key if isinstance(key, str) else _key(key): _plain(member, depth + 1, limits)
-                for key, member in value.items()}
+        pairs = [(key if isinstance(key, str) else _key(key), _plain(member, depth + 1, limits))
+                 for key, member in value.items()]
+        members = dict(pairs)
+        if len(members) < len(pairs):  # 1 and "1": both are there, as in JSON that has a key twice
+            return msgspec.Raw(b"{%b}" % b",".join([_encoder.encode(key) + b":" + _encoder.encode(member)
+                                                     for key, member in pairs]))
+        return members
     if isinstance(value, list | tuple):
         limits.check_depth(depth)
         return [_plain(element, depth + 1, limits) for element in value]
