@@ -1,6 +1,8 @@
 """Several sinks in one pipeline: each with its own mapping, database and offsets, also on one topic."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
@@ -64,3 +66,21 @@ def test_two_sinks_read_one_topic_each_at_its_own_pace(
         assert sink.stop() == 0
         sink.start()
         assert sink.wait_for(lambda status: status.ready).read == 0
+
+
+def test_the_example_archives_every_message(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Callable[..., Sink]) -> None:
+    iggy.create_topic(stream, TOPIC, 3)
+    send(iggy.address, stream, [message(n, site="a") for n in range(12_005)], 3)
+    example = (Path(__file__).parents[2] / "configs" / "several-sinks.toml").read_text()
+    with running_influxdb(flavour="v1") as server:
+        for old, new in (("127.0.0.1:8090", "{iggy}"), ("telemetry", "{stream}"), ("sensors", TOPIC),
+                         ("my-org", "sandbox"), ("http://127.0.0.1:8086", "{influxdb}"),
+                         ("http://127.0.0.1:8087", server.url), ('bucket = "plant"', 'bucket = "sandbox"'),
+                         ('"archive"\n', '"sandbox"\n')):
+            example = example.replace(old, new)
+        example = re.sub(r'"\$\{INFLUX_TOKEN.*', '"sandbox-token"', example)
+        start_sink(iggy.address, stream, influxdb, config=f'{example}[pipeline]\nruntime_dir = "{{folder}}"\n').settles(
+            2 * 12_005)
+        assert SandboxInflux(server.url, "v1").count() == 12_005
+        assert influxdb.count() == 12_005

@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
+from pipeline.config import load_config
+from pipeline.preview import Sample, report_on
 
 CONFIG = """
 [[topics]]
@@ -114,6 +116,34 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path, arguments: lis
     assert result.exit_code == code
     assert said in result.output
     assert len(result.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("source", ["iggy_timestamp", "origin_timestamp", "arrival"])
+@pytest.mark.parametrize(("precision", "overwritten"), [("ns", 0), ("us", 2), ("ms", 2)])
+def test_a_file_is_one_send_whose_messages_share_a_time(
+        tmp_path: Path, source: str, precision: str, overwritten: int) -> None:
+    config = tmp_path / "pipeline.toml"
+    config.write_text(CONFIG.format(mapping="", more="").replace('"s"', f'"{precision}"').replace(
+        'timestamp_from = "field"\ntimestamp_field = "ts"', f'timestamp_from = "{source}"'))
+    sent = '{"site":"a","v":1}\n{"site":"a","v":2}\n{"site":"a","w":3}\n{"site":"a","v":4}\n{"site":"b","v":5}\n'
+    for arguments in (["--json"], ["--json", "--input", "-"]):
+        result = CliRunner().invoke(main, ["preview", "-c", str(config), *arguments], input=sent)
+        *rows, counts = [json.loads(line) for line in result.stdout.splitlines()]
+        assert counts["overwritten"] == overwritten
+        assert counts["collisions"] == ([["line 1", "line 2", "line 4"]] if overwritten else [])
+        assert len({line.rpartition(" ")[2] for row in rows for line in row["lines"]}) == (1 if overwritten else 5)
+    warned = "which messages of one send share" in result.stderr
+    assert warned == bool(overwritten)
+
+
+def test_points_of_one_message_and_of_two_partitions_count_as_overwritten(tmp_path: Path) -> None:
+    result = run(tmp_path, "preview", "--json", mapping='explode = "all"\non_missing_timestamp = "iggy_timestamp"',
+                 messages='{"site":"a","all":[{"v":1},{"v":2}]}\n')
+    counts = json.loads(result.stdout.splitlines()[-1])
+    assert (counts["overwritten"], counts["collisions"]) == (1, [["line 1"]])
+    config = load_config(str(tmp_path / "pipeline.toml"), {})
+    report = report_on(config, 0, [Sample(f"partition {number}", b'{"v":1,"ts":5000}', number) for number in range(3)])
+    assert (report.overwritten, report.collisions) == (2, [["partition 0", "partition 1", "partition 2"]])
 
 
 TESTS = """

@@ -1,0 +1,76 @@
+"""Points made of Iggy's times in a real InfluxDB 1.6: every message of one send is one, also when it is read again."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from pipeline.bench.database import DATABASE, Influxd, influxd
+from pipeline.rig import wait_until
+from tests.support.iggy_calls import connected, send
+from tests.support.iggy_servers import RunningIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink
+
+MESSAGES = 50_000
+CONFIG = """
+[iggy]
+address = "{iggy}"
+[[topics]]
+stream = "{stream}"
+topic = "readings"
+[mapping]
+tag_fields = ["device"]
+{mapping}
+[influxdb]
+url = "{influxdb}"
+{target}
+retry_backoff_max_ms = 200
+[pipeline]
+runtime_dir = "{folder}"
+"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Influxd]:
+    """A real InfluxDB 1.6 with an empty database."""
+    with influxd(tmp_path / "influxd") as running:
+        yield running
+
+
+def values(url: str) -> list[float]:
+    """The values of all points, in the order of time."""
+    query = {"db": DATABASE, "epoch": "ns", "q": f'SELECT "v" FROM {TOPIC}'}
+    series = requests.get(f"{url}/query", params=query, timeout=60).json()["results"][0]["series"]
+    return [value for _, value in series[0]["values"]]
+
+
+@pytest.mark.parametrize("victim", ["", "encode-0", "coordinator"])
+@pytest.mark.parametrize("mapping", ["", 'timestamp_from = "origin_timestamp"'], ids=["default", "origin"])
+def test_fifty_thousand_messages_of_one_send_and_one_series_are_fifty_thousand_points(
+        iggy: RunningIggy, stream: str, database: Influxd, start_sink: Callable[..., Sink], mapping: str,
+        victim: str) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+
+    async def at_once() -> None:
+        await send(await connected(iggy), stream,
+                   [json.dumps({"device": "d1", "v": number}).encode() for number in range(MESSAGES)])
+
+    sink = start_sink(iggy.address, stream, SandboxInflux(database.url, "v1"), config=CONFIG, mapping=mapping,
+                      target=f'version = "v1"\ndatabase = "{DATABASE}"')
+    sink.wait_for(lambda status: status.ready)
+    os.kill(database.pid, signal.SIGSTOP)  # so that it happens while requests are on their way
+    asyncio.run(at_once())
+    sink.wait_for(lambda status: status.in_flight >= 10_000)
+    if victim:
+        sink.kill(victim)
+        wait_until(lambda: f"{victim} died" in sink.log(), 20, "the death to be seen")
+    os.kill(database.pid, signal.SIGCONT)
+    status = sink.settles(MESSAGES)
+    assert values(database.url) == list(range(MESSAGES)), "every one, in the order in which they were sent"
+    assert status.overwritten == 0
+    assert sink.stop() == 0
