@@ -235,7 +235,7 @@ def replay(letters: _Letters, dry_run: bool) -> None:
     from pipeline.replay import Replay
 
     async def work() -> None:
-        stored = failed = 0
+        stored = failed = overwritten = 0
         reasons: Counter[str] = Counter()
         writer = Replay(letters.config, setup_logging("replay", letters.config.pipeline.log_level,
                                                       secrets_of(letters.config)))
@@ -250,11 +250,13 @@ def replay(letters: _Letters, dry_run: bool) -> None:
                         await _mark(store, "replayed", outcome.stored)
                         stored, failed = stored + len(outcome.stored), failed + len(outcome.failed)
                         progress.advance(task, len(outcome.stored) + len(outcome.failed))
+                        overwritten += outcome.overwritten
                         reasons.update(why for _, why in outcome.failed)
         if not dry_run:
             for why, count in reasons.most_common(20):
                 click.echo(f"{count:,} still can't be written: {printable(why)}", err=True)
-            click.echo(f"{stored:,} stored and marked, {failed:,} still dead")
+            click.echo(f"{stored:,} stored and marked, {failed:,} still dead"
+                       + (f"; {overwritten:,} points overwritten by others" if overwritten else ""))
             if failed:
                 raise PipelineError(f"{failed:,} letters still can't be written; they are kept")
 

@@ -32,6 +32,8 @@ class Replayed(Struct, frozen=True):
     stored: list[DeadLetter]
     #: Each with the reason why it still can't be written.
     failed: list[tuple[DeadLetter, str]]
+    #: Points that took the place of others of these.
+    overwritten: int = 0
 
 
 class Replay:
@@ -90,7 +92,7 @@ class Replay:
                 for line, words in self._post(transport, group, content).items():
                     why.update((index, words) for index in (group.sources[line] if group.sources else (line,)))
         return Replayed([letter for index, letter in enumerate(letters) if index not in why],
-                        [(letters[index], words) for index, words in sorted(why.items())])
+                        [(letters[index], words) for index, words in sorted(why.items())], encoded.overwritten.points)
 
     def _transports_of(self, sink: int, options: SinkConfig) -> list[Transport]:
         if sink not in self._transports:

@@ -117,6 +117,7 @@ class EncodeStage:
         head = wire.Lines(batch.range, batch.first, batch.offsets,
                           [wire.Group(lines.bucket, lines.points, lines.sources, lines.backslashes)
                            for lines in encoded.groups], rejects, batch.again, overwritten)
+        del encoded  # the lines take more memory than what is sent of them, and the writer may be slow
         # The batches of one partition meet at one writer, which keeps their order where a write fails.
         push = self.pushes[(where.topic + where.partition) % len(self.pushes)]
         while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):

@@ -15,7 +15,7 @@ from pipeline.rig import wait_until
 from stages.mapping.message_times import message_time
 from tests.support.iggy_calls import connected, poll, send
 from tests.support.iggy_servers import RunningIggy
-from tests.support.sinks import TOPIC, SandboxInflux, Sink
+from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink
 
 Start = Callable[..., Sink]
 CONFIG = """
@@ -107,8 +107,7 @@ def test_points_that_overwrite_others_are_counted_and_warned_of_once(
     iggy.create_topic(stream, TOPIC, 1)
     ((time, _), *_) = send_at_once(iggy, stream, of_one_device(100))
     sink = start_sink(iggy.address, stream, influxdb, config=CONFIG, options=options,
-                      target='version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"\n'
-                             'precision = "ms"',
+                      target=f'{TARGETS["v2"]}\nprecision = "ms"',
                       mapping=f'tag_fields = ["device"]\nmerge_duplicates = {merge}')
     status = sink.settles(100)
     assert influxdb.count() == 1
@@ -139,5 +138,21 @@ def test_a_replayed_dead_letter_is_the_point_that_the_message_would_have_been(
     done = subprocess.run([sys.executable, "-m", "pipeline", "dlq", "replay", "-c", str(sink.config)],
                           capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+    assert "1 stored and marked, 0 still dead\n" in done.stdout
     replayed = [point["time"] for point in influxdb.points() if "w" in point["fields"]]
     assert replayed == [message_time(times[2][source != "iggy_timestamp"], 1, 2, "ns")]
+
+
+def test_a_replay_tells_of_points_that_overwrite_others(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send_at_once(iggy, stream, [b'{"v":"one"}', b'{"v":"two"}', b'{"v":"three"}'])
+    sink = start_sink(iggy.address, stream, influxdb, config=CONFIG, mapping='types = { v = "float" }',
+                      target=f'{TARGETS["v2"]}\nprecision = "s"')
+    sink.wait_for(lambda status: status.rejected == 3 and not status.in_flight)
+    assert sink.stop() == 0
+    sink.config.write_text(sink.config.read_text().replace('types = { v = "float" }', ""))
+    done = subprocess.run([sys.executable, "-m", "pipeline", "dlq", "replay", "-c", str(sink.config)],
+                          capture_output=True, text=True, timeout=60)
+    assert "3 stored and marked, 0 still dead; 2 points overwritten by others\n" in done.stdout
+    assert influxdb.count() == 1
