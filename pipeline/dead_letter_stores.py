@@ -21,7 +21,9 @@ MAX_RECORD_BYTES = 64_000_000
 #: What every Iggy takes in one message, however its limits are set, bytes.
 SAFE_BYTES = 1_000_000
 #: Records of one send, and their bytes: only a record that is larger by itself is sent in a larger one.
-SEND_RECORDS, SEND_BYTES = 1_000, 4_000_000
+SEND_RECORDS, SEND_BYTES = 1_000, SAFE_BYTES
+#: Bytes of letters given to whoever reads them whole, about, at once.
+READ_BYTES = 4_000_000
 #: So many connections lost in a row over a record larger than `SAFE_BYTES`, and it counts as larger than Iggy takes.
 TRIES_OF_LARGE = 3
 #: Records of one poll, and their bytes as far as the poll before it tells.
@@ -161,11 +163,11 @@ class TopicStore:
         self._lost += 1
         if self._lost >= TRIES_OF_LARGE:
             self._lost = 0
-            self.max_bytes = max(SAFE_BYTES, size - 1)
+            self.max_bytes = SAFE_BYTES
             self._logger.warning(
                 "Iggy has ended the connection %d times over a dead letter of %d bytes for %s: it counts as larger "
-                "than the server takes (message_bus.max_message_size), and is kept shortened, or without its payload",
-                TRIES_OF_LARGE, size, self.name)
+                "than the server takes (message_bus.max_message_size); letters over %d bytes are kept shortened, or "
+                "without their payloads, from now on", TRIES_OF_LARGE, size, self.name, SAFE_BYTES)
 
     async def clear(self) -> None:
         """Purges the topic. Raises IggyError."""
@@ -256,7 +258,7 @@ async def read_letters(store: DeadLetterStore, ids: Collection[str], at_once: in
             wanted.discard(letter.id)
             some.append(letter)
             size += len(record.content)
-            if len(some) >= at_once or size >= SEND_BYTES:
+            if len(some) >= at_once or size >= READ_BYTES:
                 yield some
                 some, size = [], 0
     if some:

@@ -194,7 +194,7 @@ async def store_letters(burial: Burial, store: DeadLetterStore) -> None:
         for letter, payload in burial.letters[done:done + SEND_RECORDS]:
             record = encode_letter(letter, payload, store.max_bytes)
             size += len(record)
-            if records and size > SEND_BYTES:
+            if records and size > min(SEND_BYTES, store.max_bytes):
                 break
             records.append(record)
         await store.append(records)

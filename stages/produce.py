@@ -24,7 +24,7 @@ from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.reject_log import RejectLog
 from pipeline.source_schema import OutputConfig, SourceConfig
-from stages.source.packing import Packing, Send, pack
+from stages.source.packing import SEND_BYTES, Packing, Send, pack, parts_of
 from stages.source.table import BadRow
 
 #: Pages taken in from each converter beyond those that wait for their turn.
@@ -223,7 +223,9 @@ class ProduceStage:
                 await self._send_all(lane, sends)
                 if letters:
                     await self.iggy.make_topic(lane.stream, output.dead_letter_topic)
-                    await self.iggy.send(lane.stream, output.dead_letter_topic, letters)
+                    for part in parts_of(letters, output.send_messages, SEND_BYTES):
+                        await self.iggy.send(lane.stream, output.dead_letter_topic, part)
+                        del letters[:len(part)]
                 break
             except IggyError as error:
                 lane.partitions = 0

@@ -20,7 +20,7 @@ from pipeline.sandbox.protocol import Options, Parts, Refused, Request, TopicOpt
 REBALANCING_TIMEOUT_SECONDS = 30.0
 #: First size of a connection's buffer, bytes; it grows to the largest frame.
 BUFFER_BYTES = 1 << 18
-#: Largest frame that is taken, bytes; the server's `message_bus.max_message_size`.
+#: Largest frame that is taken, bytes: the default of the server's `message_bus.max_message_size`.
 MAX_FRAME_BYTES = 64 << 20
 #: Kernel's send buffer of a connection, bytes: one poll of some thousand messages fits, so that it leaves in one call.
 SEND_BUFFER_BYTES = 4 << 20
@@ -36,17 +36,19 @@ class Broker:
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, username: str = "iggy", password: str = "iggy", *,
                  rebalancing_timeout: float = REBALANCING_TIMEOUT_SECONDS, strict_options: bool = False,
-                 clock: Callable[[], int] = now_micros) -> None:
+                 max_frame_bytes: int = MAX_FRAME_BYTES, clock: Callable[[], int] = now_micros) -> None:
         """Port 0 takes a free one.
 
         `rebalancing_timeout` in seconds. `strict_options` refuses topic options that server 0.9.0-edge.5 doesn't know,
-        as it does: client 0.9.0 can't create topics then. `clock` gives microseconds since 1970.
+        as it does: client 0.9.0 can't create topics then. A larger frame than `max_frame_bytes` ends its connection.
+        `clock` gives microseconds since 1970.
         """
         self.host = host
         self.port = port
         self.credentials = username, password
         self.rebalancing_timeout = rebalancing_timeout
         self.strict_options = strict_options
+        self.max_frame_bytes = max_frame_bytes
         self.clock = clock
         self.started_at = clock()
         #: By name.
@@ -297,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
         start = 0
         while self._filled - start >= protocol.HEADER_BYTES:
             size = int.from_bytes(self._view[start + 48:start + 52], "little")
-            if not protocol.HEADER_BYTES <= size <= MAX_FRAME_BYTES:
+            if not protocol.HEADER_BYTES <= size <= self.broker.max_frame_bytes:
                 self.transport.abort()
                 return
             if self._filled - start < size:

@@ -46,14 +46,14 @@ def pack(payloads: list[bytes], series: list[int], partitions: int, how: Packing
     sends = []
     for partition, lane in lanes.items():
         messages = lane if how.batch_points == 1 else _joined(lane, how)
-        sends += [Send(partition, part) for part in _parts(messages, how.send_messages, SEND_BYTES)]
+        sends += [Send(partition, part) for part in parts_of(messages, how.send_messages, SEND_BYTES)]
     return sends
 
 
 def _joined(payloads: list[bytes], how: Packing) -> list[bytes]:
     """Several points in a message: lines of JSON or line protocol, or a MessagePack array."""
     out = []
-    for part in _parts(payloads, how.batch_points, how.max_bytes):
+    for part in parts_of(payloads, how.batch_points, how.max_bytes):
         if how.format == "msgpack":
             message = msgspec.msgpack.encode([msgspec.Raw(payload) for payload in part])
         else:
@@ -62,7 +62,7 @@ def _joined(payloads: list[bytes], how: Packing) -> list[bytes]:
     return out
 
 
-def _parts(payloads: list[bytes], count: int, size: int) -> list[list[bytes]]:
+def parts_of(payloads: list[bytes], count: int, size: int) -> list[list[bytes]]:
     """Cut after `count` payloads or before `size` bytes, whichever is first; a part has at least one."""
     parts: list[list[bytes]] = []
     part: list[bytes] = []

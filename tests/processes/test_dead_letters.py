@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.rig import wait_until
-from tests.support.iggy_servers import RunningIggy, SandboxIggy
+from tests.support.iggy_servers import RunningIggy, SandboxIggy, running_sandbox
 from tests.support.sinks import CONFIG, SOON_SECONDS, TARGETS, TOPIC, SandboxInflux, Sink, message, read_topic, send
 
 
@@ -119,6 +119,20 @@ def test_text_that_json_inflates_is_kept_whole(
     assert base64.b64decode(letter["payload_base64"]) == b"\x01" * 11_000_000
     assert sink.stop() == 0
     assert "died" not in sink.log()
+
+
+def test_a_letter_that_this_iggy_does_not_take_is_kept_without_its_payload(
+        stream: str, influxdb: SandboxInflux, start_sink: Callable[..., Sink]) -> None:
+    with running_sandbox(max_frame_bytes=2 << 20) as iggy:
+        iggy.create_topic(stream, TOPIC, 1)
+        sink = start_sink(iggy.address, stream, influxdb)
+        large = b'"' * 1_900_000
+        for payload in (message(0), large, message(2)):
+            send(iggy.address, stream, [payload])
+        assert sink.settles(3).written == 2
+        (letter,) = map(json.loads, read_topic(iggy.address, stream, "influxdb-dlq"))
+        assert letter["payload_omitted"] and letter["payload_sha256"] == hashlib.sha256(large).hexdigest()
+        assert "max_message_size" in sink.log()
 
 
 def dlq(config: Path, command: str) -> str:

@@ -77,6 +77,8 @@ class Shelf:
         self.max_bytes = max_bytes
         self.failures = 0
         self.stored: list[bytes] = []
+        #: Bytes of the largest append.
+        self.largest = 0
 
     async def records(self) -> AsyncIterator[Record]:
         """Nothing asks."""
@@ -89,6 +91,7 @@ class Shelf:
             self.failures -= 1
             raise StoreError("full")
         self.stored += records
+        self.largest = max(self.largest, sum(map(len, records)))
 
     async def clear(self) -> None:
         """Nothing asks."""
@@ -116,6 +119,7 @@ def test_a_store_that_fails_does_not_double_the_letters_of_another() -> None:
 
     asyncio.run(all_of_them())
     assert len(good.stored) == len(bad.stored) == 10
+    assert good.largest <= 1_000_000 and bad.largest <= 500_000
     for shelf, is_omitted in ((good, False), (bad, True)):
         found = decode_record(shelf.stored[0])
         assert isinstance(found, DeadLetter) and found.payload_omitted == is_omitted
