@@ -8,7 +8,7 @@ from typing import Any, Final
 from pipeline import bulk
 from pipeline.schema import MappingConfig, Precision
 from pipeline.wire import Overwritten
-from stages.mapping import message_times, timestamps
+from stages.mapping import message_times, plausible, timestamps
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of, texts_of
 from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
@@ -67,7 +67,7 @@ class Encoder:
         Raises nothing but TooMuch, of several messages, if it `refuses_much`.
         """
         try:
-            return self._encode(payloads, origin)
+            return self._looked_at(self._encode(payloads, origin), origin)
         except Exception as error:
             if isinstance(error, TooMuch) and len(payloads) > 1 and self.refuses_much:
                 raise
@@ -75,9 +75,16 @@ class Encoder:
             parts = [self._alone(payload, origin.alone(index)) for index, payload in enumerate(payloads)]
             lines = [line for index, part in enumerate(parts) for line in part.lines_of(index)]
             groups, written = _by_bucket(lines, [line[:1] for line in lines])
-            return Encoded(groups, [reject._replace(at=index) for index, part in enumerate(parts)
-                                    for reject in part.rejects],
-                           sum([part.dropped for part in parts]), within(merged(lines), self.topic, origin), written)
+            rejects = [reject._replace(at=index) for index, part in enumerate(parts) for reject in part.rejects]
+            return self._looked_at(Encoded(groups, rejects, sum([part.dropped for part in parts]),
+                                           within(merged(lines), self.topic, origin), written), origin)
+
+    def _looked_at(self, encoded: Encoded, origin: BatchOrigin) -> Encoded:
+        """The same; notes times that are not plausible."""
+        found = plausible.look_at(encoded, origin, self.rules.config, self.rules.precision)
+        if found is not None:
+            self.rules.notices.add("implausible_time", *found)
+        return encoded
 
     def _alone(self, payload: bytes, origin: BatchOrigin) -> Encoded:
         """One message, whatever happens."""
@@ -105,7 +112,10 @@ class Encoder:
     def encode_array(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
         """The same for `count` payloads as `pipeline.bulk` joins them; None where `encode` has to do it."""
         try:
-            return None if self._opener.is_needed((array,), as_array=True) else self._quickly(array, count, origin)
+            encoded = None
+            if not self._opener.is_needed((array,), as_array=True):
+                encoded = self._quickly(array, count, origin)
+            return None if encoded is None else self._looked_at(encoded, origin)
         except Exception:
             return None
 

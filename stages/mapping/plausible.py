@@ -1,0 +1,87 @@
+"""Times in messages that are far from the present: a clock that was not set, or a number in another unit.
+
+They are written as they are, and warned of: a point in 1970 is there, and nobody looks for it there. Pure.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from pipeline.schema import MappingConfig, Precision
+from stages.mapping.batch import BatchOrigin, Encoded
+from stages.mapping.timestamps import MAX_NS, UNIT_NS
+
+#: The earliest time that is plausible: a billion seconds since 1970, 2001-09-09. From there to 2286 a time has the same
+#: number of digits in each precision. And the latest, beyond the present: some forecasts go so far.
+EARLIEST_SECONDS: Final = 1_000_000_000
+AHEAD_SECONDS: Final = 30 * 86_400
+#: So many times at either end of a batch are compared with the latest.
+_SAMPLE: Final = 250
+
+
+class Implausible(NamedTuple):
+    """Times of a batch."""
+
+    #: How many, at least.
+    points: int
+    #: Index of the first of them.
+    first: int
+
+
+def implausible(times: Sequence[str], precision: Precision, now: int) -> Implausible | None:
+    """The times, as lines have them, that are before the earliest, or beyond the latest by `now`: us since 1970.
+
+    Of large batches the first and the last times are compared with the latest: one that is ahead is seldom alone.
+    """
+    if not times:
+        return None
+    earliest = str(EARLIEST_SECONDS * UNIT_NS["s"] // UNIT_NS[precision])
+    digits = len(earliest)
+    latest = str(min(now * 1_000 + AHEAD_SECONDS * UNIT_NS["s"], MAX_NS) // UNIT_NS[precision])
+    # Texts of as many digits are in the order of their numbers; others are rare.
+    if len("".join(times)) == digits * len(times) and (
+            max(times[:_SAMPLE]) <= latest and max(times[-_SAMPLE:]) <= latest):
+        return None
+    found = [index for index, time in enumerate(times)
+             if len(time) < digits or time[0] == "-" or len(time) > digits or time > latest]
+    return Implausible(len(found), found[0]) if found else None
+
+
+def message_of(encoded: Encoded, point: int) -> int:
+    """Index of the message that a batch's point comes from; the first one of them."""
+    for group in encoded.groups:
+        if point < group.points:
+            return group.sources[point][0] if group.sources is not None else point
+        point -= group.points
+    raise IndexError(point)
+
+
+def words(time: str, precision: Precision, config: MappingConfig, now: int) -> str:
+    """What a time is, and what it may be instead."""
+    ns = int(time) * UNIT_NS[precision]
+    passes = config.format == "line_protocol"
+    unit = config.line_protocol_precision if passes else config.timestamp_format.removeprefix("epoch_")
+    hint = ""
+    if unit in UNIT_NS:
+        number = ns // UNIT_NS[unit]
+        for other, size in UNIT_NS.items():
+            if EARLIEST_SECONDS * UNIT_NS["s"] <= number * size <= now * 1_000 + AHEAD_SECONDS * UNIT_NS["s"]:
+                option = f'line_protocol_precision = "{other}"' if passes else f'timestamp_format = "epoch_{other}"'
+                hint = f"; with {option} it is {_shown(number * size)}"
+    return f"{'the line' if passes else config.timestamp_field}: the time is {_shown(ns)}{hint}"
+
+
+def look_at(encoded: Encoded, origin: BatchOrigin, config: MappingConfig, precision: Precision
+            ) -> tuple[int, str, str] | None:
+    """How many points of a batch have implausible times, where the first one's message is, and what it is."""
+    if config.timestamp_from != "field" and config.format != "line_protocol" or origin.arrival is None:
+        return None
+    found = implausible(encoded.written.times, precision, origin.arrival)
+    if found is None:
+        return None
+    place = origin.of(message_of(encoded, found.first)).place
+    return found.points, place, words(encoded.written.times[found.first], precision, config, origin.arrival)
+
+
+def _shown(ns: int) -> str:
+    return f"{datetime.fromtimestamp(ns // UNIT_NS['s'], UTC):%Y-%m-%dT%H:%M:%SZ}"
