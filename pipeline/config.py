@@ -17,6 +17,7 @@ from pipeline.feedback import feedback_problems
 from pipeline.files import secret_problem
 from pipeline.schema import Config, InfluxConfig, MappingConfig
 from pipeline.secrets import header_problems
+from pipeline.target_check import connection_problems, target_problems
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)([^}]*))?\}")
 
@@ -161,6 +162,7 @@ def _contradictions(config: Config) -> list[str]:
             found = mapping_problems(sink.mapping, f"{key}mapping", [(t.stream, t.topic) for t in sink.topics])
         problems += found
         problems += _influxdb_contradictions(sink.influxdb, f"{key}influxdb")
+        problems += target_problems(sink.influxdb, f"{key}influxdb", config.iggy.address)
         problems += header_problems(sink.influxdb, f"{key}influxdb")
     if config.source:
         # Only those who have a source pay for its code.
@@ -227,6 +229,8 @@ def _influxdb_contradictions(influxdb: InfluxConfig, key: str) -> list[str]:
             problems.append(f"{key}.{option}: {_shown(path)} {problem}")
     if influxdb.client_key_file and not influxdb.client_cert_file:
         problems.append(f"{key}.client_cert_file: required with client_key_file")
+    if not any(problem.endswith("can't be read") for problem in problems):
+        problems += connection_problems(influxdb, key)
     return problems
 
 

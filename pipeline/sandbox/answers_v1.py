@@ -11,6 +11,7 @@ DEFAULT_MAX_BODY_BYTES = 25_000_000
 #: Longest text that goes to the header with the error, bytes.
 MAX_ERROR_HEADER_BYTES = 1_024
 RETENTION_POLICIES = ("", "autogen")
+CONSISTENCIES = ("", "all", "any", "one", "quorum")
 _HEADERS = (("X-Influxdb-Build", "OSS"), ("X-Influxdb-Version", VERSION))
 _JSON = (("Content-Type", "application/json"), *_HEADERS)
 _TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff"), *_HEADERS)
@@ -63,6 +64,8 @@ class AnswersV1:
         bucket = self._server.buckets.get(query["db"])
         if bucket is None:
             return _error(404, f'database not found: "{query["db"]}"')
+        if query.get("consistency", "").lower() not in CONSISTENCIES:
+            return _error(400, "invalid consistency level")
         limit = self._server.max_body_bytes
         limit = DEFAULT_MAX_BODY_BYTES if limit is None else limit
         if limit and len(request.body) > limit:

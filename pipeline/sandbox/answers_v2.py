@@ -1,6 +1,7 @@
 """The answers of InfluxDB OSS 2.7.12, as recorded; where nothing was recorded, as its source (`http/`) has it."""
 
 import json
+import re
 
 from pipeline.sandbox import answers, query_flux, query_influxql
 from pipeline.sandbox.answers import NotGzip, Server, go_time
@@ -14,7 +15,11 @@ WRITE, WRITE_V1 = "/api/v2/write", "/write"
 QUERY, QUERY_V1 = "/api/v2/query", "/query"
 #: The id of every bucket here, for the message that has it in it.
 BUCKET_ID = "5a0db0c500000001"
+#: The id of the organization.
+ORG_ID = "0a0b0c0d0e0f0001"
 INTERNAL = "An internal error has occurred - check server logs"
+_ID = re.compile("(?!0{16})[0-9A-Fa-f]{16}")
+_GZIP_HEADER_BYTES = 10
 _HEADERS = (("X-Influxdb-Build", "OSS"), ("X-Influxdb-Version", VERSION))
 _JSON = (("Content-Type", "application/json; charset=utf-8"), *_HEADERS)
 #: What no tag may be called. Source: InfluxDB 2.7.12, `models.ParsePoints`.
@@ -79,8 +84,8 @@ class AnswersV2:
             return _error(404, "bucket not found")
         try:
             body = answers.inflate(request)
-        except NotGzip:
-            return _error(500, INTERNAL)
+        except NotGzip as error:
+            return _not_gzip(request.body, str(error))
         bucket = self._bucket(request)
         if isinstance(bucket, Response):
             return bucket
@@ -119,12 +124,25 @@ class AnswersV2:
         if request.path == WRITE_V1:
             found = buckets.get(query["db"]) if query.get("rp", "") in ("", "autogen") else None
             return found or _error(404, "no dbrp mapping found")
-        org = query.get("org") or query.get("orgID") or ""
-        if not org:
+        org, org_id = query.get("org", ""), query.get("orgID", "")
+        if not org and not org_id:
             return _error(400, "Please provide either orgID or org")
-        if org != self._server.identity.org:
+        if org_id and len(org_id) != len(ORG_ID):
+            return _error(400, "id must have a length of 16 bytes")
+        if org_id and not _ID.fullmatch(org_id):
+            return _error(400, "invalid ID")
+        if org_id and org_id.lower() != ORG_ID:
+            return _error(404, "organization not found")
+        if not org_id and org != self._server.identity.org:
             return _error(404, f'organization name "{org}" not found')
         return buckets.get(query["bucket"]) or _error(404, f'bucket "{query["bucket"]}" not found')
+
+
+def _not_gzip(body: bytes, why: str) -> Response:
+    """What is said of a body that is not the gzip that it says it is: too short, not begun as one, or damaged."""
+    if why == "gzip: invalid header" or len(body) < _GZIP_HEADER_BYTES:
+        return _error(500, INTERNAL)
+    return _error(400 if why == "gzip: invalid checksum" else 500, f"unable to read data: {why}")
 
 
 def _late(bucket: Bucket, late: list[Entry], now: int) -> str:

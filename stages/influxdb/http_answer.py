@@ -20,6 +20,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: [^\r\n]*)?")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 #: What a server that expects TLS sends to one who speaks plainly: an alert record of TLS 1.x. Source: RFC 8446, 5.1.
 _TLS_ALERT = b"\x15\x03"
+TLS_EXPECTED = "it speaks TLS on this port, and was spoken to without"
 #: Of what is not understood, so many bytes are shown.
 _SHOWN_BYTES = 60
 
@@ -101,7 +102,7 @@ class AnswerReader:
     def _one_head(self) -> Head:
         first = self._line()
         if first.startswith(_TLS_ALERT):
-            raise HttpFault("tls_expected", "it speaks TLS on this port, and was spoken to without")
+            raise HttpFault("tls_expected", TLS_EXPECTED)
         match = _STATUS_LINE.fullmatch(first)
         if not match:
             raise HttpFault("malformed", f"it does not answer in HTTP: {shown(first)}")

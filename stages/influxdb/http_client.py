@@ -19,7 +19,7 @@ from msgspec import Struct
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from pipeline.schema import InfluxConfig
-from stages.influxdb.http_answer import AnswerReader, FaultKind, Head, HttpFault
+from stages.influxdb.http_answer import TLS_EXPECTED, AnswerReader, FaultKind, Head, HttpFault
 
 #: A connection that was idle for so long is not used again, seconds: firewalls and proxies forget it without a word.
 MAX_IDLE_SECONDS = 60.0
@@ -129,19 +129,28 @@ class HttpClient:
         if connection is not None and connection.stale():
             connection.close()
             connection = None
+        is_new, reader = connection is None, None
         try:
             connection = connection or self._connect(parts, deadline.connecting())
             sock = connection.sock
             unsent = _send(sock, request, deadline)
             reader = AnswerReader(lambda most: _receive(sock, most, deadline, unsent), limits.max_bytes)
             head = reader.head()
-        except BaseException:
+        except BaseException as error:
             # Files that are corrected while we run are read again.
             self._context = None
             if connection is not None:
                 connection.close()
+            if is_new and reader and not reader.received and isinstance(error, HttpFault) and error.kind == "broken":
+                self._check_for_tls(parts, deadline)
             raise
         return OpenReply(connection, reader, head, deadline, kept, key, method == "HEAD")
+
+    def disconnect(self) -> None:
+        """Closes this thread's connections: the next request is to find its way, and its server, anew."""
+        kept: dict[str, _Connection] = self._local.__dict__.pop("connections", {})
+        for connection in kept.values():
+            connection.close()
 
     def _target(self, url: str) -> tuple[SplitResult, str]:
         """The URL's parts, and what to ask for: the path, or all of it for a proxy that is to pass it on."""
@@ -189,6 +198,17 @@ class HttpClient:
             sock.close()
             raise
         return _Connection(sock)
+
+    def _check_for_tls(self, parts: SplitResult, deadline: _Deadline) -> None:
+        """Raises HttpFault if a server that closes connections without an answer wants to be spoken to in TLS."""
+        if parts.scheme == "https" or self._config.proxy:
+            return
+        try:
+            with _dial(parts.hostname or "", parts.port or 80, deadline) as sock:
+                _handshake(sock, _no_questions(), parts.hostname or "", deadline).close()
+        except HttpFault:
+            return
+        raise HttpFault("tls_expected", TLS_EXPECTED)
 
     def _tls(self) -> ssl.SSLContext:
         """The context for TLS, made when it is needed first. Raises HttpFault."""
@@ -244,21 +264,8 @@ class OpenReply:
 
 
 def tls_context(config: InfluxConfig) -> ssl.SSLContext:
-    """The client's side of TLS, by the configured files. Raises HttpFault (`tls_files`) that says which can't be used.
-
-    Certificates are checked against `ca_file`, or the authorities that browsers trust (the package certifi).
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if config.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        try:
-            context.load_verify_locations(config.ca_file or DEFAULT_CA_BUNDLE_PATH)
-        except (OSError, ValueError) as error:
-            raise HttpFault("tls_files", f"ca_file {config.ca_file} can't be used: "
-                            f"{_file_error(error) or 'it holds no certificate in PEM form'}") from None
+    """The client's side of TLS. Raises HttpFault (`tls_files`) that says which file can't be used."""
+    context = _no_questions() if config.insecure_skip_verify else trusting(config.ca_file)
     if config.client_cert_file:
         try:
             # A key that is encrypted would be asked for on the terminal.
@@ -268,6 +275,28 @@ def tls_context(config: InfluxConfig) -> ssl.SSLContext:
             raise HttpFault("tls_files", f"client_cert_file {config.client_cert_file}"
                             + f" with client_key_file {config.client_key_file}" * bool(config.client_key_file)
                             + f" can't be used: {why}") from None
+    return context
+
+
+def trusting(ca_file: str) -> ssl.SSLContext:
+    """A context that takes certificates of the authorities in `ca_file`, or of those that browsers trust (certifi).
+
+    Raises HttpFault when the file can't be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(ca_file or DEFAULT_CA_BUNDLE_PATH)
+    except (OSError, ValueError) as error:
+        raise HttpFault("tls_files", f"ca_file {ca_file} can't be used: "
+                        f"{_file_error(error) or 'it holds no certificate in PEM form'}") from None
+    return context
+
+
+def _no_questions() -> ssl.SSLContext:
+    """A context that takes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 

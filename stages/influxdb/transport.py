@@ -143,6 +143,8 @@ class Transport:
         except PipelineError as error:
             answer = Paused("unauthorized", str(error))
         if isinstance(answer, Again | Paused):
+            # What answered may not be what is to answer: behind a name there may be several servers, or another route.
+            self._client.disconnect()
             advice = answer.advice or (ADVICE[answer.reason] if isinstance(answer, Paused) else "")
             return msgspec.structs.replace(answer, words="; ".join(filter(None, (answer.words, advice))))
         return answer

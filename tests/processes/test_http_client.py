@@ -179,6 +179,9 @@ def test_a_connection_is_kept_after_a_whole_answer_and_closed_after_any_other() 
         ask("HTTP/1.0 204 No Content\r\n\r\n")
         ask(good)
         assert connections == [0, 1, 2, 3, 4]
+        one.disconnect()
+        ask(good)
+        assert connections == [0, 1, 2, 3, 4, 5]
 
 
 def test_an_answer_is_taken_piece_by_piece_and_may_be_left() -> None:

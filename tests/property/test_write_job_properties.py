@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stages.influxdb import body
 from stages.influxdb.answers import Again, Answer, BadLines, BadSomewhere, Paused, TooLarge, Written
-from stages.influxdb.job import Job
+from stages.influxdb.job import BELIEVED_BATCHES, Evidence, Job
 
 
 class Server:
@@ -140,3 +140,75 @@ def test_a_server_that_is_down_for_long_does_not_break_a_batch_into_crumbs() -> 
 def test_lines_with_line_breaks_in_strings_are_found_again() -> None:
     lines = [b'm,t=a\\ b s="one\ntwo \\" three",f=1 1', b"m f=2 2", b'n s="\\\\" 3', b'a\\ b c="\n" 4']
     assert body.split_lines(b"".join(text + b"\n" for text in lines), len(lines)) == lines
+
+
+def refuse_all(job: Job, answer: Answer, requests: int = 40) -> list[Answer]:
+    """Refuses every request of a job with one answer; what each meant."""
+    meant: list[Answer] = []
+    while not job.done and len(meant) < requests:
+        piece = job.take()
+        assert piece is not None
+        meant.append(job.answered(piece, answer, 0))
+    return meant
+
+
+SET_UP = [BadSomewhere("refused", "400 the moon is in the wrong quarter", status=400), TooLarge("413", status=413),
+          BadLines("unable to parse '\x1f\ufffd\x08': missing tag value", status=400)]
+
+
+@given(st.sampled_from(SET_UP), st.integers(1, 300), st.sampled_from(["v1", "v2", "v3", "conflict", "unnamed"]),
+       st.data())
+def test_what_refuses_everything_costs_no_line_and_when_it_stores_again_only_the_bad_ones(
+        answer: Answer, count: int, kind: str, data: st.DataObject) -> None:
+    bad = data.draw(st.sets(st.integers(0, count - 1), max_size=min(6, count - 1)))
+    job = Job(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False, evidence=Evidence())
+    meant = refuse_all(job, answer)
+    assert isinstance(meant[-1], Paused)
+    assert sum(not isinstance(one, Paused) for one in meant) <= 9
+    assert job.in_doubt and not job.delayed and not job.done and job.refused == []
+    server = Server(kind, bad, [], 10**9)
+    other = Job(line(10_000) + b"\n", 1, gzip=False, evidence=job._evidence)
+    run(other, server)
+    run(job, server, most=1)
+    assert {refused.line for refused in job.refused} == bad
+    assert server.stored == ({line(index) for index in range(count)} | {line(10_000)}) - server.bad
+
+
+@given(st.integers(1, 60), st.data())
+def test_a_server_that_stores_most_lines_is_not_doubted_whatever_it_says(count: int, data: st.DataObject) -> None:
+    bad = data.draw(st.sets(st.integers(0, count - 1), max_size=count // 2))
+    server = Server("unnamed", bad, [], 10**9)
+    job = Job(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False, evidence=Evidence())
+    run(job, server, most=data.draw(st.integers(1, 4)))
+    assert {refused.line for refused in job.refused} == bad
+    assert server.stored == {line(index) for index in range(count)} - server.bad
+
+
+def test_batches_refused_line_by_line_are_believed_until_it_is_several() -> None:
+    evidence = Evidence()
+    for number in range(BELIEVED_BATCHES + 3):
+        job = Job(line(1) + b"\n" + line(2) + b"\n", 2, gzip=False, evidence=evidence)
+        words = "\n".join(f"unable to parse '{line(index).decode()}': time outside range" for index in (1, 2))
+        meant = refuse_all(job, BadLines(words, status=400))
+        assert job.done == (number < BELIEVED_BATCHES)
+        assert len(job.refused) == (2 if job.done else 0)
+        assert isinstance(meant[-1], Paused) != job.done
+    conflict = Job(line(1) + b"\n", 1, gzip=False, evidence=evidence)
+    refuse_all(conflict, BadSomewhere("type_conflict", "422", 1, about_lines=True))
+    assert not conflict.done
+
+
+def test_lines_older_than_the_retention_are_refused_however_many_there_are() -> None:
+    evidence = Evidence()
+    for _ in range(20):
+        job = Job(line(1) + b"\n" + line(2) + b"\n", 2, gzip=False, evidence=evidence)
+        refuse_all(job, BadSomewhere("outside_retention", "422", 2, about_lines=True))
+        assert job.done and len(job.refused) == 2
+
+
+def test_the_first_message_of_all_may_be_bad() -> None:
+    for answer in (BadSomewhere("refused", "400 cannot parse", about_lines=True),
+                   BadLines(f"unable to parse '{line(1).decode()}': missing fields")):
+        job = Job(line(1) + b"\n", 1, gzip=False, evidence=Evidence())
+        refuse_all(job, answer)
+        assert job.done and len(job.refused) == 1
