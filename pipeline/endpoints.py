@@ -16,6 +16,8 @@ from pipeline.schema import NetworkConfig
 
 #: Longest path of a Unix socket on Linux, less the terminating NUL.
 MAX_SOCKET_PATH = 107
+#: As long as the longest name of a socket in the runtime folder: one of `multiprocessing`'s.
+LONGEST_SOCKET = "listener-12345678"
 #: How long a process of this machine waits before it connects again to one that isn't listening (yet). ZeroMQ's own 100
 #: would be a good part of a start, and of each restart.
 LOCAL_RECONNECT_MILLISECONDS = 5
@@ -29,7 +31,7 @@ class Endpoints:
     def __init__(self, folder: str, network: NetworkConfig | None = None) -> None:
         """Raises PipelineError when the folder's name is too long for a Unix socket, or the keys can't be read."""
         self.folder = os.path.abspath(folder)
-        if len(os.fsencode(f"{self.folder}/batches-99.ipc")) > MAX_SOCKET_PATH:
+        if len(os.fsencode(f"{self.folder}/{LONGEST_SOCKET}")) > MAX_SOCKET_PATH:
             raise PipelineError(f"runtime_dir {self.folder}: too long for a socket's name; give a shorter folder")
         self._network = network if network is not None and network.listen else None
         self._identity: Identity | None = load_identity(self._network.keys) if self._network else None

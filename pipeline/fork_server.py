@@ -29,6 +29,8 @@ class ForkServer:
 
     def __init__(self, plan: Plan) -> None:
         self._context = multiprocessing.get_context("forkserver")
+        # Where `multiprocessing` puts its sockets: else in a folder of its own, which nobody removes after a kill.
+        multiprocessing.current_process()._config["tempdir"] = plan.folder  # type: ignore[attr-defined]
         self._context.set_forkserver_preload(["pipeline.child", *(_SINK_MODULES if plan.stages() else ()),
                                               *(_SOURCE_MODULES if plan.source_stages() else ())])
 

@@ -196,6 +196,9 @@ def make_runtime_folder(locks: Locks, configured: str) -> str:
         name = "pipeline.runtime_dir" if configured else "the folder of the sockets (TMPDIR)"
         raise PipelineError(f"{name}: {in_words(error, error.filename or configured)}") from None
     locks.take(Path(folder) / FOLDER_LOCK, f"has its sockets in {folder} already; give another pipeline.runtime_dir")
+    for left in Path(folder).glob("listener-*"):
+        # Sockets of `multiprocessing` of a run that was killed.
+        left.unlink(missing_ok=True)
     return folder
 
 

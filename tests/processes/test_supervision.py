@@ -214,3 +214,27 @@ def test_two_pipelines_do_not_share_a_runtime_folder(
 
 
 TARGET = 'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"'
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_in_the_temporary_folder(
+        signal_: signal.Signals, sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start,
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    sandbox.create_topic(stream, TOPIC, 1)
+    sink = start_sink(sandbox.address, stream, influxdb)
+    sink.wait_for(lambda status: status.ready)
+    sink.close()
+    # In a folder of its own, which the next start removes.
+    sink.config.write_text(sink.config.read_text().replace("runtime_dir", "#"))
+    sink.start()
+    wait_until(lambda: "sockets in" in sink.log(), 20, "the pipeline")
+    sink.process.send_signal(signal_)
+    sink.process.wait(60)
+    assert signal_ == signal.SIGKILL or not list((tmp_path / "tmp").iterdir())
+    sink.config.write_text(sink.config.read_text().replace("#", "runtime_dir"))
+    sink.start()
+    sink.wait_for(lambda status: status.ready)
+    assert not list((tmp_path / "tmp").iterdir())
+    assert sink.stop() == 0
