@@ -35,6 +35,7 @@ _BARE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|(-?)\b(nan|inf(?:inity)?)\b(?
 #: Values, and characters of their paths and keys, of a message whose places are told: code is made for each of them.
 _SPANNED_KEYS, _SPANNED_CHARS = 1_000, 100_000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 #: How the tokens NaN, Infinity and -Infinity stand in a record: JSON has no text for them. No line could hold the NUL.
 NOT_NUMBERS = {f'"\\u0000{token}"': token for token in ("NaN", "Infinity", "-Infinity")}
 
@@ -55,7 +56,8 @@ def decode_object(payload: bytes, limits: Limits) -> dict[str, str]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             wrong = error
     other = isinstance(wrong, msgspec.ValidationError) and is_json(tolerated)
-    raise Reject("not_object" if other else "not_json", str(wrong))
+    hint = "; it looks like UTF-16, and JSON is UTF-8" if payload[:2] in _UTF_16 else ""
+    raise Reject("not_object" if other else "not_json", f"{wrong}{hint}")
 
 
 def _members(payload: bytes, limits: Limits) -> dict[str, str]:
