@@ -5,7 +5,7 @@ frame is JSON too. Their lengths travel beside it and tell them apart where they
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, Final
 
 OPENING: Final = b"["
@@ -13,6 +13,7 @@ SEPARATOR: Final = b",\n"
 CLOSING: Final = b"]"
 #: `array` type of a payload's length: Iggy takes none of 4 GiB.
 _LENGTH: Final = "I"
+LENGTH_BYTES: Final = array(_LENGTH).itemsize
 
 
 def joined(payloads: Sequence[bytes]) -> bytes:
@@ -27,7 +28,17 @@ def lengths(payloads: Sequence[bytes]) -> bytes:
 
 def count(lengths_frame: Any) -> int:
     """How many payloads there are."""
-    return len(lengths_frame) // array(_LENGTH).itemsize
+    return len(lengths_frame) // LENGTH_BYTES
+
+
+def fits(frame: Sized, lengths_frame: Any) -> bool:
+    """Whether a frame of `lengths` is one, and belongs to one of `joined`."""
+    if len(lengths_frame) % LENGTH_BYTES:
+        return False
+    sizes = array(_LENGTH)
+    sizes.frombytes(lengths_frame)
+    between = len(SEPARATOR) * max(0, len(sizes) - 1)
+    return len(frame) == len(OPENING) + sum(sizes) + between + len(CLOSING)
 
 
 def split(frame: Any, lengths_frame: Any) -> list[bytes]:

@@ -1,13 +1,17 @@
 """The link that each process of a pipeline keeps to its coordinator."""
 
+import logging
 import os
 import time
+from collections.abc import Callable
 
 import zmq
 from msgspec import Struct
 
 from pipeline import wire
 from pipeline.endpoints import Endpoints
+from pipeline.frames import cut
+from pipeline.intake import Dropped
 
 #: Seconds between two Hellos.
 HELLO_SECONDS = 1.0
@@ -16,10 +20,14 @@ HELLO_SECONDS = 1.0
 class ControlLink:
     """The DEALER of a synchronous process to the coordinator; says Hello once a second when asked to `beat`."""
 
+    #: What is sent instead, made of the CPU seconds that the start-up took.
+    greeting: Callable[[float], Struct] | None = None
+
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, endpoint: str,
                  name: str) -> None:
         """`endpoint` is the coordinator's, one of `endpoints`."""
         self.name = name
+        self.dropped = Dropped(logging.getLogger(name))
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.LINGER, 0)
@@ -30,11 +38,17 @@ class ControlLink:
 
     def send(self, message: Struct) -> None:
         """Sends one control message; queued while the coordinator is away."""
-        self.socket.send(wire.encode(message))
+        self.socket.send_multipart(cut([wire.encode(message)]))
 
     def receive(self, milliseconds: int) -> wire.Control | None:
-        """The next message from the coordinator, if one comes in that time."""
-        return wire.decode_control(self.socket.recv()) if self.socket.poll(milliseconds) else None
+        """The next message from the coordinator, if one comes in that time. What is none is dropped."""
+        if not self.socket.poll(milliseconds):
+            return None
+        try:
+            return wire.read_control(self.socket.recv_multipart())
+        except wire.Malformed as error:
+            self.dropped.drop("", str(error))
+            return None
 
     def beat(self) -> None:
         """Says Hello if a second has passed since the last one."""
@@ -42,4 +56,6 @@ class ControlLink:
         if now - self._hello_at >= HELLO_SECONDS:
             self._hello_at = now
             self._startup_cpu = self._startup_cpu or time.process_time()
-            self.send(wire.Hello(self.name, os.getpid(), self._startup_cpu))
+            greeting = self.greeting or (lambda startup_cpu: wire.Hello(
+                self.name, os.getpid(), startup_cpu, self.dropped.count))
+            self.send(greeting(self._startup_cpu))

@@ -14,11 +14,13 @@ import zmq.asyncio
 from msgspec import Struct
 
 from pipeline import wire
+from pipeline.admission import Admission
 from pipeline.assignments import Assignments
 from pipeline.counsel import Counsel
 from pipeline.digest import config_digest
 from pipeline.endpoints import Endpoints
 from pipeline.gathering import Gathering
+from pipeline.intake import Dropped
 from pipeline.ledger import Ledger
 from pipeline.logs import Muffler
 from pipeline.overwriting import overwriting_advice
@@ -26,6 +28,7 @@ from pipeline.plan import Plan
 from pipeline.reject_log import RejectLog
 from pipeline.sockets import ControlSocket, sender_of
 from pipeline.storing import OffsetStore
+from pipeline.wire_rules import WireRules, kind_of
 
 #: Seconds between two Status messages.
 STATUS_SECONDS = 0.25
@@ -36,6 +39,13 @@ REMOTE_SILENCE_SECONDS = 10.0
 def run_coordinator(plan: Plan, logger: logging.Logger) -> None:
     """Runs the coordinator until the process is killed."""
     asyncio.run(Coordinator(plan, logger).run())
+
+
+def _router() -> "zmq.Socket[bytes]":
+    """A process that takes the place of another takes its name, too."""
+    router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+    router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    return router
 
 
 class Coordinator:
@@ -53,12 +63,22 @@ class Coordinator:
         self.store = OffsetStore(plan.config, self.ledger, self.assignments, self._send, logger)
         context = zmq.asyncio.Context.instance()
         self.endpoints = Endpoints(plan.folder, plan.config.network)
-        router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
-        router.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self.router = ControlSocket(router)
-        self.endpoints.bind_control(router)
+        self.router = ControlSocket(_router())
+        self.endpoints.bind_control(self.router.socket)
+        #: For encoders of other machines, where there may be some.
+        self.remote: ControlSocket | None = None
+        if self.endpoints.has_remote:
+            self.remote = ControlSocket(_router(), with_keys=True)
+            self.endpoints.bind_remote_control(self.remote.socket)
+        self.admission = Admission(config_digest(plan.config), [
+            name for name in plan.stages() if kind_of(name) in ("ingest", "write")])
+        self.rules = WireRules(plan.config, plan.readers)
+        self.dropped = Dropped(logger)
+        self._dropped_by: dict[str, int] = {}
+        #: The processes of this machine that may speak.
+        self._own = frozenset({"supervisor", *plan.stages()})
         self.status = context.socket(zmq.PUB)
-        self.status.bind(self.endpoints.status)
+        self.endpoints.bind(self.status, self.endpoints.status)
         self.pids: dict[str, int] = {"coordinator": os.getpid()}
         self.startup_cpu: dict[str, float] = {"coordinator": time.process_time()}
         #: When each process was last heard of, seconds, monotonic.
@@ -88,17 +108,16 @@ class Coordinator:
 
     async def run(self) -> None:
         """Receives, stores and publishes until cancelled."""
-        await asyncio.gather(self._receive(), self.store.run(), self._publish())
+        sockets = [self.router, *([self.remote] if self.remote is not None else [])]
+        await asyncio.gather(*map(self._receive, sockets), self.store.run(), self._publish())
 
-    async def _receive(self) -> None:
+    async def _receive(self, socket: ControlSocket) -> None:
         while True:
-            messages = [(sender_of(identity), wire.decode_control(frame))
-                        for identity, frame in await self.router.receive()]
+            # What can't be understood, or doesn't fit, is left out. Of what a replaced process has left, only what
+            # stays true counts: its successor was told already where to go on, and a late Dispatched contradicts it.
+            messages = [found for came in await socket.receive_from() if (found := self._understood(*came)) is not None]
             for sender, message in messages:
-                # Of what a replaced process has left, only what stays true counts: its successor has been told already
-                # where to go on, and would be contradicted by a late Dispatched.
-                if sender or isinstance(message, wire.Settled | wire.Encoded | wire.Buried):
-                    await self._handle(sender, message)
+                await self._handle(sender, message)
             while self._owed:
                 await self._grant(self._owed.pop())
             if all(isinstance(message, wire.Account) for _, message in messages):
@@ -106,11 +125,41 @@ class Coordinator:
                 await asyncio.sleep(self.gathering.pause(self.ledger.dispatched_messages - in_flight, in_flight,
                                                          time.monotonic()))
 
+    def _understood(self, identity: bytes, key: str | None, frames: list[bytes]) -> tuple[str, wire.Control] | None:
+        """Sender and message, where they are what they should be; `key` is that of another machine's encoder."""
+        sender = sender_of(identity)
+        try:
+            message = wire.read_control(frames)
+        except wire.Malformed as error:
+            self.dropped.drop(sender, str(error))
+            return None
+        wrong = self.rules.sender(sender, message) or self.rules.control(message)
+        if key is None and not wrong and sender and sender not in self._own:
+            wrong = "there is no process of this name"
+        elif key is not None and not wrong:
+            wrong = self._wrong_in_remote(sender, key, message)
+        if wrong:
+            self.dropped.drop(sender, wrong)
+            return None
+        return sender, message
+
+    def _wrong_in_remote(self, sender: str, key: str, message: wire.Control) -> str:
+        """What is wrong in a message of another machine's encoder, or "". Whether it may take part is decided here."""
+        if isinstance(message, wire.Join) and sender not in self._own:
+            self._join(message, key)
+            return ""
+        if isinstance(message, wire.Join | wire.Hello) or not self.admission.admits(sender, key):
+            return "its worker was not admitted"
+        return ""
+
     async def _handle(self, sender: str, message: wire.Control) -> None:
         match message:
             case wire.Settled():
                 await self._settled(message)
             case wire.Dispatched(range=range_):
+                if self._is_foreign(sender, range_):
+                    self.dropped.drop(sender, "it dispatches what it was not given")
+                    return
                 now = time.monotonic()
                 self.first_dispatched_at = self.first_dispatched_at or now
                 self.ledger.dispatch(range_, now)
@@ -126,17 +175,21 @@ class Coordinator:
                                       time.monotonic(), notice.count)
             case wire.Hello():
                 await self._hello(message)
-            case wire.Join():
-                self.router.send(sender.encode(), wire.encode(self._admit(message)))
+            case wire.Join(name=name, pid=pid, startup_cpu=startup_cpu):
+                if self.admission.knows(name):
+                    await self._hello(wire.Hello(name, pid, startup_cpu))
+            case wire.Allowed(keys=keys):
+                self.admission.confirmed(sender, keys)
             case wire.Started() | wire.Truncated() | wire.Gap() | wire.Revoked():
                 if message.epoch == self.ledger.epoch:
                     await self._partitions_changed(sender, message)
             case wire.Stored():
-                self.store.confirmed(message)
+                if self.assignments.owners.get(message.where) == sender:
+                    self.store.confirmed(message)
             case wire.Failed(reason=reason):
                 self.fatal = self.fatal or reason
             case wire.Progress(ends=ends):
-                self.ends.update(ends)
+                self.ends.update((where, end) for where, end in ends if self.ledger.knows(where))
                 await self._check_owner(sender, [where for where, _ in ends])
             case wire.Retrying(reason=reason):
                 self.retrying.pop(sender, None)
@@ -150,6 +203,7 @@ class Coordinator:
                 await self._lost(name, f"{name} died")
             case wire.Bye(name=name):
                 self.logger.info("worker %s leaves", name)
+                self.admission.remove(name)
                 await self._lost(name, f"{name} has left")
             case wire.AskTypes() | wire.Sketches():
                 await self._advise(sender, self._counsel(message))
@@ -159,6 +213,12 @@ class Coordinator:
                     await self._send(ingest, message)
             case wire.Stopped():
                 self.stopped.add(sender)
+
+    def _is_foreign(self, sender: str, range_: wire.Range) -> bool:
+        """Whether an ingest process dispatches for another, or in a partition that nobody has begun to read."""
+        return self.ingests[range_.reader] != sender or (
+            range_.epoch == self.ledger.epoch and not self.ledger.knows(range_.where)
+            and range_.log == self.ledger.log(range_.where))
 
     async def _lost(self, name: str, why: str) -> None:
         """A process is gone; what it held is read again."""
@@ -170,25 +230,34 @@ class Coordinator:
             if name != "dead-letter":
                 await self._read_again(self._held_by(name), why)
 
-    def _admit(self, message: wire.Join) -> wire.Admit:
-        """Whether an encoder of another machine may take part."""
-        reason = ""
-        if message.digest != config_digest(self.plan.config):
-            reason = "its topics, mappings, precisions or gzip are not those of the pipeline; give it the same file"
-        if self.pids.get(message.name, message.pid) != message.pid:
-            reason = f"there is a worker {message.name} already; give it another --name"
+    def _join(self, message: wire.Join, key: str) -> None:
+        """Answers an encoder of another machine, once ingest and the writers take its key."""
+        assert self.remote is not None
+        reason = self.admission.refusal(message, self.pids.get(message.name))
         if reason:
-            self.logger.error("worker %s is not admitted: %s", message.name, reason)
-        elif message.name not in self.pids:
-            self.logger.info("worker %s joins", message.name)
-        return wire.Admit(reason, len(self.ingests), self.plan.writers)
+            self.admission.remove(message.name, key)
+            if self._failures.allows(f"{message.name} {reason}", time.monotonic()):
+                self.logger.error("worker %s is not admitted: %s", message.name, reason)
+        else:
+            if not self.admission.knows(message.name):
+                self.logger.info("worker %s joins", message.name)
+            self.admission.admit(message.name, key)
+            for door in (unconfirmed := self.admission.unconfirmed(key)):
+                self.router.send(door.encode(), wire.encode(self.admission.allow))
+            if unconfirmed:
+                return  # it asks again within a second
+        self.remote.send(message.name.encode(), wire.encode(wire.Admit(reason, len(self.ingests), self.plan.writers)))
 
     async def _hello(self, message: wire.Hello) -> None:
         self.heard[message.name] = time.monotonic()
+        self._dropped_by[message.name] = message.dropped
         if self.pids.get(message.name) == message.pid:
             return
         self.pids[message.name] = message.pid
         self.startup_cpu[message.name] = message.startup_cpu
+        self.admission.restarted(message.name)
+        if self.admission.allow.keys and kind_of(message.name) in ("ingest", "write"):
+            await self._send(message.name, self.admission.allow)
         replaces = message.name in self._seen
         self._seen.add(message.name)
         if not self.opened and self._seen.issuperset(self.plan.stages()):
@@ -275,6 +344,8 @@ class Coordinator:
         """A range is dealt with, but for its dead letters: those are kept first."""
         if message.range in self.burying or message.range.epoch != self.ledger.epoch:
             return
+        if not self.ledger.knows(message.range.where):
+            return  # another reads the partition now
         if message.rejects and self.plan.config.dead_letters.to and not self.ledger.was_settled(message.range):
             self.burying[message.range] = message
             await self._send("dead-letter", wire.Bury(message.range, message.rejects))
@@ -332,7 +403,8 @@ class Coordinator:
 
     async def _send(self, name: str, message: Struct) -> None:
         if name in self.pids:
-            self.router.send(name.encode(), wire.encode(message))
+            socket = self.remote if self.remote is not None and self.admission.knows(name) else self.router
+            socket.send(name.encode(), wire.encode(message))
 
     async def _publish(self) -> None:
         ticks = 0
@@ -347,7 +419,7 @@ class Coordinator:
         self._write_types()
         for log in (self._rejects, self._notices):
             log.tell(time.monotonic(), everything=self.draining)
-        now, own = time.monotonic(), {"supervisor", "coordinator", *self.plan.stages()}
+        now, own = time.monotonic(), {"coordinator", *self._own}
         for name in [name for name in self.pids if name not in own and now - self.heard[name] > REMOTE_SILENCE_SECONDS]:
             self.logger.warning("worker %s was not heard of for %g s", name, REMOTE_SILENCE_SECONDS)
             await self._lost(name, f"{name} is silent")
@@ -374,4 +446,5 @@ class Coordinator:
                 for where, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].partition))],
             filtered=self.filtered, overwritten=self.overwritten, now=time.monotonic(), heard=dict(self.heard),
             fatal=self.fatal,
-            missed=self.assignments.missed, gaps=list(self.assignments.gaps), truncations=self.assignments.truncations)
+            missed=self.assignments.missed, gaps=list(self.assignments.gaps), truncations=self.assignments.truncations,
+            dropped=self.dropped.count + sum(self._dropped_by.values()))

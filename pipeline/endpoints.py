@@ -6,13 +6,16 @@ authenticated by CURVE (ZeroMQ's own, https://rfc.zeromq.org/spec/26/), the loca
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import zmq
 
+from pipeline.door import Door
 from pipeline.errors import PipelineError
-from pipeline.keys import Identity, admit_workers, load_identity
+from pipeline.keys import Identity, load_identity
 from pipeline.schema import NetworkConfig
+from pipeline.sockets import limit
 
 #: Longest path of a Unix socket on Linux, less the terminating NUL.
 MAX_SOCKET_PATH = 107
@@ -35,7 +38,7 @@ class Endpoints:
             raise PipelineError(f"runtime_dir {self.folder}: too long for a socket's name; give a shorter folder")
         self._network = network if network is not None and network.listen else None
         self._identity: Identity | None = load_identity(self._network.keys) if self._network else None
-        self._authenticator: object | None = None
+        self._door: Door | None = None
         #: ROUTER of the coordinator.
         self.control = f"ipc://{self.folder}/control.ipc"
         #: PUB of the coordinator; for this machine only.
@@ -55,8 +58,23 @@ class Endpoints:
         return f"ipc://{self.folder}/write-{index}.ipc"
 
     def bind_control(self, socket: "zmq.Socket[Any]") -> None:
-        """Binds the coordinator's ROUTER."""
-        self._bind(socket, self.control, 0)
+        """Binds the coordinator's ROUTER for the processes of this machine."""
+        if self.has_remote:
+            self._secure(socket)
+        self.bind(socket, self.control)
+
+    @property
+    def has_remote(self) -> bool:
+        """Whether encoders of other machines may take part."""
+        return self._network is not None
+
+    def bind_remote_control(self, socket: "zmq.Socket[Any]") -> None:
+        """Binds the coordinator's ROUTER for encoders of other machines: there, no name of a process here can be taken.
+
+        Raises PipelineError when the TCP port is taken.
+        """
+        self._secure(socket)
+        self._listen(socket, 0)
 
     def bind_batches(self, socket: "zmq.Socket[Any]", index: int) -> None:
         """Binds the PUSH of one ingest process."""
@@ -68,13 +86,33 @@ class Endpoints:
 
     def _bind(self, socket: "zmq.Socket[Any]", endpoint: str, port: int) -> None:
         """Raises PipelineError when the TCP port is taken."""
-        if self._network is None or self._identity is None:
-            socket.bind(endpoint)
-            return
-        if self._authenticator is None:
-            self._authenticator = admit_workers(self._network.keys, socket.context)
-        self._identity.serve(socket)
+        if self.has_remote:
+            self._secure(socket).admitted = frozenset()
+            self._listen(socket, port)
+        self.bind(socket, endpoint)
+
+    def admit(self, keys: Iterable[str]) -> None:
+        """Takes connections of workers with these keys, and of no others, from now on."""
+        if self._door is not None:
+            self._door.admitted = frozenset(key.encode() for key in keys)
+
+    def bind(self, socket: "zmq.Socket[Any]", endpoint: str) -> None:
+        """Binds a socket that only processes of this machine connect to."""
+        limit(socket)
         socket.bind(endpoint)
+
+    def _secure(self, socket: "zmq.Socket[Any]") -> Door:
+        """Makes a socket, before it is bound, one that only workers with keys can connect to."""
+        assert self._network is not None and self._identity is not None
+        if self._door is None:
+            self._door = Door(self._network.keys, self._identity.worker_public, socket.context)
+        limit(socket)
+        self._identity.serve(socket)
+        return self._door
+
+    def _listen(self, socket: "zmq.Socket[Any]", port: int) -> None:
+        """Raises PipelineError when the TCP port is taken."""
+        assert self._network is not None
         address = f"tcp://{self._network.listen}:{self._network.port + port}"
         try:
             socket.bind(address)
@@ -84,6 +122,7 @@ class Endpoints:
 
     def connect(self, socket: "zmq.Socket[Any]", endpoint: str) -> None:
         """Connects a socket to one of the endpoints above."""
+        limit(socket)
         if self._identity is not None:
             self._identity.join(socket)
         if endpoint.startswith("ipc:"):
@@ -98,7 +137,7 @@ class RemoteEndpoints(Endpoints):
         """`keys` is a worker's folder. Raises PipelineError when it can't be read."""
         self._network = None
         self._identity = load_identity(keys)
-        self._authenticator = None
+        self._door = None
         self._host = host
         self._port = port
         self.folder = ""

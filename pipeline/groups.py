@@ -1,15 +1,19 @@
 """The processes of one direction, as the supervisor sees them: a coordinator, its stages, and what it last said."""
 
+import logging
 import time
 from abc import ABC, abstractmethod
 
+import msgspec
 import zmq
 
 from pipeline import source_wire, wire
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
 from pipeline.errors import PipelineError
+from pipeline.intake import Dropped
 from pipeline.plan import Plan
+from pipeline.sockets import STATUS_BYTES, limit
 from pipeline.watchdog import Watchdog
 
 
@@ -29,7 +33,9 @@ class Group(ABC):
         self._subscriber.setsockopt(zmq.CONFLATE, 1)
         self._subscriber.setsockopt(zmq.SUBSCRIBE, b"")
         self._subscriber.setsockopt(zmq.RECONNECT_IVL, LOCAL_RECONNECT_MILLISECONDS)
+        limit(self._subscriber, STATUS_BYTES)
         self._subscriber.connect(status)
+        self._dropped = Dropped(logging.getLogger("supervisor"))
         #: What it consists of, for people.
         self.about = ""
         #: What has gone through when progress was last told.
@@ -38,7 +44,11 @@ class Group(ABC):
     def receive(self) -> None:
         """Takes in the last Status, if one has come. Raises PipelineError when it says that all must stop."""
         while self._subscriber.poll(0):
-            status = self._take(self._subscriber.recv())
+            try:
+                status = self._take(self._subscriber.recv())
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                self._dropped.drop("", f"no Status: {type(error).__name__}")
+                continue
             self.watchdog.heard(status, time.monotonic())
             if status.fatal:
                 raise PipelineError(status.fatal)

@@ -4,7 +4,6 @@ A pipeline's folder holds `server.key_secret` and `server.key`, and in `workers/
 A worker's folder, which goes to the worker's machine, holds `worker.key_secret` and the pipeline's `server.key`.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import zmq
 import zmq.auth
 from msgspec import Struct
-from zmq.auth.thread import ThreadAuthenticator
 
 from pipeline.errors import PipelineError
 from pipeline.files import check_own_folder, in_words, keep_private, secret_problem
@@ -111,14 +109,3 @@ def _secret(path: Path) -> tuple[bytes, bytes]:
     if secret is None:
         raise ValueError(f"{path} holds no secret key")
     return public, secret
-
-
-def admit_workers(folder: str, context: "zmq.Context[Any]") -> object:
-    """Starts the guard at a context's door: only workers whose public key is in the folder come in.
-
-    Keep what it returns for as long as sockets are bound.
-    """
-    authenticator = ThreadAuthenticator(zmq.Context.shadow(context.underlying))
-    authenticator.start()
-    authenticator.configure_curve(domain="*", location=os.path.join(folder, "workers"))
-    return authenticator

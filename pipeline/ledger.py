@@ -8,6 +8,9 @@ from collections import OrderedDict
 
 from pipeline.wire import Partition, Range
 
+#: Ranges of a partition that are settled before their dispatch was heard of, at most: only a few can be.
+MAX_EARLY = 10_000
+
 
 class _Entry:
     """One dispatched range: whether it is settled, was so once, and when it was last sent."""
@@ -143,11 +146,12 @@ class Ledger:
         if range_.epoch != self.epoch:
             return False
         if range_.first > self._end.get(range_.where, -1):
-            if range_.log != self.log(range_.where):
+            if range_.log != self.log(range_.where) or not self.knows(range_.where):
                 return False
             early = self._early.setdefault(range_.where, set())
-            new = range_ not in early
-            early.add(range_)
+            new = range_ not in early and len(early) < MAX_EARLY
+            if new:
+                early.add(range_)
             return new
         entry = self._entry(range_)
         if entry is None or entry.settled:

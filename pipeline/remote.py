@@ -12,9 +12,9 @@ from pipeline import wire
 from pipeline.control_link import ControlLink
 from pipeline.digest import config_digest
 from pipeline.endpoints import RemoteEndpoints
-from pipeline.errors import PipelineError
 from pipeline.plan import Plan
 from pipeline.schema import Config
+from stages.consult import check_admitted
 from stages.encode import EncodeStage
 
 #: How long one question whether we may take part waits for its answer, milliseconds.
@@ -39,12 +39,12 @@ class RemoteEncoder:
         signal.signal(signal.SIGTERM, self._count_signal)
         setproctitle.setproctitle(f"pipeline: {self._name}")
         link = ControlLink(zmq.Context.instance(), self._endpoints, self._endpoints.control, self._name)
+        digest = config_digest(self._config)
+        link.greeting = lambda startup_cpu: wire.Join(self._name, os.getpid(), digest, startup_cpu)
         admitted = self._join(link)
         if admitted is None:
             return
-        if admitted.refused:
-            raise PipelineError(f"the pipeline at {self._endpoints.control} does not admit {self._name}: "
-                                f"{admitted.refused}")
+        check_admitted(admitted, self._name)
         self._logger.info("encoding for the pipeline at %s", self._endpoints.control)
         plan = Plan(self._config, "", workers=0, writers=admitted.writers, readers=admitted.ingests)
         EncodeStage(plan, self._endpoints, link, self._logger).run(lambda: self._stop)
@@ -64,7 +64,7 @@ class RemoteEncoder:
             message = None
             # Where our key is not admitted, the socket takes nothing any more.
             if link.socket.poll(ANSWER_MILLISECONDS, zmq.POLLOUT):
-                link.send(wire.Join(self._name, os.getpid(), config_digest(self._config)))
+                link.beat()
                 message = link.receive(ANSWER_MILLISECONDS)
             if isinstance(message, wire.Admit):
                 return message

@@ -16,12 +16,15 @@ from msgspec import Struct
 from pipeline import source_wire, wire
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
+from pipeline.frames import cut
 from pipeline.iggy import IggyError
+from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.sockets import sender_of
 from pipeline.source_clock import BACK, FORWARD, ClockWatch, corrected
 from pipeline.source_ledger import LaneLedger, LanePage
+from pipeline.source_rules import SourceRules
 from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, StateError
 from pipeline.source_state_store import StateStore, store_of, writer_of
@@ -177,9 +180,12 @@ class SourceCoordinator:
         self.router = context.socket(zmq.ROUTER)
         self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.router.setsockopt(zmq.SNDHWM, 0)
-        self.router.bind(endpoints.source_control)
+        endpoints.bind(self.router, endpoints.source_control)
         self.status = context.socket(zmq.PUB)
-        self.status.bind(endpoints.source_status)
+        endpoints.bind(self.status, endpoints.source_status)
+        self.dropped = Dropped(logger)
+        self._dropped_by: dict[str, int] = {}
+        self.rules = SourceRules(plan)
         self.pids: dict[str, int] = {"source-coordinator": os.getpid()}
         self.startup_cpu: dict[str, float] = {"source-coordinator": time.process_time()}
         self.heard: dict[str, float] = {}
@@ -259,10 +265,22 @@ class SourceCoordinator:
 
     async def _receive(self) -> None:
         while True:
-            identity, frame = await self.router.recv_multipart()
-            if sender := sender_of(identity):
-                self.heard[sender] = time.monotonic()
-                await self._handle(sender, source_wire.decode_control(frame))
+            identity, *frames = await self.router.recv_multipart()
+            await self._take(identity, frames)
+
+    async def _take(self, identity: bytes, frames: list[bytes]) -> None:
+        """One message; what can't be understood, or doesn't fit, is dropped."""
+        sender = sender_of(identity)
+        try:
+            message = source_wire.read_control(frames)
+            wrong = self.rules.sender(sender, message) or self.rules.control(message)
+        except wire.Malformed as error:
+            wrong = str(error)
+        if not wrong:
+            self.heard[sender] = time.monotonic()
+            await self._handle(sender, message)
+        elif sender:  # what a replaced process has left is stale
+            self.dropped.drop(sender, wrong)
 
     async def _handle(self, sender: str, message: source_wire.Control) -> None:
         match message:
@@ -280,7 +298,7 @@ class SourceCoordinator:
                                       time.monotonic()) if lane else None
                 if again is not None:
                     await self._send("query", self.sources[page.lane.source].order(page.lane.measurement, again))
-            case source_wire.Discovered(epoch=epoch) if epoch == self.epoch:
+            case source_wire.Discovered(epoch=epoch) if epoch == self.epoch and self.sources:
                 await self._discovered(message)
             case wire.Hello():
                 await self._hello(message)
@@ -295,7 +313,9 @@ class SourceCoordinator:
                 self.draining = True
 
     def _lane(self, page: source_wire.PageId) -> LaneLedger | None:
-        return self.sources[page.lane.source].lanes.get(page.lane.measurement) if page.epoch == self.epoch else None
+        if page.epoch != self.epoch or not self.sources:
+            return None
+        return self.sources[page.lane.source].lanes.get(page.lane.measurement)
 
     async def _confirmed(self, page: source_wire.PageId, message: source_wire.Sent) -> None:
         lane = self._lane(page)
@@ -330,6 +350,7 @@ class SourceCoordinator:
         await self._order(source)
 
     async def _hello(self, message: wire.Hello) -> None:
+        self._dropped_by[message.name] = message.dropped
         if self.pids.get(message.name) == message.pid:
             return
         self.pids[message.name] = message.pid
@@ -370,7 +391,7 @@ class SourceCoordinator:
 
     async def _send(self, name: str, message: Struct) -> None:
         if name in self.pids:
-            await self.router.send_multipart([name.encode(), wire.encode(message)])
+            await self.router.send_multipart([name.encode(), *cut([wire.encode(message)])])
 
     async def _tick(self) -> None:
         while True:
@@ -446,4 +467,5 @@ class SourceCoordinator:
             retrying={name: retrying.reason for name, retrying in self.retrying.items()}, paused=paused,
             lanes=[source_wire.LaneStatus(source.config.name, name, lane.mark, len(lane.pages))
                    for source in self.sources for name, lane in sorted(source.lanes.items())],
-            now=time.monotonic(), heard=dict(self.heard), fatal=self.fatal)
+            now=time.monotonic(), heard=dict(self.heard), fatal=self.fatal,
+            dropped=self.dropped.count + sum(self._dropped_by.values()))

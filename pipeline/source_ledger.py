@@ -104,7 +104,7 @@ class LaneLedger:
     def answered(self, seq: int, attempt: int, end: int, rows: int, first: int, now: float = 0.0) -> bool:
         """A page of `rows` covers its window up to `end`. False for an older try."""
         page = self._known(seq, attempt)
-        if page is None or page.answered:
+        if page is None or page.answered or not page.window.start < end <= page.window.end:
             return False
         cut = end < page.window.end
         page.window = Window(page.window.start, end)

@@ -3,6 +3,7 @@
 A page is known by its lane, its number there (`seq`) and the try (`attempt`): answers to an older try are ignored.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from stages.source.window import Window
 class Lane(Struct, frozen=True, array_like=True):
     """One measurement of one source. `source` is the index into the configuration's `[[source]]`."""
 
-    source: int
+    source: wire.Index
     measurement: str
 
 
@@ -25,11 +26,11 @@ class PageId(Struct, frozen=True, array_like=True):
     """Names one try at one page."""
 
     #: The coordinator's incarnation; what carries another one is stale and ignored.
-    epoch: int
+    epoch: wire.Count
     lane: Lane
     #: Counts the lane's pages in the order of time, from 0 in each epoch.
-    seq: int
-    attempt: int
+    seq: wire.Count
+    attempt: wire.Count
 
 
 class Past(Struct, frozen=True, array_like=True):
@@ -44,15 +45,15 @@ class Past(Struct, frozen=True, array_like=True):
 class Discover(Struct, frozen=True, tag=True):
     """Coordinator -> query, about every `discovery_interval_ms`: which measurements are there?"""
 
-    epoch: int
-    source: int
+    epoch: wire.Count
+    source: wire.Index
 
 
 class Discovered(Struct, frozen=True, tag=True):
     """Query -> coordinator, answers Discover. `ordered`: answers to page queries are in the order of time."""
 
-    epoch: int
-    source: int
+    epoch: wire.Count
+    source: wire.Index
     measurements: list[str]
     ordered: bool
 
@@ -72,8 +73,8 @@ class Answered(Struct, frozen=True, tag=True):
 
     id: PageId
     end: int
-    rows: int
-    size: int
+    rows: wire.Count
+    size: wire.Count
     #: Time of the first row, where that is known; else the window's start.
     first: int
 
@@ -91,20 +92,20 @@ class TooFull(Struct, frozen=True, tag=True):
 class Begin(Struct, frozen=True, tag=True):
     """Coordinator -> produce: a lane's pages come from this `seq` on."""
 
-    epoch: int
-    lanes: list[tuple[Lane, int]]
+    epoch: wire.Count
+    lanes: list[tuple[Lane, wire.Count]]
 
 
 class Sent(Struct, frozen=True, tag=True):
     """Produce -> coordinator: Iggy has confirmed all messages of the page (or it had none)."""
 
     id: PageId
-    points: int
-    messages: int
-    size: int
-    rejected: int
+    points: wire.Count
+    messages: wire.Count
+    size: wire.Count
+    rejected: wire.Count
     #: Points of the overlap that had been sent before.
-    repeated: int
+    repeated: wire.Count
     #: Of the points to remember, as `fingerprints.pack` packs them.
     prints: bytes
 
@@ -130,8 +131,8 @@ class Messages(Struct, frozen=True, tag=True):
     id: PageId
     #: Where the page's window ends.
     end: int
-    points: int
-    repeated: int
+    points: wire.Count
+    repeated: wire.Count
     bad: list[BadRow]
     prints: bytes
 
@@ -179,6 +180,8 @@ class SourceStatus(Struct, frozen=True, tag=True):
     now: float = 0.0
     heard: dict[str, float] = {}
     fatal: str = ""
+    #: Messages of strangers, or of another version, that processes have dropped.
+    dropped: int = 0
 
 
 Control = (
@@ -192,21 +195,23 @@ _messages = msgspec.msgpack.Decoder(Messages)
 _status = msgspec.msgpack.Decoder(SourceStatus)
 
 
-def decode_control(frame: Any) -> Control:
-    """The control message in a frame. Raises msgspec.DecodeError or ValidationError for anything else."""
-    return _control.decode(frame)
+def read_control(frames: Sequence[Any]) -> Control:
+    """The control message in frames. Raises wire.Malformed for anything else."""
+    return wire.read(_control, frames)[0]
 
 
-def decode_page(frame: Any) -> Page:
-    """The head of a Page. Raises msgspec.DecodeError or ValidationError for anything else."""
-    return _page.decode(frame)
+def read_page(frames: Sequence[Any]) -> tuple[Page, bytes]:
+    """A Page and the server's answer. Raises wire.Malformed for anything else."""
+    page, (body,) = wire.read(_page, frames, 2)
+    return page, bytes(wire.buffer_of(body))
 
 
-def decode_messages(frame: Any) -> Messages:
-    """The head of Messages. Raises msgspec.DecodeError or ValidationError for anything else."""
-    return _messages.decode(frame)
+def read_messages(frames: Sequence[Any]) -> tuple[Messages, bytes]:
+    """The head of Messages, and its bulk. Raises wire.Malformed for anything else."""
+    messages, (bulk,) = wire.read(_messages, frames, 2)
+    return messages, bytes(wire.buffer_of(bulk))
 
 
 def decode_status(frame: Any) -> SourceStatus:
-    """A SourceStatus. Raises msgspec.DecodeError or ValidationError for anything else."""
+    """A SourceStatus, which is one frame. Raises msgspec.DecodeError or ValidationError for anything else."""
     return _status.decode(frame)

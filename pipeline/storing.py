@@ -91,8 +91,12 @@ class OffsetStore:
         where = message.where
         if message.epoch != self._ledger.epoch or message.log != self._ledger.log(where):
             return
+        asked, _ = self._asked.get(where, (-1, 0.0))
+        if message.offset > asked:
+            return
         if not message.problem:
-            self._asked.pop(where, None)
+            if message.offset == asked:
+                del self._asked[where]
             self._is_stored(where, message.offset)
         elif where in self._assignments.revoking or self.draining:
             self._assignments.drop(where)

@@ -1,45 +1,61 @@
 """Everything that crosses from one process to another: tagged MessagePack Structs, all declared here.
 
-A frame on a control socket is one Struct; a message on a data socket is the Struct and its bulk in further frames
-(so that payloads are sent without being encoded again).
+A message on a control socket is one Struct; one on a data socket is the Struct and its bulk in further parts (so that
+payloads are sent without being encoded again). Parts travel as `pipeline.frames` has them. What is decoded is not yet
+believed: numbers are within the ranges declared here, and `pipeline.wire_rules` says whether they fit a pipeline.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from pipeline import frames
 from pipeline.types import Kind
+
+#: What is counted, offsets among it; and the same where -1 stands for "none". A number beyond them is not decoded.
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+CountOrNone = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+#: Numbers of topics, sinks and processes; of a partition, as Iggy has them; of a process, as Linux has them.
+Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+PartitionNumber = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Pid = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+M = TypeVar("M")
+
+
+class Malformed(ValueError):
+    """What came in is no message of ours; the text says why, and nothing of what is in it."""
 
 
 class Partition(Struct, frozen=True, array_like=True):
     """Names one partition of one topic. `topic` is the index into the configuration's `[[topics]]`."""
 
-    topic: int
-    partition: int
+    topic: Index
+    partition: PartitionNumber
 
 
 class Range(Struct, frozen=True, array_like=True):
     """A run of messages of one partition that travels as one batch: offsets `first` to `last`, both included."""
 
     #: The coordinator's incarnation; what carries another one is stale and ignored.
-    epoch: int
+    epoch: Count
     where: Partition
-    first: int
-    last: int
-    messages: int
+    first: Count
+    last: Count
+    messages: Count
     #: Payload bytes.
-    bytes: int
+    bytes: Count
     #: Which incarnation of the partition's log the offsets are of; see `Seek`.
-    log: int = 0
+    log: Count = 0
     #: Number of the ingest process that dispatched it.
-    reader: int = 0
+    reader: Index = 0
 
 
 class Reject(Struct, frozen=True, array_like=True):
     """A message that cannot be written, whole or in part."""
 
-    offset: int
+    offset: Count
     #: Short class of the reason, e.g. "not_json", "no_fields", "bad_timestamp", "parse_error", "type_conflict".
     reason: str
     #: What was wrong, for a person; never the whole payload.
@@ -47,8 +63,8 @@ class Reject(Struct, frozen=True, array_like=True):
     #: "encode" or "write".
     stage: str = "encode"
     #: HTTP status of the database's answer; 0 where it wasn't asked.
-    status: int = 0
-    attempts: int = 0
+    status: Count = 0
+    attempts: Count = 0
     #: The line that was refused; "" where there was none.
     line: str = ""
 
@@ -56,7 +72,7 @@ class Reject(Struct, frozen=True, array_like=True):
 class Overwritten(Struct, frozen=True, array_like=True):
     """Points that took the place of others: of the same measurement, tags and time, with a field that these have."""
 
-    points: int = 0
+    points: Count = 0
     #: One of them, in words: where both messages are, and what the point is.
     example: str = ""
 
@@ -72,9 +88,11 @@ class Hello(Struct, frozen=True, tag=True):
     """Any process -> coordinator, at its start and every second: so a new coordinator soon knows everybody."""
 
     name: str
-    pid: int
+    pid: Pid
     #: CPU seconds this process had used when it first said Hello: what its start-up cost.
     startup_cpu: float = 0.0
+    #: Messages that it has dropped, because they were none of this pipeline's.
+    dropped: Count = 0
 
 
 class Position(Struct, frozen=True, array_like=True):
@@ -83,25 +101,25 @@ class Position(Struct, frozen=True, array_like=True):
     where: Partition
     #: Incarnation of the partition's log: it grows when the log was cut off or made again, and when the partition went
     #: to another member of the group. What carries an earlier one, and isn't in the ledger any more, is ignored.
-    log: int
+    log: Count
     #: Next offset to read.
-    offset: int
+    offset: Count
     #: Iggy's time of the newest message dispatched, microseconds since 1970; 0 where it isn't known.
     time: int = 0
     #: Whether that is the message just before `offset`.
     exact: bool = False
     #: Stop before this offset; None: never.
-    limit: int | None = None
+    limit: Count | None = None
 
 
 class Assign(Struct, frozen=True, tag=True):
     """Coordinator -> ingest, answers its Hello: where to read on, and what it has dispatched in this epoch."""
 
-    epoch: int
+    epoch: Count
     #: Partitions that aren't named begin after the stored offset, or at `start_from`.
     positions: list[Position]
-    dispatched_messages: int
-    dispatched_bytes: int
+    dispatched_messages: Count
+    dispatched_bytes: Count
 
 
 class Beginning(Struct, frozen=True, array_like=True):
@@ -109,47 +127,47 @@ class Beginning(Struct, frozen=True, array_like=True):
 
     where: Partition
     #: Next offset to read.
-    offset: int
+    offset: Count
     #: Offset stored in Iggy, or -1.
-    stored: int
+    stored: CountOrNone
     #: Where the log ends now: offset after its last message; the one to read next where it has none.
-    end: int
+    end: Count
 
 
 class Started(Struct, frozen=True, tag=True):
     """Ingest -> coordinator, after an Assign, and whenever it gets partitions: those that it has no position for."""
 
-    epoch: int
+    epoch: Count
     partitions: list[Beginning]
 
 
 class Seek(Struct, frozen=True, tag=True):
     """Coordinator -> ingest, answers Started and Truncated: read these partitions from there on."""
 
-    epoch: int
+    epoch: Count
     positions: list[Position]
 
 
 class Truncated(Struct, frozen=True, tag=True):
     """Ingest -> coordinator: the log ended before our position, or was made again. Ingest waits for Seek."""
 
-    epoch: int
+    epoch: Count
     where: Partition
     #: Next offset to read: everything below it is as it was.
-    offset: int
+    offset: Count
     #: Offset stored in Iggy now, or -1.
-    stored: int
+    stored: CountOrNone
     #: Next offset of the log: where it ends now.
-    end: int
+    end: Count
 
 
 class Gap(Struct, frozen=True, tag=True):
     """Ingest -> coordinator: these offsets are gone from the log unread."""
 
-    epoch: int
+    epoch: Count
     where: Partition
-    first: int
-    last: int
+    first: Count
+    last: Count
 
 
 class Revoked(Struct, frozen=True, tag=True):
@@ -158,7 +176,7 @@ class Revoked(Struct, frozen=True, tag=True):
     Without `at_once` what is in flight is finished and stored first; else the membership itself is lost.
     """
 
-    epoch: int
+    epoch: Count
     partitions: list[Partition]
     at_once: bool = False
 
@@ -167,26 +185,26 @@ class Disowned(Struct, frozen=True, tag=True):
     """Coordinator -> ingest: it reads these, and the coordinator knows another owner or none. Ingest forgets them; what
     its next look finds to be its own begins anew with Started."""
 
-    epoch: int
+    epoch: Count
     partitions: list[Partition]
 
 
 class Store(Struct, frozen=True, tag=True):
     """Coordinator -> ingest, in a consumer group: store this offset, as only the member that owns the partition may."""
 
-    epoch: int
+    epoch: Count
     where: Partition
-    log: int
-    offset: int
+    log: Count
+    offset: Count
 
 
 class Stored(Struct, frozen=True, tag=True):
     """Ingest -> coordinator, answers Store. `problem` is "" when it worked."""
 
-    epoch: int
+    epoch: Count
     where: Partition
-    log: int
-    offset: int
+    log: Count
+    offset: Count
     problem: str
 
 
@@ -199,9 +217,9 @@ class Failed(Struct, frozen=True, tag=True):
 class Window(Struct, frozen=True, tag=True):
     """Coordinator -> ingest: the totals up to which it may dispatch, counted since the epoch began."""
 
-    epoch: int
-    messages: int
-    bytes: int
+    epoch: Count
+    messages: Count
+    bytes: Count
 
 
 class Dispatched(Struct, frozen=True, tag=True):
@@ -216,7 +234,7 @@ class Progress(Struct, frozen=True, tag=True):
     """Ingest -> coordinator, after each look: the end of the log of each partition that it reads, for the lag."""
 
     #: (partition, last offset in the log; -1 when empty).
-    ends: list[tuple[Partition, int]]
+    ends: list[tuple[Partition, CountOrNone]]
 
 
 class Reread(Struct, frozen=True, tag=True):
@@ -229,9 +247,9 @@ class Settled(Struct, frozen=True, tag=True):
     """Writer (or encoder, when nothing is left to write) -> coordinator: every message of the range is dealt with."""
 
     range: Range
-    points: int
+    points: Count
     #: Bytes sent to InfluxDB, after compression.
-    sent_bytes: int
+    sent_bytes: Count
     rejects: list[Reject]
     overwritten: Overwritten = Overwritten()
 
@@ -242,7 +260,7 @@ class Notice(Struct, frozen=True, array_like=True):
     #: See `stages.mapping.notices`.
     kind: str
     #: How many, as far as they were counted.
-    count: int
+    count: Count
     #: Where the first one was, such as "partition 0 offset 17", and what it is.
     place: str
     detail: str
@@ -251,11 +269,11 @@ class Notice(Struct, frozen=True, array_like=True):
 class Encoded(Struct, frozen=True, tag=True):
     """Encoder -> coordinator: batches have become lines (for the counters only)."""
 
-    points: int
+    points: Count
     #: Messages left out on purpose: by a rule, or for want of a field.
-    dropped: int = 0
+    dropped: Count = 0
     #: (index into `Config.subscriptions()`, notice) of each kind and topic.
-    notices: list[tuple[int, Notice]] = []
+    notices: list[tuple[Index, Notice]] = []
 
 
 class AskTypes(Struct, frozen=True, tag=True):
@@ -279,7 +297,7 @@ class Sketches(Struct, frozen=True, tag=True):
     """Encoder -> coordinator, about every 5 s when they have changed: the sketches of the tags' distinct values."""
 
     #: Index into `Config.all_sinks()`.
-    sink: int
+    sink: Index
     #: tag key -> registers, as `pipeline.sketch` has them.
     registers: dict[str, bytes]
 
@@ -287,7 +305,7 @@ class Sketches(Struct, frozen=True, tag=True):
 class OverLimit(Struct, frozen=True, tag=True):
     """Coordinator -> every encoder: tags with more values than allowed, for which the mapping has a consequence."""
 
-    sink: int
+    sink: Index
     tags: list[str]
 
 
@@ -319,21 +337,37 @@ class Lost(Struct, frozen=True, tag=True):
 
 
 class Join(Struct, frozen=True, tag=True):
-    """Encoder of another machine -> coordinator, until it is answered: may it take part?"""
+    """Encoder of another machine -> coordinator, every second instead of Hello: may it take part? So a coordinator that
+    is new knows all of them soon."""
 
     name: str
-    pid: int
+    pid: Pid
     #: Of what has to be the same in both configurations.
     digest: str
+    #: As in Hello.
+    startup_cpu: float = 0.0
+
+
+class Allow(Struct, frozen=True, tag=True):
+    """Coordinator -> ingest and writers: the keys of the encoders that were admitted. No others may connect."""
+
+    #: Public keys, as Z85.
+    keys: list[str]
+
+
+class Allowed(Struct, frozen=True, tag=True):
+    """Ingest, or a writer -> coordinator, answers Allow."""
+
+    keys: list[str]
 
 
 class Admit(Struct, frozen=True, tag=True):
-    """Coordinator -> encoder of another machine. It connects to the others only then."""
+    """Coordinator -> encoder of another machine, answers each Join. It connects to the others only then."""
 
     #: Why not; "" when it may.
     refused: str
-    ingests: int
-    writers: int
+    ingests: Index
+    writers: Index
 
 
 class Bye(Struct, frozen=True, tag=True):
@@ -358,9 +392,9 @@ class Batch(Struct, frozen=True, tag=True):
 
     range: Range
     #: Offset of the first message (the range's, unless the log has lost some since).
-    first: int
+    first: Count
     #: Offset of each message when they are not contiguous; None when `first + index` is right.
-    offsets: list[int] | None
+    offsets: list[Count] | None
     #: Iggy's timestamp of each message, microseconds since 1970; None where the mapping does not ask.
     timestamps: list[int] | None
     #: Of each message, the values of the headers in `header_tags`, "" for one that is missing; None where the mapping
@@ -374,9 +408,9 @@ class Group(Struct, frozen=True, array_like=True):
     """Lines that go to one bucket (or database); "" is the configured one."""
 
     bucket: str
-    points: int
+    points: Count
     #: Of each line, the indices of the batch's messages that it comes from; None where line i comes from message i.
-    sources: list[tuple[int, ...]] | None
+    sources: list[tuple[Index, ...]] | None
     #: Somewhere in the lines are two in a row.
     backslashes: bool = False
 
@@ -386,8 +420,8 @@ class Lines(Struct, frozen=True, tag=True):
 
     range: Range
     #: Offset of the batch's first message, and of each one when they are not contiguous.
-    first: int
-    offsets: list[int] | None
+    first: Count
+    offsets: list[Count] | None
     groups: list[Group]
     rejects: list[Reject]
     #: As in the Batch.
@@ -464,12 +498,14 @@ class Status(Struct, frozen=True, tag=True):
     missed: int = 0
     gaps: list[GapStatus] = []
     truncations: int = 0
+    #: Messages of strangers, or of another version, that processes have dropped.
+    dropped: int = 0
 
 
 Control = (
     Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
     | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit | Seek | Truncated | Gap | Revoked | Store
-    | Stored | Failed | Join | Admit | Bye | Disowned
+    | Stored | Failed | Join | Admit | Bye | Disowned | Allow | Allowed
 )
 
 #: What every batch brings; nobody waits for an answer.
@@ -487,21 +523,48 @@ def encode(message: Struct) -> bytes:
     return _encoder.encode(message)
 
 
+def read(decoder: "msgspec.msgpack.Decoder[M]", frames_: Sequence[Any], parts: int | None = 1) -> tuple[M, list[Any]]:
+    """A message that came in these frames, and the parts behind it; `parts` are how many there have to be, the message
+    among them, where that is known. Raises Malformed for anything else, whatever it is."""
+    try:
+        head, *bulk = frames.joined(frames_)
+        message = decoder.decode(buffer_of(head))
+    except (msgspec.MsgspecError, ValueError, MemoryError, RecursionError) as error:
+        raise Malformed(f"no message of this pipeline: {type(error).__name__}") from None
+    if parts is not None and len(bulk) + 1 != parts:
+        raise Malformed(f"{len(bulk) + 1} parts instead of {parts}")
+    return message, bulk
+
+
+def buffer_of(part: Any) -> Any:
+    """What is in a part of a message, which may be a `zmq.Frame`."""
+    return part if isinstance(part, bytes | memoryview) else part.buffer
+
+
+def read_control(frames_: Sequence[Any]) -> Control:
+    """The control message in frames. Raises Malformed for anything else."""
+    return read(_control, frames_)[0]
+
+
+def read_batch(frames_: Sequence[Any]) -> tuple[Batch, Any, Any]:
+    """A Batch, its joined payloads and their lengths. Raises Malformed for anything else."""
+    batch, (joined, lengths) = read(_batch, frames_, 3)
+    return batch, buffer_of(joined), buffer_of(lengths)
+
+
+def read_lines(frames_: Sequence[Any]) -> tuple[Lines, list[bytes]]:
+    """Lines, and a body for each of its groups. Raises Malformed for anything else."""
+    lines, bodies = read(_lines, frames_, None)
+    if len(bodies) != len(lines.groups):
+        raise Malformed(f"{len(bodies)} bodies for {len(lines.groups)} groups")
+    return lines, [bytes(buffer_of(body)) for body in bodies]
+
+
 def decode_control(frame: Any) -> Control:
-    """The control message in a frame. Raises msgspec.DecodeError or ValidationError for anything else."""
+    """The control message in one frame. Raises msgspec.DecodeError or ValidationError for anything else."""
     return _control.decode(frame)
 
 
-def decode_batch(frame: Any) -> Batch:
-    """The head of a Batch. Raises msgspec.DecodeError or ValidationError for anything else."""
-    return _batch.decode(frame)
-
-
-def decode_lines(frame: Any) -> Lines:
-    """The head of Lines. Raises msgspec.DecodeError or ValidationError for anything else."""
-    return _lines.decode(frame)
-
-
 def decode_status(frame: Any) -> Status:
-    """A Status. Raises msgspec.DecodeError or ValidationError for anything else."""
+    """A Status, which is one frame. Raises msgspec.DecodeError or ValidationError for anything else."""
     return _status.decode(frame)

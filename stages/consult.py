@@ -8,6 +8,7 @@ from typing import Final
 from pipeline import wire
 from pipeline.cardinality import TagSketches
 from pipeline.control_link import ControlLink
+from pipeline.errors import PipelineError
 from pipeline.types import Kind
 from stages.mapping.encoder import Encoder
 
@@ -31,6 +32,8 @@ class Consultant:
         self._sketches: dict[int, TagSketches] = {}
         #: What was heard while an encoder was at work: it is told between two batches.
         self._over: list[wire.OverLimit] = []
+        #: The last word on whether this encoder, of another machine, may take part.
+        self._admitted = wire.Admit("", 0, 0)
         self._sketched_at = self._all_sketched_at = time.monotonic()
 
     def add(self, sink: int, encoder: Encoder) -> None:
@@ -52,18 +55,26 @@ class Consultant:
                 if isinstance(message, wire.Types) and (message.space, message.measurement) == (space, measurement) \
                         and message.kinds.keys() >= kinds.keys():
                     return message.kinds
-                if isinstance(message, wire.OverLimit):
-                    self._over.append(message)
+                self._take(message)
             if not said and time.monotonic() - began > SILENCE_SECONDS:
                 said = True
                 self._logger.warning("the coordinator does not say which types the fields of %s have; waiting",
                                      measurement)
 
+    def _take(self, message: wire.Control | None) -> None:
+        if isinstance(message, wire.OverLimit):
+            self._over.append(message)
+        if isinstance(message, wire.Admit):
+            self._admitted = message
+
     def listen(self) -> None:
-        """Takes what the coordinator has said, and reports the sketches when it is time. Never waits."""
+        """Takes what the coordinator has said, and reports the sketches when it is time. Never waits.
+
+        Raises PipelineError when it does not admit this encoder, of another machine, any more.
+        """
         while (message := self._link.receive(0)) is not None:
-            if isinstance(message, wire.OverLimit):
-                self._over.append(message)
+            self._take(message)
+        check_admitted(self._admitted, self._link.name)
         while self._over:
             told = self._over.pop(0)
             for encoder in self._encoders.get(told.sink, []):
@@ -78,3 +89,9 @@ class Consultant:
             changed = sketches.changed()
             if registers := sketches.all() if everything else changed:
                 self._link.send(wire.Sketches(sink, registers))
+
+
+def check_admitted(message: wire.Admit, name: str) -> None:
+    """Raises PipelineError when a pipeline on another machine does not admit the encoder of that name."""
+    if message.refused:
+        raise PipelineError(f"the pipeline does not admit {name}: {message.refused}")

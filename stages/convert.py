@@ -8,7 +8,9 @@ import zmq
 from pipeline import source_wire, wire
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
+from pipeline.frames import cut
 from pipeline.plan import Plan
+from pipeline.source_rules import SourceRules
 from pipeline.source_schema import SourceConfig
 from stages.source.dialect import Dialect, Language, ServerSaid
 from stages.source.dialects import dialect_of, language_of
@@ -29,6 +31,7 @@ class ConvertStage:
 
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
+        self.rules = SourceRules(plan)
         self.sources = plan.config.source
         self._dialects: dict[tuple[int, str], Dialect] = {}
         self._encoders: dict[tuple[source_wire.Lane, tuple[Column, ...]], Encoder] = {}
@@ -37,12 +40,12 @@ class ConvertStage:
         self.link = ControlLink(context, endpoints, endpoints.source_control, name)
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-        self.pull.connect(endpoints.pages)
+        endpoints.connect(self.pull, endpoints.pages)
         self.push = context.socket(zmq.PUSH)
         self.push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         # Only to a produce that is there: what is queued for a dead one would wait for its successor.
         self.push.setsockopt(zmq.IMMEDIATE, 1)
-        self.push.connect(endpoints.messages)
+        endpoints.connect(self.push, endpoints.messages)
         for index, config in enumerate(self.sources):
             if config.influxdb.transport == "flight":
                 # Its libraries are loaded now, and not while the first page waits.
@@ -53,8 +56,19 @@ class ConvertStage:
         while True:
             self.link.beat()
             if self.pull.poll(POLL_MILLISECONDS):
-                head, body = self.pull.recv_multipart()
-                self._convert(source_wire.decode_page(head), body)
+                self._receive()
+
+    def _receive(self) -> None:
+        """Converts a page; what is none is dropped."""
+        try:
+            page, body = source_wire.read_page(self.pull.recv_multipart())
+            wrong = self.rules.page(page)
+        except wire.Malformed as error:
+            wrong = str(error)
+        if wrong:
+            self.link.dropped.drop("query", wrong)
+        else:
+            self._convert(page, body)
 
     def _convert(self, page: source_wire.Page, body: bytes) -> None:
         try:
@@ -70,7 +84,7 @@ class ConvertStage:
         bulk = msgspec.msgpack.encode((made.payloads, made.series))
         while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
             self.link.beat()
-        self.push.send_multipart([wire.encode(head), bulk], copy=False)
+        self.push.send_multipart(cut([wire.encode(head), bulk]), copy=False)
 
     def _messages(self, page: source_wire.Page, body: bytes) -> Payloads:
         """Raises ServerSaid when the answer as a whole can't be read."""

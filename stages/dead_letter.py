@@ -27,10 +27,13 @@ from pipeline.dead_letter_stores import (
 )
 from pipeline.dead_letters import DeadLetter, encode_letter
 from pipeline.endpoints import Endpoints
+from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing
+from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.schema import Subscription
+from pipeline.wire_rules import WireRules
 from stages.reading.headers import headers_of
 
 #: Messages asked for at once while reading payloads again, and their bytes, as far as the batch's average tells.
@@ -85,6 +88,8 @@ class DeadLetterStage:
         self.options = plan.config.dead_letters
         self.topics = plan.config.subscriptions()
         self._sinks = [sink.name for sink in plan.config.all_sinks()]
+        self.rules = WireRules(plan.config, plan.readers)
+        self.dropped = Dropped(logger)
         self.iggy = IggyConnection(plan.config.iggy)
         configured = stores(plan.config, self.iggy, logger)
         self._files = configured.get("file", [])
@@ -107,16 +112,22 @@ class DeadLetterStage:
     async def _beat(self) -> None:
         startup_cpu = time.process_time()
         while True:
-            await self._send(wire.Hello("dead-letter", os.getpid(), startup_cpu))
+            await self._send(wire.Hello("dead-letter", os.getpid(), startup_cpu, self.dropped.count))
             await asyncio.sleep(HELLO_SECONDS)
 
     async def _send(self, message: Struct) -> None:
-        await self.control.send(wire.encode(message))
+        await self.control.send_multipart(cut([wire.encode(message)]))
 
     async def _listen(self) -> None:
         while True:
-            message = wire.decode_control(await self.control.recv())
-            if isinstance(message, wire.Bury):
+            try:
+                message = wire.read_control(await self.control.recv_multipart())
+            except wire.Malformed as error:
+                self.dropped.drop("coordinator", str(error))
+                continue
+            if wrong := self.rules.control(message):
+                self.dropped.drop("coordinator", wrong)
+            elif isinstance(message, wire.Bury):
                 self._queue.put_nowait(message)
 
     async def _keep(self) -> None:

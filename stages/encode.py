@@ -11,9 +11,11 @@ import zmq
 from pipeline import bulk, wire
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
+from pipeline.frames import cut
 from pipeline.plan import Plan
 from pipeline.schema import Config, Subscription
 from pipeline.types import space_of
+from pipeline.wire_rules import WireRules
 from stages.consult import Consultant
 from stages.influxdb.body import compress
 from stages.mapping.encoder import BatchOrigin, Encoder
@@ -37,6 +39,7 @@ class EncodeStage:
         self.link = link
         self.topics = plan.config.subscriptions()
         self.sinks = plan.config.all_sinks()
+        self.rules = WireRules(plan.config, plan.readers)
         self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.consultant = Consultant(self.link, logger)
@@ -78,8 +81,21 @@ class EncodeStage:
             if not self.pull.poll(0):
                 self._tell()
             if self.pull.poll(POLL_MILLISECONDS):
-                head, joined, lengths = self.pull.recv_multipart(copy=False)
-                self._encode(wire.decode_batch(head.buffer), joined.buffer, lengths.buffer)
+                self._receive()
+
+    def _receive(self) -> None:
+        """Encodes a batch, if there is one; what is none is dropped."""
+        try:
+            batch, joined, lengths = wire.read_batch(self.pull.recv_multipart(zmq.NOBLOCK, copy=False))
+        except zmq.Again:
+            return
+        except wire.Malformed as error:
+            self.link.dropped.drop("ingest", str(error))
+            return
+        if wrong := self.rules.batch(batch, joined, lengths):
+            self.link.dropped.drop("ingest", wrong)
+            return
+        self._encode(batch, joined, lengths)
 
     def _count(self, points: int, dropped: int) -> None:
         """Counts a batch; the coordinator is told now and then, and when there is nothing else to do."""
@@ -122,4 +138,4 @@ class EncodeStage:
         push = self.pushes[(where.topic + where.partition) % len(self.pushes)]
         while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
             self.link.beat()
-        push.send_multipart([wire.encode(head), *bodies], copy=False)
+        push.send_multipart(cut([wire.encode(head), *bodies]), copy=False)

@@ -18,10 +18,13 @@ from msgspec import Struct
 from pipeline import bulk, wire
 from pipeline.control_link import HELLO_SECONDS
 from pipeline.endpoints import Endpoints
+from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing, IggyRefused
+from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.sockets import ControlSocket
+from pipeline.wire_rules import WireRules
 from stages.reading.headers import header_values
 from stages.reading.reader import PartitionReader
 from stages.reading.times import times_of
@@ -59,6 +62,8 @@ class IngestStage:
         self.needs_timestamps = [mappings[topic.sink].needs_timestamps() for topic in self.topics]
         #: By topic: the user headers that become tags.
         self.needs_headers = [tuple(mappings[topic.sink].header_tags) for topic in self.topics]
+        self.rules = WireRules(plan.config, plan.readers)
+        self.dropped = Dropped(logger)
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         context = zmq.asyncio.Context.instance()
         control: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
@@ -102,7 +107,7 @@ class IngestStage:
     async def _beat(self) -> None:
         startup_cpu = time.process_time()
         while True:
-            await self._send(wire.Hello(self.name, os.getpid(), startup_cpu))
+            await self._send(wire.Hello(self.name, os.getpid(), startup_cpu, self.dropped.count))
             await asyncio.sleep(HELLO_SECONDS)
 
     async def _send(self, message: Struct) -> None:
@@ -111,7 +116,15 @@ class IngestStage:
     async def _listen(self) -> None:
         while True:
             for frames in await self.control.receive():
-                self._take_order(wire.decode_control(frames[0]))
+                try:
+                    message = wire.read_control(frames)
+                except wire.Malformed as error:
+                    self.dropped.drop("coordinator", str(error))
+                    continue
+                if wrong := self.rules.control(message):
+                    self.dropped.drop("coordinator", wrong)
+                else:
+                    self._take_order(message)
             self._wake.set()
 
     def _take_order(self, message: wire.Control) -> None:
@@ -135,6 +148,9 @@ class IngestStage:
                 self._stores.put_nowait(store)
             case wire.Drain():
                 self.draining = True
+            case wire.Allow(keys=keys):
+                self.endpoints.admit(keys)
+                self.control.send(wire.encode(wire.Allowed(keys)))
 
     async def _carry_out_stores(self) -> None:
         """Stores offsets of the group as the coordinator says: only the connection that has joined may."""
@@ -390,7 +406,8 @@ class IngestStage:
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
             headers=[header_values(message, names) for message in messages] if names else None, again=again)
-        await self.push.send_multipart([wire.encode(batch), bulk.joined(payloads), bulk.lengths(payloads)], copy=False)
+        frames = cut([wire.encode(batch), bulk.joined(payloads), bulk.lengths(payloads)])
+        await self.push.send_multipart(frames, copy=False)
 
     async def _read_again(self, range_: wire.Range) -> None:
         """Sends the range's messages once more, all that the log still has, as the same range."""

@@ -19,10 +19,13 @@ from pipeline import source_wire, wire
 from pipeline.backoff import Backoff
 from pipeline.control_link import HELLO_SECONDS
 from pipeline.endpoints import Endpoints
+from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyRefused
+from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.reject_log import RejectLog
+from pipeline.source_rules import SourceRules
 from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.packing import SEND_BYTES, Packing, Send, pack, parts_of
 from stages.source.table import BadRow
@@ -31,6 +34,9 @@ from stages.source.table import BadRow
 HIGH_WATER_MARK = 1
 #: Pauses between tries while Iggy is away, seconds.
 RETRY_SECONDS, RETRY_MAX_SECONDS = 0.2, 10.0
+#: Pages of a lane that wait for their turn, and lanes whose first page comes before the coordinator has told of them,
+#: at most.
+MAX_WAITING, MAX_UNKNOWN = 2_000, 100_000
 #: Pages of a lane whose end is remembered after they were sent.
 REMEMBERED_PAGES = 1_000
 #: Of a row that could not be converted, so many characters are logged.
@@ -93,6 +99,7 @@ class ProduceStage:
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.name = name
         self.logger = logger
+        self.rules = SourceRules(plan)
         self.sources = plan.config.source
         self.iggy = IggyConnection(plan.config.iggy)
         endpoints = Endpoints(plan.folder)
@@ -100,10 +107,11 @@ class ProduceStage:
         self.control = context.socket(zmq.DEALER)
         self.control.setsockopt(zmq.IDENTITY, name.encode())
         self.control.setsockopt(zmq.SNDHWM, 0)
-        self.control.connect(endpoints.source_control)
+        endpoints.connect(self.control, endpoints.source_control)
+        self.dropped = Dropped(logger)
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-        self.pull.bind(endpoints.messages)
+        endpoints.bind(self.pull, endpoints.messages)
         #: Set to what ends this process.
         self._failure: asyncio.Future[None]
         self.epoch = 0
@@ -126,16 +134,23 @@ class ProduceStage:
         startup_cpu = time.process_time()
         while True:
             self._rejects.tell(time.monotonic())
-            await self._send(wire.Hello(self.name, os.getpid(), startup_cpu))
+            await self._send(wire.Hello(self.name, os.getpid(), startup_cpu, self.dropped.count))
             await asyncio.sleep(HELLO_SECONDS)
 
     async def _send(self, message: Struct) -> None:
-        await self.control.send(wire.encode(message))
+        await self.control.send_multipart(cut([wire.encode(message)]))
 
     async def _listen(self) -> None:
         while True:
-            message = source_wire.decode_control(await self.control.recv())
-            if isinstance(message, source_wire.Begin):
+            frames = await self.control.recv_multipart()
+            try:
+                message = source_wire.read_control(frames)
+                wrong = self.rules.control(message)
+            except wire.Malformed as error:
+                wrong = str(error)
+            if wrong:
+                self.dropped.drop("source-coordinator", wrong)
+            elif isinstance(message, source_wire.Begin):
                 self._begin_epoch(message.epoch)
                 for where, seq in message.lanes if message.epoch == self.epoch else []:
                     lane = self._lane(where)
@@ -161,11 +176,21 @@ class ProduceStage:
 
     async def _receive(self) -> None:
         while True:
-            head, bulk = await self.pull.recv_multipart()
-            messages = source_wire.decode_messages(head)
+            frames = await self.pull.recv_multipart()
+            try:
+                messages, bulk = source_wire.read_messages(frames)
+                wrong = self.rules.messages(messages)
+            except wire.Malformed as error:
+                wrong = str(error)
+            if wrong:
+                self.dropped.drop("convert", wrong)
+                continue
             self._begin_epoch(messages.id.epoch)
             if messages.id.epoch == self.epoch:
                 lane = self._lane(messages.id.lane)
+                if len(lane.waiting) > MAX_WAITING or len(self.lanes) > MAX_UNKNOWN and lane.next is None:
+                    self.dropped.drop("convert", "pages that nobody has ordered")
+                    continue
                 earlier = lane.waiting.get(messages.id.seq)
                 # Of an older try, read before a process was replaced, nobody waits for the confirmation.
                 if earlier is None or earlier.head.id.attempt <= messages.id.attempt:
@@ -194,7 +219,16 @@ class ProduceStage:
             if lane.sent.get(seq) == head.end:
                 messages = size = 0
             else:
-                messages, size = await self._send_page(lane, page)
+                try:
+                    payloads, series = self._bulk.decode(page.bulk)
+                    if len(payloads) != len(series):
+                        raise ValueError("not as many series as messages")
+                except (msgspec.MsgspecError, ValueError) as error:
+                    # It is not confirmed, so it is read again.
+                    self.dropped.drop("convert", f"no messages: {error}")
+                    return
+                page.bulk = b""
+                messages, size = await self._send_page(lane, head, payloads, series)
             lane.sent[seq] = head.end
             if len(lane.sent) > REMEMBERED_PAGES:
                 lane.sent.popitem(last=False)
@@ -202,14 +236,13 @@ class ProduceStage:
             await self._send(source_wire.Sent(head.id, head.points - head.repeated, messages, size, len(head.bad),
                                               head.repeated, head.prints))
 
-    async def _send_page(self, lane: _Lane, page: _Page) -> tuple[int, int]:
+    async def _send_page(self, lane: _Lane, head: source_wire.Messages, payloads: list[bytes],
+                         series: list[int]) -> tuple[int, int]:
         """All messages of a page, however long that takes. Returns their number and bytes."""
         output = lane.config.output
         sends: list[Send] = []
         backoff = Backoff(RETRY_SECONDS, 2.0, RETRY_MAX_SECONDS, lambda: 1.0)
-        payloads, series = self._bulk.decode(page.bulk)
-        page.bulk = b""
-        letters = [self._letter(lane, bad) for bad in page.head.bad] if output.dead_letter_topic else []
+        letters = [self._letter(lane, bad) for bad in head.bad] if output.dead_letter_topic else []
         packed, messages, size = False, 0, 0
         while True:
             try:
@@ -235,7 +268,7 @@ class ProduceStage:
             self._failing.discard(lane.lane)
             if not self._failing:
                 await self._send(wire.Retrying(""))
-        self._log_bad(lane, page.head.bad)
+        self._log_bad(lane, head.bad)
         return messages, size
 
     async def _partitions(self, lane: _Lane) -> int:

@@ -18,8 +18,10 @@ from pipeline import source_wire, wire
 from pipeline.backoff import Backoff
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
+from pipeline.frames import cut
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
+from pipeline.source_rules import SourceRules
 from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused, Written
 from stages.influxdb.pace import Pace
@@ -88,6 +90,7 @@ class QueryStage:
 
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
+        self.rules = SourceRules(plan)
         self.sources = [_Source(config, logger) for config in plan.config.source]
         self.epoch = 0
         queries = sum(config.parallel for config in plan.config.source)
@@ -99,7 +102,7 @@ class QueryStage:
         self.link = ControlLink(self._context, endpoints, endpoints.source_control, name)
         self.push = self._context.socket(zmq.PUSH)
         self.push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-        self.push.bind(endpoints.pages)
+        endpoints.bind(self.push, endpoints.pages)
         self._bell = self._context.socket(zmq.PULL)
         self._bell.bind("inproc://found")
         self._ringers: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
@@ -118,10 +121,22 @@ class QueryStage:
             wait = self._start_queries()
             ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
             if self.link.socket in ready:
-                self._take(source_wire.decode_control(self.link.socket.recv()))
+                self._receive()
             if self._bell in ready:
                 self._bell.recv()
                 self._answered(self._outcomes.get())
+
+    def _receive(self) -> None:
+        """Takes an order in; what is none is dropped."""
+        try:
+            message = source_wire.read_control(self.link.socket.recv_multipart())
+            wrong = self.rules.control(message)
+        except wire.Malformed as error:
+            wrong = str(error)
+        if wrong:
+            self.link.dropped.drop("source-coordinator", wrong)
+        else:
+            self._take(message)
 
     def _take(self, message: source_wire.Control) -> None:
         """Queues an order. A new coordinator's first one ends what an older one wanted."""
@@ -215,7 +230,7 @@ class QueryStage:
             page = source_wire.Page(order.id, found.language, found.columns, found.end, order.past)
             while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
                 self.link.beat()
-            self.push.send_multipart([wire.encode(page), found.body], copy=False)
+            self.push.send_multipart(cut([wire.encode(page), found.body]), copy=False)
 
     def _log_failure(self, source: _Source, order: _Order, answer: Again | Paused, now: float) -> None:
         if not source.failures.allows(answer.words, now):

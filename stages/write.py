@@ -7,6 +7,7 @@ request at a time.
 import logging
 import random
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from pipeline.endpoints import Endpoints
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.schema import InfluxConfig
+from pipeline.wire_rules import WireRules
 from stages.influxdb.answers import Again, Answer, Paused
 from stages.influxdb.job import Evidence, Job, Piece
 from stages.influxdb.lane import Entry, Lane
@@ -43,6 +45,7 @@ class _Batch:
     def __init__(self, lines: wire.Lines) -> None:
         self.lines = lines
         self.open = 0
+        self.given_up = False
         self.sent_bytes = 0
         self.rejects: dict[int, wire.Reject] = {reject.offset: reject for reject in lines.rejects}
         #: Lines that a database refused, as (index of the group, line in it): a message may have several, or a part.
@@ -135,6 +138,7 @@ class WriteStage:
     def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
         self.topics = plan.config.subscriptions()
+        self.rules = WireRules(plan.config, plan.readers)
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
         self._all_targets = [target for targets in self.targets for target in targets]
         requests = sum(target.config.max_in_flight or MANY_REQUESTS for target in self._all_targets)
@@ -163,6 +167,7 @@ class WriteStage:
         """Writes until the process is killed."""
         poller = zmq.Poller()
         poller.register(self._bell, zmq.POLLIN)
+        poller.register(self.link.socket, zmq.POLLIN)
         while True:
             self.link.beat()
             self._name_long_requests()
@@ -175,14 +180,29 @@ class WriteStage:
                 self._answered(self._outcomes.get())
             if self.pull in ready:
                 self._receive()
+            if self.link.socket in ready:
+                self._take_order()
 
     def _receive(self) -> None:
         """Takes a batch in, if there is one: a handshake can make a socket seem ready, too."""
         try:
-            head, *bodies = self.pull.recv_multipart(zmq.NOBLOCK)
+            lines, bodies = wire.read_lines(self.pull.recv_multipart(zmq.NOBLOCK))
         except zmq.Again:
             return
-        self._take(wire.decode_lines(head), bodies)
+        except wire.Malformed as error:
+            self.link.dropped.drop("encode", str(error))
+            return
+        if wrong := self.rules.lines(lines, bodies):
+            self.link.dropped.drop("encode", wrong)
+        else:
+            self._take(lines, bodies)
+
+    def _take_order(self) -> None:
+        """Does what the coordinator says, if it has said something."""
+        message = self.link.receive(0)
+        if isinstance(message, wire.Allow):
+            self.endpoints.admit(message.keys)
+            self.link.send(wire.Allowed(message.keys))
 
     def _take(self, lines: wire.Lines, bodies: list[bytes]) -> None:
         """Makes the jobs of a batch."""
@@ -226,7 +246,12 @@ class WriteStage:
         now = time.monotonic()
         target.watch.ended((entry.job, piece))
         target.pace.most = target.transport.most_requests
-        verdict = entry.job.answered(piece, answer, target.pace.passed)
+        try:
+            verdict = entry.job.answered(piece, answer, target.pace.passed)
+        except (ValueError, IndexError, zlib.error, EOFError) as error:
+            target.pace.answered(answer, len(piece.body or b""), seconds, now)
+            self._give_up(entry.job.batch, error)
+            return
         if isinstance(verdict, Paused) and verdict is not answer:
             verdict = msgspec.structs.replace(verdict, words=f"{target.transport.urls[0]}: {verdict.words}")
         answer = verdict
@@ -253,6 +278,18 @@ class WriteStage:
                     "partition %d, offsets %d to %d, %d bytes", target.transport.urls[0], seconds, target.seconds,
                     topic.stream, topic.topic, where.partition, range_.first, range_.last, len(piece.body or b""))
         self._tell()
+
+    def _give_up(self, batch: _Batch, error: Exception) -> None:
+        """Forgets a batch whose bodies are none: what they stand for is read again, when it is overdue."""
+        if batch.given_up:
+            return
+        batch.given_up = True
+        self.link.dropped.drop("encode", f"a body that holds no lines: {type(error).__name__}")
+        self._held -= 1
+        for targets in self.targets:
+            for target in targets:
+                for lane in target.lanes.values():
+                    lane.entries[:] = [entry for entry in lane.entries if entry.job.batch is not batch]
 
     def _over(self, job: _GroupJob) -> None:
         """A job is done for good; with its batch's last one the range is settled."""

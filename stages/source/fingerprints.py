@@ -7,6 +7,8 @@ from typing import NamedTuple, TypeAlias
 
 _PRINT = struct.Struct("<qQQ")
 _KNOWN = struct.Struct("<QQ")
+#: Of a fingerprint as `pack` and as `Fingerprints.between` pack it.
+PRINT_BYTES, KNOWN_BYTES = _PRINT.size, _KNOWN.size
 
 
 class Print(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.rig import wait_until
 from tests.support.iggy_servers import RunningIggy
-from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
+from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
 Start = Callable[..., Sink]
 
@@ -165,3 +165,16 @@ def test_start_from_a_time_begins_with_the_first_message_since(
     sink = start_sink(iggy.address, stream, influxdb, topic=f'start_from = "{since}"')
     sink.settles(150)
     assert numbers(influxdb.points()) == list(range(100, 150))
+
+
+def test_batches_that_are_larger_than_a_frame_arrive(iggy: RunningIggy, stream: str, influxdb: SandboxInflux,
+                                                     start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    texts = [chr(97 + n % 26) * 50_000 for n in range(100)]
+    for first in range(0, 100, 20):
+        send(iggy.address, stream, [message(n, text=texts[n]) for n in range(first, first + 20)])
+    sink = start_sink(iggy.address, stream, influxdb, target=TARGETS["v2"] + "\ngzip = false")
+    sink.settles(100)
+    assert sorted((p["time"] - 1_000, p["fields"]["text"]) for p in influxdb.points()) == list(enumerate(texts))
+    assert "dropped" not in sink.log()
+    assert sink.stop() == 0

@@ -1,0 +1,85 @@
+"""Whether a message of the source direction fits this pipeline: who may send what, and whether it is in range. Pure.
+
+See `pipeline.wire_rules`, which is the same for the sinks.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from pipeline import source_wire, wire
+from pipeline.plan import EPOCH_BITS, Plan
+from pipeline.wire_rules import kind_of
+from stages.source.fingerprints import KNOWN_BYTES, PRINT_BYTES
+from stages.source.times import MAX_TIME, MIN_TIME
+
+#: By kind of process: what it may send to the coordinator.
+MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
+    "supervisor": (wire.Hello, wire.Lost, wire.Drain),
+    "query": (wire.Hello, wire.Retrying, source_wire.Discovered, source_wire.Answered, source_wire.TooFull),
+    "convert": (wire.Hello, wire.Retrying),
+    "produce": (wire.Hello, wire.Retrying, source_wire.Sent),
+}
+_TIMES: Final = range(MIN_TIME, MAX_TIME + 1)
+
+
+class SourceRules:
+    """The facts of one pipeline that messages are compared with. Each method gives "" or what is wrong."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._sources = len(plan.config.source)
+        self._own = frozenset({"supervisor", *plan.source_stages()})
+        self._run = plan.epoch >> EPOCH_BITS
+
+    def sender(self, name: str, message: source_wire.Control) -> str:
+        """Whether a process may send this to the coordinator."""
+        kind = type(message).__name__
+        if name not in self._own:
+            return "there is no process of this name"
+        if not isinstance(message, MAY_SEND.get(kind_of(name), ())):
+            return f"a process of this kind sends no {kind}"
+        if isinstance(message, wire.Hello) and message.name != name:
+            return f"{kind} in the name of another process"
+        return ""
+
+    def control(self, message: source_wire.Control) -> str:
+        """Whether what a control message names is there."""
+        match message:
+            case source_wire.Answered(id=page, end=end, first=first):
+                return self._page(page, end, first)
+            case source_wire.TooFull(id=page, first=first):
+                return self._page(page, first)
+            case source_wire.Sent(id=page, prints=prints):
+                return self._page(page) or _whole(prints, PRINT_BYTES)
+            case source_wire.Read(id=page, window=window, past=past):
+                if window.start >= window.end:
+                    return "its window ends before it begins"
+                return self._page(page, window.start, window.end) or (_whole(past.known, KNOWN_BYTES) if past else "")
+            case source_wire.Discover() | source_wire.Discovered():
+                return self._source(message.source, message.epoch)
+            case source_wire.Begin(epoch=epoch, lanes=lanes):
+                return next(filter(None, (self._source(lane.source, epoch) for lane, _ in lanes)), "")
+        return ""
+
+    def page(self, message: source_wire.Page) -> str:
+        """Whether a page is one."""
+        past = message.past
+        return self._page(message.id, message.before) or (_whole(past.known, KNOWN_BYTES) if past else "")
+
+    def messages(self, message: source_wire.Messages) -> str:
+        """Whether the head of messages is one."""
+        return self._page(message.id, message.end) or _whole(message.prints, PRINT_BYTES)
+
+    def _page(self, page: source_wire.PageId, *times: int) -> str:
+        if any(time not in _TIMES for time in times):
+            return "a time is out of range"
+        return self._source(page.lane.source, page.epoch)
+
+    def _source(self, source: int, epoch: int) -> str:
+        if source >= self._sources:
+            return f"there is no source {source}"
+        return "" if epoch >> EPOCH_BITS == self._run else "it is of another run"
+
+
+def _whole(packed: bytes, size: int) -> str:
+    return "not a whole number of fingerprints" if len(packed) % size else ""

@@ -1,0 +1,149 @@
+"""Whether a message fits this pipeline: who may send what, and whether what it names is there. Pure.
+
+`pipeline.wire` bounds each number by itself; here they are compared with each other and with the configuration. What
+does not fit comes from a process with another configuration, or from no process of ours: it is dropped.
+"""
+
+from collections.abc import Iterable, Iterator, Sized
+from itertools import chain
+from typing import Any, Final
+
+from msgspec import Struct
+
+from pipeline import bulk, wire
+from pipeline.schema import Config
+from pipeline.types import declared_types
+
+#: By kind of process, as its name begins: what it may send to the coordinator.
+MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
+    "supervisor": (wire.Hello, wire.Lost, wire.Drain),
+    "ingest": (wire.Hello, wire.Started, wire.Truncated, wire.Gap, wire.Revoked, wire.Stored, wire.Failed,
+               wire.Dispatched, wire.Progress, wire.Retrying, wire.Settled, wire.Stopped, wire.Allowed),
+    "encode": (wire.Hello, wire.AskTypes, wire.Sketches, wire.Encoded, wire.Settled, wire.Join, wire.Bye),
+    "write": (wire.Hello, wire.Settled, wire.Retrying, wire.Allowed),
+    "dead-letter": (wire.Hello, wire.Buried, wire.Retrying),
+}
+#: What a process that has been replaced may have left, and what stays true.
+LEFT_BEHIND: Final = (wire.Settled, wire.Encoded, wire.Buried)
+#: Longest name of a process, characters.
+MAX_NAME: Final = 200
+_GZIP: Final = b"\x1f\x8b"
+
+
+def kind_of(name: str) -> str:
+    """The kind of a process by its name: "encode" of "encode-1"."""
+    return name if name in MAY_SEND else name.partition("-")[0]
+
+
+class WireRules:
+    """The facts of one pipeline that messages are compared with. Each method gives "" or what is wrong."""
+
+    def __init__(self, config: Config, readers: int) -> None:
+        """`readers`: ingest processes."""
+        self._topics = len(config.subscriptions())
+        self._sinks = len(config.all_sinks())
+        self._readers = readers
+        self._spaces = frozenset(declared_types(config))
+        sinks = config.all_sinks()
+        #: By topic: whether bodies are compressed.
+        self._gzip = [sinks[topic.sink].influxdb.gzip for topic in config.subscriptions()]
+
+    def sender(self, name: str, message: wire.Control) -> str:
+        """Whether a process may send this to the coordinator; "" is one that has been replaced."""
+        allowed = MAY_SEND.get(kind_of(name), ()) if name else LEFT_BEHIND
+        kind = type(message).__name__
+        if not isinstance(message, allowed):
+            return f"a process of this kind sends no {kind}"
+        match message:
+            case wire.Hello(name=own) | wire.Join(name=own) | wire.Bye(name=own) if own != name:
+                return f"{kind} in the name of another process"
+            case wire.Settled(points=points, sent_bytes=size) if kind_of(name) in ("encode", "ingest") \
+                    and (points or size):
+                return "only a writer writes points"
+        return ""
+
+    def control(self, message: wire.Control) -> str:
+        """Whether what a control message names is there."""
+        match message:
+            case wire.Dispatched(range=range_) | wire.Buried(range=range_):
+                return self.range(range_)
+            case wire.Settled(range=range_, rejects=rejects) | wire.Bury(range=range_, rejects=rejects):
+                return self.range(range_) or _rejects(range_, rejects)
+            case wire.Reread(ranges=ranges):
+                return next(filter(None, map(self.range, ranges)), "")
+            case wire.Sketches(sink=sink) | wire.OverLimit(sink=sink):
+                return "" if sink < self._sinks else f"there is no sink {sink}"
+            case wire.AskTypes(space=space):
+                return "" if space in self._spaces else "it names a bucket that no sink writes to"
+            case wire.Gap(first=first, last=last) if first > last:
+                return "it ends before it begins"
+        return self._places(_places_in(message))
+
+    def batch(self, batch: wire.Batch, joined: Sized, lengths: Any) -> str:
+        """Whether a batch is whole: `joined` are its payloads, as `pipeline.bulk` joins them, of these `lengths`."""
+        if not bulk.fits(joined, lengths):
+            return "its payloads do not have their lengths"
+        count = bulk.count(lengths)
+        for each in (batch.offsets, batch.timestamps, batch.headers):
+            if each is not None and len(each) != count:
+                return f"{len(each)} entries for {count} messages"
+        return self.range(batch.range) or _offsets(batch.range, batch.first, batch.offsets, count)
+
+    def lines(self, lines: wire.Lines, bodies: list[bytes]) -> str:
+        """Whether lines are whole."""
+        range_ = lines.range
+        if wrong := self.range(range_) or _rejects(range_, lines.rejects):
+            return wrong
+        count = len(lines.offsets) if lines.offsets is not None else range_.last - lines.first + 1
+        if wrong := _offsets(range_, lines.first, lines.offsets, count):
+            return wrong
+        for group, body in zip(lines.groups, bodies, strict=True):
+            if self._gzip[range_.where.topic] != body.startswith(_GZIP):
+                return "its compression is not the configured one"
+            if group.sources is not None and len(group.sources) != group.points:
+                return f"{len(group.sources)} sources for {group.points} points"
+            sources = chain.from_iterable(group.sources) if group.sources is not None else (group.points - 1,)
+            if not group.points or max(sources, default=0) >= count:
+                return "it has lines of no message"
+        return ""
+
+    def range(self, range_: wire.Range) -> str:
+        """Whether a range can be one."""
+        if range_.reader >= self._readers:
+            return f"there is no ingest process {range_.reader}"
+        if not 0 < range_.messages <= range_.last - range_.first + 1:
+            return f"{range_.messages} messages from offset {range_.first} to {range_.last}"
+        return self._places((range_.where,))
+
+    def _places(self, places: Iterable[wire.Partition]) -> str:
+        absent = next((where.topic for where in places if where.topic >= self._topics), None)
+        return "" if absent is None else f"there is no topic {absent}"
+
+
+def _places_in(message: wire.Control) -> Iterator[wire.Partition]:
+    """The partitions that a message names."""
+    match message:
+        case wire.Started(partitions=beginnings):
+            yield from (beginning.where for beginning in beginnings)
+        case wire.Revoked(partitions=partitions) | wire.Disowned(partitions=partitions):
+            yield from partitions
+        case wire.Assign(positions=positions) | wire.Seek(positions=positions):
+            yield from (position.where for position in positions)
+        case wire.Progress(ends=ends):
+            yield from (where for where, _ in ends)
+        case wire.Truncated(where=where) | wire.Gap(where=where) | wire.Store(where=where) | wire.Stored(where=where):
+            yield where
+
+
+def _rejects(range_: wire.Range, rejects: list[wire.Reject]) -> str:
+    if len(rejects) > range_.messages:
+        return f"{len(rejects)} rejects of {range_.messages} messages"
+    if any(not range_.first <= reject.offset <= range_.last for reject in rejects):
+        return "a reject is of another range"
+    return ""
+
+
+def _offsets(range_: wire.Range, first: int, offsets: list[int] | None, count: int) -> str:
+    """Whether the offsets of messages are within a range."""
+    least, most = (min(offsets), max(offsets)) if offsets else (first, first + count - 1)
+    return "" if range_.first <= least and most <= range_.last else "its messages are not those of its range"
