@@ -60,6 +60,15 @@ def open_own(path: Path, flags: int) -> int:
     return descriptor
 
 
+def close_to_others(path: Path) -> None:
+    """Takes away what others may do with a file of ours. Raises OSError as `open_own` does."""
+    descriptor = open_own(path, os.O_RDONLY)
+    try:
+        os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~OTHERS)
+    finally:
+        os.close(descriptor)
+
+
 def _check_file(found: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise OSError(errno.EISDIR, "is a folder", str(path))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from pipeline.files import open_own, sync_folder
+from pipeline.files import close_to_others, open_own, sync_folder
 
 #: Longest wait for another process that writes to the file, seconds.
 LOCK_SECONDS = 10.0
@@ -67,8 +67,14 @@ class RotatingFile:
         return deleted
 
     def check(self) -> None:
-        """Makes the file if it is missing, and sees whether there is room. Raises OSError where `write` would."""
+        """Makes the file if it is missing, and sees whether there is room. Raises OSError where `write` would.
+
+        Files that others could read, as earlier versions made them, are for their owner alone from then on.
+        """
         with self._locked(self._open_to_write) as descriptor:
+            for path in (*self._numbered().values(), self.path):
+                with contextlib.suppress(OSError):
+                    close_to_others(path)
             size = os.fstat(descriptor).st_size
             _append(descriptor, _PROBE)
             os.ftruncate(descriptor, size)

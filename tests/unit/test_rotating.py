@@ -92,6 +92,16 @@ def test_files_are_for_their_owner_alone(file: RotatingFile, tmp_path: Path) -> 
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
+def test_files_that_others_could_read_are_closed_to_them_at_the_start(file: RotatingFile, tmp_path: Path) -> None:
+    file.write([b"one"])
+    (tmp_path / "letters.ndjson.1").write_bytes(b"zero\n")
+    for path in tmp_path.iterdir():
+        path.chmod(0o644)
+    file.check()
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    assert contents(file) == [b"zero", b"one"]
+
+
 def test_a_link_or_what_others_may_write_to_is_refused(file: RotatingFile, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
