@@ -185,7 +185,7 @@ def test_lines_full_of_escapes_do_not_change_their_neighbours(
     rejected = {reject.at for reject in encoded.rejects}
     if encoded.points:
         assert stored(influxdb1, encoded.body) == {
-            (name, tuple(sorted(tags.items())), (START + index) * 1_000): {f"f{key}": text}
+            (name, tuple(sorted(tags.items())), (START + index) * 1_000 + 10 * index): {f"f{key}": text}
             for index, (name, tags, key, text) in enumerate(batch) if index not in rejected}
 
 
