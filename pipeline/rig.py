@@ -180,18 +180,23 @@ def telemetry(index: int) -> bytes:
                                    FIRST_TIME_MS + tick * 1000))
 
 
-async def produce(address: str, messages: int, partitions: int, stream: str = STREAM) -> None:
-    """Creates the stream and topic, and sends `messages` to its partitions in turn. Raises IggyError."""
+async def produce(address: str, messages: int, partitions: int, stream: str = STREAM,
+                  make: Callable[[int], bytes] = telemetry) -> None:
+    """Creates the stream and topic, and sends `messages` to its partitions in turn. Raises IggyError.
+
+    `make` gives message number n.
+    """
     iggy = await _connected(address)
     await iggy.make_topic(stream, TOPIC, partitions)
     for batch, first in enumerate(range(0, messages, SEND_MESSAGES)):
-        payloads = [telemetry(i) for i in range(first, min(first + SEND_MESSAGES, messages))]
+        payloads = [make(i) for i in range(first, min(first + SEND_MESSAGES, messages))]
         await iggy.send(stream, TOPIC, payloads, batch % partitions)
 
 
-def produce_now(address: str, messages: int, partitions: int, stream: str = STREAM) -> None:
+def produce_now(address: str, messages: int, partitions: int, stream: str = STREAM,
+                make: Callable[[int], bytes] = telemetry) -> None:
     """`produce`, to its end."""
-    asyncio.run(produce(address, messages, partitions, stream))
+    asyncio.run(produce(address, messages, partitions, stream, make))
 
 
 def delete_stream(address: str, stream: str) -> None:

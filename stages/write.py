@@ -28,6 +28,7 @@ from stages.influxdb.job import Evidence, Job, Piece
 from stages.influxdb.lane import Entry, Lane
 from stages.influxdb.pace import Pace
 from stages.influxdb.requests_watch import RequestsWatch
+from stages.influxdb.retention import UNITS
 from stages.influxdb.transport import MANY_REQUESTS, Transport, limits_of
 
 #: How long one wait takes at most, milliseconds.
@@ -59,7 +60,7 @@ class _GroupJob(Job):
         """`index` is that of its group in the batch."""
         group = batch.lines.groups[index]
         super().__init__(content, group.points, target.config.gzip, target.pace.max_bytes,
-                         target.evidence.setdefault(group.bucket, Evidence()))
+                         target.evidence.setdefault(group.bucket, Evidence()), UNITS[target.config.precision])
         self.batch = batch
         self.index = index
         self.group = group
@@ -106,8 +107,11 @@ class _Target:
         key: object = batch.lines.range.where if self.config.ordering == "partition" else object()
         return self.lanes.setdefault(key, Lane())
 
-    def next_piece(self) -> tuple[Lane[_GroupJob], Entry[_GroupJob], Piece] | None:
-        """The next request to send, the lanes in turn."""
+    def next_piece(self, now: float) -> tuple[Lane[_GroupJob], Entry[_GroupJob], Piece | None] | None:
+        """The next request to send at `now` (seconds, monotonic), the lanes in turn.
+
+        Without a piece where a job is done without one: the times of its lines are known to be refused.
+        """
         lanes = list(self.lanes.items())
         # What is in doubt comes last: it waits for something else to be stored.
         for in_doubt in (False, True):
@@ -117,7 +121,10 @@ class _Target:
                 if not lane.entries:
                     self.lanes.pop(key, None)
                 for entry in lane.startable():
-                    if entry.job.in_doubt == in_doubt and (piece := entry.job.take()) is not None:
+                    if entry.job.in_doubt != in_doubt:
+                        continue
+                    piece = entry.job.take(now)
+                    if piece is not None or entry.job.done:
                         self.turn = at
                         return lane, entry, piece
         return None
@@ -218,9 +225,12 @@ class WriteStage:
         now = time.monotonic()
         wait = POLL_MILLISECONDS / 1000
         for target in self._all_targets:
-            while target.pace.allows(now) and (found := target.next_piece()):
+            while target.pace.allows(now) and (found := target.next_piece(now)):
                 lane, entry, piece = found
                 entry.started = True
+                if piece is None:
+                    self._finished(lane, entry)
+                    continue
                 target.pace.started()
                 target.watch.sent((entry.job, piece), now)
                 self._pool.submit(self._request, target, lane, entry, piece)
@@ -247,7 +257,7 @@ class WriteStage:
         target.watch.ended((entry.job, piece))
         target.pace.most = target.transport.most_requests
         try:
-            verdict = entry.job.answered(piece, answer, target.pace.passed)
+            verdict = entry.job.answered(piece, answer, target.pace.passed, now)
         except (ValueError, IndexError, zlib.error, EOFError) as error:
             target.pace.answered(answer, len(piece.body or b""), seconds, now)
             self._give_up(entry.job.batch, error)
@@ -263,8 +273,12 @@ class WriteStage:
             self.logger.info("%s takes writes again", target.transport.urls[0])
         self._tell()
         if entry.job.done:
-            for job in lane.finished(entry):
-                self._over(job)
+            self._finished(lane, entry)
+
+    def _finished(self, lane: Lane[_GroupJob], entry: Entry[_GroupJob]) -> None:
+        """A job has nothing left to send."""
+        for job in lane.finished(entry):
+            self._over(job)
 
     def _name_long_requests(self) -> None:
         """Logs which requests last, and whose messages wait for them."""

@@ -17,6 +17,7 @@ from msgspec import Struct
 from pipeline import __version__, rig
 from pipeline.bench import baselines, database, encoding, held, report, throughput
 from pipeline.bench import flight as flight_run
+from pipeline.bench import retention as retention_run
 from pipeline.bench import source as source_run
 from pipeline.bench.figures import Figures, Throughput
 from pipeline.bench.source import Format
@@ -172,6 +173,20 @@ def flight(as_json: bool, points: int, page_size: int, turns: int, workers: int)
     click.echo(flight_run.text(found.figures()), err=as_json)
     if as_json:
         click.echo(flight_run.to_json(found))
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--messages", default=200_000, show_default=True, type=click.IntRange(1_000))
+@click.option("--pairs", default=3, show_default=True, type=click.IntRange(1, 100))
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
+def retention(as_json: bool, messages: int, pairs: int, workers: int) -> None:
+    """Debian's influxd with a fifth of the lines outside the retention, against none, in turns."""
+    with _folder() as folder:
+        found = retention_run.measure(folder, messages, pairs, workers)
+    click.echo(retention_run.text(found), err=as_json)
+    if as_json:
+        click.echo(retention_run.to_json(found))
 
 
 def _numbers(option: str, given: str) -> list[int]:

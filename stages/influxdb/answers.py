@@ -17,6 +17,7 @@ from msgspec import Struct
 from stages.influxdb import body_words
 from stages.influxdb.body_words import Said
 from stages.influxdb.flavour import Version
+from stages.influxdb.retention import Bounds, told
 
 #: Advice where an answer has none of its own.
 ADVICE = {
@@ -53,6 +54,8 @@ class BadSomewhere(Struct, frozen=True):
     dropped: int | None = None
     #: These are a server's own words about lines. Else it may be the request as a whole that is refused.
     about_lines: bool = False
+    #: With outside_retention, the times that are taken, where that is known.
+    bounds: Bounds | None = None
     #: HTTP status; 0 where there was no answer.
     status: int = 0
 
@@ -144,7 +147,7 @@ _SETUP_PATTERNS = [(re.compile(setup.pattern, re.DOTALL), setup) for setup in _S
 #: quoted in any way, so that only its beginning and its end are known.
 _PARTIAL = re.compile(
     r"(?:failure writing points to database: |unexpected error writing points to database: )?partial write: "
-    r"(?P<why>.*) dropped=(?P<dropped>[0-9]{1,9})(?: for database: [0-9a-f]{16} for retention policy: [^\n]*)?",
+    r"(?P<why>.*) dropped=(?P<dropped>[0-9]{1,9})(?: for database: \S+ for retention policy: [^\n]*)?",
     re.DOTALL)
 #: InfluxDB 1 and 2 name lines.
 _NAMED = re.compile(r"(?P<partial>partial write: )?unable to parse '")
@@ -152,7 +155,8 @@ _NAMED = re.compile(r"(?P<partial>partial write: )?unable to parse '")
 _LISTED = "partial write of line protocol occurred"
 #: What servers say of lines that they don't name: InfluxDB 3 at its three endpoints, and its hosted kinds; QuestDB.
 _ABOUT_LINES = re.compile("(write buffer error: )?line protocol parse failed: |parsing failed for write_lp endpoint"
-                          r"|failed to parse line protocol:|partial write|field type conflict\Z")
+                          r"|failed to parse line protocol:|partial write|field type conflict\Z"
+                          "|(dml handler error: )?data in table ")
 #: VictoriaMetrics, in plain text.
 _VICTORIA_LINE = re.compile('cannot process influx line protocol data: incorrect influx line "')
 #: InfluxDB Enterprise keeps the lines for a node that is away: they are accepted. Source: telegraf,
@@ -163,7 +167,7 @@ _TOO_LARGE = re.compile(r"max request size \([0-9]+ bytes\) exceeded")
 _TYPE_CONFLICT = re.compile(r"field type conflict(: |\Z)|invalid column type for column |column type |conflicting types"
                             "|incompatible type")
 _RETENTION = re.compile("points beyond retention policy|dropped [0-9]+ points outside retention policy"
-                        "|data .*(older than|outside of) retention")
+                        "|(dml handler error: )?data .*(older than|outside of)( the)? retention")
 #: Before what is wrong with a line, in an answer of InfluxDB 3 that names none.
 _BEFORE_WHY = re.compile("(write buffer error: )?line protocol parse failed: ")
 #: InfluxDB 1's words for a state of its own, whatever the lines are.
@@ -180,14 +184,14 @@ def retry_after(value: str | None, now: float, date: str | None = None) -> float
         return None
     if _SECONDS.fullmatch(value.strip()):
         return max(0.0, float(value))
-    until = _seconds_of(value)
+    until = seconds_of(value)
     if until is None:
         return None
-    base = _seconds_of(date) if date else None
+    base = seconds_of(date) if date else None
     return max(0.0, until - (now if base is None else base))
 
 
-def _seconds_of(date: str) -> float | None:
+def seconds_of(date: str) -> float | None:
     """Of an HTTP date, since 1970; it is in UTC whatever it says."""
     try:
         found = parsedate_to_datetime(date)
@@ -235,6 +239,8 @@ def _failure(status: int, headers: Mapping[str, str], said: Said,
     if status == 413 or status == 500 and _TOO_LARGE.match(said.message):
         return TooLarge(words)
     if status in (401, 403):
+        if said.own and told(said.message):  # InfluxDB Cloud Serverless
+            return _somewhere(said.message, words)
         return Paused("unauthorized", words)
     setup = _setup(said)
     if status in (404, 405, 501):
@@ -277,12 +283,12 @@ def _setup(said: Said) -> _Setup | None:
 
 
 def _somewhere(message: str, words: str) -> BadSomewhere:
-    partial = _PARTIAL.fullmatch(message)
-    if partial:
-        return BadSomewhere(_reason(partial["why"], "refused"), words, int(partial["dropped"]), about_lines=True)
-    before = _BEFORE_WHY.match(message)
-    reason = _reason(message[before.end():] if before else message, "refused")
-    return BadSomewhere(reason, words, about_lines=bool(_ABOUT_LINES.match(message)))
+    partial, before = _PARTIAL.fullmatch(message), _BEFORE_WHY.match(message)
+    why = partial["why"] if partial else message[before.end():] if before else message
+    reason = _reason(why, "refused")
+    return BadSomewhere(reason, words, int(partial["dropped"]) if partial else None,
+                        about_lines=bool(partial or _ABOUT_LINES.match(message)),
+                        bounds=told(message) if reason == "outside_retention" else None)
 
 
 def _server_error(status: int, said: Said, words: str, after: float | None) -> BadSomewhere | Paused | Again:

@@ -8,6 +8,7 @@ anything. Then a job tries lines one by one from all over the batch, and is in d
 is refused before something is, be it of another batch.
 """
 
+import zlib
 from collections import deque
 from collections.abc import Sequence
 
@@ -25,6 +26,7 @@ from stages.influxdb.answers import (
     line_reason,
 )
 from stages.influxdb.body_words import one_line
+from stages.influxdb.retention import Bounds, Retention, times
 
 #: A piece that alone keeps getting 5xx is cut after so many failures while others pass; while nothing was ever stored
 #: of its batch, only after this times `PATIENCE` for each time it was cut before.
@@ -51,6 +53,8 @@ class Evidence:
         self.refused_batches = 0
         #: A batch was found to be in doubt.
         self.doubted = False
+        #: The times that are taken.
+        self.retention = Retention()
 
 
 class RefusedLine(Struct, frozen=True):
@@ -69,11 +73,16 @@ class RefusedLine(Struct, frozen=True):
 class Piece:
     """Lines of a job that are sent in one request."""
 
-    __slots__ = ("attempts", "body", "canary", "depth", "failures", "indices", "passed_before", "probe")
+    __slots__ = ("attempts", "body", "canary", "depth", "failures", "indices", "looks", "passed_before", "probe",
+                 "sent_at")
 
     def __init__(self, indices: Sequence[int], body: bytes | None, depth: int = 0, attempts: int = 0,
-                 canary: bool = False, probe: bool = False) -> None:
+                 canary: bool = False, probe: bool = False, looks: bool = False) -> None:
         self.indices = indices
+        #: It is sent whatever the times of its lines, to see whether those outside the known bounds are still refused.
+        self.looks = looks
+        #: When it was taken, seconds, monotonic.
+        self.sent_at = 0.0
         #: A line that is sent to see whether anything is stored; what becomes of it is decided with the others.
         self.probe = probe
         #: A line that was stored before, sent to see whether the server takes anything.
@@ -91,10 +100,11 @@ class Job:
     """The writing of one batch. Call `take` for a piece to send, then `answered` with what came of it."""
 
     def __init__(self, content: bytes, points: int, gzip: bool, max_bytes: int | None = None,
-                 evidence: Evidence | None = None) -> None:
+                 evidence: Evidence | None = None, unit: int = 1) -> None:
         """`content` is the body as the encoder made it, of `points` lines; `max_bytes` is the server's limit.
 
-        `evidence` is shared by the jobs of a bucket; without it every refusal is believed.
+        `evidence` is shared by the jobs of a bucket; without it every refusal is believed. `unit`: nanoseconds of one
+        in the lines' times.
         """
         self.points = points
         self.refused: list[RefusedLine] = []
@@ -115,6 +125,8 @@ class Job:
         self._probing = False
         self.max_bytes = max_bytes
         self._lines: list[bytes] | None = None
+        self._unit = unit
+        self._times: list[int | None] | None = None
         self._open = 1
         self._todo: deque[Piece] = deque([Piece(range(points), content)])
 
@@ -123,10 +135,16 @@ class Job:
         """Whether every line is stored or refused."""
         return self._open == 0
 
-    def take(self) -> Piece | None:
-        """The next piece to send, or None while all are on their way."""
+    def take(self, now: float = 0.0) -> Piece | None:
+        """The next piece to send at `now` (seconds, monotonic), or None while all are on their way.
+
+        Lines that are known to be outside of the times that are taken are refused: the job may be done with that.
+        """
         while self._todo:
             piece = self._todo.popleft()
+            piece.sent_at = now
+            if not self._is_inside(piece, now):
+                continue
             if piece.body is None:
                 lines = self.lines()
                 plain = b"".join([lines[index] + b"\n" for index in piece.indices])
@@ -135,6 +153,34 @@ class Job:
                 return piece
             self._split(piece)
         return None
+
+    def _is_inside(self, piece: Piece, now: float) -> bool:
+        """Refuses lines of a piece outside of the times that are taken. False where none is left."""
+        bounds = self._evidence.retention.bounds(now)
+        if bounds is None or piece.looks or piece.probe or piece.canary:
+            return True
+        try:
+            outside = self._outside(piece, bounds)
+        except (ValueError, zlib.error, EOFError):  # no lines: the server says so, too
+            return True
+        if not outside:
+            return True
+        if self._evidence.retention.looks(now):
+            piece.looks = True
+            return True
+        lines = self.lines()
+        self.refused += [RefusedLine(index, "outside_retention", f"{why}; not sent", 0, piece.attempts,
+                                     lines[index].decode("utf-8", "replace")) for index, why in outside.items()]
+        piece.indices = [index for index in piece.indices if index not in outside]
+        piece.body = None
+        self._open -= not piece.indices
+        return bool(piece.indices)
+
+    def _outside(self, piece: Piece, bounds: Bounds) -> dict[int, str]:
+        """The lines of a piece outside of the times that are taken, and why."""
+        found = self.times()
+        return {index: bounds.why(time) for index in piece.indices
+                if (time := found[index]) is not None and not bounds.hold(time)}
 
     def again(self) -> None:
         """Everything is to be sent once more: an older batch was stored after this one. Refused lines stay refused."""
@@ -150,10 +196,17 @@ class Job:
             self._lines = body.split_lines(body.decompress(self._content) if self._gzip else self._content, self.points)
         return self._lines
 
-    def answered(self, piece: Piece, answer: Answer, passed: int) -> Answer:
-        """Takes the answer to a piece; `passed` counts the requests that any job has had acknowledged so far.
+    def times(self) -> list[int | None]:
+        """The times of the batch's lines, nanoseconds since 1970; None where a line has none."""
+        if self._times is None:
+            self._times = times(self.lines(), self._unit)
+        return self._times
 
-        Returns what the answer means for the database: a Paused, where it seems to refuse whatever it is sent.
+    def answered(self, piece: Piece, answer: Answer, passed: int, now: float = 0.0) -> Answer:
+        """Takes the answer to a piece, which came at `now` (seconds, monotonic).
+
+        `passed` counts the requests that any job has had acknowledged so far. Returns what the answer means for the
+        database: a Paused, where it seems to refuse whatever it is sent.
         """
         piece.attempts += 1
         if _shows_stored(answer, len(piece.indices)):
@@ -175,17 +228,19 @@ class Job:
                 self._open -= 1
                 self._stored = piece.indices[0]
                 self._canary = self._canary and not piece.canary
+                if piece.looks:
+                    self._evidence.retention.stored([self.times()[index] for index in piece.indices], piece.sent_at)
             case BadLines() | BadSomewhere() | TooLarge():
-                return self._not_taken(piece, answer)
+                return self._not_taken(piece, answer, now)
         return answer
 
-    def _not_taken(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge) -> Answer:
+    def _not_taken(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge, now: float) -> Answer:
         """Some lines of a piece are refused, or all of them."""
         if piece.probe:
             self._open -= 1
             self._probing = False
             return self._doubt(answer) if self._aside else answer
-        bad = self._located(piece, answer)
+        bad = self._located(piece, answer, now)
         alone = len(piece.indices) == 1
         about_lines = isinstance(answer, BadSomewhere) and answer.about_lines
         if bad is None and self._evidence.stored == 0 and not (about_lines and self.points < PROBES):
@@ -193,25 +248,35 @@ class Job:
             return self._doubt(answer, self.points == 1)
         if bad is None and not alone:
             self.delayed = True
-            self._split(piece)
+            if isinstance(answer, BadSomewhere) and answer.reason == "outside_retention" and answer.dropped:
+                self._split_by_time(piece, answer.dropped)
+            else:
+                self._split(piece)
             return answer
         bad = bad or {piece.indices[0]: answer.words}
         rest = [index for index in piece.indices if index not in bad]
         if rest and not (isinstance(answer, BadLines) and answer.rest_stored):
             self.delayed = True
-            self._add(Piece(rest, None, piece.depth, piece.attempts))
+            self._add(Piece(rest, None, piece.depth, piece.attempts, looks=piece.looks))
         reason = "too_large" if isinstance(answer, TooLarge) else \
             answer.reason if isinstance(answer, BadSomewhere) else ""
         self._refuse(piece, answer, reason, bad)
         return self._believed(answer)
 
-    def _located(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge) -> dict[int, str] | None:
+    def _located(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge, now: float) -> dict[int, str] | None:
         """The lines that are refused, and why, as far as the server says which; None where it does not."""
+        if isinstance(answer, BadSomewhere) and answer.bounds is not None:
+            self._evidence.retention.learn(answer.bounds, piece.sent_at, now)
+            outside = self._outside(piece, answer.bounds)
+            if outside:
+                return {index: f"{why}; {answer.words}" for index, why in outside.items()}
         if isinstance(answer, BadLines):
             lines = [self.lines()[index] for index in piece.indices]
             found = body.listed_lines(lines, answer.listed) if answer.listed else body.named_lines(lines, answer.words)
             return {piece.indices[at]: why for at, why in found.items()} if found else None
         if isinstance(answer, BadSomewhere) and answer.dropped is not None and answer.dropped >= len(piece.indices):
+            if answer.reason == "outside_retention":
+                self._evidence.retention.refused([self.times()[index] for index in piece.indices], piece.sent_at, now)
             return dict.fromkeys(piece.indices, answer.words)
         return None
 
@@ -291,9 +356,18 @@ class Job:
         while at < len(piece.indices) - 1 and (size < half or at == 0):
             size += len(lines[piece.indices[at]]) + 1
             at += 1
+        self._replace(piece, piece.indices[:at], piece.indices[at:])
+
+    def _split_by_time(self, piece: Piece, oldest: int) -> None:
+        """Two pieces in place of one, with so many of the oldest lines in the first; there are more."""
+        found = self.times()
+        by_time = sorted(piece.indices, key=lambda index: (found[index] is None, found[index] or 0))
+        self._replace(piece, sorted(by_time[:oldest]), sorted(by_time[oldest:]))
+
+    def _replace(self, piece: Piece, *parts: Sequence[int]) -> None:
         self._open -= 1
-        for indices in (piece.indices[:at], piece.indices[at:]):
-            self._add(Piece(indices, None, piece.depth + 1, piece.attempts))
+        for indices in parts:
+            self._add(Piece(indices, None, piece.depth + 1, piece.attempts, looks=piece.looks))
 
     def _add(self, piece: Piece) -> None:
         self._open += 1

@@ -61,10 +61,11 @@ class Lane(Generic[J]):
 
     def finished(self, entry: Entry[J]) -> list[J]:
         """A job's last line is stored or refused. Returns the jobs that are over with that, oldest first."""
+        entry.written = True
         if entry.overtaken:
             self._send_again(entry)
+        if not entry.written:
             return []
-        entry.written = True
         over = []
         while self.entries and self.entries[0].written:
             head = self.entries.pop(0)

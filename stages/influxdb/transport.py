@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import msgspec
 import requests
@@ -13,13 +14,16 @@ from pipeline.errors import PipelineError
 from pipeline.logs import Muffler, hide
 from pipeline.schema import InfluxConfig
 from pipeline.secrets import token_forms, why_no_value
-from stages.influxdb.answers import ADVICE, Again, Answer, Paused, classify
+from stages.influxdb import retention
+from stages.influxdb.answers import ADVICE, Again, Answer, BadSomewhere, Paused, classify, seconds_of
 from stages.influxdb.body import compress, decompress, doubled
+from stages.influxdb.body_words import json_object
 from stages.influxdb.endpoint import authorization, write_url
 from stages.influxdb.faults import meaning_of
 from stages.influxdb.flavour import Flavour, Version, ask, complaint, escapes_backslashes, write_version
 from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, Limits
+from stages.influxdb.retention import Bounds
 
 #: Seconds that a server which failed is tried last, in failover.
 SHUN_SECONDS = 30.0
@@ -28,6 +32,8 @@ FEW_REQUESTS, MANY_REQUESTS = 4, 32
 #: Bytes that any answer may have, and beyond them so many for each byte of lines, which InfluxDB quotes: in JSON one
 #: character may take six.
 FREE_BYTES, QUOTED_FACTOR = 1_000_000, 6
+#: An InfluxDB 1 that does not say how long it keeps a database is asked again after so long, seconds.
+ASK_SECONDS = 60.0
 #: Longest look at a server at the start, seconds.
 CHECK_SECONDS = 5.0
 
@@ -102,6 +108,8 @@ class Transport:
         self._lock = threading.Lock()
         self._flavours: dict[str, Flavour] = {}
         self._shunned: dict[str, float] = {}
+        #: URLs and buckets whose retention was asked for in vain, and when to ask again.
+        self._unanswered: dict[tuple[str, str], float] = {}
         self._complaints = Muffler(60.0)
 
     @property
@@ -164,7 +172,30 @@ class Transport:
         answer = classify(reply.status, reply.headers, reply.body, time.time(), version)
         if isinstance(answer, Again | Paused):
             return msgspec.structs.replace(answer, words=f"{target} answered {answer.words}")
+        if isinstance(answer, BadSomewhere) and answer.reason == "outside_retention" and not answer.bounds and (
+                version == "v1" or flavour is not None and flavour.api == "v1"):
+            return msgspec.structs.replace(answer, bounds=self._bounds(url, bucket, version))
         return answer
+
+    def _bounds(self, url: str, bucket: str, version: Version) -> Bounds | None:
+        """The times that an InfluxDB 1 takes for a database, which it has to be asked for; None where it does not say.
+        """
+        if time.monotonic() < self._unanswered.get((url, bucket), 0.0):
+            return None
+        database, policy = bucket or self.config.database or self.config.bucket, self.config.retention_policy
+        if version == "v2":  # a bucket of InfluxDB 1.8 is database/policy
+            database, _, policy = (bucket or self.config.bucket).partition("/")
+        query = urlencode({"db": database, "q": retention.question(database)})
+        try:
+            reply = self._client.exchange("GET", f"{url.rstrip('/')}/query?{query}", b"", self.credentials.header("v1"),
+                                          limits_of(self.config))
+        except HttpFault:
+            return None
+        at = seconds_of(reply.headers.get("date", ""))
+        found = at and retention.answered(json_object(reply.body), policy, int(at) * retention.SECOND)
+        if not found:
+            self._unanswered[url, bucket] = time.monotonic() + ASK_SECONDS
+        return found or None
 
     def _explained(self, url: str, answer: Paused) -> Paused:
         """With what is wrong with the configuration for the server there, asked again: it may be another one now."""
