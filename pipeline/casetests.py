@@ -10,8 +10,9 @@ from typing import NamedTuple
 import click
 import msgspec
 
-from pipeline.config import load_config
+from pipeline.config import DATABASE, load_config
 from pipeline.errors import ConfigError
+from pipeline.options import Command, config_option
 from pipeline.printable import printable, printable_json
 from pipeline.schema import CaseConfig, Config
 from stages.mapping.batch import BatchOrigin
@@ -68,13 +69,18 @@ def subscription_of(config: Config, case: CaseConfig) -> int:
     for index, topic in enumerate(config.subscriptions()):
         if case.sink in ("", sinks[topic.sink].name) and case.topic in ("", topic.topic):
             return index
+    if not config.subscriptions():
+        raise ValueError("there is no [[topics]] table, and so no message")
     raise ValueError(f'no sink "{case.sink}" with a topic "{case.topic}"')
 
 
 def case_problems(config: Config) -> list[str]:
     """A line for each mistake in `[[tests]]`."""
     problems = []
+    names = [case.name for case in config.tests]
     for index, case in enumerate(config.tests):
+        if case.name in names[:index]:
+            problems.append(f'tests[{index}].name: "{case.name}" is there twice')
         try:
             subscription_of(config, case)
             payload_of(case)
@@ -82,17 +88,19 @@ def case_problems(config: Config) -> list[str]:
             problems.append(f"tests[{index}]: {error}")
         if bool(case.message_base64) == (case.message != ""):
             problems.append(f"tests[{index}]: give message or message_base64")
+        if case.bucket and not case.lines:
+            problems.append(f"tests[{index}].bucket: only with lines")
         if not (case.lines or case.reject or case.dropped):
             problems.append(f"tests[{index}]: give what is expected: lines, reject or dropped = true")
     return problems
 
 
-@click.command()
-@click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
+@click.command(cls=Command)
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a case.")
 def test(path: str, as_json: bool) -> None:
     """Runs the cases in the configuration's [[tests]]; exit code 1 when one fails."""
-    config = load_config(path)
+    config = load_config(path, unused=(*DATABASE, "iggy", "source", "dead_letters", "network", "pipeline"))
     problems = case_problems(config) or ([] if config.tests else [
         "tests: there are none; add [[tests]] with name, message and lines (or reject)"])
     if problems:

@@ -19,12 +19,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from pipeline.config import load_config
+from pipeline.config import DATABASE, load_config
 from pipeline.dead_letter_stores import Contents, DeadLetterStore, find_payload, read_contents, read_letters, stores
 from pipeline.dead_letters import SHORT_ID_DIGITS, DeadLetter, matching_ids, short_id, tombstones
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.logs import setup_logging
+from pipeline.options import Group, config_option, log_level_option
 from pipeline.printable import printable, printable_json
 from pipeline.reasons import REASONS
 from pipeline.schema import Config
@@ -104,10 +105,16 @@ def _time(_: click.Context, parameter: click.Parameter, value: str) -> str:
     return value
 
 
+#: Tables and keys of the configuration that commands don't use: `replay`, and the others.
+_UNUSED = {"replay": ("source", "network", "tests")}
+_NO_DATABASE = (*DATABASE, "mapping", *_UNUSED["replay"])
+
+
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     """-c, --from and the filters, for every command; they arrive as `letters: _Letters`."""
 
-    @click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
+    @config_option
+    @log_level_option
     @click.option("--from", "kind", type=click.Choice(["iggy", "file"]),
                   help="Where the letters are kept, if in both.")
     @click.option("--reason", default="", help="Only letters with this reason, e.g. type_conflict.")
@@ -116,9 +123,10 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--until", default="", callback=_time, metavar="TIME", help="Only letters given up before this.")
     @click.option("--id", "id_", default="", metavar="ID", help="Only this letter: its id as listed, or enough of it.")
     @wraps(command)
-    def wrapped(path: str, kind: str | None, reason: str, topic: str, since: str, until: str, id_: str,
-                **others: Any) -> None:
-        command(letters=_Letters(load_config(path), kind, Filter(reason, topic, since, until, id_)), **others)
+    def wrapped(path: str, log_level: str | None, kind: str | None, reason: str, topic: str, since: str, until: str,
+                id_: str, **others: Any) -> None:
+        config = load_config(path, options={"log_level": log_level}, unused=_UNUSED.get(command.__name__, _NO_DATABASE))
+        command(letters=_Letters(config, kind, Filter(reason, topic, since, until, id_)), **others)
 
     return wrapped
 
@@ -171,7 +179,7 @@ def _run(work: Awaitable[None]) -> None:
     asyncio.run(awaited())
 
 
-@click.group()
+@click.group(cls=Group)
 def dlq() -> None:
     """Dead letters: messages that could not be written."""
 

@@ -11,16 +11,13 @@ from typing import Any
 
 import zmq
 
+from pipeline.config_checks import LONGEST_SOCKET, MAX_SOCKET_PATH
 from pipeline.door import Door
 from pipeline.errors import PipelineError
 from pipeline.keys import Identity, load_identity
 from pipeline.schema import NetworkConfig
 from pipeline.sockets import limit
 
-#: Longest path of a Unix socket on Linux, less the terminating NUL.
-MAX_SOCKET_PATH = 107
-#: As long as the longest name of a socket in the runtime folder: one of `multiprocessing`'s.
-LONGEST_SOCKET = "listener-12345678"
 #: How long a process of this machine waits before it connects again to one that isn't listening (yet). ZeroMQ's own 100
 #: would be a good part of a start, and of each restart.
 LOCAL_RECONNECT_MILLISECONDS = 5

@@ -93,8 +93,11 @@ class IggyConnection:
     async def connect(self) -> None:
         """Connects and logs in. Raises IggyError, or IggyRefused when the server rejects user and password."""
         login = AutoLogin.username_password(self._config.username, self._config.password)
-        client = IggyClient(TcpConfig(server_address=self._config.address, auto_login=login, nodelay=True,
-                                      reconnection=TcpReconnectionConfig(enabled=False)))
+        try:
+            client = IggyClient(TcpConfig(server_address=self._config.address, auto_login=login, nodelay=True,
+                                          reconnection=TcpReconnectionConfig(enabled=False)))
+        except ValueError as error:
+            raise IggyRefused(f"iggy.address: {error}; give host:port") from None
         try:
             await asyncio.wait_for(_started(client), CONNECT_SECONDS)
         except (TimeoutError, RuntimeError) as error:

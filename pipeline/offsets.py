@@ -13,14 +13,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import load_config, start_position
+from pipeline.config import DATABASE, SOURCE_CONNECTION, load_config
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.lock import Locked, Locks, lock_offsets
+from pipeline.options import Group, config_option
 from pipeline.printable import printable
-from pipeline.schema import Config, Subscription
+from pipeline.schema import Config, Subscription, start_position
 from pipeline.source_offsets import reset_marks, set_mark, show_marks
 from pipeline.source_state_store import lock_states
+
+#: Tables and keys that offsets have nothing to do with.
+_UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "network", "pipeline", "tests")
 
 
 class Place(Struct, frozen=True):
@@ -141,23 +145,22 @@ def show_places(found: list[Place]) -> None:
     Console(width=None if Console().is_terminal else 200).print(table)
 
 
-_CONFIG = click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
 _FORCE = click.option("--force", is_flag=True, help="Also while a pipeline runs.")
 
 
-@click.group()
+@click.group(cls=Group)
 def offsets() -> None:
     """Shows and changes the offsets stored in Iggy."""
 
 
 @offsets.command()
-@_CONFIG
+@config_option
 def show(path: str) -> None:
     """What is stored for each partition, where its log ends, and how many messages are between."""
     async def work(_: IggyConnection, found: list[Place]) -> None:
         show_places(found)
 
-    config = load_config(path)
+    config = load_config(path, unused=_UNUSED)
     if config.subscriptions():
         _run(config, work)
     if config.source:
@@ -165,7 +168,7 @@ def show(path: str) -> None:
 
 
 @offsets.command(name="set")
-@_CONFIG
+@config_option
 @click.option("--topic", "name", metavar="STREAM/TOPIC")
 @click.option("--partition", type=click.IntRange(0))
 @click.option("--offset", type=click.IntRange(0), help="The last one that counts as dealt with.")
@@ -176,7 +179,7 @@ def show(path: str) -> None:
 def set_(path: str, name: str | None, partition: int | None, offset: int | None, source: str | None,
          measurement: str | None, begin: str | None, force: bool) -> None:
     """Stores one offset, after which reading begins; or one measurement's mark, at which it does."""
-    config = load_config(path)
+    config = load_config(path, unused=_UNUSED)
     if source is not None and measurement is not None and begin is not None and name is None:
         with unlocked(config, force):
             set_mark(config, source, measurement, begin)
@@ -202,15 +205,15 @@ def set_(path: str, name: str | None, partition: int | None, offset: int | None,
 
 
 @offsets.command()
-@_CONFIG
+@config_option
 @click.option("--to", required=True, metavar="earliest|latest|TIME|NUMBER",
               help="The first message to read; a time like 2026-01-31T00:00:00Z.")
 @_FORCE
 def reset(path: str, to: str, force: bool) -> None:
     """Has all partitions of all topics, and all measurements of all sources, begin somewhere else."""
-    config = load_config(path)
-    where = int(to) if to.isdigit() else to
+    config = load_config(path, unused=_UNUSED)
     try:
+        where = int(to) if to.isascii() and to.isdigit() else to
         start_position(where)
     except ValueError:
         raise click.BadParameter(f"{to}: give earliest, latest, a number or a time like 2026-01-31T00:00:00Z",
@@ -231,13 +234,13 @@ def reset(path: str, to: str, force: bool) -> None:
 
 
 @offsets.command()
-@_CONFIG
+@config_option
 def regroup(path: str) -> None:
     """Makes the consumer group anew with the offsets it has: without members from before a restart of Iggy.
 
     Stop the pipelines of the group before.
     """
-    config = load_config(path)
+    config = load_config(path, unused=_UNUSED)
     if not config.iggy.consumer_group:
         raise PipelineError(f"{path} has no iggy.consumer_group")
 

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from pipeline.config import load_config
+from pipeline.config import DATABASE, STANDARD_INPUT, load_config
 from pipeline.errors import PipelineError
+from pipeline.mapping_checks import mapping_option_warnings
+from pipeline.options import Command, config_option
 from pipeline.overwriting import overwriting_advice
 from pipeline.printable import printable, printable_json
 from pipeline.schema import Config, MappingConfig, SinkConfig
@@ -27,6 +29,8 @@ from stages.mapping.merge import field_set
 
 #: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
 LINE_FORMATS = ("json", "text", "line_protocol")
+#: Tables that are of no use here.
+_UNUSED = ("source", "dead_letters", "network", "pipeline", "tests")
 #: Head, fields and time of a line as our encoders write it.
 _LINE = re.compile(rb"((?:[^ \\]|\\.)+) (.*) (-?[0-9]+)", re.DOTALL)
 
@@ -185,6 +189,8 @@ async def samples_of_iggy(config: Config, subscription: int, count: int) -> list
 
 def chosen_subscription(config: Config, path: str, topic: str) -> int:
     """Index of the topic named "stream/topic" or "topic"; the first one without a name. Raises PipelineError."""
+    if not config.subscriptions():
+        raise NothingToPreview(f"{path}: has no [[topics]], and so no messages")
     names = [f"{subscription.stream}/{subscription.topic}" for subscription in config.subscriptions()]
     for index, name in enumerate(names):
         if topic in ("", name, name.partition("/")[2]):
@@ -192,8 +198,8 @@ def chosen_subscription(config: Config, path: str, topic: str) -> int:
     raise NothingToPreview(f"{path}: has no topic {topic}; there are {', '.join(names)}")
 
 
-@click.command()
-@click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
+@click.command(cls=Command)
+@config_option
 @click.option("--input", "inputs", multiple=True, metavar="FILE", help="Messages; - is standard input. May be given "
               "again.")
 @click.option("--each", type=click.Choice(["line", "file"]), help="What a message is in a FILE; by default a line of "
@@ -206,7 +212,9 @@ def chosen_subscription(config: Config, path: str, topic: str) -> int:
 def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: bool, count: int, topic: str, code: bool,
             as_json: bool) -> None:
     """Shows what messages would become. Nothing is written or committed."""
-    config = load_config(path)
+    if path == STANDARD_INPUT and ("-" in inputs or not inputs and not from_iggy):
+        raise NothingToPreview("standard input is the configuration; give messages with --input FILE or --from-iggy")
+    config = load_config(path, unused=(*DATABASE, *(() if from_iggy else ("iggy",)), *_UNUSED))
     subscription = chosen_subscription(config, path, topic)
     sink = config.all_sinks()[config.subscriptions()[subscription].sink]
     mapping, precision = sink.mapping, sink.influxdb.precision
@@ -225,6 +233,8 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
         samples += asyncio.run(samples_of_iggy(config, subscription, count))
     if not samples:
         raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
+    for warning in mapping_option_warnings(mapping, "mapping"):
+        click.echo(f"pipeline: warning: {warning}", err=True)
     for warning in mapping_warnings(mapping, "mapping", precision):
         click.echo(f"pipeline: warning: {warning}", err=True)
     report = report_on(config, subscription, samples)

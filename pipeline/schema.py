@@ -4,19 +4,22 @@
 """
 
 import re
+from datetime import UTC, datetime
 from string import Formatter
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from pipeline.source_schema import SourceConfig
+from pipeline.source_schema import FilePath, SourceConfig
 
-PositiveInt = Annotated[int, Meta(ge=1)]
+PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 #: Milliseconds, at most an hour.
 Milliseconds = Annotated[int, Meta(ge=1, le=3_600_000)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 
 Precision = Literal["ns", "us", "ms", "s"]
+#: `mapping.timestamp_format` of numbers.
+EPOCH_FORMATS = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
 
 
 class IggyConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,7 +50,7 @@ class SourceTopic(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     #: Where to begin when no offset is stored: "earliest", "latest", an offset (integer), or an RFC 3339 time.
     start_from: str | int = "earliest"
     #: Only these partitions, where several pipelines share a topic by hand; empty: all.
-    partitions: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    partitions: tuple[Annotated[int, Meta(ge=0, le=4_294_967_295)], ...] = ()
     #: `pipeline.on_truncation` when empty.
     on_truncation: Literal["", "resume_from_end", "reread", "stop"] = ""
 
@@ -138,7 +141,7 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     #: One type for each field of each measurement, whichever message had it first; integers become floats where needed.
     type_guard: bool = True
     #: Distinct values of one tag, about; 0 does not count them.
-    max_tag_values: Annotated[int, Meta(ge=0)] = 100_000
+    max_tag_values: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 100_000
     #: What is done to a tag with more: only a warning, written as the string field `<tag>_value`, or messages that
     #: have the tag rejected.
     on_high_cardinality: Literal["warn", "to_field", "reject"] = "warn"
@@ -152,9 +155,9 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     #: Take the white space around names and cells away, with format = "csv".
     csv_trim: bool = False
     #: File of the schema (JSON), with format = "avro"; without it, payloads are object container files.
-    avro_schema: str = ""
+    avro_schema: FilePath = ""
     #: File of a FileDescriptorSet (`protoc --descriptor_set_out --include_imports`), with format = "protobuf".
-    protobuf_descriptor: str = ""
+    protobuf_descriptor: FilePath = ""
     #: Full name of the message in it, such as "telemetry.Reading".
     protobuf_message: str = ""
     #: Of the payloads' own times, with format = "line_protocol".
@@ -214,6 +217,23 @@ def template_paths(template: str) -> list[str]:
     return paths
 
 
+def start_position(start_from: str | int) -> tuple[str, int]:
+    """`start_from` as ("earliest", 0), ("latest", 0), ("offset", n) or ("timestamp", microseconds since 1970).
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(start_from, int):
+        if not 0 <= start_from < 2**63:
+            raise ValueError(start_from)
+        return "offset", start_from
+    if start_from in ("earliest", "latest"):
+        return start_from, 0
+    time = datetime.fromisoformat(start_from)
+    if time.tzinfo is None or time < datetime(1970, 1, 1, tzinfo=UTC):
+        raise ValueError(start_from)
+    return "timestamp", round(time.timestamp() * 1_000_000)
+
+
 class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[influxdb]`: the database to write to."""
 
@@ -235,7 +255,7 @@ class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     consistency: Literal["", "any", "one", "quorum", "all"] = ""
     token: str = ""
     #: File that holds the token; read again when the server answers 401.
-    token_file: str = ""
+    token_file: FilePath = ""
     #: Of v1; optional.
     username: str = ""
     password: str = ""
@@ -247,9 +267,9 @@ class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: Sent with every request.
     headers: dict[str, str] = {}
     #: TLS: PEM files of the certificate authority, of our own certificate and its key.
-    ca_file: str = ""
-    client_cert_file: str = ""
-    client_key_file: str = ""
+    ca_file: FilePath = ""
+    client_cert_file: FilePath = ""
+    client_key_file: FilePath = ""
     insecure_skip_verify: bool = False
     #: http://host:port
     proxy: str = ""
@@ -288,9 +308,9 @@ class DeadLetterConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     stream: str = ""
     topic: NonEmpty = "influxdb-dlq"
     #: NDJSON file; with "file".
-    file: str = ""
+    file: FilePath = ""
     #: The file is closed and numbered at this size; so many are kept.
-    max_file_bytes: Annotated[int, Meta(ge=10_000)] = 100_000_000
+    max_file_bytes: Annotated[int, Meta(ge=10_000, le=1_000_000_000_000)] = 100_000_000
     keep_files: Annotated[int, Meta(ge=1, le=10_000)] = 10
 
 
@@ -321,7 +341,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_restarts: Annotated[int, Meta(ge=0, le=10_000)] = 10
     restart_window_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
     #: Folder for the sockets; made anew under the system's temporary folder when empty.
-    runtime_dir: str = ""
+    runtime_dir: FilePath = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -345,7 +365,7 @@ class NetworkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     #: The first of 100 ports: one for control, the rest for ingest processes and writers.
     port: Annotated[int, Meta(ge=1, le=65_435)] = 7_400
     #: Folder with the keys that `pipeline keys` makes.
-    keys: str = ""
+    keys: FilePath = ""
 
 
 class Subscription(Struct, frozen=True):
@@ -375,10 +395,10 @@ class CaseConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     #: Sink and topic whose mapping it is; the first ones by default.
     sink: str = ""
     topic: str = ""
-    partition: Annotated[int, Meta(ge=0)] = 0
-    offset: Annotated[int, Meta(ge=0)] = 0
+    partition: Annotated[int, Meta(ge=0, le=4_294_967_295)] = 0
+    offset: Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)] = 0
     #: Iggy's time of the message, and that of reading it: microseconds since 1970.
-    timestamp_us: int = 1_700_000_000_000_000
+    timestamp_us: Annotated[int, Meta(ge=-9_223_372_036_854_775, le=9_223_372_036_854_775)] = 1_700_000_000_000_000
     headers: dict[str, str] = {}
     #: The lines expected.
     lines: tuple[str, ...] = ()

@@ -4,11 +4,11 @@ import importlib.util
 import os
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from pipeline.schema import Config, InfluxConfig
-from pipeline.secrets import header_problems
 from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.times import parse_time
 
@@ -21,8 +21,9 @@ MAX_NAME_BYTES = 255
 BACKFILL_BYTES = 32
 _PLACES = ("measurement", "source")
 #: Of the options in `[source.influxdb]`, those that are checked like `[influxdb]`'s.
-_SHARED = ("url", "more_urls", "version", "org", "org_id", "bucket", "database", "token", "token_file", "ca_file",
-           "client_cert_file", "client_key_file")
+_SHARED = ("url", "more_urls", "version", "org", "org_id", "bucket", "database", "retention_policy", "token",
+           "token_file", "username", "password", "headers", "ca_file", "client_cert_file", "client_key_file",
+           "insecure_skip_verify", "proxy", "retry_backoff_ms", "retry_backoff_max_ms")
 #: What gRPC takes as the name and the value of a header. Source: "gRPC over HTTP2", Custom-Metadata.
 HEADER_NAME, HEADER_VALUE = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[\x20-\x7e]*")
 
@@ -38,27 +39,43 @@ def may_be(template: str, name: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, re.split(r"\{\w+\}", template))), name, re.DOTALL) is not None
 
 
-def source_problems(sources: tuple[SourceConfig, ...],
-                    influxdb_problems: Callable[[InfluxConfig, str], list[str]]) -> list[str]:
-    """A line for each mistake: key, and what is allowed. `influxdb_problems` checks `[influxdb]` under a key."""
+class InfluxChecks(Protocol):
+    """Checks `[influxdb]` under a key; see `influxdb_checks.influxdb_problems`."""
+
+    def __call__(self, influxdb: InfluxConfig, key: str, used: Callable[[str], bool], reading: bool) -> list[str]:
+        """A line for each mistake."""
+
+
+def source_problems(sources: tuple[SourceConfig, ...], influxdb_problems: InfluxChecks,
+                    used: Callable[[str], bool]) -> list[str]:
+    """A line for each mistake: key, and what is allowed. `influxdb_problems` checks `[influxdb]` under a key.
+
+    Of what is not `used`, no file is looked at.
+    """
     problems = []
     for index, source in enumerate(sources):
         key = f"source[{index}]"
         others = sources[:index]
         if source.name in [other.name for other in others]:
             problems.append(f'{key}.name: "{source.name}" is there twice')
-        problems += _state_problems(source, others, key)
+        problems += _state_problems(source, others, key, used)
         problems += _shared_topic_problems(source, sources, key)
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
+        for option in ("measurements", "exclude", "tags"):
+            problems += _duplicate_problems(f"{key}.{option}", getattr(source, option))
         shared = {name: getattr(source.influxdb, name) for name in _SHARED}
-        problems += influxdb_problems(InfluxConfig(**shared), f"{key}.influxdb")
-        problems += header_problems(source.influxdb, f"{key}.influxdb")
+        problems += influxdb_problems(InfluxConfig(**shared), f"{key}.influxdb", used, reading=True)
         if source.influxdb.transport == "flight":
             problems += _flight_problems(source, key)
     return problems
 
 
-def _state_problems(source: SourceConfig, others: tuple[SourceConfig, ...], key: str) -> list[str]:
+def _duplicate_problems(key: str, names: Sequence[str]) -> list[str]:
+    return [f'{key}: "{name}" is there twice' for index, name in enumerate(names) if name in names[:index]]
+
+
+def _state_problems(source: SourceConfig, others: tuple[SourceConfig, ...], key: str,
+                    used: Callable[[str], bool]) -> list[str]:
     if bool(source.state_file) == bool(source.state_topic):
         return [f"{key}.state_file: not beside state_topic; the state is kept in one of them" if source.state_file else
                 f'{key}.state_file: missing; give it, or state_topic = "stream/topic"']
@@ -68,7 +85,11 @@ def _state_problems(source: SourceConfig, others: tuple[SourceConfig, ...], key:
     path = os.path.abspath(source.state_file)
     if path in [os.path.abspath(other.state_file) for other in others if other.state_file]:
         problems.append(f'{key}.state_file: "{source.state_file}" is another source\'s already')
-    if not os.access(os.path.dirname(path), os.W_OK):
+    if not used(f"{key}.state_file"):
+        return problems
+    if os.path.isdir(path):
+        problems.append(f'{key}.state_file: "{path}" is a folder; give a file')
+    elif not os.access(os.path.dirname(path), os.W_OK):
         problems.append(f'{key}.state_file: the folder "{os.path.dirname(path)}" is missing, or can\'t be written to')
     return problems
 
@@ -180,6 +201,8 @@ def _output_problems(output: OutputConfig, key: str) -> list[str]:
                             "stand in braces")
         if len(template.encode()) > MAX_NAME_BYTES:
             problems.append(f"{key}.{option}: longer than {MAX_NAME_BYTES} bytes")
+    if len(output.dead_letter_topic.encode()) > MAX_NAME_BYTES:
+        problems.append(f"{key}.dead_letter_topic: longer than {MAX_NAME_BYTES} bytes")
     if output.partition and output.partitioning != "fixed":
         problems.append(f'{key}.partition: only with partitioning = "fixed"')
     if output.compression != "none" and output.batch_points == 1:

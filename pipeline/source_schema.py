@@ -9,6 +9,9 @@ Pause = Annotated[int, Meta(ge=1, le=86_400_000)]
 #: Milliseconds, none to a year.
 Span = Annotated[int, Meta(ge=0, le=31_622_400_000)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
+#: A file or folder: relative to the folder of the configuration's file, or to the working directory where the
+#: configuration comes from standard input.
+FilePath = Annotated[str, Meta(extra={"path": True})]
 FieldType = Literal["float", "integer", "unsigned", "string", "boolean"]
 
 
@@ -29,15 +32,15 @@ class SourceInfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     #: Of v1: "" is the database's default.
     retention_policy: str = ""
     token: str = ""
-    token_file: str = ""
+    token_file: FilePath = ""
     username: str = ""
     password: str = ""
     #: Have answers compressed: pays over a network, not on one machine.
     gzip: bool = True
     headers: dict[str, str] = {}
-    ca_file: str = ""
-    client_cert_file: str = ""
-    client_key_file: str = ""
+    ca_file: FilePath = ""
+    client_cert_file: FilePath = ""
+    client_key_file: FilePath = ""
     insecure_skip_verify: bool = False
     proxy: str = ""
     connect_timeout_ms: Pause = 10_000
@@ -87,7 +90,7 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     name: NonEmpty
     #: Where is kept what has been sent; made at the first start, written whenever Iggy has confirmed something. One of
     #: the two: a file, or a topic of Iggy, "stream/topic", with one partition and nothing else in it.
-    state_file: str = ""
+    state_file: FilePath = ""
     state_topic: str = ""
     #: Patterns of measurements, with * and ?; new ones are found while it runs.
     measurements: tuple[NonEmpty, ...] = ("*",)

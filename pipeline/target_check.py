@@ -9,7 +9,8 @@ from pipeline.schema import InfluxConfig
 #: An organization's id in InfluxDB 2; all zeros is none. Source: influxdata/influxdb, `kit/platform/id.go`.
 _ORG_ID = re.compile(r"(?!0{16})[0-9A-Fa-f]{16}")
 _PROXY = re.compile(r"(http://)?[^/\s]+/?")
-_SCHEME = re.compile(r"\s*(token|bearer|basic)\s", re.IGNORECASE)
+#: A token with the scheme that is put before it by itself.
+HAS_SCHEME = re.compile(r"\s*(token|bearer|basic)\s", re.IGNORECASE)
 #: What our requests have of themselves.
 _OURS = ("connection", "content-encoding", "content-length", "transfer-encoding")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -22,7 +23,7 @@ def connection_problems(influxdb: InfluxConfig, key: str) -> Iterator[str]:
                "InfluxDB's own pages, or org, its name")
     if influxdb.org and influxdb.org_id:
         yield f"{key}.org_id: not beside org; give one of them"
-    if _SCHEME.match(influxdb.token):
+    if HAS_SCHEME.match(influxdb.token):
         yield f'{key}.token: give the token alone, without "Token" or "Bearer" before it'
     if influxdb.proxy and not _PROXY.fullmatch(influxdb.proxy):
         yield f"{key}.proxy: is not allowed; give http://host:port"

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pipeline.config import EPOCH_FORMATS
+from pipeline.schema import EPOCH_FORMATS
 from stages.mapping.timestamps import to_precision
 from stages.mapping.zones import zone_of
 

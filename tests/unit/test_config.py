@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config, start_position
+from pipeline.config import load_config
 from pipeline.errors import ConfigError
+from pipeline.schema import start_position
 
 GOOD = """
 [[topics]]

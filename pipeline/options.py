@@ -1,0 +1,49 @@
+"""What commands have in common: how `-c`, `--log-level` and `-h` look, and that an option is given once."""
+
+from typing import Final
+
+import click
+
+#: For the outermost command; those in it have it from there.
+CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
+
+config_option = click.option("-c", "--config", "path", required=True, metavar="FILE",
+                             help="Configuration, TOML; - is standard input.")
+log_level_option = click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
+                                help="Instead of pipeline.log_level.")
+
+
+class Command(click.Command):
+    """Refuses an option that is given twice: which of the two would count is a guess."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raises UsageError."""
+        _check_once(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raises UsageError."""
+        _check_once(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+def _check_once(command: click.Command, ctx: click.Context, args: list[str]) -> None:
+    if ctx.resilient_parsing:
+        return
+    _, _, order = command.make_parser(ctx).parse_args(list(args))
+    seen: dict[str | None, click.Option] = {}
+    for parameter in order:
+        if not isinstance(parameter, click.Option) or parameter.multiple:
+            continue
+        other = seen.setdefault(parameter.name, parameter)
+        if other is not parameter:
+            raise click.UsageError(f"{other.opts[-1]} and {parameter.opts[-1]} exclude each other", ctx)
+        if not parameter.is_flag and order.count(parameter) > 1:
+            raise click.UsageError(f"{parameter.opts[-1]} is there twice; give it once", ctx)
