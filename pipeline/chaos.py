@@ -10,7 +10,6 @@ import json
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -27,6 +26,8 @@ from pipeline.chaos_producer import Producer, bad
 from pipeline.ending import end_with
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
+from pipeline.interrupts import end_on_interrupt, temporary_folder
+from pipeline.options import CONTEXT, Command
 from pipeline.schema import IggyConfig
 
 PARTITIONS = 4
@@ -193,7 +194,7 @@ def table_of(run: ChaosRun) -> Table:
     return table
 
 
-@click.command()
+@click.command(cls=Command, context_settings=CONTEXT)
 @click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1), help="How long faults come.")
 @click.option("--minutes", type=click.FloatRange(0.1), help="The same, in minutes.")
 @click.option("--seed", type=int, help="Decides which faults come when; a random one by default.")
@@ -208,8 +209,8 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, gro
     seconds = minutes * 60 if minutes else seconds
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     console.print(f"Faults for {seconds:g} s, seed {seed}.")
-    with tempfile.TemporaryDirectory(prefix="pipeline-chaos-") as folder:
-        run = ChaosRun(Path(folder), seed, rate, console, group)
+    with temporary_folder("pipeline-chaos-") as folder:
+        run = ChaosRun(folder, seed, rate, console, group)
         try:
             run.torment(seconds)
             run.settle()
@@ -243,5 +244,11 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, gro
     sys.exit(0 if good else 1)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command."""
+    end_on_interrupt()
     end_with(lambda: main(prog_name="scripts/chaos"))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,4 +1,4 @@
-"""The command line. Errors become one line and an exit code here, and nowhere else."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ import click
 
 from pipeline import __version__
 from pipeline.config import load_config
-from pipeline.ending import end_with
+from pipeline.ending import end_with, tell
 from pipeline.errors import PipelineError
 from pipeline.files import keep_private
+from pipeline.interrupts import end_on_interrupt
+from pipeline.options import CONTEXT, Group, config_option, log_level_option
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Mapping
 
+    from pipeline.lock import Locks
     from pipeline.plan import Until
     from pipeline.schema import Config
 
@@ -29,8 +33,8 @@ _LAZY = {"bench": "pipeline.bench.command", "dlq": "pipeline.dlq", "keys": "pipe
          "stage": "pipeline.hosts", "test": "pipeline.casetests"}
 
 
-class _Group(click.Group):
-    """Turns PipelineErrors into plain lines; 2 for configuration, 1 for the rest."""
+class _Group(Group):
+    """Knows commands whose modules are imported when they are used; turns PipelineErrors into lines."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""
@@ -48,18 +52,16 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except PipelineError as error:
-            from pipeline.logs import clean
-            for line in str(error).split("\n"):
-                click.echo(f"pipeline: error: {clean(line)}", err=True)
-            ctx.exit(error.exit_code)
+            ctx.exit(tell(error))
 
 
 def run() -> NoReturn:
     """The `pipeline` command."""
+    end_on_interrupt()
     end_with(lambda: main(prog_name="pipeline"))
 
 
-@click.group(cls=_Group)
+@click.group(cls=_Group, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="pipeline")
 def main() -> None:
     """Moves telemetry from Apache Iggy to InfluxDB, and loses none of it."""
@@ -76,39 +78,71 @@ def _describe_databases(config: Config, logger: logging.Logger) -> None:
 
 
 @main.command()
-@click.option("-c", "--config", "path", required=True, metavar="FILE", help="Configuration, TOML.")
+@config_option
 @click.option("--workers", type=click.IntRange(1, 256), help="Encoder processes; the cores by default.")
 @click.option("--writers", type=click.IntRange(1, 64), help="Writer processes.")
 @click.option("--ingest", type=click.IntRange(1, 16), help="Processes that read Iggy.")
 @click.option("--drain-seconds", type=click.FloatRange(0, 3600), help="Time limit for finishing at a stop.")
+@log_level_option
 @click.option("--until-caught-up", "until", flag_value="caught-up", help="Stop when all that is there now is written.")
 @click.option("--once", "until", flag_value="once", help="Stop when one batch of each partition is written.")
 @click.option("--from", "begin", metavar="TIME", help="With --to: read the sources from here (RFC 3339).")
 @click.option("--to", "end", metavar="TIME", help="Read the sources up to here, run no sinks, and stop.")
 def start(path: str, workers: int | None, writers: int | None, ingest: int | None, drain_seconds: float | None,
-          until: Until | None, begin: str | None, end: str | None) -> None:
+          log_level: str | None, until: Until | None, begin: str | None, end: str | None) -> None:
     """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
-    import msgspec
     import setproctitle
 
-    from pipeline.dead_letter_stores import check_stores
-    from pipeline.iggy import check_iggy
-    from pipeline.lock import Locks, lock_offsets
     from pipeline.logs import setup_logging
     from pipeline.secrets import secrets_of
     from pipeline.supervisor import Supervisor
-    from stages.mapping.check import mapping_warnings
 
-    config = load_config(path, options={"drain_seconds": drain_seconds, "ingest": ingest, "workers": workers,
-                                        "writers": writers}, sources={"from": begin, "to": end})
-    if begin or end:
-        if not config.source or not end:
-            raise click.UsageError("--from and --to are for sources: a [[source]] and --to are needed")
-        config = msgspec.structs.replace(config, topics=(), sinks=())
+    options = {"drain_seconds": drain_seconds, "ingest": ingest, "log_level": log_level, "workers": workers,
+               "writers": writers}
+    config = _backfill(path, options, begin, end) if begin or end else \
+        load_config(path, options=options, unused=("tests",))
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", config.pipeline.log_level, secrets_of(config))
+    locks = _prepare(config, logger, until or "")
+    # Beside the start: a database that is away must not hold it up.
+    threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
+    workers = config.pipeline.workers or len(os.sched_getaffinity(0))
+    code = Supervisor(config, workers, config.pipeline.writers, logger, until or "").run()
+    locks.release()
+    sys.exit(code)
+
+
+def _backfill(path: str, options: Mapping[str, object], begin: str | None, end: str | None) -> Config:
+    """The configuration's sources alone, from `begin` to `end`."""
+    import msgspec
+
+    from stages.source.times import parse_time
+
+    for option, text in (("--from", begin), ("--to", end)):
+        try:
+            if text is not None and not (option == "--from" and text == "earliest"):
+                parse_time(text)
+        except ValueError:
+            raise click.BadParameter(f"{text} is not a time like 2026-01-31T00:00:00Z", param_hint=option) from None
+    config = load_config(path, options=options, sources={"from": begin, "to": end},
+                         unused=("influxdb", "mapping", "dead_letters", "tests"))
+    if not config.source or not end:
+        raise click.UsageError("--from and --to are for sources: a [[source]] and --to are needed")
+    return msgspec.structs.replace(config, topics=(), sinks=())
+
+
+def _prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
+    """What is done before any process is started: locks, warnings, a look at Iggy. Raises PipelineError."""
+    from pipeline.config_checks import config_warnings
+    from pipeline.dead_letter_stores import check_stores
+    from pipeline.iggy import check_iggy
+    from pipeline.lock import Locks, lock_offsets
+    from stages.mapping.check import mapping_warnings
+
     locks = Locks()
     lock_offsets(locks, config)
+    for warning in config_warnings(config):
+        logger.warning(warning)
     for sink in config.all_sinks():
         for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping", sink.influxdb.precision):
             logger.warning(warning)
@@ -121,10 +155,7 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
         asyncio.run(make_topics(config))
     asyncio.run(check_stores(config, logger))
     asyncio.run(check_iggy(config.iggy, config.subscriptions()))
-    # Beside the start: a database that is away must not hold it up.
-    threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
-    workers = config.pipeline.workers or len(os.sched_getaffinity(0))
-    sys.exit(Supervisor(config, workers, config.pipeline.writers, logger, until or "").run())
+    return locks
 
 
 @main.command()

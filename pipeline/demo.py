@@ -1,8 +1,6 @@
 """`pipeline demo`: sandbox, producer and pipeline in one command, a live view, and a verdict."""
 
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pipeline import rig, wire
+from pipeline.interrupts import temporary_folder
 
 PARTITIONS = 2
 #: Longest the demo waits for the last point, seconds, beyond what the messages take at 5,000 a second.
@@ -29,8 +28,12 @@ def run_demo(messages: int, workers: int, plain: bool) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PLAIN_WIDTH)
-    folder = Path(tempfile.mkdtemp(prefix="pipeline-demo-"))
     plain = plain or not console.is_terminal
+    with temporary_folder("pipeline-demo-") as folder:
+        return _shown(folder, messages, workers, console, plain)
+
+
+def _shown(folder: Path, messages: int, workers: int, console: Console, plain: bool) -> int:
     run = sandbox = None
     try:
         console.print(f"Starting a sandbox (a small Iggy, a small InfluxDB) and a pipeline with {workers} encoders.")
@@ -49,7 +52,6 @@ def run_demo(messages: int, workers: int, plain: bool) -> int:
             if process is not None and process.poll() is None:
                 process.terminate()
                 process.wait(10)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _done(status: wire.Status, messages: int) -> bool:

@@ -5,16 +5,17 @@ import socket
 
 import click
 
-from pipeline.config import load_config
+from pipeline.config import DATABASE, load_config
 from pipeline.endpoints import RemoteEndpoints
 from pipeline.errors import PipelineError
 from pipeline.keys import add_worker, make_keys
 from pipeline.logs import setup_logging
+from pipeline.options import Command, Group, config_option, log_level_option
 from pipeline.schema import NetworkConfig
 from pipeline.secrets import secrets_of
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder")
 @click.option("--worker", default="", metavar="NAME", help="Makes keys of a worker, and admits it.")
 def keys(folder: str, worker: str) -> None:
@@ -27,24 +28,26 @@ def keys(folder: str, worker: str) -> None:
     click.echo(f"made {own}; move it to the worker's machine, and start the pipeline again to admit {worker}")
 
 
-@click.group()
+@click.group(cls=Group)
 def stage() -> None:
     """Single stages, for a pipeline on another machine."""
 
 
 @stage.command()
-@click.option("-c", "--config", "path", required=True, metavar="FILE", help="The pipeline's configuration.")
+@config_option
 @click.option("--connect", required=True, metavar="HOST[:PORT]", help="Where the pipeline listens ([network]).")
 @click.option("--keys", "folder", required=True, metavar="FOLDER", help="This worker's keys, of `pipeline keys`.")
 @click.option("--name", default="", help="This encoder's name there; one of its own by default.")
-def encode(path: str, connect: str, folder: str, name: str) -> None:
+@log_level_option
+def encode(path: str, connect: str, folder: str, name: str, log_level: str | None) -> None:
     """Encodes for a pipeline on another machine, until SIGTERM or SIGINT. Start one for each core."""
     from pipeline.remote import RemoteEncoder
 
     host, _, port = connect.removeprefix("tcp://").partition(":")
     if not host or port and not port.isdigit():
         raise PipelineError(f"--connect {connect} is not allowed; give HOST or HOST:PORT")
-    config = load_config(path)
+    config = load_config(path, options={"log_level": log_level},
+                         unused=(*DATABASE, "iggy", "source", "dead_letters", "network", "tests"))
     name = f"encode-{name or f'{socket.gethostname()}-{os.getpid()}'}"
     endpoints = RemoteEndpoints(host, int(port or NetworkConfig().port), folder)
     logger = setup_logging(name, config.pipeline.log_level, secrets_of(config))

@@ -20,6 +20,7 @@ from pipeline import wire
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
+from pipeline.interrupts import held
 from pipeline.schema import IggyConfig
 
 STREAM, TOPIC = "telemetry", "sensors"
@@ -69,10 +70,11 @@ def free_port(*beside: int) -> int:
 def start_sandbox(folder: Path, *options: str) -> tuple["subprocess.Popen[bytes]", Addresses]:
     """Starts `pipeline.sandbox.run` on free ports with further `options`, and returns when it listens."""
     address_file = folder / f"sandbox-{len(list(folder.iterdir()))}.json"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.sandbox.run", "--iggy-port", "0", "--influx-port", "0",
-         "--address-file", str(address_file), *options],
-        stdout=subprocess.DEVNULL)
+    with held():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.sandbox.run", "--iggy-port", "0", "--influx-port", "0",
+             "--address-file", str(address_file), *options],
+            stdout=subprocess.DEVNULL)
     wait_until(lambda: address_file.exists() or process.poll() is not None, READY_SECONDS, "the sandbox")
     if process.poll() is not None:
         raise PipelineError(f"the sandbox ended with exit code {process.returncode}")
@@ -123,7 +125,7 @@ class PipelineRun:
 
     def start(self) -> None:
         """Starts it (again)."""
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, held():
             self.process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(self.config),
                                              "--workers", str(self.workers)], stderr=log)
 

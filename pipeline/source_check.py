@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection, patiently
+from pipeline.interrupts import end_on_interrupt, started
 from pipeline.logs import setup_logging
 from pipeline.schema import Config
 from pipeline.secrets import secrets_of
@@ -74,7 +75,7 @@ def _checked_apart(source: SourceConfig, config: Config) -> Again | Paused | Non
     context = multiprocessing.get_context("spawn")
     found, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_check_and_end, args=(source, config, theirs))
-    process.start()
+    started(process)
     theirs.close()
     try:
         answer: Again | Paused | str | None = found.recv()
@@ -88,6 +89,7 @@ def _checked_apart(source: SourceConfig, config: Config) -> Again | Paused | Non
 
 def _check_and_end(source: SourceConfig, config: Config, theirs: Connection) -> None:
     """Ends without the interpreter's own shutdown: threads of gRPC may still be calling into it."""
+    end_on_interrupt("")
     try:
         logger = setup_logging("check", config.pipeline.log_level, secrets_of(config))
         theirs.send(_checked(source, logger))

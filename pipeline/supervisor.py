@@ -20,6 +20,7 @@ from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.fork_server import SERVER_GONE, ForkServer
 from pipeline.groups import Group, SinkGroup, SourceGroup
+from pipeline.interrupts import SIGNALS
 from pipeline.lock import Locks, make_runtime_folder, sweep_runtime_folders
 from pipeline.plan import Plan, Until
 from pipeline.restarts import Restarts
@@ -42,9 +43,12 @@ class Supervisor:
 
     def __init__(self, config: Config, workers: int, writers: int, logger: logging.Logger,
                  until: Until = "") -> None:
-        """Raises PipelineError when another pipeline uses the runtime folder."""
+        """Counts signals from now on. Raises PipelineError when the runtime folder can't be used, or another has it."""
         self.config = config
         self.logger = logger
+        self._signals = 0
+        for number in SIGNALS:
+            signal.signal(number, self._count_signal)
         self._own_folder = not config.pipeline.runtime_dir
         sweep_runtime_folders()
         self._locks = Locks()
@@ -71,7 +75,6 @@ class Supervisor:
         #: How often each was started.
         self._starts: Counter[str] = Counter()
         self._due: dict[str, float] = {}
-        self._signals = 0
         self._drain_until = 0.0
         self._drain_at = 0.0
         self._progress_at = time.monotonic()
@@ -81,8 +84,6 @@ class Supervisor:
 
         Raises PipelineError when processes keep dying, or one of them has found that it must not go on.
         """
-        signal.signal(signal.SIGINT, self._count_signal)
-        signal.signal(signal.SIGTERM, self._count_signal)
         try:
             self.start_groups(self.groups)
             while not self._finished():

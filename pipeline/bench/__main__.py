@@ -1,21 +1,16 @@
 """`python -m pipeline.bench`: what scripts/bench runs."""
 
-import sys
-
-import click
-
-from pipeline.bench.command import bench
-from pipeline.ending import end_with
-from pipeline.errors import PipelineError
+from pipeline.interrupts import end_on_interrupt
 
 
 def run() -> None:
-    """The command; a PipelineError is one line, and its exit code."""
-    try:
-        bench(prog_name="scripts/bench")
-    except PipelineError as error:
-        click.echo(f"scripts/bench: error: {error}", err=True)
-        sys.exit(error.exit_code)
+    """The command. Ctrl-C ends it with a line from here on; what takes time to import comes after that."""
+    end_on_interrupt()
+    from pipeline.bench.command import bench
+    from pipeline.ending import end_with
+
+    end_with(lambda: bench(prog_name="scripts/bench"))
 
 
-end_with(run)
+if __name__ == "__main__":
+    run()

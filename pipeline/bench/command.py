@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,9 @@ from pipeline.bench import source as source_run
 from pipeline.bench.figures import Figures, Throughput
 from pipeline.bench.source import Format
 from pipeline.errors import PipelineError
+from pipeline.interrupts import temporary_folder
 from pipeline.load.schedule import Shape
+from pipeline.options import CONTEXT, Group
 
 #: Pairs of bare loop and pipeline into a real database; the one with the middle ratio counts.
 PAIRS = 3
@@ -37,7 +38,7 @@ def _outputs(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="One JSON line last.")(command)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, context_settings=CONTEXT, invoke_without_command=True)
 @_outputs
 @click.option("--messages", default=400_000, show_default=True, type=click.IntRange(1), help="Of the backlog.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
@@ -264,8 +265,8 @@ def _below(folder: Path, name: str) -> Path:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as folder:
-        yield Path(folder)
+    with temporary_folder("pipeline-bench-") as folder:
+        yield folder
 
 
 def _out(figures: Figures, as_json: bool, page: str | None) -> None:

@@ -18,6 +18,7 @@ from pipeline.bench.latency import Latencies
 from pipeline.bench.sampler import Sampler
 from pipeline.bench.throughput import filled, reading, running
 from pipeline.errors import PipelineError
+from pipeline.interrupts import held
 from pipeline.load.run import LoadOptions, LoadResult, run_load
 from pipeline.schema import IggyConfig
 
@@ -62,8 +63,9 @@ class Result(msgspec.Struct, frozen=True):
 def receiver(folder: Path, forward: str = "") -> Iterator[str]:
     """A receiver while the block lasts: its URL. `forward`: that of a database it passes everything on to."""
     address_file = folder / "receiver.json"
-    process = subprocess.Popen([sys.executable, "-m", "pipeline.bench.receiver", "--address-file", str(address_file),
-                                "--forward", forward])
+    with held():
+        process = subprocess.Popen([sys.executable, "-m", "pipeline.bench.receiver", "--address-file",
+                                    str(address_file), "--forward", forward])
     try:
         rig.wait_until(lambda: address_file.exists() or process.poll() is not None, rig.READY_SECONDS, "the receiver")
         if process.poll() is not None:

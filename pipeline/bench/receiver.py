@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from pipeline.bench.latency import Latencies
+from pipeline.interrupts import end_on_interrupt
 from stages.influxdb.body import decompress
 
 #: Bytes of a stream that are held, at most.
@@ -102,6 +103,7 @@ async def serve(address_file: Path, forward: str) -> None:
 @click.option("--forward", default="", metavar="URL", help="A database that every request is passed on to.")
 def main(address_file: Path, forward: str) -> None:
     """Runs the receiver until it is killed."""
+    end_on_interrupt("")
     asyncio.run(serve(address_file, forward))
 
 

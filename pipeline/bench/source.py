@@ -19,6 +19,7 @@ from pipeline.bench.sampler import cpu_seconds
 from pipeline.bench.throughput import RUN_SECONDS, cpu_us, sandbox
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
+from pipeline.interrupts import held
 from stages.source.dialect import Ask
 from stages.source.influxql import Influxql
 from stages.source.times import MAX_TIME
@@ -153,7 +154,7 @@ def read(folder: Path, influxdb: str, servers: dict[str, int], points: int, page
 @contextmanager
 def _running(folder: Path, config: str) -> Iterator["subprocess.Popen[bytes]"]:
     (folder / "pipeline.toml").write_text(config)
-    with (folder / "pipeline.log").open("ab") as log:
+    with (folder / "pipeline.log").open("ab") as log, held():
         process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(folder / "pipeline.toml")],
                                    stderr=log)
     try:

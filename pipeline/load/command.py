@@ -5,16 +5,16 @@ import json
 import click
 import msgspec
 
-from pipeline.config import load_config
+from pipeline.config import DATABASE, load_config
 from pipeline.load.run import LoadOptions, run_load
 from pipeline.load.schedule import Shape
 from pipeline.load.telemetry import DEFAULT_TIME, TimeForm
+from pipeline.options import Command, config_option
 from pipeline.schema import MappingConfig
 
 
-@click.command()
-@click.option("-c", "--config", "path", required=True, metavar="FILE",
-              help="Configuration: the load goes to its Iggy, into its first topic, which is made if it is missing.")
+@click.command(cls=Command)
+@config_option
 @click.option("--rate", default=10_000.0, show_default=True, type=click.FloatRange(0, min_open=True),
               help="Messages a second; of --shape ramp at the end, of burst on average.")
 @click.option("--series", default=1_000, show_default=True, type=click.IntRange(1), help="Devices that send.")
@@ -35,7 +35,7 @@ def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, s
     A message's time is when it was meant to be sent, not when the server let it be sent. It is where, and as, the
     configuration's mapping reads it; else in "ts", in microseconds since 1970.
     """
-    config = load_config(path)
+    config = load_config(path, unused=(*DATABASE, "source", "dead_letters", "network", "pipeline", "tests"))
     sink = config.all_sinks()[0]
     topic = sink.topics[0]
     result = run_load(LoadOptions(

@@ -4,13 +4,14 @@ import asyncio
 import multiprocessing
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
+from pipeline.interrupts import end_with_parent, started
 from pipeline.load.schedule import Schedule, Shape
 from pipeline.load.sender import Part, Sent, run_part
 from pipeline.load.telemetry import DEFAULT_TIME, Telemetry, TimeForm
@@ -77,10 +78,39 @@ def run_load(options: LoadOptions) -> LoadResult:
         iggy=options.iggy, stream=options.stream, topic=options.topic, partitions=partitions, schedule=schedule,
         series=options.series, fields=options.fields, size=options.size, time=options.time,
         begins_at=time.time() + LEAD_SECONDS, parts=processes)
-    parts = [replace(whole, first=first) for first in range(processes)]
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        sent = list(pool.map(run_part, parts))
-    return summary(sent, options.seconds)
+    return summary(_run_parts([replace(whole, first=first) for first in range(processes)]), options.seconds)
+
+
+def _run_parts(parts: list[Part]) -> list[Sent]:
+    """What a process for each part has sent. Raises PipelineError."""
+    context = multiprocessing.get_context("spawn")
+    outcomes = []
+    for part in parts:
+        outcome, theirs = context.Pipe(duplex=False)
+        started(context.Process(target=_run_part, args=(part, os.getpid(), theirs), daemon=True))
+        theirs.close()
+        outcomes.append(outcome)
+    sent = []
+    for outcome in outcomes:
+        try:
+            found: Sent | str = outcome.recv()
+        except EOFError:
+            found = "a process of the load was killed; nothing more is sent"
+        if isinstance(found, str):
+            raise PipelineError(found)
+        sent.append(found)
+    return sent
+
+
+def _run_part(part: Part, parent: int, outcome: Connection) -> None:
+    """What a process of the load runs: sends `Sent`, or what went wrong, to `outcome`."""
+    end_with_parent(parent)
+    try:
+        outcome.send(run_part(part))
+    except PipelineError as error:
+        outcome.send(str(error))
+    # Threads of the Iggy client must not hold the process up.
+    os._exit(0)
 
 
 def summary(sent: list[Sent], seconds: float) -> LoadResult:

@@ -12,6 +12,7 @@ import click
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
+from pipeline.interrupts import end_on_interrupt
 from pipeline.sandbox.answers import Flavour
 from pipeline.sandbox.broker import Broker
 from pipeline.sandbox.control import handle_control
@@ -158,6 +159,7 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
 def main(iggy_port: int, influx_port: int, flight_port: int | None, address_file: str, only: str, flavour: Flavour,
          retention_seconds: int, max_body_bytes: int | None, count_only: bool, fault_texts: tuple[str, ...]) -> None:
     """The sandbox for tests: says where it listens in a file."""
+    end_on_interrupt("")
     try:
         rules = [rule for text in fault_texts for rule in parse_rules(text)]
         asyncio.run(serve(SandboxOptions(
