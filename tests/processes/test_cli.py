@@ -52,7 +52,7 @@ def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2(
 
 
 def test_a_server_that_is_not_there_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
-    is_one_line(pipeline("start", "-c", write(tmp_path, "127.0.0.1:9")), 1, "127.0.0.1:9", "can't be reached",
+    is_one_line(pipeline("start", "-c", write(tmp_path, "127.0.0.1:19")), 1, "127.0.0.1:19", "can't be reached",
                 "iggy.address")
 
 
