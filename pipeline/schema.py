@@ -329,6 +329,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     #: Read but not yet written, at most: where the window is full, reading stops.
     window_messages: PositiveInt = 400_000
     window_bytes: PositiveInt = 64_000_000
+    #: Memory of what each encoder remembers of series, names and types, at most; when it is full, the largest part is
+    #: forgotten, and made again as it is needed.
+    encoder_cache_bytes: Annotated[int, Meta(ge=1_000_000, le=100_000_000_000)] = 128_000_000
     commit_interval_ms: Milliseconds = 200
     drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
     #: A range not settled for so long is read again, unless a writer is waiting for the database.

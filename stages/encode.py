@@ -18,6 +18,7 @@ from pipeline.types import space_of
 from pipeline.wire_rules import WireRules
 from stages.consult import Consultant
 from stages.influxdb.body import compress
+from stages.mapping.budget import Budget
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.guard import Guard
 from stages.mapping.overwrites import RecentPoints
@@ -43,6 +44,8 @@ class EncodeStage:
         self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.consultant = Consultant(self.link, logger)
+        #: What the caches of all encoders here share.
+        self._budget = Budget(plan.config.pipeline.encoder_cache_bytes)
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
         self.recent = RecentPoints()
         self._points = self._dropped = self._untold = 0
@@ -58,10 +61,11 @@ class EncodeStage:
         sink = self.sinks[topic.sink]
 
         def guard(bucket: str) -> Guard:
-            return Guard(partial(self.consultant.ask_types, space_of(config, topic.sink, bucket)))
+            return Guard(partial(self.consultant.ask_types, space_of(config, topic.sink, bucket)),
+                         self._budget)
 
         encoder = Encoder(sink.mapping, sink.influxdb.precision, topic.stream, topic.topic,
-                          guard if sink.mapping.type_guard else None)
+                          guard if sink.mapping.type_guard else None, self._budget)
         self.consultant.add(topic.sink, encoder)
         return encoder
 

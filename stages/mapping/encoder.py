@@ -10,6 +10,7 @@ from pipeline.schema import MappingConfig, Precision
 from pipeline.wire import Overwritten
 from stages.mapping import message_times, plausible, timestamps
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of, texts_of
+from stages.mapping.budget import Budget
 from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
 from stages.mapping.limits import Limits
@@ -38,13 +39,14 @@ class Encoder:
     """The mapping of one topic's messages, compiled. Not thread-safe: it learns as it goes."""
 
     def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str,
-                 guards: Callable[[str], Guard] | None = None) -> None:
-        """`guards` gives the type guard of a bucket ("": the configured one); None guards no types.
+                 guards: Callable[[str], Guard] | None = None, budget: Budget | None = None) -> None:
+        """`guards` gives the type guard of a bucket ("": the configured one); None guards no types. All caches of the
+        process share `budget`.
 
         Raises `escape.Unwritable` where the configured names cannot be written, `conditions.BadCondition`, and
         `formats.errors.BadFormat`.
         """
-        self.rules = Rules(config, precision, stream, topic, guards)
+        self.rules = Rules(config, precision, stream, topic, guards, budget)
         self.limits = Limits.of(config)
         #: Whether a batch whose lines take too much memory is given back; otherwise its messages go one by one.
         self.refuses_much = False

@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pipeline.types import Kind
+from stages.mapping.budget import Budget, cost_of
 from stages.mapping.reject import Reject, shown
 from stages.mapping.values import I64, U64, BadValue, exact_integer
 
 #: (measurement, field -> type a message has) -> the types decided.
 Ask = Callable[[str, Mapping[str, Kind]], Mapping[str, Kind]]
 
-#: Measurements remembered, at most; then all are forgotten, and asked for again.
-_MAX_MEASUREMENTS: Final = 20_000
+#: The dict of a measurement's fields, bytes.
+_MEASUREMENT_BYTES: Final = 300
 #: The last character of a line protocol value -> its type; any other is a float's digit.
 _KINDS: Final[dict[str, Kind]] = {'"': "string", "i": "integer", "u": "unsigned", "e": "boolean"}
 
@@ -31,20 +32,25 @@ def kind_of(value: str) -> Kind:
 class Guard:
     """What this encoder knows of the types of one space. Not thread-safe."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, budget: Budget | None = None) -> None:
+        """`budget`: of the process; one of its own without."""
         self._ask = ask
         self._known: dict[str, dict[str, Kind]] = {}
+        self._share = (budget or Budget()).share(self._known.clear)
 
     def decided(self, measurement: str, kinds: Mapping[str, Kind]) -> dict[str, Kind]:
         """The types decided for at least the fields in `kinds` (by `key=`); asks for those that are not known."""
         known = self._known.get(measurement)
         if known is None:
-            if len(self._known) >= _MAX_MEASUREMENTS:
-                self._known.clear()
-            known = self._known[measurement] = {}
+            known = {}
+            if self._share.takes(_MEASUREMENT_BYTES + cost_of(measurement)):
+                self._known[measurement] = known
         unknown = {lead[:-1]: kind for lead, kind in kinds.items() if lead not in known}
         if unknown:
-            for field, kind in self._ask(measurement, unknown).items():
+            told = self._ask(measurement, unknown)
+            if not self._share.takes(sum(map(cost_of, told))):
+                self._known.pop(measurement, None)
+            for field, kind in told.items():
                 known[f"{field}="] = kind
         return known
 

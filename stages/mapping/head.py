@@ -8,13 +8,14 @@ from msgspec import Struct
 
 from pipeline.schema import MappingConfig
 from stages.mapping import escape
+from stages.mapping.budget import Budget, cost_of
 from stages.mapping.notices import Notices
 from stages.mapping.record import NOT_NUMBERS, Record, loads
 from stages.mapping.reject import Reject, shown
 from stages.mapping.values import BadValue, exact_integer
 
-#: Tags remembered by key and JSON text, at most; then all are forgotten.
-_MAX_PIECES: Final = 50_000
+#: What a head costs beside its texts, bytes.
+_HEAD_BYTES: Final = 300
 #: Measurement and tags in so many characters, beside a field key of no more, are never too long a series key.
 SHORT_CHARS: Final = 8_000
 #: Added to a tag's key where it becomes a field: InfluxDB 3 knows only one kind of column by one name.
@@ -52,7 +53,7 @@ class Head(NamedTuple):
 class HeadMaker:
     """Makes heads as one mapping says, for messages of one topic."""
 
-    def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices) -> None:
+    def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices, budget: Budget) -> None:
         """Raises `escape.Unwritable` where the configured names cannot be written."""
         self._notices = notices
         self._names = {"topic": topic, "stream": stream}
@@ -72,8 +73,10 @@ class HeadMaker:
         if config.measurement_from in static:
             self.fixed = escape.measurement(static[config.measurement_from])
         self._pieces: dict[tuple[str, str], str] = {}
+        self._pieces_share = budget.share(self._pieces.clear)
         #: Heads by the tags' keys and texts, where nothing else decides.
         self._heads: dict[tuple[tuple[str, str] | None, ...], Head] = {}
+        self._heads_share = budget.share(self._heads.clear)
         #: Whether the last head had two values for one tag.
         self._clashed = False
         self._by_paths = bool(self.fixed) and not (self._map_prefix or self._headers or self._from_origin)
@@ -128,9 +131,9 @@ class HeadMaker:
             head = self._made(record, origin, "")
             if self._clashed:
                 return head
-            if len(self._heads) >= _MAX_PIECES:
-                self._heads.clear()
-            self._heads[entries] = head
+            texts = [entry[1] for entry in entries if entry is not None]
+            if self._heads_share.takes(_HEAD_BYTES + cost_of(head.measurement, head.tags, *texts)):
+                self._heads[entries] = head
         return head
 
     def _made(self, record: Record, origin: Origin, measurement: str) -> Head:
@@ -232,9 +235,8 @@ class HeadMaker:
     def _piece(self, key: str, text: str, value: str) -> str:
         piece = _tag(key, value)
         self.seen(key, value)
-        if len(self._pieces) >= _MAX_PIECES:
-            self._pieces.clear()
-        self._pieces[key, text] = piece
+        if self._pieces_share.takes(cost_of(key, text, piece)):
+            self._pieces[key, text] = piece
         return piece
 
     def moved(self, tags: dict[str, str]) -> dict[str, str]:

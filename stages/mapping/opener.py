@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
+from stages.mapping.budget import cost_of
 from stages.mapping.formats import transcoder
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.known_lines import KnownLine, KnownLines
@@ -16,9 +17,6 @@ from stages.mapping.limits import Limits, values_of
 from stages.mapping.merge import Line
 from stages.mapping.reject import Reject, and_more, failure, shown
 from stages.mapping.rules import Rules
-
-#: Series of passed lines that are remembered as counted, at most; then all are forgotten.
-_MAX_COUNTED: Final = 50_000
 
 
 class Opened(NamedTuple):
@@ -60,7 +58,8 @@ class Opener:
         self._limits = Limits.of(config)
         self._always = config.format != "json" or self._decompress is not None
         self._counted: set[str] = set()
-        self._known = KnownLines(config.line_protocol_precision, rules.precision)
+        self._counted_share = rules.budget.share(self._counted.clear)
+        self._known = KnownLines(config.line_protocol_precision, rules.precision, rules.budget)
 
     def is_needed(self, payloads: Sequence[bytes], as_array: bool = False) -> bool:
         """Whether the payloads have to be opened. False is right for most, not for each: an array may be among them.
@@ -154,9 +153,8 @@ class Opener:
         if line.twice:
             rules.notices.clash(f"the field {shown(line.twice)} is there twice in one line")
         if text not in self._counted:
-            if len(self._counted) >= _MAX_COUNTED:
-                self._counted.clear()
-            self._counted.add(text)
+            if self._counted_share.takes(cost_of(text)):
+                self._counted.add(text)
             for key, piece in head.tags.items():
                 rules.heads.seen(key, piece)
         over = bool(rules.heads.over)

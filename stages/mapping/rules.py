@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from pipeline.schema import MappingConfig, Precision
 from stages.mapping import escape, message_times, timestamps
+from stages.mapping.budget import Budget, cost_of
 from stages.mapping.guard import Guard
 from stages.mapping.head import SHORT_CHARS, HeadMaker, Origin
 from stages.mapping.limits import TooComplex
@@ -18,8 +19,8 @@ from stages.mapping.route import Router
 from stages.mapping.time_formats import Reader, time_reader
 from stages.mapping.values import Converter, converter
 
-#: Paths remembered with what becomes of them, at most; then all are forgotten.
-_MAX_ROLES: Final = 10_000
+#: What is remembered of a path beside its texts, bytes, about.
+_ROLE_BYTES: Final = 700
 
 
 class Point(NamedTuple):
@@ -56,17 +57,18 @@ class Rules:
     """One mapping, for messages of one topic, written with one precision."""
 
     def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str,
-                 guards: Callable[[str], Guard] | None = None) -> None:
+                 guards: Callable[[str], Guard] | None = None, budget: Budget | None = None) -> None:
         """`guards` gives the type guard of a bucket ("": the configured one).
 
         Raises `escape.Unwritable` where the configured names cannot be written, and `conditions.BadCondition`.
         """
         self.config = config
+        self.budget = budget or Budget()
         self.precision: Precision = precision
         #: What is to be said of messages that were written.
         self.notices = Notices(config.on_name_clash)
         self.flattener = Flattener(config, self.notices)
-        self.heads = HeadMaker(config, stream, topic, self.notices)
+        self.heads = HeadMaker(config, stream, topic, self.notices, self.budget)
         self.router = Router(config, self.heads) if config.rules or config.bucket_template else None
         self._make_guard = guards
         #: The type guard of the configured bucket, and those of other ones.
@@ -79,6 +81,7 @@ class Rules:
         self._excluded = frozenset(config.exclude_fields)
         self._map_prefix = f"{config.tag_map_field}." if config.tag_map_field else ""
         self._roles: dict[str, _Role] = {}
+        self._roles_share = self.budget.share(self._roles.clear)
         #: Whether a field key has been met that may be too long for some series.
         self.long_keys = False
         self._epoch = config.timestamp_format.removeprefix("epoch_") if config.timestamp_format.startswith("epoch_") \
@@ -127,9 +130,8 @@ class Rules:
             except escape.Unwritable as error:
                 raise Reject("unwritable", f"{error}: {shown(key)}") from None
             role = _Role(key, lead, converter(self.config, named))
-            if len(self._roles) >= _MAX_ROLES:
-                self._roles.clear()
-            self._roles[path] = role
+            if self._roles_share.takes(_ROLE_BYTES + cost_of(path, key, lead)):
+                self._roles[path] = role
         return role
 
     def converter(self, path: str) -> Converter:

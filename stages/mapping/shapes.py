@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from pipeline.types import Kind
 from stages.mapping import escape, timestamps
+from stages.mapping.budget import cost_of
 from stages.mapping.guard import Diverted
 from stages.mapping.head import FIELD_SUFFIX, Head, Origin
 from stages.mapping.record import Record, is_json
@@ -18,9 +19,6 @@ from stages.mapping.reject import Reject
 from stages.mapping.rules import Rules
 from stages.mapping.uniform import Cut, Uniform, source_literal
 from stages.mapping.values import Converter
-
-#: Heads (measurement and tags) remembered by their values, at most; then all are forgotten.
-_MAX_HEADS: Final = 100_000
 
 #: Characters of a message between its values that a shape may have: its pattern is compiled, at microseconds each.
 _MAX_BETWEEN: Final = 32_768
@@ -66,6 +64,7 @@ class Heads(dict[Any, str]):
         self._kinds = kinds
         self._longest = max(kinds, key=lambda lead: len(lead.encode()))
         self._partition = partition
+        self._share = rules.budget.share(self.clear)
 
     def __missing__(self, values: Any) -> str:
         """Makes a head by the rules. Raises Reject, and Diverted where a field must become another type."""
@@ -84,10 +83,10 @@ class Heads(dict[Any, str]):
             known = guard.decided(measurement, self._kinds)
             if any(known[lead] != kind for lead, kind in self._kinds.items()):
                 raise Diverted
-        if len(self) >= _MAX_HEADS:
-            self.clear()
-        self[values] = measurement + tags
-        return measurement + tags
+        head = measurement + tags
+        if self._share.takes(cost_of(head, *map(str, texts))):
+            self[values] = head
+        return head
 
 
 class Shape:
@@ -227,7 +226,7 @@ class _Learner:
         leads = [cut.lead for cut in self.cuts if cut.role == "field"]
         if self.converters or leads != list(self.fields) or any(cut.pattern == _ESCAPED for cut in self.cuts):
             return None
-        return Uniform(self.cuts, self.tail, self.time, names, heads)
+        return Uniform(self.cuts, self.tail, self.time, names, heads, self.rules.budget)
 
     def _group(self, pattern: str) -> int:
         self.marked = self.marked or not pattern.startswith('"')

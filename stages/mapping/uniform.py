@@ -15,11 +15,10 @@ import msgspec
 
 from pipeline import bulk
 from stages.mapping.batch import Points, hashes_of, texts_of
+from stages.mapping.budget import Budget, cost_of
 from stages.mapping.guard import Diverted
 from stages.mapping.reject import Reject
 
-#: Heads remembered by the texts they come from, at most; then all are forgotten.
-_MAX_HEADS: Final = 100_000
 #: Patterns of JSON values, and shorter ones that mean the same in valid JSON without backslashes. A number may be
 #: shorter than the pattern allows: the others have no quick way.
 _LOOSE: Final = {r'"[^"\\\x00-\x1f]*+"': '"[^"]*+"',
@@ -82,8 +81,9 @@ def _is_simple(cut: Cut) -> bool:
 class _Heads(dict[Any, str]):
     """Measurement and tag set by the text, or texts, that their values stand in."""
 
-    def __init__(self, runs: Sequence[_Run], known: dict[Any, str]) -> None:
+    def __init__(self, runs: Sequence[_Run], known: dict[Any, str], budget: Budget) -> None:
         super().__init__()
+        self._share = budget.share(self.clear)
         self._patterns = [re.compile(run.pattern(loose=False)) for run in runs]
         self._known = known
 
@@ -96,9 +96,8 @@ class _Heads(dict[Any, str]):
                 raise Diverted
             values += [value[1:-1] if value[0] == '"' else value for value in match.groups()]
         head = self._known[tuple(values) if len(values) != 1 else values[0]]
-        if len(self) >= _MAX_HEADS:
-            self.clear()
-        self[key] = head
+        if self._share.takes(cost_of(head, *((key,) if isinstance(key, str) else key))):
+            self[key] = head
         return head
 
 
@@ -106,7 +105,7 @@ class Uniform:
     """The quick way of one shape."""
 
     def __init__(self, cuts: Sequence[Cut], tail: str, time: str, names: dict[str, Any],
-                 heads: Callable[[int], dict[Any, str]]) -> None:
+                 heads: Callable[[int], dict[Any, str]], budget: Budget) -> None:
         """`time` is Python source, with `names`, of a message's time, "" where it is not in the message.
 
         `heads` gives measurement and tag set of a partition by the values of the head's cuts.
@@ -133,6 +132,7 @@ class Uniform:
         self._fields_at = [(index, len(run.cuts) > 1) for index, run in fields]
         self._heads_of = heads
         self._heads: dict[int, _Heads] = {}
+        self._budget = budget
         variables = "".join(f", v{run.cuts[0].number}" for _, run in fields)
         body = ",".join([run.source() for _, run in fields])
         moment = f"v{runs[self._time_at - 1].cuts[0].number}" if self._time_at else ""
@@ -184,7 +184,7 @@ class Uniform:
         heads = self._heads.get(partition)
         if heads is None:
             known = self._heads_of(partition)
-            heads = self._heads[partition] = _Heads([run for _, run in self._head_runs], known)
+            heads = self._heads[partition] = _Heads([run for _, run in self._head_runs], known, self._budget)
         columns = [parts[index::self._step] for index, _ in self._head_runs]
         if not columns:
             return [heads[()]] * count

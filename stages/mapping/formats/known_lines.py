@@ -10,11 +10,13 @@ from typing import Final, NamedTuple
 
 from pipeline.schema import Precision
 from pipeline.types import Kind
+from stages.mapping.budget import Budget, cost_of
 from stages.mapping.guard import kind_of
 from stages.mapping.head import SHORT_CHARS
 
-#: Heads remembered, at most; then all are forgotten.
-_MAX_HEADS: Final = 100_000
+#: What a measurement costs beside its texts, and the pattern of a field, bytes, about.
+_MEASUREMENT_BYTES: Final = 500
+_PATTERN_BYTES: Final = 1_500
 #: A pattern takes about a hundred times as long to make as its line takes to be read the long way. So a line gets one
 #: only when about as many fields were read for each of its own, but for the first ones, so that lines that are all
 #: different cost no more than twice as much.
@@ -47,7 +49,7 @@ class KnownLine(NamedTuple):
 class KnownLines:
     """What was learned of the lines of one topic. Not thread-safe."""
 
-    def __init__(self, given: Precision, written: Precision) -> None:
+    def __init__(self, given: Precision, written: Precision, budget: Budget | None = None) -> None:
         """Knows nothing for ever where the times that are given have to be converted."""
         self._learns = given == written
         #: For so many fields a pattern may be made at present, and at most.
@@ -58,6 +60,11 @@ class KnownLines:
         self._heads: dict[str, tuple[str, list[_Match]]] = {}
         #: Measurement -> its patterns, and the sets of fields that they are of.
         self._measurements: dict[str, tuple[list[_Match], set[tuple[tuple[str, Kind], ...]]]] = {}
+        self._share = (budget or Budget()).share(self._forget)
+
+    def _forget(self) -> None:
+        self._heads.clear()
+        self._measurements.clear()
 
     def find(self, text: str, at: int) -> KnownLine | None:
         """The line that begins at `at`; None where it is not like others before."""
@@ -82,9 +89,13 @@ class KnownLines:
         """
         if not self._learns or "\\" in came:
             return
-        if len(self._heads) >= _MAX_HEADS:
-            self._heads.clear()
-            self._measurements.clear()
+        new = measurement not in self._measurements
+        if came in self._heads and not new:
+            cost = 0
+        else:
+            cost = cost_of(came, head) + (_MEASUREMENT_BYTES + cost_of(measurement) if new else 0)
+        if not self._share.takes(cost):
+            return
         patterns, shapes = self._measurements.setdefault(measurement, ([], set()))
         self._heads[came] = head, patterns
         self._credit = min(self._credit + len(fields) / _READ_PER_FIELD, _FIRST_FIELDS)
@@ -92,6 +103,8 @@ class KnownLines:
             return
         shape = tuple([(lead, kind_of(value)) for lead, value in fields.items()])
         if shape not in shapes:
+            if not self._share.takes(_PATTERN_BYTES * len(fields) + cost_of(*fields)):
+                return
             self._credit -= len(fields)
             shapes.add(shape)
             source = ",".join([re.escape(lead) + _VALUES[kind] for lead, kind in shape])

@@ -46,6 +46,8 @@ _BOOLEANS: Final = {**dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true"),
 
 #: Longest text of a time or an integer that is looked at, and of a float that is in range without an exponent.
 _MAX_TIME_CHARS: Final = 25
+#: Longest head of a line that is remembered: so all of them take 20 MB at most.
+_REMEMBERED_CHARS: Final = 500
 _SAFE_NUMBER_CHARS: Final = 300
 
 
@@ -108,9 +110,17 @@ def _reason(error: Exception) -> str:
     return "bad_timestamp" if isinstance(error, timestamps.BadTimestamp) else "unwritable"
 
 
-@lru_cache(maxsize=50_000)
 def _head(text: str) -> PassedHead:
-    """The head of a line, remembered: series come again. Raises Reject and Unwritable."""
+    """The head of a line, remembered where it is short: series come again. Raises Reject and Unwritable."""
+    return _short_head(text) if len(text) <= _REMEMBERED_CHARS else _any_head(text)
+
+
+@lru_cache(maxsize=5_000)
+def _short_head(text: str) -> PassedHead:
+    return _any_head(text)
+
+
+def _any_head(text: str) -> PassedHead:
     match = _HEAD.fullmatch(text)
     if match is None:
         raise Reject("not_line_protocol", f"cannot be read: {shown(text)}")
