@@ -154,7 +154,7 @@ def _prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
         check_sources(config, logger)
         asyncio.run(make_topics(config))
     asyncio.run(check_stores(config, logger))
-    asyncio.run(check_iggy(config.iggy, config.subscriptions()))
+    asyncio.run(check_iggy(config.iggy, config.subscriptions(), all_needed=bool(until)))
     return locks
 
 

@@ -373,8 +373,9 @@ async def patiently(work: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...]) -> None:
-    """Raises IggyError when the server can't be reached, refuses the login, or lacks a topic.
+async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_needed: bool) -> None:
+    """Raises IggyError when the server can't be reached, or refuses the login; IggyMissing when it has none of the
+    topics, or with `all_needed` not all of them. Which are missing, ingest tells: it waits for them.
 
     A connection that is lost in between is made again, for at most `CONNECT_SECONDS`.
     """
@@ -382,7 +383,16 @@ async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...]) -> No
 
     async def look() -> None:
         await connection.connected()
+        missing = []
         for topic in topics:
-            await connection.topic(topic)
+            try:
+                await connection.topic(topic)
+            except IggyMissing as error:
+                missing.append((topic, error))
+        if len(missing) == 1 and (all_needed or len(topics) == 1):
+            raise missing[0][1]
+        if missing and (all_needed or len(missing) == len(topics)):
+            names = ", ".join(f"{topic.stream}/{topic.topic}" for topic, _ in missing)
+            raise IggyMissing(f"Iggy at {config.address} lacks the topics {names}; create them, or correct [[topics]]")
 
     await patiently(look)

@@ -15,8 +15,9 @@ from rich.text import Text
 
 from pipeline.config import DATABASE, SOURCE_CONNECTION, load_config
 from pipeline.errors import PipelineError
-from pipeline.iggy import IggyConnection
+from pipeline.iggy import IggyConnection, IggyMissing
 from pipeline.lock import Locked, Locks, lock_offsets
+from pipeline.logs import clean
 from pipeline.options import Group, config_option
 from pipeline.printable import printable
 from pipeline.schema import Config, Subscription, start_position
@@ -42,15 +43,30 @@ class Place(Struct, frozen=True):
 
 
 async def places(iggy: IggyConnection, topics: tuple[Subscription, ...]) -> list[Place]:
-    """All partitions of all topics. Raises IggyError."""
+    """All partitions of all topics that are there; the others are told of. Raises IggyMissing where none is."""
     found = []
+    missing = []
     for source in topics:
-        for partition in sorted((await iggy.topic(source)).partitions, key=lambda p: p.id):
+        try:
+            details = await iggy.topic(source)
+        except IggyMissing as error:
+            missing.append(error)
+            continue
+        for partition in sorted(details.partitions, key=lambda p: p.id):
             if source.partitions and partition.id not in source.partitions:
                 continue
             end = partition.current_offset if partition.messages_count or partition.current_offset else -1
             found.append(Place(source, partition.id, await iggy.stored_offset(source, partition.id), end))
+    if missing and len(missing) == len(topics):
+        raise missing[0]
+    for absent in missing:
+        click.echo(f"pipeline: warning: {clean(str(absent))}", err=True)
     return found
+
+
+def subscriptions_of(found: list[Place]) -> tuple[Subscription, ...]:
+    """The topics that places are in."""
+    return tuple(dict.fromkeys(place.source for place in found))
 
 
 async def put(iggy: IggyConnection, place: Place, offset: int) -> int:
@@ -220,10 +236,10 @@ def reset(path: str, to: str, force: bool) -> None:
                                  param_hint="--to") from None
 
     async def work(iggy: IggyConnection, found: list[Place]) -> None:
-        async with membership(iggy, config.subscriptions()):
+        async with membership(iggy, subscriptions_of(found)):
             for place in found:
                 await put(iggy, place, await target(iggy, place, where))
-        show_places(await places(iggy, config.subscriptions()))
+        show_places(await places(iggy, subscriptions_of(found)))
 
     with unlocked(config, force):
         if config.source:
@@ -246,8 +262,8 @@ def regroup(path: str) -> None:
 
     async def work(iggy: IggyConnection, found: list[Place]) -> None:
         show_places(found)
-        for source in config.subscriptions():
+        for source in subscriptions_of(found):
             await _regroup(iggy, source, found)
-        show_places(await places(iggy, config.subscriptions()))
+        show_places(await places(iggy, subscriptions_of(found)))
 
     _run(config, work)

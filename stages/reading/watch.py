@@ -61,6 +61,8 @@ class TopicWatch:
         #: Where partitions without a stored offset began, so that "latest" means one moment for this process.
         self._starts: dict[wire.Partition, int] = {}
         self._away: set[int] = set()
+        #: Topics that were missing once since this process began.
+        self._were_away: set[int] = set()
         #: Topics that lack a partition that the configuration names.
         self._told_absent: set[int] = set()
         seconds = UNREAD_TIMEOUTS * config.pipeline.heartbeat_timeout_seconds
@@ -147,7 +149,8 @@ class TopicWatch:
             reader.away = True
         if index not in self._away:
             self._away.add(index)
-            self._logger.error("%s/%s is missing; reading goes on when it is there again: %s",
+            self._were_away.add(index)
+            self._logger.error("%s/%s is missing; it is read once it is there, and the other topics meanwhile: %s",
                                self.topics[index].stream, self.topics[index].topic, error)
 
     def _is_back(self, index: int, ours: list[PartitionReader]) -> None:
@@ -182,7 +185,10 @@ class TopicWatch:
             kind, value = start_position(self.topics[where.topic].start_from)
             if kind == "timestamp":
                 value = await self._first_since(where, value, state.next)
-            self._starts[where] = state.next if kind == "latest" else value
+            # What was sent to a topic that was not there before came later than we did.
+            if kind == "latest" and where.topic not in self._were_away:
+                value = state.next
+            self._starts[where] = value
         return self._starts[where]
 
     async def _first_since(self, where: wire.Partition, microseconds: int, otherwise: int) -> int:

@@ -68,6 +68,18 @@ def test_a_missing_topic_is_one_line(tmp_path: Path, sandbox: SandboxIggy) -> No
     is_one_line(pipeline("start", "-c", write(tmp_path, sandbox.address)), 1, f"no topic s/{TOPIC}", "[[topics]]")
 
 
+def test_where_no_topic_is_there_or_a_batch_job_lacks_one_all_are_named(tmp_path: Path, sandbox: SandboxIggy) -> None:
+    topics = '[[topics]]\nstream = "s"\ntopic = "other"\n'
+    config = write(tmp_path, sandbox.address, topic=topics)
+    is_one_line(pipeline("start", "-c", config), 1, f"lacks the topics s/{TOPIC}, s/other", "[[topics]]")
+    sandbox.create_topic("s", "other", 1)
+    is_one_line(pipeline("start", "-c", config, "--once"), 1, f"no topic s/{TOPIC}")
+    shown = pipeline("offsets", "show", "-c", config)
+    assert shown.returncode == 0 and "other" in shown.stdout
+    assert f"pipeline: warning: Iggy at {sandbox.address} has no topic s/{TOPIC}" in shown.stderr
+
+
+
 def test_unknown_commands_and_options_are_usage_errors() -> None:
     assert pipeline("stat").returncode == 2
     assert pipeline("start", "--worker", "x").returncode == 2

@@ -206,6 +206,19 @@ def test_a_missing_topic_does_not_hold_up_another(sandbox: SandboxIggy, stream: 
     assert sink.log().count("is missing") == 1
 
 
+def test_a_topic_that_is_missing_at_the_start_is_read_from_its_first_message_once_it_is_there(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, "other", 1)
+    sink = start_sink(sandbox.address, stream, influxdb,
+                      topic=f'start_from = "latest"\n[[topics]]\nstream = "{stream}"\ntopic = "other"')
+    wait_until(lambda: f"{stream}/{TOPIC} is missing" in sink.log(), 20, "the missing topic to be said")
+    sink.wait_for(lambda status: status.ready)
+    sandbox.create_topic(stream, TOPIC, 2)
+    send(sandbox.address, stream, [message(n) for n in range(1_000)], 2)
+    written(influxdb, range(1_000))
+    assert sink.stop() == 0
+
+
 def test_several_ingest_processes_share_the_partitions(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
                                                        start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 5)
