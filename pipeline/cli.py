@@ -94,6 +94,7 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     import setproctitle
 
     from pipeline.logs import setup_logging
+    from pipeline.resources import check_resources
     from pipeline.secrets import secrets_of
     from pipeline.supervisor import Supervisor
 
@@ -103,10 +104,12 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
         load_config(path, options=options, unused=("tests",))
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", config.pipeline.log_level, secrets_of(config))
+    workers = config.pipeline.workers or len(os.sched_getaffinity(0))
+    # The coordinators, produce, query and dead-letter, and what there is one or more of.
+    check_resources(5 + 2 * workers + config.pipeline.writers + config.pipeline.ingest)
     locks = _prepare(config, logger, until or "")
     # Beside the start: a database that is away must not hold it up.
     threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
-    workers = config.pipeline.workers or len(os.sched_getaffinity(0))
     code = Supervisor(config, workers, config.pipeline.writers, logger, until or "").run()
     locks.release()
     sys.exit(code)

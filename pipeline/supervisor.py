@@ -4,6 +4,7 @@ Signal handlers only count; the main loop acts.
 """
 
 import logging
+import os
 import shutil
 import signal
 import time
@@ -91,6 +92,7 @@ class Supervisor:
                 for group in self.groups:
                     group.receive()
                 self.kill_hung()
+                self._check_folder()
                 self.restart_due()
                 self._log_progress()
             return self._last_words()
@@ -99,6 +101,14 @@ class Supervisor:
             if self._own_folder:
                 shutil.rmtree(self.endpoints.folder, ignore_errors=True)
             self._locks.release()
+
+    def _check_folder(self) -> None:
+        """Raises PipelineError when the runtime folder is gone: a process that dies could not be replaced."""
+        if not os.path.isdir(self.endpoints.folder):
+            raise PipelineError(f"the runtime folder {self.endpoints.folder} was removed while the pipeline ran, and "
+                                "its processes can't find each other without it; start again, with "
+                                "pipeline.runtime_dir where nobody cleans up. Nothing is lost: what was not written "
+                                "will be read again")
 
     def _count_signal(self, _signal: int, _frame: object) -> None:
         self._signals += 1
