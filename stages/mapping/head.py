@@ -93,7 +93,7 @@ class HeadMaker:
         #: Tags of headers and metadata: those of the message go before them, which is worth a word.
         self._outer = {*config.header_tags.values(), *config.metadata_tags}
         #: Every tag that is not of the message.
-        self.outer_leads = frozenset(_lead(key) for key in {*self._constant, *self._outer})
+        self.outer_leads = frozenset(lead_of(key) for key in {*self._constant, *self._outer})
 
     def contains(self, path: str) -> bool:
         """Whether the value at `path` is part of the measurement or the tags."""
@@ -144,7 +144,7 @@ class HeadMaker:
             text = "".join([tags[key] for key in sorted(tags)]) if tags else ""
             if len(name) + len(text) > SHORT_CHARS:
                 escape.check_key(name + text, "f=")
-            return Head(name, text, moved, frozenset(map(_lead, tags)))
+            return Head(name, text, moved, frozenset(map(lead_of, tags)))
         except escape.Unwritable as error:
             raise Reject("unwritable", str(error)) from None
 
@@ -260,7 +260,7 @@ def _tag(key: str, value: str) -> str:
     return f",{escape.tag_key(key)}={escape.tag_value(value)}"
 
 
-def _lead(key: str) -> str:
+def lead_of(key: str) -> str:
     """`key=` of a tag, escaped as a field's is."""
     return key.translate(escape.KEY) + "="
 

@@ -13,7 +13,7 @@ from pipeline.types import Kind
 from stages.mapping import escape, timestamps
 from stages.mapping.budget import cost_of
 from stages.mapping.guard import Diverted
-from stages.mapping.head import FIELD_SUFFIX, Head, Origin
+from stages.mapping.head import FIELD_SUFFIX, Head, Origin, lead_of
 from stages.mapping.record import Record, is_json
 from stages.mapping.reject import Reject
 from stages.mapping.rules import Rules
@@ -205,7 +205,8 @@ class _Learner:
             at = end
         if not self.fields or self.rules.time_path and not self.time:
             raise _NoShape
-        if not self.head.leads.isdisjoint(self.fields) or not self.rules.heads.outer_leads.isdisjoint(self.fields):
+        leads = {lead_of(tag) for tag in self.tags} | self.rules.heads.outer_leads
+        if not leads.isdisjoint(self.fields):
             raise _NoShape
         for lead in sorted(self.moved):
             if lead in self.fields:
@@ -260,9 +261,10 @@ class _Learner:
         if not re.fullmatch(pattern, text):
             raise _NoShape
         tag = self.rules.heads.tag_key(path, key)
-        if tag and (tag in self.tags or self.rules.heads.is_outer(tag)):
-            raise _NoShape
-        self.tags.add(tag)
+        if tag:
+            if tag in self.tags or self.rules.heads.is_outer(tag):
+                raise _NoShape
+            self.tags.add(tag)
         self.heads.append((Column(path, key, quoted), self._group(pattern)))
         self.cut = Cut("", pattern, "head")
         return f'"({pattern[1:-1]})"' if quoted else f"({pattern})"
