@@ -1,6 +1,7 @@
 """Which ingest process reads which partition, from where, and what became of its log. Pure: no sockets, no clock."""
 
 from collections import deque
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -24,7 +25,10 @@ class Newest(Struct, frozen=True):
 class Assignments:
     """The coordinator's knowledge of partitions, beside the ledger. Its methods give what is to be answered."""
 
-    def __init__(self, ledger: Ledger, topics: tuple[Subscription, ...], until: Until) -> None:
+    def __init__(self, ledger: Ledger, topics: tuple[Subscription, ...], until: Until,
+                 suspects: Callable[[wire.Partition], list[wire.Suspect]] = lambda where: []) -> None:
+        """`suspects` gives those of a partition, at whose edges batches are cut."""
+        self._suspects = suspects
         self._ledger = ledger
         self._topics = topics
         self._until = until
@@ -55,7 +59,8 @@ class Assignments:
         limit = self._limits.get(where)
         if self._until == "once" and newest.time:
             limit = offset
-        return wire.Position(where, self._ledger.log(where), offset, newest.time, newest.exact, limit)
+        return wire.Position(where, self._ledger.log(where), offset, newest.time, newest.exact, limit,
+                             self._suspects(where))
 
     def start(self, name: str, message: wire.Started) -> wire.Seek:
         """Ingest has got partitions."""

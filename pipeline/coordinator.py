@@ -16,6 +16,7 @@ from msgspec import Struct
 from pipeline import wire
 from pipeline.admission import Admission
 from pipeline.assignments import Assignments
+from pipeline.cornering import Cornering
 from pipeline.counsel import Counsel
 from pipeline.digest import config_digest
 from pipeline.endpoints import Endpoints
@@ -59,7 +60,8 @@ class Coordinator:
         self.counsel = Counsel(plan.config, plan.folder, plan.run, logger)
         self.gathering = Gathering(plan.config.pipeline.window_messages)
         self.ingests = plan.ingests()
-        self.assignments = Assignments(self.ledger, self.topics, plan.until)
+        self.cornering = Cornering(self.ledger, self.topics, plan.folder, plan.run, logger)
+        self.assignments = Assignments(self.ledger, self.topics, plan.until, self.cornering.suspects)
         self.store = OffsetStore(plan.config, self.ledger, self.assignments, self._send, logger)
         context = zmq.asyncio.Context.instance()
         self.endpoints = Endpoints(plan.folder, plan.config.network)
@@ -164,6 +166,7 @@ class Coordinator:
                 self.first_dispatched_at = self.first_dispatched_at or now
                 self.ledger.dispatch(range_, now)
                 self.assignments.dispatched(message)
+                await self._settle_quarantined([range_])
             case wire.Encoded(points=points, dropped=dropped):
                 self.encoded += points
                 self.filtered += dropped
@@ -199,8 +202,14 @@ class Coordinator:
                 settled = self.burying.pop(range_, None)
                 if settled is not None and range_.epoch == self.ledger.epoch:
                     await self._finish(settled)
-            case wire.Lost(name=name):
+            case wire.Lost(name=name, work=work, how=how):
+                if work is not None:
+                    deaths = 0 if work in self.burying else self.cornering.died(name, work, how)
+                    self.router.send(sender.encode(), wire.encode(wire.Excused(name, work, deaths)))
                 await self._lost(name, f"{name} died")
+            case wire.GaveUp(range=range_, why=why):
+                if range_ not in self.burying:
+                    await self._read_again(self.cornering.gave_up(sender, range_, why), f"{sender} gave up")
             case wire.Bye(name=name):
                 self.logger.info("worker %s leaves", name)
                 self.admission.remove(name)
@@ -277,7 +286,7 @@ class Coordinator:
                 await self._send("dead-letter", wire.Bury(settled.range, settled.rejects))
         elif replaces:
             # What was on its way to the process that died may have been lost even after its death was noticed.
-            await self._read_again(self._held_by(message.name), f"{message.name} is new")
+            await self._read_again(self._held_by(message.name), f"{message.name} is new", suspects=False)
 
     def _held_by(self, name: str) -> list[wire.Range]:
         """The ranges that may be lost with a process: all that are unsettled, or those that an ingest dispatched."""
@@ -294,10 +303,13 @@ class Coordinator:
                 await self._send(sender, self.assignments.start(sender, message))
                 self.started.add(sender)
             case wire.Truncated():
+                self.cornering.cut_off(message.where, message.offset)
                 await self._send(sender, self.assignments.truncate(sender, message))
             case wire.Gap():
                 self.assignments.gap(message)
             case wire.Revoked():
+                for where in message.partitions:
+                    self.cornering.cut_off(where, 0)
                 self.assignments.revoke(sender, message, time.monotonic())
         self.burying = {range_: settled for range_, settled in self.burying.items()
                         if not self.ledger.is_settled(range_)}
@@ -358,6 +370,8 @@ class Coordinator:
         if not new:
             return
         self.last_settled_at = time.monotonic()
+        if self.cornering.quarantined(message.range) is None:
+            self.cornering.settled()
         self.batches += 1
         self.written += message.points
         self.sent_bytes += message.sent_bytes
@@ -389,9 +403,11 @@ class Coordinator:
             load.dispatched_messages - load.in_flight_messages + pipeline.window_messages // len(self.ingests),
             load.dispatched_bytes - load.in_flight_bytes + pipeline.window_bytes // len(self.ingests)))
 
-    async def _read_again(self, ranges: list[wire.Range], why: str) -> None:
+    async def _read_again(self, ranges: list[wire.Range], why: str, suspects: bool = True) -> None:
+        """Has ranges that may be lost read again; without `suspects`, only those that no process has died of."""
         ranges = [r for r in ranges if r not in self.burying and self.ingests[r.reader] in self.pids]
-        ranges = [r for r in self.ledger.reopen(ranges) if r not in self.burying]
+        ranges = await self._settle_quarantined([r for r in self.ledger.reopen(ranges) if r not in self.burying])
+        ranges = self.cornering.to_send(ranges, self.pids, suspects)
         if not ranges:
             return
         self.ledger.resent(ranges, time.monotonic())
@@ -400,6 +416,17 @@ class Coordinator:
         for reader, name in enumerate(self.ingests):
             if theirs := [r for r in ranges if r.reader == reader]:
                 await self._send(name, wire.Reread(theirs))
+
+    async def _settle_quarantined(self, ranges: list[wire.Range]) -> list[wire.Range]:
+        """Makes dead letters of the quarantined messages among ranges. Returns the others."""
+        others = []
+        for range_ in ranges:
+            settled = self.cornering.quarantined(range_)
+            if settled is None:
+                others.append(range_)
+            else:
+                await self._settled(settled)
+        return others
 
     async def _send(self, name: str, message: Struct) -> None:
         if name in self.pids:
@@ -417,6 +444,7 @@ class Coordinator:
 
     async def _every_second(self) -> None:
         self._write_types()
+        self.cornering.forget_stored()
         for log in (self._rejects, self._notices):
             log.tell(time.monotonic(), everything=self.draining)
         now, own = time.monotonic(), {"coordinator", *self._own}
@@ -426,6 +454,7 @@ class Coordinator:
         if not self.retrying:
             seconds = self.plan.config.pipeline.reread_after_seconds
             await self._read_again(self.ledger.overdue(time.monotonic(), seconds), f"not settled for {seconds:g} s")
+            await self._read_again(self.cornering.unanswered(time.monotonic()), "suspect")
 
     def _status(self) -> wire.Status:
         ledger, topics = self.ledger, self.topics

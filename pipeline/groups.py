@@ -53,6 +53,14 @@ class Group(ABC):
             if status.fatal:
                 raise PipelineError(status.fatal)
 
+    def excused(self) -> list[wire.Excused]:
+        """The deaths that its coordinator has found a message to blame for."""
+        found = []
+        while (message := self.link.receive(0)) is not None:
+            if isinstance(message, wire.Excused):
+                found.append(message)
+        return found
+
     @abstractmethod
     def _take(self, frame: bytes) -> wire.Status | source_wire.SourceStatus:
         """Keeps the Status in a frame."""

@@ -6,6 +6,8 @@ dispatched ranges that are settled (written, or rejected and recorded).
 
 from collections import OrderedDict
 
+from msgspec.structs import replace
+
 from pipeline.wire import Partition, Range
 
 #: Ranges of a partition that are settled before their dispatch was heard of, at most: only a few can be.
@@ -178,6 +180,33 @@ class Ledger:
             self._prefix[where] = oldest.range.last
             del entries[first]
 
+    def split(self, range_: Range, parts: list[tuple[int, int]]) -> list[Range]:
+        """Puts parts, (first, last) offsets that make up a range, in its place. Returns them as ranges.
+
+        None where the range is settled, or not in question any more. What comes in of the whole range is ignored.
+        """
+        entry = self._entry(range_)
+        if entry is None or entry.settled:
+            return []
+        if len(parts) < 2:
+            return [range_]
+        entries = self._open[range_.where]
+        ranges = divided(range_, parts)
+        load = self.load(range_.reader)
+        load.remove(range_)
+        for part in ranges:
+            load.return_(part)
+        made: OrderedDict[int, _Entry] = OrderedDict()
+        for first, other in entries.items():
+            if other is not entry:
+                made[first] = other
+                continue
+            for part in ranges:
+                made[part.first] = _Entry(part, entry.sent_at)
+                made[part.first].counted = entry.counted
+        self._open[range_.where] = made
+        return ranges
+
     def reopen(self, lost: list[Range]) -> list[Range]:
         """The ranges to read again when these unsettled ones may be lost: they, and the later ones of their partitions.
 
@@ -273,3 +302,15 @@ class Ledger:
     def idle_in(self, where: Partition) -> bool:
         """True when nothing of one partition is in flight and its settled offset is stored."""
         return not self._open.get(where) and self._prefix.get(where, -1) <= self._stored.get(where, -1)
+
+
+def divided(range_: Range, parts: list[tuple[int, int]]) -> list[Range]:
+    """A range in parts, (first, last) offsets. Where it has gaps, each part's messages are so many at most."""
+    ranges = []
+    width, left = range_.last - range_.first + 1, range_.bytes
+    for first, last in parts:
+        share = left if last == range_.last else range_.bytes * (last - first + 1) // width
+        left -= share
+        ranges.append(replace(range_, first=first, last=last, messages=min(range_.messages, last - first + 1),
+                              bytes=share))
+    return ranges

@@ -176,6 +176,8 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     max_values: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
     #: Bytes that one message becomes on its way to line protocol, or in it.
     max_expanded_bytes: Annotated[int, Meta(ge=1_000, le=4_000_000_000)] = 32_000_000
+    #: CPU seconds that an encoder spends on one message.
+    max_message_seconds: Annotated[float, Meta(ge=0.1, le=3_600)] = 5.0
     rules: tuple[RuleConfig, ...] = ()
     #: Bucket (or database) by a template with {path}, {topic}, {stream}; what it gives must be in `allowed_buckets`.
     bucket_template: str = ""

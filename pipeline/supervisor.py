@@ -27,6 +27,7 @@ from pipeline.plan import Plan, Until
 from pipeline.restarts import Restarts
 from pipeline.schema import Config
 from pipeline.source_config import fed_by_sources
+from pipeline.work_file import work_of, work_path
 
 #: The main loop looks at everything at least so often, seconds.
 TICK_SECONDS = 0.1
@@ -34,6 +35,8 @@ TICK_SECONDS = 0.1
 PROGRESS_SECONDS = 10.0
 #: Pause before a process that could not be forked is started again, seconds.
 AGAIN_SECONDS = 0.5
+#: Seconds between two messages of a death that the coordinator has not answered.
+REPEAT_SECONDS = 1.0
 #: What ends with the fork server within so long counts as one death, seconds.
 ONE_DEATH_SECONDS = 2.0
 DRAIN_REPEAT_SECONDS = 0.5
@@ -76,6 +79,12 @@ class Supervisor:
         #: How often each was started.
         self._starts: Counter[str] = Counter()
         self._due: dict[str, float] = {}
+        #: How those that were killed because they hung have ended; and who died last, and how: for people.
+        self._hung: dict[str, str] = {}
+        self._last_death = ""
+        #: Deaths with something in hand that the coordinator has not answered; and when they were told of again.
+        self._unanswered: list[wire.Lost] = []
+        self._repeated_at = 0.0
         self._drain_until = 0.0
         self._drain_at = 0.0
         self._progress_at = time.monotonic()
@@ -91,6 +100,7 @@ class Supervisor:
                 self.reap()
                 for group in self.groups:
                     group.receive()
+                self.take_excuses()
                 self.kill_hung()
                 self._check_folder()
                 self.restart_due()
@@ -126,6 +136,8 @@ class Supervisor:
         index = int(number) if number.isdigit() else 0
         plan = msgspec.structs.replace(self.plan, incarnation=self._starts[name])
         self._starts[name] += 1
+        # What an earlier process of the name had in hand is not this one's.
+        work_path(self.endpoints.folder, name).unlink(missing_ok=True)
         try:
             process, reasons = self._fork.start(name, run_child, name, index, plan)
         except (OSError, EOFError) as error:
@@ -161,15 +173,40 @@ class Supervisor:
             self._server_gone_at = now
         if self.restarts.fails_at_boot(name):
             raise PipelineError(f"{name} can't start ({death}); nothing was read that isn't kept")
-        if self.restarts.too_many:
-            raise PipelineError(
-                f"{self.restarts.deaths} processes died within {self.config.pipeline.restart_window_seconds:g} s "
-                f"(pipeline.max_restarts is {self.config.pipeline.max_restarts}), the last was {name} ({death}); see "
-                "the lines above. Nothing is lost: what was not written will be read again at the next start")
+        self._last_death = f"{name} ({death})"
         self.logger.warning("%s died (%s); starting it again%s", name, death, f" in {pause:.2g} s" if pause else "")
         if name != self._group[name].coordinator:
-            self._group[name].link.send(wire.Lost(name))
+            lost = wire.Lost(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death))
+            self._group[name].link.send(lost)
+            if lost.work is not None:
+                self._unanswered.append(lost)
         self._due[name] = now + pause
+
+    def take_excuses(self) -> None:
+        """Does not count deaths that a message is to blame for. Raises PipelineError when there are too many others."""
+        for excused in [excused for group in self.groups for excused in group.excused()]:
+            answered = [lost for lost in self._unanswered if (lost.name, lost.work) == (excused.name, excused.work)]
+            if not answered:
+                continue
+            self._unanswered.remove(answered[0])
+            if excused.deaths:
+                self.restarts.excuse(excused.name, excused.deaths)
+                if excused.name in self._due:
+                    self._due[excused.name] = time.monotonic()
+        self._repeat_lost()
+        if self.restarts.too_many(time.monotonic()):
+            raise PipelineError(
+                f"{self.restarts.deaths} processes died within {self.config.pipeline.restart_window_seconds:g} s "
+                f"(pipeline.max_restarts is {self.config.pipeline.max_restarts}), the last was {self._last_death}; see "
+                "the lines above. Nothing is lost: what was not written will be read again at the next start")
+
+    def _repeat_lost(self) -> None:
+        """Tells again of deaths that the coordinator has not answered: it may have died itself."""
+        now = time.monotonic()
+        if self._unanswered and now - self._repeated_at > REPEAT_SECONDS:
+            self._repeated_at = now
+            for lost in self._unanswered:
+                self._group[lost.name].link.send(lost)
 
     def restart_due(self) -> None:
         """Starts the dead whose pause is over."""
@@ -185,6 +222,7 @@ class Supervisor:
             for name in group.watchdog.hung(pids, time.monotonic()):
                 self.logger.warning("%s hangs: not heard of for %g s; killing it", name,
                                     self.config.pipeline.heartbeat_timeout_seconds)
+                self._hung[name] = f"hung for {self.config.pipeline.heartbeat_timeout_seconds:g} s, and was killed"
                 self.processes[name].kill()
                 group.watchdog.started(name, time.monotonic())
 

@@ -81,6 +81,19 @@ class Overwritten(Struct, frozen=True, array_like=True):
         return Overwritten(self.points + other.points, self.example or other.example) if other.points else self
 
 
+class Suspect(Struct, frozen=True, array_like=True):
+    """Offsets of a partition that processes died of, or a part of those: batches are cut at its edges."""
+
+    first: Count
+    last: Count
+    #: Processes that have died while they had these messages, or a range with them, in hand.
+    deaths: Count = 1
+    #: How the last one ended, for a person.
+    how: str = ""
+    #: A single message that is quarantined: it goes to no encoder any more.
+    cornered: bool = False
+
+
 # Control: each process's DEALER <-> the coordinator's ROUTER
 
 
@@ -110,6 +123,8 @@ class Position(Struct, frozen=True, array_like=True):
     exact: bool = False
     #: Stop before this offset; None: never.
     limit: Count | None = None
+    #: In the order of their offsets.
+    suspects: list[Suspect] = []
 
 
 class Assign(Struct, frozen=True, tag=True):
@@ -334,6 +349,25 @@ class Lost(Struct, frozen=True, tag=True):
     """Supervisor -> coordinator: a worker died; what it held must be read again."""
 
     name: str
+    #: What it had in hand, if that is known; and how it ended, for a person.
+    work: Range | None = None
+    how: str = ""
+
+
+class Excused(Struct, frozen=True, tag=True):
+    """Coordinator -> supervisor, answers a Lost with work; until then the supervisor repeats it."""
+
+    name: str
+    work: Range
+    #: Deaths that messages are to blame for, not the processes: of this one, and perhaps of one before.
+    deaths: Count
+
+
+class GaveUp(Struct, frozen=True, tag=True):
+    """Encoder or writer -> coordinator: it lives, and cannot deal with a range as a whole."""
+
+    range: Range
+    why: str
 
 
 class Join(Struct, frozen=True, tag=True):
@@ -505,7 +539,7 @@ class Status(Struct, frozen=True, tag=True):
 Control = (
     Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
     | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit | Seek | Truncated | Gap | Revoked | Store
-    | Stored | Failed | Join | Admit | Bye | Disowned | Allow | Allowed
+    | Stored | Failed | Join | Admit | Bye | Disowned | Allow | Allowed | Excused | GaveUp
 )
 
 #: What every batch brings; nobody waits for an answer.

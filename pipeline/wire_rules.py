@@ -19,7 +19,8 @@ MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
     "supervisor": (wire.Hello, wire.Lost, wire.Drain),
     "ingest": (wire.Hello, wire.Started, wire.Truncated, wire.Gap, wire.Revoked, wire.Stored, wire.Failed,
                wire.Dispatched, wire.Progress, wire.Retrying, wire.Settled, wire.Stopped, wire.Allowed),
-    "encode": (wire.Hello, wire.AskTypes, wire.Sketches, wire.Encoded, wire.Settled, wire.Join, wire.Bye),
+    "encode": (wire.Hello, wire.AskTypes, wire.Sketches, wire.Encoded, wire.Settled, wire.Join, wire.Bye,
+               wire.GaveUp),
     "write": (wire.Hello, wire.Settled, wire.Retrying, wire.Allowed),
     "dead-letter": (wire.Hello, wire.Buried, wire.Retrying),
 }
@@ -65,12 +66,14 @@ class WireRules:
     def control(self, message: wire.Control) -> str:
         """Whether what a control message names is there."""
         match message:
-            case wire.Dispatched(range=range_) | wire.Buried(range=range_):
+            case wire.Dispatched(range=range_) | wire.Buried(range=range_) | wire.GaveUp(range=range_):
                 return self.range(range_)
             case wire.Settled(range=range_, rejects=rejects) | wire.Bury(range=range_, rejects=rejects):
                 return self.range(range_) or _rejects(range_, rejects)
             case wire.Reread(ranges=ranges):
                 return next(filter(None, map(self.range, ranges)), "")
+            case wire.Lost(work=work) if work is not None:
+                return self.range(work)
             case wire.Sketches(sink=sink) | wire.OverLimit(sink=sink):
                 return "" if sink < self._sinks else f"there is no sink {sink}"
             case wire.AskTypes(space=space):

@@ -1,6 +1,7 @@
 """Encode: turns a batch of payloads into the compressed body of one write request. CPU-bound; one process a core."""
 
 import logging
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,9 +17,12 @@ from pipeline.plan import Plan
 from pipeline.schema import Config, Subscription
 from pipeline.types import space_of
 from pipeline.wire_rules import WireRules
+from pipeline.work_file import WorkFile
 from stages.consult import Consultant
 from stages.influxdb.body import compress
+from stages.mapping.batch import TooMuch
 from stages.mapping.budget import Budget
+from stages.mapping.cpu_limit import TooSlow
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.guard import Guard
 from stages.mapping.overwrites import RecentPoints
@@ -27,6 +31,8 @@ from stages.mapping.overwrites import RecentPoints
 POLL_MILLISECONDS = 1_000
 #: Seconds between two messages of how much was encoded, under load.
 COUNT_SECONDS = 0.2
+#: Seconds between two looks at what a message costs.
+TICK_SECONDS = 0.5
 #: Batches queued on either side, at most.
 HIGH_WATER_MARK = 1
 
@@ -48,6 +54,7 @@ class EncodeStage:
         self._budget = Budget(plan.config.pipeline.encoder_cache_bytes)
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
         self.recent = RecentPoints()
+        self._work = WorkFile(plan.folder, link.name, logger)
         self._points = self._dropped = self._untold = 0
         self._notices: list[tuple[int, wire.Notice]] = []
         self._told_at = float("-inf")
@@ -66,6 +73,7 @@ class EncodeStage:
 
         encoder = Encoder(sink.mapping, sink.influxdb.precision, topic.stream, topic.topic,
                           guard if sink.mapping.type_guard else None, self._budget)
+        encoder.refuses_much = True
         self.consultant.add(topic.sink, encoder)
         return encoder
 
@@ -78,7 +86,13 @@ class EncodeStage:
         return push
 
     def run(self, stopping: Callable[[], bool] = lambda: False) -> None:
-        """Encodes until the process is killed, or until `stopping` between two batches."""
+        """Encodes until the process is killed, or until `stopping` between two batches.
+
+        To be called in the main thread: a timer interrupts long work there, to say Hello and to stop what takes too
+        long. What runs in C is not interrupted; that is the supervisor's business.
+        """
+        signal.signal(signal.SIGALRM, self._tick)
+        signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
         while not stopping():
             self.link.beat()
             self.consultant.listen()
@@ -101,6 +115,12 @@ class EncodeStage:
             return
         self._encode(batch, joined, lengths)
 
+    def _tick(self, _signal: int, _frame: object) -> None:
+        """Raises TooSlow."""
+        self.link.beat()
+        for encoder in self.encoders:
+            encoder.cpu.tick()
+
     def _count(self, points: int, dropped: int) -> None:
         """Counts a batch; the coordinator is told now and then, and when there is nothing else to do."""
         self._points += points
@@ -117,6 +137,27 @@ class EncodeStage:
         self._told_at = time.monotonic()
 
     def _encode(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
+        """Encodes a batch and hands it on. What fails as a whole is read again in parts."""
+        self._work.begin(batch.range)
+        frames: list[bytes] = []
+        try:
+            frames = self._encoded(batch, joined, lengths)
+        except TooMuch:
+            self.link.send(wire.GaveUp(batch.range, "its lines would take too much memory"))
+        except (Exception, TooSlow) as error:
+            self.logger.exception("encoding failed; this is a fault in the pipeline, please report it")
+            self.link.send(wire.GaveUp(batch.range, f"{type(error).__name__}: {error}"))
+        self._work.end()
+        if frames:
+            where = batch.range.where
+            # The batches of one partition meet at one writer, which keeps their order where a write fails.
+            push = self.pushes[(where.topic + where.partition) % len(self.pushes)]
+            while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
+                self.link.beat()
+            push.send_multipart(frames, copy=False)
+
+    def _encoded(self, batch: wire.Batch, joined: Any, lengths: Any) -> list[bytes]:
+        """The frames for the writer; none where nothing is left to write, and the range is settled."""
         where = batch.range.where
         origin = BatchOrigin(where.partition, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
                              batch.headers)
@@ -131,15 +172,10 @@ class EncodeStage:
         self._count(encoded.points, encoded.dropped)
         if not encoded.groups:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))
-            return
+            return []
         gzip = self.sinks[self.topics[where.topic].sink].influxdb.gzip
         bodies = [compress(lines.body) if gzip else lines.body for lines in encoded.groups]
         head = wire.Lines(batch.range, batch.first, batch.offsets,
                           [wire.Group(lines.bucket, lines.points, lines.sources, lines.backslashes)
                            for lines in encoded.groups], rejects, batch.again, overwritten)
-        del encoded  # the lines take more memory than what is sent of them, and the writer may be slow
-        # The batches of one partition meet at one writer, which keeps their order where a write fails.
-        push = self.pushes[(where.topic + where.partition) % len(self.pushes)]
-        while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
-            self.link.beat()
-        push.send_multipart(cut([wire.encode(head), *bodies]), copy=False)
+        return cut([wire.encode(head), *bodies])

@@ -142,8 +142,11 @@ class IngestStage:
                 if epoch >= self.epoch:
                     self.window_messages, self.window_bytes = messages, size
             case wire.Reread(ranges=ranges):
-                known = {(r.epoch, r.where, r.first, r.log) for r in self.rereads}
-                self.rereads += [r for r in ranges if (r.epoch, r.where, r.first, r.log) not in known]
+                # What is ordered now was cut, perhaps, from what was ordered before.
+                known = set(ranges)
+                self.rereads = [r for r in self.rereads if r in known or not any(_overlap(r, new) for new in ranges)]
+                known.difference_update(self.rereads)
+                self.rereads += [r for r in ranges if r in known]
             case wire.Store() as store:
                 self._stores.put_nowait(store)
             case wire.Drain():
@@ -235,8 +238,10 @@ class IngestStage:
             await self._tell(found, over)
             self._look_at = time.monotonic() + self.look_seconds
         elif self.rereads and self.epoch:
-            await self._read_again(self.rereads[0])
-            del self.rereads[:1]
+            range_ = self.rereads[0]
+            await self._read_again(range_)
+            if range_ in self.rereads:  # it may have been cut meanwhile
+                self.rereads.remove(range_)
         elif not self.draining and self.readers and self._window_open():
             await self._read_on()
         else:
@@ -385,6 +390,7 @@ class IngestStage:
 
     async def _dispatch(self, reader: PartitionReader) -> None:
         size = reader.bytes
+        quarantined = bool(reader.suspects) and reader.is_quarantined(reader.messages[0].offset())
         messages, payloads = reader.cut(self.options.batch_size, self.options.max_batch_bytes)
         range_ = wire.Range(self.epoch, reader.where, messages[0].offset(), messages[-1].offset(), len(messages),
                             size - reader.bytes, reader.log, self.index)
@@ -393,7 +399,8 @@ class IngestStage:
         self.dispatched_messages += range_.messages
         self.dispatched_bytes += range_.bytes
         await self._send(wire.Dispatched(range_, messages[-1].timestamp()))
-        await self._send_batch(range_, messages, payloads)
+        if not quarantined:
+            await self._send_batch(range_, messages, payloads)
 
     async def _send_batch(self, range_: wire.Range, messages: list[ReceiveMessage], payloads: list[bytes],
                           again: bool = False) -> None:
@@ -442,3 +449,8 @@ class IngestStage:
                 break
             position = polled[-1].offset() + 1
         return messages
+
+
+def _overlap(one: wire.Range, other: wire.Range) -> bool:
+    return (one.epoch, one.where, one.log) == (other.epoch, other.where, other.log) and (
+        one.first <= other.last and other.first <= one.last)

@@ -23,6 +23,7 @@ from pipeline.logs import Muffler
 from pipeline.plan import Plan
 from pipeline.schema import InfluxConfig
 from pipeline.wire_rules import WireRules
+from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Again, Answer, Paused
 from stages.influxdb.job import Evidence, Job, Piece
 from stages.influxdb.lane import Entry, Lane
@@ -107,7 +108,7 @@ class _Target:
         key: object = batch.lines.range.where if self.config.ordering == "partition" else object()
         return self.lanes.setdefault(key, Lane())
 
-    def next_piece(self, now: float) -> tuple[Lane[_GroupJob], Entry[_GroupJob], Piece | None] | None:
+    def next_piece(self, now: float, work: WorkFile) -> tuple[Lane[_GroupJob], Entry[_GroupJob], Piece | None] | None:
         """The next request to send at `now` (seconds, monotonic), the lanes in turn.
 
         Without a piece where a job is done without one: the times of its lines are known to be refused.
@@ -123,7 +124,9 @@ class _Target:
                 for entry in lane.startable():
                     if entry.job.in_doubt != in_doubt:
                         continue
+                    work.begin(entry.job.batch.lines.range)
                     piece = entry.job.take(now)
+                    work.end()
                     if piece is not None or entry.job.done:
                         self.turn = at
                         return lane, entry, piece
@@ -159,6 +162,8 @@ class WriteStage:
         self.pull = self._context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.endpoints.bind_writer(self.pull, index)
+        #: What this thread has in hand. The requests that are under way are not: they wait for an answer.
+        self._work = WorkFile(plan.folder, name, logger)
         self._bell = self._context.socket(zmq.PULL)
         self._bell.bind("inproc://answered")
         self._ringers: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
@@ -213,19 +218,21 @@ class WriteStage:
 
     def _take(self, lines: wire.Lines, bodies: list[bytes]) -> None:
         """Makes the jobs of a batch."""
+        self._work.begin(lines.range)
         batch = _Batch(lines)
         self._held += 1
         for target in self.targets[self.topics[lines.range.where.topic].sink]:
             for index, (_, content) in enumerate(zip(lines.groups, bodies, strict=True)):
                 batch.open += 1
                 target.lane(batch).add(lines.range.first, _GroupJob(batch, index, target, content))
+        self._work.end()
 
     def _start_requests(self) -> float:
         """Sends what may be sent now. Returns the seconds until that may be more without an answer coming in."""
         now = time.monotonic()
         wait = POLL_MILLISECONDS / 1000
         for target in self._all_targets:
-            while target.pace.allows(now) and (found := target.next_piece(now)):
+            while target.pace.allows(now) and (found := target.next_piece(now, self._work)):
                 lane, entry, piece = found
                 entry.started = True
                 if piece is None:
@@ -256,12 +263,15 @@ class WriteStage:
         now = time.monotonic()
         target.watch.ended((entry.job, piece))
         target.pace.most = target.transport.most_requests
+        self._work.begin(entry.job.batch.lines.range)
         try:
             verdict = entry.job.answered(piece, answer, target.pace.passed, now)
         except (ValueError, IndexError, zlib.error, EOFError) as error:
             target.pace.answered(answer, len(piece.body or b""), seconds, now)
             self._give_up(entry.job.batch, error)
+            self._work.end()
             return
+        self._work.end()
         if isinstance(verdict, Paused) and verdict is not answer:
             verdict = msgspec.structs.replace(verdict, words=f"{target.transport.urls[0]}: {verdict.words}")
         answer = verdict

@@ -11,6 +11,7 @@ from pipeline.wire import Overwritten
 from stages.mapping import message_times, plausible, timestamps
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of, texts_of
 from stages.mapping.budget import Budget
+from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.guard import Diverted, Guard
 from stages.mapping.head import Origin
 from stages.mapping.limits import Limits
@@ -52,6 +53,8 @@ class Encoder:
         self.refuses_much = False
         #: For people.
         self.topic = f"{stream}/{topic}"
+        #: Measures what a message, or a quick way, costs; for whoever has a timer.
+        self.cpu = CpuLimit(config.max_message_seconds)
         self._merge = config.merge_duplicates
         self._opener = Opener(self.rules)
         #: Whether the heads of two partitions differ; otherwise they are kept but once.
@@ -70,7 +73,7 @@ class Encoder:
         """
         try:
             return self._looked_at(self._encode(payloads, origin), origin)
-        except Exception as error:
+        except (Exception, TooSlow) as error:
             if isinstance(error, TooMuch) and len(payloads) > 1 and self.refuses_much:
                 raise
             # Otherwise one message has broken a way that takes many at once.
@@ -80,6 +83,8 @@ class Encoder:
             rejects = [reject._replace(at=index) for index, part in enumerate(parts) for reject in part.rejects]
             return self._looked_at(Encoded(groups, rejects, sum([part.dropped for part in parts]),
                                            within(merged(lines), self.topic, origin), written), origin)
+        finally:
+            self.cpu.end()
 
     def _looked_at(self, encoded: Encoded, origin: BatchOrigin) -> Encoded:
         """The same; notes times that are not plausible."""
@@ -95,7 +100,7 @@ class Encoder:
         except TooMuch:
             return Encoded([], [Rejected(0, "too_expanded", "its points take more memory than max_expanded_bytes = "
                                          f"{self.limits.expanded} and max_points = {self.limits.points} allow")])
-        except Exception as error:
+        except (Exception, TooSlow) as error:
             return Encoded([], [Rejected(0, *failure(error).args)])
 
     def _encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
@@ -104,7 +109,7 @@ class Encoder:
             if encoded is not None:
                 return encoded
             self.rules.notices.take()  # the messages come again
-        opened = self._opener.opened(payloads, origin)
+        opened = self._opener.opened(payloads, origin, self.cpu)
         if opened.lines:
             encoded = _Batch(self, (), origin, opened.lines).encoded()
         else:
@@ -118,8 +123,10 @@ class Encoder:
             if not self._opener.is_needed((array,), as_array=True):
                 encoded = self._quickly(array, count, origin)
             return None if encoded is None else self._looked_at(encoded, origin)
-        except Exception:
+        except (Exception, TooSlow):
             return None
+        finally:
+            self.cpu.end()
 
     def _objects(self, payloads: Sequence[bytes], origin: BatchOrigin, opened: bool = False) -> Encoded | None:
         """The same for payloads that are JSON objects; None where one is an array, and has to be opened first."""
@@ -137,6 +144,7 @@ class Encoder:
         times = own_times(self.rules, origin, count)
         if times is None and not self.rules.time_path:
             return None
+        self.cpu.begin()
         written = uniform.lines(array, count, times, self.partition_of(origin), self._merge)
         if written is None:
             return None
@@ -212,6 +220,7 @@ class _Batch:
     def _by_shapes(self, pending: list[int], times: Sequence[int] | None) -> Encoded | list[int]:
         """Encodes what has a shape, known or new. Returns the rest, or all in one where all have one shape."""
         encoder, payloads = self.encoder, self.payloads
+        encoder.cpu.begin()
         joined = b"\n".join(payloads)
         if joined.count(b"\n") != len(payloads) - 1:
             # A line break between values is as good as a tab; inside a string neither is valid.
@@ -298,6 +307,7 @@ class _Batch:
         if notices.pending:
             notices.drop()
         try:
+            self.encoder.cpu.begin()
             points, reject = self.rules.points(self.payloads[index], self.origin.of(index))
             if notices.pending and points:
                 notices.place(self.origin.of(index).place)
@@ -318,7 +328,7 @@ class _Batch:
             self.dropped += 1
         except TooMuch:
             raise
-        except Exception as error:
+        except (Exception, TooSlow) as error:
             del self.lines[before:]
             self.rejects.append(Rejected(index, *failure(error).args))
 

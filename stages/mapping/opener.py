@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
 from stages.mapping.budget import cost_of
+from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.formats import transcoder
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.known_lines import KnownLine, KnownLines
@@ -69,14 +70,15 @@ class Opener:
         return self._always or sum(map(len, payloads)) > self._max_bytes or (
             not as_array and bool(payloads) and payloads[0][:1] == b"[")
 
-    def opened(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Opened:
+    def opened(self, payloads: Sequence[bytes], origin: BatchOrigin, cpu: CpuLimit) -> Opened:
         """All that the messages hold, and rejects for those that cannot be opened. Raises nothing."""
         out = Opened([], origin, [], [], [], [], [], len(payloads))
         for index, payload in enumerate(payloads):
             before, lines_before = len(out.payloads), len(out.lines)
             try:
+                cpu.begin()
                 self._open(payload, index, origin, out)
-            except Exception as error:
+            except (Exception, TooSlow) as error:
                 del out.payloads[before:], out.messages[before:], out.names[before:]
                 while out.bad and out.bad[-1][1].at == index:
                     out.bad.pop()

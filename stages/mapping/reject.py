@@ -2,6 +2,8 @@
 
 from pathlib import PurePath
 
+from stages.mapping.cpu_limit import TooSlow
+
 
 class Reject(Exception):
     """One message cannot become a point: the reason's class and what was wrong, for a person.
@@ -26,6 +28,8 @@ def failure(error: BaseException) -> Reject:
     """What becomes of a message on which code failed with something else than a Reject: ours, or a library's."""
     if isinstance(error, Reject):
         return error
+    if isinstance(error, TooSlow):
+        return Reject("too_slow", "takes more CPU time than max_message_seconds")
     if isinstance(error, RecursionError):
         return Reject("too_deep", "objects or arrays within each other, deeper than can be read")
     at = error.__traceback__

@@ -1,5 +1,7 @@
 """Where ingest stands in one partition. Pure, but for the client's message objects."""
 
+from bisect import bisect_left
+
 from apache_iggy import ReceiveMessage
 
 from pipeline import wire
@@ -35,6 +37,8 @@ class PartitionReader:
         self.fresh = False
         #: The topic is missing at present.
         self.away = False
+        #: Batches are cut at their edges, and those that are cornered go to no encoder.
+        self.suspects: list[wire.Suspect] = []
         self.messages: list[ReceiveMessage] = []
         self.payloads: list[bytes] = []
         self.bytes = 0
@@ -51,6 +55,7 @@ class PartitionReader:
     def seek(self, position: wire.Position) -> None:
         """Goes where the coordinator says; forgets what is in the buffer."""
         self.log, self.position, self.limit = position.log, position.offset, position.limit
+        self.suspects = position.suspects
         self.newest = max(self.newest, position.time)
         self.time = position.time if position.exact else 0
         self.messages, self.payloads, self.bytes = [], [], 0
@@ -109,7 +114,7 @@ class PartitionReader:
 
     def cut(self, batch_size: int, max_bytes: int) -> tuple[list[ReceiveMessage], list[bytes]]:
         """Takes the next batch out of the buffer: at most `batch_size` messages and `max_bytes`, but at least one."""
-        count = min(batch_size, len(self.payloads))
+        count = min(batch_size, self._up_to_an_edge() if self.suspects else len(self.payloads))
         if self.bytes > max_bytes:
             size = 0
             for index in range(count):
@@ -125,6 +130,19 @@ class PartitionReader:
         self.messages, self.payloads = self.messages[count:], self.payloads[count:]
         self.bytes -= sum(map(len, payloads))
         return messages, payloads
+
+    def _up_to_an_edge(self) -> int:
+        """How many messages of the buffer come before the next edge of a suspect."""
+        first = self.messages[0].offset()
+        edge = min((edge for one in self.suspects for edge in (one.first, one.last + 1) if edge > first), default=None)
+        if edge is None:
+            self.suspects = []
+            return len(self.messages)
+        return bisect_left(self.messages, edge, key=lambda message: message.offset())
+
+    def is_quarantined(self, offset: int) -> bool:
+        """Whether a message goes to no encoder."""
+        return any(one.cornered and one.first == offset for one in self.suspects)
 
     def stop_at(self, offset: int) -> None:
         """Nothing from `offset` on is wanted."""

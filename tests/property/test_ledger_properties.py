@@ -4,6 +4,7 @@ The model knows, of every message of every incarnation of a log, whether it is d
 judged by that alone.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
@@ -159,6 +160,25 @@ class LedgerMachine(RuleBasedStateMachine):
                     if any(r.where == one.where and r.first >= one.first for one in lost)]
         assert sorted(self.ledger.reopen(lost), key=str) == sorted(expected, key=str)
         self.settled -= set(expected)
+
+    @precondition(lambda self: bool(self._open()))
+    @rule(data=st.data())
+    def a_suspect_range_is_split(self, data: st.DataObject) -> None:
+        """Its parts take its place: together they are what it was, and its own end says nothing any more."""
+        whole = data.draw(st.sampled_from(self._open()))
+        edges = data.draw(st.sets(st.integers(whole.first, whole.last), max_size=3))
+        bounds = sorted({whole.first, *edges, whole.last + 1})
+        parts = self.ledger.split(whole, [(first, after - 1) for first, after in itertools.pairwise(bounds)])
+        assert [part.first for part in parts] == bounds[:-1] and [part.last + 1 for part in parts] == bounds[1:]
+        assert sum(part.messages for part in parts) == whole.messages
+        assert sum(part.bytes for part in parts) == whole.bytes
+        if len(parts) > 1:
+            assert not self.ledger.settle(whole)
+        ranges = self.logs[whole.where].ranges
+        at = ranges.index(whole)
+        ranges[at:at + 1] = parts
+        if whole in self.counted:
+            self.counted.update(parts)
 
     @rule(where=st.sampled_from(PARTITIONS), data=st.data(), server_cuts=st.booleans())
     def log_is_cut_off(self, where: Partition, data: st.DataObject, server_cuts: bool) -> None:

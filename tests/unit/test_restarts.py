@@ -1,6 +1,6 @@
 """When a process that died may start again, and when it is enough."""
 
-from pipeline.restarts import LONGEST_PAUSE_SECONDS, MAX_BOOT_FAILURES, STEADY_SECONDS, Restarts
+from pipeline.restarts import EXCUSE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_BOOT_FAILURES, STEADY_SECONDS, Restarts
 
 
 def test_the_first_restart_comes_at_once_and_later_ones_wait_longer_and_longer() -> None:
@@ -23,9 +23,21 @@ def test_too_many_deaths_are_counted_within_the_window_only() -> None:
     restarts = Restarts(2, 10)
     for now in (0.0, 5.0, 11.0):
         restarts.died("encode-0", now, 1.0, True)
-        assert not restarts.too_many
+        assert not restarts.too_many(now + EXCUSE_SECONDS)
     restarts.died("encode-1", 12.0, 1.0, True)
-    assert (restarts.deaths, restarts.too_many) == (3, True)
+    assert (restarts.deaths, restarts.too_many(12.0 + EXCUSE_SECONDS)) == (3, True)
+
+
+def test_deaths_that_a_message_is_to_blame_for_do_not_count_and_the_process_starts_at_once() -> None:
+    restarts = Restarts(2, 60)
+    for number in range(3):
+        restarts.died("encode-0", float(number), 0.5, True)
+    assert not restarts.too_many(2.0 + EXCUSE_SECONDS / 2)
+    restarts.excuse("encode-0", 2)
+    assert (restarts.deaths, restarts.too_many(100.0)) == (1, False)
+    assert restarts.died("encode-0", 3.0, 0.5, True) == 0.0
+    restarts.died("encode-1", 4.0, 0.5, True)
+    assert restarts.too_many(4.0 + EXCUSE_SECONDS)
 
 
 def test_what_fails_before_its_first_hello_is_not_tried_for_ever() -> None:
