@@ -471,7 +471,9 @@ class Coordinator:
             retrying={name: retrying.reason for name, retrying in self.retrying.items()}, paused=paused,
             partitions=[
                 wire.PartitionStatus(topics[where.topic].stream, topics[where.topic].topic, where.partition,
-                                     ledger.committed(where), position - 1, self.ends.get(where, -1))
+                                     ledger.committed(where), position - 1,
+                                     # A look is older than what has been dispatched since.
+                                     max(self.ends.get(where, -1), position - 1))
                 for where, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].partition))],
             filtered=self.filtered, overwritten=self.overwritten, now=time.monotonic(), heard=dict(self.heard),
             fatal=self.fatal,

@@ -105,8 +105,7 @@ def _table(status: wire.Status, rates: dict[str, float], messages: int) -> Table
         table.add_row(stage, f"{getattr(status, name):,}", f"{rates[name]:,.0f}")
     table.add_row("in flight", f"{status.in_flight:,}", "")
     for p in status.partitions:
-        lag = max(0, p.end - p.committed)
-        table.add_row(f"partition {p.partition}", f"committed {p.committed + 1:,}", f"lag {lag:,}")
+        table.add_row(f"partition {p.partition}", f"committed {p.committed + 1:,}", f"lag {p.lag:,}")
     return table
 
 

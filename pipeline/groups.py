@@ -123,7 +123,7 @@ class SinkGroup(Group):
         read = self._gone_through(status.read) if status is not None else None
         if status is None or read is None:
             return ""
-        lag = sum(max(0, p.end - p.committed) for p in status.partitions)
+        lag = sum(partition.lag for partition in status.partitions)
         return (f"read {status.read} ({read / seconds:.0f}/s), written {status.written}, {_overwritten(status)}"
                 f"rejected {status.rejected}, in flight {status.in_flight}, lag {lag}")
 

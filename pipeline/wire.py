@@ -476,8 +476,13 @@ class PartitionStatus(Struct, frozen=True):
     committed: int
     #: Last offset dispatched.
     dispatched: int
-    #: Last offset in the log.
+    #: Last offset in the log, as far as it has been seen: by a look at the topic, or because it was dispatched.
     end: int
+
+    @property
+    def lag(self) -> int:
+        """Messages after the last one committed, at least those in flight."""
+        return max(0, self.end - self.committed)
 
 
 class GapStatus(Struct, frozen=True):

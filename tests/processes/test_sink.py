@@ -39,6 +39,21 @@ def test_messages_sent_while_it_runs_arrive_within_the_flush_interval(
     assert numbers(influxdb.points()) == list(range(50))
 
 
+def test_what_is_in_flight_is_part_of_the_lag_of_the_same_moment(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 2)
+    influxdb.fail({"status": 503})
+    sink = start_sink(iggy.address, stream, influxdb)
+    sink.wait_for(lambda status: status.ready)
+    send(iggy.address, stream, [message(n) for n in range(3_000)], 2)
+    # The first status that has them in flight comes before the next look at the topic.
+    status = sink.wait_for(lambda status: status.in_flight > 0)
+    assert sum(partition.lag for partition in status.partitions) >= status.in_flight
+    influxdb.fail()
+    status = sink.settles(3_000)
+    assert sum(partition.lag for partition in status.partitions) == 0
+
+
 def test_a_restart_continues_from_the_committed_offset(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 2)
