@@ -72,7 +72,13 @@ class ConvertStage:
 
     def _convert(self, page: source_wire.Page, body: bytes) -> None:
         try:
-            made = self._messages(page, body)
+            try:
+                made = self._messages(page, body)
+            except ServerSaid:
+                raise
+            except Exception as error:  # whatever a server has sent, it is an answer that is not understood
+                self.logger.debug("an answer that is not understood", exc_info=error)
+                raise ServerSaid(f"the answer is not understood ({type(error).__name__}: {str(error)[:200]})") from None
         except ServerSaid as error:
             # Nothing is sent on, so the mark stays: once the query is corrected, the window is read again.
             name = self.sources[page.id.lane.source].name

@@ -179,8 +179,9 @@ class QueryStage:
         except Failed as failed:
             found = failed
         except Exception as error:  # a thread that dies silently would lose the order
-            self.logger.exception("a query failed; this is a fault in the pipeline, please report it")
-            found = Failed(Again("server_error", f"{type(error).__name__}: {error}"))
+            self.logger.debug("an answer that is not understood", exc_info=error)
+            found = Failed(Again("server_error", f"the answer is not understood ({type(error).__name__}: "
+                                                 f"{str(error)[:200]})"))
         self._outcomes.put(_Outcome(source, order, found, time.monotonic() - began))
         ringer = self._ringers.get()
         ringer.send(b"")

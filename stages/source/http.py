@@ -1,29 +1,29 @@
 """Asks a source's servers over HTTP."""
 
-import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
 
 import msgspec
-import requests
-import urllib3
 
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Again, Paused, TooLarge, Written, classify
+from stages.influxdb.faults import meaning_of
 from stages.influxdb.flavour import Flavour, Version, ask
 from stages.influxdb.http_answer import HttpFault
-from stages.influxdb.http_client import HttpClient, Limits
-from stages.influxdb.transport import Credentials, new_session
+from stages.influxdb.http_client import HttpClient, Limits, OpenReply
+from stages.influxdb.transport import Credentials
 from stages.source.channel import Failed, missing
 from stages.source.dialect import Ask, Taken
 
-#: Bytes taken from an answer at once.
-PIECE_BYTES = 65_536
+#: The longest silence, so many times, is the longest that an answer may take in all.
+ANSWER_FACTOR = 10
+#: Largest answer, as sent and decompressed each, bytes; pages are cut long before. And what is read of an error.
+MAX_ANSWER_BYTES, MAX_WORDS_BYTES = 1_000_000_000, 100_000
 
 
 class Http:
-    """A session for each thread; see `Channel`."""
+    """Connections for each thread; see `Channel`."""
 
     def __init__(self, config: InfluxConfig, gzip: bool) -> None:
         """`gzip`: have answers compressed. Raises PipelineError when the token file can't be read."""
@@ -31,9 +31,7 @@ class Http:
         self._config = config
         self._gzip = gzip
         self._credentials = Credentials(config)
-        self._local = threading.local()
-        if config.insecure_skip_verify:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._client = HttpClient(config)
 
     def reload(self) -> bool:
         """See `Channel`."""
@@ -45,26 +43,25 @@ class Http:
 
     def ask(self, url: str, asked: Ask, version: Version) -> "HttpReply":
         """See `Channel`."""
-        headers = {"Content-Type": asked.content_type, "Accept": asked.accept, **self._credentials.header(version)}
+        headers = {"Content-Type": asked.content_type, "Accept": asked.accept,
+                   "Accept-Encoding": "gzip" if self._gzip else "identity", **self._credentials.header(version)}
+        connect, silence = self.timeout
+        limits = Limits(connect + silence * ANSWER_FACTOR, silence, connect, MAX_ANSWER_BYTES)
         try:
-            reply = self._session().post(url.rstrip("/") + asked.path, data=asked.body, headers=headers,
-                                         timeout=self.timeout, allow_redirects=False, stream=True)
-            if reply.status_code == 200:
-                return HttpReply(reply)
-            content = reply.content
-        except requests.exceptions.SSLError as error:
-            words = f"{url}: TLS: {_words(error)}; correct ca_file, or the certificate"
-            raise Failed(Paused("refused", words)) from None
-        except requests.Timeout:
-            raise Failed(Again("timeout", f"{url}: no answer within {self.timeout[1]:g} s")) from None
-        except requests.RequestException as error:
-            raise Failed(Again("no_connection", f"{url}: no connection ({_words(error)})")) from None
-        answer = classify(reply.status_code, reply.headers, content, time.time())
-        words = f"{reply.status_code}" if isinstance(answer, Written) else "; ".join(answer.words.split("\n"))
+            reply = self._client.open("POST", url.rstrip("/") + asked.path, asked.body, headers, limits)
+            if reply.status == 200:
+                return HttpReply(reply, url)
+            with reply:
+                content = _beginning(reply)
+        except HttpFault as fault:
+            self._client.disconnect()
+            raise Failed(meaning_of(fault, url)) from None
+        answer = classify(reply.status, reply.headers, content, time.time())
+        words = f"{reply.status}" if isinstance(answer, Written) else "; ".join(answer.words.split("\n"))
         # InfluxDB 3 answers 500 where a query names a column that is not there; and 400, in plain text, where it names
         # a table.
         of_query = content.startswith(b"Schema error") or (
-            reply.status_code in (400, 422) and isinstance(answer, Paused) and answer.reason == "refused")
+            reply.status in (400, 422) and isinstance(answer, Paused) and answer.reason == "refused")
         if isinstance(answer, Again | Paused) and not of_query:
             raise Failed(msgspec.structs.replace(answer, words=f"{url} answered {words}"))
         found = isinstance(answer, TooLarge) or not missing(words)
@@ -79,29 +76,19 @@ class Http:
         except HttpFault:
             return None
 
-    def _session(self) -> requests.Session:
-        """This thread's."""
-        if not hasattr(self._local, "session"):
-            session = new_session(self._config)
-            session.headers.pop("Content-Encoding", None)
-            session.headers["Accept-Encoding"] = "gzip" if self._gzip else "identity"
-            self._local.session = session
-        session = self._local.session
-        assert isinstance(session, requests.Session)
-        return session
-
 
 class HttpReply:
     """An answer of status 200; its pieces are bytes. See `Reply`."""
 
-    def __init__(self, reply: requests.Response) -> None:
+    def __init__(self, reply: OpenReply, url: str) -> None:
         self._reply = reply
+        self._url = url
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._reply.raw.stream(PIECE_BYTES, decode_content=True)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Failed(Again("no_connection", f"the answer broke off: {_words(error)}")) from None
+            yield from self._reply
+        except HttpFault as fault:
+            raise Failed(meaning_of(fault, self._url)) from None
 
     def __enter__(self) -> "HttpReply":
         return self
@@ -129,6 +116,11 @@ class WholeTaker:
         return Taken(b"".join(self._pieces), self.rows)
 
 
-def _words(error: BaseException) -> str:
-    reason = getattr(error.args[0] if error.args else error, "reason", error)
-    return str(reason).rpartition(">: ")[2][:200] or type(error).__name__
+def _beginning(reply: OpenReply) -> bytes:
+    """What an answer says that is no result: its first bytes, which are enough for words."""
+    content = b""
+    for piece in reply:
+        content += piece
+        if len(content) >= MAX_WORDS_BYTES:
+            break
+    return content[:MAX_WORDS_BYTES]
