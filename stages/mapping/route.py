@@ -9,10 +9,10 @@ from pipeline.schema import MappingConfig
 from stages.mapping import escape
 from stages.mapping.conditions import Condition, compile_condition
 from stages.mapping.head import HeadMaker
-from stages.mapping.record import NOT_NUMBERS, Record, loads, quote_not_numbers
+from stages.mapping.record import NOT_NUMBERS, Record, compact, loads, quote_not_numbers
 from stages.mapping.reject import Dropped, Reject
 
-_object = msgspec.json.Decoder(dict[str, Any])
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Route(NamedTuple):
@@ -35,10 +35,15 @@ class Router:
         self._template = list(Formatter().parse(config.bucket_template))
         self._allowed = frozenset(config.allowed_buckets)
         self._heads = heads
+        #: Of the message whose record came last.
+        self._facts = _Facts(b"")
 
     def route(self, record: Record, payload: bytes) -> Route:
         """Raises Dropped where a rule says so, and Reject where the bucket is not among those allowed."""
-        facts = _Facts(record, payload)
+        if self._facts.payload is not payload:
+            self._facts = _Facts(payload)
+        facts = self._facts
+        facts.record = record
         found = Route("", "")
         for condition, drops, route in self._rules:
             if condition(facts.value):
@@ -54,34 +59,63 @@ class Router:
         return found._replace(bucket=bucket)
 
 
-class _Facts:
-    """The values of a record by path; those that it does not hold, such as objects, from the message itself."""
+class _Container:
+    """An object or array, equal to another with the same JSON text."""
 
-    def __init__(self, record: Record, payload: bytes) -> None:
-        self._record = record
-        self._payload = payload
-        self._message: dict[str, Any] | None = None
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Container) and compact(self._text) == compact(other._text)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class _Facts:
+    """The values of a message's records by path; those that a record does not hold, such as objects, from the message.
+
+    What its records share is read once: the texts are the same objects.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.record: Record = {}
+        self._read: dict[str, tuple[str, Any]] = {}
+        self._in_message: dict[str, Any] = {}
 
     def value(self, path: str) -> Any:
-        """The value at a path; None where it is missing."""
-        entry = self._record.get(path)
+        """The value at a path of `record`; None where it is missing."""
+        entry = self.record.get(path)
         if entry is None:
-            return self._in_message(path)
+            if path not in self._in_message:
+                self._in_message[path] = self._found(path)
+            return self._in_message[path]
         _, text = entry
-        if text in NOT_NUMBERS:
-            return float("nan")
+        known, value = self._read.get(path, ("", None))
+        if known is not text:
+            value = _value(text)
+            self._read[path] = text, value
+        return value
+
+    def _found(self, path: str) -> Any:
+        raw: bytes | msgspec.Raw = quote_not_numbers(self.payload)
         try:
-            return loads(text)
-        except Reject:
+            for name in path.split("."):
+                raw = _object.decode(raw)[name]
+            return _value(str(raw, "utf-8"))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
             return None
 
-    def _in_message(self, path: str) -> Any:
-        if self._message is None:
-            try:
-                self._message = _object.decode(quote_not_numbers(self._payload))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                self._message = {}
-        found: Any = self._message
-        for name in path.split("."):
-            found = found.get(name) if isinstance(found, dict) else None
-        return found
+
+def _value(text: str) -> Any:
+    """What conditions compare, from its JSON text."""
+    if text in NOT_NUMBERS:
+        return float("nan")
+    if text[0] in "{[":
+        return _Container(text)
+    try:
+        return loads(text)
+    except Reject:
+        return None
