@@ -7,13 +7,26 @@ schema comes from a file; those of a container file become RFC 3339 texts.
 import io
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from stages.mapping.formats import Transcoder
+from stages.mapping.formats.avro_container import blocks, header
+from stages.mapping.formats.avro_measure import Measure
 from stages.mapping.formats.errors import BadFormat, missing_package
 from stages.mapping.formats.plain import json_or_reject, to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
+
+#: Schemas of container files that are remembered, at most, and the longest one, bytes.
+_MAX_SCHEMAS: Final = 16
+_MAX_SCHEMA_BYTES: Final = 1_000_000
+
+
+class _Schema(NamedTuple):
+    """A schema, as fastavro reads by it, and what measures records of it."""
+
+    parsed: Any
+    measure: Measure
 
 
 def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transcoder:
@@ -22,25 +35,55 @@ def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transco
         import fastavro
     except ImportError:
         raise missing_package("format", "avro", "fastavro", "avro") from None
-    schema = None
+
+    def parse(schema: Any) -> _Schema:
+        named: dict[str, Any] = {}
+        parsed = fastavro.parse_schema(schema, named)
+        return _Schema(parsed, Measure(parsed, named, limits))
+
+    given: _Schema | None = None
     if schema_file:
         try:
             with open(schema_file, encoding="utf-8") as file:
-                schema = fastavro.parse_schema(_without_times(json.load(file)))
+                given = parse(_without_times(json.load(file)))
         except OSError as error:
             raise BadFormat("avro_schema", f'"{schema_file}" can\'t be read: {error.strerror}') from None
         except Exception as error:  # fastavro has no common error of its own
             raise BadFormat("avro_schema", f'"{schema_file}" is no Avro schema: {error}') from None
+    known: dict[bytes, _Schema] = {}
+
+    def schema_of(text: bytes) -> _Schema:
+        if len(text) > _MAX_SCHEMA_BYTES:
+            raise Reject("not_avro", f"its schema takes {len(text)} bytes, more than {_MAX_SCHEMA_BYTES}")
+        found = known.get(text)
+        if found is None:
+            if len(known) >= _MAX_SCHEMAS:
+                known.clear()
+            found = known[text] = parse(json.loads(text))
+        return found
+
+    def records(payload: bytes) -> Iterator[Any]:
+        """Those of a container file."""
+        metadata, at = header(payload)
+        schema = schema_of(metadata["avro.schema"])
+        for count, data in blocks(payload, at, metadata.get("avro.codec", b"null").decode(), max_bytes):
+            schema.measure.check(data, count)
+            file = io.BytesIO(data)
+            for _ in range(count):
+                yield fastavro.schemaless_reader(file, schema.parsed, None)
+            if file.read(1):
+                raise ValueError("a block has more than its records")
 
     def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         file = io.BytesIO(payload)
         try:
-            if schema is None:
-                for number, record in enumerate(fastavro.reader(file), 1):
+            if given is None:
+                for number, record in enumerate(records(payload), 1):
                     yield f"record {number}: ", json_or_reject(record, limits)
                 return
-            record = fastavro.schemaless_reader(file, schema, None)
-        except Reject:
+            given.measure.check(payload)
+            record = fastavro.schemaless_reader(file, given.parsed, None)
+        except (Reject, RecursionError):
             raise
         except Exception as error:  # a payload can be anything, and so can what the reader raises
             raise Reject("not_avro", f"{type(error).__name__}: {shown(str(error))}") from None
