@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from pipeline.config import DATABASE, load_config
+from pipeline.errors import PipelineError
 from pipeline.load.run import LoadOptions, run_load
 from pipeline.load.schedule import Shape
 from pipeline.load.telemetry import DEFAULT_TIME, TimeForm
@@ -32,15 +33,20 @@ def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, s
          seconds: float, shape: Shape, as_json: bool) -> None:
     """Sends telemetry to Iggy at a rate that is held; ends with 1, and says so, where it could not.
 
-    A message's time is when it was meant to be sent, not when the server let it be sent. It is where, and as, the
-    configuration's mapping reads it; else in "ts", in microseconds since 1970.
+    Messages go to the first topic, made if it is missing, in the format of its mapping, with the tags, fields and types
+    that it names; by default with the tags site and device, and numbers. A message's time is when it was meant to be
+    sent, not when the server let it be sent. It is where, and as, the mapping reads it; else in "ts", in microseconds
+    since 1970.
     """
     config = load_config(path, unused=(*DATABASE, "source", "dead_letters", "network", "pipeline", "tests"))
+    if not config.all_sinks():
+        raise PipelineError(f"{path}: has no [[topics]], and so no topic to send to; a source sends what its "
+                            "InfluxDB has")
     sink = config.all_sinks()[0]
     topic = sink.topics[0]
     result = run_load(LoadOptions(
         iggy=config.iggy, stream=topic.stream, topic=topic.topic, rate=rate, series=series, fields=fields, size=size,
-        time=time_form(sink.mapping), partitions=partitions, seconds=seconds, shape=shape))
+        time=time_form(sink.mapping), mapping=sink.mapping, partitions=partitions, seconds=seconds, shape=shape))
     click.echo(result.words(), err=as_json)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(result)))
@@ -49,7 +55,9 @@ def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, s
 
 
 def time_form(mapping: MappingConfig) -> TimeForm:
-    """How a message has to tell its time for this mapping; as ever where that reads none, or one inside an object."""
-    if mapping.timestamp_from != "field" or not mapping.timestamp_field.isidentifier():
+    """How a message has to tell its time for this mapping; as ever where that reads none."""
+    if mapping.format == "line_protocol":
+        return TimeForm("time", f"epoch_{mapping.line_protocol_precision}")
+    if mapping.timestamp_from != "field":
         return DEFAULT_TIME
     return TimeForm(mapping.timestamp_field, mapping.timestamp_format, mapping.timestamp_zone)

@@ -14,8 +14,8 @@ from pipeline.iggy import IggyConnection
 from pipeline.interrupts import end_with_parent, started
 from pipeline.load.schedule import Schedule, Shape
 from pipeline.load.sender import Part, Sent, run_part
-from pipeline.load.telemetry import DEFAULT_TIME, Telemetry, TimeForm
-from pipeline.schema import IggyConfig
+from pipeline.load.telemetry import DEFAULT_MAPPING, DEFAULT_TIME, Telemetry, TimeForm
+from pipeline.schema import IggyConfig, MappingConfig
 
 #: What one process is trusted to send, messages a second; more processes are started for more.
 RATE_OF_A_PROCESS = 100_000
@@ -38,6 +38,8 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     #: Bytes of a message; 0: no more than its fields need.
     size: int = 0
     time: TimeForm = DEFAULT_TIME
+    #: What reads the messages.
+    mapping: MappingConfig = DEFAULT_MAPPING
     #: Of the topic, if it is to be made.
     partitions: int = 2
     seconds: float = 10
@@ -68,7 +70,7 @@ def run_load(options: LoadOptions) -> LoadResult:
     """Makes the topic if it is missing, and sends the load. Raises PipelineError."""
     schedule = Schedule(options.rate, options.seconds, options.shape)
     try:
-        Telemetry(options.series, options.fields, options.size, options.time)
+        Telemetry(options.series, options.fields, options.size, options.time, options.mapping)
         partitions = asyncio.run(_prepare(options))
     except ValueError as error:
         raise PipelineError(str(error)) from None
@@ -76,7 +78,7 @@ def run_load(options: LoadOptions) -> LoadResult:
     processes = max(1, min(round(peak / RATE_OF_A_PROCESS + 0.5), os.cpu_count() or 1))
     whole = Part(
         iggy=options.iggy, stream=options.stream, topic=options.topic, partitions=partitions, schedule=schedule,
-        series=options.series, fields=options.fields, size=options.size, time=options.time,
+        series=options.series, fields=options.fields, size=options.size, time=options.time, mapping=options.mapping,
         begins_at=time.time() + LEAD_SECONDS, parts=processes)
     return summary(_run_parts([replace(whole, first=first) for first in range(processes)]), options.seconds)
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from pipeline.iggy import IggyConnection
 from pipeline.load.schedule import Schedule
 from pipeline.load.telemetry import Telemetry, TimeForm
-from pipeline.schema import IggyConfig
+from pipeline.schema import IggyConfig, MappingConfig
 
 #: Messages of one send, at most.
 SEND_MESSAGES = 1_000
@@ -29,6 +29,7 @@ class Part(Struct, frozen=True):
     fields: int
     size: int
     time: TimeForm
+    mapping: MappingConfig
     #: When message 0 is due, seconds since 1970.
     begins_at: float
     first: int = 0
@@ -49,7 +50,7 @@ async def send_part(part: Part, clock: Callable[[], float] = time.time) -> Sent:
     """Sends the part, each message no sooner than it is due. Raises IggyError."""
     iggy = IggyConnection(part.iggy)
     await iggy.connect()
-    telemetry = Telemetry(part.series, part.fields, part.size, part.time)
+    telemetry = Telemetry(part.series, part.fields, part.size, part.time, part.mapping)
     schedule, total = part.schedule, part.schedule.messages
     number, sends, latest, count = part.first, 0, 0.0, 0
     while number < total:

@@ -1,18 +1,23 @@
 """The load's schedule and messages."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import load_config
 from pipeline.load.command import time_form
 from pipeline.load.run import summary
 from pipeline.load.schedule import Schedule, Shape
 from pipeline.load.sender import Sent
 from pipeline.load.telemetry import Telemetry, TimeForm
-from pipeline.schema import MappingConfig
+from pipeline.schema import Config, MappingConfig
+from stages.mapping.batch import BatchOrigin
+from stages.mapping.local import local_encoder
+from stages.mapping.timestamps import UNIT_NS
 
 SCHEDULES = st.builds(Schedule, st.floats(0.5, 5_000), st.floats(0.1, 20), st.sampled_from(["steady", "ramp", "burst"]))
 
@@ -46,6 +51,9 @@ def test_a_burst_comes_at_the_beginning_of_its_second() -> None:
     assert schedule.due(1.0) == 101
 
 
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
 @pytest.mark.parametrize("size", [0, 140, 300])
 def test_messages_have_the_size_and_time_that_were_asked_for(size: int) -> None:
     telemetry = Telemetry(series=7, fields=5, size=size)
@@ -75,9 +83,71 @@ def test_a_time_without_an_offset_is_that_of_the_zone() -> None:
     assert json.loads(Telemetry(1, 1, 0, time).message(0, 1_700_000_000_123_456))["at"] == "14/11/2023 14:13:20"
 
 
-@pytest.mark.parametrize("mapping", [MappingConfig(), MappingConfig(timestamp_from="field", timestamp_field="a.b")])
-def test_where_the_mapping_reads_no_time_it_is_in_ts(mapping: MappingConfig) -> None:
-    assert time_form(mapping) == TimeForm("ts", "epoch_us")
+def test_where_the_mapping_reads_no_time_it_is_in_ts() -> None:
+    assert time_form(MappingConfig()) == TimeForm("ts", "epoch_us")
+
+
+def check_readable(config: Config, size: int = 0) -> None:
+    """Every message for the first topic becomes points, at the time that it was made for; as many series as asked."""
+    sink = config.all_sinks()[0]
+    form = time_form(sink.mapping)
+    telemetry = Telemetry(7, 3, size, form, sink.mapping)
+    times = [1_700_000_000_000_000 + number * 1_000_000 for number in range(14)]
+    payloads = [telemetry.message(number, time) for number, time in enumerate(times)]
+    if size and sink.mapping.compression in ("none", "auto"):
+        assert {len(payload) for payload in payloads} == {size}
+    found = local_encoder(config, 0).encode(payloads, BatchOrigin(0, 0, timestamps=times, arrival=times[0]))
+    assert [reject.detail for reject in found.rejects] == [] and found.dropped == 0
+    lines = [line for group in found.groups for line in group.body.decode().splitlines()]
+    assert len(lines) == 14
+    if sink.mapping.timestamp_from == "field" or sink.mapping.format == "line_protocol":
+        unit = UNIT_NS[sink.influxdb.precision]
+        assert sorted(int(line.rpartition(" ")[2]) for line in lines) == [time * 1_000 // unit for time in times]
+    if len(sink.mapping.tag_fields) > 0:
+        assert len({line.split(" ")[0] for line in lines}) == 7
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.toml")), ids=lambda path: path.stem)
+def test_every_example_mapping_reads_what_is_sent_for_it(path: Path) -> None:
+    config = load_config(str(path), {"INFLUX_TOKEN": "t"}, unused=("network", "dead_letters", "source", "pipeline"))
+    if config.all_sinks():
+        check_readable(config)
+
+
+@pytest.mark.parametrize("lines", [
+    'tag_fields = ["location.city", "meta.device.id"]\ntimestamp_from = "field"\ntimestamp_field = "meta.at"',
+    'timestamp_from = "field"\ntimestamp_field = "a.b"\ntimestamp_format = "rfc3339"\nformat = "msgpack"',
+    'format = "csv"\ntag_fields = ["site"]\ntimestamp_from = "field"\ntimestamp_field = "at"',
+    'format = "csv"\ncsv_header = ["id", "x", "at", "y"]\ncsv_delimiter = "\\t"\ntag_fields = ["id"]\n'
+    'timestamp_from = "field"\ntimestamp_field = "at"\ntypes = { y = "integer" }',
+    'format = "line_protocol"\nline_protocol_precision = "ms"', 'format = "text"',
+    'format = "ndjson"\ncompression = "zstd"',
+    'format = "msgpack"\ncompression = "gzip"', 'compression = "lz4"', 'compression = "snappy"', 'compression = "auto"',
+    'tag_fields = ["id"]\nfield_strategy = "explicit"\nfield_names = ["a.n", "s", "b", "u"]\n'
+    'types = { "a.n" = "integer", s = "string", b = "boolean", u = "unsigned" }',
+    'tag_map_field = "labels"', 'measurement_from = "template"\nmeasurement_template = "{kind}-{labels.site}"',
+    'measurement_from = "field"\nmeasurement_field = "meta.name"\nexplode = "readings"',
+    'tag_fields = ["tenant", "id"]\nbucket_template = "t-{tenant}"\nallowed_buckets = ["x", "t-acme"]',
+    'tag_fields = ["50%", "id"]\ntimestamp_from = "field"\ntimestamp_field = "%"\n'
+    'timestamp_format = "%d.%m.%Y %H:%M:%S"'])
+@pytest.mark.parametrize("size", [0, 400])
+def test_messages_are_such_as_the_mapping_reads(tmp_path: Path, lines: str, size: int) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text('[[topics]]\nstream = "s"\ntopic = "t"\n[influxdb]\nbucket = "b"\nprecision = "s"\n[mapping]\n'
+                    + lines)
+    config = load_config(str(path), {})
+    if size and config.mapping.csv_header:
+        with pytest.raises(ValueError, match="leave --size out"):
+            check_readable(config, size)
+    else:
+        check_readable(config, size if "boolean" not in lines else 0)
+
+
+def test_what_no_message_can_be_is_said() -> None:
+    with pytest.raises(ValueError, match="names both a and a.b"):
+        Telemetry(1, 1, 0, mapping=MappingConfig(tag_fields=("a", "a.b")))
+    with pytest.raises(ValueError, match="container files"):
+        Telemetry(1, 1, 0, mapping=MappingConfig(format="avro"))
 
 
 def test_a_size_that_is_too_small_says_how_small_it_may_be() -> None:

@@ -7,12 +7,25 @@ from stages.mapping.formats.errors import missing_package
 from stages.mapping.reject import Reject
 
 Decompressor = Callable[[bytes], bytes]
+Compressor = Callable[[bytes], bytes]
 
 #: First bytes of each frame format.
 _MAGIC: Final = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "lz4": b"\x04\x22\x4d\x18",
                  "snappy": b"\xff\x06\x00\x00sNaPpY"}
 #: What cramjam says where the content is larger than the buffer.
 _TOO_LARGE: Final = ("failed to write whole buffer", "is smaller than required")
+
+
+def compressor(compression: str) -> Compressor:
+    """What makes payloads that `decompressor` opens. Raises BadFormat where cramjam is not installed."""
+    if compression in ("none", "auto"):
+        return bytes
+    try:
+        import cramjam
+    except ImportError:
+        raise missing_package("compression", compression, "cramjam", "compression") from None
+    compress: Any = getattr(cramjam, compression).compress
+    return lambda payload: bytes(compress(payload))
 
 
 def decompressor(compression: str, max_bytes: int) -> Decompressor:

@@ -17,16 +17,8 @@ from stages.mapping.reject import Reject
 
 def protobuf_transcoder(descriptor_file: str, name: str, limits: Limits) -> Transcoder:
     """Messages of the type `name` in the descriptor file. Raises BadFormat."""
-    try:
-        from google.protobuf import message_factory
-        from google.protobuf.message import DecodeError
-    except ImportError:
-        raise missing_package("format", "protobuf", "protobuf", "protobuf") from None
-    pool = _pool(descriptor_file)
-    try:
-        kind = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
-    except KeyError:
-        raise BadFormat("protobuf_message", f'"{name}" is not in {descriptor_file}') from None
+    kind = message_class(descriptor_file, name)
+    from google.protobuf.message import DecodeError
 
     def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         try:
@@ -36,6 +28,19 @@ def protobuf_transcoder(descriptor_file: str, name: str, limits: Limits) -> Tran
         yield "", to_json(_Reader(limits).members(message, 1), limits)
 
     return objects
+
+
+def message_class(descriptor_file: str, name: str) -> Any:
+    """The class of the messages of the type `name` in the descriptor file. Raises BadFormat."""
+    try:
+        from google.protobuf import message_factory
+    except ImportError:
+        raise missing_package("format", "protobuf", "protobuf", "protobuf") from None
+    pool = _pool(descriptor_file)
+    try:
+        return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    except KeyError:
+        raise BadFormat("protobuf_message", f'"{name}" is not in {descriptor_file}') from None
 
 
 def _pool(descriptor_file: str) -> Any:
