@@ -40,7 +40,8 @@ def influxdb_problems(influxdb: InfluxConfig, key: str, used: Used, reading: boo
     """
     return (_url_problems(influxdb, key) + _version_problems(influxdb, key, _OF_READING if reading else _OF_VERSIONS)
             + _credential_problems(influxdb, key, used) + header_problems(influxdb, key)
-            + _header_problems(influxdb, key) + _tls_problems(influxdb, key, used) + _rest_problems(influxdb, key))
+            + _header_problems(influxdb, key) + _tls_problems(influxdb, key, used, reading)
+            + _rest_problems(influxdb, key))
 
 
 def _url_problems(influxdb: InfluxConfig, key: str) -> list[str]:
@@ -180,7 +181,7 @@ def _header_problems(influxdb: InfluxConfig, key: str) -> list[str]:
     return problems
 
 
-def _tls_problems(influxdb: InfluxConfig, key: str, used: Used) -> list[str]:
+def _tls_problems(influxdb: InfluxConfig, key: str, used: Used, reading: bool) -> list[str]:
     problems = []
     if influxdb.insecure_skip_verify and influxdb.ca_file:
         problems.append(f"{key}.insecure_skip_verify: not beside ca_file, with which certificates are verified")
@@ -191,7 +192,8 @@ def _tls_problems(influxdb: InfluxConfig, key: str, used: Used) -> list[str]:
     files = [option for option in _TLS_FILES if getattr(influxdb, option) and used(f"{key}.{option}")]
     unreadable = [f"{key}.{option}: {wrong}" for option in files
                   for wrong in _wrong_with_file(getattr(influxdb, option), option == secret)]
-    readable = influxdb if "ca_file" in files and not unreadable else replace(influxdb, ca_file="")
+    # A source's is tried by the transport that it is for, before anything starts.
+    readable = influxdb if "ca_file" in files and not unreadable and not reading else replace(influxdb, ca_file="")
     problems += connection_problems(readable, key)
     if "client_cert_file" in files and not unreadable and not problems and _has_tls(influxdb):
         problems += _wrong_with_certificate(influxdb, key)

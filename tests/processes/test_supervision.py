@@ -229,7 +229,7 @@ def test_nothing_is_left_in_the_temporary_folder(
     # In a folder of its own, which the next start removes.
     sink.config.write_text(sink.config.read_text().replace("runtime_dir", "#"))
     sink.start()
-    wait_until(lambda: "sockets in" in sink.log(), 20, "the pipeline")
+    wait_until(lambda: sink.log().count("sockets in") == 2, 20, "the pipeline")
     sink.process.send_signal(signal_)
     sink.process.wait(60)
     assert signal_ == signal.SIGKILL or not list((tmp_path / "tmp").iterdir())
