@@ -1,0 +1,88 @@
+"""Messages that once stopped, stalled or swelled a pipeline: each is one dead letter, and all else is written."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import wire
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.killer import pid_of
+from tests.support.poison import good, poisons
+from tests.support.sinks import CONFIG, TOPIC, SandboxInflux, Sink, read_topic, send
+
+Start = Callable[..., Sink]
+GOOD = 10_000
+#: Peak resident memory of an encoder, and the longest time in which nothing is settled.
+MOST_KIBIBYTES = 400 * 1024
+MOST_STALL_SECONDS = 30.0
+#: What the formats without paths do not have.
+PATHS = '''tag_fields = ["device"]
+timestamp_from = "field"
+timestamp_field = "ts"
+timestamp_format = "epoch_ns"
+'''
+MAPPINGS = {
+    "json": 'explode = "e"\narrays = "index"',
+    "ndjson": 'format = "ndjson"\nexplode = "e"',
+    "msgpack": 'format = "msgpack"',
+    "line_protocol": 'format = "line_protocol"',
+    "csv": 'format = "csv"',
+    "text": 'format = "text"',
+    "avro": 'format = "avro"\nexclude_fields = ["note"]',
+}
+
+
+def peak(pid: int) -> int:
+    """Peak resident memory of a process, KiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("form", MAPPINGS)
+def test_each_poison_among_good_messages_is_one_dead_letter(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, form: str) -> None:
+    sandbox.create_topic(stream, TOPIC, 1)
+    bad = poisons(form)
+    payloads: list[bytes] = []
+    offsets: dict[int, str] = {}
+    for number in range(GOOD):
+        payloads.append(good(form, number))
+        place, rest = divmod(number - 137, GOOD // (len(bad) + 1))
+        if rest == 0 and 0 <= place < len(bad):
+            name = list(bad)[place]
+            offsets[len(payloads)] = name
+            payloads.append(bad[name])
+    for first in range(0, len(payloads), 200):
+        send(sandbox.address, stream, payloads[first:first + 200])
+    config = CONFIG
+    if form in ("text", "line_protocol"):
+        config = config.replace(PATHS, "")
+    sink = start_sink(sandbox.address, stream, influxdb, mapping=MAPPINGS[form], config=config,
+                      options="max_restarts = 0")
+    encoders: set[int] = set()
+    last, since, stall = -1, time.monotonic(), 0.0
+
+    def done(status: wire.Status) -> bool:
+        nonlocal last, since, stall
+        encoders.update(filter(None, (pid_of(sink, f"encode-{index}") for index in range(2))))
+        settled = status.written + status.rejected
+        if settled != last:
+            last, since = settled, time.monotonic()
+        stall = max(stall, time.monotonic() - since)
+        return sum(p.committed + 1 for p in status.partitions) >= len(payloads) and status.in_flight == 0
+
+    sink.wait_for(done, 240)
+    letters = [json.loads(record) for record in read_topic(sandbox.address, stream, "influxdb-dlq")]
+    assert {one["offset"]: one["reason"] for one in letters}.keys() == offsets.keys(), {
+        offsets.get(one["offset"], one["offset"]): one["reason"] for one in letters}
+    assert Counter(one["offset"] for one in letters).most_common(1)[0][1] == 1
+    assert "internal_error" not in {one["reason"] for one in letters}
+    assert influxdb.count() == GOOD
+    assert stall < MOST_STALL_SECONDS
+    assert len(encoders) == 2, "an encoder died"
+    assert max(map(peak, encoders)) < MOST_KIBIBYTES
+    assert sink.stop() == 0
