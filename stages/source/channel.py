@@ -1,13 +1,18 @@
 """A way to a source's servers: what HTTP and Flight have in common."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
+from pipeline.errors import PipelineError
 from stages.influxdb.answers import Again, Paused
+from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
 from stages.source.dialect import Ask, ServerSaid, Taker
 
+#: Largest answer, as sent and decompressed each, bytes; pages are cut long before.
+MAX_ANSWER_BYTES = 1_000_000_000
 _MISSING = ("not found", "does not exist", "could not find")
 _DENIED = ("unauthorized", "not authorized", "authorization")
 
@@ -18,6 +23,18 @@ class Failed(Exception):
     def __init__(self, answer: Again | Paused) -> None:
         super().__init__(answer.words)
         self.answer = answer
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Has whatever goes wrong while an answer is read be an answer that is not understood. Raises Failed."""
+    try:
+        yield
+    except (Failed, PipelineError):
+        raise
+    except Exception as error:
+        raise Failed(Again("server_error", f"the answer is not understood ({type(error).__name__}: "
+                                           f"{str(error)[:SHOWN_CHARACTERS]})")) from error
 
 
 class Reply(Protocol):

@@ -36,6 +36,8 @@ from stages.source.dialect import Ask
 
 #: Record batches of one answer that wait to be taken; InfluxDB's have 2 MB at most, unless one row is larger.
 QUEUED_BATCHES = 4
+#: Largest record batch, bytes: a page of InfluxDB's has many.
+MAX_BATCH_BYTES = 256_000_000
 #: The longest silence, so many times, is the longest that a call may take in all: it ends one that nobody waits for any
 #: more, as nothing else does before its first answer.
 CALL_FACTOR = 10
@@ -60,6 +62,7 @@ class Flight:
         self._options: list[tuple[str, str | int]] = [
             ("grpc.secondary_user_agent", f"iggy-influxdb-pipeline/{__version__}"),
             ("grpc.max_reconnect_backoff_ms", RECONNECT_MILLISECONDS),
+            ("grpc.max_receive_message_length", MAX_BATCH_BYTES),
             # A proxy must not be guessed from the environment.
             ("grpc.http_proxy", config.proxy) if config.proxy else ("grpc.enable_http_proxy", 0)]
         if not gzip:

@@ -13,13 +13,13 @@ from stages.influxdb.flavour import Flavour, Version, ask
 from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, Limits, OpenReply
 from stages.influxdb.transport import Credentials
-from stages.source.channel import Failed, missing
+from stages.source.channel import MAX_ANSWER_BYTES, Failed, missing
 from stages.source.dialect import Ask, Taken
 
 #: The longest silence, so many times, is the longest that an answer may take in all.
 ANSWER_FACTOR = 10
-#: Largest answer, as sent and decompressed each, bytes; pages are cut long before. And what is read of an error.
-MAX_ANSWER_BYTES, MAX_WORDS_BYTES = 1_000_000_000, 100_000
+#: What is read of an error, bytes.
+MAX_WORDS_BYTES = 100_000
 
 
 class Http:

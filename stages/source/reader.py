@@ -11,7 +11,7 @@ from pipeline.schema import InfluxConfig
 from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.flavour import Flavour, Version
-from stages.source.channel import Channel, Failed, Reply, missing, said
+from stages.source.channel import MAX_ANSWER_BYTES, Channel, Failed, Reply, missing, said, understood
 from stages.source.dialect import Ask, Dialect, Language, ServerSaid, Taken
 from stages.source.dialects import dialect_of, falls_back, language_of, mismatch, query_version
 from stages.source.http import Http
@@ -57,6 +57,7 @@ class Reader:
         #: measurement -> its columns, and when they were asked for: nanoseconds since 1970, and seconds, monotonic.
         self._columns: dict[str, tuple[tuple[Column, ...], int, float]] = {}
 
+    @understood()
     def discover(self) -> tuple[list[str], bool]:
         """The measurements to read, and whether pages come in the order of time. Raises Failed."""
         _, _, dialect = self._dialect()
@@ -69,6 +70,7 @@ class Reader:
             raise said(error) from None
         return [name for name in found if wanted(self.config, name)], dialect.ordered
 
+    @understood()
     def read(self, measurement: str, window: Window, whole: bool) -> PageRead | PageTooFull:
         """The page of a window. Raises Failed."""
         _, language, dialect = self._dialect()
@@ -169,6 +171,8 @@ class Reader:
             try:
                 for piece in reply:
                     taker.take(piece)
+                    if taker.size > MAX_ANSWER_BYTES:
+                        raise Failed(Paused("refused", f"an answer of more than {MAX_ANSWER_BYTES:,} bytes"))
                     if not whole and (taker.size > self.config.max_page_bytes or (
                             taker.rows > self.config.page_size and not dialect.ordered)):
                         complete = False

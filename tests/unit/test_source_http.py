@@ -1,31 +1,35 @@
 """What a source's server answers over HTTP, however hostile: an answer, or words that it is not understood."""
 
 import gzip
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from pipeline.schema import InfluxConfig
+from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from stages.source.channel import Failed
 from stages.source.dialect import Ask
 from stages.source.http import MAX_WORDS_BYTES, Http
+from stages.source.reader import Reader
 
 
 @contextmanager
 def answering(write: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that takes one request, and answers as `write` does."""
+    """A server that answers each request as `write` does, and closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(65_536)
-                try:
-                    write(connection)
-                except OSError:
-                    pass  # the client has enough
+            while True:
+                with suppress(OSError):  # the client has enough; or the test is over
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(65_536)
+                        write(connection)
+                if server.fileno() < 0:
+                    return
 
         threading.Thread(target=serve, daemon=True).start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -63,3 +67,21 @@ def test_no_answer_is_more_than_a_failure(write: Callable[[socket.socket], None]
                 pass
     assert len(caught.value.answer.words) < MAX_WORDS_BYTES
     assert "secret-token" not in caught.value.answer.words
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+@pytest.mark.parametrize("body", [
+    b"<html>login</html>", b"[]", b"null", b'{"results":7}', b'{"results":[{"series":[{"values":[[null]]}]}]}',
+    b'{"a":' * 5_000, b"#datatype,string\r\n", b"\xff\xfe\x00", b'"', b"",
+    b'{"table_name":[1,{"x":null}]}', b"#datatype,long\n,result,_value\n,,x\n"])
+def test_no_list_of_measurements_is_a_fault_of_ours(version: str, body: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with answering(lambda connection: connection.sendall(answer)) as url:
+        config = SourceConfig(name="s", state_file="x", output=OutputConfig(stream="s"), influxdb=SourceInfluxConfig(
+            url=url, version=version, bucket="b", database="b", read_timeout_ms=2_000))  # type: ignore[arg-type]
+        try:
+            names, _ = Reader(config, logging.getLogger("test")).discover()
+        except Failed as failed:
+            assert failed.answer.words
+        else:
+            assert all(isinstance(name, str) for name in names)
