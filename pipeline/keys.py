@@ -4,6 +4,7 @@ A pipeline's folder holds `server.key_secret` and `server.key`, and in `workers/
 A worker's folder, which goes to the worker's machine, holds `worker.key_secret` and the pipeline's `server.key`.
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ def make_keys(folder: str) -> None:
     """Makes a pipeline's keys, and those of its own processes. Raises PipelineError when there are some already."""
     path = Path(folder)
     keep_private()
-    if (path / "server.key_secret").exists():
+    if not folder:
+        raise PipelineError("the name of the folder is empty")
+    if os.path.exists(path / "server.key_secret"):
         raise PipelineError(f"{folder} has keys already; give another folder, or --worker NAME to add a worker")
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -62,12 +65,12 @@ def add_worker(folder: str, name: str) -> Path:
     """Makes a worker's keys and admits it. Returns the worker's folder. Raises PipelineError."""
     path = Path(folder)
     keep_private()
-    if not (path / "server.key").exists():
+    if not os.path.exists(path / "server.key"):
         raise PipelineError(f"{folder} has no server.key; make the pipeline's keys first: pipeline keys {folder}")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
         raise PipelineError(f"{name} is no name for a worker; give letters, digits, and - _ . between them")
     own = path / f"worker-{name}"
-    if own.exists():
+    if os.path.exists(own):
         raise PipelineError(f"there is a worker {name} already, in {own}")
     try:
         check_own_folder(path / "workers")

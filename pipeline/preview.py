@@ -1,6 +1,7 @@
 """`pipeline preview`: the lines that messages would become, and the rejects; nothing is written or committed."""
 
 import asyncio
+import contextlib
 import json
 import re
 import sys
@@ -29,6 +30,8 @@ from stages.mapping.merge import field_set
 
 #: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
 LINE_FORMATS = ("json", "text", "line_protocol")
+#: Most that is looked at, of one file, bytes.
+MAX_INPUT_BYTES = 100_000_000
 #: Tables that are of no use here.
 _UNUSED = ("source", "dead_letters", "network", "pipeline", "tests")
 #: Head, fields and time of a line as our encoders write it.
@@ -222,10 +225,7 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
     for name in inputs or (() if from_iggy else ("-",)):
         if name == "-" and sys.stdin.isatty():
             raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
-        try:
-            content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        except OSError as error:
-            raise NothingToPreview(f"{name}: can't be read: {error.strerror}") from None
+        content = _content(name)
         found = samples_of_file("" if name == "-" else name, content, mapping, each or "")
         samples += [sample._replace(label=sample.label.strip() or "standard input", offset=len(samples) + index)
                     for index, sample in enumerate(found)]
@@ -242,6 +242,19 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
         _print_json(report, code)
     else:
         _print(report, sink, code)
+
+
+def _content(name: str) -> bytes:
+    """What is in a file, or standard input. Raises NothingToPreview."""
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
+            content = file.read(MAX_INPUT_BYTES + 1)
+    except OSError as error:
+        raise NothingToPreview(f"{name}: can't be read: {error.strerror}") from None
+    if len(content) > MAX_INPUT_BYTES:
+        what = "standard input" if name == "-" else name
+        raise NothingToPreview(f"{what}: is larger than {MAX_INPUT_BYTES:,} bytes; give a part of it")
+    return content
 
 
 def _print_json(report: Report, code: bool) -> None:

@@ -31,10 +31,13 @@ PAIRS = 3
 QUICK_ROUNDS = 7
 
 Command = Callable[..., Any]
+#: Of what is written at the end of a run: what can't be is said at its beginning.
+_FILE = click.Path(dir_okay=False, writable=True)
 
 
 def _outputs(command: Command) -> Command:
-    command = click.option("--html", "page", metavar="FILE", help="Also one HTML page, with plots.")(command)
+    command = click.option("--html", "page", metavar="FILE", type=_FILE,
+                           help="Also one HTML page, with plots.")(command)
     return click.option("--json", "as_json", is_flag=True, help="One JSON line last.")(command)
 
 
@@ -127,7 +130,7 @@ def encode(as_json: bool, page: str | None) -> None:
 @click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1))
 @click.option("--workers", default="", metavar="N,N,...", help="Encoder processes; 1, 2, 4, ... up to the cores.")
 @click.option("--writers", default=2, show_default=True, type=click.IntRange(1, 64))
-@click.option("--svg", metavar="FILE", help="The plot alone.")
+@click.option("--svg", metavar="FILE", type=_FILE, help="The plot alone.")
 def scaling(as_json: bool, page: str | None, messages: int, workers: str, writers: int, svg: str | None) -> None:
     """CPU a message by process with more and more encoders, and where the next limit is."""
     figures = Figures(about=_about("sandbox"))
