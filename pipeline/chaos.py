@@ -22,7 +22,7 @@ from rich.table import Table
 
 from pipeline import rig
 from pipeline.chaos_faults import Faults, Injected, Sandbox
-from pipeline.chaos_producer import Producer, bad
+from pipeline.chaos_producer import Producer, bad, number_of
 from pipeline.ending import end_with
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
@@ -69,6 +69,8 @@ class Account(Struct, kw_only=True):
     sent: int
     stored: int = 0
     dead_lettered: int = 0
+    #: Poisons that were sent beside; each has to be a dead letter.
+    poisons: int = 0
     #: Numbers of messages that are neither stored nor dead letters, as far as they were listed.
     missing: list[int] = []
     lost: int = 0
@@ -92,7 +94,7 @@ class ChaosRun:
         #: Whose offsets count.
         self.consumer = f"group:{CONSUMER}" if group else CONSUMER
         self.producer = Producer(self.addresses.iggy, PARTITIONS, rate, random.Random(seed))
-        self.faults = Faults(self.pipeline, self.sandbox, self.chance)
+        self.faults = Faults(self.pipeline, self.sandbox, self.chance, self.producer.add_poisons)
         self.injected: list[tuple[float, Injected]] = []
 
     def torment(self, seconds: float) -> None:
@@ -149,8 +151,9 @@ class ChaosRun:
         good = {number for number in range(account.sent) if not bad(number)}
         account.stored = self.sandbox.call("GET", "/sandbox/count?bucket=sandbox")["points"]
         letters = asyncio.run(self._dead_letters())
-        account.dead_lettered = len(letters)
-        wrong = letters ^ {number for number in range(account.sent) if bad(number)}
+        account.dead_lettered = sum(number >= 0 for number in letters)
+        account.poisons = self.producer.poisons_sent
+        wrong = letters ^ {number for number in range(-account.poisons, account.sent) if number < 0 or bad(number)}
         account.missing = sorted(wrong - good)
         lost = len(account.missing)
         if account.stored == len(good) or account.stored > LISTED_POINTS:
@@ -170,10 +173,10 @@ class ChaosRun:
                 + int(dict(point["tags"])["device"].rpartition("-")[2]) for point in points}
 
     async def _dead_letters(self) -> set[int]:
-        """The numbers of the messages in the dead-letter topic."""
+        """The numbers of the messages in the dead-letter topic, as `number_of` has them."""
         iggy = IggyConnection(IggyConfig(address=self.addresses.iggy))
         await iggy.connected()
-        return {int(msgspec.json.decode(letter)["payload"].rpartition(" ")[2])
+        return {number_of(msgspec.json.decode(letter)["payload"])
                 for letter in await iggy.read_all(rig.STREAM, DEAD_LETTERS)}
 
     def close(self) -> None:
@@ -237,7 +240,8 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, gro
     if as_json:
         click.echo(json.dumps({
             "lost": account.lost, "faults": len(run.injected), "kinds": kinds, "sent": account.sent,
-            "stored": account.stored, "dead_lettered": account.dead_lettered, "unexpected": account.unexpected,
+            "stored": account.stored, "dead_lettered": account.dead_lettered, "poisons": account.poisons,
+            "unexpected": account.unexpected,
             "own_failures": failures,
             "producer_retries": run.producer.retries, "starts_without_iggy": run.faults.starts,
             "seconds": seconds, "seed": seed, "exit_code": exit_code}))

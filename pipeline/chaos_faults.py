@@ -66,8 +66,10 @@ class Injected(Struct, frozen=True):
 class Faults:
     """All kinds of faults. Each method of `kinds` injects one, or returns None when it can't at the moment."""
 
-    def __init__(self, run: rig.PipelineRun, sandbox: Sandbox, chance: random.Random) -> None:
-        """`chance` decides everything, so that a seed gives the same plan again."""
+    def __init__(self, run: rig.PipelineRun, sandbox: Sandbox, chance: random.Random,
+                 add_poisons: Callable[[int], None]) -> None:
+        """`chance` decides everything, so that a seed gives the same plan again; `add_poisons` sends so many."""
+        self._add_poisons = add_poisons
         self._run = run
         self._sandbox = sandbox
         self._chance = chance
@@ -80,7 +82,8 @@ class Faults:
         """name -> injects it."""
         kills = {f"kill -9 {kind}": self._signaller(kind, signal.SIGKILL) for kind in STAGES}
         stops = {f"stop {kind}": self._signaller(kind, signal.SIGSTOP) for kind in STAGES}
-        return {**kills, **stops, "kill -9 supervisor": self._kill_supervisor, "stop supervisor": self._stop_supervisor,
+        return {**kills, **stops, "poison messages": self._poison,
+                "kill -9 supervisor": self._kill_supervisor, "stop supervisor": self._stop_supervisor,
                 "Iggy restarts": self._iggy_restarts, "Iggy resets connections": self._iggy_resets,
                 "Iggy hangs": self._iggy_hangs, "Iggy is slow": self._iggy_is_slow,
                 "Iggy cuts replies": self._iggy_cuts, "network cut": self._network_cut,
@@ -142,6 +145,13 @@ class Faults:
         seconds, pid = self._seconds(0.5, 4.0), self._run.process.pid
         os.kill(pid, signal.SIGSTOP)
         return Injected("stop supervisor", f"for {seconds} s", seconds, lambda: self._go_on(pid))
+
+    # Messages
+
+    def _poison(self) -> Injected:
+        count = self._chance.randint(1, 12)
+        self._add_poisons(count)
+        return Injected("poison messages", str(count), 0.0)
 
     # Iggy
 
