@@ -37,6 +37,10 @@ _CLIENT_CERTIFICATE = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "HANDSHAKE_FAI
 _DATE_CODES, _NAME_CODES = (9, 10), (62, 64)
 
 
+#: How long is tried whether a server speaks TLS, seconds.
+TLS_PROBE_SECONDS = 2.0
+
+
 class Reply(Struct, frozen=True):
     """A whole answer."""
 
@@ -142,7 +146,7 @@ class HttpClient:
             if connection is not None:
                 connection.close()
             if is_new and reader and not reader.received and isinstance(error, HttpFault) and error.kind == "broken":
-                self._check_for_tls(parts, deadline)
+                self._check_for_tls(parts)
             raise
         return OpenReply(connection, reader, head, deadline, kept, key, method == "HEAD")
 
@@ -199,10 +203,14 @@ class HttpClient:
             raise
         return _Connection(sock)
 
-    def _check_for_tls(self, parts: SplitResult, deadline: _Deadline) -> None:
-        """Raises HttpFault if a server that closes connections without an answer wants to be spoken to in TLS."""
+    def _check_for_tls(self, parts: SplitResult) -> None:
+        """Raises HttpFault if a server that closes connections without an answer wants to be spoken to in TLS.
+
+        One that does says so at once; another may wait for more of a request, for as long as it is let.
+        """
         if parts.scheme == "https" or self._config.proxy:
             return
+        deadline = _Deadline(Limits(TLS_PROBE_SECONDS))
         try:
             with _dial(parts.hostname or "", parts.port or 80, deadline) as sock:
                 _handshake(sock, _no_questions(), parts.hostname or "", deadline).close()
