@@ -74,7 +74,9 @@ def _describe_databases(config: Config, logger: logging.Logger) -> None:
 
     for sink in config.all_sinks():
         if sink.topics:
-            describe(sink.influxdb, logger)
+            mapping = sink.mapping
+            describe(sink.influxdb, logger, mapping.measurement_name if mapping.measurement_from == "static" else
+                     sink.topics[0].topic if mapping.measurement_from == "topic" and len(sink.topics) == 1 else "")
 
 
 @main.command()

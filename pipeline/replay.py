@@ -14,6 +14,7 @@ from pipeline.schema import Config, MappingConfig, SinkConfig
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.body import compress
 from stages.influxdb.job import Job
+from stages.influxdb.retention import UNITS
 from stages.influxdb.transport import Transport
 from stages.mapping.encoder import BatchOrigin, Encoder, Lines
 
@@ -105,9 +106,10 @@ class Replay:
         config = transport.config
         backoff = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_multiplier,
                           config.retry_backoff_max_ms / 1000, random.random)
-        job, passed, tries = Job(content, group.points, config.gzip), 0, 0
+        job, passed, tries = Job(content, group.points, config.gzip, unit=UNITS[config.precision]), 0, 0
         while piece := job.take():
-            answer = transport.post(piece.body or b"", group.bucket, group.backslashes)
+            answer = transport.post(piece.body or b"", group.bucket, group.escapes)
+            job.may_repeat = transport.may_repeat
             job.answered(piece, answer, passed)
             if not isinstance(answer, Again | Paused):
                 passed, tries = passed + 1, 0

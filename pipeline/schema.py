@@ -286,6 +286,10 @@ class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_in_flight: Annotated[int, Meta(ge=0, le=64)] = 0
     #: "partition": a write that needs a retry holds back later ones of its partition; "none": it does not.
     ordering: Literal["partition", "none"] = "partition"
+    #: Whether batches that are stored may be written once more, to keep that order and to tell poisonous lines from a
+    #: server in trouble; "auto": not to QuestDB and VictoriaMetrics, which keep what is written twice. "yes" is right
+    #: where each table of QuestDB has DEDUP UPSERT KEYS.
+    repeat_writes: Literal["auto", "yes", "no"] = "auto"
     #: Retries wait a random time between 0 and retry_backoff_ms * retry_backoff_multiplier ** n, at most the maximum.
     retry_backoff_ms: Milliseconds = 200
     retry_backoff_multiplier: Annotated[float, Meta(ge=1.0, le=10.0)] = 2.0

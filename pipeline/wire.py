@@ -446,7 +446,7 @@ class Group(Struct, frozen=True, array_like=True):
     #: Of each line, the indices of the batch's messages that it comes from; None where line i comes from message i.
     sources: list[tuple[Index, ...]] | None
     #: Somewhere in the lines are two in a row.
-    backslashes: bool = False
+    escapes: bool = False
 
 
 class Lines(Struct, frozen=True, tag=True):

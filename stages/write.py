@@ -250,7 +250,7 @@ class WriteStage:
         began = time.monotonic()
         try:
             answer = target.transport.post(piece.body or b"", entry.job.group.bucket,
-                                           entry.job.group.backslashes)
+                                           entry.job.group.escapes)
         except Exception as error:  # a thread that dies silently would lose the batch's place
             answer = Again("no_connection", f"{type(error).__name__}: {error}")
         self._outcomes.put(_Outcome(target, lane, entry, piece, answer, time.monotonic() - began))
@@ -265,6 +265,7 @@ class WriteStage:
         target.pace.most = target.transport.most_requests
         self._work.begin(entry.job.batch.lines.range)
         try:
+            entry.job.may_repeat = target.transport.may_repeat
             verdict = entry.job.answered(piece, answer, target.pace.passed, now)
         except (ValueError, IndexError, zlib.error, EOFError) as error:
             target.pace.answered(answer, len(piece.body or b""), seconds, now)
@@ -287,7 +288,7 @@ class WriteStage:
 
     def _finished(self, lane: Lane[_GroupJob], entry: Entry[_GroupJob]) -> None:
         """A job has nothing left to send."""
-        for job in lane.finished(entry):
+        for job in lane.finished(entry, entry.job.may_repeat):
             self._over(job)
 
     def _name_long_requests(self) -> None:

@@ -40,6 +40,12 @@ class BadLines(Struct, frozen=True):
     listed: tuple[tuple[int, str, str], ...] = ()
     #: The other lines of the request are stored.
     rest_stored: bool = False
+    #: Only the first bad line is named, and nothing is stored.
+    first: bool = False
+    #: The request from the bad line on, and why, as VictoriaMetrics has it; to be found in what was sent.
+    quoted: tuple[bytes, str] | None = None
+    #: What they are refused for; "": as their words say.
+    reason: str = ""
     #: HTTP status; 0 where there was no answer.
     status: int = 0
 
@@ -88,6 +94,8 @@ class Again(Struct, frozen=True):
     after: float | None = None
     #: The cause may be a line of this request rather than the server's state.
     suspect: bool = False
+    #: Number of that line in the request, from 1; 0: not known.
+    line: int = 0
     #: What to do if it stays so, where that is known.
     advice: str = ""
     #: HTTP status; 0 where there was no answer.
@@ -126,6 +134,12 @@ _SETUPS = (
            "influxdb.bucket"),
     _Setup(rf"invalid precision; |error parsing precision|{_QUESTDB}unsupported precision\Z", "refused", "this server "
            "does not take the precision as this version of the API spells it: set another version"),
+    _Setup(rf"{_QUESTDB}gzip encoding is not supported", "refused", "this QuestDB reads no gzip: set gzip = false"),
+    _Setup(rf"{_QUESTDB}\nerror in line [0-9]+: table: [^;]*; cannot insert in non-WAL table\Z", "refused",
+           "make the table anew with WAL: QuestDB takes lines over HTTP only into such ones"),
+    _Setup(rf"{_QUESTDB}\nerror in line [0-9]+: table: [^;]*; table does not exist, (creating new tables is "
+           r"disabled|cannot create table, creating new columns is disabled)\Z", "not_found", "create the table, or "
+           "set line.auto.create.new.tables and line.auto.create.new.columns"),
     _Setup("serde error: |failed to deserialize |missing query parameter", "refused", "set database, and a version "
            "that this server has"),
     _Setup("db name |namespace name |invalid character in database or rp name", "refused", "correct influxdb.database: "
@@ -158,12 +172,18 @@ _ABOUT_LINES = re.compile("(write buffer error: )?line protocol parse failed: |p
                           r"|failed to parse line protocol:|partial write|field type conflict\Z"
                           "|(dml handler error: )?data in table ")
 #: VictoriaMetrics, in plain text.
-_VICTORIA_LINE = re.compile('cannot process influx line protocol data: incorrect influx line "')
+_VICTORIA_LINE = re.compile(r'cannot process influx line protocol data: incorrect influx line (?P<quoted>"(?:[^"\\]|'
+                            r'\\.)*+"): (?P<why>.*)', re.DOTALL)
+_SEE = re.compile(r"; see https://docs\.victoriametrics\.com/\S*\Z")
+#: QuestDB's words for a line.
+_QUESTDB_LINE = re.compile(rf"{_QUESTDB}\nerror in line [0-9]+: (?P<why>.*)", re.DOTALL)
 #: InfluxDB Enterprise keeps the lines for a node that is away: they are accepted. Source: telegraf,
 #: `plugins/outputs/influxdb/http.go`.
 _QUEUED = re.compile("(write failed: )?hinted handoff queue not empty")
 #: InfluxDB 3's words for a body over its limit, with 500.
 _TOO_LARGE = re.compile(r"max request size \([0-9]+ bytes\) exceeded")
+_CAST = re.compile(r"table: .*, column: .*; cast error from protocol type: [A-Z0-9_]+ to column type: "
+                   r"[A-Z0-9_()\[\], ]+", re.DOTALL)
 _TYPE_CONFLICT = re.compile(r"field type conflict(: |\Z)|invalid column type for column |column type |conflicting types"
                             "|incompatible type")
 _RETENTION = re.compile("points beyond retention policy|dropped [0-9]+ points outside retention policy"
@@ -236,6 +256,8 @@ def _failure(status: int, headers: Mapping[str, str], said: Said,
     words = f"{status} {said.shown}".strip()
     if status in (400, 422):
         return _refusal(said, words)
+    if status == 413 and said.own and said.line:
+        return BadLines(words, ((said.line, "", said.message),), first=True, reason="too_large")
     if status == 413 or status == 500 and _TOO_LARGE.match(said.message):
         return TooLarge(words)
     if status in (401, 403):
@@ -264,8 +286,9 @@ def _refusal(said: Said, words: str) -> BadLines | BadSomewhere | Paused:
         setup = _setup(said)
         if setup:
             return Paused(setup.reason, words, setup.advice)
-        if _VICTORIA_LINE.match(message):
-            return BadSomewhere("refused", words, about_lines=True)
+        if victoria := _VICTORIA_LINE.fullmatch(message):
+            why = _SEE.sub("", victoria["why"])
+            return BadLines(words, first=True, quoted=(unquoted(victoria["quoted"]), why))
         return Paused("refused", words, "that is not how an InfluxDB refuses lines: correct the URL (https:// or "
                       "http://, host, port, path), or what stands in between")
     if said.listed:
@@ -275,7 +298,27 @@ def _refusal(said: Said, words: str) -> BadLines | BadSomewhere | Paused:
     setup = _setup(said)
     if setup:
         return Paused(setup.reason, words, setup.advice)
+    if said.line and (numbered := _QUESTDB_LINE.fullmatch(message)):
+        return BadLines(words, ((said.line, "", numbered["why"]),), first=True)
     return _somewhere(message, words)
+
+
+_GO_ESCAPE = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))', re.DOTALL)
+_GO_CHARACTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def unquoted(text: str) -> bytes:
+    """What Go's strconv.Quote has put in quotes."""
+    def character(match: re.Match[str]) -> str:
+        byte, four, eight, one = match.groups()
+        if byte:
+            return bytes([int(byte, 16)]).decode("utf-8", "surrogateescape")
+        if one:
+            return _GO_CHARACTERS.get(one, one)
+        number = int(four or eight, 16)
+        return chr(number) if number <= 0x10ffff else "\ufffd"
+
+    return _GO_ESCAPE.sub(character, text[1:-1]).encode("utf-8", "surrogateescape")
 
 
 def _setup(said: Said) -> _Setup | None:
@@ -299,7 +342,8 @@ def _server_error(status: int, said: Said, words: str, after: float | None) -> B
         return _somewhere(said.message, words)
     if setup := _setup(said):
         return Paused(setup.reason, words, setup.advice)
-    return Again("server_error", words, after, suspect=status == 500 and not _STATE.match(said.message))
+    return Again("server_error", words, after, suspect=status == 500 and not _STATE.match(said.message),
+                 line=said.line if re.match(_QUESTDB, said.message) else 0)
 
 
 def line_reason(why: str) -> str:
@@ -308,6 +352,6 @@ def line_reason(why: str) -> str:
 
 
 def _reason(why: str, otherwise: str) -> str:
-    if _TYPE_CONFLICT.match(why):
+    if _TYPE_CONFLICT.match(why) or _CAST.fullmatch(why):
         return "type_conflict"
     return "outside_retention" if _RETENTION.match(why) else otherwise

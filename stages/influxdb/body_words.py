@@ -28,6 +28,8 @@ class Said(Struct, frozen=True):
     own: bool = False
     #: (number of the line, from 1, the line or the beginning of it, why), where InfluxDB 3 lists them.
     listed: tuple[tuple[int, str, str], ...] = ()
+    #: Number of the line that it is about, from 1; 0: none. QuestDB's.
+    line: int = 0
 
 
 def understand(headers: Mapping[str, str], body: bytes) -> Said:
@@ -43,7 +45,9 @@ def understand(headers: Mapping[str, str], body: bytes) -> Said:
         return Said(parsed["error"], one_line(parsed["error"]), True, _listed(parsed.get("data")))
     if isinstance(parsed.get("message"), str):
         message = parsed["message"]
-        return Said(message, one_line(message), isinstance(parsed.get("code"), str))
+        line = parsed.get("line")
+        return Said(message, one_line(message), isinstance(parsed.get("code"), str),
+                    line=line if type(line) is int and line > 0 else 0)
     text = body.decode("utf-8", "replace").strip()
     return Said(text, one_line(text or f"without a word{_server(headers)}"))
 

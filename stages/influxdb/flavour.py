@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from pipeline.schema import InfluxConfig
 from stages.influxdb.body_words import json_object, one_line
+from stages.influxdb.dialect import Dialect
 from stages.influxdb.http_client import HttpClient, Limits
 
 Version = Literal["v1", "v2", "v3"]
@@ -27,6 +28,9 @@ class Flavour(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.product} {self.version}".strip()
+
+
+UNKNOWN: Final = Flavour("a server that does not say what it is", "", None)
 
 
 def recognise(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]) -> Flavour:
@@ -56,7 +60,7 @@ def recognise(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], byt
         return Flavour(f"InfluxDB {build or 'OSS'}", number, "v1")
     if "cloud" in build.lower() or "Cloud" in version:
         return Flavour("InfluxDB Cloud", number, "v2")
-    return Flavour("a server that does not say what it is", "", None)
+    return UNKNOWN
 
 
 def ask(client: HttpClient, url: str, credentials: Mapping[str, str], limits: Limits) -> Flavour:
@@ -76,10 +80,16 @@ def write_version(config: InfluxConfig, flavour: Flavour | None) -> Version:
     return "v2" if config.bucket and api != "v1" else "v1"
 
 
-def escapes_backslashes(config: InfluxConfig, flavour: Flavour | None) -> bool:
-    """Whether in names and tags two backslashes stand for one, as in InfluxDB 3; elsewhere they are two."""
-    return config.version == "v3" or flavour is not None and (
-        flavour.api == "v3" or flavour.product == VICTORIA_METRICS)
+def dialect_of(config: InfluxConfig, flavour: Flavour | None) -> Dialect:
+    """How the server reads lines."""
+    if flavour is not None and flavour.product in (QUESTDB, VICTORIA_METRICS):
+        return "questdb" if flavour.product == QUESTDB else "victoria_metrics"
+    return "influxdb3" if config.version == "v3" or flavour is not None and flavour.api == "v3" else "influxdb"
+
+
+def keeps_repeats(flavour: Flavour) -> bool:
+    """Whether what is written twice is there twice: QuestDB without DEDUP, and VictoriaMetrics."""
+    return flavour.product in (QUESTDB, VICTORIA_METRICS)
 
 
 def complaint(config: InfluxConfig, flavour: Flavour) -> str:

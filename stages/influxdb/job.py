@@ -38,6 +38,8 @@ POISON_FAILURES = 3
 PROBES = 8
 #: The golden ratio: its multiples, modulo 1, spread evenly however many there are.
 _SPREAD = 0.618034
+#: Fewest lines of a request to a server that names only the first bad line.
+LEAST_RUN = 16
 #: Batches of which every line was refused in words about lines, before anything was stored, that are believed.
 BELIEVED_BATCHES = 2
 
@@ -125,6 +127,10 @@ class Job:
         self._probing = False
         self.max_bytes = max_bytes
         self._lines: list[bytes] | None = None
+        #: Whether a line that is stored may be sent once more; it is there twice then, at some.
+        self.may_repeat = True
+        #: Most lines of a request, once a server has named only the first bad line of one: it follows their distance.
+        self._run: int | None = None
         self._unit = unit
         self._times: list[int | None] | None = None
         self._open = 1
@@ -145,6 +151,11 @@ class Job:
             piece.sent_at = now
             if not self._is_inside(piece, now):
                 continue
+            if self._run is not None and len(piece.indices) > self._run:
+                self._todo.appendleft(Piece(piece.indices[self._run:], None, piece.depth, piece.attempts,
+                                            looks=piece.looks))
+                self._open += 1
+                piece.indices, piece.body = piece.indices[:self._run], None
             if piece.body is None:
                 lines = self.lines()
                 plain = b"".join([lines[index] + b"\n" for index in piece.indices])
@@ -223,7 +234,10 @@ class Job:
             case Written() if piece.probe:
                 self._open -= 1
                 self._probing = False
+                if not self.may_repeat:
+                    self._leave_out(piece.indices[0])
             case Written():
+                self._run = self._run and 2 * self._run
                 self.sent_bytes += len(piece.body or b"")
                 self._open -= 1
                 self._stored = piece.indices[0]
@@ -253,13 +267,15 @@ class Job:
             else:
                 self._split(piece)
             return answer
+        if isinstance(answer, BadLines) and answer.first and bad:
+            self._run = max(LEAST_RUN, 2 * (piece.indices.index(next(iter(bad))) + 1))
         bad = bad or {piece.indices[0]: answer.words}
         rest = [index for index in piece.indices if index not in bad]
         if rest and not (isinstance(answer, BadLines) and answer.rest_stored):
             self.delayed = True
             self._add(Piece(rest, None, piece.depth, piece.attempts, looks=piece.looks))
         reason = "too_large" if isinstance(answer, TooLarge) else \
-            answer.reason if isinstance(answer, BadSomewhere) else ""
+            answer.reason
         self._refuse(piece, answer, reason, bad)
         return self._believed(answer)
 
@@ -326,9 +342,21 @@ class Job:
                                      lines[index].decode("utf-8", "replace")) for index, why in bad.items()]
         self._open -= 1
 
+    def _leave_out(self, line: int) -> None:
+        """A line is stored: it is not sent with the others."""
+        for piece in [piece for piece in self._todo if line in piece.indices]:
+            piece.indices, piece.body = [index for index in piece.indices if index != line], None
+            if not piece.indices:
+                self._todo.remove(piece)
+                self._open -= 1
+
     def _failed(self, piece: Piece, answer: Again, passed: int) -> None:
         if not answer.suspect:
             self._todo.append(piece)
+            return
+        if 0 < answer.line <= len(piece.indices) and len(piece.indices) > 1:
+            at = answer.line - 1
+            self._replace(piece, piece.indices[at:at + 1], [*piece.indices[:at], *piece.indices[at + 1:]])
             return
         if piece.failures == 0:
             piece.passed_before = passed
@@ -343,7 +371,7 @@ class Job:
             self._split(piece)
         else:
             self._todo.append(piece)
-            if self._stored is not None and not self._canary:
+            if self._stored is not None and not self._canary and self.may_repeat:
                 # Nothing else is being written that could tell a poisonous line from a server in trouble.
                 self._canary = True
                 self._add(Piece([self._stored], None, canary=True))

@@ -59,10 +59,13 @@ class Lane(Generic[J]):
                     break
         return out
 
-    def finished(self, entry: Entry[J]) -> list[J]:
-        """A job's last line is stored or refused. Returns the jobs that are over with that, oldest first."""
+    def finished(self, entry: Entry[J], repeats: bool = True) -> list[J]:
+        """A job's last line is stored or refused. Returns the jobs that are over with that, oldest first.
+
+        Without `repeats` what is stored is not written once more.
+        """
         entry.written = True
-        if entry.overtaken:
+        if entry.overtaken and repeats:
             self._send_again(entry)
         if not entry.written:
             return []
@@ -70,7 +73,7 @@ class Lane(Generic[J]):
         while self.entries and self.entries[0].written:
             head = self.entries.pop(0)
             over.append(head.job)
-            if head.job.delayed:
+            if head.job.delayed and repeats:
                 for later in self.entries:
                     if later.written:
                         self._send_again(later)

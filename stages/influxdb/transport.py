@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -15,14 +16,26 @@ from pipeline.logs import Muffler, hide
 from pipeline.schema import InfluxConfig
 from pipeline.secrets import token_forms, why_no_value
 from stages.influxdb import retention
-from stages.influxdb.answers import ADVICE, Again, Answer, BadSomewhere, Paused, classify, seconds_of
-from stages.influxdb.body import compress, decompress, doubled
+from stages.influxdb.answers import ADVICE, Again, Answer, BadLines, BadSomewhere, Paused, classify, seconds_of
+from stages.influxdb.body import LINE, compress, decompress
 from stages.influxdb.body_words import json_object
+from stages.influxdb.dialect import Columns, adapted
 from stages.influxdb.endpoint import authorization, write_url
 from stages.influxdb.faults import meaning_of
-from stages.influxdb.flavour import Flavour, Version, ask, complaint, escapes_backslashes, write_version
+from stages.influxdb.flavour import (
+    QUESTDB,
+    UNKNOWN,
+    Flavour,
+    Version,
+    ask,
+    complaint,
+    dialect_of,
+    keeps_repeats,
+    write_version,
+)
 from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, Limits
+from stages.influxdb.questdb import TABLES, dedup_warnings, tables_of
 from stages.influxdb.retention import Bounds
 
 #: Seconds that a server which failed is tried last, in failover.
@@ -111,6 +124,7 @@ class Transport:
         #: URLs and buckets whose retention was asked for in vain, and when to ask again.
         self._unanswered: dict[tuple[str, str], float] = {}
         self._complaints = Muffler(60.0)
+        self._columns = Columns()
 
     @property
     def most_requests(self) -> int:
@@ -120,16 +134,23 @@ class Transport:
         gathers = self.config.version == "v3" or any(found.api == "v3" for found in list(self._flavours.values()))
         return MANY_REQUESTS if gathers else FEW_REQUESTS
 
-    def post(self, data: bytes, bucket: str, backslashes: bool = False) -> Answer:
+    @property
+    def may_repeat(self) -> bool:
+        """Whether what is stored may be written once more, as far as the servers are known."""
+        if self.config.repeat_writes != "auto":
+            return self.config.repeat_writes == "yes"
+        return not any(keeps_repeats(found) for found in list(self._flavours.values()))
+
+    def post(self, data: bytes, bucket: str, escapes: bool = False) -> Answer:
         """One write, at the server that is most likely to work; at the next ones when there is no connection.
 
-        `backslashes`: somewhere in the lines are two in a row. The words of what has to be waited for say what
-        answered, and what to do.
+        `escapes`: a backslash, or a line break in a string, stands somewhere. The words of what has to be waited for
+        say what answered, and what to do.
         """
         now = time.monotonic()
         answer: Answer = Again("no_connection", "no server")
         for url in sorted(self.urls, key=lambda u: self._shunned.get(u, 0.0) > now):
-            answer = self._post_to(url, data, bucket, backslashes)
+            answer = self._post_to(url, data, bucket, escapes)
             if not isinstance(answer, Again | Paused):
                 self._shunned.pop(url, None)
                 return answer
@@ -137,13 +158,13 @@ class Transport:
                 self._shunned[url] = time.monotonic() + SHUN_SECONDS
         return answer
 
-    def _post_to(self, url: str, data: bytes, bucket: str, backslashes: bool) -> Answer:
+    def _post_to(self, url: str, data: bytes, bucket: str, escapes: bool) -> Answer:
         try:
-            answer = self._attempt(url, data, bucket, backslashes)
+            answer = self._attempt(url, data, bucket, escapes)
             if isinstance(answer, Paused) and answer.reason == "unauthorized" and self.credentials.reload():
                 self.logger.info("the token file has another token; trying with it")
                 self._flavours.clear()
-                answer = self._attempt(url, data, bucket, backslashes)
+                answer = self._attempt(url, data, bucket, escapes)
             if isinstance(answer, Paused) and answer.reason != "unauthorized":
                 answer = self._explained(url, answer)
         except HttpFault as fault:
@@ -157,14 +178,16 @@ class Transport:
             return msgspec.structs.replace(answer, words="; ".join(filter(None, (answer.words, advice))))
         return answer
 
-    def _attempt(self, url: str, data: bytes, bucket: str, backslashes: bool) -> Answer:
+    def _attempt(self, url: str, data: bytes, bucket: str, escapes: bool) -> Answer:
         """One request. Raises HttpFault."""
-        flavour: Flavour | None = None
-        if self.config.version == "auto" or backslashes and self.config.version != "v3":
-            flavour = self._flavour(url)
-        version = write_version(self.config, flavour)
-        if backslashes and escapes_backslashes(self.config, flavour):
-            data = compress(doubled(decompress(data))) if self.config.gzip else doubled(data)
+        flavour = self._flavour(url) if self.config.version != "v3" else None
+        version, dialect = write_version(self.config, flavour), dialect_of(self.config, flavour)
+        if dialect == "questdb" and (lost := self._lost(data)):
+            return lost
+        if dialect == "questdb" or escapes and dialect != "influxdb":
+            plain = decompress(data) if self.config.gzip else data
+            if (for_it := adapted(plain, dialect)) is not plain:
+                data = compress(for_it) if self.config.gzip else for_it
         target = write_url(self.config, url, version, bucket)
         headers = {"Content-Type": "text/plain; charset=utf-8", "Accept": "application/json",
                    **({"Content-Encoding": "gzip"} if self.config.gzip else {}), **self.credentials.header(version)}
@@ -172,10 +195,31 @@ class Transport:
         answer = classify(reply.status, reply.headers, reply.body, time.time(), version)
         if isinstance(answer, Again | Paused):
             return msgspec.structs.replace(answer, words=f"{target} answered {answer.words}")
+        if isinstance(answer, BadLines) and answer.quoted is not None:
+            return _located(answer, answer.quoted, decompress(data) if self.config.gzip else data)
         if isinstance(answer, BadSomewhere) and answer.reason == "outside_retention" and not answer.bounds and (
                 version == "v1" or flavour is not None and flavour.api == "v1"):
             return msgspec.structs.replace(answer, bounds=self._bounds(url, bucket, version))
         return answer
+
+    def _asked(self, url: str, limits: Limits) -> Flavour:
+        """Asks what answers. Raises HttpFault; with a configured version only where a write would not get through."""
+        try:
+            return ask(self._client, url, self.credentials.header("v2"), limits)
+        except HttpFault as fault:
+            if self.config.version == "auto" or fault.kind not in ("timeout", "malformed", "too_large"):
+                raise
+            return UNKNOWN
+
+    def _lost(self, data: bytes) -> BadLines | None:
+        """The lines of which QuestDB would lose a part without a word, as if it had refused them."""
+        plain = decompress(data) if self.config.gzip else data
+        lines = plain.removesuffix(b"\n").split(b"\n")
+        if b'"' in plain:
+            lines = [match.group()[:-1] for match in LINE.finditer(plain)]
+        found = tuple((number, "", why) for number, line in enumerate(lines, 1)
+                      if (why := self._columns.complaint(line)))
+        return BadLines("not sent", found, reason="refused") if found else None
 
     def _bounds(self, url: str, bucket: str, version: Version) -> Bounds | None:
         """The times that an InfluxDB 1 takes for a database, which it has to be asked for; None where it does not say.
@@ -212,15 +256,27 @@ class Transport:
         with self._lock:
             if url not in self._flavours:
                 limits = msgspec.structs.replace(limits_of(self.config), max_bytes=FREE_BYTES)
-                flavour = ask(self._client, url, self.credentials.header("v2"), limits)
+                flavour = self._asked(url, limits)
                 if (wrong := complaint(self.config, flavour)) and self._complaints.allows(wrong, time.monotonic()):
                     self.logger.error("%s: %s", url, wrong)
                 self._flavours[url] = flavour
             return self._flavours[url]
 
 
-def describe(config: InfluxConfig, logger: logging.Logger) -> None:
-    """Says at the start which server answers, and what is wrong with the configured version for it."""
+def _located(answer: BadLines, quoted: tuple[bytes, str], sent: bytes) -> BadLines | BadSomewhere:
+    """The answer with the number of the line from which on it quotes what was sent."""
+    rest, why = quoted
+    if not rest or not sent.endswith(rest):
+        return BadSomewhere("refused", answer.words, about_lines=True, status=answer.status)
+    number = sent.count(b"\n", 0, len(sent) - len(rest)) + 1
+    return msgspec.structs.replace(answer, listed=((number, "", why),), quoted=None)
+
+
+def describe(config: InfluxConfig, logger: logging.Logger, measurement: str = "") -> None:
+    """Says at the start which server answers, and what is wrong with the configured version for it.
+
+    `measurement`: the one that is written; "" where there may be several.
+    """
     client = HttpClient(config)
     try:
         credentials = Credentials(config).header("v2")
@@ -240,3 +296,16 @@ def describe(config: InfluxConfig, logger: logging.Logger) -> None:
         version = write_version(config, flavour)
         logger.log(logging.ERROR if wrong else logging.INFO, "%s is %s; writing to %s%s", url, flavour,
                    write_url(config, url, version), f". But {wrong}" if wrong else "")
+        if flavour.product == QUESTDB and config.repeat_writes != "yes":
+            for warning in dedup_warnings(_tables(client, url, credentials, limits), measurement):
+                logger.warning("%s: %s", url, warning)
+
+
+def _tables(client: HttpClient, url: str, credentials: Mapping[str, str], limits: Limits) -> dict[str, bool] | None:
+    """The tables of a QuestDB, and whether they have DEDUP; None where it does not say."""
+    target = f"{url.rstrip('/')}/exec?{urlencode({'query': TABLES})}"
+    try:
+        reply = client.exchange("GET", target, b"", credentials, limits)
+    except HttpFault:
+        return None
+    return tables_of(json_object(reply.body))

@@ -33,9 +33,9 @@ class Lines(NamedTuple):
     sources: list[tuple[int, ...]] | None
 
     @property
-    def backslashes(self) -> bool:
-        """Whether two are in a row somewhere: not every server reads those in the same way."""
-        return b"\\" in self.body and b"\\\\" in self.body  # for one it is looked 40 times as fast as for two
+    def escapes(self) -> bool:
+        """Whether a backslash, or a line break in a string, stands somewhere: not every server reads those alike."""
+        return b"\\" in self.body or self.body.count(b"\n") != self.points
 
 
 class Points(NamedTuple):

@@ -133,7 +133,7 @@ def test_backslashes_are_stored_as_they_are_whichever_server_reads_them(
                               bucket="sandbox" if version == "v2" else "", org="sandbox", token="sandbox-token",
                               username="sandbox", password="sandbox-token")
         answer = Transport(config, config.urls(), logging.getLogger("test")).post(
-            compress(lines.body) if gzip else lines.body, "", lines.backslashes)
+            compress(lines.body) if gzip else lines.body, "", lines.escapes)
         assert isinstance(answer, Written), answer
         (point,) = requests.get(f"{running.url}/sandbox/points?bucket=sandbox", timeout=10).json()
     assert (point["measurement"], dict(point["tags"]), point["fields"]) == (

@@ -30,6 +30,7 @@ TARGETS: dict[str, str] = {
     "v1": 'version = "v1"\ndatabase = "sandbox"',
     "v2": 'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"',
     "v3": 'version = "v3"\ndatabase = "sandbox"\ntoken = "sandbox-token"',
+    "questdb": 'database = "sandbox"',
 }
 CONFIG = """
 [iggy]

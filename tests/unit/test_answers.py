@@ -23,7 +23,7 @@ def test_an_answer_means_what_the_table_says(case: dict[str, Any]) -> None:
     body = bytes.fromhex(case["body_hex"]) if "body_hex" in case else case["body"].encode()
     answer = classify(case["status"], case.get("headers", {}), body, NOW, case.get("api"))
     assert type(answer) is MEANINGS[case["meaning"]]
-    for name in ("rest_stored", "reason", "dropped", "after", "suspect", "about_lines"):
+    for name in ("rest_stored", "reason", "dropped", "after", "suspect", "about_lines", "first", "line"):
         if name in case:
             assert getattr(answer, name) == case[name], name
 

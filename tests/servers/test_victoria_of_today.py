@@ -1,0 +1,77 @@
+"""A VictoriaMetrics of today (1.151), which `VICTORIA_TEST_URL` names; started with -retentionPeriod=100y."""
+
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from pipeline.rig import wait_until
+from pipeline.schema import InfluxConfig
+from stages.influxdb.body import compress
+from stages.influxdb.job import Job
+from stages.influxdb.transport import Transport
+from tests.support.iggy_servers import SandboxIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, send
+
+URL = os.environ.get("VICTORIA_TEST_URL", "")
+pytestmark = pytest.mark.skipif(not URL, reason="VICTORIA_TEST_URL names no server")
+#: What was written can be read some seconds later.
+SEEN_SECONDS = 60.0
+
+
+def exported(name: str) -> list[dict[str, Any]]:
+    """All series of a metric."""
+    requests.get(f"{URL}/internal/force_flush", timeout=10)
+    text = requests.get(f"{URL}/api/v1/export", params={"match[]": name}, timeout=30).text
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def samples(name: str) -> int:
+    """How many values a metric has, those written twice twice."""
+    return sum(len(one["values"]) for one in exported(name))
+
+
+def test_names_and_numbers_beside_strings_of_several_lines_are_stored(
+        sandbox: SandboxIggy, stream: str, start_sink: Callable[..., Sink]) -> None:
+    name = f"test{uuid.uuid4().hex[:12]}"
+    devices = ["x\\y", "\\\\host\\share", "a\\,b", "é😀", "plain"]
+    now = time.time_ns()
+    sandbox.create_topic(stream, TOPIC, 1)
+    send(sandbox.address, stream, [
+        json.dumps({"device": device, "text": "one\ntwo \\ \"three\"", "value": n, "ts": now - n * 1_000_000}).encode()
+        for n, device in enumerate(devices)])
+    sink = start_sink(sandbox.address, stream, SandboxInflux(URL), target='database = "db"\nprecision = "ms"',
+                      mapping=f'measurement_from = "static"\nmeasurement_name = "{name}"')
+    status = sink.settles(len(devices))
+    assert (status.written, status.rejected) == (len(devices), 0)
+    wait_until(lambda: samples(f"{name}_value") == len(devices), SEEN_SECONDS, "the values")
+    assert {one["metric"]["device"] for one in exported(f"{name}_value")} == set(devices)
+    assert sink.stop() == 0
+
+
+@pytest.mark.parametrize("gzip", [True, False])
+def test_the_line_that_it_quotes_is_refused_alone_and_no_other_is_sent_twice(gzip: bool) -> None:
+    name = f"test{uuid.uuid4().hex[:12]}"
+    lines = [f"{name},n={n} f={n} {time.time_ns() // 1_000_000}".encode() for n in range(5_000)]
+    bad = [10, 2_500, 4_990]
+    for number in bad:
+        lines[number] = f'{name},n={number} f=1 zz'.encode()
+    body = b"".join(line + b"\n" for line in lines)
+    config = InfluxConfig(url=URL, database="db", precision="ms", gzip=gzip)
+    transport = Transport(config, config.urls(), logging.getLogger("test"))
+    job, requests_sent = Job(compress(body) if gzip else body, len(lines), gzip), 0
+    while piece := job.take():
+        requests_sent += 1
+        answer = transport.post(piece.body or b"", "")
+        job.may_repeat = transport.may_repeat
+        job.answered(piece, answer, requests_sent)
+    assert sorted(line.line for line in job.refused) == bad and not job.may_repeat
+    assert all("zz" in line.words for line in job.refused) and requests_sent < 20
+    wait_until(lambda: samples(f"{name}_f") >= len(lines) - len(bad), SEEN_SECONDS, "the values")
+    assert samples(f"{name}_f") == len(lines) - len(bad)
