@@ -75,7 +75,7 @@ class Encoder:
             try:
                 head = heads.get(tags) or self._new_series(tags)
                 made = self._encode(head[0], row[tags_end:], row[0])
-            except (ValueError, TypeError, OverflowError) as error:
+            except Exception as error:  # whatever a row is, it costs itself
                 out.bad.append(BadRow("bad_value", str(error), str(row)[:SHOWN_CHARACTERS]))
                 continue
             if made:

@@ -86,3 +86,16 @@ def test_each_poison_among_good_messages_is_one_dead_letter(
     assert len(encoders) == 2, "an encoder died"
     assert max(map(peak, encoders)) < MOST_KIBIBYTES
     assert sink.stop() == 0
+
+
+def test_an_encoder_that_works_on_a_batch_for_long_is_not_taken_for_hung(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    sandbox.create_topic(stream, TOPIC, 1)
+    elements = b",".join([b'{"v":1,"w":{"x":2}}'] * 20_000)
+    send(sandbox.address, stream, [b'{"device":"d","e":[%b],"ts":%d}' % (elements, number) for number in range(20)])
+    config = CONFIG.replace("[pipeline]", "[pipeline]\nmax_batch_bytes = 40_000_000")
+    sink = start_sink(sandbox.address, stream, influxdb, mapping='explode = "e"', config=config,
+                      options="heartbeat_timeout_seconds = 3\nmax_restarts = 0")
+    sink.settles(20, 120)
+    assert influxdb.count() == 20
+    assert sink.stop() == 0
