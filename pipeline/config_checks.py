@@ -22,6 +22,7 @@ from pipeline.schema import (
     SourceTopic,
     start_position,
 )
+from pipeline.source_schema import SourceConfig
 from pipeline.target_check import target_problems
 
 #: Longest name of a stream, topic, consumer, group or user, bytes of UTF-8. Source: Iggy's binary protocol,
@@ -62,10 +63,18 @@ def config_warnings(config: Config) -> list[str]:
                      if getattr(pipeline, option) != getattr(default, option)]
     if not pipeline.max_restarts and pipeline.restart_window_seconds != default.restart_window_seconds:
         problems.append("pipeline.restart_window_seconds: no effect with max_restarts = 0")
+    for index, sink in enumerate(config.sinks):
+        topics = {(topic.stream, topic.topic) for topic in sink.topics}
+        problems += [f"sink {sink.name}: {topic.stream}/{topic.topic} is written where sink {other.name} writes it, by "
+                     "the same mapping: every point twice" for other in config.sinks[:index]
+                     if (other.mapping, other.influxdb) == (sink.mapping, sink.influxdb)
+                     for topic in other.topics if (topic.stream, topic.topic) in topics]
     for index, source in enumerate(config.source):
-        if source.max_fingerprints != type(source)(name="-", output=source.output).max_fingerprints \
-                and not source.overlap_ms:
-            problems.append(f"source[{index}].max_fingerprints: no effect without overlap_ms")
+        plain = SourceConfig(name=source.name, output=source.output)
+        problems += [f"source[{index}].{option}: no effect with query" for option in
+                     given(source, plain, ("parallel", "discovery_interval_ms") if source.query else ())]
+        problems += [f"source[{index}].{option}: no effect without overlap_ms" for option in
+                     given(source, plain, ("max_fingerprints",) if not source.overlap_ms else ())]
     return problems
 
 

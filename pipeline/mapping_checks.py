@@ -52,6 +52,10 @@ def mapping_option_warnings(mapping: MappingConfig, key: str) -> list[str]:
                 if getattr(mapping, option) != getattr(_DEFAULTS, option) and getattr(mapping, other) != value]
     if mapping.timestamp_from in ("iggy_timestamp", "arrival") and mapping.on_missing_timestamp != "reject":
         warnings.append(f'{key}.on_missing_timestamp: no effect with timestamp_from = "{mapping.timestamp_from}"')
+    if mapping.exclude_fields and mapping.field_strategy == "explicit" and not mapping.tag_map_field:
+        warnings.append(f'{key}.exclude_fields: no effect with field_strategy = "explicit", which names all fields')
+    warnings += [f"{key}.constant_tags.{tag}: no effect: it is empty, and no tag is written"
+                 for tag, value in mapping.constant_tags.items() if not value]
     return warnings
 
 

@@ -196,12 +196,13 @@ def set_(path: str, name: str | None, partition: int | None, offset: int | None,
          measurement: str | None, begin: str | None, force: bool) -> None:
     """Stores one offset, after which reading begins; or one measurement's mark, at which it does."""
     config = load_config(path, unused=_UNUSED)
-    if source is not None and measurement is not None and begin is not None and name is None:
+    of_topic, of_source = (name, partition, offset), (source, measurement, begin)
+    if source is not None and measurement is not None and begin is not None and of_topic == (None, None, None):
         with unlocked(config, force):
             set_mark(config, source, measurement, begin)
         click.echo(f"{source} {measurement}: reading begins at {begin}")
         return
-    if name is None or partition is None or offset is None or source is not None:
+    if name is None or partition is None or offset is None or of_source != (None, None, None):
         raise click.UsageError("give --topic, --partition and --offset, or --source, --measurement and --time")
 
     async def work(iggy: IggyConnection, found: list[Place]) -> None:

@@ -30,6 +30,8 @@ from stages.mapping.merge import field_set
 
 #: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
 LINE_FORMATS = ("json", "text", "line_protocol")
+#: Messages of each partition, where nothing is said.
+LAST_MESSAGES = 10
 #: Most that is looked at, of one file, bytes.
 MAX_INPUT_BYTES = 100_000_000
 #: Tables that are of no use here.
@@ -208,13 +210,17 @@ def chosen_subscription(config: Config, path: str, topic: str) -> int:
 @click.option("--each", type=click.Choice(["line", "file"]), help="What a message is in a FILE; by default a line of "
               "it with the formats json, text and line_protocol, and the whole file with others.")
 @click.option("--from-iggy", is_flag=True, help="The last messages of each partition; nothing is committed.")
-@click.option("--count", default=10, show_default=True, type=click.IntRange(1, 10_000), help="With --from-iggy.")
+@click.option("--count", type=click.IntRange(1, 10_000), help="With --from-iggy: of each partition; 10 by default.")
 @click.option("--topic", default="", metavar="STREAM/TOPIC", help="Whose mapping; the first one's by default.")
 @click.option("--code", is_flag=True, help="Also print the code that is generated for the messages.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a message.")
-def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: bool, count: int, topic: str, code: bool,
-            as_json: bool) -> None:
+def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: bool, count: int | None, topic: str,
+            code: bool, as_json: bool) -> None:
     """Shows what messages would become. Nothing is written or committed."""
+    if count is not None and not from_iggy:
+        raise click.UsageError("--count: only with --from-iggy")
+    if each is not None and from_iggy and not inputs:
+        raise click.UsageError("--each: only with --input")
     if path == STANDARD_INPUT and ("-" in inputs or not inputs and not from_iggy):
         raise NothingToPreview("standard input is the configuration; give messages with --input FILE or --from-iggy")
     config = load_config(path, unused=(*DATABASE, *(() if from_iggy else ("iggy",)), *_UNUSED))
@@ -230,7 +236,7 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
         samples += [sample._replace(label=sample.label.strip() or "standard input", offset=len(samples) + index)
                     for index, sample in enumerate(found)]
     if from_iggy:
-        samples += asyncio.run(samples_of_iggy(config, subscription, count))
+        samples += asyncio.run(samples_of_iggy(config, subscription, count or LAST_MESSAGES))
     if not samples:
         raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
     for warning in mapping_option_warnings(mapping, "mapping"):

@@ -232,6 +232,11 @@ def test_an_option_is_given_once_and_what_excludes_each_other_is_refused(config:
     assert "exclude each other" in run("start", "-c", config, "--once", "--until-caught-up")[1]
     assert run("start", "-c", config, "--log-level", "loud")[0] == 2
     assert run("offsets", "set", "-h")[0] == 0
+    for arguments in (("offsets", "set", "--source", "n", "--measurement", "m", "--time", "latest", "--partition", "1"),
+                      ("offsets", "set", "--topic", "s/t", "--partition", "0", "--offset", "1", "--time", "latest"),
+                      ("preview", "--count", "3"), ("preview", "--from-iggy", "--each", "file"),
+                      ("start", "--from", "earliest"), ("start", "--to", "tomorrow")):
+        assert run(*arguments, "-c", config)[0] == 2
 
 
 def test_commands_ask_for_nothing_that_they_do_not_use(tmp_path: Path) -> None:

@@ -237,6 +237,14 @@ def test_options_that_harm_nothing_are_only_warned_of(tmp_path: Path) -> None:
                                           output="[pipeline]\nwriters = 3\n"))
     assert [warning.partition(":")[0] for warning in config_warnings(config)] == [
         "pipeline.writers", "source[0].max_fingerprints"]
+    config = load(tmp_path, MAPPED + 'constant_tags = { a = "", b = "c" }\nfield_strategy = "explicit"\n'
+                                     'field_names = ["v"]\nexclude_fields = ["w"]')
+    assert [warning.partition(": no ")[0] for warning in config_warnings(config)] == [
+        "sink main: mapping.exclude_fields", "sink main: mapping.constant_tags.a"]
+    sink = '[[sinks]]\nname = "{0}"\nconsumer = "{0}"\n[[sinks.topics]]\nstream = "s"\ntopic = "t"\n' \
+        '[sinks.influxdb]\nbucket = "b"\n'
+    assert "sink two: s/t is written where sink one" in config_warnings(
+        load(tmp_path, sink.format("one") + sink.format("two")))[0]
     config = load(tmp_path, V2 + "insecure_skip_verify = true")
     assert [warning.partition(": no ")[0] for warning in config_warnings(config)] == [
         "sink main: influxdb.insecure_skip_verify"]
