@@ -23,8 +23,8 @@ from rich.table import Table
 from pipeline import rig
 from pipeline.chaos_faults import Faults, Injected, Sandbox
 from pipeline.chaos_producer import Producer, bad, number_of
-from pipeline.ending import end_with
 from pipeline.errors import PipelineError
+from pipeline.exit import end_with
 from pipeline.iggy import IggyConnection
 from pipeline.interrupts import end_on_interrupt, temporary_folder
 from pipeline.options import CONTEXT, Command

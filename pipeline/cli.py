@@ -13,8 +13,8 @@ import click
 
 from pipeline import __version__
 from pipeline.config import load_config
-from pipeline.ending import end_with, tell
 from pipeline.errors import PipelineError
+from pipeline.exit import end_with, tell
 from pipeline.files import keep_private
 from pipeline.interrupts import end_on_interrupt
 from pipeline.options import CONTEXT, Group, config_option, log_level_option
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Mapping
 
-    from pipeline.lock import Locks
+    from pipeline.locks import Locks
     from pipeline.plan import Until
     from pipeline.schema import Config
 
@@ -141,7 +141,7 @@ def _prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
     from pipeline.config_checks import config_warnings
     from pipeline.dead_letter_stores import check_stores
     from pipeline.iggy import check_iggy
-    from pipeline.lock import Locks, lock_offsets
+    from pipeline.locks import Locks, lock_offsets
     from stages.mapping.check import mapping_warnings
 
     locks = Locks()

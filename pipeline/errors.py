@@ -1,6 +1,11 @@
 """Errors a user can do something about. The CLI turns each into one line and an exit code."""
 
 
+#: What is said of Flight where its extra isn't installed.
+NO_PYARROW = ("needs the package pyarrow, which is not installed; install it with "
+              "pip install 'iggy-influxdb-pipeline[flight]'")
+
+
 class PipelineError(Exception):
     """Something the user has to know: what happened, to what, what to do. Exit code 1."""
 

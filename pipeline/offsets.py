@@ -16,7 +16,7 @@ from rich.text import Text
 from pipeline.config import DATABASE, SOURCE_CONNECTION, load_config
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection, IggyMissing
-from pipeline.lock import Locked, Locks, lock_offsets
+from pipeline.locks import Locked, Locks, lock_offsets
 from pipeline.logs import clean
 from pipeline.options import Group, config_option
 from pipeline.printable import printable

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from pipeline.backoff import Backoff
+from pipeline.compression import compress
 from pipeline.dead_letters import DeadLetter
 from pipeline.errors import PipelineError
 from pipeline.schema import Config, MappingConfig, SinkConfig
 from stages.influxdb.answers import Again, Paused
-from stages.influxdb.body import compress
 from stages.influxdb.job import Job
 from stages.influxdb.retention import UNITS
 from stages.influxdb.transport import Transport

@@ -8,13 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from pipeline.errors import NO_PYARROW
 from pipeline.schema import Config, InfluxConfig
 from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.times import parse_time
 
-#: What is said of Flight where its extra isn't installed.
-NO_PYARROW = ("needs the package pyarrow, which is not installed; install it with "
-              "pip install 'iggy-influxdb-pipeline[flight]'")
 #: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
 MAX_NAME_BYTES = 255
 #: Longest ending of a backfill's state topic. Source: `source_state.place_of`.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.addresses import names_of
-from pipeline.lock import Locks
+from pipeline.locks import Locks
 from pipeline.schema import Config
 from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, place_of

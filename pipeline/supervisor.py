@@ -22,7 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.fork_server import SERVER_GONE, ForkServer
 from pipeline.groups import Group, SinkGroup, SourceGroup
 from pipeline.interrupts import SIGNALS
-from pipeline.lock import Locks, make_runtime_folder, sweep_runtime_folders
+from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
 from pipeline.plan import Plan, Until
 from pipeline.restarts import Restarts
 from pipeline.schema import Config

@@ -10,6 +10,7 @@ from typing import Any
 import zmq
 
 from pipeline import bulk, wire
+from pipeline.compression import compress
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
@@ -19,7 +20,6 @@ from pipeline.types import space_of
 from pipeline.wire_rules import WireRules
 from pipeline.work_file import WorkFile
 from stages.consult import Consultant
-from stages.influxdb.body import compress
 from stages.mapping.batch import TooMuch
 from stages.mapping.budget import Budget
 from stages.mapping.cpu_limit import TooSlow

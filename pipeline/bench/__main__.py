@@ -7,7 +7,7 @@ def run() -> None:
     """The command. Ctrl-C ends it with a line from here on; what takes time to import comes after that."""
     end_on_interrupt()
     from pipeline.bench.command import bench
-    from pipeline.ending import end_with
+    from pipeline.exit import end_with
 
     end_with(lambda: bench(prog_name="scripts/bench"))
 

@@ -278,4 +278,3 @@ def _out(figures: Figures, as_json: bool, page: str | None) -> None:
         Path(page).write_text(report.html(figures))
     if as_json:
         click.echo(json.dumps(figures.to_json()))
-

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from pipeline import rig
 from pipeline.bench.encoding import MAPPING
+from pipeline.compression import compress
 from pipeline.errors import PipelineError
-from stages.influxdb.body import compress
 from stages.mapping.encoder import BatchOrigin, Encoder
 
 BATCH: Final = 5_000

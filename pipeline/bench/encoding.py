@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 
 from pipeline import rig
+from pipeline.compression import compress
 from pipeline.errors import PipelineError
 from pipeline.memory import keep_freed_memory
 from pipeline.schema import MappingConfig
-from stages.influxdb.body import compress
 
 #: Rounds, and messages of each, that the encoders are timed for.
 ROUNDS: Final = 15

@@ -16,8 +16,7 @@ from msgspec import Struct
 from pipeline.bench import database
 from pipeline.bench.source import Reading, read
 from pipeline.bench.throughput import sandbox
-from pipeline.errors import PipelineError
-from pipeline.source_config import NO_PYARROW
+from pipeline.errors import NO_PYARROW, PipelineError
 
 Transport = Literal["http", "flight"]
 TRANSPORTS: Final[tuple[Transport, ...]] = get_args(Transport)

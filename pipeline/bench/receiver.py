@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import click
 
 from pipeline.bench.latency import Latencies
+from pipeline.compression import decompress
 from pipeline.interrupts import end_on_interrupt
-from stages.influxdb.body import decompress
 
 #: Bytes of a stream that are held, at most.
 LIMIT = 1 << 20

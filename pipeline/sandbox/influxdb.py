@@ -295,7 +295,7 @@ def _flight_service(host: str, port: int | None, flavour: Flavour, ask: "Asked")
     try:
         from pipeline.sandbox.flight import FlightService
     except ImportError:
-        from pipeline.source_config import NO_PYARROW
+        from pipeline.errors import NO_PYARROW
         raise PipelineError(f"--flight-port {NO_PYARROW}") from None
     return FlightService(host, port, ask)
 

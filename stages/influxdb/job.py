@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from pipeline import compression
 from stages.influxdb import body
 from stages.influxdb.answers import (
     Again,
@@ -159,7 +160,7 @@ class Job:
             if piece.body is None:
                 lines = self.lines()
                 plain = b"".join([lines[index] + b"\n" for index in piece.indices])
-                piece.body = body.compress(plain) if self._gzip else plain
+                piece.body = compression.compress(plain) if self._gzip else plain
             if self.max_bytes is None or len(piece.body) <= self.max_bytes or len(piece.indices) == 1:
                 return piece
             self._split(piece)
@@ -204,7 +205,8 @@ class Job:
     def lines(self) -> list[bytes]:
         """The batch's lines."""
         if self._lines is None:
-            self._lines = body.split_lines(body.decompress(self._content) if self._gzip else self._content, self.points)
+            plain = compression.decompress(self._content) if self._gzip else self._content
+            self._lines = body.split_lines(plain, self.points)
         return self._lines
 
     def times(self) -> list[int | None]:

@@ -11,13 +11,14 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 
+from pipeline.compression import compress, decompress
 from pipeline.errors import PipelineError
 from pipeline.logs import Muffler, hide
 from pipeline.schema import InfluxConfig
 from pipeline.secrets import token_forms, why_no_value
 from stages.influxdb import retention
 from stages.influxdb.answers import ADVICE, Again, Answer, BadLines, BadSomewhere, Paused, classify, seconds_of
-from stages.influxdb.body import LINE, compress, decompress
+from stages.influxdb.body import LINE
 from stages.influxdb.body_words import json_object
 from stages.influxdb.dialect import Columns, adapted
 from stages.influxdb.endpoint import authorization, write_url

@@ -81,7 +81,6 @@ class Limits(Struct, frozen=True):
                 self.check_depth(depth)
 
 
-
 def values_of(text: bytes) -> int:
     """How many values a JSON text has: one more than commas that are not in strings."""
     if b"\\" in text:

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from stages.influxdb.body import compress
+from pipeline.compression import compress
 from stages.source.payloads import Format
 
 #: One send to Iggy has at most so many bytes, unless one message alone is larger.

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.compression import compress
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Again, Answer, Paused, Written
-from stages.influxdb.body import compress
 from stages.influxdb.transport import Transport, describe
 from tests.processes.test_http_client import FAULTS
 from tests.support.iggy_servers import RunningIggy

@@ -79,7 +79,6 @@ def test_where_no_topic_is_there_or_a_batch_job_lacks_one_all_are_named(tmp_path
     assert f"pipeline: warning: Iggy at {sandbox.address} has no topic s/{TOPIC}" in shown.stderr
 
 
-
 def test_unknown_commands_and_options_are_usage_errors() -> None:
     assert pipeline("stat").returncode == 2
     assert pipeline("start", "--worker", "x").returncode == 2

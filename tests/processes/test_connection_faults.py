@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import trustme
 
+from pipeline.compression import compress
 from pipeline.schema import InfluxConfig
 from stages.influxdb.answers import Again, Paused
-from stages.influxdb.body import compress
 from stages.influxdb.transport import Transport, describe
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb

@@ -256,7 +256,7 @@ def test_commands_ask_for_nothing_that_they_do_not_use(tmp_path: Path) -> None:
 
 
 def test_an_unforeseen_error_is_a_line_and_shows_its_place_on_demand(config: str) -> None:
-    script = ("from pipeline.ending import end_with\n"
+    script = ("from pipeline.exit import end_with\n"
               "def fail(): raise KeyError('x\\ny')\n"
               "end_with(fail)")
     for environ, wanted in (({}, "KeyError"), ({"PIPELINE_TRACEBACK": "1"}, "Traceback")):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import requests
 
+from pipeline.compression import compress
 from pipeline.schema import InfluxConfig, MappingConfig
 from stages.influxdb.answers import Again, Paused, Written
-from stages.influxdb.body import compress
 from stages.influxdb.job import Job
 from stages.influxdb.transport import Transport, describe
 from stages.mapping.encoder import BatchOrigin, Encoder

@@ -5,6 +5,7 @@ from collections import deque
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import compression
 from stages.influxdb import body
 from stages.influxdb.answers import Again, Answer, BadLines, BadSomewhere, Paused, TooLarge, Written
 from stages.influxdb.job import BELIEVED_BATCHES, Evidence, Job
@@ -94,9 +95,9 @@ def test_exactly_the_bad_lines_are_refused(kind: str, count: int, data: st.DataO
 def test_a_job_sent_again_stores_everything_but_the_refused_lines_again(count: int, bad: set[int]) -> None:
     bad &= set(range(count))
     server = Server("v2", bad, [], 10**9)
-    job = Job(body.compress(b"".join(line(index) + b"\n" for index in range(count))), count, gzip=True)
+    job = Job(compression.compress(b"".join(line(index) + b"\n" for index in range(count))), count, gzip=True)
     write = server.write
-    server.write = lambda data: write(body.decompress(data))  # type: ignore[method-assign]
+    server.write = lambda data: write(compression.decompress(data))  # type: ignore[method-assign]
     run(job, server)
     server.stored.clear()
     job.again()

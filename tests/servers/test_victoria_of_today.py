@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import requests
 
+from pipeline.compression import compress
 from pipeline.rig import wait_until
 from pipeline.schema import InfluxConfig
-from stages.influxdb.body import compress
 from stages.influxdb.job import Job
 from stages.influxdb.transport import Transport
 from tests.support.iggy_servers import SandboxIggy

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lock
+from pipeline import locks
 from pipeline.addresses import names_of
 from pipeline.errors import PipelineError
-from pipeline.lock import FOLDER_LOCK, FOLDER_PREFIX, Locked, Locks, make_runtime_folder, sweep_runtime_folders
+from pipeline.locks import FOLDER_LOCK, FOLDER_PREFIX, Locked, Locks, make_runtime_folder, sweep_runtime_folders
 
 HOLDER = """
 import sys
@@ -33,7 +33,7 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found = [tmp_path / "a", tmp_path / "b"]
     for root in found:
         root.mkdir(mode=0o1777)
-    monkeypatch.setattr(lock, "LOCK_ROOTS", tuple(map(str, found)))
+    monkeypatch.setattr(locks, "LOCK_ROOTS", tuple(map(str, found)))
     return found
 
 
@@ -81,7 +81,7 @@ def test_a_shared_name_is_held_by_many_and_by_nobody_alone(roots: list[Path]) ->
 def test_one_place_in_common_is_enough(gone: int, held: "subprocess.Popen[str]", roots: list[Path],
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """As where systemd's PrivateTmp hides one of them, or a user's files are removed at the logout."""
-    monkeypatch.setattr(lock, "LOCK_ROOTS", (str(roots[gone]), str(roots[gone] / "missing")))
+    monkeypatch.setattr(locks, "LOCK_ROOTS", (str(roots[gone]), str(roots[gone] / "missing")))
     with pytest.raises(Locked):
         Locks().take_name(["held"], "works")
 
@@ -95,14 +95,14 @@ def test_what_others_put_in_the_place_of_our_folder_is_passed_over(
     (roots[0] / f"{name}-2").touch()
     with holder("held", roots[:1]):
         assert (roots[0] / f"{name}-3" / "names").exists()
-        monkeypatch.setattr(lock, "LOCK_ROOTS", (str(roots[0]),))
+        monkeypatch.setattr(locks, "LOCK_ROOTS", (str(roots[0]),))
         with pytest.raises(Locked):
             Locks().take_name(["held"], "works")
     assert list(roots[1].iterdir()) == []
 
 
 def test_without_any_place_for_locks_nothing_starts(roots: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "LOCK_ROOTS", (str(roots[0] / "missing"),))
+    monkeypatch.setattr(locks, "LOCK_ROOTS", (str(roots[0] / "missing"),))
     with pytest.raises(PipelineError, match="no folder for locks"):
         Locks().take_name(["name"], "works")
 

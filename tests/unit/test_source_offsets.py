@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load_config
-from pipeline.lock import Locks
+from pipeline.locks import Locks
 from pipeline.source_state import SourceState
 from pipeline.source_state_file import StateFile
 from pipeline.source_state_store import lock_states
