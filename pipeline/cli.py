@@ -121,7 +121,7 @@ def _backfill(path: str, options: Mapping[str, object], begin: str | None, end: 
     """The configuration's sources alone, from `begin` to `end`."""
     import msgspec
 
-    from stages.source.times import parse_time
+    from pipeline.points.times import parse_time
 
     for option, text in (("--from", begin), ("--to", end)):
         try:

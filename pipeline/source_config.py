@@ -9,9 +9,9 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from pipeline.errors import NO_PYARROW
+from pipeline.points.times import parse_time
 from pipeline.schema import Config, InfluxConfig
 from pipeline.source_schema import OutputConfig, SourceConfig
-from stages.source.times import parse_time
 
 #: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
 MAX_NAME_BYTES = 255

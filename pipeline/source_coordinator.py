@@ -21,6 +21,9 @@ from pipeline.iggy import IggyError
 from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
+from pipeline.points.fingerprints import Fingerprints, prints_of, unpack
+from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND, format_time, parse_time
+from pipeline.points.windows import Stride, floor
 from pipeline.sockets import sender_of
 from pipeline.source_clock import BACK, FORWARD, ClockWatch, corrected
 from pipeline.source_ledger import LaneLedger, LanePage
@@ -29,9 +32,6 @@ from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, StateError
 from pipeline.source_state_store import StateStore, store_of, writer_of
 from pipeline.source_state_topic import StateTaken
-from stages.source.fingerprints import Fingerprints, prints_of, unpack
-from stages.source.times import MAX_TIME, MIN_TIME, SECOND, format_time, parse_time
-from stages.source.window import Stride, floor
 
 #: Seconds between two looks at what is due, and between two Status messages.
 TICK_SECONDS = 0.05

@@ -5,9 +5,9 @@ One rule: the mark is the end of the contiguous prefix of pages that are confirm
 
 from collections import OrderedDict
 
-from stages.source.fingerprints import Fingerprints, Print
-from stages.source.times import MIN_TIME
-from stages.source.window import Stride, Window
+from pipeline.points.fingerprints import Fingerprints, Print
+from pipeline.points.times import MIN_TIME
+from pipeline.points.windows import Stride, Window
 
 
 class LanePage:

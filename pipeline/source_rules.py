@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from pipeline import source_wire, wire
 from pipeline.plan import EPOCH_BITS, Plan
+from pipeline.points.fingerprints import KNOWN_BYTES, PRINT_BYTES
+from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.wire_rules import kind_of
-from stages.source.fingerprints import KNOWN_BYTES, PRINT_BYTES
-from stages.source.times import MAX_TIME, MIN_TIME
 
 #: By kind of process: what it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {

@@ -14,9 +14,9 @@ import xxhash
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
+from pipeline.points.fingerprints import Known, known_of, pack, prints_of, unpack
+from pipeline.points.times import parse_time
 from pipeline.source_schema import SourceConfig
-from stages.source.fingerprints import Known, known_of, pack, prints_of, unpack
-from stages.source.times import parse_time
 
 #: Of the layout.
 VERSION = 1

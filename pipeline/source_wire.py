@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from pipeline import wire
+from pipeline.points.table import BadRow, Column
+from pipeline.points.windows import Window
 from stages.source.dialect import Language
-from stages.source.table import BadRow, Column
-from stages.source.window import Window
 
 
 class Lane(Struct, frozen=True, array_like=True):

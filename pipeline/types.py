@@ -1,13 +1,12 @@
 """The one memory of what type each field of each measurement has. Pure; the coordinator keeps it for all encoders."""
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 from msgspec import Struct
 
+from pipeline.points.field_type import Kind
 from pipeline.schema import Config
-
-Kind = Literal["float", "integer", "unsigned", "string", "boolean"]
 
 #: Memory of all types, bytes, at most: beyond it a field that is not known keeps whatever type a message gives it.
 MAX_BYTES: Final = 100_000_000
@@ -82,7 +81,7 @@ def space_of(config: Config, sink: int, bucket: str = "") -> str:
 
 def declared_types(config: Config) -> dict[str, dict[str, Kind]]:
     """The types that the mappings declare, by space and escaped field key."""
-    from stages.mapping import escape
+    from pipeline.points import escape
 
     seeds: dict[str, dict[str, Kind]] = {}
     for index, sink in enumerate(config.all_sinks()):

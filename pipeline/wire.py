@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pipeline import frames
-from pipeline.types import Kind
+from pipeline.points.field_type import Kind
 
 #: What is counted, offsets among it; and the same where -1 stands for "none". A number beyond them is not decoded.
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]

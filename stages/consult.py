@@ -9,7 +9,7 @@ from pipeline import wire
 from pipeline.cardinality import TagSketches
 from pipeline.control_link import ControlLink
 from pipeline.errors import PipelineError
-from pipeline.types import Kind
+from pipeline.points.field_type import Kind
 from stages.mapping.encoder import Encoder
 
 #: How long one answer is waited for before the question is put again: a new coordinator may not know it.

@@ -10,13 +10,13 @@ from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
 from pipeline.plan import Plan
+from pipeline.points.fingerprints import pack, unpack_known
+from pipeline.points.table import Column
 from pipeline.source_rules import SourceRules
 from pipeline.source_schema import SourceConfig
 from stages.source.dialect import Dialect, Language, ServerSaid
 from stages.source.dialects import dialect_of, language_of
-from stages.source.fingerprints import pack, unpack_known
 from stages.source.payloads import Dedupe, Encoder, Payloads
-from stages.source.table import Column
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000

@@ -24,11 +24,11 @@ from pipeline.iggy import IggyConnection, IggyError, IggyRefused
 from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.plan import Plan
+from pipeline.points.table import BadRow
 from pipeline.reject_log import RejectLog
 from pipeline.source_rules import SourceRules
 from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.packing import SEND_BYTES, Packing, Send, pack, parts_of
-from stages.source.table import BadRow
 
 #: Pages taken in from each converter beyond those that wait for their turn.
 HIGH_WATER_MARK = 1

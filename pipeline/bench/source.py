@@ -20,10 +20,10 @@ from pipeline.bench.throughput import RUN_SECONDS, cpu_us, sandbox
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.interrupts import held
+from pipeline.points.times import MAX_TIME
+from pipeline.points.windows import Window
 from stages.source.dialect import Ask
 from stages.source.influxql import Influxql
-from stages.source.times import MAX_TIME
-from stages.source.window import Window
 
 #: Seconds between two looks at the memory.
 LOOK_SECONDS: Final = 0.05

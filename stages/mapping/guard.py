@@ -6,7 +6,7 @@ Decisions are made in one place for all encoders (`pipeline.types.TypeBook`); he
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pipeline.types import Kind
+from pipeline.points.field_type import Kind
 from stages.mapping.budget import Budget, cost_of
 from stages.mapping.reject import Reject, shown
 from stages.mapping.values import I64, U64, BadValue, exact_integer

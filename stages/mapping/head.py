@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from pipeline.points import escape
 from pipeline.schema import MappingConfig
-from stages.mapping import escape
 from stages.mapping.budget import Budget, cost_of
 from stages.mapping.notices import Notices
 from stages.mapping.record import NOT_NUMBERS, Record, loads

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from pipeline.points.field_type import Kind
 from pipeline.schema import Config
-from pipeline.types import Kind, TypeBook, declared_types, space_of
+from pipeline.types import TypeBook, declared_types, space_of
 from stages.mapping.encoder import Encoder
 from stages.mapping.guard import Guard
 

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from pipeline.types import Kind
-from stages.mapping import escape, timestamps
+from pipeline.points import escape
+from pipeline.points.field_type import Kind
+from stages.mapping import timestamps
 from stages.mapping.budget import cost_of
 from stages.mapping.guard import Diverted
 from stages.mapping.head import FIELD_SUFFIX, Head, Origin, lead_of

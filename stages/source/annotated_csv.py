@@ -12,9 +12,9 @@ from collections.abc import Callable
 from math import isfinite
 from operator import itemgetter
 
+from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
+from pipeline.points.times import TimeReader
 from stages.source.dialect import ServerSaid
-from stages.source.table import BadRow, Column, FieldType, Row, Table, Value, ordered
-from stages.source.times import TimeReader
 
 #: Longest value, characters.
 MAX_VALUE = 100_000_000

@@ -6,8 +6,8 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
-from stages.source.table import Column, Table
-from stages.source.window import Window
+from pipeline.points.table import Column, Table
+from pipeline.points.windows import Window
 
 #: The dialects by name: as `source_wire.Page` has them.
 Language = Literal["influxql", "flux", "sql", "v3_influxql", "flight_sql", "flight_influxql"]

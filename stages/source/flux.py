@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from pipeline.points.table import Column, Table
+from pipeline.points.times import MAX_TIME, MIN_TIME, format_time, parse_time
+from pipeline.points.windows import Window
 from stages.source.annotated_csv import Points, error_in, text_of
 from stages.source.dialect import Ask, ServerSaid, Taken, fill
-from stages.source.table import Column, Table
-from stages.source.times import MAX_TIME, MIN_TIME, format_time, parse_time
-from stages.source.window import Window
 
 _ANNOTATIONS = ["datatype", "group", "default"]
 _DIALECT = {"header": True, "delimiter": ",", "annotations": _ANNOTATIONS}

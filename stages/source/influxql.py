@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Raw, Struct
 
+from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
+from pipeline.points.times import MAX_TIME, MIN_TIME
+from pipeline.points.windows import Window
 from stages.source.dialect import Ask, ServerSaid, Taken, fill, lines_of
-from stages.source.table import BadRow, Column, FieldType, Row, Table, Value, ordered
-from stages.source.times import MAX_TIME, MIN_TIME
-from stages.source.window import Window
 
 #: Points in a chunk of the answer.
 CHUNK_SIZE = 10_000

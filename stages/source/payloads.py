@@ -13,9 +13,9 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from stages.mapping import escape
-from stages.source.fingerprints import Print
-from stages.source.table import BadRow, Column, Row, Table, Value
+from pipeline.points import escape
+from pipeline.points.fingerprints import Print
+from pipeline.points.table import BadRow, Column, Row, Table, Value
 
 Format = Literal["json", "line_protocol", "msgpack"]
 #: Series whose beginnings are remembered for one set of columns.

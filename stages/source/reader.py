@@ -7,6 +7,8 @@ import time
 
 from msgspec import Struct
 
+from pipeline.points.table import Column
+from pipeline.points.windows import Window, cut_before
 from pipeline.schema import InfluxConfig
 from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused
@@ -15,8 +17,6 @@ from stages.source.channel import MAX_ANSWER_BYTES, Channel, Failed, Reply, miss
 from stages.source.dialect import Ask, Dialect, Language, ServerSaid, Taken
 from stages.source.dialects import dialect_of, falls_back, language_of, mismatch, query_version
 from stages.source.http import Http
-from stages.source.table import Column
-from stages.source.window import Window, cut_before
 
 #: Columns of a measurement are asked for again after so long, seconds, or for a window that ends later than they.
 COLUMNS_SECONDS = 5.0

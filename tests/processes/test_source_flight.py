@@ -12,12 +12,12 @@ import pytest
 from influxdb_client_3 import InfluxDBClient3
 from influxdb_client_3.exceptions import InfluxDB3ClientQueryError
 
+from pipeline.points.windows import Window
 from pipeline.rig import free_port, wait_until
 from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from stages.influxdb.answers import Again, Paused
 from stages.source.channel import Failed
 from stages.source.reader import PageRead, Reader
-from stages.source.window import Window
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux

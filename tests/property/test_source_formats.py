@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.points.table import Column, FieldType, Table, Value, ordered
+from pipeline.points.times import MAX_TIME, MIN_TIME, format_time
 from pipeline.sandbox import lines
 from stages.source.annotated_csv import Points
 from stages.source.arrow import Arrow
@@ -18,8 +20,6 @@ from stages.source.flux import Flux, FluxTaker
 from stages.source.influxql import Influxql, InfluxqlTaker
 from stages.source.packing import Packing, pack
 from stages.source.payloads import Dedupe, Encoder, Payloads
-from stages.source.table import Column, FieldType, Table, Value, ordered
-from stages.source.times import MAX_TIME, MIN_TIME, format_time
 from stages.source.v3 import V3
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0\t\\"), min_size=1, max_size=8).filter(

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.points.fingerprints import Fingerprints, Print
+from pipeline.points.windows import Stride, Window, cut_before
 from pipeline.source_ledger import LaneLedger, LanePage
-from stages.source.fingerprints import Fingerprints, Print
-from stages.source.window import Stride, Window, cut_before
 
 PAGE_SIZE = 3
 

@@ -6,9 +6,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.source.fingerprints import Fingerprints, Print, pack, unpack, unpack_known
-from stages.source.times import MAX_TIME, MIN_TIME, TimeReader, format_time, parse_time
-from stages.source.window import Stride, Window, cut_before
+from pipeline.points.fingerprints import Fingerprints, Print, pack, unpack, unpack_known
+from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time, parse_time
+from pipeline.points.windows import Stride, Window, cut_before
 
 #: Times that repeat, and lie in bunches far apart.
 TIMES = st.lists(st.one_of(st.integers(0, 30), st.integers(10**6, 10**6 + 20), st.integers(MIN_TIME, MAX_TIME - 1)),

@@ -13,11 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from line_protocol_parser import parse_line
 
+from pipeline.points.escape import unescaped
 from pipeline.schema import MappingConfig
 from pipeline.types import TypeBook
 from stages.influxdb.body import split_lines
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
-from stages.mapping.escape import unescaped
 from stages.mapping.formats.line_protocol import PassedLine
 from stages.mapping.formats.line_protocol import lines as lines_of_payload
 from stages.mapping.guard import Guard, kind_of

@@ -11,8 +11,8 @@ import zmq
 from pipeline import wire
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
+from pipeline.points.field_type import Kind
 from pipeline.schema import MappingConfig
-from pipeline.types import Kind
 from stages.consult import Consultant
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.guard import Guard

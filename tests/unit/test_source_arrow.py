@@ -5,10 +5,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipeline.points.table import Column, FieldType, Table
+from pipeline.points.times import MAX_TIME
 from stages.source.arrow import Arrow, ArrowTaker
 from stages.source.dialect import ServerSaid
-from stages.source.table import Column, FieldType, Table
-from stages.source.times import MAX_TIME
 
 NAN, INF = float("nan"), float("inf")
 TAG = {"iox::column::type": "iox::column_type::tag"}

@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.locks import Locks
+from pipeline.points.times import MIN_TIME, parse_time
 from pipeline.source_state import SourceState
 from pipeline.source_state_file import StateFile
 from pipeline.source_state_store import lock_states
-from stages.source.times import MIN_TIME, parse_time
 
 CONFIG = """
 [[source]]

@@ -8,7 +8,7 @@ a page that is thrown away, and a window that is too narrow little. So equal tim
 
 from msgspec import Struct
 
-from stages.source.times import MAX_TIME, MIN_TIME, SECOND
+from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND
 
 #: Width to begin with where answers have no order, nanoseconds: an hour.
 FIRST_WIDTH = 3_600 * SECOND
