@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from pipeline.schema import Config
+from pipeline.config.schema import Config
 from pipeline.sketch import Sketch, is_sketch
 
 #: Tags counted for each sink, at most, and their keys' longest: those of a tag map could be any.

@@ -23,12 +23,12 @@ from rich.table import Table
 from pipeline import rig
 from pipeline.chaos_faults import Faults, Injected, Sandbox
 from pipeline.chaos_producer import Producer, bad, number_of
+from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.exit import end_with
 from pipeline.iggy import IggyConnection
 from pipeline.interrupts import end_on_interrupt, temporary_folder
 from pipeline.options import CONTEXT, Command
-from pipeline.schema import IggyConfig
 
 PARTITIONS = 4
 #: The consumer by default, and the group with `--group`.

@@ -5,8 +5,8 @@ import random
 import threading
 
 from pipeline import rig
+from pipeline.config.schema import IggyConfig
 from pipeline.iggy import IggyConnection, IggyError
-from pipeline.schema import IggyConfig
 
 #: Of so many messages one can't become a point.
 BAD_EVERY = 97

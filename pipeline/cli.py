@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 
 from pipeline import __version__
-from pipeline.config import load_config
+from pipeline.config.load import load_config
 from pipeline.errors import PipelineError
 from pipeline.exit import end_with, tell
 from pipeline.files import keep_private
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Mapping
 
+    from pipeline.config.plan import Until
+    from pipeline.config.schema import Config
     from pipeline.locks import Locks
-    from pipeline.plan import Until
-    from pipeline.schema import Config
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
 _LAZY = {"bench": "pipeline.bench.command", "dlq": "pipeline.dlq", "keys": "pipeline.hosts",
@@ -95,9 +95,9 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
     import setproctitle
 
+    from pipeline.config.secrets import secrets_of
     from pipeline.logs import setup_logging
     from pipeline.resources import check_resources
-    from pipeline.secrets import secrets_of
     from pipeline.supervisor import Supervisor
 
     options = {"drain_seconds": drain_seconds, "ingest": ingest, "log_level": log_level, "workers": workers,
@@ -138,7 +138,7 @@ def _backfill(path: str, options: Mapping[str, object], begin: str | None, end: 
 
 def _prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
     """What is done before any process is started: locks, warnings, a look at Iggy. Raises PipelineError."""
-    from pipeline.config_checks import config_warnings
+    from pipeline.config.checks import config_warnings
     from pipeline.dead_letter_stores import check_stores
     from pipeline.iggy import check_iggy
     from pipeline.locks import Locks, lock_offsets

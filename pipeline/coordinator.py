@@ -16,16 +16,16 @@ from msgspec import Struct
 from pipeline import wire
 from pipeline.admission import Admission
 from pipeline.assignments import Assignments
+from pipeline.config.digest import config_digest
+from pipeline.config.plan import Plan
 from pipeline.cornering import Cornering
 from pipeline.counsel import Counsel
-from pipeline.digest import config_digest
 from pipeline.endpoints import Endpoints
 from pipeline.gathering import Gathering
 from pipeline.intake import Dropped
 from pipeline.ledger import Ledger
 from pipeline.logs import Muffler
 from pipeline.overwriting import overwriting_advice
-from pipeline.plan import Plan
 from pipeline.reject_log import RejectLog
 from pipeline.sockets import ControlSocket, sender_of
 from pipeline.storing import OffsetStore

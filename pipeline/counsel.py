@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from pipeline import wire
 from pipeline.cardinality import Cardinality
-from pipeline.schema import Config
+from pipeline.config.schema import Config
 from pipeline.types import FieldKind, TypeBook, declared_types
 
 _decisions = msgspec.json.Decoder(FieldKind)

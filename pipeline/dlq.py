@@ -19,7 +19,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from pipeline.config import DATABASE, load_config
+from pipeline.config.load import DATABASE, load_config
+from pipeline.config.schema import Config
+from pipeline.config.secrets import secrets_of
 from pipeline.dead_letter_stores import Contents, DeadLetterStore, find_payload, read_contents, read_letters, stores
 from pipeline.dead_letters import SHORT_ID_DIGITS, DeadLetter, matching_ids, short_id, tombstones
 from pipeline.errors import PipelineError
@@ -28,8 +30,6 @@ from pipeline.logs import setup_logging
 from pipeline.options import Group, config_option, log_level_option
 from pipeline.printable import printable, printable_json
 from pipeline.reasons import REASONS
-from pipeline.schema import Config
-from pipeline.secrets import secrets_of
 
 #: Of a letter's detail, what a table shows.
 SHOWN_CHARACTERS = 70

@@ -11,11 +11,11 @@ from typing import Any
 
 import zmq
 
-from pipeline.config_checks import LONGEST_SOCKET, MAX_SOCKET_PATH
+from pipeline.config.checks import LONGEST_SOCKET, MAX_SOCKET_PATH
+from pipeline.config.schema import NetworkConfig
 from pipeline.door import Door
 from pipeline.errors import PipelineError
 from pipeline.keys import Identity, load_identity
-from pipeline.schema import NetworkConfig
 from pipeline.sockets import limit
 
 #: How long a process of this machine waits before it connects again to one that isn't listening (yet). ZeroMQ's own 100

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Final
 
-from pipeline.plan import Plan
+from pipeline.config.plan import Plan
 
 #: Exit code of a process whose fork server ended, as `multiprocessing` has it.
 SERVER_GONE: Final = 255

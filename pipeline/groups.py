@@ -8,11 +8,11 @@ import msgspec
 import zmq
 
 from pipeline import source_wire, wire
+from pipeline.config.plan import Plan
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
 from pipeline.errors import PipelineError
 from pipeline.intake import Dropped
-from pipeline.plan import Plan
 from pipeline.sockets import STATUS_BYTES, limit
 from pipeline.watchdog import Watchdog
 

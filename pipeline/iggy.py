@@ -22,8 +22,8 @@ from apache_iggy import (
     TopicDetails,
 )
 
+from pipeline.config.schema import IggyConfig, Subscription
 from pipeline.errors import PipelineError
-from pipeline.schema import IggyConfig, Subscription
 
 T = TypeVar("T")
 

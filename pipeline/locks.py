@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.addresses import names_of
+from pipeline.config.schema import Config, Subscription
 from pipeline.errors import PipelineError
 from pipeline.files import OTHERS, check_own_folder, in_words, open_own
-from pipeline.schema import Config, Subscription
 
 #: Where a user's locks are: in each of these that is there, so that two processes meet if they have one in common.
 #: Not XDG_RUNTIME_DIR, which only some processes of a user have, nor TMPDIR. systemd's PrivateTmp= hides the last two,

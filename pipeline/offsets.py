@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import DATABASE, SOURCE_CONNECTION, load_config
+from pipeline.config.load import DATABASE, SOURCE_CONNECTION, load_config
+from pipeline.config.schema import Config, Subscription, start_position
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection, IggyMissing
 from pipeline.locks import Locked, Locks, lock_offsets
 from pipeline.logs import clean
 from pipeline.options import Group, config_option
 from pipeline.printable import printable
-from pipeline.schema import Config, Subscription, start_position
 from pipeline.source_offsets import reset_marks, set_mark, show_marks
 from pipeline.source_state_store import lock_states
 

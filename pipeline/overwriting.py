@@ -1,6 +1,6 @@
 """What to do about points that overwrite others, in words."""
 
-from pipeline.schema import SinkConfig
+from pipeline.config.schema import SinkConfig
 
 
 def overwriting_advice(sink: SinkConfig) -> str:

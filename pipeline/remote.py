@@ -9,11 +9,11 @@ import setproctitle
 import zmq
 
 from pipeline import wire
+from pipeline.config.digest import config_digest
+from pipeline.config.plan import Plan
+from pipeline.config.schema import Config
 from pipeline.control_link import ControlLink
-from pipeline.digest import config_digest
 from pipeline.endpoints import RemoteEndpoints
-from pipeline.plan import Plan
-from pipeline.schema import Config
 from stages.consult import check_admitted
 from stages.encode import EncodeStage
 

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from pipeline.backoff import Backoff
 from pipeline.compression import compress
+from pipeline.config.schema import Config, MappingConfig, SinkConfig
 from pipeline.dead_letters import DeadLetter
 from pipeline.errors import PipelineError
-from pipeline.schema import Config, MappingConfig, SinkConfig
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.job import Job
 from stages.influxdb.retention import UNITS

@@ -17,11 +17,11 @@ import zmq
 from msgspec import Struct
 
 from pipeline import wire
+from pipeline.config.schema import IggyConfig
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.interrupts import held
-from pipeline.schema import IggyConfig
 
 STREAM, TOPIC = "telemetry", "sensors"
 #: Messages of one send.

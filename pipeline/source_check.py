@@ -7,13 +7,13 @@ import os
 import time
 from multiprocessing.connection import Connection
 
+from pipeline.config.schema import Config
+from pipeline.config.secrets import secrets_of
+from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection, patiently
 from pipeline.interrupts import end_on_interrupt, started
 from pipeline.logs import setup_logging
-from pipeline.schema import Config
-from pipeline.secrets import secrets_of
-from pipeline.source_schema import SourceConfig
 from pipeline.source_state_store import store_of, writer_of
 from stages.influxdb.answers import Again, Paused
 from stages.source.channel import Failed

@@ -14,13 +14,14 @@ import zmq.asyncio
 from msgspec import Struct
 
 from pipeline import source_wire, wire
+from pipeline.config.plan import Plan
+from pipeline.config.source_schema import SourceConfig
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.frames import cut
 from pipeline.iggy import IggyError
 from pipeline.intake import Dropped
 from pipeline.logs import Muffler
-from pipeline.plan import Plan
 from pipeline.points.fingerprints import Fingerprints, prints_of, unpack
 from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND, format_time, parse_time
 from pipeline.points.windows import Stride, floor
@@ -28,7 +29,6 @@ from pipeline.sockets import sender_of
 from pipeline.source_clock import BACK, FORWARD, ClockWatch, corrected
 from pipeline.source_ledger import LaneLedger, LanePage
 from pipeline.source_rules import SourceRules
-from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, StateError
 from pipeline.source_state_store import StateStore, store_of, writer_of
 from pipeline.source_state_topic import StateTaken

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.config.schema import Config
+from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy import patiently
 from pipeline.points.times import MIN_TIME, format_time, parse_time
 from pipeline.printable import printable
-from pipeline.schema import Config
-from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState
 from pipeline.source_state_store import StateStore, store_of, this_command
 

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from pipeline import source_wire, wire
-from pipeline.plan import EPOCH_BITS, Plan
+from pipeline.config.plan import EPOCH_BITS, Plan
 from pipeline.points.fingerprints import KNOWN_BYTES, PRINT_BYTES
 from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.wire_rules import kind_of

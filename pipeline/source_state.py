@@ -13,10 +13,10 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
+from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.points.fingerprints import Known, known_of, pack, prints_of, unpack
 from pipeline.points.times import parse_time
-from pipeline.source_schema import SourceConfig
 
 #: Of the layout.
 VERSION = 1

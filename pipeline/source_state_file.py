@@ -6,8 +6,8 @@ import asyncio
 import os
 from pathlib import Path
 
+from pipeline.config.source_schema import SourceConfig
 from pipeline.files import open_own, sync_folder, why
-from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
 
 

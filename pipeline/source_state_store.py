@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.addresses import names_of
+from pipeline.config.schema import Config
+from pipeline.config.source_schema import SourceConfig
 from pipeline.locks import Locks
-from pipeline.schema import Config
-from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, place_of
 from pipeline.source_state_file import StateFile
 from pipeline.source_state_parts import Writer

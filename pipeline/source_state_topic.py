@@ -11,9 +11,9 @@ import uuid
 
 from apache_iggy import IggyExpiry, MaxTopicSize, Partition, ReceiveMessage, TopicDetails
 
+from pipeline.config.schema import IggyConfig, Subscription
+from pipeline.config.source_schema import SourceConfig
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing
-from pipeline.schema import IggyConfig, Subscription
-from pipeline.source_schema import SourceConfig
 from pipeline.source_state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
 from pipeline.source_state_parts import Part, Writer, cut, joined, part_of
 from stages.reading.headers import headers_of

@@ -5,8 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from pipeline.config.schema import Config
 from pipeline.points.field_type import Kind
-from pipeline.schema import Config
 
 #: Memory of all types, bytes, at most: beyond it a field that is not known keeps whatever type a message gives it.
 MAX_BYTES: Final = 100_000_000

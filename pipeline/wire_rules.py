@@ -11,7 +11,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from pipeline import bulk, wire
-from pipeline.schema import Config
+from pipeline.config.schema import Config
 from pipeline.types import declared_types
 
 #: By kind of process, as its name begins: what it may send to the coordinator.

@@ -6,14 +6,14 @@ import msgspec
 import zmq
 
 from pipeline import source_wire, wire
+from pipeline.config.plan import Plan
+from pipeline.config.source_schema import SourceConfig
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
-from pipeline.plan import Plan
 from pipeline.points.fingerprints import pack, unpack_known
 from pipeline.points.table import Column
 from pipeline.source_rules import SourceRules
-from pipeline.source_schema import SourceConfig
 from stages.source.dialect import Dialect, Language, ServerSaid
 from stages.source.dialects import dialect_of, language_of
 from stages.source.payloads import Dedupe, Encoder, Payloads

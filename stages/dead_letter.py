@@ -16,6 +16,8 @@ from msgspec import Struct
 
 from pipeline import __version__, wire
 from pipeline.backoff import Backoff
+from pipeline.config.plan import Plan
+from pipeline.config.schema import Subscription
 from pipeline.control_link import HELLO_SECONDS
 from pipeline.dead_letter_stores import (
     SEND_BYTES,
@@ -31,8 +33,6 @@ from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing
 from pipeline.intake import Dropped
 from pipeline.logs import Muffler
-from pipeline.plan import Plan
-from pipeline.schema import Subscription
 from pipeline.wire_rules import WireRules
 from stages.reading.headers import headers_of
 

@@ -11,11 +11,11 @@ import zmq
 
 from pipeline import bulk, wire
 from pipeline.compression import compress
+from pipeline.config.plan import Plan
+from pipeline.config.schema import Config, Subscription
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
-from pipeline.plan import Plan
-from pipeline.schema import Config, Subscription
 from pipeline.types import space_of
 from pipeline.wire_rules import WireRules
 from pipeline.work_file import WorkFile

@@ -16,13 +16,13 @@ from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
 from pipeline import bulk, wire
+from pipeline.config.plan import Plan
 from pipeline.control_link import HELLO_SECONDS
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing, IggyRefused
 from pipeline.intake import Dropped
 from pipeline.logs import Muffler
-from pipeline.plan import Plan
 from pipeline.sockets import ControlSocket
 from pipeline.wire_rules import WireRules
 from stages.reading.headers import header_values

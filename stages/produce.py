@@ -17,17 +17,17 @@ from msgspec import Struct
 
 from pipeline import source_wire, wire
 from pipeline.backoff import Backoff
+from pipeline.config.plan import Plan
+from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.control_link import HELLO_SECONDS
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyRefused
 from pipeline.intake import Dropped
 from pipeline.logs import Muffler
-from pipeline.plan import Plan
 from pipeline.points.table import BadRow
 from pipeline.reject_log import RejectLog
 from pipeline.source_rules import SourceRules
-from pipeline.source_schema import OutputConfig, SourceConfig
 from stages.source.packing import SEND_BYTES, Packing, Send, pack, parts_of
 
 #: Pages taken in from each converter beyond those that wait for their turn.

@@ -16,13 +16,13 @@ import zmq
 
 from pipeline import source_wire, wire
 from pipeline.backoff import Backoff
+from pipeline.config.plan import Plan
+from pipeline.config.source_schema import SourceConfig
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
 from pipeline.logs import Muffler
-from pipeline.plan import Plan
 from pipeline.source_rules import SourceRules
-from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused, Written
 from stages.influxdb.pace import Pace
 from stages.source.channel import Failed

@@ -17,11 +17,11 @@ import zmq
 
 from pipeline import wire
 from pipeline.backoff import Backoff
+from pipeline.config.plan import Plan
+from pipeline.config.schema import InfluxConfig
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.logs import Muffler
-from pipeline.plan import Plan
-from pipeline.schema import InfluxConfig
 from pipeline.wire_rules import WireRules
 from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Again, Answer, Paused

@@ -17,10 +17,10 @@ from pipeline.bench.figures import Held
 from pipeline.bench.latency import Latencies
 from pipeline.bench.sampler import Sampler
 from pipeline.bench.throughput import filled, reading, running
+from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.interrupts import held
 from pipeline.load.run import LoadOptions, LoadResult, run_load
-from pipeline.schema import IggyConfig
 
 #: Seconds between two samples of the processes.
 SAMPLE_SECONDS = 0.5

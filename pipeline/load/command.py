@@ -5,13 +5,13 @@ import json
 import click
 import msgspec
 
-from pipeline.config import DATABASE, load_config
+from pipeline.config.load import DATABASE, load_config
+from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.load.run import LoadOptions, run_load
 from pipeline.load.schedule import Shape
 from pipeline.load.telemetry import DEFAULT_TIME, TimeForm
 from pipeline.options import Command, config_option
-from pipeline.schema import MappingConfig
 
 
 @click.command(cls=Command)

@@ -9,13 +9,13 @@ from multiprocessing.connection import Connection
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pipeline.config.schema import IggyConfig, MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.interrupts import end_with_parent, started
 from pipeline.load.schedule import Schedule, Shape
 from pipeline.load.sender import Part, Sent, run_part
 from pipeline.load.telemetry import DEFAULT_MAPPING, DEFAULT_TIME, Telemetry, TimeForm
-from pipeline.schema import IggyConfig, MappingConfig
 
 #: What one process is trusted to send, messages a second; more processes are started for more.
 RATE_OF_A_PROCESS = 100_000

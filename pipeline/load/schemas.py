@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.schema import MappingConfig
 from pipeline.load.slots import Kind, Slot
-from pipeline.schema import MappingConfig
 
 if TYPE_CHECKING:
     from pipeline.load.telemetry import Values

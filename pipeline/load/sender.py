@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from pipeline.config.schema import IggyConfig, MappingConfig
 from pipeline.iggy import IggyConnection
 from pipeline.load.schedule import Schedule
 from pipeline.load.telemetry import Telemetry, TimeForm
-from pipeline.schema import IggyConfig, MappingConfig
 
 #: Messages of one send, at most.
 SEND_MESSAGES = 1_000

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from pipeline.schema import MappingConfig, template_paths
+from pipeline.config.schema import MappingConfig, template_paths
 
 #: "site" and "device" tell the series; "number" is `NN.NN`; "constant" is the same in all messages.
 Kind = Literal["site", "device", "number", "integer", "boolean", "text", "time", "constant"]

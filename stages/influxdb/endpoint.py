@@ -6,7 +6,7 @@ Sources: InfluxDB API references, `POST /api/v2/write` (2.x, 3, Cloud), `POST /w
 
 from urllib.parse import urlencode
 
-from pipeline.schema import InfluxConfig
+from pipeline.config.schema import InfluxConfig
 from stages.influxdb.flavour import Version
 
 #: v1 spells the precisions its own way, and ignores what it doesn't know.

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from pipeline.schema import InfluxConfig
+from pipeline.config.schema import InfluxConfig
 from stages.influxdb.body_words import json_object, one_line
 from stages.influxdb.dialect import Dialect
 from stages.influxdb.http_client import HttpClient, Limits

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from msgspec import Struct
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from pipeline.schema import InfluxConfig
+from pipeline.config.schema import InfluxConfig
 from stages.influxdb.http_answer import TLS_EXPECTED, AnswerReader, FaultKind, Head, HttpFault
 
 #: A connection that was idle for so long is not used again, seconds: firewalls and proxies forget it without a word.

@@ -12,10 +12,10 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from pipeline.compression import compress, decompress
+from pipeline.config.schema import InfluxConfig
+from pipeline.config.secrets import token_forms, why_no_value
 from pipeline.errors import PipelineError
 from pipeline.logs import Muffler, hide
-from pipeline.schema import InfluxConfig
-from pipeline.secrets import token_forms, why_no_value
 from stages.influxdb import retention
 from stages.influxdb.answers import ADVICE, Again, Answer, BadLines, BadSomewhere, Paused, classify, seconds_of
 from stages.influxdb.body import LINE

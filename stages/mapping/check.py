@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
+from pipeline.config.schema import MappingConfig, Precision, template_paths
 from pipeline.points import escape
-from pipeline.schema import MappingConfig, Precision, template_paths
 from stages.mapping.conditions import BadCondition, compile_condition
 from stages.mapping.formats import transcoder
 from stages.mapping.formats.compression import decompressor

@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from pipeline import bulk
-from pipeline.schema import MappingConfig, Precision
+from pipeline.config.schema import MappingConfig, Precision
 from pipeline.wire import Overwritten
 from stages.mapping import message_times, plausible, timestamps
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of, texts_of

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from pipeline.config.schema import MappingConfig
 from pipeline.points import escape
-from pipeline.schema import MappingConfig
 from stages.mapping.budget import Budget, cost_of
 from stages.mapping.notices import Notices
 from stages.mapping.record import NOT_NUMBERS, Record, loads

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from stages.mapping.reject import Reject
 
 _STRING_OR_BRACKET: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|([\]}])', re.DOTALL)

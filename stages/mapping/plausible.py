@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from pipeline.schema import MappingConfig, Precision
+from pipeline.config.schema import MappingConfig, Precision
 from stages.mapping.batch import BatchOrigin, Encoded
 from stages.mapping.timestamps import MAX_NS, UNIT_NS
 

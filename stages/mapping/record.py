@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from stages.mapping.limits import Limits, TooComplex
 from stages.mapping.notices import Notices
 from stages.mapping.reject import Reject, shown

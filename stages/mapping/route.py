@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from pipeline.config.schema import MappingConfig
 from pipeline.points import escape
-from pipeline.schema import MappingConfig
 from stages.mapping.conditions import Condition, compile_condition
 from stages.mapping.head import HeadMaker
 from stages.mapping.record import NOT_NUMBERS, Record, compact, loads, quote_not_numbers

@@ -6,8 +6,8 @@ They define every line; the code that is generated for common shapes (`stages.ma
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from pipeline.config.schema import MappingConfig, Precision
 from pipeline.points import escape
-from pipeline.schema import MappingConfig, Precision
 from stages.mapping import message_times, timestamps
 from stages.mapping.budget import Budget, cost_of
 from stages.mapping.guard import Guard

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from pipeline.config.schema import FieldType, MappingConfig
 from pipeline.points import escape
-from pipeline.schema import FieldType, MappingConfig
 from stages.mapping.record import NOT_NUMBERS, compact, loads
 from stages.mapping.reject import Reject, shown
 

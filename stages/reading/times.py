@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from apache_iggy import ReceiveMessage
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 
 
 def times_of(messages: Sequence[ReceiveMessage], mapping: MappingConfig) -> list[int]:

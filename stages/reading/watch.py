@@ -7,8 +7,8 @@ from apache_iggy import TopicDetails
 from msgspec import Struct, field
 
 from pipeline import wire
+from pipeline.config.schema import Config, start_position
 from pipeline.iggy import IggyConnection, IggyMissing
-from pipeline.schema import Config, start_position
 from stages.reading import judge
 from stages.reading.judge import LogState
 from stages.reading.reader import PartitionReader

@@ -1,6 +1,6 @@
 """Which dialect a source speaks, by its configuration and the server's version. Pure."""
 
-from pipeline.source_schema import SourceConfig
+from pipeline.config.source_schema import SourceConfig
 from stages.influxdb.flavour import Flavour, Version
 from stages.source.dialect import Dialect, Language
 from stages.source.flux import Flux

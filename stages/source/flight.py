@@ -23,9 +23,9 @@ from pyarrow import flight
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from pipeline import __version__
+from pipeline.config.schema import InfluxConfig
+from pipeline.config.source_checks import HEADER_VALUE
 from pipeline.errors import PipelineError
-from pipeline.schema import InfluxConfig
-from pipeline.source_config import HEADER_VALUE
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version

@@ -6,7 +6,7 @@ from types import TracebackType
 
 import msgspec
 
-from pipeline.schema import InfluxConfig
+from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Again, Paused, TooLarge, Written, classify
 from stages.influxdb.faults import meaning_of
 from stages.influxdb.flavour import Flavour, Version, ask

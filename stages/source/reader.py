@@ -7,10 +7,10 @@ import time
 
 from msgspec import Struct
 
+from pipeline.config.schema import InfluxConfig
+from pipeline.config.source_schema import SourceConfig
 from pipeline.points.table import Column
 from pipeline.points.windows import Window, cut_before
-from pipeline.schema import InfluxConfig
-from pipeline.source_schema import SourceConfig
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.flavour import Flavour, Version
 from stages.source.channel import MAX_ANSWER_BYTES, Channel, Failed, Reply, missing, said, understood

@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from pipeline import bulk
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from pipeline.wire import Notice
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.compression import compress
-from pipeline.schema import InfluxConfig
+from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Again, Answer, Paused, Written
 from stages.influxdb.transport import Transport, describe
 from tests.processes.test_http_client import FAULTS

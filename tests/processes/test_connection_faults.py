@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from pipeline.compression import compress
-from pipeline.schema import InfluxConfig
+from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.transport import Transport, describe
 from tests.support.iggy_servers import SandboxIggy

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 import zmq
 
 from pipeline import wire
+from pipeline.config.schema import IggyConfig, Subscription
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection
 from pipeline.rig import wait_until
-from pipeline.schema import IggyConfig, Subscription
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 

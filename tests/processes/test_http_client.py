@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.schema import InfluxConfig
+from pipeline.config.schema import InfluxConfig
 from stages.influxdb.http_answer import MAX_HEAD_BYTES, HttpFault
 from stages.influxdb.http_client import HttpClient, Limits, Reply
 from tests.support.raw_servers import Script, always, answer, dripping, flooding, once, raw_server, read_request

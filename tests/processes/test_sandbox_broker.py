@@ -8,8 +8,8 @@ import struct
 import pytest
 from apache_iggy import IggyClient, MaxTopicSize, Partitioning, PollingStrategy, SendMessage, TcpConfig
 
+from pipeline.config.schema import IggyConfig
 from pipeline.iggy import IggyConnection
-from pipeline.schema import IggyConfig
 from tests.support.iggy_calls import (
     DELETE_OFFSET,
     GET_ME,

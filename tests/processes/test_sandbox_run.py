@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from pipeline import rig
-from pipeline.config import load_config
+from pipeline.config.load import load_config
 from pipeline.rig import Addresses
 
 SECONDS = 20.0

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import requests
 
+from pipeline.config.schema import IggyConfig
+from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from pipeline.iggy import IggyConnection
 from pipeline.rig import wait_until
-from pipeline.schema import IggyConfig
-from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from pipeline.source_state import SourceState, StateError, encode_state, identity_of
 from pipeline.source_state_parts import PART_BYTES, Writer, cut
 from pipeline.source_state_topic import TOPIC_OPTIONS, StateTaken, StateTopic

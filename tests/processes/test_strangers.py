@@ -14,13 +14,13 @@ import zmq
 
 from pipeline import wire
 from pipeline.child import run_child
-from pipeline.config import load_config
+from pipeline.config.digest import config_digest
+from pipeline.config.load import load_config
+from pipeline.config.plan import Plan
 from pipeline.coordinator import Coordinator
-from pipeline.digest import config_digest
 from pipeline.endpoints import BATCH_PORTS, WRITER_PORTS, Endpoints, RemoteEndpoints
 from pipeline.fork_server import ForkServer
 from pipeline.keys import add_worker, make_keys
-from pipeline.plan import Plan
 from pipeline.rig import free_port, wait_until
 from pipeline.source_coordinator import SourceCoordinator
 from tests.support.iggy_servers import SandboxIggy

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.compression import compress
-from pipeline.schema import InfluxConfig
+from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Answer, Paused, Written
 from stages.influxdb.transport import Transport
 from tests.support.influxdb_servers import running_influxdb

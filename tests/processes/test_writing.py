@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from pipeline.compression import compress
-from pipeline.schema import InfluxConfig, MappingConfig
+from pipeline.config.schema import InfluxConfig, MappingConfig
 from stages.influxdb.answers import Again, Paused, Written
 from stages.influxdb.job import Job
 from stages.influxdb.transport import Transport, describe

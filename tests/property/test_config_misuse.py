@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import load_config
+from pipeline.config.load import load_config
+from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.schema import Config
 
 GOOD: dict[str, Any] = {
     "sinks": [{"name": "one", "topics": [{"stream": "s", "topic": "t"}], "influxdb": {"bucket": "b", "org": "o"}}],

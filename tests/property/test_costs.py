@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from pipeline.schema import MappingConfig, RuleConfig
+from pipeline.config.schema import MappingConfig, RuleConfig
 from stages.mapping.encoder import BatchOrigin, Encoder
 
 #: What twice the input may cost, and how often that is looked at before it is believed not to hold.

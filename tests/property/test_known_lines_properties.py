@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.schema import MappingConfig, Precision
+from pipeline.config.schema import MappingConfig, Precision
 from pipeline.types import TypeBook
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.formats.known_lines import KnownLines

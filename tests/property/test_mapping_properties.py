@@ -9,10 +9,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from line_protocol_parser import LineFormatError, parse_line
 
+from pipeline.config.schema import MappingConfig
 from pipeline.points import escape
 from pipeline.sandbox import lines_v3
 from pipeline.sandbox.lines import LineError, parse_lines
-from pipeline.schema import MappingConfig
 from stages.influxdb.body import doubled, split_lines
 from stages.mapping.encoder import BatchOrigin, Encoder
 from tests.support import escapes

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.message_times import CYCLE, MAX_TIE_BREAKER, message_time, message_times
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from pipeline.wire import Overwritten
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.overwrites import RecentPoints

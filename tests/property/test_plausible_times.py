@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schema import MappingConfig, Precision
+from pipeline.config.schema import MappingConfig, Precision
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.plausible import AHEAD_SECONDS, EARLIEST_SECONDS, implausible
 from stages.mapping.timestamps import UNIT_NS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.schema import MappingConfig, Precision
+from pipeline.config.schema import MappingConfig, Precision
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 
 TIME = 1_700_000_000_000

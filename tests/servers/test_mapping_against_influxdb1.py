@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from line_protocol_parser import parse_line
 
+from pipeline.config.schema import MappingConfig
 from pipeline.points.escape import unescaped
-from pipeline.schema import MappingConfig
 from pipeline.types import TypeBook
 from stages.influxdb.body import split_lines
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder

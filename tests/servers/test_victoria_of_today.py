@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from pipeline.compression import compress
+from pipeline.config.schema import InfluxConfig
 from pipeline.rig import wait_until
-from pipeline.schema import InfluxConfig
 from stages.influxdb.job import Job
 from stages.influxdb.transport import Transport
 from tests.support.iggy_servers import SandboxIggy

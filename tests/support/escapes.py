@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 
 #: Makes points of `message`s.
 MAPPING = MappingConfig(measurement_from="field", measurement_field="m", tag_map_field="t",

@@ -4,9 +4,9 @@ import pytest
 
 from pipeline import wire
 from pipeline.assignments import Assignments
+from pipeline.config.plan import Until
+from pipeline.config.schema import Subscription
 from pipeline.ledger import Ledger
-from pipeline.plan import Until
-from pipeline.schema import Subscription
 from pipeline.wire import Beginning, Partition, Position, Range
 
 EPOCH = 3

@@ -9,7 +9,7 @@ import cramjam
 import fastavro
 import pytest
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 
 LIST = {"type": "record", "name": "Node", "fields": [{"name": "v", "type": "double"},

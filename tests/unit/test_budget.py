@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from pipeline.types import TypeBook
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.budget import Budget, Share

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipeline.cardinality import Cardinality, TagSketches
-from pipeline.schema import Config, MappingConfig, SinkConfig
+from pipeline.config.schema import Config, MappingConfig, SinkConfig
 from stages.mapping.encoder import BatchOrigin, Encoder
 
 PAYLOADS = [json.dumps(message).encode() for message in [

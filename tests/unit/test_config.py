@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config.load import load_config
+from pipeline.config.schema import start_position
 from pipeline.errors import ConfigError
-from pipeline.schema import start_position
 
 GOOD = """
 [[topics]]

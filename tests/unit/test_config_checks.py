@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from pipeline.config import DATABASE, load_config
-from pipeline.config_checks import config_warnings
+from pipeline.config.checks import config_warnings
+from pipeline.config.influxdb_checks import same_server
+from pipeline.config.load import DATABASE, load_config
+from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.influxdb_checks import same_server
-from pipeline.schema import Config
 
 BASE = """
 [[topics]]

@@ -9,10 +9,10 @@ import pytest
 import zmq
 
 from pipeline import wire
+from pipeline.config.schema import MappingConfig
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.points.field_type import Kind
-from pipeline.schema import MappingConfig
 from stages.consult import Consultant
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.guard import Guard

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.encoder import BatchOrigin, Encoder
 

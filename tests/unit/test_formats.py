@@ -15,7 +15,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, ti
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from stages.mapping.check import mapping_problems
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.formats.compression import decompressor

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import load_config
+from pipeline.config.load import load_config
+from pipeline.config.schema import Config, MappingConfig
 from pipeline.load.command import time_form
 from pipeline.load.run import summary
 from pipeline.load.schedule import Schedule, Shape
 from pipeline.load.sender import Sent
 from pipeline.load.telemetry import Telemetry, TimeForm
-from pipeline.schema import Config, MappingConfig
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.local import local_encoder
 from stages.mapping.timestamps import UNIT_NS

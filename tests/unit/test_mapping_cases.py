@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.schema import MappingConfig, Precision
+from pipeline.config.schema import MappingConfig, Precision
 from pipeline.types import TypeBook
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.guard import Guard

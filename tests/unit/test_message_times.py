@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from stages.reading.times import times_of
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.schema import MappingConfig
 from pipeline.points.field_type import Kind
-from pipeline.schema import MappingConfig
 from stages.mapping.batch import TooMuch
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.guard import Guard

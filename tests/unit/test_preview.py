@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
-from pipeline.config import load_config
+from pipeline.config.load import load_config
 from pipeline.preview import Sample, report_on
 
 CONFIG = """

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config.load import load_config
+from pipeline.config.source_checks import fed_by_sources
+from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.errors import ConfigError
-from pipeline.source_config import fed_by_sources
-from pipeline.source_schema import OutputConfig, SourceConfig
 
 ROOT = Path(__file__).parents[2]
 GOOD = """

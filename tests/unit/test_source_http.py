@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from pipeline.schema import InfluxConfig
-from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
+from pipeline.config.schema import InfluxConfig
+from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from stages.source.channel import Failed
 from stages.source.dialect import Ask
 from stages.source.http import MAX_WORDS_BYTES, Http

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
+from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from pipeline.source_state import SourceState, StateError, identity_of
 from pipeline.source_state_file import StateFile
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from stages.mapping.check import mapping_problems
 from stages.mapping.time_formats import time_reader
 from stages.mapping.timestamps import BadTimestamp

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config.load import load_config
+from pipeline.config.schema import Config
+from pipeline.config.variables import expand
 from pipeline.errors import ConfigError
-from pipeline.schema import Config
-from pipeline.variables import expand
 
 ENVIRON = {"TOKEN": "s3cret-token", "HOST": "db", "EMPTY": "", "N": "7", "F": "2.5", "YES": "True",
            "URLS": "http://b:1, http://c:1", "TAGS": '["site", "device, id"]', "WORDS": "many"}

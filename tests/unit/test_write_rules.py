@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.backoff import Backoff
+from pipeline.config.schema import InfluxConfig
 from pipeline.logs import Muffler
-from pipeline.schema import InfluxConfig
 from stages.influxdb.endpoint import authorization, write_url
 
 

@@ -5,7 +5,7 @@ From there on every format goes the same way. `line_protocol` is the exception: 
 
 from collections.abc import Callable, Iterator
 
-from pipeline.schema import MappingConfig
+from pipeline.config.schema import MappingConfig
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 

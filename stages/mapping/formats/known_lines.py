@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from pipeline.config.schema import Precision
 from pipeline.points.field_type import Kind
-from pipeline.schema import Precision
 from stages.mapping.budget import Budget, cost_of
 from stages.mapping.guard import kind_of
 from stages.mapping.head import SHORT_CHARS

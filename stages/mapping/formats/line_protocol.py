@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from pipeline.config.schema import Precision
 from pipeline.points import escape
-from pipeline.schema import Precision
 from stages.mapping import timestamps
 from stages.mapping.formats.known_lines import KnownLine, KnownLines
 from stages.mapping.head import SHORT_CHARS

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-from pipeline.schema import Config, SinkConfig, Subscription
-from pipeline.source_schema import SourceConfig
+from pipeline.config.schema import Config, SinkConfig, Subscription
+from pipeline.config.source_schema import SourceConfig
 
 #: What Iggy's client takes for the id of a stream or topic instead of its name. Source: `Identifier::from_str`.
 _ID = re.compile(r"\+?[0-9]{1,10}", re.ASCII)
@@ -62,7 +62,7 @@ def _id_problems(config: Config, keys: list[str]) -> list[str]:
 def _source_problems(config: Config, keys: list[str]) -> list[str]:
     """Sources that write to where dead letters go, or read what a sink has written of their own messages."""
     # Only those who have a source pay for its code.
-    from pipeline.source_config import may_be
+    from pipeline.config.source_checks import may_be
 
     problems = []
     for index, source in enumerate(config.source):

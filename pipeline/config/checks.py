@@ -9,10 +9,9 @@ from typing import Final
 
 import msgspec
 
-from pipeline.config_values import shown
-from pipeline.feedback import feedback_problems
-from pipeline.influxdb_checks import influxdb_option_warnings, influxdb_problems
-from pipeline.schema import (
+from pipeline.config.feedback import feedback_problems
+from pipeline.config.influxdb_checks import influxdb_option_warnings, influxdb_problems
+from pipeline.config.schema import (
     Config,
     DeadLetterConfig,
     IggyConfig,
@@ -22,8 +21,9 @@ from pipeline.schema import (
     SourceTopic,
     start_position,
 )
-from pipeline.source_schema import SourceConfig
-from pipeline.target_check import target_problems
+from pipeline.config.source_schema import SourceConfig
+from pipeline.config.target_checks import target_problems
+from pipeline.config.values import shown
 
 #: Longest name of a stream, topic, consumer, group or user, bytes of UTF-8. Source: Iggy's binary protocol,
 #: identifiers.
@@ -42,7 +42,7 @@ def config_problems(config: Config, used: Used) -> list[str]:
     problems = _sink_problems(config, used)
     if config.source:
         # Only those who have a source pay for its code.
-        from pipeline.source_config import source_problems
+        from pipeline.config.source_checks import source_problems
         problems += source_problems(config.source, influxdb_problems, used)
     problems += feedback_problems(config) + _iggy_problems(config)
     problems += _dead_letter_problems(config.dead_letters, bool(config.all_sinks()), used)
@@ -52,7 +52,7 @@ def config_problems(config: Config, used: Used) -> list[str]:
 
 def config_warnings(config: Config) -> list[str]:
     """Options that have no effect, and harm nothing: key, and what is without effect."""
-    from pipeline.mapping_checks import mapping_option_warnings
+    from pipeline.config.mapping_checks import mapping_option_warnings
 
     pipeline, default = config.pipeline, PipelineConfig()
     problems = [warning for sink in config.all_sinks()
@@ -140,7 +140,7 @@ def _topic_problems(topic: SourceTopic, key: str, iggy: IggyConfig) -> list[str]
 
 
 def _mapping_problems(sink: SinkConfig, key: str, used: Used) -> list[str]:
-    from pipeline.mapping_checks import mapping_contradictions
+    from pipeline.config.mapping_checks import mapping_contradictions
 
     problems = mapping_contradictions(sink.mapping, key)
     if not problems and used(key):

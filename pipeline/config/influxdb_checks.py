@@ -10,11 +10,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec.structs import replace
 
-from pipeline.config_values import shown
+from pipeline.config.schema import InfluxConfig
+from pipeline.config.secrets import header_problems, why_no_value
+from pipeline.config.target_checks import HAS_SCHEME, connection_problems
+from pipeline.config.values import shown
 from pipeline.files import secret_problem
-from pipeline.schema import InfluxConfig
-from pipeline.secrets import header_problems, why_no_value
-from pipeline.target_check import HAS_SCHEME, connection_problems
 
 #: Options that some write APIs have no use for: (option, versions that have).
 _OF_VERSIONS: Final = (("bucket", ("v2",)), ("org", ("v2",)), ("org_id", ("v2",)), ("database", ("v1", "v3")),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from pipeline.schema import Config
+from pipeline.config.schema import Config
 
 #: Bits of an epoch that count the coordinators of a run; above them are 40 bits of the run's own.
 EPOCH_BITS = 23

@@ -1,6 +1,6 @@
 """The configuration's schema: one frozen Struct a TOML table; defaults, units and ranges live here.
 
-`pipeline.config` reads a file into these and reports every error at once.
+`pipeline.config.load` reads a file into these and reports every error at once.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from pipeline.source_schema import FilePath, SourceConfig
+from pipeline.config.source_schema import FilePath, SourceConfig
 
 PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 #: Milliseconds, at most an hour.

@@ -1,4 +1,4 @@
-"""Reads a configuration file: TOML into `pipeline.schema`, every mistake found and named at once."""
+"""Reads a configuration file: TOML into `pipeline.config.schema`, every mistake found and named at once."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.config_checks import config_problems
-from pipeline.config_values import Reading
+from pipeline.config.checks import config_problems
+from pipeline.config.schema import Config, InfluxConfig
+from pipeline.config.values import Reading
 from pipeline.errors import ConfigError
-from pipeline.schema import Config, InfluxConfig
 
 #: Path that means standard input.
 STANDARD_INPUT: Final = "-"

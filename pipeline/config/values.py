@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.variables import Place, expand, holds_variable
+from pipeline.config.variables import Place, expand, holds_variable
 
 #: Values of variables that are replaced by their names in what is said of mistakes, at least this long, characters.
 REDACTED_CHARACTERS: Final = 6

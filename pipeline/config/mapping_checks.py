@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Final
 
-from pipeline.config_values import shown
-from pipeline.schema import EPOCH_FORMATS, MappingConfig, template_paths
+from pipeline.config.schema import EPOCH_FORMATS, MappingConfig, template_paths
+from pipeline.config.values import shown
 
 _DEFAULTS: Final = MappingConfig()
 #: Options that belong to one value of another: (option, the other, its value).

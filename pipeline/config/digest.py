@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from pipeline.schema import Config, MappingConfig
+from pipeline.config.schema import Config, MappingConfig
 
 
 def config_digest(config: Config) -> str:

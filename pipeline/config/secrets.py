@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from pipeline.schema import Config, InfluxConfig
-from pipeline.source_schema import SourceInfluxConfig
+from pipeline.config.schema import Config, InfluxConfig
+from pipeline.config.source_schema import SourceInfluxConfig
 
 #: A shorter one stands in too many words to be replaced wherever it stands.
 MIN_CHARACTERS: Final = 6

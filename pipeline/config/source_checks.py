@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from pipeline.config.schema import Config, InfluxConfig
+from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.errors import NO_PYARROW
 from pipeline.points.times import parse_time
-from pipeline.schema import Config, InfluxConfig
-from pipeline.source_schema import OutputConfig, SourceConfig
 
 #: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
 MAX_NAME_BYTES = 255

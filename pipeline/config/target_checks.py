@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from pipeline.schema import InfluxConfig
+from pipeline.config.schema import InfluxConfig
 
 #: An organization's id in InfluxDB 2; all zeros is none. Source: influxdata/influxdb, `kit/platform/id.go`.
 _ORG_ID = re.compile(r"(?!0{16})[0-9A-Fa-f]{16}")
