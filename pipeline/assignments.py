@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from pipeline import wire
 from pipeline.config.plan import Until
 from pipeline.config.schema import Subscription
 from pipeline.ledger import Ledger
+from pipeline.wire import sink as wire
 
 #: So many of the newest gaps are kept for the Status.
 GAPS_KEPT = 20

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import zmq
 from msgspec import Struct
 
-from pipeline import wire
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
 from pipeline.intake import Dropped
+from pipeline.wire import common
+from pipeline.wire import sink as wire
 
 #: Seconds between two Hellos.
 HELLO_SECONDS = 1.0
@@ -38,7 +39,7 @@ class ControlLink:
 
     def send(self, message: Struct) -> None:
         """Sends one control message; queued while the coordinator is away."""
-        self.socket.send_multipart(cut([wire.encode(message)]))
+        self.socket.send_multipart(cut([common.encode(message)]))
 
     def receive(self, milliseconds: int) -> wire.Control | None:
         """The next message from the coordinator, if one comes in that time. What is none is dropped."""
@@ -56,6 +57,6 @@ class ControlLink:
         if now - self._hello_at >= HELLO_SECONDS:
             self._hello_at = now
             self._startup_cpu = self._startup_cpu or time.process_time()
-            greeting = self.greeting or (lambda startup_cpu: wire.Hello(
+            greeting = self.greeting or (lambda startup_cpu: common.Hello(
                 self.name, os.getpid(), startup_cpu, self.dropped.count))
             self.send(greeting(self._startup_cpu))

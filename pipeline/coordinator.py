@@ -13,7 +13,6 @@ import zmq
 import zmq.asyncio
 from msgspec import Struct
 
-from pipeline import wire
 from pipeline.admission import Admission
 from pipeline.assignments import Assignments
 from pipeline.config.digest import config_digest
@@ -29,7 +28,9 @@ from pipeline.overwriting import overwriting_advice
 from pipeline.reject_log import RejectLog
 from pipeline.sockets import ControlSocket, sender_of
 from pipeline.storing import OffsetStore
-from pipeline.wire_rules import WireRules, kind_of
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+from pipeline.wire.sink_rules import WireRules, kind_of
 
 #: Seconds between two Status messages.
 STATUS_SECONDS = 0.25
@@ -86,7 +87,7 @@ class Coordinator:
         #: When each process was last heard of, seconds, monotonic.
         self.heard: dict[str, float] = {}
         self.ends: dict[wire.Partition, int] = {}
-        self.retrying: dict[str, wire.Retrying] = {}
+        self.retrying: dict[str, common.Retrying] = {}
         #: Settled but for their dead letters.
         self.burying: dict[wire.Range, wire.Settled] = {}
         self.draining = False
@@ -150,7 +151,7 @@ class Coordinator:
         if isinstance(message, wire.Join) and sender not in self._own:
             self._join(message, key)
             return ""
-        if isinstance(message, wire.Join | wire.Hello) or not self.admission.admits(sender, key):
+        if isinstance(message, wire.Join | common.Hello) or not self.admission.admits(sender, key):
             return "its worker was not admitted"
         return ""
 
@@ -176,11 +177,11 @@ class Coordinator:
                     source = self.topics[topic]
                     self._notices.add(f"{source.stream}/{source.topic}", notice.place, notice.kind, notice.detail,
                                       time.monotonic(), notice.count)
-            case wire.Hello():
+            case common.Hello():
                 await self._hello(message)
             case wire.Join(name=name, pid=pid, startup_cpu=startup_cpu):
                 if self.admission.knows(name):
-                    await self._hello(wire.Hello(name, pid, startup_cpu))
+                    await self._hello(common.Hello(name, pid, startup_cpu))
             case wire.Allowed(keys=keys):
                 self.admission.confirmed(sender, keys)
             case wire.Started() | wire.Truncated() | wire.Gap() | wire.Revoked():
@@ -194,7 +195,7 @@ class Coordinator:
             case wire.Progress(ends=ends):
                 self.ends.update((where, end) for where, end in ends if self.ledger.knows(where))
                 await self._check_owner(sender, [where for where, _ in ends])
-            case wire.Retrying(reason=reason):
+            case common.Retrying(reason=reason):
                 self.retrying.pop(sender, None)
                 if reason:
                     self.retrying[sender] = message
@@ -205,7 +206,7 @@ class Coordinator:
             case wire.Lost(name=name, work=work, how=how):
                 if work is not None:
                     deaths = 0 if work in self.burying else self.cornering.died(name, work, how)
-                    self.router.send(sender.encode(), wire.encode(wire.Excused(name, work, deaths)))
+                    self.router.send(sender.encode(), common.encode(wire.Excused(name, work, deaths)))
                 await self._lost(name, f"{name} died")
             case wire.GaveUp(range=range_, why=why):
                 if range_ not in self.burying:
@@ -216,7 +217,7 @@ class Coordinator:
                 await self._lost(name, f"{name} has left")
             case wire.AskTypes() | wire.Sketches():
                 await self._advise(sender, self._counsel(message))
-            case wire.Drain():
+            case common.Drain():
                 self.draining = self.store.draining = True
                 for ingest in self.ingests:
                     await self._send(ingest, message)
@@ -252,12 +253,12 @@ class Coordinator:
                 self.logger.info("worker %s joins", message.name)
             self.admission.admit(message.name, key)
             for door in (unconfirmed := self.admission.unconfirmed(key)):
-                self.router.send(door.encode(), wire.encode(self.admission.allow))
+                self.router.send(door.encode(), common.encode(self.admission.allow))
             if unconfirmed:
                 return  # it asks again within a second
-        self.remote.send(message.name.encode(), wire.encode(wire.Admit(reason, len(self.ingests), self.plan.writers)))
+        self.remote.send(message.name.encode(), common.encode(wire.Admit(reason, len(self.ingests), self.plan.writers)))
 
-    async def _hello(self, message: wire.Hello) -> None:
+    async def _hello(self, message: common.Hello) -> None:
         self.heard[message.name] = time.monotonic()
         self._dropped_by[message.name] = message.dropped
         if self.pids.get(message.name) == message.pid:
@@ -278,7 +279,7 @@ class Coordinator:
             await self._send(message.name, self.assignments.assign(message.name, reader))
             await self._grant(reader)
             if self.draining:
-                await self._send(message.name, wire.Drain())
+                await self._send(message.name, common.Drain())
         if message.name.startswith("encode"):
             await self._advise(message.name, self.counsel.welcome())
         if message.name == "dead-letter":
@@ -332,7 +333,7 @@ class Coordinator:
             return self.counsel.answer(message)
         except OSError as error:
             reason = f"types can't be written to {self.endpoints.folder}: {error.strerror}"
-            self.retrying["coordinator"] = wire.Retrying(reason, paused=True)
+            self.retrying["coordinator"] = common.Retrying(reason, paused=True)
             if self._failures.allows(reason, time.monotonic()):
                 self.logger.error("%s; make room there. Encoders that meet new fields wait, nothing is lost", reason)
             return []
@@ -431,14 +432,14 @@ class Coordinator:
     async def _send(self, name: str, message: Struct) -> None:
         if name in self.pids:
             socket = self.remote if self.remote is not None and self.admission.knows(name) else self.router
-            socket.send(name.encode(), wire.encode(message))
+            socket.send(name.encode(), common.encode(message))
 
     async def _publish(self) -> None:
         ticks = 0
         while True:
             await asyncio.sleep(STATUS_SECONDS)
             ticks += 1
-            await self.status.send(wire.encode(self._status()))
+            await self.status.send(common.encode(self._status()))
             if ticks % round(1 / STATUS_SECONDS) == 0:
                 await self._every_second()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline import wire
 from pipeline.config.schema import Subscription
 from pipeline.ledger import Ledger
 from pipeline.quarantine import Quarantine, Verdict
+from pipeline.wire import sink as wire
 from pipeline.work_file import work_of
 
 #: A suspect that is not settled so long after it was sent is sent again, unless a process has it in hand, seconds.

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from pipeline import wire
 from pipeline.cardinality import Cardinality
 from pipeline.config.schema import Config
 from pipeline.types import FieldKind, TypeBook, declared_types
+from pipeline.wire import sink as wire
 
 _decisions = msgspec.json.Decoder(FieldKind)
 

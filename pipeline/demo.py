@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline import rig, wire
+from pipeline import rig
 from pipeline.interrupts import temporary_folder
+from pipeline.wire import sink as wire
 
 PARTITIONS = 2
 #: Longest the demo waits for the last point, seconds, beyond what the messages take at 5,000 a second.

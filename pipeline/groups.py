@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 import msgspec
 import zmq
 
-from pipeline import source_wire, wire
 from pipeline.config.plan import Plan
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
@@ -15,6 +14,8 @@ from pipeline.errors import PipelineError
 from pipeline.intake import Dropped
 from pipeline.sockets import STATUS_BYTES, limit
 from pipeline.watchdog import Watchdog
+from pipeline.wire import sink as wire
+from pipeline.wire import source as source_wire
 
 
 class Group(ABC):

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from msgspec.structs import replace
 
-from pipeline.wire import Partition, Range
+from pipeline.wire.sink import Partition, Range
 
 #: Ranges of a partition that are settled before their dispatch was heard of, at most: only a few can be.
 MAX_EARLY = 10_000

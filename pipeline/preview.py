@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.options import Command, config_option
 from pipeline.overwriting import overwriting_advice
 from pipeline.printable import printable, printable_json
-from pipeline.wire import Notice
+from pipeline.wire.sink import Notice
 from stages.influxdb.body import split_lines
 from stages.mapping.batch import BatchOrigin, Encoded
 from stages.mapping.check import mapping_warnings

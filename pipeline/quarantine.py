@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pipeline.wire import Partition, Range, Suspect
+from pipeline.wire.sink import Partition, Range, Suspect
 
 #: Parts of a suspect range: 8,000 messages are cornered in four deaths.
 PARTS: Final = 20

@@ -16,12 +16,12 @@ import msgspec
 import zmq
 from msgspec import Struct
 
-from pipeline import wire
 from pipeline.config.schema import IggyConfig
 from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.interrupts import held
+from pipeline.wire import sink as wire
 
 STREAM, TOPIC = "telemetry", "sensors"
 #: Messages of one send.

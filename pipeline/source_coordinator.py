@@ -13,7 +13,6 @@ import zmq
 import zmq.asyncio
 from msgspec import Struct
 
-from pipeline import source_wire, wire
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
 from pipeline.endpoints import Endpoints
@@ -28,10 +27,13 @@ from pipeline.points.windows import Stride, floor
 from pipeline.sockets import sender_of
 from pipeline.source_clock import BACK, FORWARD, ClockWatch, corrected
 from pipeline.source_ledger import LaneLedger, LanePage
-from pipeline.source_rules import SourceRules
 from pipeline.source_state import SourceState, StateError
 from pipeline.source_state_store import StateStore, store_of, writer_of
 from pipeline.source_state_topic import StateTaken
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+from pipeline.wire import source as source_wire
+from pipeline.wire.source_rules import SourceRules
 
 #: Seconds between two looks at what is due, and between two Status messages.
 TICK_SECONDS = 0.05
@@ -189,7 +191,7 @@ class SourceCoordinator:
         self.pids: dict[str, int] = {"source-coordinator": os.getpid()}
         self.startup_cpu: dict[str, float] = {"source-coordinator": time.process_time()}
         self.heard: dict[str, float] = {}
-        self.retrying: dict[str, wire.Retrying] = {}
+        self.retrying: dict[str, common.Retrying] = {}
         self.draining = False
         self.rows = self.points = self.messages = self.sent_bytes = self.rejected = self.repeated = 0
         self.pages = self.reread = 0
@@ -300,16 +302,16 @@ class SourceCoordinator:
                     await self._send("query", self.sources[page.lane.source].order(page.lane.measurement, again))
             case source_wire.Discovered(epoch=epoch) if epoch == self.epoch and self.sources:
                 await self._discovered(message)
-            case wire.Hello():
+            case common.Hello():
                 await self._hello(message)
-            case wire.Retrying(reason=reason):
+            case common.Retrying(reason=reason):
                 self.retrying.pop(sender, None)
                 if reason:
                     self.retrying[sender] = message
             case wire.Lost(name=name):
                 self.retrying.pop(name, None)
                 self.pids.pop(name, None)
-            case wire.Drain():
+            case common.Drain():
                 self.draining = True
 
     def _lane(self, page: source_wire.PageId) -> LaneLedger | None:
@@ -349,7 +351,7 @@ class SourceCoordinator:
         source.discovered = True
         await self._order(source)
 
-    async def _hello(self, message: wire.Hello) -> None:
+    async def _hello(self, message: common.Hello) -> None:
         self._dropped_by[message.name] = message.dropped
         if self.pids.get(message.name) == message.pid:
             return
@@ -391,7 +393,7 @@ class SourceCoordinator:
 
     async def _send(self, name: str, message: Struct) -> None:
         if name in self.pids:
-            await self.router.send_multipart([name.encode(), *cut([wire.encode(message)])])
+            await self.router.send_multipart([name.encode(), *cut([common.encode(message)])])
 
     async def _tick(self) -> None:
         while True:
@@ -441,14 +443,14 @@ class SourceCoordinator:
 
     def _not_stored(self, error: PipelineError) -> None:
         """Says that a state can't be stored, or got, for now."""
-        self.retrying["source-coordinator"] = wire.Retrying(str(error), paused=isinstance(error, StateError))
+        self.retrying["source-coordinator"] = common.Retrying(str(error), paused=isinstance(error, StateError))
         if self._storing.allows(str(error), time.monotonic()):
             self.logger.error("the state: %s; nothing is lost, trying again", error)
 
     async def _publish(self) -> None:
         while True:
             await asyncio.sleep(STATUS_SECONDS)
-            await self.status.send(wire.encode(self._status()))
+            await self.status.send(common.encode(self._status()))
 
     def _status(self) -> source_wire.SourceStatus:
         paused = any(retrying.paused for retrying in self.retrying.values())

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
-from pipeline import wire
 from pipeline.assignments import Assignments
 from pipeline.config.schema import Config
 from pipeline.iggy import IggyConnection, IggyError
 from pipeline.ledger import Ledger
 from pipeline.logs import Muffler
+from pipeline.wire import sink as wire
 
 #: A store that ingest hasn't confirmed after so long is asked for again, seconds.
 ASK_AGAIN_SECONDS = 2.0

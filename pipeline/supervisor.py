@@ -15,7 +15,6 @@ from multiprocessing.context import ForkServerProcess
 
 import msgspec
 
-from pipeline import wire
 from pipeline.child import run_child
 from pipeline.config.plan import Plan, Until
 from pipeline.config.schema import Config
@@ -27,6 +26,8 @@ from pipeline.groups import Group, SinkGroup, SourceGroup
 from pipeline.interrupts import SIGNALS
 from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
 from pipeline.restarts import Restarts
+from pipeline.wire import common
+from pipeline.wire import sink as wire
 from pipeline.work_file import work_of, work_path
 
 #: The main loop looks at everything at least so often, seconds.
@@ -245,7 +246,7 @@ class Supervisor:
         if now >= self._drain_at:
             self._drain_at = now + DRAIN_REPEAT_SECONDS
             for group in self.groups:
-                group.link.send(wire.Drain())
+                group.link.send(common.Drain())
         return drained or self._signals > 1 or now > self._drain_until
 
     def _last_words(self) -> int:

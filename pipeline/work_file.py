@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from pipeline.wire import Partition, Range
+from pipeline.wire.sink import Partition, Range
 
 #: The fields of a Range, in order.
 _RANGE: Final = struct.Struct("<9q")

@@ -5,11 +5,11 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from pipeline import wire
 from pipeline.cardinality import TagSketches
 from pipeline.control_link import ControlLink
 from pipeline.errors import PipelineError
 from pipeline.points.field_type import Kind
+from pipeline.wire import sink as wire
 from stages.mapping.encoder import Encoder
 
 #: How long one answer is waited for before the question is put again: a new coordinator may not know it.

@@ -5,7 +5,6 @@ import logging
 import msgspec
 import zmq
 
-from pipeline import source_wire, wire
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
 from pipeline.control_link import ControlLink
@@ -13,8 +12,12 @@ from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
 from pipeline.points.fingerprints import pack, unpack_known
 from pipeline.points.table import Column
-from pipeline.source_rules import SourceRules
-from stages.source.dialect import Dialect, Language, ServerSaid
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+from pipeline.wire import source as source_wire
+from pipeline.wire.source import Language
+from pipeline.wire.source_rules import SourceRules
+from stages.source.dialect import Dialect, ServerSaid
 from stages.source.dialects import dialect_of, language_of
 from stages.source.payloads import Dedupe, Encoder, Payloads
 
@@ -84,13 +87,13 @@ class ConvertStage:
             name = self.sources[page.id.lane.source].name
             self.logger.error("source %s: reading %s is paused, nothing is lost: %s; correct the query, and start "
                               "again", name, page.id.lane.measurement, error.words)
-            self.link.send(wire.Retrying(f"{name}: {error.words}", paused=True))
+            self.link.send(common.Retrying(f"{name}: {error.words}", paused=True))
             return
         head = source_wire.Messages(page.id, page.before, made.points, made.repeated, made.bad, pack(made.prints))
         bulk = msgspec.msgpack.encode((made.payloads, made.series))
         while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
             self.link.beat()
-        self.push.send_multipart(cut([wire.encode(head), bulk]), copy=False)
+        self.push.send_multipart(cut([common.encode(head), bulk]), copy=False)
 
     def _messages(self, page: source_wire.Page, body: bytes) -> Payloads:
         """Raises ServerSaid when the answer as a whole can't be read."""

@@ -14,7 +14,7 @@ import zmq.asyncio
 from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
-from pipeline import __version__, wire
+from pipeline import __version__
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Subscription
@@ -33,7 +33,9 @@ from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing
 from pipeline.intake import Dropped
 from pipeline.logs import Muffler
-from pipeline.wire_rules import WireRules
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+from pipeline.wire.sink_rules import WireRules
 from stages.reading.headers import headers_of
 
 #: Messages asked for at once while reading payloads again, and their bytes, as far as the batch's average tells.
@@ -112,11 +114,11 @@ class DeadLetterStage:
     async def _beat(self) -> None:
         startup_cpu = time.process_time()
         while True:
-            await self._send(wire.Hello("dead-letter", os.getpid(), startup_cpu, self.dropped.count))
+            await self._send(common.Hello("dead-letter", os.getpid(), startup_cpu, self.dropped.count))
             await asyncio.sleep(HELLO_SECONDS)
 
     async def _send(self, message: Struct) -> None:
-        await self.control.send_multipart(cut([wire.encode(message)]))
+        await self.control.send_multipart(cut([common.encode(message)]))
 
     async def _listen(self) -> None:
         while True:
@@ -143,13 +145,13 @@ class DeadLetterStage:
                 self._failing = False
                 self._backoff.reset()
                 self.logger.info("dead letters are kept again")
-                await self._send(wire.Retrying(""))
+                await self._send(common.Retrying(""))
             await self._send(wire.Buried(burial.range))
 
     async def _wait(self, error: IggyError | StoreError) -> None:
         pause = self._backoff.next()
         self._failing = True
-        await self._send(wire.Retrying(f"dead letters can't be kept: {error}", paused=isinstance(error, StoreError)))
+        await self._send(common.Retrying(f"dead letters can't be kept: {error}", paused=isinstance(error, StoreError)))
         if self._errors.allows(str(error), time.monotonic()):
             self.logger.error("dead letters can't be kept, nothing is lost, next try in %.1f s: %s", pause, error)
         await asyncio.sleep(pause)

@@ -9,7 +9,6 @@ from typing import Any
 
 import zmq
 
-from pipeline import bulk, wire
 from pipeline.compression import compress
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config, Subscription
@@ -17,7 +16,9 @@ from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
 from pipeline.types import space_of
-from pipeline.wire_rules import WireRules
+from pipeline.wire import common, payload_frame
+from pipeline.wire import sink as wire
+from pipeline.wire.sink_rules import WireRules
 from pipeline.work_file import WorkFile
 from stages.consult import Consultant
 from stages.mapping.batch import TooMuch
@@ -162,8 +163,9 @@ class EncodeStage:
         origin = BatchOrigin(where.partition, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
                              batch.headers)
         encoder = self.encoders[where.topic]
-        count = bulk.count(lengths)
-        encoded = encoder.encode_array(joined, count, origin) or encoder.encode(bulk.split(joined, lengths), origin)
+        count = payload_frame.count(lengths)
+        encoded = encoder.encode_array(joined, count, origin) or encoder.encode(payload_frame.split(joined, lengths),
+                                                                                origin)
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
         overwritten = self.recent.add(self.topics[where.topic].sink, encoder.topic, origin, count, encoded,
                                       batch.again)
@@ -178,4 +180,4 @@ class EncodeStage:
         head = wire.Lines(batch.range, batch.first, batch.offsets,
                           [wire.Group(lines.bucket, lines.points, lines.sources, lines.escapes)
                            for lines in encoded.groups], rejects, batch.again, overwritten)
-        return cut([wire.encode(head), *bodies])
+        return cut([common.encode(head), *bodies])

@@ -15,7 +15,6 @@ import zmq.asyncio
 from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
-from pipeline import bulk, wire
 from pipeline.config.plan import Plan
 from pipeline.control_link import HELLO_SECONDS
 from pipeline.endpoints import Endpoints
@@ -24,7 +23,9 @@ from pipeline.iggy import IggyConnection, IggyError, IggyMissing, IggyRefused
 from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.sockets import ControlSocket
-from pipeline.wire_rules import WireRules
+from pipeline.wire import common, payload_frame
+from pipeline.wire import sink as wire
+from pipeline.wire.sink_rules import WireRules
 from stages.reading.headers import header_values
 from stages.reading.reader import PartitionReader
 from stages.reading.times import times_of
@@ -107,11 +108,11 @@ class IngestStage:
     async def _beat(self) -> None:
         startup_cpu = time.process_time()
         while True:
-            await self._send(wire.Hello(self.name, os.getpid(), startup_cpu, self.dropped.count))
+            await self._send(common.Hello(self.name, os.getpid(), startup_cpu, self.dropped.count))
             await asyncio.sleep(HELLO_SECONDS)
 
     async def _send(self, message: Struct) -> None:
-        self.control.send(wire.encode(message))
+        self.control.send(common.encode(message))
 
     async def _listen(self) -> None:
         while True:
@@ -149,11 +150,11 @@ class IngestStage:
                 self.rereads += [r for r in ranges if r in known]
             case wire.Store() as store:
                 self._stores.put_nowait(store)
-            case wire.Drain():
+            case common.Drain():
                 self.draining = True
             case wire.Allow(keys=keys):
                 self.endpoints.admit(keys)
-                self.control.send(wire.encode(wire.Allowed(keys)))
+                self.control.send(common.encode(wire.Allowed(keys)))
 
     async def _carry_out_stores(self) -> None:
         """Stores offsets of the group as the coordinator says: only the connection that has joined may."""
@@ -193,7 +194,7 @@ class IngestStage:
             self.logger.warning("reading is interrupted, trying again: %s", error)
         if self._told != str(error):
             self._told = str(error)
-            await self._send(wire.Retrying(self._told, paused=isinstance(error, IggyRefused)))
+            await self._send(common.Retrying(self._told, paused=isinstance(error, IggyRefused)))
         self._look_at = 0.0
         await self._pause(ERROR_PAUSE_SECONDS)
 
@@ -202,7 +203,7 @@ class IngestStage:
         if self._failing_since and self._look_at:
             if self._said:
                 self.logger.info("reading goes on, after %.1f s", time.monotonic() - self._failing_since)
-            await self._send(wire.Retrying(""))
+            await self._send(common.Retrying(""))
             self._failing_since, self._said, self._told = 0.0, False, ""
 
     async def _pause(self, seconds: float) -> None:
@@ -413,7 +414,7 @@ class IngestStage:
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
             headers=[header_values(message, names) for message in messages] if names else None, again=again)
-        frames = cut([wire.encode(batch), bulk.joined(payloads), bulk.lengths(payloads)])
+        frames = cut([common.encode(batch), payload_frame.joined(payloads), payload_frame.lengths(payloads)])
         await self.push.send_multipart(frames, copy=False)
 
     async def _read_again(self, range_: wire.Range) -> None:

@@ -15,7 +15,6 @@ import zmq
 import zmq.asyncio
 from msgspec import Struct
 
-from pipeline import source_wire, wire
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import OutputConfig, SourceConfig
@@ -27,7 +26,10 @@ from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.points.table import BadRow
 from pipeline.reject_log import RejectLog
-from pipeline.source_rules import SourceRules
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+from pipeline.wire import source as source_wire
+from pipeline.wire.source_rules import SourceRules
 from stages.source.packing import SEND_BYTES, Packing, Send, pack, parts_of
 
 #: Pages taken in from each converter beyond those that wait for their turn.
@@ -134,11 +136,11 @@ class ProduceStage:
         startup_cpu = time.process_time()
         while True:
             self._rejects.tell(time.monotonic())
-            await self._send(wire.Hello(self.name, os.getpid(), startup_cpu, self.dropped.count))
+            await self._send(common.Hello(self.name, os.getpid(), startup_cpu, self.dropped.count))
             await asyncio.sleep(HELLO_SECONDS)
 
     async def _send(self, message: Struct) -> None:
-        await self.control.send_multipart(cut([wire.encode(message)]))
+        await self.control.send_multipart(cut([common.encode(message)]))
 
     async def _listen(self) -> None:
         while True:
@@ -267,7 +269,7 @@ class ProduceStage:
         if lane.lane in self._failing:
             self._failing.discard(lane.lane)
             if not self._failing:
-                await self._send(wire.Retrying(""))
+                await self._send(common.Retrying(""))
         self._log_bad(lane, head.bad)
         return messages, size
 
@@ -300,7 +302,7 @@ class ProduceStage:
     async def _wait(self, lane: _Lane, error: IggyError, backoff: Backoff) -> None:
         pause = backoff.next()
         self._failing.add(lane.lane)
-        await self._send(wire.Retrying(f"messages can't be sent: {error}", paused=isinstance(error, IggyRefused)))
+        await self._send(common.Retrying(f"messages can't be sent: {error}", paused=isinstance(error, IggyRefused)))
         if self._errors.allows(str(error), time.monotonic()):
             self.logger.error("source %s: messages to %s/%s can't be sent, nothing is lost, next try in %.1f s: %s",
                               lane.config.name, lane.stream, lane.topic, pause, error)

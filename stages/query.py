@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import zmq
 
-from pipeline import source_wire, wire
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
@@ -22,7 +21,10 @@ from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.frames import cut
 from pipeline.logs import Muffler
-from pipeline.source_rules import SourceRules
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+from pipeline.wire import source as source_wire
+from pipeline.wire.source_rules import SourceRules
 from stages.influxdb.answers import Again, Paused, Written
 from stages.influxdb.pace import Pace
 from stages.source.channel import Failed
@@ -231,7 +233,7 @@ class QueryStage:
             page = source_wire.Page(order.id, found.language, found.columns, found.end, order.past)
             while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
                 self.link.beat()
-            self.push.send_multipart(cut([wire.encode(page), found.body]), copy=False)
+            self.push.send_multipart(cut([common.encode(page), found.body]), copy=False)
 
     def _log_failure(self, source: _Source, order: _Order, answer: Again | Paused, now: float) -> None:
         if not source.failures.allows(answer.words, now):
@@ -252,7 +254,7 @@ class QueryStage:
         told = wrong, any(source.pace.paused or source.refusals for source in self.sources)
         if told != self._told:
             self._told = told
-            self.link.send(wire.Retrying(*told))
+            self.link.send(common.Retrying(*told))
 
 
 _ADVICE = {

@@ -15,14 +15,15 @@ from typing import NamedTuple
 import msgspec
 import zmq
 
-from pipeline import wire
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.schema import InfluxConfig
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.logs import Muffler
-from pipeline.wire_rules import WireRules
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+from pipeline.wire.sink_rules import WireRules
 from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Again, Answer, Paused
 from stages.influxdb.job import Evidence, Job, Piece
@@ -347,4 +348,4 @@ class WriteStage:
         told = wrong, any(target.pace.paused for target in self._all_targets)
         if told != self._told:
             self._told = told
-            self.link.send(wire.Retrying(*told))
+            self.link.send(common.Retrying(*told))

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from pipeline import rig, wire
+from pipeline import rig
+from pipeline.wire import sink as wire
 
 PARTITIONS = 2
 #: How long the pipeline is watched while the database is down and the window is full, seconds.

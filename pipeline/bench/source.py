@@ -13,7 +13,7 @@ import requests
 import zmq
 from msgspec import Struct
 
-from pipeline import rig, source_wire
+from pipeline import rig
 from pipeline.bench import database
 from pipeline.bench.sampler import cpu_seconds
 from pipeline.bench.throughput import RUN_SECONDS, cpu_us, sandbox
@@ -22,6 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.interrupts import held
 from pipeline.points.times import MAX_TIME
 from pipeline.points.windows import Window
+from pipeline.wire import source as source_wire
 from stages.source.dialect import Ask
 from stages.source.influxql import Influxql
 

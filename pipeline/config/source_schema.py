@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+Format = Literal["json", "line_protocol", "msgpack"]
+
 #: Milliseconds, at most a day.
 Pause = Annotated[int, Meta(ge=1, le=86_400_000)]
 #: Milliseconds, none to a year.

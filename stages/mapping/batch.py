@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from pipeline.wire import Overwritten
+from pipeline.wire.sink import Overwritten
 from stages.mapping.head import Origin
 
 

@@ -5,9 +5,9 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
-from pipeline import bulk
 from pipeline.config.schema import MappingConfig, Precision
-from pipeline.wire import Overwritten
+from pipeline.wire import payload_frame
+from pipeline.wire.sink import Overwritten
 from stages.mapping import message_times, plausible, timestamps
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of, texts_of
 from stages.mapping.budget import Budget
@@ -117,7 +117,7 @@ class Encoder:
         return in_messages(encoded or Encoded([], []), opened)
 
     def encode_array(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
-        """The same for `count` payloads as `pipeline.bulk` joins them; None where `encode` has to do it."""
+        """The same for `count` payloads as `payload_frame` joins them; None where `encode` has to do it."""
         try:
             encoded = None
             if not self._opener.is_needed((array,), as_array=True):
@@ -131,7 +131,7 @@ class Encoder:
     def _objects(self, payloads: Sequence[bytes], origin: BatchOrigin, opened: bool = False) -> Encoded | None:
         """The same for payloads that are JSON objects; None where one is an array, and has to be opened first."""
         if self.uniform is not None and payloads:
-            if (encoded := self._quickly(bulk.joined(payloads), len(payloads), origin)) is not None:
+            if (encoded := self._quickly(payload_frame.joined(payloads), len(payloads), origin)) is not None:
                 return encoded
         batch = _Batch(self, payloads, origin)
         encoded = batch.encoded()

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from pipeline.wire import Notice
+from pipeline.wire.sink import Notice
 from stages.mapping.reject import Reject
 
 #: Of an example's words, so many characters are kept.

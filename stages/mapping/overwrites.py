@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pipeline.wire import Overwritten
+from pipeline.wire.sink import Overwritten
 from stages.mapping.batch import BatchOrigin, Encoded, Points, series_of
 from stages.mapping.merge import Merged, fields_of
 

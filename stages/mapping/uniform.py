@@ -1,7 +1,7 @@
 """The quickest way from messages to lines: a whole batch of one shape is cut by a single split.
 
-The batch comes as `pipeline.bulk` joins it: one JSON array, a line a message. A decoder that only walks over it
-proves it valid JSON; after that the pattern need not prove it again, and a string without backslashes ends at the
+The batch comes as `pipeline.wire.payload_frame` joins it: one JSON array, a line a message. A decoder that only walks
+over it proves it valid JSON; after that the pattern need not prove it again, and a string without backslashes ends at the
 next quote. Neighbouring tags are cut out as one text, and so are neighbouring numbers, which one translation of all
 of them turns into fields. Whatever is unusual ends it: the batch then goes the way of `stages.mapping.shapes`, which
 writes the same lines.
@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from pipeline import bulk
+from pipeline.wire import payload_frame
 from stages.mapping.batch import Points, hashes_of, texts_of
 from stages.mapping.budget import Budget, cost_of
 from stages.mapping.guard import Diverted
@@ -195,7 +195,8 @@ class Uniform:
         return self._make_times(texts) if self._make_times else texts
 
 
-_OPENING, _SEPARATOR, _CLOSING = (part.decode() for part in (bulk.OPENING, bulk.SEPARATOR, bulk.CLOSING))
+_OPENING, _SEPARATOR, _CLOSING = (
+    part.decode() for part in (payload_frame.OPENING, payload_frame.SEPARATOR, payload_frame.CLOSING))
 _ARRAY: Final = msgspec.json.Decoder(msgspec.Raw)
 
 

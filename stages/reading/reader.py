@@ -4,7 +4,7 @@ from bisect import bisect_left
 
 from apache_iggy import ReceiveMessage
 
-from pipeline import wire
+from pipeline.wire import sink as wire
 
 #: Pause after an empty poll, seconds: from the first to the longest, growing by the factor.
 EMPTY_PAUSE_SECONDS = 0.005

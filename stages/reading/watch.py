@@ -6,9 +6,9 @@ import time
 from apache_iggy import TopicDetails
 from msgspec import Struct, field
 
-from pipeline import wire
 from pipeline.config.schema import Config, start_position
 from pipeline.iggy import IggyConnection, IggyMissing
+from pipeline.wire import sink as wire
 from stages.reading import judge
 from stages.reading.judge import LogState
 from stages.reading.reader import PartitionReader

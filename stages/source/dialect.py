@@ -1,16 +1,13 @@
 """One way to ask an InfluxDB for points, and to take its answer in: what all of them have in common. Pure."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
 from pipeline.points.table import Column, Table
 from pipeline.points.windows import Window
-
-#: The dialects by name: as `source_wire.Page` has them.
-Language = Literal["influxql", "flux", "sql", "v3_influxql", "flight_sql", "flight_influxql"]
 
 
 class Ask(Struct, frozen=True):

@@ -1,8 +1,9 @@
 """Which dialect a source speaks, by its configuration and the server's version. Pure."""
 
 from pipeline.config.source_schema import SourceConfig
+from pipeline.wire.source import Language
 from stages.influxdb.flavour import Flavour, Version
-from stages.source.dialect import Dialect, Language
+from stages.source.dialect import Dialect
 from stages.source.flux import Flux
 from stages.source.influxql import Influxql
 from stages.source.v3 import V3

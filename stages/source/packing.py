@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from pipeline.compression import compress
-from stages.source.payloads import Format
+from pipeline.config.source_schema import Format
 
 #: One send to Iggy has at most so many bytes, unless one message alone is larger.
 SEND_BYTES = 4_000_000

@@ -7,17 +7,16 @@ are sorted; what a point does not have is left out.
 
 import json
 from collections.abc import Callable
-from typing import Literal
 
 import msgspec
 import xxhash
 from msgspec import Struct
 
+from pipeline.config.source_schema import Format
 from pipeline.points import escape
 from pipeline.points.fingerprints import Print
 from pipeline.points.table import BadRow, Column, Row, Table, Value
 
-Format = Literal["json", "line_protocol", "msgpack"]
 #: Series whose beginnings are remembered for one set of columns.
 MAX_SERIES = 200_000
 #: Of a message that is too large, how many characters are kept for people.

@@ -11,10 +11,11 @@ from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_schema import SourceConfig
 from pipeline.points.table import Column
 from pipeline.points.windows import Window, cut_before
+from pipeline.wire.source import Language
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.flavour import Flavour, Version
 from stages.source.channel import MAX_ANSWER_BYTES, Channel, Failed, Reply, missing, said, understood
-from stages.source.dialect import Ask, Dialect, Language, ServerSaid, Taken
+from stages.source.dialect import Ask, Dialect, ServerSaid, Taken
 from stages.source.dialects import dialect_of, falls_back, language_of, mismatch, query_version
 from stages.source.http import Http
 

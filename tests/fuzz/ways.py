@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from pipeline import bulk
 from pipeline.config.schema import MappingConfig
-from pipeline.wire import Notice
+from pipeline.wire import payload_frame
+from pipeline.wire.sink import Notice
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 
 #: Mappings that between them use every way, and every kind of value in it.
@@ -62,7 +62,8 @@ def difference(mapping: MappingConfig, before: Sequence[Sequence[bytes]], payloa
                 encoder.rules.notices.take()
         if way == "without uniform":
             encoder.uniform = None
-        found = encoder.encode_array(bulk.joined(payloads), len(payloads), origin) if way == "as an array" else None
+        array = payload_frame.joined(payloads)
+        found = encoder.encode_array(array, len(payloads), origin) if way == "as an array" else None
         found = found or encoder.encode(payloads, origin)
         said = encoder.rules.notices.take()
         if (found, said) != (expected, notices):

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 
 import zmq
 
-from pipeline import wire
 from pipeline.config.schema import IggyConfig, Subscription
 from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection
 from pipeline.rig import wait_until
+from pipeline.wire import common
+from pipeline.wire import sink as wire
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
@@ -133,8 +134,8 @@ def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_wi
     late.setsockopt(zmq.IDENTITY, b"ingest-1")
     late.connect(Endpoints(str(sink.folder / "run")).control)
     places = [wire.Partition(0, 0), wire.Partition(0, 1)]
-    late.send(wire.encode(wire.Started(status.epoch, [wire.Beginning(where, 0, -1, 500) for where in places])))
-    late.send(wire.encode(wire.Revoked(status.epoch, places)))
+    late.send(common.encode(wire.Started(status.epoch, [wire.Beginning(where, 0, -1, 500) for where in places])))
+    late.send(common.encode(wire.Revoked(status.epoch, places)))
     wait_until(lambda: "begins anew there" in sink.log(), 20, "the coordinator to see it")
     late.close()
     send(sandbox.address, stream, [message(n) for n in range(1_000, 3_000)], 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import wire
+from pipeline.wire import sink as wire
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.killer import pid_of
 from tests.support.poison import good, poisons

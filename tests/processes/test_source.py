@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline import source_wire
 from pipeline.rig import wait_until
 from pipeline.sandbox.answers import Flavour
+from pipeline.wire import source as source_wire
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pipeline import wire
 from pipeline.child import run_child
 from pipeline.config.digest import config_digest
 from pipeline.config.load import load_config
@@ -23,6 +22,8 @@ from pipeline.fork_server import ForkServer
 from pipeline.keys import add_worker, make_keys
 from pipeline.rig import free_port, wait_until
 from pipeline.source_coordinator import SourceCoordinator
+from pipeline.wire import common
+from pipeline.wire import sink as wire
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 from tests.support.sources import SourceRun, check, lines_of, write
@@ -144,14 +145,14 @@ def test_no_process_dies_of_what_its_coordinator_or_neighbour_sends(tmp_path: Pa
         stack.callback(process.join)
         stack.callback(process.kill)
 
-        def hello() -> wire.Hello:
+        def hello() -> common.Hello:
             """The next one."""
             while True:
                 assert router.poll(30_000), "the process says nothing"
                 identity, *frames = router.recv_multipart()
                 assert identity == name.encode()
                 said = wire.decode_control(frames[0])
-                if isinstance(said, wire.Hello):
+                if isinstance(said, common.Hello):
                     return said
 
         pid = hello().pid
@@ -251,15 +252,15 @@ def test_a_worker_that_was_refused_can_send_nothing(sandbox: SandboxIggy, stream
             return socket
 
         control = connected(zmq.DEALER, remote.control)
-        control.send(wire.encode(wire.Join("encode-far", 1, "another configuration")))
+        control.send(common.encode(wire.Join("encode-far", 1, "another configuration")))
         assert control.poll(20_000)
         admit = wire.decode_control(control.recv())
         assert isinstance(admit, wire.Admit) and admit.refused
         batches, lines = connected(zmq.PULL, remote.batches(0)), connected(zmq.PUSH, remote.writer(0))
         for frames in itertools.islice(garbage(random.Random(0), epoch), 200):
             control.send_multipart(frames)
-        control.send(wire.encode(wire.Hello("encode-far", 1)))
-        control.send(wire.encode(wire.Failed("stop")))
+        control.send(common.encode(common.Hello("encode-far", 1)))
+        control.send(common.encode(wire.Failed("stop")))
         send(sandbox.address, stream, [message(n) for n in range(2_000)], 2)
         sink.settles(2_000)
         assert not lines.poll(0, zmq.POLLOUT) and not batches.poll(0)
@@ -268,7 +269,7 @@ def test_a_worker_that_was_refused_can_send_nothing(sandbox: SandboxIggy, stream
         digest = config_digest(load_config(str(sink.config)))
 
         def is_admitted() -> bool:
-            control.send(wire.encode(wire.Join("encode-far", 1, digest)))
+            control.send(common.encode(wire.Join("encode-far", 1, digest)))
             while control.poll(500):
                 answer = wire.decode_control(control.recv())
                 if isinstance(answer, wire.Admit) and not answer.refused:
@@ -293,7 +294,7 @@ def test_a_coordinator_that_is_new_admits_the_encoders_that_were_there(
         remote.connect(control, remote.control)
 
         def join() -> None:
-            control.send(wire.encode(wire.Join("encode-far", 7, digest)))
+            control.send(common.encode(wire.Join("encode-far", 7, digest)))
 
         join()
         sink.wait_for(lambda status: "encode-far" in status.pids)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.ledger import Ledger
-from pipeline.wire import Partition, Range
+from pipeline.wire.sink import Partition, Range
 
 PARTITIONS = [Partition(0, 0), Partition(0, 1), Partition(1, 0)]
 EPOCH = 7

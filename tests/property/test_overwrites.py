@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pipeline.config.schema import MappingConfig
-from pipeline.wire import Overwritten
+from pipeline.wire.sink import Overwritten
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.overwrites import RecentPoints
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.ledger import Ledger
 from pipeline.quarantine import EXCUSED_IN_A_ROW, LEAST_DEATHS, PARTS, Quarantine
-from pipeline.wire import Partition, Range, Suspect
+from pipeline.wire.sink import Partition, Range, Suspect
 
 WHERE = Partition(0, 3)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pipeline.rig import wait_until
-from pipeline.wire import Range
+from pipeline.wire.sink import Range
 from pipeline.work_file import work_of
 from tests.support.sinks import Sink
 

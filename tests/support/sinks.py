@@ -15,10 +15,10 @@ import requests
 import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, Partitioning, PollingStrategy, SendMessage, TcpConfig
 
-from pipeline import wire
 from pipeline.endpoints import Endpoints
 from pipeline.rig import wait_until
 from pipeline.sandbox.answers import Flavour
+from pipeline.wire import sink as wire
 from tests.support.iggy_servers import RunningIggy
 
 #: Longest wait for something that happens by itself, seconds.

@@ -17,9 +17,9 @@ import requests
 import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, PollingStrategy, ReceiveMessage, TcpConfig
 
-from pipeline import source_wire
 from pipeline.endpoints import Endpoints
 from pipeline.rig import wait_until
+from pipeline.wire import source as source_wire
 from tests.support.sinks import SandboxInflux
 
 #: Longest wait for something that happens by itself, seconds.

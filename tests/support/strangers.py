@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 import zmq
 
-from pipeline import source_wire, wire
 from pipeline.frames import FRAME_BYTES
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+from pipeline.wire import source as source_wire
 
 #: What finds its way to any open port.
 GREETINGS = (
@@ -41,9 +43,10 @@ def messages(epoch: int) -> list[msgspec.Struct]:
               a_range(epoch=epoch, first=2**62, last=2**63 - 1)]
     reject = wire.Reject(2**40, "reason", "detail")
     found: list[msgspec.Struct] = [
-        wire.Hello("encode-0", 2**30), wire.Hello("nobody", 1), wire.Drain(), wire.Stopped(), wire.Failed("stop!"),
+        common.Hello("encode-0", 2**30), common.Hello("nobody", 1), common.Drain(), wire.Stopped(),
+        wire.Failed("stop!"),
         wire.Lost("ingest"), wire.Bye("encode-0"), wire.Join("encode-0", 1, "digest"), wire.Encoded(2**62, 2**62),
-        wire.Retrying("x", True), wire.Window(epoch, 0, 0), wire.Assign(2**60, [], 0, 0),
+        common.Retrying("x", True), wire.Window(epoch, 0, 0), wire.Assign(2**60, [], 0, 0),
         wire.AskTypes("nowhere", "m", {"f": "float"}), wire.Sketches(0, {"t": b"\xff" * 2_048}),
         wire.Sketches(99, {"t": b""}), wire.Started(epoch, [wire.Beginning(absent, 0, -1, 0)]),
         wire.Truncated(epoch, absent, 0, -1, 0), wire.Gap(epoch, WHERE, 9, 3), wire.Revoked(epoch, [absent], True),

@@ -2,12 +2,12 @@
 
 import pytest
 
-from pipeline import wire
 from pipeline.assignments import Assignments
 from pipeline.config.plan import Until
 from pipeline.config.schema import Subscription
 from pipeline.ledger import Ledger
-from pipeline.wire import Beginning, Partition, Position, Range
+from pipeline.wire import sink as wire
+from pipeline.wire.sink import Beginning, Partition, Position, Range
 
 EPOCH = 3
 SINGLE, GROUP = Partition(0, 1), Partition(1, 1)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pipeline import wire
 from pipeline.config.schema import MappingConfig
 from pipeline.control_link import ControlLink
 from pipeline.endpoints import Endpoints
 from pipeline.points.field_type import Kind
+from pipeline.wire import common
+from pipeline.wire import sink as wire
 from stages.consult import Consultant
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.guard import Guard
@@ -45,7 +46,7 @@ class Coordinator:
                         field: "float" if kind == "integer" else kind for field, kind in message.kinds.items()}
                     for answer in (wire.OverLimit(0, ["device"]), wire.Types("old", "m", message.kinds),
                                    wire.Types(message.space, message.measurement, decided)):
-                        self._router.send_multipart([name, wire.encode(answer)])
+                        self._router.send_multipart([name, common.encode(answer)])
 
 
 @pytest.fixture

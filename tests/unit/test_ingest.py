@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.wire import Partition, Position
+from pipeline.wire.sink import Partition, Position
 from stages.reading.reader import EMPTY_PAUSE_MAX_SECONDS, FIRST_POLL_MESSAGES, PartitionReader
 
 

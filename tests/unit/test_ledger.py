@@ -1,7 +1,7 @@
 """The ledger, case by case."""
 
 from pipeline.ledger import Ledger
-from pipeline.wire import Partition, Range
+from pipeline.wire.sink import Partition, Range
 
 WHERE = Partition(0, 0)
 

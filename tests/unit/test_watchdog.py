@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from pipeline import wire
 from pipeline.watchdog import BOOT_SECONDS, CONFIRM_SECONDS, Watchdog
+from pipeline.wire import sink as wire
 
 PIDS = {"coordinator": 1, "ingest": 2, "write-0": 3}
 TIMEOUT = 5.0

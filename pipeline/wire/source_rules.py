@@ -1,24 +1,26 @@
 """Whether a message of the source direction fits this pipeline: who may send what, and whether it is in range. Pure.
 
-See `pipeline.wire_rules`, which is the same for the sinks.
+See `pipeline.wire.sink_rules`, which is the same for the sinks.
 """
 
 from typing import Final
 
 from msgspec import Struct
 
-from pipeline import source_wire, wire
 from pipeline.config.plan import EPOCH_BITS, Plan
 from pipeline.points.fingerprints import KNOWN_BYTES, PRINT_BYTES
 from pipeline.points.times import MAX_TIME, MIN_TIME
-from pipeline.wire_rules import kind_of
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+from pipeline.wire import source as source_wire
+from pipeline.wire.sink_rules import kind_of
 
 #: By kind of process: what it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
-    "supervisor": (wire.Hello, wire.Lost, wire.Drain),
-    "query": (wire.Hello, wire.Retrying, source_wire.Discovered, source_wire.Answered, source_wire.TooFull),
-    "convert": (wire.Hello, wire.Retrying),
-    "produce": (wire.Hello, wire.Retrying, source_wire.Sent),
+    "supervisor": (common.Hello, wire.Lost, common.Drain),
+    "query": (common.Hello, common.Retrying, source_wire.Discovered, source_wire.Answered, source_wire.TooFull),
+    "convert": (common.Hello, common.Retrying),
+    "produce": (common.Hello, common.Retrying, source_wire.Sent),
 }
 _TIMES: Final = range(MIN_TIME, MAX_TIME + 1)
 
@@ -38,7 +40,7 @@ class SourceRules:
             return "there is no process of this name"
         if not isinstance(message, MAY_SEND.get(kind_of(name), ())):
             return f"a process of this kind sends no {kind}"
-        if isinstance(message, wire.Hello) and message.name != name:
+        if isinstance(message, common.Hello) and message.name != name:
             return f"{kind} in the name of another process"
         return ""
 

@@ -2,7 +2,7 @@
 
 A message on a control socket is one Struct; one on a data socket is the Struct and its bulk in further parts (so that
 payloads are sent without being encoded again). Parts travel as `pipeline.frames` has them. What is decoded is not yet
-believed: numbers are within the ranges declared here, and `pipeline.wire_rules` says whether they fit a pipeline.
+believed: numbers are within the ranges declared here, and `pipeline.wire.sink_rules` says whether they fit a pipeline.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,12 @@ from msgspec import Meta, Struct
 
 from pipeline import frames
 from pipeline.points.field_type import Kind
+from pipeline.wire.common import Count, Drain, Hello, Pid, Retrying
 
-#: What is counted, offsets among it; and the same where -1 stands for "none". A number beyond them is not decoded.
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 CountOrNone = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 #: Numbers of topics, sinks and processes; of a partition, as Iggy has them; of a process, as Linux has them.
 Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 PartitionNumber = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Pid = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 M = TypeVar("M")
 
 
@@ -95,17 +93,6 @@ class Suspect(Struct, frozen=True, array_like=True):
 
 
 # Control: each process's DEALER <-> the coordinator's ROUTER
-
-
-class Hello(Struct, frozen=True, tag=True):
-    """Any process -> coordinator, at its start and every second: so a new coordinator soon knows everybody."""
-
-    name: str
-    pid: Pid
-    #: CPU seconds this process had used when it first said Hello: what its start-up cost.
-    startup_cpu: float = 0.0
-    #: Messages that it has dropped, because they were none of this pipeline's.
-    dropped: Count = 0
 
 
 class Position(Struct, frozen=True, array_like=True):
@@ -324,14 +311,6 @@ class OverLimit(Struct, frozen=True, tag=True):
     tags: list[str]
 
 
-class Retrying(Struct, frozen=True, tag=True):
-    """Writer or dead-letter -> coordinator: something outside fails and will be tried again; "" once it works."""
-
-    reason: str
-    #: A person has to do something: credentials, a missing bucket or topic.
-    paused: bool = False
-
-
 class Bury(Struct, frozen=True, tag=True):
     """Coordinator -> dead-letter: keep these messages, and why they can't be written."""
 
@@ -410,10 +389,6 @@ class Bye(Struct, frozen=True, tag=True):
     name: str
 
 
-class Drain(Struct, frozen=True, tag=True):
-    """Supervisor -> coordinator -> ingest: stop reading; finish what is in flight."""
-
-
 class Stopped(Struct, frozen=True, tag=True):
     """Ingest -> coordinator: it has been told to drain, or has come to its limits, and dispatches nothing more."""
 
@@ -422,7 +397,7 @@ class Stopped(Struct, frozen=True, tag=True):
 
 
 class Batch(Struct, frozen=True, tag=True):
-    """Ingest -> encoder. Bulk: the payloads as `pipeline.bulk` joins them, and their lengths."""
+    """Ingest -> encoder. Bulk: the payloads as `pipeline.wire.payload_frame` joins them, and their lengths."""
 
     range: Range
     #: Offset of the first message (the range's, unless the log has lost some since).
@@ -550,16 +525,10 @@ Control = (
 #: What every batch brings; nobody waits for an answer.
 Account = Dispatched | Encoded | Settled
 
-_encoder = msgspec.msgpack.Encoder()
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
 _batch = msgspec.msgpack.Decoder(Batch)
 _lines = msgspec.msgpack.Decoder(Lines)
 _status = msgspec.msgpack.Decoder(Status)
-
-
-def encode(message: Struct) -> bytes:
-    """One Struct as MessagePack."""
-    return _encoder.encode(message)
 
 
 def read(decoder: "msgspec.msgpack.Decoder[M]", frames_: Sequence[Any], parts: int | None = 1) -> tuple[M, list[Any]]:

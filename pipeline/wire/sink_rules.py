@@ -1,7 +1,7 @@
 """Whether a message fits this pipeline: who may send what, and whether what it names is there. Pure.
 
-`pipeline.wire` bounds each number by itself; here they are compared with each other and with the configuration. What
-does not fit comes from a process with another configuration, or from no process of ours: it is dropped.
+`pipeline.wire.sink` bounds each number by itself; here they are compared with each other and with the configuration.
+What does not fit comes from a process with another configuration, or from no process of ours: it is dropped.
 """
 
 from collections.abc import Iterable, Iterator, Sized
@@ -10,19 +10,20 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from pipeline import bulk, wire
 from pipeline.config.schema import Config
 from pipeline.types import declared_types
+from pipeline.wire import common, payload_frame
+from pipeline.wire import sink as wire
 
 #: By kind of process, as its name begins: what it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
-    "supervisor": (wire.Hello, wire.Lost, wire.Drain),
-    "ingest": (wire.Hello, wire.Started, wire.Truncated, wire.Gap, wire.Revoked, wire.Stored, wire.Failed,
-               wire.Dispatched, wire.Progress, wire.Retrying, wire.Settled, wire.Stopped, wire.Allowed),
-    "encode": (wire.Hello, wire.AskTypes, wire.Sketches, wire.Encoded, wire.Settled, wire.Join, wire.Bye,
+    "supervisor": (common.Hello, wire.Lost, common.Drain),
+    "ingest": (common.Hello, wire.Started, wire.Truncated, wire.Gap, wire.Revoked, wire.Stored, wire.Failed,
+               wire.Dispatched, wire.Progress, common.Retrying, wire.Settled, wire.Stopped, wire.Allowed),
+    "encode": (common.Hello, wire.AskTypes, wire.Sketches, wire.Encoded, wire.Settled, wire.Join, wire.Bye,
                wire.GaveUp),
-    "write": (wire.Hello, wire.Settled, wire.Retrying, wire.Allowed),
-    "dead-letter": (wire.Hello, wire.Buried, wire.Retrying),
+    "write": (common.Hello, wire.Settled, common.Retrying, wire.Allowed),
+    "dead-letter": (common.Hello, wire.Buried, common.Retrying),
 }
 #: What a process that has been replaced may have left, and what stays true.
 LEFT_BEHIND: Final = (wire.Settled, wire.Encoded, wire.Buried)
@@ -56,7 +57,7 @@ class WireRules:
         if not isinstance(message, allowed):
             return f"a process of this kind sends no {kind}"
         match message:
-            case wire.Hello(name=own) | wire.Join(name=own) | wire.Bye(name=own) if own != name:
+            case common.Hello(name=own) | wire.Join(name=own) | wire.Bye(name=own) if own != name:
                 return f"{kind} in the name of another process"
             case wire.Settled(points=points, sent_bytes=size) if kind_of(name) in ("encode", "ingest") \
                     and (points or size):
@@ -83,10 +84,10 @@ class WireRules:
         return self._places(_places_in(message))
 
     def batch(self, batch: wire.Batch, joined: Sized, lengths: Any) -> str:
-        """Whether a batch is whole: `joined` are its payloads, as `pipeline.bulk` joins them, of these `lengths`."""
-        if not bulk.fits(joined, lengths):
+        """Whether a batch is whole: `joined` are its payloads, as `payload_frame` joins them, of these `lengths`."""
+        if not payload_frame.fits(joined, lengths):
             return "its payloads do not have their lengths"
-        count = bulk.count(lengths)
+        count = payload_frame.count(lengths)
         for each in (batch.offsets, batch.timestamps, batch.headers):
             if each is not None and len(each) != count:
                 return f"{len(each)} entries for {count} messages"

@@ -9,10 +9,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pipeline import wire
 from pipeline.points.table import BadRow, Column
 from pipeline.points.windows import Window
-from stages.source.dialect import Language
+from pipeline.wire import common
+from pipeline.wire import sink as wire
+
+from typing import Literal
+
+#: The dialects by name: as `source_wire.Page` has them.
+Language = Literal["influxql", "flux", "sql", "v3_influxql", "flight_sql", "flight_influxql"]
 
 
 class Lane(Struct, frozen=True, array_like=True):
@@ -26,11 +31,11 @@ class PageId(Struct, frozen=True, array_like=True):
     """Names one try at one page."""
 
     #: The coordinator's incarnation; what carries another one is stale and ignored.
-    epoch: wire.Count
+    epoch: common.Count
     lane: Lane
     #: Counts the lane's pages in the order of time, from 0 in each epoch.
-    seq: wire.Count
-    attempt: wire.Count
+    seq: common.Count
+    attempt: common.Count
 
 
 class Past(Struct, frozen=True, array_like=True):
@@ -45,14 +50,14 @@ class Past(Struct, frozen=True, array_like=True):
 class Discover(Struct, frozen=True, tag=True):
     """Coordinator -> query, about every `discovery_interval_ms`: which measurements are there?"""
 
-    epoch: wire.Count
+    epoch: common.Count
     source: wire.Index
 
 
 class Discovered(Struct, frozen=True, tag=True):
     """Query -> coordinator, answers Discover. `ordered`: answers to page queries are in the order of time."""
 
-    epoch: wire.Count
+    epoch: common.Count
     source: wire.Index
     measurements: list[str]
     ordered: bool
@@ -73,8 +78,8 @@ class Answered(Struct, frozen=True, tag=True):
 
     id: PageId
     end: int
-    rows: wire.Count
-    size: wire.Count
+    rows: common.Count
+    size: common.Count
     #: Time of the first row, where that is known; else the window's start.
     first: int
 
@@ -92,20 +97,20 @@ class TooFull(Struct, frozen=True, tag=True):
 class Begin(Struct, frozen=True, tag=True):
     """Coordinator -> produce: a lane's pages come from this `seq` on."""
 
-    epoch: wire.Count
-    lanes: list[tuple[Lane, wire.Count]]
+    epoch: common.Count
+    lanes: list[tuple[Lane, common.Count]]
 
 
 class Sent(Struct, frozen=True, tag=True):
     """Produce -> coordinator: Iggy has confirmed all messages of the page (or it had none)."""
 
     id: PageId
-    points: wire.Count
-    messages: wire.Count
-    size: wire.Count
-    rejected: wire.Count
+    points: common.Count
+    messages: common.Count
+    size: common.Count
+    rejected: common.Count
     #: Points of the overlap that had been sent before.
-    repeated: wire.Count
+    repeated: common.Count
     #: Of the points to remember, as `fingerprints.pack` packs them.
     prints: bytes
 
@@ -131,8 +136,8 @@ class Messages(Struct, frozen=True, tag=True):
     id: PageId
     #: Where the page's window ends.
     end: int
-    points: wire.Count
-    repeated: wire.Count
+    points: common.Count
+    repeated: common.Count
     bad: list[BadRow]
     prints: bytes
 
@@ -185,8 +190,8 @@ class SourceStatus(Struct, frozen=True, tag=True):
 
 
 Control = (
-    wire.Hello | wire.Retrying | wire.Lost | wire.Drain | Discover | Discovered | Read | Answered | TooFull | Begin
-    | Sent
+    common.Hello | common.Retrying | wire.Lost | common.Drain | Discover | Discovered | Read | Answered | TooFull
+    | Begin | Sent
 )
 
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
