@@ -19,14 +19,14 @@ from pipeline.config.digest import config_digest
 from pipeline.config.plan import Plan
 from pipeline.cornering import Cornering
 from pipeline.counsel import Counsel
-from pipeline.endpoints import Endpoints
 from pipeline.gathering import Gathering
-from pipeline.intake import Dropped
 from pipeline.ledger import Ledger
 from pipeline.logs import Muffler
 from pipeline.overwriting import overwriting_advice
 from pipeline.reject_log import RejectLog
-from pipeline.sockets import ControlSocket, sender_of
+from pipeline.sockets.control_socket import ControlSocket, sender_of
+from pipeline.sockets.endpoints import Endpoints
+from pipeline.sockets.intake import Dropped
 from pipeline.storing import OffsetStore
 from pipeline.wire import common
 from pipeline.wire import sink as wire

@@ -8,11 +8,11 @@ import msgspec
 import zmq
 
 from pipeline.config.plan import Plan
-from pipeline.control_link import ControlLink
-from pipeline.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
 from pipeline.errors import PipelineError
-from pipeline.intake import Dropped
-from pipeline.sockets import STATUS_BYTES, limit
+from pipeline.sockets.control_link import ControlLink
+from pipeline.sockets.control_socket import STATUS_BYTES, limit
+from pipeline.sockets.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
+from pipeline.sockets.intake import Dropped
 from pipeline.watchdog import Watchdog
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire

@@ -8,11 +8,11 @@ import click
 from pipeline.config.load import DATABASE, load_config
 from pipeline.config.schema import NetworkConfig
 from pipeline.config.secrets import secrets_of
-from pipeline.endpoints import RemoteEndpoints
 from pipeline.errors import PipelineError
-from pipeline.keys import add_worker, make_keys
 from pipeline.logs import setup_logging
 from pipeline.options import Command, Group, config_option, log_level_option
+from pipeline.sockets.curve_keys import add_worker, make_keys
+from pipeline.sockets.endpoints import RemoteEndpoints
 
 
 @click.command(cls=Command)

@@ -11,8 +11,8 @@ import zmq
 from pipeline.config.digest import config_digest
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config
-from pipeline.control_link import ControlLink
-from pipeline.endpoints import RemoteEndpoints
+from pipeline.sockets.control_link import ControlLink
+from pipeline.sockets.endpoints import RemoteEndpoints
 from pipeline.wire import sink as wire
 from stages.consult import check_admitted
 from stages.encode import EncodeStage

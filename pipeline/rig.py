@@ -17,10 +17,10 @@ import zmq
 from msgspec import Struct
 
 from pipeline.config.schema import IggyConfig
-from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.iggy import IggyConnection
 from pipeline.interrupts import held
+from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import sink as wire
 
 STREAM, TOPIC = "telemetry", "sensors"

@@ -15,16 +15,16 @@ from msgspec import Struct
 
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
-from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
-from pipeline.frames import cut
 from pipeline.iggy import IggyError
-from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.points.fingerprints import Fingerprints, prints_of, unpack
 from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND, format_time, parse_time
 from pipeline.points.windows import Stride, floor
-from pipeline.sockets import sender_of
+from pipeline.sockets.control_socket import sender_of
+from pipeline.sockets.endpoints import Endpoints
+from pipeline.sockets.frames import cut
+from pipeline.sockets.intake import Dropped
 from pipeline.source_clock import BACK, FORWARD, ClockWatch, corrected
 from pipeline.source_ledger import LaneLedger, LanePage
 from pipeline.source_state import SourceState, StateError

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from pipeline.cardinality import TagSketches
-from pipeline.control_link import ControlLink
 from pipeline.errors import PipelineError
 from pipeline.points.field_type import Kind
+from pipeline.sockets.control_link import ControlLink
 from pipeline.wire import sink as wire
 from stages.mapping.encoder import Encoder
 

@@ -18,7 +18,6 @@ from pipeline import __version__
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Subscription
-from pipeline.control_link import HELLO_SECONDS
 from pipeline.dead_letter_stores import (
     SEND_BYTES,
     SEND_RECORDS,
@@ -28,11 +27,12 @@ from pipeline.dead_letter_stores import (
     stores,
 )
 from pipeline.dead_letters import DeadLetter, encode_letter
-from pipeline.endpoints import Endpoints
-from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing
-from pipeline.intake import Dropped
 from pipeline.logs import Muffler
+from pipeline.sockets.control_link import HELLO_SECONDS
+from pipeline.sockets.endpoints import Endpoints
+from pipeline.sockets.frames import cut
+from pipeline.sockets.intake import Dropped
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules

@@ -12,9 +12,9 @@ import zmq
 from pipeline.compression import compress
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config, Subscription
-from pipeline.control_link import ControlLink
-from pipeline.endpoints import Endpoints
-from pipeline.frames import cut
+from pipeline.sockets.control_link import ControlLink
+from pipeline.sockets.endpoints import Endpoints
+from pipeline.sockets.frames import cut
 from pipeline.types import space_of
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire

@@ -16,13 +16,13 @@ from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
 from pipeline.config.plan import Plan
-from pipeline.control_link import HELLO_SECONDS
-from pipeline.endpoints import Endpoints
-from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyMissing, IggyRefused
-from pipeline.intake import Dropped
 from pipeline.logs import Muffler
-from pipeline.sockets import ControlSocket
+from pipeline.sockets.control_link import HELLO_SECONDS
+from pipeline.sockets.control_socket import ControlSocket
+from pipeline.sockets.endpoints import Endpoints
+from pipeline.sockets.frames import cut
+from pipeline.sockets.intake import Dropped
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules

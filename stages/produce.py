@@ -18,14 +18,14 @@ from msgspec import Struct
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import OutputConfig, SourceConfig
-from pipeline.control_link import HELLO_SECONDS
-from pipeline.endpoints import Endpoints
-from pipeline.frames import cut
 from pipeline.iggy import IggyConnection, IggyError, IggyRefused
-from pipeline.intake import Dropped
 from pipeline.logs import Muffler
 from pipeline.points.table import BadRow
 from pipeline.reject_log import RejectLog
+from pipeline.sockets.control_link import HELLO_SECONDS
+from pipeline.sockets.endpoints import Endpoints
+from pipeline.sockets.frames import cut
+from pipeline.sockets.intake import Dropped
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire

@@ -17,10 +17,10 @@ import zmq
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
-from pipeline.control_link import ControlLink
-from pipeline.endpoints import Endpoints
-from pipeline.frames import cut
 from pipeline.logs import Muffler
+from pipeline.sockets.control_link import ControlLink
+from pipeline.sockets.endpoints import Endpoints
+from pipeline.sockets.frames import cut
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire

@@ -18,9 +18,9 @@ import zmq
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.schema import InfluxConfig
-from pipeline.control_link import ControlLink
-from pipeline.endpoints import Endpoints
 from pipeline.logs import Muffler
+from pipeline.sockets.control_link import ControlLink
+from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules

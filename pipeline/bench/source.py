@@ -17,11 +17,11 @@ from pipeline import rig
 from pipeline.bench import database
 from pipeline.bench.sampler import cpu_seconds
 from pipeline.bench.throughput import RUN_SECONDS, cpu_us, sandbox
-from pipeline.endpoints import Endpoints
 from pipeline.errors import PipelineError
 from pipeline.interrupts import held
 from pipeline.points.times import MAX_TIME
 from pipeline.points.windows import Window
+from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import source as source_wire
 from stages.source.dialect import Ask
 from stages.source.influxql import Influxql

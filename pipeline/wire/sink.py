@@ -1,8 +1,8 @@
 """Everything that crosses from one process to another: tagged MessagePack Structs, all declared here.
 
 A message on a control socket is one Struct; one on a data socket is the Struct and its bulk in further parts (so that
-payloads are sent without being encoded again). Parts travel as `pipeline.frames` has them. What is decoded is not yet
-believed: numbers are within the ranges declared here, and `pipeline.wire.sink_rules` says whether they fit a pipeline.
+payloads are sent without being encoded again). Parts travel as `pipeline.sockets.frames` has them. What is decoded is
+not yet believed: numbers are within the ranges declared here, and `pipeline.wire.sink_rules` says whether they fit a pipeline.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from pipeline import frames
 from pipeline.points.field_type import Kind
+from pipeline.sockets import frames
 from pipeline.wire.common import Count, Drain, Hello, Pid, Retrying
 
 CountOrNone = Annotated[int, Meta(ge=-1, le=2**63 - 1)]

@@ -4,7 +4,7 @@ A page is known by its lane, its number there (`seq`) and the try (`attempt`): a
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -13,8 +13,6 @@ from pipeline.points.table import BadRow, Column
 from pipeline.points.windows import Window
 from pipeline.wire import common
 from pipeline.wire import sink as wire
-
-from typing import Literal
 
 #: The dialects by name: as `source_wire.Page` has them.
 Language = Literal["influxql", "flux", "sql", "v3_influxql", "flight_sql", "flight_influxql"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 import zmq
 
 from pipeline.config.schema import IggyConfig, Subscription
-from pipeline.endpoints import Endpoints
 from pipeline.iggy import IggyConnection
 from pipeline.rig import wait_until
+from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from tests.support.iggy_servers import RunningIggy, SandboxIggy

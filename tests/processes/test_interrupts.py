@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.interrupts import held
-from pipeline.keys import add_worker, make_keys
+from pipeline.sockets.curve_keys import add_worker, make_keys
 from tests.support.iggy_servers import SandboxIggy
 
 SECONDS = 3.0

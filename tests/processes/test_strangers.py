@@ -17,10 +17,10 @@ from pipeline.config.digest import config_digest
 from pipeline.config.load import load_config
 from pipeline.config.plan import Plan
 from pipeline.coordinator import Coordinator
-from pipeline.endpoints import BATCH_PORTS, WRITER_PORTS, Endpoints, RemoteEndpoints
 from pipeline.fork_server import ForkServer
-from pipeline.keys import add_worker, make_keys
 from pipeline.rig import free_port, wait_until
+from pipeline.sockets.curve_keys import add_worker, make_keys
+from pipeline.sockets.endpoints import BATCH_PORTS, WRITER_PORTS, Endpoints, RemoteEndpoints
 from pipeline.source_coordinator import SourceCoordinator
 from pipeline.wire import common
 from pipeline.wire import sink as wire

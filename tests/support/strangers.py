@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from pipeline.frames import FRAME_BYTES
+from pipeline.sockets.frames import FRAME_BYTES
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire

@@ -9,9 +9,9 @@ import pytest
 import zmq
 
 from pipeline.config.schema import MappingConfig
-from pipeline.control_link import ControlLink
-from pipeline.endpoints import Endpoints
 from pipeline.points.field_type import Kind
+from pipeline.sockets.control_link import ControlLink
+from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from stages.consult import Consultant

@@ -1,6 +1,6 @@
 """Who a ROUTER's message is from."""
 
-from pipeline.sockets import sender_of
+from pipeline.sockets.control_socket import sender_of
 
 
 def test_a_process_has_its_name_and_a_replaced_one_has_none() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import zmq
 
-from pipeline.frames import FRAME_BYTES, cut
+from pipeline.sockets.frames import FRAME_BYTES, cut
 
 #: What encryption adds to a frame, bytes, at most.
 FRAME_MARGIN = 1_024
@@ -40,7 +40,7 @@ def limit(socket: "zmq.Socket[Any]", frame_bytes: int = FRAME_BYTES) -> None:
 
 
 def _key_of(frame: zmq.Frame) -> str:
-    """The key of a frame's sender, as `pipeline.door` has told libzmq; "" where there is none."""
+    """The key of a frame's sender, as `pipeline.sockets.door` has told libzmq; "" where there is none."""
     try:
         return str(frame.get("User-Id"))
     except zmq.ZMQError:

@@ -13,10 +13,10 @@ import zmq
 
 from pipeline.config.checks import LONGEST_SOCKET, MAX_SOCKET_PATH
 from pipeline.config.schema import NetworkConfig
-from pipeline.door import Door
 from pipeline.errors import PipelineError
-from pipeline.keys import Identity, load_identity
-from pipeline.sockets import limit
+from pipeline.sockets.control_socket import limit
+from pipeline.sockets.curve_keys import Identity, load_identity
+from pipeline.sockets.door import Door
 
 #: How long a process of this machine waits before it connects again to one that isn't listening (yet). ZeroMQ's own 100
 #: would be a good part of a start, and of each restart.

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import zmq
 from msgspec import Struct
 
-from pipeline.endpoints import Endpoints
-from pipeline.frames import cut
-from pipeline.intake import Dropped
+from pipeline.sockets.endpoints import Endpoints
+from pipeline.sockets.frames import cut
+from pipeline.sockets.intake import Dropped
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 
