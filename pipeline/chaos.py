@@ -26,7 +26,7 @@ from pipeline.chaos_producer import Producer, bad, number_of
 from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.exit import end_with
-from pipeline.iggy import IggyConnection
+from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import end_on_interrupt, temporary_folder
 from pipeline.options import CONTEXT, Command
 

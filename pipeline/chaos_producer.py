@@ -6,7 +6,8 @@ import threading
 
 from pipeline import rig
 from pipeline.config.schema import IggyConfig
-from pipeline.iggy import IggyConnection, IggyError
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyError
 
 #: Of so many messages one can't become a point.
 BAD_EVERY = 97

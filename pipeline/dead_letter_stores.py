@@ -11,7 +11,9 @@ from pipeline.config.schema import Config, DeadLetterConfig, Subscription
 from pipeline.dead_letters import DeadLetter, Tombstone, decode_record, is_sha256_of
 from pipeline.errors import PipelineError
 from pipeline.files import in_words
-from pipeline.iggy import IggyConnection, IggyError, IggyMissing, patiently
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyError, IggyMissing
+from pipeline.iggy.retry import patiently
 from pipeline.printable import printable_bytes
 from pipeline.rotating import RotatingFile
 

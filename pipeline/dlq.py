@@ -25,7 +25,7 @@ from pipeline.config.secrets import secrets_of
 from pipeline.dead_letter_stores import Contents, DeadLetterStore, find_payload, read_contents, read_letters, stores
 from pipeline.dead_letters import SHORT_ID_DIGITS, DeadLetter, matching_ids, short_id, tombstones
 from pipeline.errors import PipelineError
-from pipeline.iggy import IggyConnection
+from pipeline.iggy.connection import IggyConnection
 from pipeline.logs import setup_logging
 from pipeline.options import Group, config_option, log_level_option
 from pipeline.printable import printable, printable_json

@@ -16,7 +16,8 @@ from rich.text import Text
 from pipeline.config.load import DATABASE, SOURCE_CONNECTION, load_config
 from pipeline.config.schema import Config, Subscription, start_position
 from pipeline.errors import PipelineError
-from pipeline.iggy import IggyConnection, IggyMissing
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyMissing
 from pipeline.locks import Locked, Locks, lock_offsets
 from pipeline.logs import clean
 from pipeline.options import Group, config_option

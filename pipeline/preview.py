@@ -171,8 +171,8 @@ def samples_of_file(name: str, content: bytes, mapping: MappingConfig, each: str
 
 async def samples_of_iggy(config: Config, subscription: int, count: int) -> list[Sample]:
     """The last messages of each partition of a topic. Raises IggyError."""
-    from pipeline.iggy import IggyConnection
-    from stages.reading.headers import header_values
+    from pipeline.iggy.connection import IggyConnection
+    from pipeline.iggy.headers import header_values
     from stages.reading.times import times_of
 
     topic = config.subscriptions()[subscription]

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
-from pipeline.iggy import IggyConnection
+from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import held
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import sink as wire

@@ -11,7 +11,8 @@ from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
-from pipeline.iggy import IggyConnection, patiently
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.retry import patiently
 from pipeline.interrupts import end_on_interrupt, started
 from pipeline.logs import setup_logging
 from pipeline.source_state_store import store_of, writer_of

@@ -16,7 +16,7 @@ from msgspec import Struct
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
-from pipeline.iggy import IggyError
+from pipeline.iggy.errors import IggyError
 from pipeline.logs import Muffler
 from pipeline.points.fingerprints import Fingerprints, prints_of, unpack
 from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND, format_time, parse_time

@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.config.schema import Config
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
-from pipeline.iggy import patiently
+from pipeline.iggy.retry import patiently
 from pipeline.points.times import MIN_TIME, format_time, parse_time
 from pipeline.printable import printable
 from pipeline.source_state import SourceState

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from pipeline.assignments import Assignments
 from pipeline.config.schema import Config
-from pipeline.iggy import IggyConnection, IggyError
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyError
 from pipeline.ledger import Ledger
 from pipeline.logs import Muffler
 from pipeline.wire import sink as wire

@@ -27,7 +27,9 @@ from pipeline.dead_letter_stores import (
     stores,
 )
 from pipeline.dead_letters import DeadLetter, encode_letter
-from pipeline.iggy import IggyConnection, IggyError, IggyMissing
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyError, IggyMissing
+from pipeline.iggy.headers import headers_of
 from pipeline.logs import Muffler
 from pipeline.sockets.control_link import HELLO_SECONDS
 from pipeline.sockets.endpoints import Endpoints
@@ -36,7 +38,6 @@ from pipeline.sockets.intake import Dropped
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules
-from stages.reading.headers import headers_of
 
 #: Messages asked for at once while reading payloads again, and their bytes, as far as the batch's average tells.
 MESSAGES_AT_ONCE, BYTES_AT_ONCE = 1_000, 8_000_000

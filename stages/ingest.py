@@ -16,7 +16,9 @@ from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
 from pipeline.config.plan import Plan
-from pipeline.iggy import IggyConnection, IggyError, IggyMissing, IggyRefused
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyError, IggyMissing, IggyRefused
+from pipeline.iggy.headers import header_values
 from pipeline.logs import Muffler
 from pipeline.sockets.control_link import HELLO_SECONDS
 from pipeline.sockets.control_socket import ControlSocket
@@ -26,7 +28,6 @@ from pipeline.sockets.intake import Dropped
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules
-from stages.reading.headers import header_values
 from stages.reading.reader import PartitionReader
 from stages.reading.times import times_of
 from stages.reading.watch import Findings, TopicWatch

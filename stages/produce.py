@@ -18,7 +18,8 @@ from msgspec import Struct
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import OutputConfig, SourceConfig
-from pipeline.iggy import IggyConnection, IggyError, IggyRefused
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyError, IggyRefused
 from pipeline.logs import Muffler
 from pipeline.points.table import BadRow
 from pipeline.reject_log import RejectLog

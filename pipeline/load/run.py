@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from pipeline.config.schema import IggyConfig, MappingConfig
 from pipeline.errors import PipelineError
-from pipeline.iggy import IggyConnection
+from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import end_with_parent, started
 from pipeline.load.schedule import Schedule, Shape
 from pipeline.load.sender import Part, Sent, run_part

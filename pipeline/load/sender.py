@@ -7,7 +7,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from pipeline.config.schema import IggyConfig, MappingConfig
-from pipeline.iggy import IggyConnection
+from pipeline.iggy.connection import IggyConnection
 from pipeline.load.schedule import Schedule
 from pipeline.load.telemetry import Telemetry, TimeForm
 

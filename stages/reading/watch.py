@@ -7,7 +7,8 @@ from apache_iggy import TopicDetails
 from msgspec import Struct, field
 
 from pipeline.config.schema import Config, start_position
-from pipeline.iggy import IggyConnection, IggyMissing
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyMissing
 from pipeline.wire import sink as wire
 from stages.reading import judge
 from stages.reading.judge import LogState

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import zmq
 
 from pipeline.config.schema import IggyConfig, Subscription
-from pipeline.iggy import IggyConnection
+from pipeline.iggy.connection import IggyConnection
 from pipeline.rig import wait_until
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import common

@@ -9,7 +9,7 @@ import pytest
 from apache_iggy import IggyClient, MaxTopicSize, Partitioning, PollingStrategy, SendMessage, TcpConfig
 
 from pipeline.config.schema import IggyConfig
-from pipeline.iggy import IggyConnection
+from pipeline.iggy.connection import IggyConnection
 from tests.support.iggy_calls import (
     DELETE_OFFSET,
     GET_ME,

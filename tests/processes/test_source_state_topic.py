@@ -18,7 +18,7 @@ import requests
 
 from pipeline.config.schema import IggyConfig
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
-from pipeline.iggy import IggyConnection
+from pipeline.iggy.connection import IggyConnection
 from pipeline.rig import wait_until
 from pipeline.source_state import SourceState, StateError, encode_state, identity_of
 from pipeline.source_state_parts import PART_BYTES, Writer, cut

@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import itertools
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
 from typing import TypeVar
 
 from apache_iggy import (
@@ -23,20 +21,21 @@ from apache_iggy import (
 )
 
 from pipeline.config.schema import IggyConfig, Subscription
-from pipeline.errors import PipelineError
+from pipeline.iggy.errors import IggyError, IggyMissing, IggyRefused, IggyUnreachable
+from pipeline.iggy.requests import (
+    DELETE_CONSUMER_OFFSET,
+    GET_CONSUMER_OFFSET,
+    GROUP,
+    NO_OPTIONS,
+    SINGLE,
+    STORE_CONSUMER_OFFSET,
+    SYNC_CONSUMER_GROUP,
+    create_topic,
+    identifier,
+)
 
 T = TypeVar("T")
 
-GET_CONSUMER_OFFSET = 120
-STORE_CONSUMER_OFFSET = 121
-DELETE_CONSUMER_OFFSET = 122
-CREATE_TOPIC = 302
-SYNC_CONSUMER_GROUP = 606
-#: Kinds of consumer on the wire.
-SINGLE, GROUP = b"\x01", b"\x02"
-#: Kind of a text in a topic's options.
-OPTION_STRING = 2
-NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 #: Messages asked for at once where a whole topic is read.
 MESSAGES_AT_ONCE = 1_000
 #: Longest wait for a connection, seconds.
@@ -50,28 +49,6 @@ LOST_WORDS = ("connect", "stale", "eof", "broken pipe", "reset by peer", "unauth
               "tcp error")
 #: Words in what a server answers that lives, and has no such thing.
 MISSING_WORDS = ("not found", "was not found")
-
-
-class IggyError(PipelineError):
-    """Iggy refused, or can't be reached. Worth trying again unless it is `IggyRefused`."""
-
-
-class IggyMissing(IggyError):
-    """Iggy answered: there is no such stream, topic, partition or membership. Perhaps there will be."""
-
-
-class IggyUnreachable(IggyError):
-    """No connection could be made."""
-
-
-class IggyRefused(IggyError):
-    """Iggy answered, and trying again won't help: wrong credentials."""
-
-
-def identifier(name: str) -> bytes:
-    """A stream, topic or consumer by name: `[2][length][UTF-8 name]`. Source: Iggy's binary protocol 0.11.0."""
-    encoded = name.encode()
-    return bytes((2, len(encoded))) + encoded
 
 
 class IggyConnection:
@@ -326,20 +303,6 @@ class IggyConnection:
         return kind + identifier(source.consumer) + identifier(source.stream) + identifier(source.topic)
 
 
-async def create_topic(client: IggyClient, stream: str, topic: str, partitions: int,
-                       options: Mapping[str, str] = NO_OPTIONS) -> None:
-    """Creates a topic with the server's own defaults but for `options`. Raises RuntimeError.
-
-    `IggyClient.create_topic` of 0.9.0 sends option keys that the server 0.9.0 refuses. Source: CreateTopic, code 302;
-    an option is `[kind: 2, a string][length u32][key][kind: 2][length u32][value]`.
-    """
-    name = topic.encode()
-    body = identifier(stream) + struct.pack("<IB", partitions, len(name)) + name
-    for text in itertools.chain.from_iterable(options.items()):
-        body += struct.pack("<BI", OPTION_STRING, len(text)) + text.encode()
-    await client.send_binary_request(CREATE_TOPIC, body)
-
-
 async def _make_missing(find: Callable[[], Awaitable[object | None]], make: Callable[[], Awaitable[object]]) -> None:
     """Makes what is not found, unless another process is quicker. Raises IggyError."""
     if await find() is None:
@@ -353,46 +316,3 @@ async def _make_missing(find: Callable[[], Awaitable[object | None]], make: Call
 async def _started(client: IggyClient) -> None:
     await client.connect()
     await client.ping()
-
-
-async def patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """The result of `work`, which is begun again when its connection is lost (not when none can be made), for at most
-    `CONNECT_SECONDS`.
-
-    Raises IggyError.
-    """
-    until = time.monotonic() + CONNECT_SECONDS
-    while True:
-        try:
-            return await work()
-        except (IggyMissing, IggyRefused, IggyUnreachable):
-            raise
-        except IggyError:
-            if time.monotonic() > until:
-                raise
-            await asyncio.sleep(AGAIN_SECONDS)
-
-
-async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_needed: bool) -> None:
-    """Raises IggyError when the server can't be reached, or refuses the login; IggyMissing when it has none of the
-    topics, or with `all_needed` not all of them. Which are missing, ingest tells: it waits for them.
-
-    A connection that is lost in between is made again, for at most `CONNECT_SECONDS`.
-    """
-    connection = IggyConnection(config)
-
-    async def look() -> None:
-        await connection.connected()
-        missing = []
-        for topic in topics:
-            try:
-                await connection.topic(topic)
-            except IggyMissing as error:
-                missing.append((topic, error))
-        if len(missing) == 1 and (all_needed or len(topics) == 1):
-            raise missing[0][1]
-        if missing and (all_needed or len(missing) == len(topics)):
-            names = ", ".join(f"{topic.stream}/{topic.topic}" for topic, _ in missing)
-            raise IggyMissing(f"Iggy at {config.address} lacks the topics {names}; create them, or correct [[topics]]")
-
-    await patiently(look)
