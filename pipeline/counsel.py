@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from pipeline.cardinality import Cardinality
 from pipeline.config.schema import Config
-from pipeline.types import FieldKind, TypeBook, declared_types
+from pipeline.fields.cardinality import Cardinality
+from pipeline.fields.types import FieldKind, TypeBook, declared_types
 from pipeline.wire import sink as wire
 
 _decisions = msgspec.json.Decoder(FieldKind)

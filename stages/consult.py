@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from pipeline.cardinality import TagSketches
 from pipeline.errors import PipelineError
+from pipeline.fields.cardinality import TagSketches
 from pipeline.points.field_type import Kind
 from pipeline.sockets.control_link import ControlLink
 from pipeline.wire import sink as wire

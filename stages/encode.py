@@ -12,10 +12,10 @@ import zmq
 from pipeline.compression import compress
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config, Subscription
+from pipeline.fields.types import space_of
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.frames import cut
-from pipeline.types import space_of
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules

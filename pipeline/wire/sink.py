@@ -281,7 +281,7 @@ class Encoded(Struct, frozen=True, tag=True):
 class AskTypes(Struct, frozen=True, tag=True):
     """Encoder -> coordinator, before it sends the first line with these fields: may they have these types?"""
 
-    #: Where the lines go, as `pipeline.types.space_of` names it.
+    #: Where the lines go, as `pipeline.fields.types.space_of` names it.
     space: str
     measurement: str
     kinds: dict[str, Kind]
@@ -300,7 +300,7 @@ class Sketches(Struct, frozen=True, tag=True):
 
     #: Index into `Config.all_sinks()`.
     sink: Index
-    #: tag key -> registers, as `pipeline.sketch` has them.
+    #: tag key -> registers, as `pipeline.fields.hyperloglog` has them.
     registers: dict[str, bytes]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from pipeline.config.schema import Config
-from pipeline.types import declared_types
+from pipeline.fields.types import declared_types
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 

@@ -1,6 +1,6 @@
 """The encoder's side of the type guard: fields get the type that was decided for them, or their message is rejected.
 
-Decisions are made in one place for all encoders (`pipeline.types.TypeBook`); here they are asked for, and remembered.
+Decisions are made in one place for all encoders (`pipeline.fields.types`); here they are asked for, and remembered.
 """
 
 from collections.abc import Callable, Mapping

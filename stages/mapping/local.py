@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from pipeline.config.schema import Config
+from pipeline.fields.types import TypeBook, declared_types, space_of
 from pipeline.points.field_type import Kind
-from pipeline.types import TypeBook, declared_types, space_of
 from stages.mapping.encoder import Encoder
 from stages.mapping.guard import Guard
 

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import MappingConfig, Precision
-from pipeline.types import TypeBook
+from pipeline.fields.types import TypeBook
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.formats.known_lines import KnownLines
 from stages.mapping.guard import Guard

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from line_protocol_parser import parse_line
 
 from pipeline.config.schema import MappingConfig
+from pipeline.fields.types import TypeBook
 from pipeline.points.escape import unescaped
-from pipeline.types import TypeBook
 from stages.influxdb.body import split_lines
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.formats.line_protocol import PassedLine

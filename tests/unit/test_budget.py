@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import MappingConfig
-from pipeline.types import TypeBook
+from pipeline.fields.types import TypeBook
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.budget import Budget, Share
 from stages.mapping.encoder import Encoder

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pipeline.cardinality import Cardinality, TagSketches
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
+from pipeline.fields.cardinality import Cardinality, TagSketches
 from stages.mapping.encoder import BatchOrigin, Encoder
 
 PAYLOADS = [json.dumps(message).encode() for message in [

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pipeline.config.schema import MappingConfig, Precision
-from pipeline.types import TypeBook
+from pipeline.fields.types import TypeBook
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.guard import Guard
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipeline.sketch import ERROR, REGISTERS, Sketch
+from pipeline.fields.hyperloglog import ERROR, REGISTERS, Sketch
 
 
 def a_sketch(texts: list[str]) -> Sketch:

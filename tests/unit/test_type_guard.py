@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
 from pipeline.counsel import Counsel
+from pipeline.fields.types import TypeBook, declared_types, space_of
 from pipeline.points.field_type import Kind
-from pipeline.types import TypeBook, declared_types, space_of
 from pipeline.wire import sink as wire
 from stages.mapping.guard import Guard
 from stages.mapping.reject import Reject

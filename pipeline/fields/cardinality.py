@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pipeline.config.schema import Config
-from pipeline.sketch import Sketch, is_sketch
+from pipeline.fields.hyperloglog import Sketch, is_sketch
 
 #: Tags counted for each sink, at most, and their keys' longest: those of a tag map could be any.
 MAX_TAGS: Final = 1_000
