@@ -139,7 +139,7 @@ def _backfill(path: str, options: Mapping[str, object], begin: str | None, end: 
 def _prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
     """What is done before any process is started: locks, warnings, a look at Iggy. Raises PipelineError."""
     from pipeline.config.checks import config_warnings
-    from pipeline.dead_letter_stores import check_stores
+    from pipeline.dead_letters.stores import check_stores
     from pipeline.iggy.retry import check_iggy
     from pipeline.locks import Locks, lock_offsets
     from stages.mapping.check import mapping_warnings

@@ -22,8 +22,8 @@ from rich.table import Table
 from pipeline.config.load import DATABASE, load_config
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
-from pipeline.dead_letter_stores import Contents, DeadLetterStore, find_payload, read_contents, read_letters, stores
-from pipeline.dead_letters import SHORT_ID_DIGITS, DeadLetter, matching_ids, short_id, tombstones
+from pipeline.dead_letters.letters import SHORT_ID_DIGITS, DeadLetter, matching_ids, short_id, tombstones
+from pipeline.dead_letters.stores import Contents, DeadLetterStore, find_payload, read_contents, read_letters, stores
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.logs import setup_logging

@@ -10,7 +10,7 @@ from msgspec import Struct
 from pipeline.backoff import Backoff
 from pipeline.compression import compress
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
-from pipeline.dead_letters import DeadLetter
+from pipeline.dead_letters.letters import DeadLetter
 from pipeline.errors import PipelineError
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.job import Job

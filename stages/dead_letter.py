@@ -18,15 +18,8 @@ from pipeline import __version__
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Subscription
-from pipeline.dead_letter_stores import (
-    SEND_BYTES,
-    SEND_RECORDS,
-    DeadLetterStore,
-    StoreError,
-    TopicStore,
-    stores,
-)
-from pipeline.dead_letters import DeadLetter, encode_letter
+from pipeline.dead_letters.letters import DeadLetter, encode_letter
+from pipeline.dead_letters.stores import SEND_BYTES, SEND_RECORDS, DeadLetterStore, StoreError, TopicStore, stores
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyMissing
 from pipeline.iggy.headers import headers_of

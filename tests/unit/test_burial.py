@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 from apache_iggy import ReceiveMessage
 
-from pipeline.dead_letter_stores import Record, StoreError
-from pipeline.dead_letters import DeadLetter, decode_record
+from pipeline.dead_letters.letters import DeadLetter, decode_record
+from pipeline.dead_letters.stores import Record, StoreError
 from pipeline.wire import sink as wire
 from stages.dead_letter import Burial, store_letters
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.dead_letters import (
+from pipeline.dead_letters.letters import (
     DeadLetter,
     Tombstone,
     decode_record,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import rotating
+from pipeline.dead_letters import rotating_file
+from pipeline.dead_letters.rotating_file import RotatingFile
 from pipeline.files import in_words
-from pipeline.rotating import RotatingFile
 
 
 def contents(file: RotatingFile) -> list[bytes]:
@@ -143,7 +143,7 @@ def test_clearing_deletes_whatever_is_there(file: RotatingFile, tmp_path: Path) 
 
 
 def test_a_line_of_any_length_costs_bounded_memory(file: RotatingFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotating, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(rotating_file, "MAX_LINE_BYTES", 100)
     file.path.write_bytes(b"a\n" + b"x" * 1_000 + b"\n\n  \nb\r\n" + b"y" * 99 + b"\n" + b"z" * 500)
     lines = list(file.lines())
     assert [(len(line.content), line.whole) for line in lines] == [
@@ -169,7 +169,7 @@ def test_writers_at_once_lose_nothing_over_rotations(tmp_path: Path) -> None:
 
 def test_a_file_that_another_process_keeps_locked_is_an_error_in_time(
         file: RotatingFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotating, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(rotating_file, "LOCK_SECONDS", 0.1)
     file.write([b"one"])
     with file.path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)

@@ -8,14 +8,14 @@ from typing import Protocol
 from msgspec import Struct
 
 from pipeline.config.schema import Config, DeadLetterConfig, Subscription
-from pipeline.dead_letters import DeadLetter, Tombstone, decode_record, is_sha256_of
+from pipeline.dead_letters.letters import DeadLetter, Tombstone, decode_record, is_sha256_of
+from pipeline.dead_letters.rotating_file import RotatingFile
 from pipeline.errors import PipelineError
 from pipeline.files import in_words
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyMissing
 from pipeline.iggy.retry import patiently
 from pipeline.printable import printable_bytes
-from pipeline.rotating import RotatingFile
 
 #: Largest record, bytes: the largest payload that the client takes. Source: Iggy's `MAX_PAYLOAD_SIZE`; a frame of a
 #: server with default settings (`message_bus.max_message_size`, 64 MiB) has room for it.
