@@ -51,7 +51,7 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     """Each process imports only its own stage."""
     kind = name.partition("-")[0]
     if name == "coordinator":
-        from pipeline.coordinator import run_coordinator
+        from pipeline.coordinator.process import run_coordinator
         run_coordinator(plan, logger)
     elif name == "dead-letter":
         from stages.dead_letter import run_dead_letter

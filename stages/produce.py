@@ -18,11 +18,11 @@ from msgspec import Struct
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import OutputConfig, SourceConfig
+from pipeline.coordinator.reject_log import RejectLog
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyRefused
 from pipeline.logs import Muffler
 from pipeline.points.table import BadRow
-from pipeline.reject_log import RejectLog
 from pipeline.sockets.control_link import HELLO_SECONDS
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.frames import cut

@@ -16,7 +16,7 @@ from pipeline.child import run_child
 from pipeline.config.digest import config_digest
 from pipeline.config.load import load_config
 from pipeline.config.plan import Plan
-from pipeline.coordinator import Coordinator
+from pipeline.coordinator.process import Coordinator
 from pipeline.fork_server import ForkServer
 from pipeline.rig import free_port, wait_until
 from pipeline.sockets.curve_keys import add_worker, make_keys

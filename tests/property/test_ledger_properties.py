@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipeline.ledger import Ledger
+from pipeline.coordinator.ledger import Ledger
 from pipeline.wire.sink import Partition, Range
 
 PARTITIONS = [Partition(0, 0), Partition(0, 1), Partition(1, 0)]

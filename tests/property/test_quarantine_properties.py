@@ -7,8 +7,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.ledger import Ledger
-from pipeline.quarantine import EXCUSED_IN_A_ROW, LEAST_DEATHS, PARTS, Quarantine
+from pipeline.coordinator.ledger import Ledger
+from pipeline.coordinator.quarantine import EXCUSED_IN_A_ROW, LEAST_DEATHS, PARTS, Quarantine
 from pipeline.wire.sink import Partition, Range, Suspect
 
 WHERE = Partition(0, 3)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipeline.assignments import Assignments
 from pipeline.config.plan import Until
 from pipeline.config.schema import Subscription
-from pipeline.ledger import Ledger
+from pipeline.coordinator.assignments import Assignments
+from pipeline.coordinator.ledger import Ledger
 from pipeline.wire import sink as wire
 from pipeline.wire.sink import Beginning, Partition, Position, Range
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.gathering import LEAST_SECONDS, MOST_SECONDS, QUIET_SECONDS, Gathering
+from pipeline.coordinator.coalescing import LEAST_SECONDS, MOST_SECONDS, QUIET_SECONDS, Gathering
 
 
 def test_with_little_on_its_way_it_looks_soon() -> None:

@@ -1,6 +1,6 @@
 """The ledger, case by case."""
 
-from pipeline.ledger import Ledger
+from pipeline.coordinator.ledger import Ledger
 from pipeline.wire.sink import Partition, Range
 
 WHERE = Partition(0, 0)

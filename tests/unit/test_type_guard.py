@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
-from pipeline.counsel import Counsel
+from pipeline.coordinator.field_registry import Counsel
 from pipeline.fields.types import TypeBook, declared_types, space_of
 from pipeline.points.field_type import Kind
 from pipeline.wire import sink as wire

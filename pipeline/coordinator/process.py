@@ -13,21 +13,21 @@ import zmq
 import zmq.asyncio
 from msgspec import Struct
 
-from pipeline.admission import Admission
-from pipeline.assignments import Assignments
 from pipeline.config.digest import config_digest
 from pipeline.config.plan import Plan
-from pipeline.cornering import Cornering
-from pipeline.counsel import Counsel
-from pipeline.gathering import Gathering
-from pipeline.ledger import Ledger
+from pipeline.coordinator.admission import Admission
+from pipeline.coordinator.assignments import Assignments
+from pipeline.coordinator.coalescing import Gathering
+from pipeline.coordinator.cornering import Cornering
+from pipeline.coordinator.field_registry import Counsel
+from pipeline.coordinator.ledger import Ledger
+from pipeline.coordinator.offset_store import OffsetStore
+from pipeline.coordinator.reject_log import RejectLog
 from pipeline.logs import Muffler
 from pipeline.overwriting import overwriting_advice
-from pipeline.reject_log import RejectLog
 from pipeline.sockets.control_socket import ControlSocket, sender_of
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.intake import Dropped
-from pipeline.storing import OffsetStore
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules, kind_of

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
-from pipeline.assignments import Assignments
 from pipeline.config.schema import Config
+from pipeline.coordinator.assignments import Assignments
+from pipeline.coordinator.ledger import Ledger
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
-from pipeline.ledger import Ledger
 from pipeline.logs import Muffler
 from pipeline.wire import sink as wire
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from pipeline.config.schema import Subscription
-from pipeline.ledger import Ledger
-from pipeline.quarantine import Quarantine, Verdict
+from pipeline.coordinator.ledger import Ledger
+from pipeline.coordinator.quarantine import Quarantine, Verdict
 from pipeline.wire import sink as wire
 from pipeline.work_file import work_of
 

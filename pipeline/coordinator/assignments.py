@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from pipeline.config.plan import Until
 from pipeline.config.schema import Subscription
-from pipeline.ledger import Ledger
+from pipeline.coordinator.ledger import Ledger
 from pipeline.wire import sink as wire
 
 #: So many of the newest gaps are kept for the Status.
