@@ -65,7 +65,7 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         link = ControlLink(zmq.Context.instance(), endpoints, endpoints.control, name)
         EncodeStage(plan, endpoints, link, logger).run()
     elif name == "source-coordinator":
-        from pipeline.source_coordinator import run_source_coordinator
+        from pipeline.source_coordinator.process import run_source_coordinator
         run_source_coordinator(plan, logger)
     elif kind == "query":
         from stages.query import QueryStage

@@ -153,7 +153,7 @@ def _prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
             logger.warning(warning)
     if config.source:
         from pipeline.source_check import check_sources, check_states, make_topics
-        from pipeline.source_state_store import lock_states
+        from pipeline.source_coordinator.state_store import lock_states
         lock_states(locks, config)
         asyncio.run(check_states(config, logger))
         check_sources(config, logger)

@@ -22,8 +22,8 @@ from pipeline.locks import Locked, Locks, lock_offsets
 from pipeline.logs import clean
 from pipeline.options import Group, config_option
 from pipeline.printable import printable
+from pipeline.source_coordinator.state_store import lock_states
 from pipeline.source_offsets import reset_marks, set_mark, show_marks
-from pipeline.source_state_store import lock_states
 
 #: Tables and keys that offsets have nothing to do with.
 _UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "network", "pipeline", "tests")

@@ -15,7 +15,7 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.retry import patiently
 from pipeline.interrupts import end_on_interrupt, started
 from pipeline.logs import setup_logging
-from pipeline.source_state_store import store_of, writer_of
+from pipeline.source_coordinator.state_store import store_of, writer_of
 from stages.influxdb.answers import Again, Paused
 from stages.source.channel import Failed
 from stages.source.reader import Reader

@@ -15,8 +15,8 @@ from pipeline.errors import PipelineError
 from pipeline.iggy.retry import patiently
 from pipeline.points.times import MIN_TIME, format_time, parse_time
 from pipeline.printable import printable
-from pipeline.source_state import SourceState
-from pipeline.source_state_store import StateStore, store_of, this_command
+from pipeline.source_coordinator.state import SourceState
+from pipeline.source_coordinator.state_store import StateStore, store_of, this_command
 
 
 def show_marks(config: Config) -> None:

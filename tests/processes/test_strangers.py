@@ -21,7 +21,7 @@ from pipeline.fork_server import ForkServer
 from pipeline.rig import free_port, wait_until
 from pipeline.sockets.curve_keys import add_worker, make_keys
 from pipeline.sockets.endpoints import BATCH_PORTS, WRITER_PORTS, Endpoints, RemoteEndpoints
-from pipeline.source_coordinator import SourceCoordinator
+from pipeline.source_coordinator.process import SourceCoordinator
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from tests.support.iggy_servers import SandboxIggy

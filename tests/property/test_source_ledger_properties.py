@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.points.fingerprints import Fingerprints, Print
-from pipeline.points.windows import Stride, Window, cut_before
-from pipeline.source_ledger import LaneLedger, LanePage
+from pipeline.points.windows import Window, cut_before
+from pipeline.source_coordinator.ledger import LaneLedger, LanePage
+from pipeline.source_coordinator.stride import Stride
 
 PAGE_SIZE = 3
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.source_state_parts import Part, Writer, cut, joined, part_of
+from pipeline.source_coordinator.state_parts import Part, Writer, cut, joined, part_of
 
 ME, OTHER = Writer("run-1", "process 1 on a"), Writer("run-2", "process 2 on b")
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pipeline.points.fingerprints import Fingerprints, Print, pack, unpack, unpack_known
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time, parse_time
-from pipeline.points.windows import Stride, Window, cut_before
+from pipeline.points.windows import Window, cut_before
+from pipeline.source_coordinator.stride import Stride
 
 #: Times that repeat, and lie in bunches far apart.
 TIMES = st.lists(st.one_of(st.integers(0, 30), st.integers(10**6, 10**6 + 20), st.integers(MIN_TIME, MAX_TIME - 1)),

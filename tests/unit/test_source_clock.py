@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.source_clock import ClockWatch, corrected
+from pipeline.source_coordinator.clock import ClockWatch, corrected
 
 TIMES = st.integers(-(10**18), 4 * 10**18)
 

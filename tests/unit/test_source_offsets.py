@@ -12,9 +12,9 @@ import pytest
 from pipeline.config.load import load_config
 from pipeline.locks import Locks
 from pipeline.points.times import MIN_TIME, parse_time
-from pipeline.source_state import SourceState
-from pipeline.source_state_file import StateFile
-from pipeline.source_state_store import lock_states
+from pipeline.source_coordinator.state import SourceState
+from pipeline.source_coordinator.state_file import StateFile
+from pipeline.source_coordinator.state_store import lock_states
 
 CONFIG = """
 [[source]]

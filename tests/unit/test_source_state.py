@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
-from pipeline.source_state import SourceState, StateError, identity_of
-from pipeline.source_state_file import StateFile
+from pipeline.source_coordinator.state import SourceState, StateError, identity_of
+from pipeline.source_coordinator.state_file import StateFile
 
 NOW = 1_700_000_000_000_000_000
 PRINTS = {2**64 - 1: (5, 0), 1: (-7, 2)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.config.source_schema import SourceConfig
 from pipeline.files import open_own, sync_folder, why
-from pipeline.source_state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
+from pipeline.source_coordinator.state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
 
 
 class StateFile:

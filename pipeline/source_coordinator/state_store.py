@@ -11,10 +11,10 @@ from pipeline.addresses import names_of
 from pipeline.config.schema import Config
 from pipeline.config.source_schema import SourceConfig
 from pipeline.locks import Locks
-from pipeline.source_state import SourceState, place_of
-from pipeline.source_state_file import StateFile
-from pipeline.source_state_parts import Writer
-from pipeline.source_state_topic import StateTopic
+from pipeline.source_coordinator.state import SourceState, place_of
+from pipeline.source_coordinator.state_file import StateFile
+from pipeline.source_coordinator.state_parts import Writer
+from pipeline.source_coordinator.state_topic import StateTopic
 
 
 class StateStore(Protocol):

@@ -16,8 +16,8 @@ from pipeline.config.source_schema import SourceConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyMissing
 from pipeline.iggy.headers import headers_of
-from pipeline.source_state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
-from pipeline.source_state_parts import Part, Writer, cut, joined, part_of
+from pipeline.source_coordinator.state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
+from pipeline.source_coordinator.state_parts import Part, Writer, cut, joined, part_of
 
 #: Of a topic that is made. Each message is on the disk when it is confirmed (by default Iggy keeps a thousand of them
 #: in memory, and loses them with its process), and the oldest states go, a segment at a time, when there are too many.

@@ -7,7 +7,8 @@ from collections import OrderedDict
 
 from pipeline.points.fingerprints import Fingerprints, Print
 from pipeline.points.times import MIN_TIME
-from pipeline.points.windows import Stride, Window
+from pipeline.points.windows import Window
+from pipeline.source_coordinator.stride import Stride
 
 
 class LanePage:
