@@ -97,8 +97,8 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
 
     from pipeline.config.secrets import secrets_of
     from pipeline.logs import setup_logging
-    from pipeline.resources import check_resources
-    from pipeline.supervisor import Supervisor
+    from pipeline.supervisor.process import Supervisor
+    from pipeline.supervisor.resources import check_resources
 
     options = {"drain_seconds": drain_seconds, "ingest": ingest, "log_level": log_level, "workers": workers,
                "writers": writers}

@@ -11,7 +11,7 @@ from pipeline import rig
 from pipeline.compression import compress
 from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
-from pipeline.memory import keep_freed_memory
+from pipeline.supervisor.malloc import keep_freed_memory
 
 #: Rounds, and messages of each, that the encoders are timed for.
 ROUNDS: Final = 15

@@ -1,6 +1,12 @@
 """When a process that died may start again, and when it is enough."""
 
-from pipeline.restarts import EXCUSE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_BOOT_FAILURES, STEADY_SECONDS, Restarts
+from pipeline.supervisor.restart_policy import (
+    EXCUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    MAX_BOOT_FAILURES,
+    STEADY_SECONDS,
+    Restarts,
+)
 
 
 def test_the_first_restart_comes_at_once_and_later_ones_wait_longer_and_longer() -> None:

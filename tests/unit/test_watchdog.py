@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.watchdog import BOOT_SECONDS, CONFIRM_SECONDS, Watchdog
+from pipeline.supervisor.watchdog import BOOT_SECONDS, CONFIRM_SECONDS, Watchdog
 from pipeline.wire import sink as wire
 
 PIDS = {"coordinator": 1, "ingest": 2, "write-0": 3}

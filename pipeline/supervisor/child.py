@@ -12,11 +12,11 @@ import zmq
 from pipeline.config.plan import Plan
 from pipeline.config.secrets import secrets_of
 from pipeline.errors import PipelineError
-from pipeline.fork_server import is_orphan, leave_fork_server
 from pipeline.logs import clean, setup_logging
-from pipeline.memory import keep_freed_memory
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.supervisor.fork_server import is_orphan, leave_fork_server
+from pipeline.supervisor.malloc import keep_freed_memory
 
 PR_SET_PDEATHSIG = 1
 

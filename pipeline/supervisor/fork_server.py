@@ -31,7 +31,7 @@ class ForkServer:
         self._context = multiprocessing.get_context("forkserver")
         # Where `multiprocessing` puts its sockets: else in a folder of its own, which nobody removes after a kill.
         multiprocessing.current_process()._config["tempdir"] = plan.folder  # type: ignore[attr-defined]
-        self._context.set_forkserver_preload(["pipeline.child", *(_SINK_MODULES if plan.stages() else ()),
+        self._context.set_forkserver_preload(["pipeline.supervisor.child", *(_SINK_MODULES if plan.stages() else ()),
                                               *(_SOURCE_MODULES if plan.source_stages() else ())])
 
     def start(self, name: str, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:

@@ -13,7 +13,7 @@ from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.control_socket import STATUS_BYTES, limit
 from pipeline.sockets.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
 from pipeline.sockets.intake import Dropped
-from pipeline.watchdog import Watchdog
+from pipeline.supervisor.watchdog import Watchdog
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 

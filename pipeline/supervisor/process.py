@@ -15,17 +15,17 @@ from multiprocessing.context import ForkServerProcess
 
 import msgspec
 
-from pipeline.child import run_child
 from pipeline.config.plan import Plan, Until
 from pipeline.config.schema import Config
 from pipeline.config.source_checks import fed_by_sources
 from pipeline.errors import PipelineError
-from pipeline.fork_server import SERVER_GONE, ForkServer
-from pipeline.groups import Group, SinkGroup, SourceGroup
 from pipeline.interrupts import SIGNALS
 from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
-from pipeline.restarts import Restarts
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.supervisor.child import run_child
+from pipeline.supervisor.directions import Group, SinkGroup, SourceGroup
+from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
+from pipeline.supervisor.restart_policy import Restarts
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.work_file import work_of, work_path
