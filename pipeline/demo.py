@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline import rig
 from pipeline.interrupts import temporary_folder
+from pipeline.testbed.harness import processes, telemetry
 from pipeline.wire import sink as wire
 
 PARTITIONS = 2
@@ -38,12 +38,13 @@ def _shown(folder: Path, messages: int, workers: int, console: Console, plain: b
     run = sandbox = None
     try:
         console.print(f"Starting a sandbox (a small Iggy, a small InfluxDB) and a pipeline with {workers} encoders.")
-        sandbox, addresses = rig.start_sandbox(folder)
-        rig.produce_now(addresses.iggy, 0, PARTITIONS)
-        run = rig.PipelineRun(folder, addresses.iggy, addresses.influxdb, workers, "flush_interval_ms = 200\n")
-        run.wait_for(lambda status: status.ready, rig.READY_SECONDS, "the pipeline")
-        console.print(f"Sending {messages:,} messages of telemetry to {rig.STREAM}/{rig.TOPIC}.")
-        producer = threading.Thread(target=rig.produce_now, args=(addresses.iggy, messages, PARTITIONS), daemon=True)
+        sandbox, addresses = processes.start_sandbox(folder)
+        telemetry.produce_now(addresses.iggy, 0, PARTITIONS)
+        run = processes.PipelineRun(folder, addresses.iggy, addresses.influxdb, workers, "flush_interval_ms = 200\n")
+        run.wait_for(lambda status: status.ready, processes.READY_SECONDS, "the pipeline")
+        console.print(f"Sending {messages:,} messages of telemetry to {telemetry.STREAM}/{telemetry.TOPIC}.")
+        producer = threading.Thread(target=telemetry.produce_now, args=(addresses.iggy, messages, PARTITIONS),
+                                    daemon=True)
         producer.start()
         _watch(run, messages, console, plain)
         exit_code = run.stop()
@@ -60,7 +61,7 @@ def _done(status: wire.Status, messages: int) -> bool:
     return status.written + status.rejected >= messages and committed >= messages
 
 
-def _watch(run: rig.PipelineRun, messages: int, console: Console, plain: bool) -> None:
+def _watch(run: processes.PipelineRun, messages: int, console: Console, plain: bool) -> None:
     """Shows the way of the messages until all are committed."""
     until = time.monotonic() + PATIENCE_SECONDS + messages / 5_000
     earlier, shown_at = run.status, time.monotonic()

@@ -13,17 +13,18 @@ import click
 import msgspec
 from msgspec import Struct
 
-from pipeline import __version__, rig
-from pipeline.bench import baselines, database, encoding, held, report, throughput
-from pipeline.bench import flight as flight_run
-from pipeline.bench import retention as retention_run
-from pipeline.bench import source as source_run
-from pipeline.bench.figures import Figures, Throughput
-from pipeline.bench.source import Format
+from pipeline import __version__
 from pipeline.errors import PipelineError
 from pipeline.interrupts import temporary_folder
-from pipeline.load.schedule import Shape
 from pipeline.options import CONTEXT, Group
+from pipeline.testbed.bench import baselines, constant_rate, encoder, influxd, report, throughput
+from pipeline.testbed.bench import flight_vs_http as flight_run
+from pipeline.testbed.bench import retention as retention_run
+from pipeline.testbed.bench import source_throughput as source_run
+from pipeline.testbed.bench.results import Figures, Throughput
+from pipeline.testbed.bench.source_throughput import Format
+from pipeline.testbed.harness import processes
+from pipeline.testbed.load.schedule import Shape
 
 #: Pairs of bare loop and pipeline into a real database; the one with the middle ratio counts.
 PAIRS = 3
@@ -71,18 +72,19 @@ def bench(ctx: click.Context, as_json: bool, page: str | None, messages: int, wo
     if ctx.invoked_subcommand is not None:
         return
     if check:
-        figures = Figures(about=_about("encoder"), encoder=encoding.measure())
+        figures = Figures(about=_about("encoder"), encoder=encoder.measure())
         _out(figures, as_json, page)
-        click.echo(encoding.verdict(figures.encoder["ratio_to_generic_encoder"]), err=as_json)
-        ctx.exit(0 if encoding.is_fast_enough(figures.encoder["ratio_to_generic_encoder"]) else 1)
-    figures = Figures(about=_about(target), encoder=encoding.measure(QUICK_ROUNDS))
+        click.echo(encoder.verdict(figures.encoder["ratio_to_generic_encoder"]), err=as_json)
+        ctx.exit(0 if encoder.is_fast_enough(figures.encoder["ratio_to_generic_encoder"]) else 1)
+    figures = Figures(about=_about(target), encoder=encoder.measure(QUICK_ROUNDS))
     with _folder() as folder:
         _backlog(folder, figures, Run(messages, workers, writers, iggy, database_cores), target)
         if rate and target in ("sandbox", "influxdb1"):
-            load = msgspec.structs.replace(held.default_load(rate, seconds), shape=shape,
+            load = msgspec.structs.replace(constant_rate.default_load(rate, seconds), shape=shape,
                                            partitions=throughput.PARTITIONS)
             with _database(folder, target, database_cores) as url:
-                figures.held = held.hold(_below(folder, "held"), load, workers, writers, flush_interval_ms, iggy, url)
+                figures.held = constant_rate.hold(_below(folder, "held"), load, workers, writers, flush_interval_ms, iggy,
+                                                  url)
         if compare:
             with throughput.sandbox(folder, "--only", "influxdb", "--count-only") as counting:
                 figures.baselines = baselines.compare(counting.influxdb)
@@ -109,7 +111,7 @@ def idle(as_json: bool, page: str | None) -> None:
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256))
 def memory(as_json: bool, messages: int, workers: int) -> None:
     """Memory of the whole pipeline with the database down and a backlog in Iggy; then it catches up."""
-    from pipeline.bench.memory import measure
+    from pipeline.testbed.bench.memory import measure
 
     with _folder() as folder:
         found = measure(folder, messages, workers)
@@ -122,7 +124,7 @@ def memory(as_json: bool, messages: int, workers: int) -> None:
 @_outputs
 def encode(as_json: bool, page: str | None) -> None:
     """The compiled mapping with gzip against a plain loop over a decoded dict without, in turns."""
-    _out(Figures(about=_about("encoder"), encoder=encoding.measure()), as_json, page)
+    _out(Figures(about=_about("encoder"), encoder=encoder.measure()), as_json, page)
 
 
 @bench.command()
@@ -211,7 +213,7 @@ class Run(Struct, frozen=True):
     #: Cores that only the database uses; 0: it shares all.
     database_cores: int
 
-    def backlog(self, folder: Path, influxdb: str = "", template: str = rig.CONFIG) -> Throughput:
+    def backlog(self, folder: Path, influxdb: str = "", template: str = processes.CONFIG) -> Throughput:
         """See `throughput.backlog`."""
         return throughput.backlog(folder, self.messages, self.workers, self.writers, influxdb, template, self.iggy)
 
@@ -221,7 +223,7 @@ def _backlog(folder: Path, figures: Figures, run: Run, target: str) -> None:
     if target == "sandbox":
         figures.throughput = run.backlog(_below(folder, "backlog"))
     elif target == "influxdb1":
-        with database.cores_apart(run.database_cores) as cores:
+        with influxd.cores_apart(run.database_cores) as cores:
             pairs = [_pair(_below(folder, f"pair-{number}"), run, cores) for number in range(PAIRS)]
         pairs.sort(key=lambda pair: pair[1].messages_per_second / pair[0])
         figures.bare_lines_per_second, figures.throughput = pairs[len(pairs) // 2]
@@ -238,16 +240,16 @@ def _database(folder: Path, target: str, cores: int) -> Iterator[str]:
     if target != "influxdb1":
         yield ""
         return
-    with database.cores_apart(cores) as apart, database.influxd(folder / "held-database", apart) as server:
+    with influxd.cores_apart(cores) as apart, influxd.influxd(folder / "held-database", apart) as server:
         yield server.url
 
 
 def _pair(folder: Path, run: Run, cores: set[int]) -> tuple[int, Throughput]:
     """Lines a second of the bare loop, and our run after it; each into an empty database on `cores`."""
-    with database.influxd(_below(folder, "bare"), cores) as server:
-        bare = database.bare_loop(server.url, run.messages)
-    with database.influxd(_below(folder, "ours"), cores) as server:
-        return bare, run.backlog(_below(folder, "backlog"), server.url, database.for_influxdb1(rig.CONFIG))
+    with influxd.influxd(_below(folder, "bare"), cores) as server:
+        bare = influxd.bare_loop(server.url, run.messages)
+    with influxd.influxd(_below(folder, "ours"), cores) as server:
+        return bare, run.backlog(_below(folder, "backlog"), server.url, influxd.for_influxdb1(processes.CONFIG))
 
 
 def _powers() -> list[int]:

@@ -8,10 +8,10 @@ import msgspec
 from pipeline.config.load import DATABASE, load_config
 from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
-from pipeline.load.run import LoadOptions, run_load
-from pipeline.load.schedule import Shape
-from pipeline.load.telemetry import DEFAULT_TIME, TimeForm
 from pipeline.options import Command, config_option
+from pipeline.testbed.load.runner import LoadOptions, run_load
+from pipeline.testbed.load.schedule import Shape
+from pipeline.testbed.load.telemetry import DEFAULT_TIME, TimeForm
 
 
 @click.command(cls=Command)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.clocks import Clock
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, send

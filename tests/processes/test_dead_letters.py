@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy, SandboxIggy, running_sandbox
 from tests.support.sinks import CONFIG, SOON_SECONDS, TARGETS, TOPIC, SandboxInflux, Sink, message, read_topic, send
 

@@ -9,8 +9,8 @@ import zmq
 
 from pipeline.config.schema import IggyConfig, Subscription
 from pipeline.iggy.connection import IggyConnection
-from pipeline.rig import wait_until
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from tests.support.iggy_servers import RunningIggy, SandboxIggy

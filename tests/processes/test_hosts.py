@@ -13,9 +13,9 @@ import pytest
 import zmq
 
 from pipeline.errors import PipelineError
-from pipeline.rig import free_port, wait_until
 from pipeline.sockets.curve_keys import add_worker, load_identity, make_keys
 from pipeline.sockets.endpoints import BATCH_PORTS, WRITER_PORTS
+from pipeline.testbed.harness.waiting import free_port, wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 

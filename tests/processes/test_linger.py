@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.rig import PipelineRun, produce_now
+from pipeline.testbed.harness.processes import PipelineRun
+from pipeline.testbed.harness.telemetry import produce_now
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import SandboxInflux
 

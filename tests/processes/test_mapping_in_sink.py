@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from apache_iggy import AutoLogin, IggyClient, Partitioning, SendMessage, TcpConfig
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, read_topic, send
 

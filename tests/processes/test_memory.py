@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bench.memory import measure
+from pipeline.testbed.bench.memory import measure
 
 #: More than twice the window (400,000), so that the backlog would show.
 MESSAGES = 900_000

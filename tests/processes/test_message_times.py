@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from apache_iggy import PollingStrategy
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from stages.mapping.message_times import message_time
 from tests.support.iggy_calls import connected, poll, send
 from tests.support.iggy_servers import RunningIggy

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.killer import Killer, kill
 from tests.support.sinks import CONFIG, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send

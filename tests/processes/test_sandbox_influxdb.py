@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import requests
 
-from pipeline import rig
-from pipeline.bench.database import pings
 from pipeline.sandbox.answers import Identity
 from pipeline.sandbox.influxdb import InfluxServer
+from pipeline.testbed.bench.influxd import pings
+from pipeline.testbed.harness import waiting
 from tests.support.influxdb_servers import running_influxdb
 
 TOKEN = {"Authorization": "Token sandbox-token"}
@@ -424,7 +424,7 @@ def test_a_refusing_server_cuts_connections_and_listens_again_on_its_port(v2: In
         with pytest.raises(requests.ConnectionError):
             while True:
                 session.get(f"{v2.url}/ping", timeout=ANSWER_SECONDS)
-        rig.wait_until(lambda: pings(v2.url), ANSWER_SECONDS, "the server to listen again")
+        waiting.wait_until(lambda: pings(v2.url), ANSWER_SECONDS, "the server to listen again")
     assert write(v2, "m f=1 5").status_code == 204
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline import rig
 from pipeline.config.load import load_config
-from pipeline.rig import Addresses
+from pipeline.testbed.harness import processes
+from pipeline.testbed.harness.processes import Addresses
 
 SECONDS = 20.0
 TOKEN = {"Authorization": "Token sandbox-token"}
@@ -24,7 +24,7 @@ V2 = "/api/v2/write?org=sandbox&bucket=sandbox&precision=s"
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[tuple["subprocess.Popen[bytes]", Addresses]]:
     """A sandbox process, killed at the end of the block if it is still there."""
-    process, addresses = rig.start_sandbox(folder, *options)
+    process, addresses = processes.start_sandbox(folder, *options)
     try:
         yield process, addresses
     finally:

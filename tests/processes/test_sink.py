@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy
 from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 

@@ -14,7 +14,7 @@ from influxdb_client_3.exceptions import InfluxDB3ClientQueryError
 
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from pipeline.points.windows import Window
-from pipeline.rig import free_port, wait_until
+from pipeline.testbed.harness.waiting import free_port, wait_until
 from stages.influxdb.answers import Again, Paused
 from stages.source.channel import Failed
 from stages.source.reader import PageRead, Reader

@@ -19,10 +19,10 @@ import requests
 from pipeline.config.schema import IggyConfig
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from pipeline.iggy.connection import IggyConnection
-from pipeline.rig import wait_until
 from pipeline.source_coordinator.state import SourceState, StateError, encode_state, identity_of
 from pipeline.source_coordinator.state_parts import PART_BYTES, Writer, cut
 from pipeline.source_coordinator.state_topic import TOPIC_OPTIONS, StateTaken, StateTopic
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.relay import relay_to

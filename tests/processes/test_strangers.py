@@ -16,12 +16,12 @@ from pipeline.config.digest import config_digest
 from pipeline.config.load import load_config
 from pipeline.config.plan import Plan
 from pipeline.coordinator.process import Coordinator
-from pipeline.rig import free_port, wait_until
 from pipeline.sockets.curve_keys import add_worker, make_keys
 from pipeline.sockets.endpoints import BATCH_PORTS, WRITER_PORTS, Endpoints, RemoteEndpoints
 from pipeline.source_coordinator.process import SourceCoordinator
 from pipeline.supervisor.child import run_child
 from pipeline.supervisor.fork_server import ForkServer
+from pipeline.testbed.harness.waiting import free_port, wait_until
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from tests.support.iggy_servers import SandboxIggy

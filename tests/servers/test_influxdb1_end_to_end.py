@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline.bench.database import DATABASE, Influxd, influxd
-from pipeline.rig import wait_until
+from pipeline.testbed.bench.influxd import DATABASE, Influxd, influxd
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, send
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support import influxdb_servers, million
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, check_that_only_bad_ones_are_rejected

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline.bench.database import DATABASE, Influxd, influxd
-from pipeline.rig import wait_until
+from pipeline.testbed.bench.influxd import DATABASE, Influxd, influxd
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_calls import connected, send
 from tests.support.iggy_servers import RunningIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink

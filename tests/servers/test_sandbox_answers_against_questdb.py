@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import requests
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.influxdb_servers import running_influxdb
 
 URL = os.environ.get("QUESTDB_TEST_URL", "")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 from tests.support.sinks import SandboxInflux

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from pipeline.rig import free_port, wait_until
+from pipeline.testbed.harness.waiting import free_port, wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, send
 

@@ -13,7 +13,7 @@ import requests
 
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from stages.influxdb.job import Job
 from stages.influxdb.transport import Transport
 from tests.support.iggy_servers import SandboxIggy

@@ -10,9 +10,9 @@ from typing import Any
 
 import requests
 
-from pipeline import rig
-from pipeline.bench.database import pings
 from pipeline.sandbox.influxdb import InfluxServer
+from pipeline.testbed.bench.influxd import pings
+from pipeline.testbed.harness import waiting
 
 #: Longest wait for a server to start or stop, seconds.
 START_SECONDS = 30.0
@@ -49,7 +49,7 @@ def running_influxdb1(folder: Path, auth: bool = False) -> Iterator[str]:
 
     With `auth` it wants a user and a password; the first user made is the administrator.
     """
-    port = rig.free_port(1)
+    port = waiting.free_port(1)
     config = folder / "influxdb.conf"
     config.write_text(f"""reporting-disabled = true
 bind-address = "127.0.0.1:{port + 1}"
@@ -69,7 +69,7 @@ store-enabled = false
     process = subprocess.Popen(["influxd", "-config", str(config)], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     try:
-        rig.wait_until(lambda: pings(url), START_SECONDS, "influxd")
+        waiting.wait_until(lambda: pings(url), START_SECONDS, "influxd")
         yield url
     finally:
         process.kill()

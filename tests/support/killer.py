@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.rig import wait_until
+from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire.sink import Range
 from pipeline.work_file import work_of
 from tests.support.sinks import Sink

@@ -15,9 +15,9 @@ import requests
 import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, Partitioning, PollingStrategy, SendMessage, TcpConfig
 
-from pipeline.rig import wait_until
 from pipeline.sandbox.answers import Flavour
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import sink as wire
 from tests.support.iggy_servers import RunningIggy
 

@@ -17,8 +17,8 @@ import requests
 import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, PollingStrategy, ReceiveMessage, TcpConfig
 
-from pipeline.rig import wait_until
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import source as source_wire
 from tests.support.sinks import SandboxInflux
 

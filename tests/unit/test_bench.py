@@ -5,14 +5,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.bench import encoding, flight, plots, report
 from pipeline.bench.command import bench
-from pipeline.bench.figures import Baseline, Figures, Held, Throughput, next_bottleneck, ratios
-from pipeline.bench.latency import Latencies
-from pipeline.bench.sampler import Sample
-from pipeline.bench.source import Reading
 from pipeline.errors import PipelineError
-from pipeline.load.run import LoadResult
+from pipeline.testbed.bench import encoder, flight_vs_http, plots, report
+from pipeline.testbed.bench.latency import Latencies
+from pipeline.testbed.bench.results import Baseline, Figures, Held, Throughput, next_bottleneck, ratios
+from pipeline.testbed.bench.sampler import Sample
+from pipeline.testbed.bench.source_throughput import Reading
+from pipeline.testbed.load.runner import LoadResult
 
 COSTS = {"total": 2.0, "coordinator": 0.05, "encode": 1.25, "ingest": 0.5, "write": 0.2}
 RUN = Throughput(1_000, 500_000, COSTS, 12.5, 2, 2, 3)
@@ -74,9 +74,9 @@ def test_the_report_has_everything_as_text_json_and_one_page() -> None:
 
 
 def test_check_allows_a_share_of_the_committed_ratio() -> None:
-    least = encoding.COMMITTED_RATIO * encoding.LEAST_SHARE
-    assert encoding.is_fast_enough(least) and not encoding.is_fast_enough(least * 0.99)
-    assert "TOO SLOW" in encoding.verdict(least * 0.99) and "good" in encoding.verdict(least)
+    least = encoder.COMMITTED_RATIO * encoder.LEAST_SHARE
+    assert encoder.is_fast_enough(least) and not encoder.is_fast_enough(least * 0.99)
+    assert "TOO SLOW" in encoder.verdict(least * 0.99) and "good" in encoder.verdict(least)
 
 
 def reading(rate: int, query: float) -> Reading:
@@ -88,17 +88,18 @@ def reading(rate: int, query: float) -> Reading:
 
 
 def test_ratios_of_flight_are_those_of_each_turn() -> None:
-    compared = flight.Compared()
+    compared = flight_vs_http.Compared()
     for http, other in ((1.0, 4.0), (2.0, 2.0), (4.0, 2.0)):
         compared.add("http", reading(1_000, http))
         compared.add("flight", reading(3_000, other))
     found = compared.figures()
-    assert found.http["query_cpu_us_per_point"] == flight.Spread(2.0, 1.0, 4.0)
-    assert found.ratio["query_cpu_us_per_point"] == found.ratio["cpu_us_per_point"] == flight.Spread(1.0, 0.5, 4.0)
-    assert found.ratio["points_per_second"] == flight.Spread(3.0, 3.0, 3.0)
+    assert found.http["query_cpu_us_per_point"] == flight_vs_http.Spread(2.0, 1.0, 4.0)
+    assert found.ratio["query_cpu_us_per_point"] == found.ratio["cpu_us_per_point"] \
+        == flight_vs_http.Spread(1.0, 0.5, 4.0)
+    assert found.ratio["points_per_second"] == flight_vs_http.Spread(3.0, 3.0, 3.0)
     # What cost nothing can't be compared.
     assert "convert_cpu_us_per_point" in found.flight and "convert_cpu_us_per_point" not in found.ratio
-    assert "1 (0.5 - 4)" in flight.text(found)
+    assert "1 (0.5 - 4)" in flight_vs_http.text(found)
 
 
 def test_a_comparison_with_flight_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:

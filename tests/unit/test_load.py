@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pipeline.config.load import load_config
 from pipeline.config.schema import Config, MappingConfig
 from pipeline.load.command import time_form
-from pipeline.load.run import summary
-from pipeline.load.schedule import Schedule, Shape
-from pipeline.load.sender import Sent
-from pipeline.load.telemetry import Telemetry, TimeForm
+from pipeline.testbed.load.runner import summary
+from pipeline.testbed.load.schedule import Schedule, Shape
+from pipeline.testbed.load.sender import Sent
+from pipeline.testbed.load.telemetry import Telemetry, TimeForm
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.local import local_encoder
 from stages.mapping.timestamps import UNIT_NS

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pipeline import rig
+from pipeline.testbed.harness import processes, procfs, telemetry, waiting
 from pipeline.wire import sink as wire
 
 PARTITIONS = 2
@@ -27,25 +27,25 @@ class Peak:
         self.bytes = 0
         self.parts: dict[str, int] = {}
 
-    def look(self, run: rig.PipelineRun) -> None:
+    def look(self, run: processes.PipelineRun) -> None:
         """Measures now. Processes that are not there any more count nothing."""
-        parts = {name: rig.pss_bytes(pid) for name, pid in run.pids().items()}
+        parts = {name: procfs.pss_bytes(pid) for name, pid in run.pids().items()}
         if sum(parts.values()) > self.bytes:
             self.bytes, self.parts = sum(parts.values()), parts
 
 
 def measure(folder: Path, messages: int, workers: int) -> dict[str, Any]:
     """Sends all messages, runs the pipeline without a database for a while, then with one that only counts."""
-    broker, iggy = rig.start_sandbox(folder, "--only", "iggy")
+    broker, iggy = processes.start_sandbox(folder, "--only", "iggy")
     run, receiver = None, None
     try:
-        rig.produce_now(iggy.iggy, messages, PARTITIONS)
-        port = rig.free_port()
-        run = rig.PipelineRun(folder, iggy.iggy, f"http://127.0.0.1:{port}", workers)
+        telemetry.produce_now(iggy.iggy, messages, PARTITIONS)
+        port = waiting.free_port()
+        run = processes.PipelineRun(folder, iggy.iggy, f"http://127.0.0.1:{port}", workers)
         down = Peak()
-        run.wait_for(lambda s: bool(s.retrying), rig.READY_SECONDS, "the writers to find no database")
+        run.wait_for(lambda s: bool(s.retrying), processes.READY_SECONDS, "the writers to find no database")
         stalled = _watch(run, down, DOWN_SECONDS)
-        receiver, _ = rig.start_sandbox(folder, "--only", "influxdb", "--count-only", "--influx-port", str(port))
+        receiver, _ = processes.start_sandbox(folder, "--only", "influxdb", "--count-only", "--influx-port", str(port))
         up = Peak()
         began = time.monotonic()
         until = began + CATCH_UP_SECONDS + messages / CATCH_UP_RATE
@@ -64,7 +64,7 @@ def measure(folder: Path, messages: int, workers: int) -> dict[str, Any]:
             "in_flight_while_down": stalled.in_flight, "catch_up_seconds": round(seconds, 1), "exit_code": exit_code}
 
 
-def _watch(run: rig.PipelineRun, peak: Peak, seconds: float) -> wire.Status:
+def _watch(run: processes.PipelineRun, peak: Peak, seconds: float) -> wire.Status:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         run.watch(min(0.2, left))

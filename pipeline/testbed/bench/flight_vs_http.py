@@ -13,10 +13,10 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import Struct
 
-from pipeline.bench import database
-from pipeline.bench.source import Reading, read
-from pipeline.bench.throughput import sandbox
 from pipeline.errors import NO_PYARROW, PipelineError
+from pipeline.testbed.bench import influxd
+from pipeline.testbed.bench.source_throughput import Reading, read
+from pipeline.testbed.bench.throughput import sandbox
 
 Transport = Literal["http", "flight"]
 TRANSPORTS: Final[tuple[Transport, ...]] = get_args(Transport)
@@ -67,7 +67,7 @@ def turns_of(folder: Path, points: int, page_size: int, turns: int,
     if importlib.util.find_spec("pyarrow") is None:
         raise PipelineError(f"Flight {NO_PYARROW}")
     with sandbox(folder, "--only", "influxdb", "--flavour", "v3", "--flight-port", "0") as server:
-        database.bare_loop(server.influxdb, points, TOKEN)
+        influxd.bare_loop(server.influxdb, points, TOKEN)
         for turn in range(turns):
             for transport in TRANSPORTS if turn % 2 == 0 else reversed(TRANSPORTS):
                 below = folder / f"{transport}-{turn}"

@@ -13,15 +13,15 @@ import requests
 import zmq
 from msgspec import Struct
 
-from pipeline import rig
-from pipeline.bench import database
-from pipeline.bench.sampler import cpu_seconds
-from pipeline.bench.throughput import RUN_SECONDS, cpu_us, sandbox
 from pipeline.errors import PipelineError
 from pipeline.interrupts import held
 from pipeline.points.times import MAX_TIME
 from pipeline.points.windows import Window
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.testbed.bench import influxd
+from pipeline.testbed.bench.sampler import cpu_seconds
+from pipeline.testbed.bench.throughput import RUN_SECONDS, cpu_us, sandbox
+from pipeline.testbed.harness import procfs, telemetry
 from pipeline.wire import source as source_wire
 from stages.source.dialect import Ask
 from stages.source.influxql import Influxql
@@ -89,7 +89,7 @@ class _Peak:
         self.total = 0
 
     def look(self, pids: dict[str, int]) -> None:
-        sizes = {name: rig.pss_bytes(pid) for name, pid in pids.items()}
+        sizes = {name: procfs.pss_bytes(pid) for name, pid in pids.items()}
         self.total = max(self.total, sum(sizes.values()))
         self.parts = {name: max(size, self.parts.get(name, 0)) for name, size in sizes.items()}
 
@@ -99,8 +99,8 @@ class _Peak:
 
 def measure(folder: Path, points: int, page_sizes: list[int], workers: int, format_: Format) -> Iterator[SourceFigures]:
     """Fills an InfluxDB once, and reads it with each size of page, each time to a new broker. Raises PipelineError."""
-    with database.influxd(folder / "influxd") as server:
-        database.bare_loop(server.url, points)
+    with influxd.influxd(folder / "influxd") as server:
+        influxd.bare_loop(server.url, points)
         _settled(server.pid)
         for page_size in page_sizes:
             below = folder / f"run-{page_size}"
@@ -120,7 +120,7 @@ def _settled(pid: int) -> None:
         before = now
 
 
-def _one(folder: Path, server: database.Influxd, points: int, page_size: int, workers: int,
+def _one(folder: Path, server: influxd.Influxd, points: int, page_size: int, workers: int,
          format_: Format) -> SourceFigures:
     bare = bare_loop(server.url, points, page_size)
     reading = read(folder, f'url = "{server.url}"\nversion = "v1"', {"influxd": server.pid}, points, page_size, workers,
@@ -187,7 +187,7 @@ def _watched(folder: Path, process: "subprocess.Popen[bytes]", points: int) -> t
 
 def bare_loop(url: str, points: int, page_size: int) -> int:
     """Points a second of one loop that asks for the same pages, and looks at nothing but the last time of each."""
-    dialect = Influxql(database.DATABASE)
+    dialect = Influxql(influxd.DATABASE)
     began, start, last = time.monotonic(), -1, 0
     with requests.Session() as session:
         def post(asked: Ask) -> requests.Response:
@@ -196,11 +196,11 @@ def bare_loop(url: str, points: int, page_size: int) -> int:
             answer.raise_for_status()
             return answer
 
-        columns = dialect.read_columns(post(dialect.columns(rig.TOPIC)).content)
+        columns = dialect.read_columns(post(dialect.columns(telemetry.TOPIC)).content)
         # As the source has it: what is of the last time of a full page comes again with the next one.
         while last > start:
             start, tail = last, b""
-            answer = post(dialect.page(rig.TOPIC, columns, Window(start, MAX_TIME), page_size + 1))
+            answer = post(dialect.page(telemetry.TOPIC, columns, Window(start, MAX_TIME), page_size + 1))
             for piece in answer.iter_content(PIECE_BYTES):
                 tail = tail[-PIECE_BYTES:] + piece
             last = int(tail.rpartition(b"],[")[2].partition(b",")[0].lstrip(b"["))

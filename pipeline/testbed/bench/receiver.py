@@ -1,4 +1,4 @@
-"""A receiver that takes every write and notes how late its points are: `python -m pipeline.bench.receiver`.
+"""A receiver that takes every write and notes how late its points are: `python -m pipeline.testbed.bench.receiver`.
 
 It answers first and looks at the lines then, so that looking delays nothing but the next answer.
 """
@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from pipeline.bench.latency import Latencies
 from pipeline.compression import decompress
 from pipeline.interrupts import end_on_interrupt
+from pipeline.testbed.bench.latency import Latencies
 
 #: Bytes of a stream that are held, at most.
 LIMIT = 1 << 20
@@ -108,4 +108,4 @@ def main(address_file: Path, forward: str) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m pipeline.bench.receiver")
+    main(prog_name="python -m pipeline.testbed.bench.receiver")

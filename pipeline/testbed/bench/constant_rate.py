@@ -11,16 +11,16 @@ from pathlib import Path
 import msgspec
 import requests
 
-from pipeline import rig
-from pipeline.bench import database
-from pipeline.bench.figures import Held
-from pipeline.bench.latency import Latencies
-from pipeline.bench.sampler import Sampler
-from pipeline.bench.throughput import filled, reading, running
 from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.interrupts import held
-from pipeline.load.run import LoadOptions, LoadResult, run_load
+from pipeline.testbed.bench import influxd
+from pipeline.testbed.bench.latency import Latencies
+from pipeline.testbed.bench.results import Held
+from pipeline.testbed.bench.sampler import Sampler
+from pipeline.testbed.bench.throughput import filled, reading, running
+from pipeline.testbed.harness import processes, telemetry, waiting
+from pipeline.testbed.load.runner import LoadOptions, LoadResult, run_load
 
 #: Seconds between two samples of the processes.
 SAMPLE_SECONDS = 0.5
@@ -64,13 +64,14 @@ def receiver(folder: Path, forward: str = "") -> Iterator[str]:
     """A receiver while the block lasts: its URL. `forward`: that of a database it passes everything on to."""
     address_file = folder / "receiver.json"
     with held():
-        process = subprocess.Popen([sys.executable, "-m", "pipeline.bench.receiver", "--address-file",
+        process = subprocess.Popen([sys.executable, "-m", "pipeline.testbed.bench.receiver", "--address-file",
                                     str(address_file), "--forward", forward])
     try:
-        rig.wait_until(lambda: address_file.exists() or process.poll() is not None, rig.READY_SECONDS, "the receiver")
+        waiting.wait_until(lambda: address_file.exists() or process.poll() is not None, processes.READY_SECONDS,
+                           "the receiver")
         if process.poll() is not None:
             raise PipelineError("the receiver ended at once; see above")
-        yield msgspec.json.decode(address_file.read_bytes(), type=rig.Addresses).influxdb
+        yield msgspec.json.decode(address_file.read_bytes(), type=processes.Addresses).influxdb
     finally:
         process.kill()
         process.wait()
@@ -100,11 +101,11 @@ def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_i
     `influxdb1` is the URL of an InfluxDB 1.x that stores the points; without, nothing does.
     """
     Latencies()
-    template = database.for_influxdb1(CONFIG) if influxdb1 else CONFIG
+    template = influxd.for_influxdb1(CONFIG) if influxdb1 else CONFIG
     with filled(folder, iggy, 0, options.partitions) as (address, stream), receiver(folder, influxdb1) as url:
         more = f"writers = {writers}\nflush_interval_ms = {flush_interval_ms}\n"
-        with running(rig.PipelineRun(folder, address, url, workers, more, reading(template, stream))) as run:
-            run.wait_for(lambda s: s.ready, rig.READY_SECONDS, "the pipeline")
+        with running(processes.PipelineRun(folder, address, url, workers, more, reading(template, stream))) as run:
+            run.wait_for(lambda s: s.ready, processes.READY_SECONDS, "the pipeline")
             login = msgspec.structs.replace(options.iggy, address=address)
             load, sampler = _Load(msgspec.structs.replace(options, iggy=login, stream=stream)), Sampler()
             load.start()
@@ -130,4 +131,5 @@ def _held(load: LoadResult, result: Result, sampler: Sampler, options: LoadOptio
 
 def default_load(rate: float, seconds: float) -> LoadOptions:
     """A load of 140-byte messages into the topic that the bench's configurations name."""
-    return LoadOptions(iggy=IggyConfig(), stream=rig.STREAM, topic=rig.TOPIC, rate=rate, seconds=seconds, size=140)
+    return LoadOptions(iggy=IggyConfig(), stream=telemetry.STREAM, topic=telemetry.TOPIC, rate=rate, seconds=seconds,
+                       size=140)

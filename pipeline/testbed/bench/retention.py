@@ -12,10 +12,10 @@ import msgspec
 import requests
 from msgspec import Struct
 
-from pipeline import rig
-from pipeline.bench import database
-from pipeline.bench.throughput import PARTITIONS, RUN_SECONDS, cpu_us, running, sandbox
 from pipeline.errors import PipelineError
+from pipeline.testbed.bench import influxd
+from pipeline.testbed.bench.throughput import PARTITIONS, RUN_SECONDS, cpu_us, running, sandbox
+from pipeline.testbed.harness import processes, telemetry
 
 #: How long the database keeps points, seconds; and how wrong the clock is.
 KEPT: Final = 7 * 86_400
@@ -49,8 +49,8 @@ class RetentionFigures(Struct, frozen=True):
 def message(first_ms: int, bad: bool, index: int) -> bytes:
     """Message `index`, of which the first has the time `first_ms`; where there are `bad` ones, maybe one of them."""
     late = WRONG * 1_000 if bad and index % EVERY == 0 else 0
-    return rig.telemetry(index).replace(b'"ts":', b'"old":').replace(
-        b"}", b',"ts":%d}' % (first_ms + index // rig.DEVICES * 100 - late))
+    return telemetry.telemetry(index).replace(b'"ts":', b'"old":').replace(
+        b"}", b',"ts":%d}' % (first_ms + index // processes.DEVICES * 100 - late))
 
 
 def measure(folder: Path, messages: int, pairs: int, workers: int) -> RetentionFigures:
@@ -72,12 +72,12 @@ def _middle(found: dict[bool, list[Run]], of: Callable[[Run], float]) -> float:
 
 def _run(folder: Path, messages: int, bad: bool, workers: int) -> Run:
     first = (int(time.time()) - AGE) * 1_000
-    template = database.for_influxdb1(rig.CONFIG)
-    with database.influxd(folder / "influxd") as server, sandbox(folder, "--only", "iggy") as addresses:
-        change = f"ALTER RETENTION POLICY autogen ON {database.DATABASE} DURATION {KEPT}s"
+    template = influxd.for_influxdb1(processes.CONFIG)
+    with influxd.influxd(folder / "influxd") as server, sandbox(folder, "--only", "iggy") as addresses:
+        change = f"ALTER RETENTION POLICY autogen ON {influxd.DATABASE} DURATION {KEPT}s"
         requests.post(f"{server.url}/query", data={"q": change}, timeout=10).raise_for_status()
-        rig.produce_now(addresses.iggy, messages, PARTITIONS, make=partial(message, first, bad))
-        with running(rig.PipelineRun(folder, addresses.iggy, server.url, workers, template=template)) as run:
+        telemetry.produce_now(addresses.iggy, messages, PARTITIONS, make=partial(message, first, bad))
+        with running(processes.PipelineRun(folder, addresses.iggy, server.url, workers, template=template)) as run:
             status = run.wait_for(lambda s: s.written + s.rejected >= messages and s.in_flight == 0, RUN_SECONDS,
                                   "the last message")
             cpu = cpu_us(run.pids(), status.startup_cpu, messages)

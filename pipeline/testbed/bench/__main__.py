@@ -1,4 +1,4 @@
-"""`python -m pipeline.bench`: what scripts/bench runs."""
+"""`python -m pipeline.testbed.bench`: what scripts/bench runs."""
 
 from pipeline.interrupts import end_on_interrupt
 

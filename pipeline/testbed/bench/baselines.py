@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import requests
 
-from pipeline import rig
-from pipeline.bench.encoding import MAPPING, plain_loop
-from pipeline.bench.figures import Baseline
 from pipeline.errors import PipelineError
+from pipeline.testbed.bench.encoder import MAPPING, plain_loop
+from pipeline.testbed.bench.results import Baseline
+from pipeline.testbed.harness import telemetry
 
 #: Messages that each writes, and how many go together.
 MESSAGES: Final = 30_000
@@ -25,7 +25,7 @@ Way = Callable[[str, list[bytes]], None]
 
 def compare(url: str, messages: int = MESSAGES) -> list[Baseline]:
     """Runs every baseline against the counting receiver at `url`. Raises PipelineError where a package is missing."""
-    payloads = [rig.telemetry(index) for index in range(messages)]
+    payloads = [telemetry.telemetry(index) for index in range(messages)]
     return [_timed(name, way, url, payloads) for name, way in WAYS.items()]
 
 
@@ -45,7 +45,7 @@ def _timed(name: str, way: Way, url: str, payloads: list[bytes]) -> Baseline:
 
 def _record(payload: bytes) -> dict[str, Any]:
     message = json.loads(payload)
-    return {"measurement": rig.TOPIC, "tags": {name: message[name] for name in MAPPING.tag_fields},
+    return {"measurement": telemetry.TOPIC, "tags": {name: message[name] for name in MAPPING.tag_fields},
             "fields": {name: message[name] for name in MAPPING.field_names}, "time": message[MAPPING.timestamp_field]}
 
 

@@ -13,9 +13,9 @@ from pipeline.config.schema import IggyConfig, MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import end_with_parent, started
-from pipeline.load.schedule import Schedule, Shape
-from pipeline.load.sender import Part, Sent, run_part
-from pipeline.load.telemetry import DEFAULT_MAPPING, DEFAULT_TIME, Telemetry, TimeForm
+from pipeline.testbed.load.schedule import Schedule, Shape
+from pipeline.testbed.load.sender import Part, Sent, run_part
+from pipeline.testbed.load.telemetry import DEFAULT_MAPPING, DEFAULT_TIME, Telemetry, TimeForm
 
 #: What one process is trusted to send, messages a second; more processes are started for more.
 RATE_OF_A_PROCESS = 100_000

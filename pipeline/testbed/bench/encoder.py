@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 
-from pipeline import rig
 from pipeline.compression import compress
 from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.supervisor.malloc import keep_freed_memory
+from pipeline.testbed.harness import telemetry
 
 #: Rounds, and messages of each, that the encoders are timed for.
 ROUNDS: Final = 15
@@ -30,8 +30,8 @@ def measure(rounds: int = ROUNDS) -> dict[str, float]:
     from stages.mapping.encoder import BatchOrigin, Encoder
 
     keep_freed_memory()
-    payloads = [rig.telemetry(index) for index in range(MESSAGES)]
-    encoder, origin = Encoder(MAPPING, "ms", rig.STREAM, rig.TOPIC), BatchOrigin()
+    payloads = [telemetry.telemetry(index) for index in range(MESSAGES)]
+    encoder, origin = Encoder(MAPPING, "ms", telemetry.STREAM, telemetry.TOPIC), BatchOrigin()
     if encoder.encode(payloads, origin).body != plain_loop(payloads):
         raise PipelineError("the two encoders differ")
     compiled, generic = [], []
@@ -64,7 +64,7 @@ def plain_loop(payloads: list[bytes]) -> bytes:
     lines = []
     for payload in payloads:
         message = msgspec.json.decode(payload)
-        line = rig.TOPIC
+        line = telemetry.TOPIC
         for key in sorted(MAPPING.tag_fields):
             if value := message.pop(key, None):
                 line += f",{_escaped(key)}={_escaped(value)}"

@@ -2,8 +2,8 @@
 
 from html import escape
 
-from pipeline.bench import plots
-from pipeline.bench.figures import Figures, Held, Throughput, next_bottleneck, ratios
+from pipeline.testbed.bench import plots
+from pipeline.testbed.bench.results import Figures, Held, Throughput, next_bottleneck, ratios
 
 
 def text(figures: Figures) -> str:

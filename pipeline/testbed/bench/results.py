@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from pipeline.bench.sampler import Sample
-from pipeline.load.run import LoadResult
+from pipeline.testbed.bench.sampler import Sample
+from pipeline.testbed.load.runner import LoadResult
 
 
 class Throughput(Struct, frozen=True):

@@ -4,10 +4,10 @@ import asyncio
 import random
 import threading
 
-from pipeline import rig
 from pipeline.config.schema import IggyConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
+from pipeline.testbed.harness import telemetry
 
 #: Of so many messages one can't become a point.
 BAD_EVERY = 97
@@ -24,7 +24,7 @@ def bad(number: int) -> bool:
 
 def payload(number: int) -> bytes:
     """Message `number`."""
-    return b"not json: %d" % number if bad(number) else rig.telemetry(number)
+    return b"not json: %d" % number if bad(number) else telemetry.telemetry(number)
 
 
 #: How the text of a poison begins, before its number.
@@ -103,7 +103,7 @@ class Producer:
         while True:
             try:
                 await iggy.connected()
-                await iggy.send(rig.STREAM, rig.TOPIC, payloads, partition)
+                await iggy.send(telemetry.STREAM, telemetry.TOPIC, payloads, partition)
                 return
             except IggyError:
                 self.retries += 1

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import MappingConfig
-from pipeline.load.slots import Kind, Slot
+from pipeline.testbed.load.slots import Kind, Slot
 
 if TYPE_CHECKING:
-    from pipeline.load.telemetry import Values
+    from pipeline.testbed.load.telemetry import Values
 
 Payload = Callable[["Values"], bytes]
 #: What every universally unique identifier is.

@@ -7,9 +7,9 @@ from typing import Final
 from msgspec import Struct
 
 from pipeline.config.schema import EPOCH_FORMATS, MappingConfig
-from pipeline.load.encodings import Csv, Encoding, Json, Lines, MessagePack, Text
-from pipeline.load.schemas import by_schema
-from pipeline.load.slots import Slot, slots_of
+from pipeline.testbed.load.encodings import Csv, Encoding, Json, Lines, MessagePack, Text
+from pipeline.testbed.load.schemas import by_schema
+from pipeline.testbed.load.slots import Slot, slots_of
 from stages.mapping.formats.compression import compressor
 from stages.mapping.timestamps import to_precision
 from stages.mapping.zones import zone_of

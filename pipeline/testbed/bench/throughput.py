@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import rig
-from pipeline.bench.figures import Throughput
-from pipeline.bench.sampler import cpu_seconds
 from pipeline.errors import PipelineError
+from pipeline.testbed.bench.results import Throughput
+from pipeline.testbed.bench.sampler import cpu_seconds
+from pipeline.testbed.harness import processes, telemetry
 
 PARTITIONS = 2
 IDLE_SECONDS = 5.0
@@ -18,9 +18,9 @@ RUN_SECONDS = 300.0
 
 
 @contextmanager
-def sandbox(folder: Path, *options: str) -> Iterator[rig.Addresses]:
+def sandbox(folder: Path, *options: str) -> Iterator[processes.Addresses]:
     """A sandbox while the block lasts."""
-    process, addresses = rig.start_sandbox(folder, *options)
+    process, addresses = processes.start_sandbox(folder, *options)
     try:
         yield addresses
     finally:
@@ -29,7 +29,7 @@ def sandbox(folder: Path, *options: str) -> Iterator[rig.Addresses]:
 
 
 @contextmanager
-def running(run: rig.PipelineRun) -> Iterator[rig.PipelineRun]:
+def running(run: processes.PipelineRun) -> Iterator[processes.PipelineRun]:
     """A pipeline that is over when the block is."""
     try:
         yield run
@@ -43,24 +43,24 @@ def filled(folder: Path, iggy: str, messages: int, partitions: int = PARTITIONS)
     """Address and stream of an Iggy with all messages: a sandbox, or the given one, whose stream is deleted after."""
     if not iggy:
         with sandbox(folder, "--only", "iggy") as addresses:
-            rig.produce_now(addresses.iggy, messages, partitions)
-            yield addresses.iggy, rig.STREAM
+            telemetry.produce_now(addresses.iggy, messages, partitions)
+            yield addresses.iggy, telemetry.STREAM
         return
     stream = f"pipeline-bench-{secrets.token_hex(4)}"
     try:
-        rig.produce_now(iggy, messages, partitions, stream)
+        telemetry.produce_now(iggy, messages, partitions, stream)
         yield iggy, stream
     finally:
-        rig.delete_stream(iggy, stream)
+        telemetry.delete_stream(iggy, stream)
 
 
 def reading(template: str, stream: str) -> str:
     """The configuration of a bench, so that it reads another stream."""
-    return template.replace(f'stream = "{rig.STREAM}"', f'stream = "{stream}"')
+    return template.replace(f'stream = "{telemetry.STREAM}"', f'stream = "{stream}"')
 
 
 def backlog(folder: Path, messages: int, workers: int, writers: int, influxdb: str = "",
-            template: str = rig.CONFIG, iggy: str = "") -> Throughput:
+            template: str = processes.CONFIG, iggy: str = "") -> Throughput:
     """Sends all messages first, then runs the pipeline over them. Raises PipelineError.
 
     `influxdb` is the URL of a database that is there already; `template` the configuration; `iggy` the host:port of a
@@ -69,7 +69,7 @@ def backlog(folder: Path, messages: int, workers: int, writers: int, influxdb: s
     with filled(folder, iggy, messages) as (address, stream), \
             sandbox(folder, "--only", "influxdb", "--count-only") as counting:
         template = reading(template, stream)
-        with running(rig.PipelineRun(folder, address, influxdb or counting.influxdb, workers,
+        with running(processes.PipelineRun(folder, address, influxdb or counting.influxdb, workers,
                                      f"writers = {writers}\n", template)) as run:
             status = run.wait_for(lambda s: s.written + s.rejected >= messages, RUN_SECONDS, "the last message")
             cpu = cpu_us(run.pids(), status.startup_cpu, messages)
@@ -94,9 +94,9 @@ def cpu_us(pids: Mapping[str, int], startup_cpu: Mapping[str, float], messages: 
 def idle(folder: Path) -> dict[str, object]:
     """CPU of the whole pipeline while there is nothing to read, percent of one core. Raises PipelineError."""
     with sandbox(folder) as addresses:
-        rig.produce_now(addresses.iggy, 10, PARTITIONS)
-        with running(rig.PipelineRun(folder, addresses.iggy, addresses.influxdb, 2)) as run:
-            run.wait_for(lambda s: s.ready and s.written == 10, rig.READY_SECONDS, "the first points")
+        telemetry.produce_now(addresses.iggy, 10, PARTITIONS)
+        with running(processes.PipelineRun(folder, addresses.iggy, addresses.influxdb, 2)) as run:
+            run.wait_for(lambda s: s.ready and s.written == 10, processes.READY_SECONDS, "the first points")
             _watch(run, 2)  # the pauses grow to their full length
             pids = run.pids()
             before = {name: cpu_seconds(pid) for name, pid in pids.items()}
@@ -107,7 +107,7 @@ def idle(folder: Path) -> dict[str, object]:
     return {"idle_cpu_percent": round(sum(percent.values()), 2), "idle_cpu_percent_by_process": percent}
 
 
-def _watch(run: rig.PipelineRun, seconds: float) -> None:
+def _watch(run: processes.PipelineRun, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         run.watch(0.5)

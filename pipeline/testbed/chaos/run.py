@@ -20,15 +20,15 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import rig
-from pipeline.chaos_faults import Faults, Injected, Sandbox
-from pipeline.chaos_producer import Producer, bad, number_of
 from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.exit import end_with
 from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import end_on_interrupt, temporary_folder
 from pipeline.options import CONTEXT, Command
+from pipeline.testbed.chaos.faults import Faults, Injected, Sandbox
+from pipeline.testbed.chaos.producer import Producer, bad, number_of
+from pipeline.testbed.harness import processes, telemetry
 
 PARTITIONS = 4
 #: The consumer by default, and the group with `--group`.
@@ -44,7 +44,7 @@ LISTED_POINTS = 300_000
 FAILURE = "this is a fault in the pipeline"
 #: Missing messages that are shown.
 SHOWN_MISSING = 20
-CONFIG = rig.CONFIG.replace("[iggy]\n", "[iggy]\ncall_timeout_ms = 2_000\n").replace("[influxdb]\n", """[influxdb]
+CONFIG = processes.CONFIG.replace("[iggy]\n", "[iggy]\ncall_timeout_ms = 2_000\n").replace("[influxdb]\n", """[influxdb]
 connect_timeout_ms = 2_000
 read_timeout_ms = 2_000
 retry_backoff_ms = 50
@@ -85,10 +85,10 @@ class ChaosRun:
         """`rate` in messages a second. With `group`, the two ingest processes are members of a consumer group."""
         self.chance = random.Random(seed)
         self.console = console
-        self.sandbox_process, self.addresses = rig.start_sandbox(folder)
+        self.sandbox_process, self.addresses = processes.start_sandbox(folder)
         self.sandbox = Sandbox(self.addresses.influxdb)
-        self.sandbox.iggy("create_topic", stream=rig.STREAM, topic=rig.TOPIC, partitions=PARTITIONS)
-        self.pipeline = rig.PipelineRun(
+        self.sandbox.iggy("create_topic", stream=telemetry.STREAM, topic=telemetry.TOPIC, partitions=PARTITIONS)
+        self.pipeline = processes.PipelineRun(
             folder, self.addresses.iggy, self.addresses.influxdb, 2,
             template=CONFIG.replace("[iggy]\n", f'[iggy]\nconsumer_group = "{CONSUMER}"\n') if group else CONFIG)
         #: Whose offsets count.
@@ -99,7 +99,7 @@ class ChaosRun:
 
     def torment(self, seconds: float) -> None:
         """Injects faults for so long: every kind once, in random order, and then any. Raises PipelineError."""
-        self.pipeline.wait_for(lambda status: status.ready, rig.READY_SECONDS, "the pipeline")
+        self.pipeline.wait_for(lambda status: status.ready, processes.READY_SECONDS, "the pipeline")
         self.producer.start()
         began = time.monotonic()
         undo: list[tuple[float, Injected]] = []
@@ -141,7 +141,7 @@ class ChaosRun:
             self.faults.watch(0.2)
 
     def _all_committed(self) -> bool:
-        topic = next(topic for topic in self.sandbox.iggy("status")["topics"] if topic["topic"] == rig.TOPIC)
+        topic = next(topic for topic in self.sandbox.iggy("status")["topics"] if topic["topic"] == telemetry.TOPIC)
         return all(partition["offsets"].get(self.consumer, -1) == partition["next_offset"] - 1
                    for partition in topic["partitions"] if partition["next_offset"])
 
@@ -169,7 +169,7 @@ class ChaosRun:
 
     def _stored_numbers(self) -> set[int]:
         points = self.sandbox.call("GET", f"/sandbox/points?bucket=sandbox&limit={LISTED_POINTS}")
-        return {(point["time"] // 1_000_000 - rig.FIRST_TIME_MS) // 1_000 * rig.DEVICES
+        return {(point["time"] // 1_000_000 - processes.FIRST_TIME_MS) // 1_000 * processes.DEVICES
                 + int(dict(point["tags"])["device"].rpartition("-")[2]) for point in points}
 
     async def _dead_letters(self) -> set[int]:
@@ -177,7 +177,7 @@ class ChaosRun:
         iggy = IggyConnection(IggyConfig(address=self.addresses.iggy))
         await iggy.connected()
         return {number_of(msgspec.json.decode(letter)["payload"])
-                for letter in await iggy.read_all(rig.STREAM, DEAD_LETTERS)}
+                for letter in await iggy.read_all(telemetry.STREAM, DEAD_LETTERS)}
 
     def close(self) -> None:
         """Ends everything that was started."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pipeline.load.slots import CONSTANT, Slot
+from pipeline.testbed.load.slots import CONSTANT, Slot
 
 #: A template's place for a value.
 PLACE = b"%b"

@@ -14,10 +14,10 @@ from typing import Final
 import requests
 from msgspec import Struct
 
-from pipeline import rig
-from pipeline.bench.encoding import MAPPING
 from pipeline.compression import compress
 from pipeline.errors import PipelineError
+from pipeline.testbed.bench.encoder import MAPPING
+from pipeline.testbed.harness import processes, telemetry, waiting
 from stages.mapping.encoder import BatchOrigin, Encoder
 
 BATCH: Final = 5_000
@@ -80,7 +80,7 @@ def influxd(folder: Path, cores: set[int] | None = None) -> Iterator[Influxd]:
     if program is None:
         raise PipelineError("influxd isn't installed; apt-get install influxdb, or give another --target")
     folder.mkdir(parents=True, exist_ok=True)
-    port = rig.free_port(1)
+    port = waiting.free_port(1)
     (folder / "influxdb.conf").write_text(_CONFIG.format(folder=folder, port=port, rpc=port + 1))
     url = f"http://127.0.0.1:{port}"
     ours = os.sched_getaffinity(0)
@@ -89,7 +89,7 @@ def influxd(folder: Path, cores: set[int] | None = None) -> Iterator[Influxd]:
                                stderr=subprocess.DEVNULL)
     os.sched_setaffinity(0, ours)
     try:
-        rig.wait_until(lambda: pings(url), rig.READY_SECONDS, "influxd")
+        waiting.wait_until(lambda: pings(url), processes.READY_SECONDS, "influxd")
         requests.post(f"{url}/query", data={"q": f"CREATE DATABASE {DATABASE}"}, timeout=10).raise_for_status()
         yield Influxd(url, process.pid)
     finally:
@@ -100,10 +100,10 @@ def influxd(folder: Path, cores: set[int] | None = None) -> Iterator[Influxd]:
 def bare_loop(url: str, messages: int, token: str = "") -> int:
     """Lines a second that the database takes from threads that only POST bodies made before. Raises PipelineError."""
     headers = {"Content-Encoding": "gzip", **({"Authorization": f"Bearer {token}"} if token else {})}
-    encoder = Encoder(MAPPING, "ms", rig.STREAM, rig.TOPIC)
+    encoder = Encoder(MAPPING, "ms", telemetry.STREAM, telemetry.TOPIC)
     bodies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     for first in range(0, messages, BATCH):
-        payloads = [rig.telemetry(index) for index in range(first, min(first + BATCH, messages))]
+        payloads = [telemetry.telemetry(index) for index in range(first, min(first + BATCH, messages))]
         bodies.put(compress(encoder.encode(payloads, BatchOrigin()).body))
     problems: list[str] = []
 

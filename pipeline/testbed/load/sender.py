@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from pipeline.config.schema import IggyConfig, MappingConfig
 from pipeline.iggy.connection import IggyConnection
-from pipeline.load.schedule import Schedule
-from pipeline.load.telemetry import Telemetry, TimeForm
+from pipeline.testbed.load.schedule import Schedule
+from pipeline.testbed.load.telemetry import Telemetry, TimeForm
 
 #: Messages of one send, at most.
 SEND_MESSAGES = 1_000

@@ -10,8 +10,8 @@ from typing import Any
 import requests
 from msgspec import Struct
 
-from pipeline import rig
 from pipeline.errors import PipelineError
+from pipeline.testbed.harness import processes, waiting
 
 #: Longest wait for a sandbox that listens again, seconds.
 CONTROL_SECONDS = 15.0
@@ -39,7 +39,7 @@ class Sandbox:
                 return False
             return True
 
-        rig.wait_until(answered, CONTROL_SECONDS, "the sandbox")
+        waiting.wait_until(answered, CONTROL_SECONDS, "the sandbox")
         if not answers[0].ok:
             raise PipelineError(f"the sandbox refuses {body}: {answers[0].text}")
         return answers[0].json() if answers[0].content else None
@@ -66,7 +66,7 @@ class Injected(Struct, frozen=True):
 class Faults:
     """All kinds of faults. Each method of `kinds` injects one, or returns None when it can't at the moment."""
 
-    def __init__(self, run: rig.PipelineRun, sandbox: Sandbox, chance: random.Random,
+    def __init__(self, run: processes.PipelineRun, sandbox: Sandbox, chance: random.Random,
                  add_poisons: Callable[[int], None]) -> None:
         """`chance` decides everything, so that a seed gives the same plan again; `add_poisons` sends so many."""
         self._add_poisons = add_poisons

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from pipeline.rig import pss_bytes
+from pipeline.testbed.harness.procfs import pss_bytes
 
 
 class Sample(Struct, frozen=True):

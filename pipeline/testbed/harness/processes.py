@@ -1,29 +1,22 @@
 """Starts a sandbox and a pipeline as processes, and watches them: what the demo and the benchmark share."""
 
-import asyncio
 import json
-import os
-import random
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import zmq
 from msgspec import Struct
 
-from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
-from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import held
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import sink as wire
 
-STREAM, TOPIC = "telemetry", "sensors"
 #: Messages of one send.
 SEND_MESSAGES = 1_000
 DEVICES = 40
@@ -40,31 +33,6 @@ class Addresses(Struct, frozen=True):
     influxdb: str = ""
     flight: str = ""
     pid: int = 0
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Returns once `condition()` holds. Raises PipelineError naming `what` after `seconds`."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            raise PipelineError(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.02)
-
-
-def free_port(*beside: int) -> int:
-    """A port on which nothing listens, nor on those `beside` it (as many numbers further).
-
-    It is none of those that the system gives to connections, so that it stays free until somebody listens.
-    """
-    while True:
-        port = random.randrange(10_000, 32_000)
-        with ExitStack() as probes:
-            try:
-                for offset in (0, *beside):
-                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
-            except OSError:
-                continue
-            return port
 
 
 def start_sandbox(folder: Path, *options: str) -> tuple["subprocess.Popen[bytes]", Addresses]:
@@ -155,61 +123,3 @@ class PipelineRun:
         """SIGTERM, and the exit code once it has drained."""
         self.process.terminate()
         return self.process.wait(60)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system CPU seconds a process has used so far; all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def pss_bytes(pid: int) -> int:
-    """Proportional set size of a process: memory that it shares with n others counts 1/n. 0 when it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-
-
-def telemetry(index: int) -> bytes:
-    """Message number `index`: about 140 bytes of JSON; no two have the same device and time."""
-    device, tick = index % DEVICES, index // DEVICES
-    wave = (tick * 7 + device * 13) % 200
-    return (b'{"site":"site-%d","device":"dev-%04d","temperature":%d.%d,"humidity":%d.%d,"pressure":%d.25,"battery":%d,'
-            b'"ok":%s,"ts":%d}' % (device % 5, device, 18 + wave // 20, wave % 10, 40 + wave // 10, wave % 7,
-                                   1000 + wave % 30, 100 - tick % 90, b"false" if wave == 0 else b"true",
-                                   FIRST_TIME_MS + tick * 1000))
-
-
-async def produce(address: str, messages: int, partitions: int, stream: str = STREAM,
-                  make: Callable[[int], bytes] = telemetry) -> None:
-    """Creates the stream and topic, and sends `messages` to its partitions in turn. Raises IggyError.
-
-    `make` gives message number n.
-    """
-    iggy = await _connected(address)
-    await iggy.make_topic(stream, TOPIC, partitions)
-    for batch, first in enumerate(range(0, messages, SEND_MESSAGES)):
-        payloads = [make(i) for i in range(first, min(first + SEND_MESSAGES, messages))]
-        await iggy.send(stream, TOPIC, payloads, batch % partitions)
-
-
-def produce_now(address: str, messages: int, partitions: int, stream: str = STREAM,
-                make: Callable[[int], bytes] = telemetry) -> None:
-    """`produce`, to its end."""
-    asyncio.run(produce(address, messages, partitions, stream, make))
-
-
-def delete_stream(address: str, stream: str) -> None:
-    """Deletes a stream that `produce` made. Raises IggyError."""
-    async def delete() -> None:
-        await (await _connected(address)).client.delete_stream(stream)
-
-    asyncio.run(delete())
-
-
-async def _connected(address: str) -> IggyConnection:
-    iggy = IggyConnection(IggyConfig(address=address, username="iggy", password="iggy"))
-    await iggy.connect()
-    return iggy
