@@ -178,8 +178,8 @@ def _prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
 def sandbox(iggy_port: int, influx_port: int, flavour: Literal["v1", "v2", "v3", "questdb"], flight_port: int | None,
             retention_seconds: int, fault_texts: tuple[str, ...]) -> None:
     """Runs a small Iggy and a small InfluxDB on loopback, for trying out; not for production."""
-    from pipeline.sandbox.faults import parse_rules
-    from pipeline.sandbox.run import SandboxOptions, serve
+    from pipeline.testbed.sandbox.influxdb.faults import parse_rules
+    from pipeline.testbed.sandbox.run import SandboxOptions, serve
 
     rules = tuple(rule for text in fault_texts for rule in parse_rules(text))
     asyncio.run(serve(SandboxOptions(iggy_port=iggy_port, influx_port=influx_port, flavour=flavour,

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from pipeline.sandbox.lines import FieldType, FieldValue
-from pipeline.sandbox.lines_questdb import Kind, Row, RowError, Value
-from pipeline.sandbox.store import Bucket, StoredPoint
+from pipeline.testbed.sandbox.influxdb.lines import FieldType, FieldValue
+from pipeline.testbed.sandbox.influxdb.lines_questdb import Kind, Row, RowError, Value
+from pipeline.testbed.sandbox.influxdb.store import Bucket, StoredPoint
 
 #: The type of a new column.
 _TYPES: Final[dict[Kind, str]] = {"TAG": "SYMBOL", "FLOAT": "DOUBLE", "INTEGER": "LONG", "STRING": "VARCHAR",

@@ -6,7 +6,7 @@ import time
 import pytest
 from apache_iggy import AutoLogin, IggyClient, PollingStrategy, TcpConfig, TcpReconnectionConfig
 
-from pipeline.sandbox.control import handle_control
+from pipeline.testbed.sandbox.iggy.control import handle_control
 from tests.support.iggy_calls import (
     GROUP,
     TOPIC,

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import requests
 
-from pipeline.sandbox.answers import Identity
-from pipeline.sandbox.influxdb import InfluxServer
 from pipeline.testbed.bench.influxd import pings
 from pipeline.testbed.harness import waiting
+from pipeline.testbed.sandbox.influxdb.answers import Identity
+from pipeline.testbed.sandbox.influxdb.server import InfluxServer
 from tests.support.influxdb_servers import running_influxdb
 
 TOKEN = {"Authorization": "Token sandbox-token"}

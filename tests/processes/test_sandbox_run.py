@@ -1,4 +1,4 @@
-"""The sandbox as a process: `pipeline sandbox`, and `python -m pipeline.sandbox.run` as the tests start it."""
+"""The sandbox as a process: `pipeline sandbox`, and `python -m pipeline.testbed.sandbox.run` as the tests start it."""
 
 import os
 import signal

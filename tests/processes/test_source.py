@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.sandbox.answers import Flavour
 from pipeline.testbed.harness.waiting import wait_until
+from pipeline.testbed.sandbox.influxdb.answers import Flavour
 from pipeline.wire import source as source_wire
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb

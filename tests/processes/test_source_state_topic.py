@@ -29,7 +29,7 @@ from tests.support.relay import relay_to
 from tests.support.sinks import SandboxInflux
 from tests.support.sources import SourceRun
 
-#: Kind of a topic's option. Source: `pipeline.sandbox.protocol`.
+#: Kind of a topic's option. Source: `pipeline.testbed.sandbox.iggy.protocol`.
 UINT64 = 12
 NOW = FIRST_TIME = 1_700_000_000_000_000_000
 TABLE = 'database = "sandbox"\nversion = "v1"'

@@ -11,8 +11,8 @@ from line_protocol_parser import LineFormatError, parse_line
 
 from pipeline.config.schema import MappingConfig
 from pipeline.points import escape
-from pipeline.sandbox import lines_v3
-from pipeline.sandbox.lines import LineError, parse_lines
+from pipeline.testbed.sandbox.influxdb import lines_v3
+from pipeline.testbed.sandbox.influxdb.lines import LineError, parse_lines
 from stages.influxdb.body import doubled, split_lines
 from stages.mapping.encoder import BatchOrigin, Encoder
 from tests.support import escapes

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.points.table import Column, FieldType, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time
-from pipeline.sandbox import lines
+from pipeline.testbed.sandbox.influxdb import lines
 from stages.source.annotated_csv import Points
 from stages.source.arrow import Arrow
 from stages.source.dialect import ServerSaid

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sandbox.answers import Identity
-from pipeline.sandbox.influxdb import InfluxServer
-from pipeline.sandbox.lines import escaped_key
+from pipeline.testbed.sandbox.influxdb.answers import Identity
+from pipeline.testbed.sandbox.influxdb.lines import escaped_key
+from pipeline.testbed.sandbox.influxdb.server import InfluxServer
 from tests.support import million
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb

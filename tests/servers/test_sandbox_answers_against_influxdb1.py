@@ -8,7 +8,7 @@ import pytest
 import requests
 from msgspec import Struct
 
-from pipeline.sandbox.answers import Identity
+from pipeline.testbed.sandbox.influxdb.answers import Identity
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 
 HEADERS = ("Content-Type", "X-Influxdb-Build", "X-Influxdb-Version", "X-Influxdb-Error")

@@ -18,7 +18,7 @@ import requests
 from msgspec import Struct
 from pyarrow import flight
 
-from pipeline.sandbox.answers import Identity
+from pipeline.testbed.sandbox.influxdb.answers import Identity
 from stages.source.v3 import V3
 from tests.support.influxdb_servers import running_influxdb
 

@@ -11,7 +11,7 @@ import requests
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.sandbox.lines import LineError, Point, parse_lines
+from pipeline.testbed.sandbox.influxdb.lines import LineError, Point, parse_lines
 from tests.support.influxdb_servers import running_influxdb1
 
 ROWS = (Path(__file__).parents[1] / "data/lines.ndjson").read_text().split("\n")

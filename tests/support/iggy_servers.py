@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from pipeline.sandbox.broker import Broker
+from pipeline.testbed.sandbox.iggy.server import Broker
 
 SERVER = os.environ.get("IGGY_TEST_SERVER", "")
 SERVER_HTTP = os.environ.get("IGGY_TEST_HTTP", f"{SERVER.partition(':')[0]}:3000")

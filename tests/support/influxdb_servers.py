@@ -10,9 +10,9 @@ from typing import Any
 
 import requests
 
-from pipeline.sandbox.influxdb import InfluxServer
 from pipeline.testbed.bench.influxd import pings
 from pipeline.testbed.harness import waiting
+from pipeline.testbed.sandbox.influxdb.server import InfluxServer
 
 #: Longest wait for a server to start or stop, seconds.
 START_SECONDS = 30.0

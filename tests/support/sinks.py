@@ -15,9 +15,9 @@ import requests
 import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, Partitioning, PollingStrategy, SendMessage, TcpConfig
 
-from pipeline.sandbox.answers import Flavour
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.testbed.harness.waiting import wait_until
+from pipeline.testbed.sandbox.influxdb.answers import Flavour
 from pipeline.wire import sink as wire
 from tests.support.iggy_servers import RunningIggy
 
@@ -84,7 +84,7 @@ class SandboxInflux:
         return found
 
     def fail(self, *rules: dict[str, Any]) -> None:
-        """Makes writes fail as `pipeline.sandbox.faults` has it; no rule: all works."""
+        """Makes writes fail as `pipeline.testbed.sandbox.influxdb.faults` has it; no rule: all works."""
         requests.put(f"{self.url}/sandbox/faults", data=json.dumps(list(rules)), timeout=10).raise_for_status()
 
     def stall_after(self, writes: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import xxhash
 
-from pipeline.sandbox.broker import Broker
+from pipeline.testbed.sandbox.iggy.server import Broker
 
 FRAMES = Path(__file__).parents[1] / "data" / "iggy-frames.ndjson"
 READ, REGISTER = 2, 1

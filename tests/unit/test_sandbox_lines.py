@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.sandbox import lines_v3
-from pipeline.sandbox.lines import LineError, Point, line_end, parse_line, parse_lines
-from pipeline.sandbox.store import Bucket
+from pipeline.testbed.sandbox.influxdb import lines_v3
+from pipeline.testbed.sandbox.influxdb.lines import LineError, Point, line_end, parse_line, parse_lines
+from pipeline.testbed.sandbox.influxdb.store import Bucket
 
 TABLE = [json.loads(line) for line in (Path(__file__).parents[1] / "data/lines.ndjson").read_text().split("\n") if line]
 NOW = 1_700_000_000_000_000_000

@@ -5,7 +5,7 @@ import struct
 import pytest
 import xxhash
 
-from pipeline.sandbox.log import Batch, PartitionLog
+from pipeline.testbed.sandbox.iggy.log import Batch, PartitionLog
 
 SIZES = {"all of one size": [9] * 50, "of all sizes": list(range(50)), "one longer at the end": [9] * 49 + [10],
          "as long on average as the first": [9, 8, 10] * 20, "single": [5], "empty": [0, 0, 0]}

@@ -36,11 +36,11 @@ class Addresses(Struct, frozen=True):
 
 
 def start_sandbox(folder: Path, *options: str) -> tuple["subprocess.Popen[bytes]", Addresses]:
-    """Starts `pipeline.sandbox.run` on free ports with further `options`, and returns when it listens."""
+    """Starts `pipeline.testbed.sandbox.run` on free ports with further `options`, and returns when it listens."""
     address_file = folder / f"sandbox-{len(list(folder.iterdir()))}.json"
     with held():
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.sandbox.run", "--iggy-port", "0", "--influx-port", "0",
+            [sys.executable, "-m", "pipeline.testbed.sandbox.run", "--iggy-port", "0", "--influx-port", "0",
              "--address-file", str(address_file), *options],
             stdout=subprocess.DEVNULL)
     wait_until(lambda: address_file.exists() or process.poll() is not None, READY_SECONDS, "the sandbox")

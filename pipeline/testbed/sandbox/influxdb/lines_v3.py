@@ -17,8 +17,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from pipeline.sandbox import lines
-from pipeline.sandbox.lines import LineError, Point
+from pipeline.testbed.sandbox.influxdb import lines
+from pipeline.testbed.sandbox.influxdb.lines import LineError, Point
 
 #: How much of the rest of a line its messages show: all of it up to so many bytes, else so many characters.
 SHOWN = 10

@@ -11,8 +11,8 @@ from typing import Literal, Protocol
 from isal import isal_zlib
 from msgspec import Struct
 
-from pipeline.sandbox.http1 import Request, Response
-from pipeline.sandbox.store import Bucket
+from pipeline.testbed.sandbox.influxdb.http1 import Request, Response
+from pipeline.testbed.sandbox.influxdb.store import Bucket
 
 Flavour = Literal["v1", "v2", "v3", "questdb"]
 

@@ -9,11 +9,11 @@ import struct
 import threading
 from typing import TYPE_CHECKING
 
-from pipeline.sandbox import protocol
-from pipeline.sandbox.protocol import Reader
+from pipeline.testbed.sandbox.iggy import protocol
+from pipeline.testbed.sandbox.iggy.protocol import Reader
 
 if TYPE_CHECKING:
-    from pipeline.sandbox.broker import Broker, Connection
+    from pipeline.testbed.sandbox.iggy.server import Broker, Connection
 
 
 def cluster(broker: Broker, _: Connection, __: Reader) -> bytes:

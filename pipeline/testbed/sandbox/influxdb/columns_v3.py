@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from pipeline.sandbox import lines, lines_v3
-from pipeline.sandbox.lines import FieldType
-from pipeline.sandbox.store import Batch, Bucket, Columns, Entry
+from pipeline.testbed.sandbox.influxdb import lines, lines_v3
+from pipeline.testbed.sandbox.influxdb.lines import FieldType
+from pipeline.testbed.sandbox.influxdb.store import Batch, Bucket, Columns, Entry
 
 #: Of a refused line, so much is shown, less what is left of a character there.
 LINE_BYTES = 20

@@ -13,11 +13,11 @@ import re
 
 import msgspec
 
-from pipeline.sandbox import answers, columns_v3, lines_v3, query_v3
-from pipeline.sandbox.answers import NotGzip, Server
-from pipeline.sandbox.http1 import Request, Response
-from pipeline.sandbox.query import NotUnderstood
-from pipeline.sandbox.store import Bucket
+from pipeline.testbed.sandbox.influxdb import answers, columns_v3, lines_v3, query_v3
+from pipeline.testbed.sandbox.influxdb.answers import NotGzip, Server
+from pipeline.testbed.sandbox.influxdb.http1 import Request, Response
+from pipeline.testbed.sandbox.influxdb.query import NotUnderstood
+from pipeline.testbed.sandbox.influxdb.store import Bucket
 
 VERSION = "3.9.6"
 WRITE, WRITE_V2, WRITE_V1 = "/api/v3/write_lp", "/api/v2/write", "/write"

@@ -10,9 +10,9 @@ from array import array
 import xxhash
 from msgspec import Struct
 
-from pipeline.sandbox import protocol
-from pipeline.sandbox.groups import Group
-from pipeline.sandbox.protocol import Buffer, Parts, TopicOptions
+from pipeline.testbed.sandbox.iggy import protocol
+from pipeline.testbed.sandbox.iggy.groups import Group
+from pipeline.testbed.sandbox.iggy.protocol import Buffer, Parts, TopicOptions
 
 BATCH_HEADER = 256
 MESSAGE_HEADER = 48

@@ -3,12 +3,12 @@
 import json
 import re
 
-from pipeline.sandbox import answers, query_flux, query_influxql
-from pipeline.sandbox.answers import NotGzip, Server, go_time
-from pipeline.sandbox.answers_v1 import first_drop
-from pipeline.sandbox.http1 import Request, Response
-from pipeline.sandbox.query import NotUnderstood, answered
-from pipeline.sandbox.store import Bucket, Entry
+from pipeline.testbed.sandbox.influxdb import answers, query_flux, query_influxql
+from pipeline.testbed.sandbox.influxdb.answers import NotGzip, Server, go_time
+from pipeline.testbed.sandbox.influxdb.answers_v1 import first_drop
+from pipeline.testbed.sandbox.influxdb.http1 import Request, Response
+from pipeline.testbed.sandbox.influxdb.query import NotUnderstood, answered
+from pipeline.testbed.sandbox.influxdb.store import Bucket, Entry
 
 VERSION = "v2.7.12"
 WRITE, WRITE_V1 = "/api/v2/write", "/write"

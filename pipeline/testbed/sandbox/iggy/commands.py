@@ -12,13 +12,23 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pipeline.sandbox import protocol, system
-from pipeline.sandbox.groups import Group
-from pipeline.sandbox.log import PartitionLog, Topic
-from pipeline.sandbox.protocol import GENERIC, LOGOUT, REGISTER, Answer, Denied, Parts, Reader, Refused, Request
+from pipeline.testbed.sandbox.iggy import protocol, system
+from pipeline.testbed.sandbox.iggy.groups import Group
+from pipeline.testbed.sandbox.iggy.log import PartitionLog, Topic
+from pipeline.testbed.sandbox.iggy.protocol import (
+    GENERIC,
+    LOGOUT,
+    REGISTER,
+    Answer,
+    Denied,
+    Parts,
+    Reader,
+    Refused,
+    Request,
+)
 
 if TYPE_CHECKING:
-    from pipeline.sandbox.broker import Broker, Connection
+    from pipeline.testbed.sandbox.iggy.server import Broker, Connection
 
 #: Kinds of consumer, and of polling strategy.
 SINGLE, GROUP = 1, 2

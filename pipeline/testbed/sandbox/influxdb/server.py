@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipeline.errors import PipelineError
-from pipeline.sandbox import answers, faults
-from pipeline.sandbox.answers import Flavour, FlavourAnswers, Identity, Server
-from pipeline.sandbox.answers_questdb import AnswersQuestdb
-from pipeline.sandbox.answers_v1 import AnswersV1
-from pipeline.sandbox.answers_v2 import AnswersV2
-from pipeline.sandbox.answers_v3 import AnswersV3, Refusal
-from pipeline.sandbox.counting import CountingConnection, Stats
-from pipeline.sandbox.faults import Faults, Rule
-from pipeline.sandbox.http1 import Break, Connection, Request, Response, json_response
-from pipeline.sandbox.store import Bucket
+from pipeline.testbed.sandbox.influxdb import answers, faults
+from pipeline.testbed.sandbox.influxdb.answers import Flavour, FlavourAnswers, Identity, Server
+from pipeline.testbed.sandbox.influxdb.answers_questdb import AnswersQuestdb
+from pipeline.testbed.sandbox.influxdb.answers_v1 import AnswersV1
+from pipeline.testbed.sandbox.influxdb.answers_v2 import AnswersV2
+from pipeline.testbed.sandbox.influxdb.answers_v3 import AnswersV3, Refusal
+from pipeline.testbed.sandbox.influxdb.counting import CountingConnection, Stats
+from pipeline.testbed.sandbox.influxdb.faults import Faults, Rule
+from pipeline.testbed.sandbox.influxdb.http1 import Break, Connection, Request, Response, json_response
+from pipeline.testbed.sandbox.influxdb.store import Bucket
 
 if TYPE_CHECKING:
-    from pipeline.sandbox.flight import Asked, FlightService, Outcome
+    from pipeline.testbed.sandbox.influxdb.flight import Asked, FlightService, Outcome
 
 _FLAVOURS: dict[Flavour, type[AnswersV1] | type[AnswersV2] | type[AnswersV3] | type[AnswersQuestdb]] = {
     "v1": AnswersV1, "v2": AnswersV2, "v3": AnswersV3, "questdb": AnswersQuestdb}
@@ -198,7 +198,7 @@ class InfluxServer:
 
     async def _flight_asked(self, request: Request) -> "Outcome":
         """What a call of the Flight service is to get."""
-        from pipeline.sandbox.flight import Outcome
+        from pipeline.testbed.sandbox.influxdb.flight import Outcome
 
         assert isinstance(self._answers, AnswersV3)
         rule = self._faults.at_query(request.body) or Rule()
@@ -293,7 +293,7 @@ def _flight_service(host: str, port: int | None, flavour: Flavour, ask: "Asked")
     if flavour != "v3":
         raise PipelineError("only InfluxDB 3 has a Flight service: give --flavour v3 with --flight-port")
     try:
-        from pipeline.sandbox.flight import FlightService
+        from pipeline.testbed.sandbox.influxdb.flight import FlightService
     except ImportError:
         from pipeline.errors import NO_PYARROW
         raise PipelineError(f"--flight-port {NO_PYARROW}") from None

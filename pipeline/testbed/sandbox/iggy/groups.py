@@ -9,7 +9,7 @@ import struct
 
 from msgspec import Struct, field
 
-from pipeline.sandbox import protocol
+from pipeline.testbed.sandbox.iggy import protocol
 
 
 class Revocation(Struct, frozen=True):

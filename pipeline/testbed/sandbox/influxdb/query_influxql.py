@@ -10,11 +10,11 @@ from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl
 
-from pipeline.sandbox import answers
-from pipeline.sandbox.http1 import Request, Response
-from pipeline.sandbox.lines import MAX_TIME, MIN_TIME, FieldValue
-from pipeline.sandbox.query import Found, NotUnderstood, Reader, Selection, answered, select
-from pipeline.sandbox.store import Bucket
+from pipeline.testbed.sandbox.influxdb import answers
+from pipeline.testbed.sandbox.influxdb.http1 import Request, Response
+from pipeline.testbed.sandbox.influxdb.lines import MAX_TIME, MIN_TIME, FieldValue
+from pipeline.testbed.sandbox.influxdb.query import Found, NotUnderstood, Reader, Selection, answered, select
+from pipeline.testbed.sandbox.influxdb.store import Bucket
 
 DEFAULT_CHUNK_SIZE = 10_000
 _NUMBERS = ("float", "integer", "unsigned")

@@ -22,9 +22,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pipeline.sandbox.lines import MAX_TIME, MIN_TIME
-from pipeline.sandbox.query import ONLY, NotUnderstood, Reader, Selection, select
-from pipeline.sandbox.store import Bucket
+from pipeline.testbed.sandbox.influxdb.lines import MAX_TIME, MIN_TIME
+from pipeline.testbed.sandbox.influxdb.query import ONLY, NotUnderstood, Reader, Selection, select
+from pipeline.testbed.sandbox.influxdb.store import Bucket
 
 #: Arrow types as information_schema spells them.
 TAG, TIME, TEXT = "Dictionary(Int32, Utf8)", "Timestamp(ns)", "Utf8"

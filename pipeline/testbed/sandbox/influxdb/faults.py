@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pipeline.errors import PipelineError
-from pipeline.sandbox.http1 import Break
+from pipeline.testbed.sandbox.influxdb.http1 import Break
 
 Status = Annotated[int, Meta(ge=100, le=599)]
 Seconds = Annotated[float, Meta(ge=0, le=3_600)]

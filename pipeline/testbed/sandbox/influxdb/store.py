@@ -13,8 +13,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from pipeline.sandbox import lines
-from pipeline.sandbox.lines import FieldType, FieldValue, LineError, Point
+from pipeline.testbed.sandbox.influxdb import lines
+from pipeline.testbed.sandbox.influxdb.lines import FieldType, FieldValue, LineError, Point
 
 #: Kinds of line (fields, their order and types) remembered for each measurement.
 MAX_SHAPES = 32

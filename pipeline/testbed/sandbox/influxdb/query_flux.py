@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from decimal import Decimal
 from itertools import groupby
 
-from pipeline.sandbox import answers
-from pipeline.sandbox.lines import FieldType, FieldValue
-from pipeline.sandbox.query import ONLY, NotUnderstood, Reader, Selection, typed
-from pipeline.sandbox.store import Bucket
+from pipeline.testbed.sandbox.influxdb import answers
+from pipeline.testbed.sandbox.influxdb.lines import FieldType, FieldValue
+from pipeline.testbed.sandbox.influxdb.query import ONLY, NotUnderstood, Reader, Selection, typed
+from pipeline.testbed.sandbox.influxdb.store import Bucket
 
 _DATATYPES: dict[FieldType, str] = {"float": "double", "integer": "long", "unsigned": "unsignedLong",
                                     "boolean": "boolean", "string": "string"}

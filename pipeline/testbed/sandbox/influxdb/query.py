@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from pipeline.sandbox import lines
-from pipeline.sandbox.answers import gzipped, gzipped_pieces
-from pipeline.sandbox.http1 import Request, Response
-from pipeline.sandbox.lines import FieldType, FieldValue
-from pipeline.sandbox.store import Bucket
+from pipeline.testbed.sandbox.influxdb import lines
+from pipeline.testbed.sandbox.influxdb.answers import gzipped, gzipped_pieces
+from pipeline.testbed.sandbox.influxdb.http1 import Request, Response
+from pipeline.testbed.sandbox.influxdb.lines import FieldType, FieldValue
+from pipeline.testbed.sandbox.influxdb.store import Bucket
 
 ONLY = "the sandbox understands only the queries that a source sends: see pipeline/sandbox/query_*.py"
 

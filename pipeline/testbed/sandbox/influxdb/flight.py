@@ -22,10 +22,10 @@ from msgspec import Struct
 from pyarrow import flight
 
 from pipeline.errors import PipelineError
-from pipeline.sandbox.answers_v3 import Refusal
-from pipeline.sandbox.faults import Rule
-from pipeline.sandbox.http1 import Request
-from pipeline.sandbox.query_v3 import NULL, TAG, TEXT, TIME, WORDS, Answer
+from pipeline.testbed.sandbox.influxdb.answers_v3 import Refusal
+from pipeline.testbed.sandbox.influxdb.faults import Rule
+from pipeline.testbed.sandbox.influxdb.http1 import Request
+from pipeline.testbed.sandbox.influxdb.query_v3 import NULL, TAG, TEXT, TIME, WORDS, Answer
 
 #: Rows in the first batches and in each after them, at most: the real one's have up to 8,192 (the `batch_size` of
 #: DataFusion), and often fewer.

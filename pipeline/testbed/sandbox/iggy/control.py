@@ -9,9 +9,9 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from pipeline.sandbox import protocol
-from pipeline.sandbox.broker import Broker
-from pipeline.sandbox.protocol import Refused
+from pipeline.testbed.sandbox.iggy import protocol
+from pipeline.testbed.sandbox.iggy.protocol import Refused
+from pipeline.testbed.sandbox.iggy.server import Broker
 
 #: Of fields: a time, and a number of something.
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]

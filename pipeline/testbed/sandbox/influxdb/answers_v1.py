@@ -1,9 +1,9 @@
 """The answers of InfluxDB 1.6.7, as recorded from Debian's package."""
 
-from pipeline.sandbox import answers, query_influxql
-from pipeline.sandbox.answers import NotGzip, Server
-from pipeline.sandbox.http1 import Request, Response
-from pipeline.sandbox.store import Batch, Bucket, Drop, Stored
+from pipeline.testbed.sandbox.influxdb import answers, query_influxql
+from pipeline.testbed.sandbox.influxdb.answers import NotGzip, Server
+from pipeline.testbed.sandbox.influxdb.http1 import Request, Response
+from pipeline.testbed.sandbox.influxdb.store import Batch, Bucket, Drop, Stored
 
 VERSION = "1.6.7~rc0"
 #: `max-body-size` of `[http]`.

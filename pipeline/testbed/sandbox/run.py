@@ -1,4 +1,4 @@
-"""Runs the sandbox: `pipeline sandbox` in the foreground, or `python -m pipeline.sandbox.run` for tests."""
+"""Runs the sandbox: `pipeline sandbox` in the foreground, or `python -m pipeline.testbed.sandbox.run` for tests."""
 
 import asyncio
 import functools
@@ -13,11 +13,11 @@ from msgspec import Struct
 
 from pipeline.errors import PipelineError
 from pipeline.interrupts import end_on_interrupt
-from pipeline.sandbox.answers import Flavour
-from pipeline.sandbox.broker import Broker
-from pipeline.sandbox.control import handle_control
-from pipeline.sandbox.faults import Rule, parse_rules
-from pipeline.sandbox.influxdb import InfluxServer
+from pipeline.testbed.sandbox.iggy.control import handle_control
+from pipeline.testbed.sandbox.iggy.server import Broker
+from pipeline.testbed.sandbox.influxdb.answers import Flavour
+from pipeline.testbed.sandbox.influxdb.faults import Rule, parse_rules
+from pipeline.testbed.sandbox.influxdb.server import InfluxServer
 
 HOST = "127.0.0.1"
 STREAM, TOPIC, PARTITIONS = "telemetry", "sensors", 2
@@ -172,4 +172,4 @@ def main(iggy_port: int, influx_port: int, flight_port: int | None, address_file
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m pipeline.sandbox.run")
+    main(prog_name="python -m pipeline.testbed.sandbox.run")

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from pipeline.sandbox import protocol
-from pipeline.sandbox.commands import handle
-from pipeline.sandbox.groups import Group
-from pipeline.sandbox.log import Stream, Topic
-from pipeline.sandbox.protocol import Options, Parts, Refused, Request, TopicOptions
+from pipeline.testbed.sandbox.iggy import protocol
+from pipeline.testbed.sandbox.iggy.commands import handle
+from pipeline.testbed.sandbox.iggy.groups import Group
+from pipeline.testbed.sandbox.iggy.log import Stream, Topic
+from pipeline.testbed.sandbox.iggy.protocol import Options, Parts, Refused, Request, TopicOptions
 
 #: How long a partition may be on its way to a new member, seconds: the server's `consumer_group.rebalancing_timeout`.
 REBALANCING_TIMEOUT_SECONDS = 30.0
