@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 
 from pipeline import __version__
+from pipeline.commands.options import CONTEXT, Group, config_option, log_level_option
 from pipeline.config.load import load_config
 from pipeline.errors import PipelineError
 from pipeline.exit import end_with, tell
 from pipeline.files import keep_private
 from pipeline.interrupts import end_on_interrupt
-from pipeline.options import CONTEXT, Group, config_option, log_level_option
 
 if TYPE_CHECKING:
     import logging
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from pipeline.locks import Locks
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
-_LAZY = {"bench": "pipeline.bench.command", "dlq": "pipeline.dlq", "keys": "pipeline.hosts",
-         "load": "pipeline.load.command", "offsets": "pipeline.offsets", "preview": "pipeline.preview",
-         "stage": "pipeline.hosts", "test": "pipeline.casetests"}
+_LAZY = {"bench": "pipeline.commands.bench", "dlq": "pipeline.commands.dlq", "keys": "pipeline.commands.remote",
+         "load": "pipeline.commands.load", "offsets": "pipeline.commands.offsets", "preview": "pipeline.commands.preview",
+         "stage": "pipeline.commands.remote", "test": "pipeline.commands.mapping_tests"}
 
 
 class _Group(Group):
@@ -152,7 +152,7 @@ def _prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
         for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping", sink.influxdb.precision):
             logger.warning(warning)
     if config.source:
-        from pipeline.source_check import check_sources, check_states, make_topics
+        from pipeline.commands.preflight import check_sources, check_states, make_topics
         from pipeline.source_coordinator.state_store import lock_states
         lock_states(locks, config)
         asyncio.run(check_states(config, logger))
@@ -193,6 +193,6 @@ def sandbox(iggy_port: int, influx_port: int, flavour: Literal["v1", "v2", "v3",
 @click.option("--plain", is_flag=True, help="Plain lines instead of the live view.")
 def demo(messages: int, workers: int, plain: bool) -> None:
     """Shows the whole thing: sandbox, producer, pipeline, and a verdict. Needs no servers."""
-    from pipeline.demo import run_demo
+    from pipeline.commands.demo import run_demo
 
     sys.exit(run_demo(messages, workers, plain))

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.commands.dlq import Filter
 from pipeline.dead_letters.letters import DeadLetter, Tombstone, decode_record, encode_letter, is_sha256_of, json_size
-from pipeline.dlq import Filter
 from pipeline.printable import printable, printable_bytes, printable_json
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.bench.command import bench
+from pipeline.commands.bench import bench
 from pipeline.errors import PipelineError
 from pipeline.testbed.bench import encoder, flight_vs_http, plots, report
 from pipeline.testbed.bench.latency import Latencies

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.casetests import case_problems, payload_of, run_case, subscription_of
+from pipeline.commands.mapping_tests import case_problems, payload_of, run_case, subscription_of
+from pipeline.commands.preview import Sample, report_on
 from pipeline.config.load import load_config
 from pipeline.config.schema import CaseConfig, Config, MappingConfig, RuleConfig
-from pipeline.preview import Sample, report_on
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "mapping").glob("*.toml"))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.commands.load import time_form
 from pipeline.config.load import load_config
 from pipeline.config.schema import Config, MappingConfig
-from pipeline.load.command import time_form
 from pipeline.testbed.load.runner import summary
 from pipeline.testbed.load.schedule import Schedule, Shape
 from pipeline.testbed.load.sender import Sent

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
+from pipeline.commands.preview import Sample, report_on
 from pipeline.config.load import load_config
-from pipeline.preview import Sample, report_on
 
 CONFIG = """
 [[topics]]

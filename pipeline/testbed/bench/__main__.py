@@ -6,7 +6,7 @@ from pipeline.interrupts import end_on_interrupt
 def run() -> None:
     """The command. Ctrl-C ends it with a line from here on; what takes time to import comes after that."""
     end_on_interrupt()
-    from pipeline.bench.command import bench
+    from pipeline.commands.bench import bench
     from pipeline.exit import end_with
 
     end_with(lambda: bench(prog_name="scripts/bench"))

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from pipeline.commands.options import Group, config_option, log_level_option
 from pipeline.config.load import DATABASE, load_config
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
@@ -27,7 +28,6 @@ from pipeline.dead_letters.stores import Contents, DeadLetterStore, find_payload
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.logs import setup_logging
-from pipeline.options import Group, config_option, log_level_option
 from pipeline.printable import printable, printable_json
 from pipeline.reasons import REASONS
 
@@ -240,7 +240,7 @@ def show(letters: _Letters) -> None:
 @click.option("--dry-run", is_flag=True, help="Only says what would be done.")
 def replay(letters: _Letters, dry_run: bool) -> None:
     """Writes the letters' messages again, through the mapping as it is now; marks those that are stored."""
-    from pipeline.replay import Replay
+    from pipeline.commands.dlq_replay import Replay
 
     async def work() -> None:
         stored = failed = overwritten = 0

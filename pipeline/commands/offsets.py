@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.commands.options import Group, config_option
+from pipeline.commands.source_offsets import reset_marks, set_mark, show_marks
 from pipeline.config.load import DATABASE, SOURCE_CONNECTION, load_config
 from pipeline.config.schema import Config, Subscription, start_position
 from pipeline.errors import PipelineError
@@ -20,10 +22,8 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyMissing
 from pipeline.locks import Locked, Locks, lock_offsets
 from pipeline.logs import clean
-from pipeline.options import Group, config_option
 from pipeline.printable import printable
 from pipeline.source_coordinator.state_store import lock_states
-from pipeline.source_offsets import reset_marks, set_mark, show_marks
 
 #: Tables and keys that offsets have nothing to do with.
 _UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "network", "pipeline", "tests")

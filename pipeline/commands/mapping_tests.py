@@ -10,10 +10,10 @@ from typing import NamedTuple
 import click
 import msgspec
 
+from pipeline.commands.options import Command, config_option
 from pipeline.config.load import DATABASE, load_config
 from pipeline.config.schema import CaseConfig, Config
 from pipeline.errors import ConfigError
-from pipeline.options import Command, config_option
 from pipeline.printable import printable, printable_json
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.local import local_encoder

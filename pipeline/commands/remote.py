@@ -5,27 +5,13 @@ import socket
 
 import click
 
+from pipeline.commands.options import Group, config_option, log_level_option
 from pipeline.config.load import DATABASE, load_config
 from pipeline.config.schema import NetworkConfig
 from pipeline.config.secrets import secrets_of
 from pipeline.errors import PipelineError
 from pipeline.logs import setup_logging
-from pipeline.options import Command, Group, config_option, log_level_option
-from pipeline.sockets.curve_keys import add_worker, make_keys
 from pipeline.sockets.endpoints import RemoteEndpoints
-
-
-@click.command(cls=Command)
-@click.argument("folder")
-@click.option("--worker", default="", metavar="NAME", help="Makes keys of a worker, and admits it.")
-def keys(folder: str, worker: str) -> None:
-    """Makes the keys of a pipeline in FOLDER, or with --worker those of an encoder on another machine."""
-    if not worker:
-        make_keys(folder)
-        click.echo(f"made {folder}/server.key_secret; give this folder as network.keys")
-        return
-    own = add_worker(folder, worker)
-    click.echo(f"made {own}; move it to the worker's machine, and start the pipeline again to admit {worker}")
 
 
 @click.group(cls=Group)
@@ -41,7 +27,7 @@ def stage() -> None:
 @log_level_option
 def encode(path: str, connect: str, folder: str, name: str, log_level: str | None) -> None:
     """Encodes for a pipeline on another machine, until SIGTERM or SIGINT. Start one for each core."""
-    from pipeline.remote import RemoteEncoder
+    from pipeline.commands.remote_encoder import RemoteEncoder
 
     host, _, port = connect.removeprefix("tcp://").partition(":")
     if not host or port and not port.isdigit():
