@@ -62,7 +62,7 @@ class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     topic: NonEmpty = "{measurement}"
     #: Of a topic that is made.
     partitions: Annotated[int, Meta(ge=1, le=1_000)] = 1
-    #: See stages/source/payloads.py. Only "line_protocol" tells unsigned integers from others.
+    #: See stages/convert/payloads.py. Only "line_protocol" tells unsigned integers from others.
     format: Literal["json", "line_protocol", "msgpack"] = "json"
     #: "wide": all fields of a point together; "long": a message for each field.
     shape: Literal["wide", "long"] = "wide"

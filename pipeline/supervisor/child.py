@@ -71,7 +71,7 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         from stages.query import QueryStage
         QueryStage(name, plan, logger).run()
     elif kind == "convert":
-        from stages.convert import ConvertStage
+        from stages.convert.process import ConvertStage
         ConvertStage(name, plan, logger).run()
     elif kind == "produce":
         from stages.produce import run_produce

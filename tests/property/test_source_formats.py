@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from pipeline.points.table import Column, FieldType, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time
 from pipeline.testbed.sandbox.influxdb import lines
+from stages.convert.payloads import Dedupe, Encoder, Payloads
 from stages.source.annotated_csv import Points
 from stages.source.arrow import Arrow
 from stages.source.dialect import ServerSaid
 from stages.source.flux import Flux, FluxTaker
 from stages.source.influxql import Influxql, InfluxqlTaker
 from stages.source.packing import Packing, pack
-from stages.source.payloads import Dedupe, Encoder, Payloads
 from stages.source.v3 import V3
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0\t\\"), min_size=1, max_size=8).filter(
