@@ -54,7 +54,7 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         from pipeline.coordinator.process import run_coordinator
         run_coordinator(plan, logger)
     elif name == "dead-letter":
-        from stages.dead_letter import run_dead_letter
+        from stages.dead_letter.process import run_dead_letter
         run_dead_letter(plan, logger)
     elif kind == "ingest":
         from stages.ingest import run_ingest

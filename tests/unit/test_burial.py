@@ -10,7 +10,7 @@ from apache_iggy import ReceiveMessage
 from pipeline.dead_letters.letters import DeadLetter, decode_record
 from pipeline.dead_letters.stores import Record, StoreError
 from pipeline.wire import sink as wire
-from stages.dead_letter import Burial, store_letters
+from stages.dead_letter.process import Burial, store_letters
 
 
 class Message:
