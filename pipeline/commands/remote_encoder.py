@@ -14,8 +14,8 @@ from pipeline.config.schema import Config
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import RemoteEndpoints
 from pipeline.wire import sink as wire
-from stages.consult import check_admitted
-from stages.encode import EncodeStage
+from stages.encode.process import EncodeStage
+from stages.encode.registry_client import check_admitted
 
 #: How long one question whether we may take part waits for its answer, milliseconds.
 ANSWER_MILLISECONDS = 1_000

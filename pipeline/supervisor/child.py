@@ -60,7 +60,7 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         from stages.ingest import run_ingest
         run_ingest(name, index, plan, logger)
     elif kind == "encode":
-        from stages.encode import EncodeStage
+        from stages.encode.process import EncodeStage
         endpoints = Endpoints(plan.folder, plan.config.network)
         link = ControlLink(zmq.Context.instance(), endpoints, endpoints.control, name)
         EncodeStage(plan, endpoints, link, logger).run()

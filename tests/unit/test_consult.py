@@ -14,7 +14,7 @@ from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import common
 from pipeline.wire import sink as wire
-from stages.consult import Consultant
+from stages.encode.registry_client import Consultant
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.guard import Guard
 
@@ -59,8 +59,8 @@ def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
 
 def test_a_question_is_repeated_and_a_verdict_is_told_between_batches(
         context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.consult.ANSWER_MILLISECONDS", 50)
-    monkeypatch.setattr("stages.consult.SKETCH_SECONDS", 0.0)
+    monkeypatch.setattr("stages.encode.registry_client.ANSWER_MILLISECONDS", 50)
+    monkeypatch.setattr("stages.encode.registry_client.SKETCH_SECONDS", 0.0)
     endpoints = Endpoints(str(tmp_path))
     coordinator = Coordinator(context, endpoints)
     link = ControlLink(context, endpoints, endpoints.control, "encode-0")

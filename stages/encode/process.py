@@ -20,7 +20,7 @@ from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules
 from pipeline.work_file import WorkFile
-from stages.consult import Consultant
+from stages.encode.registry_client import Consultant
 from stages.mapping.batch import TooMuch
 from stages.mapping.budget import Budget
 from stages.mapping.cpu_limit import TooSlow
