@@ -92,7 +92,7 @@ class Assignments:
     def _kept(self, where: wire.Partition, offset: int, stored: int) -> int:
         """The stored offset as far as it is below the position; what is beyond has to go back.
 
-        0 stays: see `stages.reading.judge.stored_position`.
+        0 stays: see `stages.ingest.log_identity.stored_position`.
         """
         self.rewinds.pop(where, None)
         if stored < offset or stored == 0:

@@ -57,7 +57,7 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         from stages.dead_letter.process import run_dead_letter
         run_dead_letter(plan, logger)
     elif kind == "ingest":
-        from stages.ingest import run_ingest
+        from stages.ingest.process import run_ingest
         run_ingest(name, index, plan, logger)
     elif kind == "encode":
         from stages.encode.process import EncodeStage

@@ -28,9 +28,9 @@ from pipeline.sockets.intake import Dropped
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules
-from stages.reading.reader import PartitionReader
+from stages.ingest.partition_reader import PartitionReader
+from stages.ingest.topic_monitor import Findings, TopicWatch
 from stages.reading.times import times_of
-from stages.reading.watch import Findings, TopicWatch
 
 #: Seconds between two looks at the topics, and at our part of a consumer group.
 LOOK_SECONDS = 2.0

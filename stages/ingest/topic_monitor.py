@@ -10,10 +10,10 @@ from pipeline.config.schema import Config, start_position
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyMissing
 from pipeline.wire import sink as wire
-from stages.reading import judge
-from stages.reading.judge import LogState
-from stages.reading.reader import PartitionReader
-from stages.reading.unread import Unread
+from stages.ingest import log_identity
+from stages.ingest.log_identity import LogState
+from stages.ingest.partition_reader import PartitionReader
+from stages.ingest.stalled_partitions import Unread
 
 #: A group's partition that nobody reads is told after so many heartbeat timeouts: a dead member is replaced sooner.
 UNREAD_TIMEOUTS = 4
@@ -102,7 +102,7 @@ class TopicWatch:
             where = wire.Partition(index, partition.id)
             if partition.id not in mine:
                 continue
-            state = judge.log_state(partition)
+            state = log_identity.log_state(partition)
             found.ends.append((where, state.next - 1))
             reader = readers.get(where)
             if reader is None or where in found.revoked_at_once:
@@ -135,7 +135,8 @@ class TopicWatch:
     async def _look_for_unread(self, index: int, details: TopicDetails, assigned: set[int]) -> None:
         """Says which partitions belong to a member that does nothing; nobody can take them from it."""
         source = self.topics[index]
-        lags = {partition.id: (await self._iggy.stored_offset(source, partition.id), judge.log_state(partition).next)
+        lags = {partition.id: (await self._iggy.stored_offset(source, partition.id),
+                               log_identity.log_state(partition).next)
                 for partition in details.partitions if partition.id not in assigned}
         for partition in self._unread[index].look(lags, time.monotonic()):
             self._logger.error(
@@ -173,11 +174,11 @@ class TopicWatch:
         if stored < 0:
             position = await self._first_position(where, state)
             return New(_beginning(where, position, stored, state), True, state.created_at)
-        position = judge.stored_position(stored)
-        if judge.is_cut_off(position, state) and state.next:
+        position = log_identity.stored_position(stored)
+        if log_identity.is_cut_off(position, state) and state.next:
             position = await self._resume(where, position, self.newest.get(where, 0), state, found,
                                           f"ends at offset {state.next - 1}, before the stored offset {stored}")
-        elif judge.is_cut_off(position, state):
+        elif log_identity.is_cut_off(position, state):
             position = 0
         return New(_beginning(where, position, stored, state), False, state.created_at)
 
@@ -199,13 +200,13 @@ class TopicWatch:
     async def _examine(self, reader: PartitionReader, state: LogState, compare: bool, found: Findings) -> None:
         """Finds out whether the log is still the one that `reader` has read; `compare` it message by message."""
         where, position = reader.where, reader.position
-        made_again = (judge.seems_made_again(reader.created_at, state)
-                      and judge.was_made_again(state, await self._message(where, 0)))
+        made_again = (log_identity.seems_made_again(reader.created_at, state)
+                      and log_identity.was_made_again(state, await self._message(where, 0)))
         if made_again:
             words = "was made again"
-        elif judge.is_cut_off(position, state) or (
+        elif log_identity.is_cut_off(position, state) or (
                 compare and position and reader.time
-                and judge.is_another_log(position, reader.time, await self._message(where, position - 1))):
+                and log_identity.is_another_log(position, reader.time, await self._message(where, position - 1))):
             words = (f"was cut off, and now ends at offset {state.next - 1}; offsets up to {position - 1} had been "
                      "read")
         else:
@@ -218,10 +219,10 @@ class TopicWatch:
         found.truncated.append(_beginning(where, resumed, stored, state))
         reader.created_at = state.created_at
 
-    async def _message(self, where: wire.Partition, offset: int) -> judge.Message | None:
+    async def _message(self, where: wire.Partition, offset: int) -> log_identity.Message | None:
         """The message at an offset, or the first after it, as the log has it now; None when there is none."""
         messages = await self._iggy.poll(self.topics[where.topic], where.partition, offset, 1)
-        return judge.Message(messages[0].offset(), messages[0].timestamp()) if messages else None
+        return log_identity.Message(messages[0].offset(), messages[0].timestamp()) if messages else None
 
     async def _resume(self, where: wire.Partition, position: int, newest: int, state: LogState, found: Findings,
                       words: str) -> int:
