@@ -18,8 +18,8 @@ from pipeline.wire import source as source_wire
 from pipeline.wire.source import Language
 from pipeline.wire.source_rules import SourceRules
 from stages.convert.payloads import Dedupe, Encoder, Payloads
-from stages.source.dialect import Dialect, ServerSaid
-from stages.source.dialects import dialect_of, language_of
+from stages.languages.choice import dialect_of, language_of
+from stages.languages.language import Dialect, ServerSaid
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000

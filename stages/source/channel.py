@@ -9,7 +9,7 @@ from pipeline.errors import PipelineError
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
-from stages.source.dialect import Ask, ServerSaid, Taker
+from stages.languages.language import Ask, ServerSaid, Taker
 
 #: Largest answer, as sent and decompressed each, bytes; pages are cut long before.
 MAX_ANSWER_BYTES = 1_000_000_000

@@ -30,9 +30,9 @@ from stages.influxdb.answers import Again, Paused
 from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
 from stages.influxdb.transport import Credentials
-from stages.source.arrow import ArrowTaker
+from stages.languages.arrow import ArrowTaker
+from stages.languages.language import Ask
 from stages.source.channel import Failed, refusal
-from stages.source.dialect import Ask
 
 #: Record batches of one answer that wait to be taken; InfluxDB's have 2 MB at most, unless one row is larger.
 QUEUED_BATCHES = 4

@@ -14,9 +14,9 @@ from pipeline.points.windows import Window, cut_before
 from pipeline.wire.source import Language
 from stages.influxdb.answers import Again, Paused
 from stages.influxdb.flavour import Flavour, Version
+from stages.languages.choice import dialect_of, falls_back, language_of, mismatch, query_version
+from stages.languages.language import Ask, Dialect, ServerSaid, Taken
 from stages.source.channel import MAX_ANSWER_BYTES, Channel, Failed, Reply, missing, said, understood
-from stages.source.dialect import Ask, Dialect, ServerSaid, Taken
-from stages.source.dialects import dialect_of, falls_back, language_of, mismatch, query_version
 from stages.source.http import Http
 
 #: Columns of a measurement are asked for again after so long, seconds, or for a window that ends later than they.

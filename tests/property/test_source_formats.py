@@ -14,13 +14,13 @@ from pipeline.points.table import Column, FieldType, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time
 from pipeline.testbed.sandbox.influxdb import lines
 from stages.convert.payloads import Dedupe, Encoder, Payloads
-from stages.source.annotated_csv import Points
-from stages.source.arrow import Arrow
-from stages.source.dialect import ServerSaid
-from stages.source.flux import Flux, FluxTaker
-from stages.source.influxql import Influxql, InfluxqlTaker
+from stages.languages.annotated_csv import Points
+from stages.languages.arrow import Arrow
+from stages.languages.flux import Flux, FluxTaker
+from stages.languages.influxql import Influxql, InfluxqlTaker
+from stages.languages.language import ServerSaid
+from stages.languages.v3 import V3
 from stages.source.packing import Packing, pack
-from stages.source.v3 import V3
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0\t\\"), min_size=1, max_size=8).filter(
     lambda name: not name.startswith(("_", "#")) and name != "time")

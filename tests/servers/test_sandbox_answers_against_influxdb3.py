@@ -19,7 +19,7 @@ from msgspec import Struct
 from pyarrow import flight
 
 from pipeline.testbed.sandbox.influxdb.answers import Identity
-from stages.source.v3 import V3
+from stages.languages.v3 import V3
 from tests.support.influxdb_servers import running_influxdb
 
 URL = os.environ.get("INFLUXDB3_TEST_URL", "")

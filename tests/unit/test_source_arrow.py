@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.points.table import Column, FieldType, Table
 from pipeline.points.times import MAX_TIME
-from stages.source.arrow import Arrow, ArrowTaker
-from stages.source.dialect import ServerSaid
+from stages.languages.arrow import Arrow, ArrowTaker
+from stages.languages.language import ServerSaid
 
 NAN, INF = float("nan"), float("inf")
 TAG = {"iox::column::type": "iox::column_type::tag"}

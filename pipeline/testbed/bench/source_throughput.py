@@ -23,8 +23,8 @@ from pipeline.testbed.bench.sampler import cpu_seconds
 from pipeline.testbed.bench.throughput import RUN_SECONDS, cpu_us, sandbox
 from pipeline.testbed.harness import procfs, telemetry
 from pipeline.wire import source as source_wire
-from stages.source.dialect import Ask
-from stages.source.influxql import Influxql
+from stages.languages.influxql import Influxql
+from stages.languages.language import Ask
 
 #: Seconds between two looks at the memory.
 LOOK_SECONDS: Final = 0.05

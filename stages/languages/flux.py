@@ -15,8 +15,8 @@ import msgspec
 from pipeline.points.table import Column, Table
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time, parse_time
 from pipeline.points.windows import Window
-from stages.source.annotated_csv import Points, error_in, text_of
-from stages.source.dialect import Ask, ServerSaid, Taken, fill
+from stages.languages.annotated_csv import Points, error_in, text_of
+from stages.languages.language import Ask, ServerSaid, Taken, fill
 
 _ANNOTATIONS = ["datatype", "group", "default"]
 _DIALECT = {"header": True, "delimiter": ",", "annotations": _ANNOTATIONS}

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from pipeline.points.times import TimeReader
-from stages.source.dialect import ServerSaid
+from stages.languages.language import ServerSaid
 
 #: Longest value, characters.
 MAX_VALUE = 100_000_000

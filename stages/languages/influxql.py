@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.points.windows import Window
-from stages.source.dialect import Ask, ServerSaid, Taken, fill, lines_of
+from stages.languages.language import Ask, ServerSaid, Taken, fill, lines_of
 
 #: Points in a chunk of the answer.
 CHUNK_SIZE = 10_000

@@ -17,9 +17,9 @@ import pyarrow as pa
 from pyarrow import ipc, types
 
 from pipeline.points.table import BadRow, Column, FieldType, Table, ordered
-from stages.source.dialect import Ask, ServerSaid, Taken
-from stages.source.influxql import SHOWN_CHARACTERS
-from stages.source.v3 import NO_DATA, V3Queries
+from stages.languages.influxql import SHOWN_CHARACTERS
+from stages.languages.language import Ask, ServerSaid, Taken
+from stages.languages.v3 import NO_DATA, V3Queries
 
 #: The field's metadata that says what a column is; not there on what a query has computed.
 _COLUMN_TYPE, _TAG = b"iox::column::type", b"iox::column_type::tag"

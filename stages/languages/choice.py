@@ -3,10 +3,10 @@
 from pipeline.config.source_schema import SourceConfig
 from pipeline.wire.source import Language
 from stages.influxdb.flavour import Flavour, Version
-from stages.source.dialect import Dialect
-from stages.source.flux import Flux
-from stages.source.influxql import Influxql
-from stages.source.v3 import V3
+from stages.languages.flux import Flux
+from stages.languages.influxql import Influxql
+from stages.languages.language import Dialect
+from stages.languages.v3 import V3
 
 
 def query_version(config: SourceConfig, flavour: Flavour | None) -> Version:
@@ -53,7 +53,7 @@ def dialect_of(config: SourceConfig, language: Language) -> Dialect:
         return Flux(influxdb.bucket or influxdb.database, influxdb.org, influxdb.org_id, config.tags)
     if language in ("flight_sql", "flight_influxql"):
         # Only those who use it pay for its libraries.
-        from stages.source.arrow import Arrow
+        from stages.languages.arrow import Arrow
         return Arrow(database, "sql" if language == "flight_sql" else "influxql", config.types, config.tags, custom)
     return V3(database, "sql" if language == "sql" else "influxql", config.types, config.tags, custom)
 

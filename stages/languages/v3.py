@@ -16,8 +16,8 @@ import msgspec
 from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from pipeline.points.windows import Window
-from stages.source import influxql
-from stages.source.dialect import Ask, ServerSaid, Taken, fill, lines_of
+from stages.languages import influxql
+from stages.languages.language import Ask, ServerSaid, Taken, fill, lines_of
 
 #: Rows of a table.
 TABLE_ROWS = 10_000
