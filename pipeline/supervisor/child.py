@@ -74,7 +74,7 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         from stages.convert.process import ConvertStage
         ConvertStage(name, plan, logger).run()
     elif kind == "produce":
-        from stages.produce import run_produce
+        from stages.produce.process import run_produce
         run_produce(name, plan, logger)
     else:
         from stages.write import WriteStage

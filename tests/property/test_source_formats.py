@@ -20,7 +20,7 @@ from stages.languages.flux import Flux, FluxTaker
 from stages.languages.influxql import Influxql, InfluxqlTaker
 from stages.languages.language import ServerSaid
 from stages.languages.v3 import V3
-from stages.source.packing import Packing, pack
+from stages.produce.batching import Packing, pack
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0\t\\"), min_size=1, max_size=8).filter(
     lambda name: not name.startswith(("_", "#")) and name != "time")

@@ -31,7 +31,7 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 from pipeline.wire.source_rules import SourceRules
-from stages.source.packing import SEND_BYTES, Packing, Send, pack, parts_of
+from stages.produce.batching import SEND_BYTES, Packing, Send, pack, parts_of
 
 #: Pages taken in from each converter beyond those that wait for their turn.
 HIGH_WATER_MARK = 1
