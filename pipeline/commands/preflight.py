@@ -17,8 +17,8 @@ from pipeline.interrupts import end_on_interrupt, started
 from pipeline.logs import setup_logging
 from pipeline.source_coordinator.state_store import store_of, writer_of
 from stages.influxdb.answers import Again, Paused
-from stages.source.channel import Failed
-from stages.source.reader import Reader
+from stages.query.channel import Failed
+from stages.query.reader import Reader
 
 
 async def make_topics(config: Config) -> None:

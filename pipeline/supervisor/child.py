@@ -68,7 +68,7 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         from pipeline.source_coordinator.process import run_source_coordinator
         run_source_coordinator(plan, logger)
     elif kind == "query":
-        from stages.query import QueryStage
+        from stages.query.process import QueryStage
         QueryStage(name, plan, logger).run()
     elif kind == "convert":
         from stages.convert.process import ConvertStage

@@ -16,8 +16,8 @@ from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfl
 from pipeline.points.windows import Window
 from pipeline.testbed.harness.waiting import free_port, wait_until
 from stages.influxdb.answers import Again, Paused
-from stages.source.channel import Failed
-from stages.source.reader import PageRead, Reader
+from stages.query.channel import Failed
+from stages.query.reader import PageRead, Reader
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux

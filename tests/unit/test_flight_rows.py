@@ -5,7 +5,7 @@ import pytest
 from pyarrow import flight
 
 from stages.influxdb.answers import Again, Paused
-from stages.source.flight import location, meaning
+from stages.query.flight import location, meaning
 
 URL = "http://h:1"
 NO = f"{URL} answered: no"

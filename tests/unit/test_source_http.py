@@ -12,9 +12,9 @@ import pytest
 from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from stages.languages.language import Ask
-from stages.source.channel import Failed
-from stages.source.http import MAX_WORDS_BYTES, Http
-from stages.source.reader import Reader
+from stages.query.channel import Failed
+from stages.query.http import MAX_WORDS_BYTES, Http
+from stages.query.reader import Reader
 
 
 @contextmanager

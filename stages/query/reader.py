@@ -16,8 +16,8 @@ from stages.influxdb.answers import Again, Paused
 from stages.influxdb.flavour import Flavour, Version
 from stages.languages.choice import dialect_of, falls_back, language_of, mismatch, query_version
 from stages.languages.language import Ask, Dialect, ServerSaid, Taken
-from stages.source.channel import MAX_ANSWER_BYTES, Channel, Failed, Reply, missing, said, understood
-from stages.source.http import Http
+from stages.query.channel import MAX_ANSWER_BYTES, Channel, Failed, Reply, missing, said, understood
+from stages.query.http import Http
 
 #: Columns of a measurement are asked for again after so long, seconds, or for a window that ends later than they.
 COLUMNS_SECONDS = 5.0
@@ -211,7 +211,7 @@ class Reader:
 def _channel(config: SourceConfig) -> Channel:
     if config.influxdb.transport == "flight":
         # Only those who use it pay for its libraries.
-        from stages.source.flight import Flight
+        from stages.query.flight import Flight
         return Flight(as_influx_config(config), config.influxdb.gzip)
     return Http(as_influx_config(config), config.influxdb.gzip)
 

@@ -14,7 +14,7 @@ from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, Limits, OpenReply
 from stages.influxdb.transport import Credentials
 from stages.languages.language import Ask, Taken
-from stages.source.channel import MAX_ANSWER_BYTES, Failed, missing
+from stages.query.channel import MAX_ANSWER_BYTES, Failed, missing
 
 #: The longest silence, so many times, is the longest that an answer may take in all.
 ANSWER_FACTOR = 10

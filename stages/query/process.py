@@ -27,8 +27,8 @@ from pipeline.wire import source as source_wire
 from pipeline.wire.source_rules import SourceRules
 from stages.influxdb.answers import Again, Paused, Written
 from stages.influxdb.pace import Pace
-from stages.source.channel import Failed
-from stages.source.reader import PageRead, PageTooFull, Reader
+from stages.query.channel import Failed
+from stages.query.reader import PageRead, PageTooFull, Reader
 
 #: How long one wait takes at most, milliseconds.
 POLL_MILLISECONDS = 1_000

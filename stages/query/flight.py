@@ -32,7 +32,7 @@ from stages.influxdb.flavour import Version
 from stages.influxdb.transport import Credentials
 from stages.languages.arrow import ArrowTaker
 from stages.languages.language import Ask
-from stages.source.channel import Failed, refusal
+from stages.query.channel import Failed, refusal
 
 #: Record batches of one answer that wait to be taken; InfluxDB's have 2 MB at most, unless one row is larger.
 QUEUED_BATCHES = 4
