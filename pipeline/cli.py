@@ -70,7 +70,7 @@ def main() -> None:
 
 def _describe_databases(config: Config, logger: logging.Logger) -> None:
     """Says which InfluxDB each sink writes to, and what is wrong with the configured version for it."""
-    from stages.influxdb.transport import describe
+    from stages.write.transport import describe
 
     for sink in config.all_sinks():
         if sink.topics:

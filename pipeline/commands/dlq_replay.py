@@ -13,10 +13,10 @@ from pipeline.config.schema import Config, MappingConfig, SinkConfig
 from pipeline.dead_letters.letters import DeadLetter
 from pipeline.errors import PipelineError
 from stages.influxdb.answers import Again, Paused
-from stages.influxdb.job import Job
-from stages.influxdb.retention import UNITS
-from stages.influxdb.transport import Transport
 from stages.mapping.encoder import BatchOrigin, Encoder, Lines
+from stages.write.job import Job
+from stages.write.retention import UNITS
+from stages.write.transport import Transport
 
 #: Letters written at once.
 LETTERS_AT_ONCE = 500

@@ -77,5 +77,5 @@ def _run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         from stages.produce.process import run_produce
         run_produce(name, plan, logger)
     else:
-        from stages.write import WriteStage
+        from stages.write.process import WriteStage
         WriteStage(name, index, plan, logger).run()

@@ -19,7 +19,8 @@ SERVER_GONE: Final = 255
 #: The process that imported this module first: in one that was forked from the fork server, the server.
 _IMPORTED_BY: Final = os.getpid()
 #: What the processes of each direction are made of.
-_SINK_MODULES: Final = ("pipeline.coordinator.process", "stages.ingest.process", "stages.encode.process", "stages.write", "stages.dead_letter.process")
+_SINK_MODULES: Final = ("pipeline.coordinator.process", "stages.ingest.process", "stages.encode.process",
+                        "stages.write.process", "stages.dead_letter.process")
 _SOURCE_MODULES: Final = ("pipeline.source_coordinator.process", "stages.query.process", "stages.convert.process",
                           "stages.produce.process")
 _BLOCKED: Final = (signal.SIGINT, signal.SIGTERM)

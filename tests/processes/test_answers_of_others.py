@@ -13,7 +13,7 @@ import pytest
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Again, Answer, Paused, Written
-from stages.influxdb.transport import Transport, describe
+from stages.write.transport import Transport, describe
 from tests.processes.test_http_client import FAULTS
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb

@@ -15,7 +15,7 @@ import trustme
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Again, Paused
-from stages.influxdb.transport import Transport, describe
+from stages.write.transport import Transport, describe
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.raw_servers import Script, always, answer, once, raw_server, read_request

@@ -9,7 +9,7 @@ import pytest
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Answer, Paused, Written
-from stages.influxdb.transport import Transport
+from stages.write.transport import Transport
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.tls import Authority, forwarder
 

@@ -14,9 +14,9 @@ import requests
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig, MappingConfig
 from stages.influxdb.answers import Again, Paused, Written
-from stages.influxdb.job import Job
-from stages.influxdb.transport import Transport, describe
 from stages.mapping.encoder import BatchOrigin, Encoder
+from stages.write.job import Job
+from stages.write.transport import Transport, describe
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 
 LINES = 5_000

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stages.influxdb.lane import Entry, Lane
+from stages.write.ordering import Entry, Lane
 
 
 class WholeJob:

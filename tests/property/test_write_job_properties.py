@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline import compression
 from stages.influxdb import body
 from stages.influxdb.answers import Again, Answer, BadLines, BadSomewhere, Paused, TooLarge, Written
-from stages.influxdb.job import BELIEVED_BATCHES, Evidence, Job
+from stages.write.job import BELIEVED_BATCHES, Evidence, Job
 
 
 class Server:

@@ -14,8 +14,8 @@ import requests
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
 from pipeline.testbed.harness.waiting import wait_until
-from stages.influxdb.job import Job
-from stages.influxdb.transport import Transport
+from stages.write.job import Job
+from stages.write.transport import Transport
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, send
 

@@ -1,6 +1,6 @@
 """Requests that last are named while they do."""
 
-from stages.influxdb.requests_watch import LONG_SECONDS, REMIND_SECONDS, RequestsWatch
+from stages.write.requests_watch import LONG_SECONDS, REMIND_SECONDS, RequestsWatch
 
 
 def test_a_request_that_lasts_is_named_once_and_again_from_time_to_time() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.influxdb.retention import (
+from stages.write.retention import (
     FORGET_SECONDS,
     LOOK_SECONDS,
     SECOND,

@@ -26,12 +26,12 @@ from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules
 from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Again, Answer, Paused
-from stages.influxdb.job import Evidence, Job, Piece
-from stages.influxdb.lane import Entry, Lane
 from stages.influxdb.pace import Pace
-from stages.influxdb.requests_watch import RequestsWatch
-from stages.influxdb.retention import UNITS
-from stages.influxdb.transport import MANY_REQUESTS, Transport, limits_of
+from stages.write.job import Evidence, Job, Piece
+from stages.write.ordering import Entry, Lane
+from stages.write.requests_watch import RequestsWatch
+from stages.write.retention import UNITS
+from stages.write.transport import MANY_REQUESTS, Transport, limits_of
 
 #: How long one wait takes at most, milliseconds.
 POLL_MILLISECONDS = 1_000

@@ -16,7 +16,6 @@ from pipeline.config.schema import InfluxConfig
 from pipeline.config.secrets import token_forms, why_no_value
 from pipeline.errors import PipelineError
 from pipeline.logs import Muffler, hide
-from stages.influxdb import retention
 from stages.influxdb.answers import ADVICE, Again, Answer, BadLines, BadSomewhere, Paused, classify, seconds_of
 from stages.influxdb.body import LINE
 from stages.influxdb.body_words import json_object
@@ -37,7 +36,8 @@ from stages.influxdb.flavour import (
 from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, Limits
 from stages.influxdb.questdb import TABLES, dedup_warnings, tables_of
-from stages.influxdb.retention import Bounds
+from stages.write import retention
+from stages.write.retention import Bounds
 
 #: Seconds that a server which failed is tried last, in failover.
 SHUN_SECONDS = 30.0
