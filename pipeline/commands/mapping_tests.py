@@ -16,7 +16,7 @@ from pipeline.config.schema import CaseConfig, Config
 from pipeline.errors import ConfigError
 from pipeline.printable import printable, printable_json
 from stages.mapping.batch import BatchOrigin
-from stages.mapping.local import local_encoder
+from stages.mapping.standalone import local_encoder
 
 
 class Result(NamedTuple):

@@ -24,9 +24,9 @@ from pipeline.wire.sink import Notice
 from stages.influxdb.body import split_lines
 from stages.mapping.batch import BatchOrigin, Encoded
 from stages.mapping.check import mapping_warnings
-from stages.mapping.head import Origin
-from stages.mapping.local import local_encoder
-from stages.mapping.merge import field_set
+from stages.mapping.records.merge import field_set
+from stages.mapping.records.series import Origin
+from stages.mapping.standalone import local_encoder
 
 #: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
 LINE_FORMATS = ("json", "text", "line_protocol")

@@ -124,7 +124,7 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     on_no_fields: Literal["reject", "drop"] = "reject"
     #: "iggy_timestamp": when the server took the message; "origin_timestamp": when its producer made it, by the
     #: producer's clock; "arrival": when it was read; "field". At precision "ns", times that are not from a field are
-    #: told apart by the messages' places in the log (`stages.mapping.message_times`).
+    #: told apart by the messages' places in the log (`stages.mapping.records.message_times`).
     timestamp_from: Literal["field", "iggy_timestamp", "origin_timestamp", "arrival"] = "iggy_timestamp"
     #: Path of the time, with timestamp_from = "field".
     timestamp_field: str = ""

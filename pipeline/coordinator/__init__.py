@@ -1,0 +1,1 @@
+"""The coordinator process of the sink direction: ledger, assignments, offset commits, status."""

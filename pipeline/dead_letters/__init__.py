@@ -1,0 +1,1 @@
+"""Dead letters: what one holds, and the stores that keep them."""

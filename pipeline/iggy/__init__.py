@@ -1,0 +1,1 @@
+"""The connection to Iggy, on the `apache-iggy` client."""

@@ -1,0 +1,1 @@
+"""ZeroMQ endpoints, control links and CURVE keys."""

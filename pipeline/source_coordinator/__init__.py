@@ -1,0 +1,1 @@
+"""The coordinator process of the source direction: watermarks and their state."""

@@ -1,0 +1,1 @@
+"""The supervisor process: starts, watches, restarts and stops the others."""

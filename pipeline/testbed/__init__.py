@@ -1,0 +1,1 @@
+"""What the product is tried with: sandbox servers, load, benchmarks, fault injection."""

@@ -1,0 +1,1 @@
+"""Messages between processes: MessagePack Structs, by who exchanges them."""

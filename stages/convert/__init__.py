@@ -1,0 +1,1 @@
+"""Process of the source direction: turns rows into payloads."""

@@ -1,0 +1,1 @@
+"""Process: stores messages that cannot be written."""

@@ -1,0 +1,1 @@
+"""Process: turns batches of messages into line protocol."""

@@ -25,8 +25,8 @@ from stages.mapping.batch import TooMuch
 from stages.mapping.budget import Budget
 from stages.mapping.cpu_limit import TooSlow
 from stages.mapping.encoder import BatchOrigin, Encoder
-from stages.mapping.guard import Guard
-from stages.mapping.overwrites import RecentPoints
+from stages.mapping.records.overwrites import RecentPoints
+from stages.mapping.records.type_guard import Guard
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000

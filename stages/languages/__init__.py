@@ -1,0 +1,1 @@
+"""Query languages of the source direction: requests, and reading their answers."""

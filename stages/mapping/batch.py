@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from pipeline.wire.sink import Overwritten
-from stages.mapping.head import Origin
+from stages.mapping.records.series import Origin
 
 
 class TooMuch(Exception):
@@ -81,7 +81,7 @@ class Encoded(Struct, frozen=True):
         return b"".join([lines.body for lines in self.groups])
 
     def lines_of(self, message: int) -> Iterator[tuple[int, str, str, str, str]]:
-        """The points, all of one message, as `stages.mapping.merge.Line`."""
+        """The points, all of one message, as `stages.mapping.records.merge.Line`."""
         heads, times, lines, _ = self.written
         buckets = chain.from_iterable([repeat(group.bucket, group.points) for group in self.groups])
         for bucket, head, time, line in zip(buckets, heads, times, lines, strict=True):

@@ -4,14 +4,14 @@ from msgspec.structs import replace
 
 from pipeline.config.schema import MappingConfig, Precision, template_paths
 from pipeline.points import escape
-from stages.mapping.conditions import BadCondition, compile_condition
 from stages.mapping.formats import transcoder
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.errors import BadFormat
-from stages.mapping.record import is_within
+from stages.mapping.records.conditions import BadCondition, compile_condition
+from stages.mapping.records.mapper import Rules
+from stages.mapping.records.record import is_within
+from stages.mapping.records.time_formats import BadTimeFormat, time_reader
 from stages.mapping.reject import Reject
-from stages.mapping.rules import Rules
-from stages.mapping.time_formats import BadTimeFormat, time_reader
 
 
 def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:

@@ -8,21 +8,21 @@ from typing import Any, Final
 from pipeline.config.schema import MappingConfig, Precision
 from pipeline.wire import payload_frame
 from pipeline.wire.sink import Overwritten
-from stages.mapping import message_times, plausible, timestamps
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of, texts_of
 from stages.mapping.budget import Budget
+from stages.mapping.compiled.shape import Row, Shape, can_learn, learn
+from stages.mapping.compiled.uniform_batch import Uniform
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
-from stages.mapping.guard import Diverted, Guard
-from stages.mapping.head import Origin
 from stages.mapping.limits import Limits
-from stages.mapping.merge import Line, merged
-from stages.mapping.opener import Opener, in_messages
-from stages.mapping.overwrites import repeated, within
-from stages.mapping.record import is_array
+from stages.mapping.payload_decoder import Opener, in_messages
+from stages.mapping.records import message_times, plausible, timestamps
+from stages.mapping.records.mapper import Rules
+from stages.mapping.records.merge import Line, merged
+from stages.mapping.records.overwrites import repeated, within
+from stages.mapping.records.record import is_array
+from stages.mapping.records.series import Origin
+from stages.mapping.records.type_guard import Diverted, Guard
 from stages.mapping.reject import Dropped, Reject, failure
-from stages.mapping.rules import Rules
-from stages.mapping.shapes import Row, Shape, can_learn, learn
-from stages.mapping.uniform import Uniform
 
 __all__ = ["BatchOrigin", "Encoded", "Encoder", "Lines", "Rejected"]
 

@@ -1,0 +1,1 @@
+"""Process of the source direction: queries InfluxDB."""

@@ -26,7 +26,7 @@ from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 from pipeline.wire.source_rules import SourceRules
 from stages.influxdb.answers import Again, Paused, Written
-from stages.influxdb.pace import Pace
+from stages.influxdb.concurrency import Pace
 from stages.query.channel import Failed
 from stages.query.reader import PageRead, PageTooFull, Reader
 

@@ -1,0 +1,1 @@
+"""Process: writes line protocol to InfluxDB."""

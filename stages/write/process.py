@@ -26,7 +26,7 @@ from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules
 from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Again, Answer, Paused
-from stages.influxdb.pace import Pace
+from stages.influxdb.concurrency import Pace
 from stages.write.job import Evidence, Job, Piece
 from stages.write.ordering import Entry, Lane
 from stages.write.requests_watch import RequestsWatch

@@ -12,7 +12,7 @@ import pytest
 from apache_iggy import PollingStrategy
 
 from pipeline.testbed.harness.waiting import wait_until
-from stages.mapping.message_times import message_time
+from stages.mapping.records.message_times import message_time
 from tests.support.iggy_calls import connected, poll, send
 from tests.support.iggy_servers import RunningIggy
 from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pipeline.config.schema import MappingConfig, Precision
 from pipeline.fields.types import TypeBook
 from stages.mapping.encoder import BatchOrigin, Encoder
-from stages.mapping.formats.known_lines import KnownLines
-from stages.mapping.guard import Guard
+from stages.mapping.formats.line_cache import KnownLines
+from stages.mapping.records.type_guard import Guard
 
 heads = st.sampled_from(["m", "m,t=a", "m,t=b", "m,b=2,a=1", "m,a=1,b=2", r"m,t=a\ b", "n,t=ü", "m,t=", "m,time=1"])
 values = st.one_of(

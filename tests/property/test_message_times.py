@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.schema import MappingConfig
 from stages.mapping.encoder import BatchOrigin, Encoder
-from stages.mapping.message_times import CYCLE, MAX_TIE_BREAKER, message_time, message_times
+from stages.mapping.records.message_times import CYCLE, MAX_TIE_BREAKER, message_time, message_times
 
 TIME = 1_700_000_000_000_000
 SEND = 50_000

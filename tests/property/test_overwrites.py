@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pipeline.config.schema import MappingConfig
 from pipeline.wire.sink import Overwritten
 from stages.mapping.encoder import BatchOrigin, Encoder
-from stages.mapping.overwrites import RecentPoints
+from stages.mapping.records.overwrites import RecentPoints
 
 TIME = 1_700_000_000_000
 MAPPING = MappingConfig(tag_fields=("device",), timestamp_from="field", timestamp_field="ts")

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from pipeline.config.schema import MappingConfig, Precision
 from stages.mapping.encoder import BatchOrigin, Encoder
-from stages.mapping.plausible import AHEAD_SECONDS, EARLIEST_SECONDS, implausible
-from stages.mapping.timestamps import UNIT_NS
+from stages.mapping.records.plausible import AHEAD_SECONDS, EARLIEST_SECONDS, implausible
+from stages.mapping.records.timestamps import UNIT_NS
 
 NOW = 1_700_000_000
 seconds = st.one_of(st.integers(-(2**33), 2**33), st.integers(NOW - 5, NOW + 5),

@@ -20,8 +20,8 @@ from stages.influxdb.body import split_lines
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.formats.line_protocol import PassedLine
 from stages.mapping.formats.line_protocol import lines as lines_of_payload
-from stages.mapping.guard import Guard, kind_of
 from stages.mapping.limits import Limits
+from stages.mapping.records.type_guard import Guard, kind_of
 from tests.support import escapes
 
 #: Of the messages whose mapping asks for Iggy's time: microseconds since 1970. All in one shard of a week.

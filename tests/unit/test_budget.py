@@ -14,7 +14,7 @@ from pipeline.fields.types import TypeBook
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.budget import Budget, Share
 from stages.mapping.encoder import Encoder
-from stages.mapping.guard import Guard
+from stages.mapping.records.type_guard import Guard
 
 MEGABYTE = 1_000_000
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stages.mapping.conditions import BadCondition, compile_condition, paths_of
+from stages.mapping.records.conditions import BadCondition, compile_condition, paths_of
 
 FACTS: dict[str, Any] = {"status": "test", "temperature": 6.5, "count": 3, "ok": True, "gone": None, "a.b": 1,
                          "odd key": "x", "nan": float("nan"), "meta": {"x": 1}, "big": 2**60 + 1}

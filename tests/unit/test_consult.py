@@ -16,7 +16,7 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 from stages.encode.registry_client import Consultant
 from stages.mapping.encoder import BatchOrigin, Encoder
-from stages.mapping.guard import Guard
+from stages.mapping.records.type_guard import Guard
 
 
 class Coordinator:

@@ -19,7 +19,7 @@ from pipeline.config.schema import MappingConfig
 from stages.mapping.check import mapping_problems
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.formats.compression import decompressor
-from stages.mapping.formats.plain import to_json
+from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 

@@ -16,8 +16,8 @@ from pipeline.testbed.load.schedule import Schedule, Shape
 from pipeline.testbed.load.sender import Sent
 from pipeline.testbed.load.telemetry import Telemetry, TimeForm
 from stages.mapping.batch import BatchOrigin
-from stages.mapping.local import local_encoder
-from stages.mapping.timestamps import UNIT_NS
+from stages.mapping.records.timestamps import UNIT_NS
+from stages.mapping.standalone import local_encoder
 
 SCHEDULES = st.builds(Schedule, st.floats(0.5, 5_000), st.floats(0.1, 20), st.sampled_from(["steady", "ramp", "burst"]))
 

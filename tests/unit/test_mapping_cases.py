@@ -10,7 +10,7 @@ import pytest
 from pipeline.config.schema import MappingConfig, Precision
 from pipeline.fields.types import TypeBook
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
-from stages.mapping.guard import Guard
+from stages.mapping.records.type_guard import Guard
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from pipeline.backoff import Backoff
 from stages.influxdb.answers import Again, Paused, TooLarge, Written
-from stages.influxdb.pace import Pace
+from stages.influxdb.concurrency import Pace
 
 DOWN = Again("no_connection", "http://h: no connection")
 

@@ -10,7 +10,7 @@ from pipeline.config.schema import MappingConfig
 from pipeline.points.field_type import Kind
 from stages.mapping.batch import TooMuch
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
-from stages.mapping.guard import Guard
+from stages.mapping.records.type_guard import Guard
 
 GOOD = b'{"site":"a","v":%d,"ts":%d}'
 README: dict[str, Any] = {"tag_fields": ("site", "device"), "timestamp_from": "field", "timestamp_field": "ts"}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.config.schema import MappingConfig
 from stages.mapping.check import mapping_problems
-from stages.mapping.time_formats import time_reader
-from stages.mapping.timestamps import BadTimestamp
+from stages.mapping.records.time_formats import time_reader
+from stages.mapping.records.timestamps import BadTimestamp
 
 
 def problems(form: str, zone: str = "UTC", names: dict[str, str] | None = None) -> list[str]:
@@ -67,7 +67,7 @@ def test_the_zone_of_the_machine_does_not_matter(zone: str) -> None:
 
 
 def test_zones_are_known_where_the_machine_has_no_database() -> None:
-    code = "from stages.mapping.zones import zone_of; print(zone_of('Europe/Berlin'))"
+    code = "from stages.mapping.records.zones import zone_of; print(zone_of('Europe/Berlin'))"
     run = subprocess.run([sys.executable, "-c", code], env={"PYTHONTZPATH": "", "PYTHONPATH": ":".join(sys.path)},
                          check=True, capture_output=True, text=True)
     assert run.stdout == "Europe/Berlin\n"

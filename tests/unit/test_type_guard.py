@@ -16,7 +16,7 @@ from pipeline.coordinator.field_registry import Counsel
 from pipeline.fields.types import TypeBook, declared_types, space_of
 from pipeline.points.field_type import Kind
 from pipeline.wire import sink as wire
-from stages.mapping.guard import Guard
+from stages.mapping.records.type_guard import Guard
 from stages.mapping.reject import Reject
 
 LOGGER = logging.getLogger("test")

@@ -1,0 +1,1 @@
+"""Injects random faults into a pipeline and counts what is lost."""

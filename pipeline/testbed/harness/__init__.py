@@ -1,0 +1,1 @@
+"""Running pipelines and servers from tests, benchmarks and fault injection."""

@@ -11,8 +11,8 @@ from pipeline.testbed.load.encodings import Csv, Encoding, Json, Lines, MessageP
 from pipeline.testbed.load.schemas import by_schema
 from pipeline.testbed.load.slots import Slot, slots_of
 from stages.mapping.formats.compression import compressor
-from stages.mapping.timestamps import to_precision
-from stages.mapping.zones import zone_of
+from stages.mapping.records.timestamps import to_precision
+from stages.mapping.records.zones import zone_of
 
 #: Values of the tag `site`.
 SITES: Final = 5

@@ -13,7 +13,7 @@ from stages.mapping.formats import Transcoder
 from stages.mapping.formats.avro_container import blocks, header
 from stages.mapping.formats.avro_measure import Measure
 from stages.mapping.formats.errors import BadFormat, missing_package
-from stages.mapping.formats.plain import json_or_reject, to_json
+from stages.mapping.formats.json_values import json_or_reject, to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 

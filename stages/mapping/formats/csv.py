@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from stages.mapping.formats import Transcoder
-from stages.mapping.formats.plain import to_json
+from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 

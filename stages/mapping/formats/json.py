@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stages.mapping.formats import Transcoder
 from stages.mapping.limits import Limits
-from stages.mapping.record import elements, is_array
+from stages.mapping.records.record import elements, is_array
 from stages.mapping.reject import Reject
 
 

@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 
 from pipeline.config.schema import Precision
 from pipeline.points import escape
-from stages.mapping import timestamps
-from stages.mapping.formats.known_lines import KnownLine, KnownLines
-from stages.mapping.head import SHORT_CHARS
+from stages.mapping.formats.line_cache import KnownLine, KnownLines
 from stages.mapping.limits import Limits
+from stages.mapping.records import timestamps
+from stages.mapping.records.series import SHORT_CHARS
+from stages.mapping.records.values import I64, U64, is_infinite
 from stages.mapping.reject import Reject, shown
-from stages.mapping.values import I64, U64, is_infinite
 
 
 def _name(first: str, plain: str, escapes: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from stages.mapping.formats import Transcoder
-from stages.mapping.formats.plain import json_or_reject
+from stages.mapping.formats.json_values import json_or_reject
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.mapping.formats import Transcoder
 from stages.mapping.formats.errors import BadFormat, missing_package
-from stages.mapping.formats.plain import to_json
+from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stages.mapping.formats import Transcoder
-from stages.mapping.formats.plain import to_json
+from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 

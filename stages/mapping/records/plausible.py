@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from pipeline.config.schema import MappingConfig, Precision
 from stages.mapping.batch import BatchOrigin, Encoded
-from stages.mapping.timestamps import MAX_NS, UNIT_NS
+from stages.mapping.records.timestamps import MAX_NS, UNIT_NS
 
 #: The earliest time that is plausible: a billion seconds since 1970, 2001-09-09. From there to 2286 a time has the same
 #: number of digits in each precision. And the latest, beyond the present: some forecasts go so far.

@@ -1,6 +1,6 @@
 """The mapping's rules: what the measurement, tags, fields and time of a record are. One record at a time.
 
-They define every line; the code that is generated for common shapes (`stages.mapping.shapes`) writes the same.
+They define every line; the code that is generated for common shapes (`stages.mapping.compiled.shape`) writes the same.
 """
 
 from collections.abc import Callable
@@ -8,17 +8,17 @@ from typing import Final, NamedTuple
 
 from pipeline.config.schema import MappingConfig, Precision
 from pipeline.points import escape
-from stages.mapping import message_times, timestamps
 from stages.mapping.budget import Budget, cost_of
-from stages.mapping.guard import Guard
-from stages.mapping.head import SHORT_CHARS, HeadMaker, Origin
 from stages.mapping.limits import TooComplex
 from stages.mapping.notices import Notices
-from stages.mapping.record import NOT_NUMBERS, Flattener, Record, is_within, loads
+from stages.mapping.records import message_times, timestamps
+from stages.mapping.records.record import NOT_NUMBERS, Flattener, Record, is_within, loads
+from stages.mapping.records.routing import Router
+from stages.mapping.records.series import SHORT_CHARS, HeadMaker, Origin
+from stages.mapping.records.time_formats import Reader, time_reader
+from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.values import Converter, converter
 from stages.mapping.reject import Dropped, Reject, and_more, shown
-from stages.mapping.route import Router
-from stages.mapping.time_formats import Reader, time_reader
-from stages.mapping.values import Converter, converter
 
 #: What is remembered of a path beside its texts, bytes, about.
 _ROLE_BYTES: Final = 700

@@ -1,7 +1,6 @@
 """Points that take the place of others: InfluxDB keeps one of each measurement, tag set and time.
 
-Within a batch they are all counted (`stages.mapping.merge`). Between batches, against the points that this encoder
-made last: not against what it has forgotten, nor against what another encoder made.
+Within a batch they are all counted (`records.merge`). Between batches, against the points that this encoder made last: not against what it has forgotten, nor against what another encoder made.
 """
 
 from collections import deque
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 
 from pipeline.wire.sink import Overwritten
 from stages.mapping.batch import BatchOrigin, Encoded, Points, series_of
-from stages.mapping.merge import Merged, fields_of
+from stages.mapping.records.merge import Merged, fields_of
 
 #: What is remembered, at most: the last points of a batch, those of all, batches, and bytes of lines; but of the last
 #: batch something always is.

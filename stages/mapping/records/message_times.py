@@ -25,7 +25,7 @@ At coarser precisions the times are Iggy's own, cut.
 from collections.abc import Sequence
 from typing import Final
 
-from stages.mapping import timestamps
+from stages.mapping.records import timestamps
 
 #: Messages after which the lower digits begin anew.
 CYCLE: Final = 100_000

@@ -9,7 +9,7 @@ from typing import Final
 
 from pipeline.config.schema import FieldType, MappingConfig
 from pipeline.points import escape
-from stages.mapping.record import NOT_NUMBERS, compact, loads
+from stages.mapping.records.record import NOT_NUMBERS, compact, loads
 from stages.mapping.reject import Reject, shown
 
 #: A converter takes JSON text; "" means that the field is left out.

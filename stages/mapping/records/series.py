@@ -10,9 +10,9 @@ from pipeline.config.schema import MappingConfig
 from pipeline.points import escape
 from stages.mapping.budget import Budget, cost_of
 from stages.mapping.notices import Notices
-from stages.mapping.record import NOT_NUMBERS, Record, loads
+from stages.mapping.records.record import NOT_NUMBERS, Record, loads
+from stages.mapping.records.values import BadValue, exact_integer
 from stages.mapping.reject import Reject, shown
-from stages.mapping.values import BadValue, exact_integer
 
 #: What a head costs beside its texts, bytes.
 _HEAD_BYTES: Final = 300

@@ -11,15 +11,15 @@ from typing import Any, Final, NamedTuple
 
 from pipeline.points import escape
 from pipeline.points.field_type import Kind
-from stages.mapping import timestamps
 from stages.mapping.budget import cost_of
-from stages.mapping.guard import Diverted
-from stages.mapping.head import FIELD_SUFFIX, Head, Origin, lead_of
-from stages.mapping.record import Record, is_json
+from stages.mapping.compiled.uniform_batch import Cut, Uniform, source_literal
+from stages.mapping.records import timestamps
+from stages.mapping.records.mapper import Rules
+from stages.mapping.records.record import Record, is_json
+from stages.mapping.records.series import FIELD_SUFFIX, Head, Origin, lead_of
+from stages.mapping.records.type_guard import Diverted
+from stages.mapping.records.values import Converter
 from stages.mapping.reject import Reject
-from stages.mapping.rules import Rules
-from stages.mapping.uniform import Cut, Uniform, source_literal
-from stages.mapping.values import Converter
 
 #: Characters of a message between its values that a shape may have: its pattern is compiled, at microseconds each.
 _MAX_BETWEEN: Final = 32_768

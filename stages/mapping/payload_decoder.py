@@ -11,13 +11,13 @@ from stages.mapping.budget import cost_of
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.formats import transcoder
 from stages.mapping.formats.compression import decompressor
-from stages.mapping.formats.known_lines import KnownLine, KnownLines
+from stages.mapping.formats.line_cache import KnownLine, KnownLines
 from stages.mapping.formats.line_protocol import PassedLine, lines
-from stages.mapping.head import Origin
 from stages.mapping.limits import Limits, values_of
-from stages.mapping.merge import Line
+from stages.mapping.records.mapper import Rules
+from stages.mapping.records.merge import Line
+from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject, and_more, failure, shown
-from stages.mapping.rules import Rules
 
 
 class Opened(NamedTuple):

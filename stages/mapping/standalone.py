@@ -8,7 +8,7 @@ from pipeline.config.schema import Config
 from pipeline.fields.types import TypeBook, declared_types, space_of
 from pipeline.points.field_type import Kind
 from stages.mapping.encoder import Encoder
-from stages.mapping.guard import Guard
+from stages.mapping.records.type_guard import Guard
 
 
 def local_encoder(config: Config, subscription: int, merge: bool | None = None) -> Encoder:

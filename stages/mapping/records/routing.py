@@ -7,9 +7,9 @@ import msgspec
 
 from pipeline.config.schema import MappingConfig
 from pipeline.points import escape
-from stages.mapping.conditions import Condition, compile_condition
-from stages.mapping.head import HeadMaker
-from stages.mapping.record import NOT_NUMBERS, Record, compact, loads, quote_not_numbers
+from stages.mapping.records.conditions import Condition, compile_condition
+from stages.mapping.records.record import NOT_NUMBERS, Record, compact, loads, quote_not_numbers
+from stages.mapping.records.series import HeadMaker
 from stages.mapping.reject import Dropped, Reject
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])

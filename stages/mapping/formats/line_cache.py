@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from pipeline.config.schema import Precision
 from pipeline.points.field_type import Kind
 from stages.mapping.budget import Budget, cost_of
-from stages.mapping.guard import kind_of
-from stages.mapping.head import SHORT_CHARS
+from stages.mapping.records.series import SHORT_CHARS
+from stages.mapping.records.type_guard import kind_of
 
 #: What a measurement costs beside its texts, and the pattern of a field, bytes, about.
 _MEASUREMENT_BYTES: Final = 500

@@ -8,8 +8,8 @@ from typing import Final
 
 from pipeline.points.field_type import Kind
 from stages.mapping.budget import Budget, cost_of
+from stages.mapping.records.values import I64, U64, BadValue, exact_integer
 from stages.mapping.reject import Reject, shown
-from stages.mapping.values import I64, U64, BadValue, exact_integer
 
 #: (measurement, field -> type a message has) -> the types decided.
 Ask = Callable[[str, Mapping[str, Kind]], Mapping[str, Kind]]

@@ -3,8 +3,8 @@
 The batch comes as `pipeline.wire.payload_frame` joins it: one JSON array, a line a message. A decoder that only walks
 over it proves it valid JSON; after that the pattern need not prove it again, and a string without backslashes ends at the
 next quote. Neighbouring tags are cut out as one text, and so are neighbouring numbers, which one translation of all
-of them turns into fields. Whatever is unusual ends it: the batch then goes the way of `stages.mapping.shapes`, which
-writes the same lines.
+of them turns into fields. Whatever is unusual ends it: the batch then goes the way of `compiled.shape`, which writes
+the same lines.
 """
 
 import re
@@ -16,7 +16,7 @@ import msgspec
 from pipeline.wire import payload_frame
 from stages.mapping.batch import Points, hashes_of, texts_of
 from stages.mapping.budget import Budget, cost_of
-from stages.mapping.guard import Diverted
+from stages.mapping.records.type_guard import Diverted
 from stages.mapping.reject import Reject
 
 #: Patterns of JSON values, and shorter ones that mean the same in valid JSON without backslashes. A number may be

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 
-from stages.mapping import timestamps
+from stages.mapping.records import timestamps
+from stages.mapping.records.timestamps import BadTimestamp
+from stages.mapping.records.zones import OFFSET, offset_seconds, utc_offset, zone_of
 from stages.mapping.reject import shown
-from stages.mapping.timestamps import BadTimestamp
-from stages.mapping.zones import OFFSET, offset_seconds, utc_offset, zone_of
 
 #: (text, the message's own time or None: microseconds since 1970) -> nanoseconds since 1970. Raises BadTimestamp.
 Reader = Callable[[str, int | None], int]

@@ -1,0 +1,1 @@
+"""Code generated for batches of messages of one shape."""
