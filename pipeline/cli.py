@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
 _LAZY = {"bench": "pipeline.commands.bench", "dlq": "pipeline.commands.dlq", "keys": "pipeline.commands.remote",
-         "load": "pipeline.commands.load", "offsets": "pipeline.commands.offsets", "preview": "pipeline.commands.preview",
-         "stage": "pipeline.commands.remote", "test": "pipeline.commands.mapping_tests"}
+         "load": "pipeline.commands.load", "offsets": "pipeline.commands.offsets",
+         "preview": "pipeline.commands.preview", "stage": "pipeline.commands.remote",
+         "test": "pipeline.commands.mapping_tests"}
 
 
 class _Group(Group):

@@ -83,8 +83,8 @@ def bench(ctx: click.Context, as_json: bool, page: str | None, messages: int, wo
             load = msgspec.structs.replace(constant_rate.default_load(rate, seconds), shape=shape,
                                            partitions=throughput.PARTITIONS)
             with _database(folder, target, database_cores) as url:
-                figures.held = constant_rate.hold(_below(folder, "held"), load, workers, writers, flush_interval_ms, iggy,
-                                                  url)
+                figures.held = constant_rate.hold(_below(folder, "held"), load, workers, writers, flush_interval_ms,
+                                                  iggy, url)
         if compare:
             with throughput.sandbox(folder, "--only", "influxdb", "--count-only") as counting:
                 figures.baselines = baselines.compare(counting.influxdb)

@@ -2,7 +2,7 @@
 
 A message on a control socket is one Struct; one on a data socket is the Struct and its bulk in further parts (so that
 payloads are sent without being encoded again). Parts travel as `pipeline.sockets.frames` has them. What is decoded is
-not yet believed: numbers are within the ranges declared here, and `pipeline.wire.sink_rules` says whether they fit a pipeline.
+not yet believed: numbers are within the ranges declared here, and `sink_rules` decides whether they fit a pipeline.
 """
 
 from collections.abc import Sequence

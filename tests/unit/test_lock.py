@@ -17,9 +17,9 @@ from pipeline.locks import FOLDER_LOCK, FOLDER_PREFIX, Locked, Locks, make_runti
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline import lock
-from pipeline.lock import Locks
-lock.LOCK_ROOTS = sys.argv[3].split(":")
+from pipeline import locks as module
+from pipeline.locks import Locks
+module.LOCK_ROOTS = sys.argv[3].split(":")
 locks = Locks()
 locks.take_name(sys.argv[1].split(","), "works", shared=sys.argv[2] == "shared")
 print("held", flush=True)

@@ -52,7 +52,7 @@ def test_a_format_that_gives_one_is_not(form: str) -> None:
 
 
 CODE = """
-from stages.mapping.time_formats import time_reader
+from stages.mapping.records.time_formats import time_reader
 read = time_reader("%Y-%m-%d %H:%M:%S", "UTC", {})
 named = time_reader("%Y-%m-%d %H:%M:%S %Z", "UTC", {"CET": "+01:00", "EST": "-05:00"})
 print(read("2026-01-15 12:00:00", None), named("2026-01-15 12:00:00 CET", None), named("2026-01-15 12:00:00 EST", None))

@@ -1,8 +1,8 @@
 """The quickest way from messages to lines: a whole batch of one shape is cut by a single split.
 
 The batch comes as `pipeline.wire.payload_frame` joins it: one JSON array, a line a message. A decoder that only walks
-over it proves it valid JSON; after that the pattern need not prove it again, and a string without backslashes ends at the
-next quote. Neighbouring tags are cut out as one text, and so are neighbouring numbers, which one translation of all
+over it proves it valid JSON; after that the pattern need not prove it again, and a string without backslashes ends at
+the next quote. Neighbouring tags are cut out as one text, and so are neighbouring numbers, which one translation of all
 of them turns into fields. Whatever is unusual ends it: the batch then goes the way of `compiled.shape`, which writes
 the same lines.
 """

@@ -1,6 +1,7 @@
 """Points that take the place of others: InfluxDB keeps one of each measurement, tag set and time.
 
-Within a batch they are all counted (`records.merge`). Between batches, against the points that this encoder made last: not against what it has forgotten, nor against what another encoder made.
+Within a batch they are all counted (`records.merge`). Between batches, against the points that this encoder made last:
+not against what it has forgotten, nor against what another encoder made.
 """
 
 from collections import deque
