@@ -109,12 +109,14 @@ def idle(as_json: bool, page: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
 @click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256))
-def memory(as_json: bool, messages: int, workers: int) -> None:
+@click.option("--data", default="telemetry", show_default=True, type=click.Choice(["telemetry", "adversary"]),
+              help="adversary: a new device in each message, in sixteen shapes.")
+def memory(as_json: bool, messages: int, workers: int, data: str) -> None:
     """Memory of the whole pipeline with the database down and a backlog in Iggy; then it catches up."""
     from pipeline.testbed.bench.memory import measure
 
     with _folder() as folder:
-        found = measure(folder, messages, workers)
+        found = measure(folder, messages, workers, data)
     click.echo("\n".join(f"{name}: {value}" for name, value in found.items()), err=as_json)
     if as_json:
         click.echo(json.dumps(found))

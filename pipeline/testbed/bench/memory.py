@@ -5,6 +5,7 @@ The figure is the sum of the proportional set sizes of all its processes: memory
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,24 @@ class Peak:
             self.bytes, self.parts = sum(parts.values()), parts
 
 
-def measure(folder: Path, messages: int, workers: int) -> dict[str, Any]:
+def adversary(index: int) -> bytes:
+    """Message number `index` of a producer that means ill: a new device in each, in sixteen shapes."""
+    fields = [b'"temperature":20.5', b'"humidity":40.5', b'"pressure":1000.25', b'"battery":90']
+    kept = [field for bit, field in enumerate(fields) if index % 16 >> bit & 1]
+    return b'{"site":"site-%d","device":"device-%032d",%b,"ok":true,"ts":%d}' % (
+        index % 5, index, b",".join([*kept, b'"spare":1']), processes.FIRST_TIME_MS + index)
+
+
+#: What may be sent.
+DATA: dict[str, Callable[[int], bytes]] = {"telemetry": telemetry.telemetry, "adversary": adversary}
+
+
+def measure(folder: Path, messages: int, workers: int, data: str = "telemetry") -> dict[str, Any]:
     """Sends all messages, runs the pipeline without a database for a while, then with one that only counts."""
     broker, iggy = processes.start_sandbox(folder, "--only", "iggy")
     run, receiver = None, None
     try:
-        telemetry.produce_now(iggy.iggy, messages, PARTITIONS)
+        telemetry.produce_now(iggy.iggy, messages, PARTITIONS, make=DATA[data])
         port = waiting.free_port()
         run = processes.PipelineRun(folder, iggy.iggy, f"http://127.0.0.1:{port}", workers)
         down = Peak()
@@ -58,7 +71,7 @@ def measure(folder: Path, messages: int, workers: int) -> dict[str, Any]:
     finally:
         for process in (run.process if run else None, broker, receiver):
             _end(process)
-    return {"messages": messages, "workers": workers, "peak_pss_mb": _mb(max(down.bytes, up.bytes)),
+    return {"messages": messages, "data": data, "workers": workers, "peak_pss_mb": _mb(max(down.bytes, up.bytes)),
             "peak_pss_mb_database_down": _mb(down.bytes), "peak_pss_mb_catching_up": _mb(up.bytes),
             "pss_mb_by_process": {name: _mb(size) for name, size in sorted(down.parts.items())},
             "in_flight_while_down": stalled.in_flight, "catch_up_seconds": round(seconds, 1), "exit_code": exit_code}
