@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.commands.options import CONTEXT, Group, config_option, log_level_option
 from pipeline.config.load import load_config
 from pipeline.errors import PipelineError
-from pipeline.exit import end_with, tell
+from pipeline.exit import run_and_exit, tell
 from pipeline.files import keep_private
 from pipeline.interrupts import end_on_interrupt
 
@@ -59,7 +59,7 @@ class _Group(Group):
 def run() -> NoReturn:
     """The `pipeline` command."""
     end_on_interrupt()
-    end_with(lambda: main(prog_name="pipeline"))
+    run_and_exit(lambda: main(prog_name="pipeline"))
 
 
 @click.group(cls=_Group, context_settings=CONTEXT)

@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 TRACEBACK_VARIABLE: Final = "PIPELINE_TRACEBACK"
 
 
-def end_with(command: Callable[[], object]) -> NoReturn:
+def run_and_exit(command: Callable[[], object]) -> NoReturn:
     """Runs a command, and ends the process with its exit code.
 
     Without the shutdown of the interpreter: the Iggy client's threads may still be calling into it, and abort it (seen

@@ -87,7 +87,7 @@ def _formatters() -> Iterator[LineFormatter]:
             if isinstance(handler.formatter, LineFormatter))
 
 
-class Muffler:
+class RepeatFilter:
     """Lets each text through once in `seconds`, and no more than a few different ones: texts may differ each time."""
 
     #: Different texts within the time.

@@ -12,7 +12,7 @@ from pipeline.coordinator.assignments import Assignments
 from pipeline.coordinator.ledger import Ledger
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
-from pipeline.logs import Muffler
+from pipeline.logs import RepeatFilter
 from pipeline.wire import sink as wire
 
 #: A store that ingest hasn't confirmed after so long is asked for again, seconds.
@@ -35,7 +35,7 @@ class OffsetStore:
         self._logger = logger
         self._iggy = IggyConnection(config.iggy)
         self._asked: dict[wire.Partition, tuple[int, float]] = {}
-        self._problems = Muffler()
+        self._problems = RepeatFilter()
         #: The pipeline stops: a partition whose offset can't be stored any more is another member's business.
         self.draining = False
 

@@ -23,7 +23,7 @@ from pipeline.coordinator.field_registry import Counsel
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.offset_store import OffsetStore
 from pipeline.coordinator.reject_log import RejectLog
-from pipeline.logs import Muffler
+from pipeline.logs import RepeatFilter
 from pipeline.overwriting import overwriting_advice
 from pipeline.sockets.control_socket import ControlSocket, sender_of
 from pipeline.sockets.endpoints import Endpoints
@@ -107,7 +107,7 @@ class Coordinator:
         self.opened = False
         self._rejects = RejectLog(logger)
         self._notices = RejectLog(logger, verb="warning for")
-        self._failures = Muffler()
+        self._failures = RepeatFilter()
 
     async def run(self) -> None:
         """Receives, stores and publishes until cancelled."""

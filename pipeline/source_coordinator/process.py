@@ -17,7 +17,7 @@ from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.errors import IggyError
-from pipeline.logs import Muffler
+from pipeline.logs import RepeatFilter
 from pipeline.points.fingerprints import unpack
 from pipeline.points.times import SECOND, format_time
 from pipeline.sockets.control_socket import sender_of
@@ -78,7 +78,7 @@ class SourceCoordinator:
         self.pages = self.reread = 0
         self.first_at = self.last_at = 0.0
         self._seen: set[str] = set()
-        self._storing = Muffler()
+        self._storing = RepeatFilter()
         self._clock = ClockWatch(time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
     async def run(self) -> None:

@@ -18,7 +18,7 @@ from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 
 
-class Group(ABC):
+class Direction(ABC):
     """One direction."""
 
     def __init__(self, coordinator: str, stages: list[str], endpoints: Endpoints, control: str, status: str,
@@ -38,7 +38,7 @@ class Group(ABC):
         self._subscriber.connect(status)
         self._dropped = Dropped(logging.getLogger("supervisor"))
         #: What it consists of, for people.
-        self.about = ""
+        self.label = ""
         #: What has gone through when progress was last told.
         self._told = -1
 
@@ -72,21 +72,21 @@ class Group(ABC):
         """Whether nothing is left in flight, and all is stored."""
 
     @abstractmethod
-    def last_words(self) -> tuple[bool, str]:
+    def summary(self) -> tuple[bool, str]:
         """How it ended, for people; True with it when nothing is left."""
 
     @abstractmethod
     def progress(self, seconds: float) -> str:
         """How it goes, `seconds` after this was last asked; "" when nothing has gone through since."""
 
-    def _gone_through(self, total: int) -> int | None:
+    def _delta(self, total: int) -> int | None:
         """How many since the last time; None when none have."""
         since = None if total == self._told else max(0, total - max(self._told, 0))
         self._told = total
         return since
 
 
-class SinkGroup(Group):
+class SinkDirection(Direction):
     """Iggy to InfluxDB."""
 
     status: wire.Status | None = None
@@ -94,7 +94,7 @@ class SinkGroup(Group):
     def __init__(self, plan: Plan, timeout: float) -> None:
         endpoints = Endpoints(plan.folder, plan.config.network)
         super().__init__("coordinator", plan.stages(), endpoints, endpoints.control, endpoints.status, timeout)
-        self.about = f": {plan.readers} ingest, {plan.workers} encoders, {plan.writers} writers, 1 coordinator"
+        self.label = f": {plan.readers} ingest, {plan.workers} encoders, {plan.writers} writers, 1 coordinator"
 
     def _take(self, frame: bytes) -> wire.Status:
         self.status = wire.decode_status(frame)
@@ -102,11 +102,11 @@ class SinkGroup(Group):
 
     @property
     def drained(self) -> bool:
-        """See `Group`."""
+        """See `Direction`."""
         return self.status is not None and self.status.drained
 
-    def last_words(self) -> tuple[bool, str]:
-        """See `Group`."""
+    def summary(self) -> tuple[bool, str]:
+        """See `Direction`."""
         status = self.status
         if status is None:
             return False, "stopped before anything was read"
@@ -119,9 +119,9 @@ class SinkGroup(Group):
                        f"next start: {left or 'nothing'}")
 
     def progress(self, seconds: float) -> str:
-        """See `Group`."""
+        """See `Direction`."""
         status = self.status
-        read = self._gone_through(status.read) if status is not None else None
+        read = self._delta(status.read) if status is not None else None
         if status is None or read is None:
             return ""
         lag = sum(partition.lag for partition in status.partitions)
@@ -134,7 +134,7 @@ def _overwritten(status: wire.Status) -> str:
     return f"{status.overwritten} overwritten by others, " if status.overwritten else ""
 
 
-class SourceGroup(Group):
+class SourceDirection(Direction):
     """InfluxDB to Iggy."""
 
     status: source_wire.SourceStatus | None = None
@@ -143,7 +143,7 @@ class SourceGroup(Group):
         endpoints = Endpoints(plan.folder)
         super().__init__("source-coordinator", plan.source_stages(), endpoints, endpoints.source_control,
                          endpoints.source_status, timeout)
-        self.about = f" for {len(plan.config.source)} sources: query, {plan.workers} converters, produce, 1 coordinator"
+        self.label = f" for {len(plan.config.source)} sources: query, {plan.workers} converters, produce, 1 coordinator"
 
     def _take(self, frame: bytes) -> source_wire.SourceStatus:
         self.status = source_wire.decode_status(frame)
@@ -151,11 +151,11 @@ class SourceGroup(Group):
 
     @property
     def drained(self) -> bool:
-        """See `Group`."""
+        """See `Direction`."""
         return self.status is not None and self.status.drained
 
-    def last_words(self) -> tuple[bool, str]:
-        """See `Group`."""
+    def summary(self) -> tuple[bool, str]:
+        """See `Direction`."""
         status = self.status
         if status is None:
             return False, "source stopped before anything was read"
@@ -166,9 +166,9 @@ class SourceGroup(Group):
                        "the next start")
 
     def progress(self, seconds: float) -> str:
-        """See `Group`."""
+        """See `Direction`."""
         status = self.status
-        points = self._gone_through(status.points) if status is not None else None
+        points = self._delta(status.points) if status is not None else None
         if status is None or points is None:
             return ""
         behind = max(0.0, time.time() - min((lane.mark / 1e9 for lane in status.lanes), default=time.time()))

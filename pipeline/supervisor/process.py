@@ -23,9 +23,9 @@ from pipeline.interrupts import SIGNALS
 from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.supervisor.child import run_child
-from pipeline.supervisor.directions import Group, SinkGroup, SourceGroup
+from pipeline.supervisor.directions import Direction, SinkDirection, SourceDirection
 from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
-from pipeline.supervisor.restart_policy import Restarts
+from pipeline.supervisor.restart_policy import RestartPolicy
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.work_file import work_of, work_path
@@ -62,15 +62,15 @@ class Supervisor:
         self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.ingest, until,
                          uuid.uuid4().hex)
         timeout = config.pipeline.heartbeat_timeout_seconds
-        self.groups: list[Group] = [*([SinkGroup(self.plan, timeout)] if self.plan.stages() else []),
-                                    *([SourceGroup(self.plan, timeout)] if self.plan.source_stages() else [])]
-        self._group = {name: group for group in self.groups for name in group.names}
+        self.directions: list[Direction] = [*([SinkDirection(self.plan, timeout)] if self.plan.stages() else []),
+                                    *([SourceDirection(self.plan, timeout)] if self.plan.source_stages() else [])]
+        self._direction = {name: direction for direction in self.directions for name in direction.names}
         #: They begin when the others are done. A sink of a batch job ends with what is in its topics when it begins, so
         #: what our own sources bring has to be there.
-        self._later: list[Group] = self.groups[:1] if until and fed_by_sources(config) else []
-        del self.groups[:len(self._later)]
+        self._later: list[Direction] = self.directions[:1] if until and fed_by_sources(config) else []
+        del self.directions[:len(self._later)]
         self.processes: dict[str, ForkServerProcess] = {}
-        self.restarts = Restarts(config.pipeline.max_restarts, config.pipeline.restart_window_seconds)
+        self.restarts = RestartPolicy(config.pipeline.max_restarts, config.pipeline.restart_window_seconds)
         self._fork = ForkServer(self.plan)
         #: When processes last ended with their fork server: seconds, monotonic.
         self._server_gone_at = float("-inf")
@@ -96,17 +96,17 @@ class Supervisor:
         Raises PipelineError when processes keep dying, or one of them has found that it must not go on.
         """
         try:
-            self.start_groups(self.groups)
+            self.start_directions(self.directions)
             while not self._finished():
                 self.reap()
-                for group in self.groups:
-                    group.receive()
+                for direction in self.directions:
+                    direction.receive()
                 self.take_excuses()
                 self.kill_hung()
                 self._check_folder()
                 self.restart_due()
                 self._log_progress()
-            return self._last_words()
+            return self._summary()
         finally:
             self.kill_all()
             if self._own_folder:
@@ -124,12 +124,12 @@ class Supervisor:
     def _count_signal(self, _signal: int, _frame: object) -> None:
         self._signals += 1
 
-    def start_groups(self, groups: list[Group]) -> None:
-        """Starts the coordinators and the stages of `groups`."""
-        for group in groups:
-            for name in group.names:
+    def start_directions(self, directions: list[Direction]) -> None:
+        """Starts the coordinators and the stages of `directions`."""
+        for direction in directions:
+            for name in direction.names:
                 self.start_process(name)
-            self.logger.info("started%s; sockets in %s", group.about, self.endpoints.folder)
+            self.logger.info("started%s; sockets in %s", direction.label, self.endpoints.folder)
 
     def start_process(self, name: str) -> None:
         """Starts one process by its name; a little later, if the fork server has just been killed."""
@@ -147,7 +147,7 @@ class Supervisor:
             return
         self.processes[name], self._reasons[name] = process, reasons
         self._started[name] = time.monotonic()
-        self._group[name].watchdog.started(name, self._started[name])
+        self._direction[name].watchdog.started(name, self._started[name])
 
     def reap(self) -> None:
         """Waits a tick, and takes note of who has died meanwhile. Raises PipelineError when that is too much."""
@@ -162,11 +162,11 @@ class Supervisor:
         process = self.processes.pop(name)
         process.join()
         now = time.monotonic()
-        reason = _last_words(self._reasons.pop(name))
+        reason = _summary(self._reasons.pop(name))
         death = f"{_death(process.exitcode)}{': ' if reason else ''}{reason}"
         # What is killed while it starts says nothing of whether it can.
         killed = process.exitcode is not None and process.exitcode < 0 or process.exitcode == SERVER_GONE
-        booted = killed or self._group[name].watchdog.booted(name, process.pid)
+        booted = killed or self._direction[name].watchdog.booted(name, process.pid)
         pause = 0.0
         if process.exitcode != SERVER_GONE or now - self._server_gone_at > ONE_DEATH_SECONDS:
             pause = self.restarts.died(name, now, now - self._started[name], booted)
@@ -176,16 +176,16 @@ class Supervisor:
             raise PipelineError(f"{name} can't start ({death}); nothing was read that isn't kept")
         self._last_death = f"{name} ({death})"
         self.logger.warning("%s died (%s); starting it again%s", name, death, f" in {pause:.2g} s" if pause else "")
-        if name != self._group[name].coordinator:
+        if name != self._direction[name].coordinator:
             lost = wire.Lost(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death))
-            self._group[name].link.send(lost)
+            self._direction[name].link.send(lost)
             if lost.work is not None:
                 self._unanswered.append(lost)
         self._due[name] = now + pause
 
     def take_excuses(self) -> None:
         """Does not count deaths that a message is to blame for. Raises PipelineError when there are too many others."""
-        for excused in [excused for group in self.groups for excused in group.excused()]:
+        for excused in [excused for direction in self.directions for excused in direction.excused()]:
             answered = [lost for lost in self._unanswered if (lost.name, lost.work) == (excused.name, excused.work)]
             if not answered:
                 continue
@@ -207,7 +207,7 @@ class Supervisor:
         if self._unanswered and now - self._repeated_at > REPEAT_SECONDS:
             self._repeated_at = now
             for lost in self._unanswered:
-                self._group[lost.name].link.send(lost)
+                self._direction[lost.name].link.send(lost)
 
     def restart_due(self) -> None:
         """Starts the dead whose pause is over."""
@@ -217,26 +217,26 @@ class Supervisor:
 
     def kill_hung(self) -> None:
         """Kills processes that live and say nothing: their death is seen in the next tick."""
-        for group in self.groups:
+        for direction in self.directions:
             pids = {name: process.pid for name, process in self.processes.items()
-                    if process.pid is not None and name in group.names}
-            for name in group.watchdog.hung(pids, time.monotonic()):
+                    if process.pid is not None and name in direction.names}
+            for name in direction.watchdog.hung(pids, time.monotonic()):
                 self.logger.warning("%s hangs: not heard of for %g s; killing it", name,
                                     self.config.pipeline.heartbeat_timeout_seconds)
                 self._hung[name] = f"hung for {self.config.pipeline.heartbeat_timeout_seconds:g} s, and was killed"
                 self.processes[name].kill()
-                group.watchdog.started(name, time.monotonic())
+                direction.watchdog.started(name, time.monotonic())
 
     def _finished(self) -> bool:
         """Acts on signals. True when the pipeline has drained, or must stop without."""
         now = time.monotonic()
-        drained = all(group.drained for group in self.groups)
+        drained = all(direction.drained for direction in self.directions)
         if not self._signals:
             if not drained or not self._later:
                 return drained
             self.logger.info("the sources are done, now the sinks")
-            self.start_groups(self._later)
-            self.groups += self._later
+            self.start_directions(self._later)
+            self.directions += self._later
             self._later = []
             return False
         if not self._drain_until:
@@ -245,14 +245,14 @@ class Supervisor:
                              self.config.pipeline.drain_seconds)
         if now >= self._drain_at:
             self._drain_at = now + DRAIN_REPEAT_SECONDS
-            for group in self.groups:
-                group.link.send(common.Drain())
+            for direction in self.directions:
+                direction.link.send(common.Drain())
         return drained or self._signals > 1 or now > self._drain_until
 
-    def _last_words(self) -> int:
+    def _summary(self) -> int:
         code = 0
-        for group in self.groups:
-            done, words = group.last_words()
+        for direction in self.directions:
+            done, words = direction.summary()
             self.logger.log(logging.INFO if done else logging.WARNING, "%s", words)
             code = code if done else 1
         return code
@@ -262,7 +262,7 @@ class Supervisor:
         seconds = now - self._progress_at
         if seconds >= PROGRESS_SECONDS:
             self._progress_at = now
-            for words in filter(None, (group.progress(seconds) for group in self.groups)):
+            for words in filter(None, (direction.progress(seconds) for direction in self.directions)):
                 self.logger.info("%s", words)
 
     def kill_all(self) -> None:
@@ -273,7 +273,7 @@ class Supervisor:
             process.join()
 
 
-def _last_words(reasons: Connection) -> str:
+def _summary(reasons: Connection) -> str:
     """Why a child failed, if it could say so."""
     with reasons:
         try:

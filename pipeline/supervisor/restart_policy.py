@@ -14,7 +14,7 @@ EXCUSE_SECONDS = 3.0
 MAX_BOOT_FAILURES = 3
 
 
-class Restarts:
+class RestartPolicy:
     """Counts the deaths of all processes of one pipeline."""
 
     def __init__(self, max_restarts: int, window_seconds: float) -> None:

@@ -23,7 +23,7 @@ from pipeline.dead_letters.stores import SEND_BYTES, SEND_RECORDS, DeadLetterSto
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyMissing
 from pipeline.iggy.headers import headers_of
-from pipeline.logs import Muffler
+from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import HELLO_SECONDS
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.frames import cut
@@ -98,7 +98,7 @@ class DeadLetterStage:
         endpoints.connect(self.control, endpoints.control)
         self._queue: asyncio.Queue[wire.Bury] = asyncio.Queue()
         self._backoff = Backoff(RETRY_SECONDS, 2.0, RETRY_MAX_SECONDS, lambda: 1.0)
-        self._errors = Muffler()
+        self._errors = RepeatFilter()
         self._failing = False
 
     async def run(self) -> None:

@@ -19,7 +19,7 @@ from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyMissing, IggyRefused
 from pipeline.iggy.headers import header_values
-from pipeline.logs import Muffler
+from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import HELLO_SECONDS
 from pipeline.sockets.control_socket import ControlSocket
 from pipeline.sockets.endpoints import Endpoints
@@ -95,7 +95,7 @@ class IngestStage:
         self._look_at = 0.0
         self._next = 0
         self._wake = asyncio.Event()
-        self._errors = Muffler()
+        self._errors = RepeatFilter()
         #: Since when Iggy fails; seconds, monotonic; 0 while it works.
         self._failing_since = 0.0
         #: Whether the log tells of it, and what the coordinator was told.

@@ -21,7 +21,7 @@ from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.coordinator.reject_log import RejectLog
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyRefused
-from pipeline.logs import Muffler
+from pipeline.logs import RepeatFilter
 from pipeline.points.table import BadRow
 from pipeline.sockets.control_link import HELLO_SECONDS
 from pipeline.sockets.endpoints import Endpoints
@@ -123,7 +123,7 @@ class ProduceStage:
         self._bulk = msgspec.msgpack.Decoder(tuple[list[bytes], list[int]])
         #: Lanes whose sends fail.
         self._failing: set[source_wire.Lane] = set()
-        self._errors = Muffler()
+        self._errors = RepeatFilter()
         self._rejects = RejectLog(logger, "rows")
         #: Several lanes see a connection lost at once; one of them makes the new one.
         self._connecting = asyncio.Lock()

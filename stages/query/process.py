@@ -17,7 +17,7 @@ import zmq
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
-from pipeline.logs import Muffler
+from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.frames import cut
@@ -61,7 +61,7 @@ class _Source:
         backoff = Backoff(influxdb.retry_backoff_ms / 1000, influxdb.retry_backoff_multiplier,
                           influxdb.retry_backoff_max_ms / 1000, random.random)
         self.pace = Pace(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
-        self.failures = Muffler()
+        self.failures = RepeatFilter()
         #: The log tells of a failure since the last success.
         self.said = False
         #: What the server refuses while it answers the rest: when it is asked for again, seconds, monotonic.

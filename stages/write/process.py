@@ -18,7 +18,7 @@ import zmq
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.schema import InfluxConfig
-from pipeline.logs import Muffler
+from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import common
@@ -94,7 +94,7 @@ class _Target:
         #: What one request may take, at all of its servers, seconds; and those under way.
         self.seconds = limits_of(config).seconds * len(urls)
         self.watch: RequestsWatch[tuple[_GroupJob, Piece]] = RequestsWatch(self.seconds)
-        self.failures = Muffler()
+        self.failures = RepeatFilter()
         #: A failure has been logged since the last success.
         self.said = False
 

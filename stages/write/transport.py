@@ -15,7 +15,7 @@ from pipeline.compression import compress, decompress
 from pipeline.config.schema import InfluxConfig
 from pipeline.config.secrets import token_forms, why_no_value
 from pipeline.errors import PipelineError
-from pipeline.logs import Muffler, hide
+from pipeline.logs import RepeatFilter, hide
 from stages.influxdb.answers import ADVICE, Again, Answer, BadLines, BadSomewhere, Paused, classify, seconds_of
 from stages.influxdb.body import LINE
 from stages.influxdb.body_words import json_object
@@ -124,7 +124,7 @@ class Transport:
         self._shunned: dict[str, float] = {}
         #: URLs and buckets whose retention was asked for in vain, and when to ask again.
         self._unanswered: dict[tuple[str, str], float] = {}
-        self._complaints = Muffler(60.0)
+        self._complaints = RepeatFilter(60.0)
         self._columns = Columns()
 
     @property

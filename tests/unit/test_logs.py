@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config.schema import Config, IggyConfig, InfluxConfig, SourceTopic
 from pipeline.config.secrets import header_problems, secrets_of, token_forms
 from pipeline.coordinator.reject_log import MAX_KINDS, RejectLog
-from pipeline.logs import LineFormatter, Muffler, clean, hide, setup_logging
+from pipeline.logs import LineFormatter, RepeatFilter, clean, hide, setup_logging
 from tests.support.secrets import check_nothing_secret_was_printed
 
 
@@ -107,7 +107,7 @@ def test_values_that_requests_can_hold_are_left_alone() -> None:
 
 
 def test_a_text_is_muffled_and_so_are_many_different_ones() -> None:
-    muffler = Muffler(10.0)
+    muffler = RepeatFilter(10.0)
     said = [text for number in range(1_000) if muffler.allows(text := f"request {number} failed", number / 100)]
     assert len(said) == 5
     assert muffler.allows("request 0 failed", 20.0)

@@ -5,12 +5,12 @@ from pipeline.supervisor.restart_policy import (
     LONGEST_PAUSE_SECONDS,
     MAX_BOOT_FAILURES,
     STEADY_SECONDS,
-    Restarts,
+    RestartPolicy,
 )
 
 
 def test_the_first_restart_comes_at_once_and_later_ones_wait_longer_and_longer() -> None:
-    restarts = Restarts(100, 60)
+    restarts = RestartPolicy(100, 60)
     pauses = [restarts.died("ingest", float(number), 0.5, True) for number in range(12)]
     assert pauses[0] == 0.0
     assert pauses == sorted(pauses)
@@ -19,14 +19,14 @@ def test_the_first_restart_comes_at_once_and_later_ones_wait_longer_and_longer()
 
 
 def test_a_process_that_lived_long_begins_anew() -> None:
-    restarts = Restarts(100, 60)
+    restarts = RestartPolicy(100, 60)
     for number in range(5):
         restarts.died("ingest", float(number), 0.5, True)
     assert restarts.died("ingest", 100.0, STEADY_SECONDS, True) == 0.0
 
 
 def test_too_many_deaths_are_counted_within_the_window_only() -> None:
-    restarts = Restarts(2, 10)
+    restarts = RestartPolicy(2, 10)
     for now in (0.0, 5.0, 11.0):
         restarts.died("encode-0", now, 1.0, True)
         assert not restarts.too_many(now + EXCUSE_SECONDS)
@@ -35,7 +35,7 @@ def test_too_many_deaths_are_counted_within_the_window_only() -> None:
 
 
 def test_deaths_that_a_message_is_to_blame_for_do_not_count_and_the_process_starts_at_once() -> None:
-    restarts = Restarts(2, 60)
+    restarts = RestartPolicy(2, 60)
     for number in range(3):
         restarts.died("encode-0", float(number), 0.5, True)
     assert not restarts.too_many(2.0 + EXCUSE_SECONDS / 2)
@@ -47,7 +47,7 @@ def test_deaths_that_a_message_is_to_blame_for_do_not_count_and_the_process_star
 
 
 def test_what_fails_before_its_first_hello_is_not_tried_for_ever() -> None:
-    restarts = Restarts(100, 60)
+    restarts = RestartPolicy(100, 60)
     for number in range(MAX_BOOT_FAILURES - 1):
         restarts.died("write-0", float(number), 0.1, False)
     assert not restarts.fails_at_boot("write-0")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.backoff import Backoff
 from pipeline.config.schema import InfluxConfig
-from pipeline.logs import Muffler
+from pipeline.logs import RepeatFilter
 from stages.influxdb.endpoint import authorization, write_url
 
 
@@ -47,7 +47,7 @@ def test_backoff_begins_again_after_a_success() -> None:
 
 
 def test_a_repeated_line_is_muffled_until_it_changes_or_time_passes() -> None:
-    muffler = Muffler(10.0)
+    muffler = RepeatFilter(10.0)
     assert muffler.allows("a", 0.0)
     assert not muffler.allows("a", 9.0)
     assert muffler.allows("b", 9.0)

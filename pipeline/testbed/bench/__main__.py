@@ -7,9 +7,9 @@ def run() -> None:
     """The command. Ctrl-C ends it with a line from here on; what takes time to import comes after that."""
     end_on_interrupt()
     from pipeline.commands.bench import bench
-    from pipeline.exit import end_with
+    from pipeline.exit import run_and_exit
 
-    end_with(lambda: bench(prog_name="scripts/bench"))
+    run_and_exit(lambda: bench(prog_name="scripts/bench"))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from rich.table import Table
 from pipeline.commands.options import CONTEXT, Command
 from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
-from pipeline.exit import end_with
+from pipeline.exit import run_and_exit
 from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import end_on_interrupt, temporary_folder
 from pipeline.testbed.chaos.faults import Faults, Injected, Sandbox
@@ -251,7 +251,7 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, gro
 def run() -> None:
     """The command."""
     end_on_interrupt()
-    end_with(lambda: main(prog_name="scripts/chaos"))
+    run_and_exit(lambda: main(prog_name="scripts/chaos"))
 
 
 if __name__ == "__main__":
