@@ -19,7 +19,7 @@ from pipeline.config.load import DATABASE, SOURCE_CONNECTION, load_config
 from pipeline.config.schema import Config, Subscription, start_position
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyMissing
+from pipeline.iggy.errors import IggyNotFound
 from pipeline.locks import Locked, Locks, lock_offsets
 from pipeline.logs import clean
 from pipeline.printable import printable
@@ -50,7 +50,7 @@ async def places(iggy: IggyConnection, topics: tuple[Subscription, ...]) -> list
     for source in topics:
         try:
             details = await iggy.topic(source)
-        except IggyMissing as error:
+        except IggyNotFound as error:
             missing.append(error)
             continue
         for partition in sorted(details.partitions, key=lambda p: p.id):
@@ -144,7 +144,7 @@ def _run(config: Config, work: Callable[[IggyConnection, list[Place]], Awaitable
     """Connects, looks at all partitions, and does the work on them."""
     async def connected() -> None:
         iggy = IggyConnection(config.iggy)
-        await iggy.connected()
+        await iggy.ensure_connected()
         await work(iggy, await places(iggy, config.subscriptions()))
 
     asyncio.run(connected())

@@ -12,7 +12,7 @@ from pipeline.config.secrets import secrets_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.retry import patiently
+from pipeline.iggy.retry import retry_on_disconnect
 from pipeline.interrupts import end_on_interrupt, started
 from pipeline.logs import setup_logging
 from pipeline.source_coordinator.state_store import store_of, writer_of
@@ -31,7 +31,7 @@ async def make_topics(config: Config) -> None:
     for source in config.source:
         where = source.output.stream, source.output.topic
         if where in read:
-            await iggy.connected()
+            await iggy.ensure_connected()
             await iggy.make_topic(*where, source.output.partitions)
 
 
@@ -39,7 +39,7 @@ async def check_states(config: Config, logger: logging.Logger) -> None:
     """Raises StateError for a state that can't be used, and IggyError when Iggy, which has it, can't be asked."""
     for source in config.source:
         store = store_of(config, source, writer_of("pipeline start", os.getpid()), logger)
-        await patiently(functools.partial(store.load, time.time_ns()))
+        await retry_on_disconnect(functools.partial(store.load, time.time_ns()))
         for warning in store.warnings:
             logger.warning("%s", warning)
 

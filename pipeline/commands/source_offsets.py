@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.config.schema import Config
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
-from pipeline.iggy.retry import patiently
+from pipeline.iggy.retry import retry_on_disconnect
 from pipeline.points.times import MIN_TIME, format_time, parse_time
 from pipeline.printable import printable
 from pipeline.source_coordinator.state import SourceState
@@ -73,7 +73,7 @@ def reset_marks(config: Config, to: str) -> None:
 async def _loaded(config: Config, source: SourceConfig) -> tuple[StateStore, SourceState]:
     """Where the state of a source is kept, and the state."""
     store = store_of(config, source, this_command(), logging.getLogger("offsets"))
-    return store, await patiently(functools.partial(store.load, time.time_ns()))
+    return store, await retry_on_disconnect(functools.partial(store.load, time.time_ns()))
 
 
 def _mark(source: SourceConfig, to: str) -> int:

@@ -55,7 +55,7 @@ class OffsetStore:
         """Stores an offset of a single consumer. False when Iggy can't be reached."""
         connected = False
         try:
-            await self._iggy.connected()
+            await self._iggy.ensure_connected()
             connected = True
             await self._store(where, offset)
         except IggyError as error:

@@ -13,8 +13,8 @@ from pipeline.dead_letters.rotating_file import RotatingFile
 from pipeline.errors import PipelineError
 from pipeline.files import in_words
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyError, IggyMissing
-from pipeline.iggy.retry import patiently
+from pipeline.iggy.errors import IggyError, IggyNotFound
+from pipeline.iggy.retry import retry_on_disconnect
 from pipeline.printable import printable_bytes
 
 #: Largest record, bytes: the largest payload that the client takes. Source: Iggy's `MAX_PAYLOAD_SIZE`; a frame of a
@@ -133,7 +133,7 @@ class TopicStore:
 
     async def records(self) -> AsyncIterator[Record]:
         """All messages, the oldest first of each partition; none when there is no such topic. Raises IggyError."""
-        await self._iggy.connected()
+        await self._iggy.ensure_connected()
         details = await self._iggy.details(self._stream, self._topic)
         source = Subscription(0, self._stream, self._topic, 0, self._iggy.consumer)
         for partition in details.partitions if details is not None else []:
@@ -149,7 +149,7 @@ class TopicStore:
 
     async def append(self, records: Sequence[bytes]) -> None:
         """Adds messages; returns when Iggy has confirmed them. Raises IggyError."""
-        await self._iggy.connected()
+        await self._iggy.ensure_connected()
         await self._iggy.make_topic(self._stream, self._topic)
         try:
             await self._iggy.send(self._stream, self._topic, list(records))
@@ -173,13 +173,13 @@ class TopicStore:
 
     async def clear(self) -> None:
         """Purges the topic. Raises IggyError."""
-        await self._iggy.connected()
+        await self._iggy.ensure_connected()
         if await self._iggy.details(self._stream, self._topic) is not None:
             await self._iggy.purge(self._stream, self._topic)
 
     async def check(self) -> None:
         """Makes the topic where its stream is there. Raises IggyError."""
-        await self._iggy.connected()
+        await self._iggy.ensure_connected()
         if await self._iggy.has_stream(self._stream):
             try:
                 await self._iggy.make_topic(self._stream, self._topic)
@@ -206,7 +206,7 @@ async def check_stores(config: Config, logger: logging.Logger) -> None:
     if config.subscriptions():
         for kind, configured in sorted(stores(config, iggy, logger).items()):
             for store in configured:
-                await (patiently(store.check) if kind == "iggy" else store.check())
+                await (retry_on_disconnect(store.check) if kind == "iggy" else store.check())
 
 
 class Contents(Struct, frozen=True):
@@ -271,11 +271,11 @@ async def find_payload(letter: DeadLetter, iggy: IggyConnection) -> DeadLetter:
     """A letter whose payload was left out, with it as far as Iggy still has the very message. Raises IggyError."""
     if not letter.payload_omitted:
         return letter
-    await iggy.connected()
+    await iggy.ensure_connected()
     source = Subscription(0, letter.stream, letter.topic, 0, iggy.consumer)
     try:
         found = await iggy.poll(source, letter.partition, letter.offset, 1)
-    except IggyMissing:
+    except IggyNotFound:
         return letter
     if not found or found[0].offset() != letter.offset or not is_sha256_of(letter, found[0].payload()):
         return letter

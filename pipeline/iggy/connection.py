@@ -21,7 +21,7 @@ from apache_iggy import (
 )
 
 from pipeline.config.schema import IggyConfig, Subscription
-from pipeline.iggy.errors import IggyError, IggyMissing, IggyRefused, IggyUnreachable
+from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyNotFound, IggyUnreachable
 from pipeline.iggy.requests import (
     DELETE_CONSUMER_OFFSET,
     GET_CONSUMER_OFFSET,
@@ -52,7 +52,7 @@ MISSING_WORDS = ("not found", "was not found")
 
 
 class IggyConnection:
-    """Connects when `connected` is called. A connection that is lost stays lost until then: the client's own
+    """Connects when `ensure_connected` is called. A connection that is lost stays lost until then: the client's own
     reconnection is switched off, because after it the log may be another one, and memberships are gone.
     """
 
@@ -74,12 +74,12 @@ class IggyConnection:
             client = IggyClient(TcpConfig(server_address=self._config.address, auto_login=login, nodelay=True,
                                           reconnection=TcpReconnectionConfig(enabled=False)))
         except ValueError as error:
-            raise IggyRefused(f"iggy.address: {error}; give host:port") from None
+            raise IggyAuthenticationFailed(f"iggy.address: {error}; give host:port") from None
         try:
             await asyncio.wait_for(_started(client), CONNECT_SECONDS)
         except (TimeoutError, RuntimeError) as error:
             failure = self._in_words(error) if isinstance(error, RuntimeError) else None
-            if isinstance(failure, IggyRefused):
+            if isinstance(failure, IggyAuthenticationFailed):
                 raise failure from None
             reason = error if failure else f"no connection within {CONNECT_SECONDS:.0f} s"
             raise IggyUnreachable(f"Iggy at {self._config.address} can't be reached ({reason}); start it, or correct "
@@ -93,24 +93,24 @@ class IggyConnection:
         try:
             result = await asyncio.wait_for(what, seconds)
         except TimeoutError:
-            self._lose(client)
+            self._drop_connection(client)
             raise IggyError(f"Iggy at {self._config.address} gave no answer within {seconds:g} s") from None
         except RuntimeError as error:
             failure = self._in_words(error)
             if any(word in str(error).lower() for word in LOST_WORDS) or self._fails_too_long(failure):
-                self._lose(client)
+                self._drop_connection(client)
             raise failure from None
         self._failing_since = None
         return result
 
     def _fails_too_long(self, failure: IggyError) -> bool:
-        if isinstance(failure, IggyMissing):
+        if isinstance(failure, IggyNotFound):
             return False
         now = time.monotonic()
         self._failing_since = self._failing_since or now
         return now - self._failing_since > RENEW_SECONDS
 
-    def _lose(self, client: IggyClient | None) -> None:
+    def _drop_connection(self, client: IggyClient | None) -> None:
         """Gives a connection up, unless another has taken its place already."""
         if self._client is client:
             self._client = self._failing_since = None
@@ -120,9 +120,9 @@ class IggyConnection:
         text = str(error)
         where = f"Iggy at {self._config.address}"
         if any(word in text.lower() for word in ("credentials", "unauthenticated", "unauthorized", "password")):
-            return IggyRefused(f"{where} refused the login of user {self._config.username}; "
+            return IggyAuthenticationFailed(f"{where} refused the login of user {self._config.username}; "
                                "correct iggy.username and iggy.password")
-        kind = IggyMissing if any(word in text.lower() for word in MISSING_WORDS) else IggyError
+        kind = IggyNotFound if any(word in text.lower() for word in MISSING_WORDS) else IggyError
         return kind(f"{where}: {text}")
 
     @property
@@ -136,7 +136,7 @@ class IggyConnection:
         """The topic's details, its partitions with their current offsets among them. Raises IggyMissing if missing."""
         details = await self._call(self.client.get_topic(source.stream, source.topic))
         if details is None:
-            raise IggyMissing(f"Iggy at {self._config.address} has no topic {source.stream}/{source.topic}; "
+            raise IggyNotFound(f"Iggy at {self._config.address} has no topic {source.stream}/{source.topic}; "
                               "create it, or correct [[topics]]")
         return details
 
@@ -162,7 +162,7 @@ class IggyConnection:
             return await self._call(self.client.poll_messages(
                 source.stream, source.topic, consumer=consumer, polling_strategy=strategy,
                 count=count, auto_commit=False, partition_id=partition))
-        except IggyMissing:
+        except IggyNotFound:
             self._made.discard((source.stream, source.topic))
             raise
 
@@ -267,7 +267,7 @@ class IggyConnection:
             raise
         return answer.confirmations[0].base_offset if answer.confirmations else None
 
-    async def connected(self) -> None:
+    async def ensure_connected(self) -> None:
         """Connects, unless that has been done. Raises IggyError."""
         if self._client is None:
             await self.connect()

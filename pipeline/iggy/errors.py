@@ -4,10 +4,10 @@ from pipeline.errors import PipelineError
 
 
 class IggyError(PipelineError):
-    """Iggy refused, or can't be reached. Worth trying again unless it is `IggyRefused`."""
+    """Iggy refused, or can't be reached. Worth trying again unless it is `IggyAuthenticationFailed`."""
 
 
-class IggyMissing(IggyError):
+class IggyNotFound(IggyError):
     """Iggy answered: there is no such stream, topic, partition or membership. Perhaps there will be."""
 
 
@@ -15,5 +15,5 @@ class IggyUnreachable(IggyError):
     """No connection could be made."""
 
 
-class IggyRefused(IggyError):
+class IggyAuthenticationFailed(IggyError):
     """Iggy answered, and trying again won't help: wrong credentials."""

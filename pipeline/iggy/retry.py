@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 from pipeline.config.schema import IggyConfig, Subscription
 from pipeline.iggy.connection import AGAIN_SECONDS, CONNECT_SECONDS, IggyConnection, T
-from pipeline.iggy.errors import IggyError, IggyMissing, IggyRefused, IggyUnreachable
+from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyNotFound, IggyUnreachable
 
 
-async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+async def retry_on_disconnect(work: Callable[[], Awaitable[T]]) -> T:
     """The result of `work`, which is begun again when its connection is lost (not when none can be made), for at most
     `CONNECT_SECONDS`.
 
@@ -19,7 +19,7 @@ async def patiently(work: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await work()
-        except (IggyMissing, IggyRefused, IggyUnreachable):
+        except (IggyNotFound, IggyAuthenticationFailed, IggyUnreachable):
             raise
         except IggyError:
             if time.monotonic() > until:
@@ -36,17 +36,17 @@ async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_n
     connection = IggyConnection(config)
 
     async def look() -> None:
-        await connection.connected()
+        await connection.ensure_connected()
         missing = []
         for topic in topics:
             try:
                 await connection.topic(topic)
-            except IggyMissing as error:
+            except IggyNotFound as error:
                 missing.append((topic, error))
         if len(missing) == 1 and (all_needed or len(topics) == 1):
             raise missing[0][1]
         if missing and (all_needed or len(missing) == len(topics)):
             names = ", ".join(f"{topic.stream}/{topic.topic}" for topic, _ in missing)
-            raise IggyMissing(f"Iggy at {config.address} lacks the topics {names}; create them, or correct [[topics]]")
+            raise IggyNotFound(f"Iggy at {config.address} lacks the topics {names}; create them, or correct [[topics]]")
 
-    await patiently(look)
+    await retry_on_disconnect(look)

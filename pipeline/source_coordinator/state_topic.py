@@ -14,7 +14,7 @@ from apache_iggy import IggyExpiry, MaxTopicSize, Partition, ReceiveMessage, Top
 from pipeline.config.schema import IggyConfig, Subscription
 from pipeline.config.source_schema import SourceConfig
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyError, IggyMissing
+from pipeline.iggy.errors import IggyError, IggyNotFound
 from pipeline.iggy.headers import headers_of
 from pipeline.source_coordinator.state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
 from pipeline.source_coordinator.state_parts import Part, Writer, cut, joined, part_of
@@ -60,7 +60,7 @@ class StateTopic:
 
         Raises StateError, and IggyError while Iggy can't be asked.
         """
-        await self._iggy.connected()
+        await self._iggy.ensure_connected()
         details = await self._iggy.details(self._topic.stream, self._topic.topic)
         self._next, self._room, self.warnings = 0, None, ()
         self._before, self._written = "", False
@@ -87,7 +87,7 @@ class StateTopic:
         state before it counts, and it may be tried again.
         """
         content = await asyncio.to_thread(encode_state, state)
-        await self._iggy.connected()
+        await self._iggy.ensure_connected()
         await self._look_for_others()
         if self._room is not None and len(content) * STATES_KEPT > self._room:
             raise StateError(f"source {self._config.name}: a state of {len(content):,} bytes needs a topic whose "
@@ -119,7 +119,7 @@ class StateTopic:
             while found := await self._iggy.poll(self._topic, PARTITION, self._next, PARTS_AT_ONCE):
                 self._refuse_others(found)
                 self._next = found[-1].offset() + 1
-        except IggyMissing:
+        except IggyNotFound:
             if self._next:
                 self._logger.warning("source %s: %s is gone; making it again, and writing the state to it",
                                      self._config.name, self.where)

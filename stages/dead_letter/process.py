@@ -21,7 +21,7 @@ from pipeline.config.schema import Subscription
 from pipeline.dead_letters.letters import DeadLetter, encode_letter
 from pipeline.dead_letters.stores import SEND_BYTES, SEND_RECORDS, DeadLetterStore, StoreError, TopicStore, stores
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyError, IggyMissing
+from pipeline.iggy.errors import IggyError, IggyNotFound
 from pipeline.iggy.headers import headers_of
 from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import HELLO_SECONDS
@@ -168,11 +168,11 @@ class DeadLetterStage:
 
     async def _read(self, source: Subscription, burial: Burial) -> None:
         """Makes the next letters of a burial, with their messages as far as Iggy still has them. Raises IggyError."""
-        await self.iggy.connected()
+        await self.iggy.ensure_connected()
         where = burial.range.where
         try:
             polled = await self.iggy.poll(source, where.partition, burial.rest[0].offset, burial.count())
-        except IggyMissing:
+        except IggyNotFound:
             if where.partition < await self.iggy.partitions(source.stream, source.topic):
                 raise
             polled = []

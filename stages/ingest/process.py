@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyError, IggyMissing, IggyRefused
+from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyNotFound
 from pipeline.iggy.headers import header_values
 from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import HELLO_SECONDS
@@ -29,7 +29,7 @@ from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules
 from stages.ingest.partition_reader import PartitionReader
-from stages.ingest.topic_monitor import Findings, TopicWatch
+from stages.ingest.topic_monitor import TopicChanges, TopicMonitor
 from stages.reading.times import times_of
 
 #: Seconds between two looks at the topics, and at our part of a consumer group.
@@ -57,7 +57,7 @@ class IngestStage:
         self.iggy = IggyConnection(plan.config.iggy)
         self.options = plan.config.pipeline
         self.topics = plan.config.subscriptions()
-        self.watch = TopicWatch(index, plan.readers, plan.config, self.iggy, logger)
+        self.watch = TopicMonitor(index, plan.readers, plan.config, self.iggy, logger)
         self.look_seconds = GROUP_LOOK_SECONDS if any(topic.group for topic in self.topics) else LOOK_SECONDS
         self.mappings = mappings = [sink.mapping for sink in plan.config.all_sinks()]
         #: By topic: whether the mapping asks for the messages' own times.
@@ -195,7 +195,7 @@ class IngestStage:
             self.logger.warning("reading is interrupted, trying again: %s", error)
         if self._told != str(error):
             self._told = str(error)
-            await self._send(common.Retrying(self._told, paused=isinstance(error, IggyRefused)))
+            await self._send(common.Retrying(self._told, paused=isinstance(error, IggyAuthenticationFailed)))
         self._look_at = 0.0
         await self._pause(ERROR_PAUSE_SECONDS)
 
@@ -222,7 +222,7 @@ class IngestStage:
             await self._pause(HELLO_SECONDS)
             return
         lost = self.iggy.generation
-        await self.iggy.connected()
+        await self.iggy.ensure_connected()
         if self.iggy.generation != lost:
             self._look_at = 0.0
         if self.assignment is not None:
@@ -290,7 +290,7 @@ class IngestStage:
             self.rereads = [r for r in self.rereads if r.where != position.where or r.log == position.log
                             or r.last < position.offset]
 
-    def _change_partitions(self, found: Findings) -> list[PartitionReader]:
+    def _change_partitions(self, found: TopicChanges) -> list[PartitionReader]:
         """Gives up and takes partitions as a look has found. Returns the readers whose buffers are yet to be sent."""
         if self.plan.until and self.announced:
             found.new.clear()  # with limits, only what was there at the beginning counts
@@ -307,7 +307,7 @@ class IngestStage:
             reader.newest = self.watch.newest.get(where, 0)
         return over
 
-    async def _tell(self, found: Findings, over: list[PartitionReader]) -> None:
+    async def _tell(self, found: TopicChanges, over: list[PartitionReader]) -> None:
         """Sends what is left of the readers that are given up, and tells the coordinator what a look has found."""
         if found.fatal:
             await self._send(wire.Failed(found.fatal))
@@ -425,7 +425,7 @@ class IngestStage:
         source = self.topics[range_.where.topic]
         try:
             messages = await self._poll_range(range_)
-        except IggyMissing:
+        except IggyNotFound:
             return  # the topic, for now: the look says so, and the coordinator asks again
         if len(messages) < range_.messages and source.group \
                 and range_.where.partition not in (await self.iggy.assignment(source) or []):

@@ -12,7 +12,7 @@ class _Seen(Struct):
     told: bool = False
 
 
-class Unread:
+class StalledPartitions:
     """Watches the partitions of one topic that other members own."""
 
     def __init__(self, after_seconds: float) -> None:

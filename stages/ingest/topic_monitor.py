@@ -8,12 +8,12 @@ from msgspec import Struct, field
 
 from pipeline.config.schema import Config, start_position
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyMissing
+from pipeline.iggy.errors import IggyNotFound
 from pipeline.wire import sink as wire
 from stages.ingest import log_identity
 from stages.ingest.log_identity import LogState
 from stages.ingest.partition_reader import PartitionReader
-from stages.ingest.stalled_partitions import Unread
+from stages.ingest.stalled_partitions import StalledPartitions
 
 #: A group's partition that nobody reads is told after so many heartbeat timeouts: a dead member is replaced sooner.
 UNREAD_TIMEOUTS = 4
@@ -30,7 +30,7 @@ class New(Struct, frozen=True):
     created_at: int
 
 
-class Findings(Struct):
+class TopicChanges(Struct):
     """What one look has found, for ingest to act on."""
 
     new: list[New] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Findings(Struct):
     fatal: str = ""
 
 
-class TopicWatch:
+class TopicMonitor:
     """One per ingest process. Changes of a reader only `created_at`, `away`, and the limit where all has expired."""
 
     def __init__(self, index: int, readers: int, config: Config, iggy: IggyConnection, logger: logging.Logger) -> None:
@@ -67,14 +67,14 @@ class TopicWatch:
         #: Topics that lack a partition that the configuration names.
         self._told_absent: set[int] = set()
         seconds = UNREAD_TIMEOUTS * config.pipeline.heartbeat_timeout_seconds
-        self._unread = [Unread(seconds) for _ in self.topics]
+        self._unread = [StalledPartitions(seconds) for _ in self.topics]
         self._unread_seconds = seconds
         self._unread_at = 0.0
         self._unread_due = False
 
-    async def look(self, readers: dict[wire.Partition, PartitionReader]) -> Findings:
+    async def look(self, readers: dict[wire.Partition, PartitionReader]) -> TopicChanges:
         """Compares the topics with what is being read. Raises IggyError."""
-        generation, found, now = self._iggy.generation, Findings(), time.monotonic()
+        generation, found, now = self._iggy.generation, TopicChanges(), time.monotonic()
         self._unread_due = now - self._unread_at >= UNREAD_SECONDS
         if self._unread_due:
             self._unread_at = now
@@ -85,13 +85,13 @@ class TopicWatch:
         return found
 
     async def _look_at(self, index: int, readers: dict[wire.Partition, PartitionReader], compare: bool,
-                       found: Findings) -> None:
+                       found: TopicChanges) -> None:
         source = self.topics[index]
         ours = [reader for where, reader in readers.items() if where.topic == index]
         try:
             details = await self._iggy.topic(source)
             mine = await self._mine(index, details, ours, found)
-        except IggyMissing as error:
+        except IggyNotFound as error:
             self._is_away(index, ours, error)
             return
         self._is_back(index, ours)
@@ -111,7 +111,7 @@ class TopicWatch:
                 await self._examine(reader, state, compare, found)
 
     async def _mine(self, index: int, details: TopicDetails, ours: list[PartitionReader],
-                    found: Findings) -> set[int]:
+                    found: TopicChanges) -> set[int]:
         """The partitions of a topic that this process is to read."""
         source = self.topics[index]
         numbers = {partition.id for partition in details.partitions}
@@ -146,7 +146,7 @@ class TopicWatch:
                 "regroup`, and start them again", source.stream, source.topic, partition, source.consumer,
                 self._unread_seconds)
 
-    def _is_away(self, index: int, ours: list[PartitionReader], error: IggyMissing) -> None:
+    def _is_away(self, index: int, ours: list[PartitionReader], error: IggyNotFound) -> None:
         for reader in ours:
             reader.away = True
         if index not in self._away:
@@ -167,7 +167,7 @@ class TopicWatch:
         """Whether no topic was missing at the last look."""
         return not self._away
 
-    async def _new(self, where: wire.Partition, state: LogState, found: Findings) -> New:
+    async def _new(self, where: wire.Partition, state: LogState, found: TopicChanges) -> New:
         """Where to begin with a partition: after the stored offset, or at `start_from`."""
         source = self.topics[where.topic]
         stored = await self._iggy.stored_offset(source, where.partition)
@@ -197,7 +197,7 @@ class TopicWatch:
         first = await self._iggy.first_since(self.topics[where.topic], where.partition, microseconds)
         return first.offset() if first is not None else otherwise
 
-    async def _examine(self, reader: PartitionReader, state: LogState, compare: bool, found: Findings) -> None:
+    async def _examine(self, reader: PartitionReader, state: LogState, compare: bool, found: TopicChanges) -> None:
         """Finds out whether the log is still the one that `reader` has read; `compare` it message by message."""
         where, position = reader.where, reader.position
         made_again = (log_identity.seems_made_again(reader.created_at, state)
@@ -224,7 +224,7 @@ class TopicWatch:
         messages = await self._iggy.poll(self.topics[where.topic], where.partition, offset, 1)
         return log_identity.Message(messages[0].offset(), messages[0].timestamp()) if messages else None
 
-    async def _resume(self, where: wire.Partition, position: int, newest: int, state: LogState, found: Findings,
+    async def _resume(self, where: wire.Partition, position: int, newest: int, state: LogState, found: TopicChanges,
                       words: str) -> int:
         """Where reading goes on in a log that isn't what it was, as `on_truncation` has it; says so."""
         source = self.topics[where.topic]

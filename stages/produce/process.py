@@ -20,7 +20,7 @@ from pipeline.config.plan import Plan
 from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.coordinator.reject_log import RejectLog
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyError, IggyRefused
+from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import BadRow
 from pipeline.sockets.control_link import HELLO_SECONDS
@@ -250,7 +250,7 @@ class ProduceStage:
         while True:
             try:
                 async with self._connecting:
-                    await self.iggy.connected()
+                    await self.iggy.ensure_connected()
                 if payloads and not packed:
                     sends = pack(payloads, series, await self._partitions(lane), self._packings[lane.lane.source])
                     packed = True
@@ -303,7 +303,7 @@ class ProduceStage:
     async def _wait(self, lane: _Lane, error: IggyError, backoff: Backoff) -> None:
         pause = backoff.next()
         self._failing.add(lane.lane)
-        await self._send(common.Retrying(f"messages can't be sent: {error}", paused=isinstance(error, IggyRefused)))
+        await self._send(common.Retrying(f"messages can't be sent: {error}", paused=isinstance(error, IggyAuthenticationFailed)))
         if self._errors.allows(str(error), time.monotonic()):
             self.logger.error("source %s: messages to %s/%s can't be sent, nothing is lost, next try in %.1f s: %s",
                               lane.config.name, lane.stream, lane.topic, pause, error)

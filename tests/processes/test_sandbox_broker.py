@@ -285,7 +285,7 @@ def test_statistics_and_the_connection_describe_themselves(iggy: RunningIggy, st
 def test_the_options_of_topics_are_told_and_are_taken_as_texts(iggy: RunningIggy, stream: str) -> None:
     async def scenario() -> None:
         connection = IggyConnection(IggyConfig(address=iggy.address))
-        await connection.connected()
+        await connection.ensure_connected()
         known = {spec.key for spec in await connection.client.describe_options("topic")}
         options = {"segment_size": "16777216", "max_topic_size": "1073741824", "messages_required_to_save": "1",
                    "enforce_fsync": "true"}

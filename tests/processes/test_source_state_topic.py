@@ -98,7 +98,7 @@ def state_of(stream: str, mark: int, points: int = 0) -> SourceState:
 async def put(iggy: RunningIggy, stream: str, payload: bytes, headers: dict[str, str] | None) -> None:
     """Sends a message to the topic of the state."""
     connection = IggyConnection(IggyConfig(address=iggy.address))
-    await connection.connected()
+    await connection.ensure_connected()
     await connection.send(stream, "state", [payload], 0, headers)
 
 
@@ -307,7 +307,7 @@ def test_a_topic_that_was_deleted_meanwhile_is_made_again(iggy: RunningIggy, str
         await topic.load(NOW)
         await topic.save(state_of(stream, 1))
         connection = IggyConnection(IggyConfig(address=iggy.address))
-        await connection.connected()
+        await connection.ensure_connected()
         await connection.client.delete_topic(stream, "state")
         await topic.save(state_of(stream, 2))
         assert (await topic_of(iggy, stream).load(NOW)).marks == {"m": 2}
@@ -358,7 +358,7 @@ def test_a_topic_that_was_emptied_is_like_a_new_one_and_that_is_said(iggy: Runni
         assert topic.warnings == ()
         await topic.save(state_of(stream, 1))
         connection = IggyConnection(IggyConfig(address=iggy.address))
-        await connection.connected()
+        await connection.ensure_connected()
         await connection.client.purge_topic(stream, "state")
         while await connection.read_all(stream, "state"):
             pass

@@ -6,7 +6,7 @@ import pytest
 
 from stages.ingest import log_identity
 from stages.ingest.log_identity import LogState, Message
-from stages.ingest.stalled_partitions import Unread
+from stages.ingest.stalled_partitions import StalledPartitions
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def test_a_stored_0_may_mean_that_nothing_is_there_and_is_read_again() -> None:
 
 
 def test_a_partition_that_waits_and_does_not_move_is_told_once() -> None:
-    unread = Unread(60)
+    unread = StalledPartitions(60)
     assert unread.look({0: (5, 10), 1: (5, 10), 2: (9, 10)}, 0) == []
     assert unread.look({0: (5, 10), 1: (6, 10), 2: (9, 10)}, 59) == []
     assert unread.look({0: (5, 10), 1: (6, 10), 2: (9, 10)}, 60) == [0]

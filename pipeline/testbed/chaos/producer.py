@@ -102,7 +102,7 @@ class Producer:
         """Until it is confirmed."""
         while True:
             try:
-                await iggy.connected()
+                await iggy.ensure_connected()
                 await iggy.send(telemetry.STREAM, telemetry.TOPIC, payloads, partition)
                 return
             except IggyError:

@@ -175,7 +175,7 @@ class ChaosRun:
     async def _dead_letters(self) -> set[int]:
         """The numbers of the messages in the dead-letter topic, as `number_of` has them."""
         iggy = IggyConnection(IggyConfig(address=self.addresses.iggy))
-        await iggy.connected()
+        await iggy.ensure_connected()
         return {number_of(msgspec.json.decode(letter)["payload"])
                 for letter in await iggy.read_all(telemetry.STREAM, DEAD_LETTERS)}
 
