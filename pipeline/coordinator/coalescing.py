@@ -15,7 +15,7 @@ LEAST_SECONDS = 0.002
 MOST_SECONDS = 0.05
 
 
-class Gathering:
+class ReportCoalescer:
     """Follows the rate at which messages are settled."""
 
     def __init__(self, window: int) -> None:

@@ -14,10 +14,10 @@ from msgspec import Struct
 
 from pipeline.config.schema import Config
 from pipeline.fields.cardinality import Cardinality
-from pipeline.fields.types import FieldKind, TypeBook, declared_types
+from pipeline.fields.types import FieldTypeDecision, FieldTypeRegistry, declared_types
 from pipeline.wire import sink as wire
 
-_decisions = msgspec.json.Decoder(FieldKind)
+_decisions = msgspec.json.Decoder(FieldTypeDecision)
 
 
 class Journal:
@@ -27,13 +27,13 @@ class Journal:
     def __init__(self, folder: Path, run: str) -> None:
         self.path = folder / f"types-{run}.ndjson"
         #: Decisions that are not in the file yet.
-        self._unwritten: list[FieldKind] = []
+        self._unwritten: list[FieldTypeDecision] = []
         for other in folder.glob("types-*.ndjson"):
             if other != self.path:
                 with contextlib.suppress(OSError):
                     other.unlink()
 
-    def read(self) -> list[FieldKind]:
+    def read(self) -> list[FieldTypeDecision]:
         """What an earlier coordinator of this run has decided. A line that was cut short, where that coordinator was
         killed as it wrote, or the disk was full, is left out: nobody has been told of it. Raises OSError."""
         try:
@@ -49,7 +49,7 @@ class Journal:
                 decisions.append(_decisions.decode(line))
         return decisions
 
-    def write(self, decisions: list[FieldKind]) -> None:
+    def write(self, decisions: list[FieldTypeDecision]) -> None:
         """Appends decisions, and those that could not be written before. Raises OSError; then all of them are still to
         be written, and the file ends as it did."""
         self._unwritten += decisions
@@ -67,14 +67,14 @@ class Journal:
         self._unwritten.clear()
 
 
-class Counsel:
+class FieldRegistry:
     """Answers the encoders' questions. One per coordinator."""
 
     def __init__(self, config: Config, folder: str, run: str, logger: logging.Logger) -> None:
         """Raises OSError where the types that were decided before in this run can't be read."""
         self._config = config
         self._logger = logger
-        self._types = TypeBook(declared_types(config))
+        self._types = FieldTypeRegistry(declared_types(config))
         self._cardinality = Cardinality(config)
         self._journal = Journal(Path(folder), run)
         self._types.restore(self._journal.read())
@@ -101,13 +101,13 @@ class Counsel:
                     "reject": "messages that have it are rejected"}[sink.mapping.on_high_cardinality]
             self._logger.warning("sink %s: tag %s has about %d distinct values, more than max_tag_values = %d; %s",
                                  sink.name, tag, count, sink.mapping.max_tag_values, then)
-        return self.welcome() if new_tags else []
+        return self.initial_messages() if new_tags else []
 
     def write(self) -> None:
         """Writes down what could not be written before. Raises OSError."""
         self._journal.write([])
 
-    def welcome(self) -> list[Struct]:
+    def initial_messages(self) -> list[Struct]:
         """What an encoder has to know from the start."""
         return [wire.OverLimit(sink, sorted(tags)) for sink, tags in self._cardinality.over.items()
                 if self._config.all_sinks()[sink].mapping.on_high_cardinality != "warn"]

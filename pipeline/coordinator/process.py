@@ -17,9 +17,9 @@ from pipeline.config.digest import config_digest
 from pipeline.config.plan import Plan
 from pipeline.coordinator.admission import Admission
 from pipeline.coordinator.assignments import Assignments
-from pipeline.coordinator.coalescing import Gathering
+from pipeline.coordinator.coalescing import ReportCoalescer
 from pipeline.coordinator.cornering import Cornering
-from pipeline.coordinator.field_registry import Counsel
+from pipeline.coordinator.field_registry import FieldRegistry
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.offset_store import OffsetStore
 from pipeline.coordinator.reject_log import RejectLog
@@ -58,8 +58,8 @@ class Coordinator:
         self.logger = logger
         self.ledger = Ledger(plan.epoch)
         self.topics = plan.config.subscriptions()
-        self.counsel = Counsel(plan.config, plan.folder, plan.run, logger)
-        self.gathering = Gathering(plan.config.pipeline.window_messages)
+        self.counsel = FieldRegistry(plan.config, plan.folder, plan.run, logger)
+        self.gathering = ReportCoalescer(plan.config.pipeline.window_messages)
         self.ingests = plan.ingests()
         self.cornering = Cornering(self.ledger, self.topics, plan.folder, plan.run, logger)
         self.assignments = Assignments(self.ledger, self.topics, plan.until, self.cornering.suspects)
@@ -281,7 +281,7 @@ class Coordinator:
             if self.draining:
                 await self._send(message.name, common.Drain())
         if message.name.startswith("encode"):
-            await self._advise(message.name, self.counsel.welcome())
+            await self._advise(message.name, self.counsel.initial_messages())
         if message.name == "dead-letter":
             for settled in self.burying.values():
                 await self._send("dead-letter", wire.Bury(settled.range, settled.rejects))

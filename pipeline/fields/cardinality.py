@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from pipeline.config.schema import Config
-from pipeline.fields.hyperloglog import Sketch, is_sketch
+from pipeline.fields.hyperloglog import HyperLogLog, is_sketch
 
 #: Tags counted for each sink, at most, and their keys' longest: those of a tag map could be any.
 MAX_TAGS: Final = 1_000
 MAX_TAG_CHARACTERS: Final = 1_000
 
 
-class TagSketches:
+class TagCardinality:
     """The sketches of one encoder for one sink; those that have changed are sent now and then."""
 
     def __init__(self) -> None:
-        self._sketches: dict[str, Sketch] = {}
+        self._sketches: dict[str, HyperLogLog] = {}
         self._changed: set[str] = set()
 
     def add(self, tag: str, value: str) -> None:
@@ -25,7 +25,7 @@ class TagSketches:
         if sketch is None:
             if len(self._sketches) >= MAX_TAGS or len(tag) > MAX_TAG_CHARACTERS:
                 return
-            sketch = self._sketches[tag] = Sketch()
+            sketch = self._sketches[tag] = HyperLogLog()
         if sketch.add(value):
             self._changed.add(tag)
 
@@ -45,7 +45,7 @@ class Cardinality:
 
     def __init__(self, config: Config) -> None:
         self._limits = [sink.mapping.max_tag_values for sink in config.all_sinks()]
-        self._sketches: dict[tuple[int, str], Sketch] = {}
+        self._sketches: dict[tuple[int, str], HyperLogLog] = {}
         #: By sink: how many tags are counted.
         self._counts: Counter[int] = Counter()
         #: By sink: the tags over the limit.
@@ -65,7 +65,7 @@ class Cardinality:
                 if self._counts[sink] >= MAX_TAGS:
                     continue
                 self._counts[sink] += 1
-                sketch = self._sketches[sink, tag] = Sketch()
+                sketch = self._sketches[sink, tag] = HyperLogLog()
             sketch.merge(registers)
             over = self.over.setdefault(sink, set())
             if tag not in over and (count := round(sketch.estimate())) > self._limits[sink] > 0:

@@ -24,7 +24,7 @@ def is_sketch(registers: bytes) -> bool:
     return len(registers) == REGISTERS and max(registers) <= _REST_BITS + 1
 
 
-class Sketch:
+class HyperLogLog:
     """A set of texts of which only the size can be asked."""
 
     def __init__(self, registers: bytes = bytes(REGISTERS)) -> None:

@@ -17,7 +17,7 @@ FIELD_BYTES: Final = 150
 CHARACTER_BYTES: Final = 4
 
 
-class FieldKind(Struct, frozen=True, array_like=True):
+class FieldTypeDecision(Struct, frozen=True, array_like=True):
     """One decision, as the coordinator writes it down for its successor."""
 
     space: str
@@ -26,7 +26,7 @@ class FieldKind(Struct, frozen=True, array_like=True):
     kind: Kind
 
 
-class TypeBook:
+class FieldTypeRegistry:
     """Types by space (where it is written to), measurement and field. The first one told stays; seeds come before all.
 
     Names are those of the line, with their escapes.
@@ -41,7 +41,7 @@ class TypeBook:
         self.full = False
 
     def decide(self, space: str, measurement: str,
-               kinds: Mapping[str, Kind]) -> tuple[dict[str, Kind], list[FieldKind]]:
+               kinds: Mapping[str, Kind]) -> tuple[dict[str, Kind], list[FieldTypeDecision]]:
         """The types that the fields in `kinds` have from now on, and those of them that are new."""
         known = self._known.get((space, measurement), {})
         seeds = self._seeds.get(space, {})
@@ -59,10 +59,10 @@ class TypeBook:
             if not known:
                 self._known[space, measurement] = known
             known[field] = decided[field]
-            new.append(FieldKind(space, measurement, field, known[field]))
+            new.append(FieldTypeDecision(space, measurement, field, known[field]))
         return decided, new
 
-    def restore(self, decisions: list[FieldKind]) -> None:
+    def restore(self, decisions: list[FieldTypeDecision]) -> None:
         """Takes what an earlier book had decided."""
         for decision in decisions:
             self.decide(decision.space, decision.measurement, {decision.field: decision.kind})

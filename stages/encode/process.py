@@ -20,7 +20,7 @@ from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules
 from pipeline.work_file import WorkFile
-from stages.encode.registry_client import Consultant
+from stages.encode.registry_client import RegistryClient
 from stages.mapping.batch import TooMuch
 from stages.mapping.budget import Budget
 from stages.mapping.cpu_limit import TooSlow
@@ -50,7 +50,7 @@ class EncodeStage:
         self.rules = WireRules(plan.config, plan.readers)
         self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.consultant = Consultant(self.link, logger)
+        self.consultant = RegistryClient(self.link, logger)
         #: What the caches of all encoders here share.
         self._budget = Budget(plan.config.pipeline.encoder_cache_bytes)
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pipeline.errors import PipelineError
-from pipeline.fields.cardinality import TagSketches
+from pipeline.fields.cardinality import TagCardinality
 from pipeline.points.field_type import Kind
 from pipeline.sockets.control_link import ControlLink
 from pipeline.wire import sink as wire
@@ -21,7 +21,7 @@ SKETCH_SECONDS: Final = 5.0
 ALL_SKETCHES_SECONDS: Final = 60.0
 
 
-class Consultant:
+class RegistryClient:
     """Asks over the process's control link, and hands what it is told to the encoders."""
 
     def __init__(self, link: ControlLink, logger: logging.Logger) -> None:
@@ -29,7 +29,7 @@ class Consultant:
         self._logger = logger
         #: Encoders by sink.
         self._encoders: dict[int, list[Encoder]] = {}
-        self._sketches: dict[int, TagSketches] = {}
+        self._sketches: dict[int, TagCardinality] = {}
         #: What was heard while an encoder was at work: it is told between two batches.
         self._over: list[wire.OverLimit] = []
         #: The last word on whether this encoder, of another machine, may take part.
@@ -40,7 +40,7 @@ class Consultant:
         """Counts the values of this encoder's tags, if its mapping asks for that, and tells it of those over."""
         self._encoders.setdefault(sink, []).append(encoder)
         if encoder.rules.config.max_tag_values:
-            encoder.rules.heads.seen = self._sketches.setdefault(sink, TagSketches()).add
+            encoder.rules.heads.seen = self._sketches.setdefault(sink, TagCardinality()).add
 
     def ask_types(self, space: str, measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
         """The types decided. Waits until the coordinator has answered: without it nothing is settled anyway."""

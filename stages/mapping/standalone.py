@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from pipeline.config.schema import Config
-from pipeline.fields.types import TypeBook, declared_types, space_of
+from pipeline.fields.types import FieldTypeRegistry, declared_types, space_of
 from pipeline.points.field_type import Kind
 from stages.mapping.encoder import Encoder
 from stages.mapping.records.type_guard import Guard
@@ -15,7 +15,7 @@ def local_encoder(config: Config, subscription: int, merge: bool | None = None) 
     """The encoder of one of `config.subscriptions()`; `merge` takes the place of `merge_duplicates`."""
     topic = config.subscriptions()[subscription]
     sink = config.all_sinks()[topic.sink]
-    book = TypeBook(declared_types(config))
+    book = FieldTypeRegistry(declared_types(config))
     mapping = sink.mapping if merge is None else replace(sink.mapping, merge_duplicates=merge)
 
     def guard(bucket: str) -> Guard:

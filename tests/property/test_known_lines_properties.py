@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import MappingConfig, Precision
-from pipeline.fields.types import TypeBook
+from pipeline.fields.types import FieldTypeRegistry
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.formats.line_cache import KnownLines
 from stages.mapping.records.type_guard import Guard
@@ -34,7 +34,7 @@ def lines(draw: st.DrawFn) -> str:
 
 def encoder_of(precision: Precision, **options: Any) -> Encoder:
     """One with a type guard of its own."""
-    book = TypeBook()
+    book = FieldTypeRegistry()
     guard = Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
     return Encoder(MappingConfig(format="line_protocol", **options), precision, "s", "t", lambda bucket: guard)
 

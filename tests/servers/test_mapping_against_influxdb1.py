@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from line_protocol_parser import parse_line
 
 from pipeline.config.schema import MappingConfig
-from pipeline.fields.types import TypeBook
+from pipeline.fields.types import FieldTypeRegistry
 from pipeline.points.escape import unescaped
 from stages.influxdb.body import split_lines
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
@@ -60,7 +60,7 @@ mappings = st.builds(
 
 def encoded_by(mapping: MappingConfig, batch: list[dict[str, Any]]) -> Encoded:
     """The batch as an encoder with a type guard writes it."""
-    book = TypeBook()
+    book = FieldTypeRegistry()
     guard = Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
     encoder = Encoder(mapping, "ns", "str eam", "to,pic", lambda bucket: guard)
     payloads = [json.dumps(message).encode() for message in batch]
@@ -201,7 +201,7 @@ pieces = st.one_of(st.sampled_from([
 def test_what_passes_as_line_protocol_a_real_server_takes_and_reads_as_an_independent_parser_does(
         influxdb1: str, texts: list[str]) -> None:
     mapping = MappingConfig(format="line_protocol", merge_duplicates=False)
-    book = TypeBook()
+    book = FieldTypeRegistry()
     guard = Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
     payloads = [text.encode("utf-8", "surrogatepass") for text in texts]
     encoded = Encoder(mapping, "ns", "s", "t", lambda bucket: guard).encode(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import MappingConfig
-from pipeline.fields.types import TypeBook
+from pipeline.fields.types import FieldTypeRegistry
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.budget import Budget, Share
 from stages.mapping.encoder import Encoder
@@ -67,7 +67,7 @@ def tag_map(number: int) -> dict[str, object]:
 def test_the_caches_of_an_encoder_stay_within_their_budget(make: Callable[[int], dict[str, object]],
                                                            mapping: MappingConfig) -> None:
     budget = Budget(MEGABYTE)
-    book = TypeBook(max_bytes=1)
+    book = FieldTypeRegistry(max_bytes=1)
 
     def guard(_: str) -> Guard:
         return Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0], budget)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
-from pipeline.fields.cardinality import Cardinality, TagSketches
+from pipeline.fields.cardinality import Cardinality, TagCardinality
 from stages.mapping.encoder import BatchOrigin, Encoder
 
 PAYLOADS = [json.dumps(message).encode() for message in [
@@ -21,7 +21,7 @@ def config_of(mapping: MappingConfig) -> Config:
 
 def test_the_values_of_all_encoders_count_once_and_a_tag_is_named_once() -> None:
     book = Cardinality(config_of(MappingConfig(max_tag_values=1_000)))
-    encoders = [TagSketches(), TagSketches()]
+    encoders = [TagCardinality(), TagCardinality()]
     for number in range(900):
         for sketches in encoders:
             sketches.add("device", f"d{number}")
@@ -39,7 +39,7 @@ def test_the_values_of_all_encoders_count_once_and_a_tag_is_named_once() -> None
 
 def test_zero_counts_nothing() -> None:
     book = Cardinality(config_of(MappingConfig(max_tag_values=0)))
-    sketches = TagSketches()
+    sketches = TagCardinality()
     for number in range(1_000):
         sketches.add("device", str(number))
     assert book.merge(0, sketches.changed()) == []

@@ -14,7 +14,7 @@ from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import common
 from pipeline.wire import sink as wire
-from stages.encode.registry_client import Consultant
+from stages.encode.registry_client import RegistryClient
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.records.type_guard import Guard
 
@@ -64,7 +64,7 @@ def test_a_question_is_repeated_and_a_verdict_is_told_between_batches(
     endpoints = Endpoints(str(tmp_path))
     coordinator = Coordinator(context, endpoints)
     link = ControlLink(context, endpoints, endpoints.control, "encode-0")
-    consultant = Consultant(link, logging.getLogger("test"))
+    consultant = RegistryClient(link, logging.getLogger("test"))
     mapping = MappingConfig(tag_fields=("device",), integers="as_written", on_high_cardinality="to_field")
     encoder = Encoder(mapping, "us", "s", "t", lambda bucket: Guard(
         lambda measurement, kinds: consultant.ask_types("here", measurement, kinds)))

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pipeline.config.schema import MappingConfig, Precision
-from pipeline.fields.types import TypeBook
+from pipeline.fields.types import FieldTypeRegistry
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.records.type_guard import Guard
 
@@ -56,7 +56,7 @@ CASES = [pytest.param(case, id=f"{group.name}: {case.name}") for group in TABLE.
 
 def an_encoder(case: Case) -> Encoder:
     """An encoder for the case's mapping, with a type guard of its own where the mapping has one."""
-    book = TypeBook()
+    book = FieldTypeRegistry()
 
     def guard(bucket: str) -> Guard:
         return Guard(lambda measurement, kinds: book.decide(bucket, measurement, kinds)[0])

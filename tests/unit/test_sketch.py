@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from pipeline.fields.hyperloglog import ERROR, REGISTERS, Sketch
+from pipeline.fields.hyperloglog import ERROR, REGISTERS, HyperLogLog
 
 
-def a_sketch(texts: list[str]) -> Sketch:
+def a_sketch(texts: list[str]) -> HyperLogLog:
     """A sketch of these texts."""
-    sketch = Sketch()
+    sketch = HyperLogLog()
     for text in texts:
         sketch.add(text)
     return sketch
@@ -30,7 +30,7 @@ def test_merged_sketches_are_the_sketch_of_all_texts_in_any_order() -> None:
     texts = [f"{number}" for number in range(30_000)]
     random.Random(4).shuffle(texts)
     parts = [a_sketch(texts[first::3]) for first in range(3)]
-    merged = Sketch()
+    merged = HyperLogLog()
     for part in parts:
         merged.merge(bytes(part.registers))
     assert merged.registers == a_sketch(texts).registers

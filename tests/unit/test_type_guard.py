@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
-from pipeline.coordinator.field_registry import Counsel
-from pipeline.fields.types import TypeBook, declared_types, space_of
+from pipeline.coordinator.field_registry import FieldRegistry
+from pipeline.fields.types import FieldTypeRegistry, declared_types, space_of
 from pipeline.points.field_type import Kind
 from pipeline.wire import sink as wire
 from stages.mapping.records.type_guard import Guard
@@ -22,13 +22,13 @@ from stages.mapping.reject import Reject
 LOGGER = logging.getLogger("test")
 
 
-def a_guard(book: TypeBook) -> Guard:
+def a_guard(book: FieldTypeRegistry) -> Guard:
     """A guard that asks this book."""
     return Guard(lambda measurement, kinds: book.decide("db", measurement, kinds)[0])
 
 
 def test_the_first_type_stays_for_its_measurement_and_space() -> None:
-    book = TypeBook()
+    book = FieldTypeRegistry()
     assert book.decide("db", "m", {"f": "float"})[0] == {"f": "float"}
     assert book.decide("db", "m", {"f": "integer", "g": "string"})[0] == {"f": "float", "g": "string"}
     assert book.decide("db", "n", {"f": "integer"})[0] == {"f": "integer"}
@@ -38,7 +38,7 @@ def test_the_first_type_stays_for_its_measurement_and_space() -> None:
 def test_declared_types_come_before_what_a_message_has() -> None:
     mapping = MappingConfig(types={"a.b": "integer", "j": "json"}, field_renames={"j": "a text"})
     config = Config(sinks=(SinkConfig(name="one", topics=(), mapping=mapping),))
-    book = TypeBook(declared_types(config))
+    book = FieldTypeRegistry(declared_types(config))
     kinds: dict[str, Kind] = {"a_b": "float", "a\\ text": "float", "c": "float"}
     assert book.decide(space_of(config, 0), "m", kinds)[0] == {"a_b": "integer", "a\\ text": "string", "c": "float"}
 
@@ -48,7 +48,7 @@ def test_declared_types_come_before_what_a_message_has() -> None:
     ("1u", "1e2", "100u"), ('"a"', '"b"', '"b"'), ("true", "false", "false"),
 ])
 def test_a_number_becomes_the_number_that_the_field_has(first: str, then: str, written: str) -> None:
-    book = TypeBook()
+    book = FieldTypeRegistry()
     a_guard(book).converted("m", {"f=": first})
     assert a_guard(book).converted("m", {"f=": then}) == {"f=": written}
 
@@ -58,7 +58,7 @@ def test_a_number_becomes_the_number_that_the_field_has(first: str, then: str, w
     ("true", "1i"),
 ])
 def test_what_would_lose_something_is_a_conflict(first: str, then: str) -> None:
-    guard = a_guard(TypeBook())
+    guard = a_guard(FieldTypeRegistry())
     guard.converted("m", {"f=": first})
     with pytest.raises(Reject) as caught:
         guard.converted("m", {"f=": then})
@@ -67,7 +67,7 @@ def test_what_would_lose_something_is_a_conflict(first: str, then: str) -> None:
 
 def test_what_is_known_is_not_asked_for_again() -> None:
     asked: list[dict[str, Kind]] = []
-    book = TypeBook()
+    book = FieldTypeRegistry()
 
     def ask(measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
         asked.append(dict(kinds))
@@ -81,27 +81,27 @@ def test_what_is_known_is_not_asked_for_again() -> None:
 
 def test_a_new_coordinator_of_the_same_run_knows_what_was_decided(tmp_path: Path) -> None:
     config = Config()
-    Counsel(config, str(tmp_path), "run", LOGGER).answer(wire.AskTypes("db", "m", {"f": "float"}))
+    FieldRegistry(config, str(tmp_path), "run", LOGGER).answer(wire.AskTypes("db", "m", {"f": "float"}))
     (journal,) = tmp_path.iterdir()
     with journal.open("ab") as file:
         file.write(b'["db","m","cut sho')
     for field in ("g", "h"):
-        counsel = Counsel(config, str(tmp_path), "run", LOGGER)
+        counsel = FieldRegistry(config, str(tmp_path), "run", LOGGER)
         assert counsel.answer(wire.AskTypes("db", "m", {"f": "integer"})) == [wire.Types("db", "m", {"f": "float"})]
         counsel.answer(wire.AskTypes("db", "m", {field: "string"}))
 
 
 def test_types_are_of_one_run_and_those_of_others_are_removed(tmp_path: Path) -> None:
     config = Config()
-    Counsel(config, str(tmp_path), "one", LOGGER).answer(wire.AskTypes("db", "m", {"f": "float"}))
-    other = Counsel(config, str(tmp_path), "two", LOGGER)
+    FieldRegistry(config, str(tmp_path), "one", LOGGER).answer(wire.AskTypes("db", "m", {"f": "float"}))
+    other = FieldRegistry(config, str(tmp_path), "two", LOGGER)
     assert other.answer(wire.AskTypes("db", "m", {"f": "string"})) == [wire.Types("db", "m", {"f": "string"})]
     assert [path.name for path in tmp_path.iterdir()] == ["types-two.ndjson"]
 
 
 def test_a_type_that_cannot_be_written_down_is_told_to_nobody(tmp_path: Path) -> None:
     config = Config()
-    counsel = Counsel(config, str(tmp_path), "run", LOGGER)
+    counsel = FieldRegistry(config, str(tmp_path), "run", LOGGER)
     counsel.answer(wire.AskTypes("db", "m", {"f": "float"}))
     ask = wire.AskTypes("db", "m", {"g": "float"})
     size = (tmp_path / "types-run.ndjson").stat().st_size
@@ -117,27 +117,27 @@ def test_a_type_that_cannot_be_written_down_is_told_to_nobody(tmp_path: Path) ->
         signal.signal(signal.SIGXFSZ, handler)
     assert (tmp_path / "types-run.ndjson").stat().st_size == size
     assert counsel.answer(ask) == [wire.Types("db", "m", {"g": "float"})]
-    again = Counsel(config, str(tmp_path), "run", LOGGER)
+    again = FieldRegistry(config, str(tmp_path), "run", LOGGER)
     assert again.answer(wire.AskTypes("db", "m", {"g": "string"})) == [wire.Types("db", "m", {"g": "float"})]
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.dictionaries(st.text(max_size=300), st.just("float"), max_size=20))))
 def test_the_memory_of_types_is_bounded_whatever_is_asked(asked: list[tuple[str, dict[str, Kind]]]) -> None:
-    book = TypeBook(max_bytes=5_000)
+    book = FieldTypeRegistry(max_bytes=5_000)
     kept = []
     for measurement, kinds in asked:
         decided, new = book.decide("", measurement, kinds)
         assert decided.keys() == kinds.keys()
         kept += new
     assert sum(150 + len(one.field.encode()) for one in kept) <= 5_000
-    again = TypeBook(max_bytes=5_000)
+    again = FieldTypeRegistry(max_bytes=5_000)
     again.restore(kept)
     for one in kept:
         assert again.decide("", one.measurement, {one.field: "string"})[0] == {one.field: one.kind}
 
 
 def test_two_million_measurements_cost_no_more_than_the_limit() -> None:
-    book = TypeBook(max_bytes=10_000_000)
+    book = FieldTypeRegistry(max_bytes=10_000_000)
     tracemalloc.start()
     for number in range(60_000):
         assert book.decide("", f"measurement-{number}", {"value": "float"})[0] == {"value": "float"}
