@@ -26,7 +26,7 @@ from stages.mapping.budget import Budget
 from stages.mapping.cpu_limit import TooSlow
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.records.overwrites import RecentPoints
-from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.type_guard import TypeGuard
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000
@@ -68,8 +68,8 @@ class EncodeStage:
     def _encoder(self, config: Config, topic: Subscription) -> Encoder:
         sink = self.sinks[topic.sink]
 
-        def guard(bucket: str) -> Guard:
-            return Guard(partial(self.consultant.ask_types, space_of(config, topic.sink, bucket)),
+        def guard(bucket: str) -> TypeGuard:
+            return TypeGuard(partial(self.consultant.ask_types, space_of(config, topic.sink, bucket)),
                          self._budget)
 
         encoder = Encoder(sink.mapping, sink.influxdb.precision, topic.stream, topic.topic,

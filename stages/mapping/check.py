@@ -8,7 +8,7 @@ from stages.mapping.formats import transcoder
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.errors import BadFormat
 from stages.mapping.records.conditions import BadCondition, compile_condition
-from stages.mapping.records.mapper import Rules
+from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.record import is_within
 from stages.mapping.records.time_formats import BadTimeFormat, time_reader
 from stages.mapping.reject import Reject
@@ -101,7 +101,7 @@ def _format_problems(mapping: MappingConfig, key: str) -> list[str]:
 def _unwritable_names(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:
     for stream, topic in topics:
         try:
-            Rules(replace(mapping, rules=()), "ns", stream, topic)
+            RecordMapper(replace(mapping, rules=()), "ns", stream, topic)
         except (escape.Unwritable, Reject) as error:
             return [f"{key}: the names that it gives cannot be written for topic {stream}/{topic}: {error}"]
     return []

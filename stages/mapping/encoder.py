@@ -11,17 +11,17 @@ from pipeline.wire.sink import Overwritten
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of, texts_of
 from stages.mapping.budget import Budget
 from stages.mapping.compiled.shape import Row, Shape, can_learn, learn
-from stages.mapping.compiled.uniform_batch import Uniform
+from stages.mapping.compiled.uniform_batch import BatchTemplate
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.limits import Limits
-from stages.mapping.payload_decoder import Opener, in_messages
+from stages.mapping.payload_decoder import PayloadDecoder, in_messages
 from stages.mapping.records import message_times, plausible, timestamps
-from stages.mapping.records.mapper import Rules
+from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.merge import Line, merged
 from stages.mapping.records.overwrites import repeated, within
 from stages.mapping.records.record import is_array
 from stages.mapping.records.series import Origin
-from stages.mapping.records.type_guard import Diverted, Guard
+from stages.mapping.records.type_guard import SlowPathNeeded, TypeGuard
 from stages.mapping.reject import Dropped, Reject, failure
 
 __all__ = ["BatchOrigin", "Encoded", "Encoder", "Lines", "Rejected"]
@@ -40,14 +40,14 @@ class Encoder:
     """The mapping of one topic's messages, compiled. Not thread-safe: it learns as it goes."""
 
     def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str,
-                 guards: Callable[[str], Guard] | None = None, budget: Budget | None = None) -> None:
+                 guards: Callable[[str], TypeGuard] | None = None, budget: Budget | None = None) -> None:
         """`guards` gives the type guard of a bucket ("": the configured one); None guards no types. All caches of the
         process share `budget`.
 
         Raises `escape.Unwritable` where the configured names cannot be written, `conditions.BadCondition`, and
         `formats.errors.BadFormat`.
         """
-        self.rules = Rules(config, precision, stream, topic, guards, budget)
+        self.rules = RecordMapper(config, precision, stream, topic, guards, budget)
         self.limits = Limits.of(config)
         #: Whether a batch whose lines take too much memory is given back; otherwise its messages go one by one.
         self.refuses_much = False
@@ -56,7 +56,7 @@ class Encoder:
         #: Measures what a message, or a quick way, costs; for whoever has a timer.
         self.cpu = CpuLimit(config.max_message_seconds)
         self._merge = config.merge_duplicates
-        self._opener = Opener(self.rules)
+        self._opener = PayloadDecoder(self.rules)
         #: Whether the heads of two partitions differ; otherwise they are kept but once.
         self._tags_partition = "partition" in config.metadata_tags
         #: Most lately useful first.
@@ -64,7 +64,7 @@ class Encoder:
         #: Whether shapes are used at all; the rules give the same lines.
         self.use_shapes = can_learn(self.rules)
         #: The quick way of the shape that the last batch had throughout.
-        self.uniform: Uniform | None = None
+        self.uniform: BatchTemplate | None = None
 
     def encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
         """A batch as line protocol. Messages that cannot become points are among its rejects.
@@ -271,7 +271,7 @@ class _Batch:
             if self.encoder.merges and len(hashes) < len(rows):
                 return None
             return self.encoder.one_shape(Points(heads, at, shape.lines(rows, heads, at), hashes), self.origin)
-        except (Reject, Diverted):
+        except (Reject, SlowPathNeeded):
             return None
 
     def _take(self, shape: Shape, rows: list[Row], pending: list[int], times: Sequence[int] | None, missed: int,
@@ -285,11 +285,11 @@ class _Batch:
             rows = [row for row in rows if row != no_row]
         try:
             self.lines += self._shaped(shape, rows, pending, times)
-        except (Reject, Diverted):
+        except (Reject, SlowPathNeeded):
             for index, row in zip(pending, rows, strict=True):
                 try:
                     self.lines += self._shaped(shape, [row], [index], times)
-                except (Reject, Diverted):
+                except (Reject, SlowPathNeeded):
                     given_up.append(index)
         return others
 
@@ -349,7 +349,7 @@ class _Batch:
         return Encoded(groups, self.rejects, self.dropped, overwritten, written)
 
 
-def own_times(rules: Rules, origin: BatchOrigin, count: int) -> Sequence[int] | None:
+def own_times(rules: RecordMapper, origin: BatchOrigin, count: int) -> Sequence[int] | None:
     """The messages' own times in the precision written; None where a field has them, or one has none or a bad one."""
     if rules.time_path:
         return None

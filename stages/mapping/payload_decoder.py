@@ -14,7 +14,7 @@ from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.line_cache import KnownLine, KnownLines
 from stages.mapping.formats.line_protocol import PassedLine, lines
 from stages.mapping.limits import Limits, values_of
-from stages.mapping.records.mapper import Rules
+from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.merge import Line
 from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject, and_more, failure, shown
@@ -43,10 +43,10 @@ class _SomeLines(Reject):
     """Some lines of a message are wrong; the others count."""
 
 
-class Opener:
+class PayloadDecoder:
     """Opens the payloads of one mapping. Not thread-safe."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: RecordMapper) -> None:
         """Raises `formats.errors.BadFormat`."""
         config = rules.config
         self._rules = rules

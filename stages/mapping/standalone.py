@@ -8,7 +8,7 @@ from pipeline.config.schema import Config
 from pipeline.fields.types import FieldTypeRegistry, declared_types, space_of
 from pipeline.points.field_type import Kind
 from stages.mapping.encoder import Encoder
-from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.type_guard import TypeGuard
 
 
 def local_encoder(config: Config, subscription: int, merge: bool | None = None) -> Encoder:
@@ -18,10 +18,10 @@ def local_encoder(config: Config, subscription: int, merge: bool | None = None) 
     book = FieldTypeRegistry(declared_types(config))
     mapping = sink.mapping if merge is None else replace(sink.mapping, merge_duplicates=merge)
 
-    def guard(bucket: str) -> Guard:
+    def guard(bucket: str) -> TypeGuard:
         def ask(measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
             return book.decide(space_of(config, topic.sink, bucket), measurement, kinds)[0]
 
-        return Guard(ask)
+        return TypeGuard(ask)
 
     return Encoder(mapping, sink.influxdb.precision, topic.stream, topic.topic, guard if mapping.type_guard else None)

@@ -10,7 +10,7 @@ from pipeline.config.schema import MappingConfig, Precision
 from pipeline.fields.types import FieldTypeRegistry
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.formats.line_cache import KnownLines
-from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.type_guard import TypeGuard
 
 heads = st.sampled_from(["m", "m,t=a", "m,t=b", "m,b=2,a=1", "m,a=1,b=2", r"m,t=a\ b", "n,t=ü", "m,t=", "m,time=1"])
 values = st.one_of(
@@ -35,7 +35,7 @@ def lines(draw: st.DrawFn) -> str:
 def encoder_of(precision: Precision, **options: Any) -> Encoder:
     """One with a type guard of its own."""
     book = FieldTypeRegistry()
-    guard = Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
+    guard = TypeGuard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
     return Encoder(MappingConfig(format="line_protocol", **options), precision, "s", "t", lambda bucket: guard)
 
 

@@ -21,7 +21,7 @@ from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.formats.line_protocol import PassedLine
 from stages.mapping.formats.line_protocol import lines as lines_of_payload
 from stages.mapping.limits import Limits
-from stages.mapping.records.type_guard import Guard, kind_of
+from stages.mapping.records.type_guard import TypeGuard, kind_of
 from tests.support import escapes
 
 #: Of the messages whose mapping asks for Iggy's time: microseconds since 1970. All in one shard of a week.
@@ -61,7 +61,7 @@ mappings = st.builds(
 def encoded_by(mapping: MappingConfig, batch: list[dict[str, Any]]) -> Encoded:
     """The batch as an encoder with a type guard writes it."""
     book = FieldTypeRegistry()
-    guard = Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
+    guard = TypeGuard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
     encoder = Encoder(mapping, "ns", "str eam", "to,pic", lambda bucket: guard)
     payloads = [json.dumps(message).encode() for message in batch]
     return encoder.encode(payloads, BatchOrigin(timestamps=[START + index for index in range(len(batch))]))
@@ -202,7 +202,7 @@ def test_what_passes_as_line_protocol_a_real_server_takes_and_reads_as_an_indepe
         influxdb1: str, texts: list[str]) -> None:
     mapping = MappingConfig(format="line_protocol", merge_duplicates=False)
     book = FieldTypeRegistry()
-    guard = Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
+    guard = TypeGuard(lambda measurement, kinds: book.decide("", measurement, kinds)[0])
     payloads = [text.encode("utf-8", "surrogatepass") for text in texts]
     encoded = Encoder(mapping, "ns", "s", "t", lambda bucket: guard).encode(
         payloads, BatchOrigin(timestamps=[START + index for index in range(len(texts))]))

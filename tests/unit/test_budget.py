@@ -14,7 +14,7 @@ from pipeline.fields.types import FieldTypeRegistry
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.budget import Budget, Share
 from stages.mapping.encoder import Encoder
-from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.type_guard import TypeGuard
 
 MEGABYTE = 1_000_000
 
@@ -69,8 +69,8 @@ def test_the_caches_of_an_encoder_stay_within_their_budget(make: Callable[[int],
     budget = Budget(MEGABYTE)
     book = FieldTypeRegistry(max_bytes=1)
 
-    def guard(_: str) -> Guard:
-        return Guard(lambda measurement, kinds: book.decide("", measurement, kinds)[0], budget)
+    def guard(_: str) -> TypeGuard:
+        return TypeGuard(lambda measurement, kinds: book.decide("", measurement, kinds)[0], budget)
 
     encoder = Encoder(mapping, "ns", "s", "t", guard, budget)
     count = 500 if make is field_names else 3_000

@@ -16,7 +16,7 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 from stages.encode.registry_client import RegistryClient
 from stages.mapping.encoder import BatchOrigin, Encoder
-from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.type_guard import TypeGuard
 
 
 class Coordinator:
@@ -66,7 +66,7 @@ def test_a_question_is_repeated_and_a_verdict_is_told_between_batches(
     link = ControlLink(context, endpoints, endpoints.control, "encode-0")
     consultant = RegistryClient(link, logging.getLogger("test"))
     mapping = MappingConfig(tag_fields=("device",), integers="as_written", on_high_cardinality="to_field")
-    encoder = Encoder(mapping, "us", "s", "t", lambda bucket: Guard(
+    encoder = Encoder(mapping, "us", "s", "t", lambda bucket: TypeGuard(
         lambda measurement, kinds: consultant.ask_types("here", measurement, kinds)))
     consultant.add(0, encoder)
     origin = BatchOrigin(timestamps=[1])

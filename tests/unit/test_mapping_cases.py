@@ -10,7 +10,7 @@ import pytest
 from pipeline.config.schema import MappingConfig, Precision
 from pipeline.fields.types import FieldTypeRegistry
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
-from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.type_guard import TypeGuard
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -58,8 +58,8 @@ def an_encoder(case: Case) -> Encoder:
     """An encoder for the case's mapping, with a type guard of its own where the mapping has one."""
     book = FieldTypeRegistry()
 
-    def guard(bucket: str) -> Guard:
-        return Guard(lambda measurement, kinds: book.decide(bucket, measurement, kinds)[0])
+    def guard(bucket: str) -> TypeGuard:
+        return TypeGuard(lambda measurement, kinds: book.decide(bucket, measurement, kinds)[0])
 
     return Encoder(case.mapping, case.precision, "telemetry", "sensors", guard if case.mapping.type_guard else None)
 

@@ -10,7 +10,7 @@ from pipeline.config.schema import MappingConfig
 from pipeline.points.field_type import Kind
 from stages.mapping.batch import TooMuch
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
-from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.type_guard import TypeGuard
 
 GOOD = b'{"site":"a","v":%d,"ts":%d}'
 README: dict[str, Any] = {"tag_fields": ("site", "device"), "timestamp_from": "field", "timestamp_field": "ts"}
@@ -53,7 +53,7 @@ def test_what_fails_on_one_message_is_its_reject_and_tells_where() -> None:
             raise KeyError("boom")
         return kinds
 
-    encoder = Encoder(MappingConfig(), "ns", "stream", "topic", lambda bucket: Guard(ask))
+    encoder = Encoder(MappingConfig(), "ns", "stream", "topic", lambda bucket: TypeGuard(ask))
     encoded = encode(encoder, [b'{"v":1}', b'{"v":2,"boom":3}', b'{"v":4,"w":[1]}'])
     assert encoded.points == 2
     [reject] = encoded.rejects

@@ -16,15 +16,15 @@ from pipeline.coordinator.field_registry import FieldRegistry
 from pipeline.fields.types import FieldTypeRegistry, declared_types, space_of
 from pipeline.points.field_type import Kind
 from pipeline.wire import sink as wire
-from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.type_guard import TypeGuard
 from stages.mapping.reject import Reject
 
 LOGGER = logging.getLogger("test")
 
 
-def a_guard(book: FieldTypeRegistry) -> Guard:
+def a_guard(book: FieldTypeRegistry) -> TypeGuard:
     """A guard that asks this book."""
-    return Guard(lambda measurement, kinds: book.decide("db", measurement, kinds)[0])
+    return TypeGuard(lambda measurement, kinds: book.decide("db", measurement, kinds)[0])
 
 
 def test_the_first_type_stays_for_its_measurement_and_space() -> None:
@@ -73,7 +73,7 @@ def test_what_is_known_is_not_asked_for_again() -> None:
         asked.append(dict(kinds))
         return book.decide("", measurement, kinds)[0]
 
-    guard = Guard(ask)
+    guard = TypeGuard(ask)
     for fields in ({"f=": "1"}, {"f=": "2"}, {"f=": "3", "g=": "true"}, {"g=": "false"}):
         guard.converted("m", fields)
     assert asked == [{"f": "float"}, {"g": "boolean"}]

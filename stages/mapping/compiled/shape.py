@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple
 from pipeline.points import escape
 from pipeline.points.field_type import Kind
 from stages.mapping.budget import cost_of
-from stages.mapping.compiled.uniform_batch import Cut, Uniform, source_literal
+from stages.mapping.compiled.uniform_batch import BatchTemplate, Segment, source_literal
 from stages.mapping.records import timestamps
-from stages.mapping.records.mapper import Rules
+from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.record import Record, is_json
-from stages.mapping.records.series import FIELD_SUFFIX, Head, Origin, lead_of
-from stages.mapping.records.type_guard import Diverted
+from stages.mapping.records.series import FIELD_SUFFIX, Origin, SeriesKey, lead_of
+from stages.mapping.records.type_guard import SlowPathNeeded
 from stages.mapping.records.values import Converter
 from stages.mapping.reject import Reject
 
@@ -58,7 +58,7 @@ class Heads(dict[Any, str]):
     The values are those of the columns, and last the tuple of headers where the mapping has header tags.
     """
 
-    def __init__(self, rules: Rules, columns: Sequence[Column], kinds: dict[str, Kind], partition: int) -> None:
+    def __init__(self, rules: RecordMapper, columns: Sequence[Column], kinds: dict[str, Kind], partition: int) -> None:
         super().__init__()
         self._rules = rules
         self._columns = columns
@@ -79,11 +79,11 @@ class Heads(dict[Any, str]):
         self._rules.check_keys(measurement + tags, {self._longest: ""})
         guard = self._rules.guard
         if moved:
-            raise Diverted
+            raise SlowPathNeeded
         if guard is not None:
             known = guard.decided(measurement, self._kinds)
             if any(known[lead] != kind for lead, kind in self._kinds.items()):
-                raise Diverted
+                raise SlowPathNeeded
         head = measurement + tags
         if self._share.takes(cost_of(head, *map(str, texts))):
             self[values] = head
@@ -141,7 +141,7 @@ class _NoShape(Exception):
     """The message holds a value that cannot just be copied."""
 
 
-def learn(rules: Rules, payload: bytes, partition: int = 0, headers: tuple[str, ...] = ()) -> Shape | None:
+def learn(rules: RecordMapper, payload: bytes, partition: int = 0, headers: tuple[str, ...] = ()) -> Shape | None:
     """The shape of a message without line breaks, or None where it has none, or is not valid JSON.
 
     What the pattern has of the message stands for all that match it: it must be proven valid here.
@@ -162,7 +162,7 @@ def learn(rules: Rules, payload: bytes, partition: int = 0, headers: tuple[str, 
         rules.notices.drop()
 
 
-def can_learn(rules: Rules) -> bool:
+def can_learn(rules: RecordMapper) -> bool:
     """Whether messages can have shapes under this mapping at all."""
     config = rules.config
     return not (config.explode or config.rules or config.bucket_template or "offset" in config.metadata_tags)
@@ -171,7 +171,7 @@ def can_learn(rules: Rules) -> bool:
 class _Learner:
     """Goes through one message's values and gathers the pattern and the code."""
 
-    def __init__(self, rules: Rules, text: str, spans: list[tuple[str, str, int, int]], head: Head) -> None:
+    def __init__(self, rules: RecordMapper, text: str, spans: list[tuple[str, str, int, int]], head: SeriesKey) -> None:
         self.rules = rules
         self.text = text
         self.spans = spans
@@ -191,9 +191,9 @@ class _Learner:
         self.converters: dict[str, Converter] = {}
         self.time = ""
         self.tail = ""
-        #: The same values for `Uniform`, and the one of the value at hand.
-        self.cuts: list[Cut] = []
-        self.cut: Cut | None = None
+        #: The same values for `BatchTemplate`, and the one of the value at hand.
+        self.cuts: list[Segment] = []
+        self.cut: Segment | None = None
 
     def shape(self) -> Shape:
         """Raises _NoShape where one value has none."""
@@ -202,7 +202,7 @@ class _Learner:
             self.cut = None
             value = self._value(path, key, self.text[start:end])
             pattern += re.escape(self.text[at:start]) + value
-            self.cuts.append((self.cut or Cut("", value))._replace(literal=self.text[at:start]))
+            self.cuts.append((self.cut or Segment("", value))._replace(literal=self.text[at:start]))
             at = end
         if not self.fields or self.rules.time_path and not self.time:
             raise _NoShape
@@ -223,12 +223,12 @@ class _Learner:
         empty = max(0, 2 - self.groups)
         return Shape(self, f"^(?:{pattern}{'()' * empty}|{_OTHER})$", self.groups + empty)
 
-    def uniform(self, names: dict[str, Any], heads: Callable[[int], Heads]) -> Uniform | None:
+    def uniform(self, names: dict[str, Any], heads: Callable[[int], Heads]) -> BatchTemplate | None:
         """The quick way, where no value needs a conversion and the fields are written in the message's order."""
         leads = [cut.lead for cut in self.cuts if cut.role == "field"]
         if self.converters or leads != list(self.fields) or any(cut.pattern == _ESCAPED for cut in self.cuts):
             return None
-        return Uniform(self.cuts, self.tail, self.time, names, heads, self.rules.budget)
+        return BatchTemplate(self.cuts, self.tail, self.time, names, heads, self.rules.budget)
 
     def _group(self, pattern: str) -> int:
         self.marked = self.marked or not pattern.startswith('"')
@@ -267,7 +267,7 @@ class _Learner:
                 raise _NoShape
             self.tags.add(tag)
         self.heads.append((Column(path, key, quoted), self._group(pattern)))
-        self.cut = Cut("", pattern, "head")
+        self.cut = Segment("", pattern, "head")
         return f'"({pattern[1:-1]})"' if quoted else f"({pattern})"
 
     def _moved(self, tag: str, path: str, text: str) -> str:
@@ -288,7 +288,7 @@ class _Learner:
             raise _NoShape
         self.kinds[lead] = kind
         self.fields[lead] = f"{{v{group}}}{suffix}"
-        self.cut = Cut("", pattern, "field", group, lead, suffix)
+        self.cut = Segment("", pattern, "field", group, lead, suffix)
         if pattern == _ESCAPED:
             self.converters[f"text{group}"] = _unescaped(self.rules.converter(path))
             self.fields[lead] = f"{{text{group}(v{group})}}"
@@ -311,7 +311,7 @@ class _Learner:
                 raise _NoShape
             group = self._group(_STRING)
             self.time = f"field_time('\"' + v{group} + '\"')"
-            self.cut = Cut("", f'"({_STRING[1:-1]})"', "time", group)
+            self.cut = Segment("", f'"({_STRING[1:-1]})"', "time", group)
             return self.cut.pattern
         source, target = timestamps.UNIT_NS[form.removeprefix("epoch_")], timestamps.UNIT_NS[precision]
         digits = len(str(timestamps.MAX_NS // source))
@@ -321,7 +321,7 @@ class _Learner:
         if not re.fullmatch(pattern, text):
             raise _NoShape
         group = self._group(pattern)
-        self.cut = Cut("", pattern, "time", group)
+        self.cut = Segment("", pattern, "time", group)
         zeros = "0" * max(0, len(str(source // target)) - 1)
         self.time = f"v{group} + '{zeros}'" if zeros else f"v{group}"
         return pattern
@@ -357,7 +357,7 @@ def _unescaped(convert: Converter) -> Converter:
     return value
 
 
-def _field_form(rules: Rules, path: str, text: str, decided: Kind | None) -> tuple[str, str, Kind]:
+def _field_form(rules: RecordMapper, path: str, text: str, decided: Kind | None) -> tuple[str, str, Kind]:
     """Pattern of a field's value, what follows its capture in the line, and its type. Raises _NoShape."""
     declared = rules.config.types.get(path)
     first = text[0]

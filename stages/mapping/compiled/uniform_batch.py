@@ -16,7 +16,7 @@ import msgspec
 from pipeline.wire import payload_frame
 from stages.mapping.batch import Points, hashes_of, texts_of
 from stages.mapping.budget import Budget, cost_of
-from stages.mapping.records.type_guard import Diverted
+from stages.mapping.records.type_guard import SlowPathNeeded
 from stages.mapping.reject import Reject
 
 #: Patterns of JSON values, and shorter ones that mean the same in valid JSON without backslashes. A number may be
@@ -29,7 +29,7 @@ _SIMPLE_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _TO_FIELDS: Final = str.maketrans({'"': None, ":": "="})
 
 
-class Cut(NamedTuple):
+class Segment(NamedTuple):
     """One value of a shape: what stands before it, and what becomes of it."""
 
     #: Text between the value before and this one.
@@ -45,13 +45,13 @@ class Cut(NamedTuple):
     suffix: str = ""
 
 
-class _Run:
+class _Span:
     """Values that are cut out as one text: one value, or neighbours of one role."""
 
-    def __init__(self, cut: Cut) -> None:
+    def __init__(self, cut: Segment) -> None:
         self.cuts = [cut]
 
-    def takes(self, cut: Cut) -> bool:
+    def takes(self, cut: Segment) -> bool:
         """Whether a value belongs to the same text."""
         last = self.cuts[-1]
         if cut.role != last.role:
@@ -73,7 +73,7 @@ class _Run:
         return f"{source_literal(first.lead)}{{v{first.number}}}{first.suffix}"
 
 
-def _is_simple(cut: Cut) -> bool:
+def _is_simple(cut: Segment) -> bool:
     """Whether a field's value is written as it is: a number or a boolean without a suffix."""
     return not cut.suffix and not cut.pattern.startswith('"') and _SIMPLE_KEY.fullmatch(cut.lead[:-1]) is not None
 
@@ -81,7 +81,7 @@ def _is_simple(cut: Cut) -> bool:
 class _Heads(dict[Any, str]):
     """Measurement and tag set by the text, or texts, that their values stand in."""
 
-    def __init__(self, runs: Sequence[_Run], known: dict[Any, str], budget: Budget) -> None:
+    def __init__(self, runs: Sequence[_Span], known: dict[Any, str], budget: Budget) -> None:
         super().__init__()
         self._share = budget.share(self.clear)
         self._patterns = [re.compile(run.pattern(loose=False)) for run in runs]
@@ -93,7 +93,7 @@ class _Heads(dict[Any, str]):
         for pattern, text in zip(self._patterns, (key,) if isinstance(key, str) else key, strict=True):
             match = pattern.fullmatch(text)
             if match is None:
-                raise Diverted
+                raise SlowPathNeeded
             values += [value[1:-1] if value[0] == '"' else value for value in match.groups()]
         head = self._known[tuple(values) if len(values) != 1 else values[0]]
         if self._share.takes(cost_of(head, *((key,) if isinstance(key, str) else key))):
@@ -101,16 +101,16 @@ class _Heads(dict[Any, str]):
         return head
 
 
-class Uniform:
+class BatchTemplate:
     """The quick way of one shape."""
 
-    def __init__(self, cuts: Sequence[Cut], tail: str, time: str, names: dict[str, Any],
+    def __init__(self, cuts: Sequence[Segment], tail: str, time: str, names: dict[str, Any],
                  heads: Callable[[int], dict[Any, str]], budget: Budget) -> None:
         """`time` is Python source, with `names`, of a message's time, "" where it is not in the message.
 
         `heads` gives measurement and tag set of a partition by the values of the head's cuts.
         """
-        runs: list[_Run] = []
+        runs: list[_Span] = []
         pattern = ""
         open_run = False
         for cut in cuts:
@@ -120,7 +120,7 @@ class Uniform:
             pattern += self._closed(runs, open_run) + re.escape(cut.literal)
             open_run = cut.role != ""
             if open_run:
-                runs.append(_Run(cut))
+                runs.append(_Span(cut))
             else:
                 pattern += cut.pattern
         self._pattern = re.compile(pattern + self._closed(runs, open_run) + re.escape(tail))
@@ -149,7 +149,7 @@ class Uniform:
         self._make_times: Callable[[list[str]], list[str] | list[int]] | None = made.get("times")
 
     @staticmethod
-    def _closed(runs: list[_Run], is_open: bool) -> str:
+    def _closed(runs: list[_Span], is_open: bool) -> str:
         return runs[-1].pattern(loose=True) if is_open else ""
 
     def lines(self, array: Any, count: int, times: Sequence[int] | None, partition: int,
@@ -177,7 +177,7 @@ class Uniform:
             fields = [_opened(parts[index::step]) if several else parts[index::step]
                       for index, several in self._fields_at]
             return Points(heads, at, self._make_lines(heads, at, *fields), hashes)
-        except (Reject, Diverted, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (Reject, SlowPathNeeded, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     def _head_column(self, parts: list[str | Any], count: int, partition: int) -> list[str]:

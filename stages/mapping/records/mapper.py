@@ -14,9 +14,9 @@ from stages.mapping.notices import Notices
 from stages.mapping.records import message_times, timestamps
 from stages.mapping.records.record import NOT_NUMBERS, Flattener, Record, is_within, loads
 from stages.mapping.records.routing import Router
-from stages.mapping.records.series import SHORT_CHARS, HeadMaker, Origin
+from stages.mapping.records.series import SHORT_CHARS, Origin, SeriesKeyBuilder
 from stages.mapping.records.time_formats import Reader, time_reader
-from stages.mapping.records.type_guard import Guard
+from stages.mapping.records.type_guard import TypeGuard
 from stages.mapping.records.values import Converter, converter
 from stages.mapping.reject import Dropped, Reject, and_more, shown
 
@@ -54,11 +54,11 @@ class _Role(NamedTuple):
 _UNKNOWN: Final = _Role("", "", None)
 
 
-class Rules:
+class RecordMapper:
     """One mapping, for messages of one topic, written with one precision."""
 
     def __init__(self, config: MappingConfig, precision: Precision, stream: str, topic: str,
-                 guards: Callable[[str], Guard] | None = None, budget: Budget | None = None) -> None:
+                 guards: Callable[[str], TypeGuard] | None = None, budget: Budget | None = None) -> None:
         """`guards` gives the type guard of a bucket ("": the configured one).
 
         Raises `escape.Unwritable` where the configured names cannot be written, and `conditions.BadCondition`.
@@ -69,12 +69,12 @@ class Rules:
         #: What is to be said of messages that were written.
         self.notices = Notices(config.on_name_clash)
         self.flattener = Flattener(config, self.notices)
-        self.heads = HeadMaker(config, stream, topic, self.notices, self.budget)
+        self.heads = SeriesKeyBuilder(config, stream, topic, self.notices, self.budget)
         self.router = Router(config, self.heads) if config.rules or config.bucket_template else None
         self._make_guard = guards
         #: The type guard of the configured bucket, and those of other ones.
         self.guard = guards("") if guards is not None else None
-        self._guards: dict[str, Guard] = {}
+        self._guards: dict[str, TypeGuard] = {}
         self.time_path = config.timestamp_field if config.timestamp_from == "field" else ""
         self.explicit = frozenset(config.field_names) if config.field_strategy == "explicit" else None
         self._not_fields = frozenset([*config.tag_fields, self.time_path, self.heads.measurement_path,
@@ -277,7 +277,7 @@ class Rules:
             self.check_keys(head, fields)
         return Point(head, fields, self.time(record, origin), bucket)
 
-    def _guard_of(self, bucket: str) -> Guard:
+    def _guard_of(self, bucket: str) -> TypeGuard:
         if bucket not in self._guards and self._make_guard is not None:
             self._guards[bucket] = self._make_guard(bucket)
         return self._guards[bucket]

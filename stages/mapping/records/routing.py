@@ -9,7 +9,7 @@ from pipeline.config.schema import MappingConfig
 from pipeline.points import escape
 from stages.mapping.records.conditions import Condition, compile_condition
 from stages.mapping.records.record import NOT_NUMBERS, Record, compact, loads, quote_not_numbers
-from stages.mapping.records.series import HeadMaker
+from stages.mapping.records.series import SeriesKeyBuilder
 from stages.mapping.reject import Dropped, Reject
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -26,7 +26,7 @@ class Route(NamedTuple):
 class Router:
     """The rules of one mapping, compiled."""
 
-    def __init__(self, config: MappingConfig, heads: HeadMaker) -> None:
+    def __init__(self, config: MappingConfig, heads: SeriesKeyBuilder) -> None:
         """Raises `conditions.BadCondition` and `escape.Unwritable`."""
         self._rules: list[tuple[Condition, bool, Route]] = [
             (compile_condition(rule.when), rule.then == "drop",

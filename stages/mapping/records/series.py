@@ -38,7 +38,7 @@ class Origin(Struct, frozen=True):
         return f"partition {self.partition} offset {self.offset}"
 
 
-class Head(NamedTuple):
+class SeriesKey(NamedTuple):
     """Measurement and tags of one point, escaped."""
 
     measurement: str
@@ -50,7 +50,7 @@ class Head(NamedTuple):
     leads: Set[str]
 
 
-class HeadMaker:
+class SeriesKeyBuilder:
     """Makes heads as one mapping says, for messages of one topic."""
 
     def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices, budget: Budget) -> None:
@@ -75,7 +75,7 @@ class HeadMaker:
         self._pieces: dict[tuple[str, str], str] = {}
         self._pieces_share = budget.share(self._pieces.clear)
         #: Heads by the tags' keys and texts, where nothing else decides.
-        self._heads: dict[tuple[tuple[str, str] | None, ...], Head] = {}
+        self._heads: dict[tuple[tuple[str, str] | None, ...], SeriesKey] = {}
         self._heads_share = budget.share(self._heads.clear)
         #: Whether the last head had two values for one tag.
         self._clashed = False
@@ -118,7 +118,7 @@ class HeadMaker:
         tag = self.tag_key(path, key)
         return tag if tag in self.over else ""
 
-    def head(self, record: Record, origin: Origin, measurement: str = "") -> Head:
+    def head(self, record: Record, origin: Origin, measurement: str = "") -> SeriesKey:
         """Line protocol elements `measurement` and `tag set`, the tags sorted by key. Raises Reject.
 
         `measurement`, escaped, takes the place of the configured one.
@@ -136,7 +136,7 @@ class HeadMaker:
                 self._heads[entries] = head
         return head
 
-    def _made(self, record: Record, origin: Origin, measurement: str) -> Head:
+    def _made(self, record: Record, origin: Origin, measurement: str) -> SeriesKey:
         try:
             tags = self._tags(record, origin)
             moved = self.moved(tags) if self.over else {}
@@ -144,7 +144,7 @@ class HeadMaker:
             text = "".join([tags[key] for key in sorted(tags)]) if tags else ""
             if len(name) + len(text) > SHORT_CHARS:
                 escape.check_key(name + text, "f=")
-            return Head(name, text, moved, frozenset(map(lead_of, tags)))
+            return SeriesKey(name, text, moved, frozenset(map(lead_of, tags)))
         except escape.Unwritable as error:
             raise Reject("unwritable", str(error)) from None
 

@@ -20,7 +20,7 @@ _MEASUREMENT_BYTES: Final = 300
 _KINDS: Final[dict[str, Kind]] = {'"': "string", "i": "integer", "u": "unsigned", "e": "boolean"}
 
 
-class Diverted(Exception):
+class SlowPathNeeded(Exception):
     """Messages of this shape and measurement need a conversion: they go by the rules."""
 
 
@@ -29,7 +29,7 @@ def kind_of(value: str) -> Kind:
     return _KINDS.get(value[-1], "float")
 
 
-class Guard:
+class TypeGuard:
     """What this encoder knows of the types of one space. Not thread-safe."""
 
     def __init__(self, ask: Ask, budget: Budget | None = None) -> None:
