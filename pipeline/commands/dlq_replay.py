@@ -12,9 +12,9 @@ from pipeline.compression import compress
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
 from pipeline.dead_letters.letters import DeadLetter
 from pipeline.errors import PipelineError
-from stages.influxdb.answers import Again, Paused
+from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.mapping.encoder import BatchOrigin, Encoder, Lines
-from stages.write.job import Job
+from stages.write.job import WriteJob
 from stages.write.retention import UNITS
 from stages.write.transport import Transport
 
@@ -106,16 +106,16 @@ class Replay:
         config = transport.config
         backoff = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_multiplier,
                           config.retry_backoff_max_ms / 1000, random.random)
-        job, passed, tries = Job(content, group.points, config.gzip, unit=UNITS[config.precision]), 0, 0
+        job, passed, tries = WriteJob(content, group.points, config.gzip, unit=UNITS[config.precision]), 0, 0
         while piece := job.take():
             answer = transport.post(piece.body or b"", group.bucket, group.escapes)
             job.may_repeat = transport.may_repeat
             job.answered(piece, answer, passed)
-            if not isinstance(answer, Again | Paused):
+            if not isinstance(answer, Retry | OperatorNeeded):
                 passed, tries = passed + 1, 0
                 continue
             tries += 1
-            if isinstance(answer, Paused) or tries >= MAX_TRIES:
+            if isinstance(answer, OperatorNeeded) or tries >= MAX_TRIES:
                 raise PipelineError(f"the replay stopped: {answer.words}; what was stored before is marked: "
                                     "run it again")
             time.sleep(max(backoff.next(), min(answer.after or 0.0, config.retry_after_max_ms / 1000)))

@@ -16,7 +16,7 @@ from pipeline.iggy.retry import retry_on_disconnect
 from pipeline.interrupts import end_on_interrupt, started
 from pipeline.logs import setup_logging
 from pipeline.source_coordinator.state_store import store_of, writer_of
-from stages.influxdb.answers import Again, Paused
+from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.query.channel import Failed
 from stages.query.reader import Reader
 
@@ -54,7 +54,7 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
             logger.warning("source %s: influxdb.insecure_skip_verify: anybody on the way can read and change what is "
                            "read", source.name)
         answer = _checked_apart(source, config) if source.influxdb.transport == "flight" else _checked(source, logger)
-        if isinstance(answer, Paused) and answer.reason == "refused":
+        if isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             what = f"query {' '.join(source.query.split())}" if source.query else "list of measurements"
             raise PipelineError(f"source {source.name}: {what}: {answer.words}; correct it, or the source's "
                                 "influxdb table")
@@ -62,7 +62,7 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
             logger.warning("source %s: %s; starting, and waiting for it", source.name, answer.words)
 
 
-def _checked(source: SourceConfig, logger: logging.Logger) -> Again | Paused | None:
+def _checked(source: SourceConfig, logger: logging.Logger) -> Retry | OperatorNeeded | None:
     """What is wrong. Raises PipelineError for a file that can't be used."""
     try:
         Reader(source, logger).check()
@@ -71,7 +71,7 @@ def _checked(source: SourceConfig, logger: logging.Logger) -> Again | Paused | N
     return None
 
 
-def _checked_apart(source: SourceConfig, config: Config) -> Again | Paused | None:
+def _checked_apart(source: SourceConfig, config: Config) -> Retry | OperatorNeeded | None:
     """`_checked` in a process of its own: this one is to spawn others, and shall have no threads of gRPC in it."""
     context = multiprocessing.get_context("spawn")
     found, theirs = context.Pipe(duplex=False)
@@ -79,9 +79,9 @@ def _checked_apart(source: SourceConfig, config: Config) -> Again | Paused | Non
     started(process)
     theirs.close()
     try:
-        answer: Again | Paused | str | None = found.recv()
+        answer: Retry | OperatorNeeded | str | None = found.recv()
     except EOFError:
-        answer = Again("server_error", "the check ended before it had an answer")
+        answer = Retry("server_error", "the check ended before it had an answer")
     process.join()
     if isinstance(answer, str):
         raise PipelineError(f"source {source.name}: {answer}")

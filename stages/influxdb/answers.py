@@ -27,7 +27,7 @@ ADVICE = {
 }
 
 
-class Written(Struct, frozen=True):
+class Accepted(Struct, frozen=True):
     """Every line is stored."""
 
 
@@ -50,7 +50,7 @@ class BadLines(Struct, frozen=True):
     status: int = 0
 
 
-class BadSomewhere(Struct, frozen=True):
+class UnlocatedBadLines(Struct, frozen=True):
     """Some lines are refused, and the server does not say which."""
 
     #: type_conflict, outside_retention or refused.
@@ -74,7 +74,7 @@ class TooLarge(Struct, frozen=True):
     status: int = 0
 
 
-class Paused(Struct, frozen=True):
+class OperatorNeeded(Struct, frozen=True):
     """Nothing can be written before somebody has mended something: credentials, a bucket, the URL."""
 
     reason: Literal["unauthorized", "not_found", "refused"]
@@ -85,7 +85,7 @@ class Paused(Struct, frozen=True):
     status: int = 0
 
 
-class Again(Struct, frozen=True):
+class Retry(Struct, frozen=True):
     """To be tried again later."""
 
     reason: Literal["rate_limited", "unavailable", "server_error", "timeout", "no_connection"]
@@ -102,7 +102,7 @@ class Again(Struct, frozen=True):
     status: int = 0
 
 
-Answer = Written | BadLines | BadSomewhere | TooLarge | Paused | Again
+Answer = Accepted | BadLines | UnlocatedBadLines | TooLarge | OperatorNeeded | Retry
 
 
 class _Setup(NamedTuple):
@@ -229,11 +229,11 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: float,
     """
     said = body_words.understand(headers, body)
     if status == 204 or status == 200 and not body.strip() and _answers_200(headers, version):
-        return Written()
+        return Accepted()
     if status in (500, 503) and said.own and _QUEUED.fullmatch(said.message):
-        return Written()
+        return Accepted()
     answer = _success(status, said) if 200 <= status < 300 else _failure(status, headers, said, now)
-    return answer if isinstance(answer, Written) else msgspec.structs.replace(answer, status=status)
+    return answer if isinstance(answer, Accepted) else msgspec.structs.replace(answer, status=status)
 
 
 def _answers_200(headers: Mapping[str, str], version: Version | None) -> bool:
@@ -241,18 +241,18 @@ def _answers_200(headers: Mapping[str, str], version: Version | None) -> bool:
     return version == "v3" or headers.get("server", "").lower().startswith("questdb")
 
 
-def _success(status: int, said: Said) -> BadLines | Paused:
+def _success(status: int, said: Said) -> BadLines | OperatorNeeded:
     """Of a 2xx that is no success of any InfluxDB: a login page, or a JSON object with an error in it."""
     if said.own:
         refusal = _refusal(said, f"{status} {said.shown}")
         if isinstance(refusal, BadLines):
             return refusal
-    return Paused("refused", f"{status} {said.shown}", "that is not how an InfluxDB says that it has stored something: "
+    return OperatorNeeded("refused", f"{status} {said.shown}", "that is not how an InfluxDB says that it has stored something: "
                   "correct the URL; a proxy or login page may stand in between")
 
 
 def _failure(status: int, headers: Mapping[str, str], said: Said,
-             now: float) -> BadLines | BadSomewhere | TooLarge | Paused | Again:
+             now: float) -> BadLines | UnlocatedBadLines | TooLarge | OperatorNeeded | Retry:
     words = f"{status} {said.shown}".strip()
     if status in (400, 422):
         return _refusal(said, words)
@@ -263,33 +263,33 @@ def _failure(status: int, headers: Mapping[str, str], said: Said,
     if status in (401, 403):
         if said.own and told(said.message):  # InfluxDB Cloud Serverless
             return _somewhere(said.message, words)
-        return Paused("unauthorized", words)
+        return OperatorNeeded("unauthorized", words)
     setup = _setup(said)
     if status in (404, 405, 501):
         advice = setup.advice if setup else _ENDPOINT_ADVICE
-        return Paused("not_found" if status == 404 else "refused", words, advice)
+        return OperatorNeeded("not_found" if status == 404 else "refused", words, advice)
     if 300 <= status < 400:
         place = body_words.one_line(headers.get("location", "another place"))
-        return Paused("refused", f"{status} redirects to {place}", "correct url: redirects are not followed")
+        return OperatorNeeded("refused", f"{status} redirects to {place}", "correct url: redirects are not followed")
     after = retry_after(headers.get("retry-after"), now, headers.get("date"))
     if status in (408, 425, 429):
-        return Again("rate_limited" if status == 429 else "timeout", words, after)
+        return Retry("rate_limited" if status == 429 else "timeout", words, after)
     if status < 500:
-        return Paused("refused", words, setup.advice if setup else "")
+        return OperatorNeeded("refused", words, setup.advice if setup else "")
     return _server_error(status, said, words, after)
 
 
-def _refusal(said: Said, words: str) -> BadLines | BadSomewhere | Paused:
+def _refusal(said: Said, words: str) -> BadLines | UnlocatedBadLines | OperatorNeeded:
     """Of a 400 or 422."""
     message = said.message
     if not said.own:
         setup = _setup(said)
         if setup:
-            return Paused(setup.reason, words, setup.advice)
+            return OperatorNeeded(setup.reason, words, setup.advice)
         if victoria := _VICTORIA_LINE.fullmatch(message):
             why = _SEE.sub("", victoria["why"])
             return BadLines(words, first=True, quoted=(unquoted(victoria["quoted"]), why))
-        return Paused("refused", words, "that is not how an InfluxDB refuses lines: correct the URL (https:// or "
+        return OperatorNeeded("refused", words, "that is not how an InfluxDB refuses lines: correct the URL (https:// or "
                       "http://, host, port, path), or what stands in between")
     if said.listed:
         return BadLines(words, said.listed, message == _LISTED)
@@ -297,7 +297,7 @@ def _refusal(said: Said, words: str) -> BadLines | BadSomewhere | Paused:
         return BadLines(message, rest_stored=named["partial"] is not None)
     setup = _setup(said)
     if setup:
-        return Paused(setup.reason, words, setup.advice)
+        return OperatorNeeded(setup.reason, words, setup.advice)
     if said.line and (numbered := _QUESTDB_LINE.fullmatch(message)):
         return BadLines(words, ((said.line, "", numbered["why"]),), first=True)
     return _somewhere(message, words)
@@ -325,24 +325,24 @@ def _setup(said: Said) -> _Setup | None:
     return next((setup for pattern, setup in _SETUP_PATTERNS if pattern.match(said.message)), None)
 
 
-def _somewhere(message: str, words: str) -> BadSomewhere:
+def _somewhere(message: str, words: str) -> UnlocatedBadLines:
     partial, before = _PARTIAL.fullmatch(message), _BEFORE_WHY.match(message)
     why = partial["why"] if partial else message[before.end():] if before else message
     reason = _reason(why, "refused")
-    return BadSomewhere(reason, words, int(partial["dropped"]) if partial else None,
+    return UnlocatedBadLines(reason, words, int(partial["dropped"]) if partial else None,
                         about_lines=bool(partial or _ABOUT_LINES.match(message)),
                         bounds=told(message) if reason == "outside_retention" else None)
 
 
-def _server_error(status: int, said: Said, words: str, after: float | None) -> BadSomewhere | Paused | Again:
+def _server_error(status: int, said: Said, words: str, after: float | None) -> UnlocatedBadLines | OperatorNeeded | Retry:
     """Of a 5xx, and what is no status at all."""
     if status == 503:
-        return Again("unavailable", words, after)
+        return Retry("unavailable", words, after)
     if said.own and _PARTIAL.fullmatch(said.message):
         return _somewhere(said.message, words)
     if setup := _setup(said):
-        return Paused(setup.reason, words, setup.advice)
-    return Again("server_error", words, after, suspect=status == 500 and not _STATE.match(said.message),
+        return OperatorNeeded(setup.reason, words, setup.advice)
+    return Retry("server_error", words, after, suspect=status == 500 and not _STATE.match(said.message),
                  line=said.line if re.match(_QUESTDB, said.message) else 0)
 
 

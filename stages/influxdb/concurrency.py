@@ -6,7 +6,7 @@ own, one request at a time probes whether it works again.
 """
 
 from pipeline.backoff import Backoff
-from stages.influxdb.answers import Again, Answer, BadLines, Paused, TooLarge, Written
+from stages.influxdb.answers import Accepted, Answer, BadLines, OperatorNeeded, Retry, TooLarge
 
 #: An answer slower than this many times the fastest (and than SLOW_SECONDS) means that the database is overloaded.
 #: InfluxDB 3 takes up to two seconds when all is well: it flushes its write-ahead log once a second.
@@ -18,7 +18,7 @@ DECREASE_SLOW = 0.8
 SMALLER = 0.75
 
 
-class Pace:
+class ConcurrencyLimiter:
     """The state of one database, as seen by one writer process."""
 
     def __init__(self, most: int, backoff: Backoff, retry_after_max: float) -> None:
@@ -29,7 +29,7 @@ class Pace:
         self._retry_after_max = retry_after_max
         self._limit = min(2.0, float(most))
         #: Nothing was slow, or failed, so far.
-        self._untroubled = True
+        self._slow_start = True
         self._fastest = float("inf")
         self._closed_until: float | None = None
         self.in_flight = 0
@@ -66,10 +66,10 @@ class Pace:
     def answered(self, answer: Answer, size: int, seconds: float, now: float) -> None:
         """A request of `size` bytes was answered, or failed, after `seconds`."""
         self.in_flight -= 1
-        if isinstance(answer, Again | Paused):
+        if isinstance(answer, Retry | OperatorNeeded):
             self._close(answer, now)
             return
-        self.passed += isinstance(answer, Written | BadLines)
+        self.passed += isinstance(answer, Accepted | BadLines)
         self.failures = 0
         self.problem, self.paused, self._closed_until = "", False, None
         self._backoff.reset()
@@ -79,17 +79,17 @@ class Pace:
         self._fastest = min(self._fastest, seconds)
         if seconds > max(SLOW_SECONDS, self._fastest * SLOW_FACTOR):
             self._limit = max(1.0, self._limit * DECREASE_SLOW)
-            self._untroubled = False
+            self._slow_start = False
         else:
-            self._limit = min(float(self.most), self._limit + (1.0 if self._untroubled else 1.0 / self._limit))
+            self._limit = min(float(self.most), self._limit + (1.0 if self._slow_start else 1.0 / self._limit))
 
-    def _close(self, answer: Again | Paused, now: float) -> None:
+    def _close(self, answer: Retry | OperatorNeeded, now: float) -> None:
         self.failures += 1
-        self._untroubled = False
-        self.problem, self.paused = answer.words, isinstance(answer, Paused)
-        if isinstance(answer, Again) and answer.reason in ("rate_limited", "unavailable", "timeout"):
+        self._slow_start = False
+        self.problem, self.paused = answer.words, isinstance(answer, OperatorNeeded)
+        if isinstance(answer, Retry) and answer.reason in ("rate_limited", "unavailable", "timeout"):
             self._limit = max(1.0, self._limit * DECREASE_OVERLOAD)
-        after = (answer.after or 0.0) if isinstance(answer, Again) else 0.0
+        after = (answer.after or 0.0) if isinstance(answer, Retry) else 0.0
         after = min(after, self._retry_after_max)
         if self._closed_until is None or now >= self._closed_until:
             self._closed_until = now + max(self._backoff.next(), after)

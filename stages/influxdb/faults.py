@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from stages.influxdb.answers import Again, Paused
+from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.http_answer import FaultKind, HttpFault
 
 #: What to do about what a person has to mend.
@@ -39,11 +39,11 @@ _REPEATS: dict[FaultKind, str] = {
 _UNAUTHORIZED = ("header", "proxy_credentials")
 
 
-def meaning_of(fault: HttpFault, url: str) -> Again | Paused:
+def meaning_of(fault: HttpFault, url: str) -> Retry | OperatorNeeded:
     """What a fault at `url` means for what was to be written, or asked."""
     if fault.kind in _PAUSES:
         reason: Literal["unauthorized", "refused"] = "unauthorized" if fault.kind in _UNAUTHORIZED else "refused"
-        return Paused(reason, f"{url}: {fault}", _PAUSES[fault.kind])
+        return OperatorNeeded(reason, f"{url}: {fault}", _PAUSES[fault.kind])
     if fault.kind == "timeout":
-        return Again("timeout", f"{url}: {fault}", advice=_REPEATS["timeout"])
-    return Again("no_connection", f"{url}: no connection: {fault}", advice=_REPEATS[fault.kind])
+        return Retry("timeout", f"{url}: {fault}", advice=_REPEATS["timeout"])
+    return Retry("no_connection", f"{url}: no connection: {fault}", advice=_REPEATS[fault.kind])

@@ -1,4 +1,4 @@
-"""Which InfluxDB answers at a URL: from its `/health` and `/ping`. `recognise` is pure."""
+"""Which InfluxDB answers at a URL: from its `/health` and `/ping`. `detect` is pure."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
@@ -33,7 +33,7 @@ class Flavour(Struct, frozen=True):
 UNKNOWN: Final = Flavour("a server that does not say what it is", "", None)
 
 
-def recognise(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]) -> Flavour:
+def detect(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]) -> Flavour:
     """The flavour, from status and body of GET /health, and status, headers and body of GET /ping.
 
     Names of headers are in lower case.
@@ -67,7 +67,7 @@ def ask(client: HttpClient, url: str, credentials: Mapping[str, str], limits: Li
     """Asks the server at `url`. Raises HttpFault. InfluxDB 3 answers only with `credentials`, headers."""
     health, ping = (client.exchange("GET", url.rstrip("/") + path, b"", credentials, limits)
                     for path in ("/health", "/ping"))
-    return recognise((health.status, health.body), (ping.status, ping.headers, ping.body))
+    return detect((health.status, health.body), (ping.status, ping.headers, ping.body))
 
 
 def write_version(config: InfluxConfig, flavour: Flavour | None) -> Version:
@@ -92,7 +92,7 @@ def keeps_repeats(flavour: Flavour) -> bool:
     return flavour.product in (QUESTDB, VICTORIA_METRICS)
 
 
-def complaint(config: InfluxConfig, flavour: Flavour) -> str:
+def version_mismatch(config: InfluxConfig, flavour: Flavour) -> str:
     """What is wrong with the configuration for this server, and what to do; "" when nothing is."""
     if flavour.product == IGGY:
         return f"it is {flavour}, no InfluxDB; set url to InfluxDB's, such as http://127.0.0.1:8086"

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from pipeline.errors import PipelineError
-from stages.influxdb.answers import Again, Paused
+from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
 from stages.languages.language import Ask, ServerSaid, Taker
@@ -20,7 +20,7 @@ _DENIED = ("unauthorized", "not authorized", "authorization")
 class Failed(Exception):
     """A query failed; `answer` says whether to wait or to call a person."""
 
-    def __init__(self, answer: Again | Paused) -> None:
+    def __init__(self, answer: Retry | OperatorNeeded) -> None:
         super().__init__(answer.words)
         self.answer = answer
 
@@ -33,7 +33,7 @@ def understood() -> Iterator[None]:
     except (Failed, PipelineError):
         raise
     except Exception as error:
-        raise Failed(Again("server_error", f"the answer is not understood ({type(error).__name__}: "
+        raise Failed(Retry("server_error", f"the answer is not understood ({type(error).__name__}: "
                                            f"{str(error)[:SHOWN_CHARACTERS]})")) from error
 
 
@@ -68,15 +68,15 @@ class Channel(Protocol):
 def said(error: ServerSaid) -> Failed:
     """The meaning of an error inside an answer."""
     if error.again:
-        return Failed(Again("server_error", error.words))
+        return Failed(Retry("server_error", error.words))
     denied = any(text in error.words.lower() for text in _DENIED)
-    return Failed(Paused("unauthorized", error.words)
+    return Failed(OperatorNeeded("unauthorized", error.words)
                   if denied and not missing(error.words) else refusal(error.words, error.words))
 
 
-def refusal(words: str, shown: str) -> Paused:
+def refusal(words: str, shown: str) -> OperatorNeeded:
     """What a refusal in these words of the server means: something is missing, or the query is wrong."""
-    return Paused("not_found" if missing(words) else "refused", shown)
+    return OperatorNeeded("not_found" if missing(words) else "refused", shown)
 
 
 def missing(words: str) -> bool:

@@ -26,7 +26,7 @@ from pipeline import __version__
 from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_checks import HEADER_VALUE
 from pipeline.errors import PipelineError
-from stages.influxdb.answers import Again, Paused
+from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
 from stages.languages.arrow import ArrowTaker
@@ -101,7 +101,7 @@ class Flight:
             words = f"{self._config.username}:{self._config.password}"
             headers["Authorization"] = "Basic " + base64.b64encode(words.encode()).decode()
         if not HEADER_VALUE.fullmatch(headers.get("Authorization", "")):
-            raise Failed(Paused("unauthorized", "the token has a character in it that no header may have"))
+            raise Failed(OperatorNeeded("unauthorized", "the token has a character in it that no header may have"))
         return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
@@ -143,7 +143,7 @@ class FlightReply:
             found = self._received.get(timeout=self._silence)
         except Empty:
             self._leave()
-            raise Failed(Again("timeout", f"{self._url}: nothing came for {self._silence:g} s")) from None
+            raise Failed(Retry("timeout", f"{self._url}: nothing came for {self._silence:g} s")) from None
         self._room.release()
         if isinstance(found, Exception):
             raise Failed(meaning(found, self._url)) from None
@@ -184,38 +184,38 @@ def location(url: str) -> str:
     return f"{scheme}://{host}:{parts.port or port}"
 
 
-def meaning(error: Exception, url: str) -> Again | Paused:
+def meaning(error: Exception, url: str) -> Retry | OperatorNeeded:
     """What a failed call means, as an HTTP status would; `pyarrow` tells some gRPC statuses only by its words."""
     text = str(error)
     words = _AFTER.sub("", _BEFORE.sub("", text, 1))
     shown = f"{url} answered: {words[:SHOWN_CHARACTERS]}"
     match error:
         case flight.FlightUnauthenticatedError() | flight.FlightUnauthorizedError():
-            return Paused("unauthorized", f"{url} answered: unauthorized: {words[:SHOWN_CHARACTERS]}")
+            return OperatorNeeded("unauthorized", f"{url} answered: unauthorized: {words[:SHOWN_CHARACTERS]}")
         case flight.FlightUnavailableError():
             return _unavailable(words, url)
         case flight.FlightTimedOutError():
-            return Again("timeout", shown)
+            return Retry("timeout", shown)
         case pa.ArrowKeyError():
-            return Paused("not_found", shown)
+            return OperatorNeeded("not_found", shown)
         case pa.ArrowNotImplementedError():
-            return Paused("refused", f"{shown}; is this the address of InfluxDB 3's Flight service?")
+            return OperatorNeeded("refused", f"{shown}; is this the address of InfluxDB 3's Flight service?")
         case pa.ArrowInvalid() if "resource exhausted error" in text:
-            return Again("rate_limited", shown)
+            return Retry("rate_limited", shown)
         case pa.ArrowInvalid() if _AFTER.search(text):
             return refusal(words, shown)
         case _ if "database not found" in words:  # an internal error to InfluxDB 3
-            return Paused("not_found", shown)
-    return Again("server_error", shown)
+            return OperatorNeeded("not_found", shown)
+    return Retry("server_error", shown)
 
 
-def _unavailable(words: str, url: str) -> Again | Paused:
+def _unavailable(words: str, url: str) -> Retry | OperatorNeeded:
     reason = words.rpartition("last error: ")[2][:SHOWN_CHARACTERS]
     if "handshake failed" in words.lower() or "not in peer certificate" in words:
-        return Paused("refused", f"{url}: TLS: {reason}; correct ca_file, or the certificate")
+        return OperatorNeeded("refused", f"{url}: TLS: {reason}; correct ca_file, or the certificate")
     if words.startswith(("failed to connect", "errors resolving", "empty address list")) or "closed" in words.lower():
-        return Again("no_connection", f"{url}: no connection ({reason})")
-    return Again("unavailable", f"{url} answered: unavailable: {reason}")
+        return Retry("no_connection", f"{url}: no connection ({reason})")
+    return Retry("unavailable", f"{url} answered: unavailable: {reason}")
 
 
 def _tls_options(config: InfluxConfig) -> dict[str, Any]:

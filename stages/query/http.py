@@ -7,7 +7,7 @@ from types import TracebackType
 import msgspec
 
 from pipeline.config.schema import InfluxConfig
-from stages.influxdb.answers import Again, Paused, TooLarge, Written, classify
+from stages.influxdb.answers import Accepted, OperatorNeeded, Retry, TooLarge, classify
 from stages.influxdb.faults import meaning_of
 from stages.influxdb.flavour import Flavour, Version, ask
 from stages.influxdb.http_answer import HttpFault
@@ -57,15 +57,15 @@ class Http:
             self._client.disconnect()
             raise Failed(meaning_of(fault, url)) from None
         answer = classify(reply.status, reply.headers, content, time.time())
-        words = f"{reply.status}" if isinstance(answer, Written) else "; ".join(answer.words.split("\n"))
+        words = f"{reply.status}" if isinstance(answer, Accepted) else "; ".join(answer.words.split("\n"))
         # InfluxDB 3 answers 500 where a query names a column that is not there; and 400, in plain text, where it names
         # a table.
         of_query = content.startswith(b"Schema error") or (
-            reply.status in (400, 422) and isinstance(answer, Paused) and answer.reason == "refused")
-        if isinstance(answer, Again | Paused) and not of_query:
+            reply.status in (400, 422) and isinstance(answer, OperatorNeeded) and answer.reason == "refused")
+        if isinstance(answer, Retry | OperatorNeeded) and not of_query:
             raise Failed(msgspec.structs.replace(answer, words=f"{url} answered {words}"))
         found = isinstance(answer, TooLarge) or not missing(words)
-        raise Failed(Paused("refused" if found else "not_found", f"{url} answered {words}"))
+        raise Failed(OperatorNeeded("refused" if found else "not_found", f"{url} answered {words}"))
 
     def flavour(self, url: str) -> Flavour | None:
         """What answers at `url`; None when it can't be reached."""

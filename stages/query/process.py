@@ -25,8 +25,8 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 from pipeline.wire.source_rules import SourceRules
-from stages.influxdb.answers import Again, Paused, Written
-from stages.influxdb.concurrency import Pace
+from stages.influxdb.answers import Accepted, OperatorNeeded, Retry
+from stages.influxdb.concurrency import ConcurrencyLimiter
 from stages.query.channel import Failed
 from stages.query.reader import PageRead, PageTooFull, Reader
 
@@ -60,7 +60,7 @@ class _Source:
         self.orders: deque[_Order] = deque()
         backoff = Backoff(influxdb.retry_backoff_ms / 1000, influxdb.retry_backoff_multiplier,
                           influxdb.retry_backoff_max_ms / 1000, random.random)
-        self.pace = Pace(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
+        self.pace = ConcurrencyLimiter(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
         self.failures = RepeatFilter()
         #: The log tells of a failure since the last success.
         self.said = False
@@ -98,34 +98,34 @@ class QueryStage:
         queries = sum(config.parallel for config in plan.config.source)
         self._pool = ThreadPoolExecutor(queries, thread_name_prefix="query")
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
-        self._told = ("", False)
+        self._reported = ("", False)
         endpoints = Endpoints(plan.folder)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(self._context, endpoints, endpoints.source_control, name)
         self.push = self._context.socket(zmq.PUSH)
         self.push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         endpoints.bind(self.push, endpoints.pages)
-        self._bell = self._context.socket(zmq.PULL)
-        self._bell.bind("inproc://found")
-        self._ringers: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
+        self._wakeup = self._context.socket(zmq.PULL)
+        self._wakeup.bind("inproc://found")
+        self._wakeup_senders: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
         for _ in range(queries):
-            ringer = self._context.socket(zmq.PUSH)
-            ringer.connect("inproc://found")
-            self._ringers.put(ringer)
+            sender = self._context.socket(zmq.PUSH)
+            sender.connect("inproc://found")
+            self._wakeup_senders.put(sender)
 
     def run(self) -> None:
         """Asks until the process is killed."""
         poller = zmq.Poller()
         poller.register(self.link.socket, zmq.POLLIN)
-        poller.register(self._bell, zmq.POLLIN)
+        poller.register(self._wakeup, zmq.POLLIN)
         while True:
             self.link.beat()
             wait = self._start_queries()
             ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
             if self.link.socket in ready:
                 self._receive()
-            if self._bell in ready:
-                self._bell.recv()
+            if self._wakeup in ready:
+                self._wakeup.recv()
                 self._answered(self._outcomes.get())
 
     def _receive(self) -> None:
@@ -138,9 +138,9 @@ class QueryStage:
         if wrong:
             self.link.dropped.drop("source-coordinator", wrong)
         else:
-            self._take(message)
+            self._accept(message)
 
-    def _take(self, message: source_wire.Control) -> None:
+    def _accept(self, message: source_wire.Control) -> None:
         """Queues an order. A new coordinator's first one ends what an older one wanted."""
         if not isinstance(message, source_wire.Read | source_wire.Discover):
             return
@@ -182,12 +182,12 @@ class QueryStage:
             found = failed
         except Exception as error:  # a thread that dies silently would lose the order
             self.logger.debug("an answer that is not understood", exc_info=error)
-            found = Failed(Again("server_error", f"the answer is not understood ({type(error).__name__}: "
+            found = Failed(Retry("server_error", f"the answer is not understood ({type(error).__name__}: "
                                                  f"{str(error)[:200]})"))
         self._outcomes.put(_Outcome(source, order, found, time.monotonic() - began))
-        ringer = self._ringers.get()
-        ringer.send(b"")
-        self._ringers.put(ringer)
+        sender = self._wakeup_senders.get()
+        sender.send(b"")
+        self._wakeup_senders.put(sender)
 
     def _answered(self, outcome: _Outcome) -> None:
         source, order, found, seconds = outcome
@@ -195,7 +195,7 @@ class QueryStage:
         if isinstance(found, Failed):
             self._failed(source, order, found.answer, seconds)
         else:
-            source.pace.answered(Written(), 0, seconds, time.monotonic())
+            source.pace.answered(Accepted(), 0, seconds, time.monotonic())
             if failures and not source.pace.failures:
                 if source.said:
                     self.logger.info("source %s: %s answers again, after %d failures", source.config.name,
@@ -204,14 +204,14 @@ class QueryStage:
             if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.lane.measurement, ""):
                 self.logger.info("source %s: %s is read again", source.config.name, order.id.lane.measurement)
             self._send_on(order, found)
-        self._tell()
+        self._report()
 
-    def _failed(self, source: _Source, order: _Order, answer: Again | Paused, seconds: float) -> None:
+    def _failed(self, source: _Source, order: _Order, answer: Retry | OperatorNeeded, seconds: float) -> None:
         """Has it asked again: first of all, once the server answers; or beside others, when only this is refused."""
         now = time.monotonic()
         epoch = order.epoch if isinstance(order, source_wire.Discover) else order.id.epoch
-        if isinstance(order, source_wire.Read) and isinstance(answer, Paused) and answer.reason == "refused":
-            source.pace.answered(Written(), 0, seconds, now)
+        if isinstance(order, source_wire.Read) and isinstance(answer, OperatorNeeded) and answer.reason == "refused":
+            source.pace.answered(Accepted(), 0, seconds, now)
             if epoch == self.epoch:
                 source.refusals[order.id.lane.measurement] = answer.words
                 source.refused.append((now + REFUSED_SECONDS, order))
@@ -235,25 +235,25 @@ class QueryStage:
                 self.link.beat()
             self.push.send_multipart(cut([common.encode(page), found.body]), copy=False)
 
-    def _log_failure(self, source: _Source, order: _Order, answer: Again | Paused, now: float) -> None:
+    def _log_failure(self, source: _Source, order: _Order, answer: Retry | OperatorNeeded, now: float) -> None:
         if not source.failures.allows(answer.words, now):
             return
         source.said = True
         what = "the list of measurements" if isinstance(order, source_wire.Discover) \
             else f"{order.id.lane.measurement}"
-        if isinstance(answer, Paused):
+        if isinstance(answer, OperatorNeeded):
             self.logger.error("source %s: reading %s is paused, nothing is lost: %s; %s", source.config.name, what,
                               answer.words, _ADVICE[answer.reason])
         else:
             self.logger.warning("source %s: reading %s failed (%d in a row), next try in %.1f s: %s",
                                 source.config.name, what, source.pace.failures, source.pace.wait(now), answer.words)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """Tells the coordinator when what is wrong outside has changed."""
         wrong = "; ".join(source.problem for source in self.sources if source.problem)
         told = wrong, any(source.pace.paused or source.refusals for source in self.sources)
-        if told != self._told:
-            self._told = told
+        if told != self._reported:
+            self._reported = told
             self.link.send(common.Retrying(*told))
 
 

@@ -12,7 +12,7 @@ from pipeline.config.source_schema import SourceConfig
 from pipeline.points.table import Column
 from pipeline.points.windows import Window, cut_before
 from pipeline.wire.source import Language
-from stages.influxdb.answers import Again, Paused
+from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.flavour import Flavour, Version
 from stages.languages.choice import dialect_of, falls_back, language_of, mismatch, query_version
 from stages.languages.language import Ask, Dialect, ServerSaid, Taken
@@ -112,11 +112,11 @@ class Reader:
                 if self.config.influxdb.version == "auto" and isinstance(self._channel, Http):
                     flavour = next(filter(None, map(self._channel.flavour, self._urls())), None)
                     if flavour is None:
-                        raise Failed(Again("no_connection", f"{self.config.influxdb.url}: no connection"))
+                        raise Failed(Retry("no_connection", f"{self.config.influxdb.url}: no connection"))
                 version = query_version(self.config, flavour)
                 wrong = mismatch(self.config, version)
                 if wrong:
-                    raise Failed(Paused("refused", f"{self.config.influxdb.url} is {flavour or version}: {wrong}"))
+                    raise Failed(OperatorNeeded("refused", f"{self.config.influxdb.url} is {flavour or version}: {wrong}"))
                 language = language_of(self.config, version)
                 if falls_back(self.config, version, language) and not self._has(language) and self._has("flux"):
                     language = "flux"
@@ -135,7 +135,7 @@ class Reader:
         except ServerSaid as error:
             return not missing(error.words)
         except Failed as failed:
-            if isinstance(failed.answer, Paused) and failed.answer.reason == "not_found":
+            if isinstance(failed.answer, OperatorNeeded) and failed.answer.reason == "not_found":
                 return False
             raise
         return True
@@ -162,7 +162,7 @@ class Reader:
             for piece in reply:
                 taker.take(piece)
                 if taker.size > MAX_LIST_BYTES:
-                    raise Failed(Paused("refused", f"a list of more than {MAX_LIST_BYTES} bytes"))
+                    raise Failed(OperatorNeeded("refused", f"a list of more than {MAX_LIST_BYTES} bytes"))
         return taker.finish(complete=True).body
 
     def _take(self, asked: Ask, dialect: Dialect, whole: bool) -> tuple[Taken, bool]:
@@ -173,7 +173,7 @@ class Reader:
                 for piece in reply:
                     taker.take(piece)
                     if taker.size > MAX_ANSWER_BYTES:
-                        raise Failed(Paused("refused", f"an answer of more than {MAX_ANSWER_BYTES:,} bytes"))
+                        raise Failed(OperatorNeeded("refused", f"an answer of more than {MAX_ANSWER_BYTES:,} bytes"))
                     if not whole and (taker.size > self.config.max_page_bytes or (
                             taker.rows > self.config.page_size and not dialect.ordered)):
                         complete = False

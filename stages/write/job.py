@@ -17,13 +17,13 @@ from msgspec import Struct
 from pipeline import compression
 from stages.influxdb import body
 from stages.influxdb.answers import (
-    Again,
+    Accepted,
     Answer,
     BadLines,
-    BadSomewhere,
-    Paused,
+    OperatorNeeded,
+    Retry,
     TooLarge,
-    Written,
+    UnlocatedBadLines,
     line_reason,
 )
 from stages.influxdb.body_words import one_line
@@ -73,7 +73,7 @@ class RefusedLine(Struct, frozen=True):
     text: str
 
 
-class Piece:
+class Chunk:
     """Lines of a job that are sent in one request."""
 
     __slots__ = ("attempts", "body", "canary", "depth", "failures", "indices", "looks", "passed_before", "probe",
@@ -99,7 +99,7 @@ class Piece:
         self.passed_before = 0
 
 
-class Job:
+class WriteJob:
     """The writing of one batch. Call `take` for a piece to send, then `answered` with what came of it."""
 
     def __init__(self, content: bytes, points: int, gzip: bool, max_bytes: int | None = None,
@@ -123,7 +123,7 @@ class Job:
         self._stored: int | None = None
         self._canary = False
         #: While it is not known whether the server stores anything: what was refused, and how many lines were tried.
-        self._aside: list[Piece] = []
+        self._aside: list[Chunk] = []
         self._probes = 0
         self._probing = False
         self.max_bytes = max_bytes
@@ -135,14 +135,14 @@ class Job:
         self._unit = unit
         self._times: list[int | None] | None = None
         self._open = 1
-        self._todo: deque[Piece] = deque([Piece(range(points), content)])
+        self._todo: deque[Chunk] = deque([Chunk(range(points), content)])
 
     @property
     def done(self) -> bool:
         """Whether every line is stored or refused."""
         return self._open == 0
 
-    def take(self, now: float = 0.0) -> Piece | None:
+    def take(self, now: float = 0.0) -> Chunk | None:
         """The next piece to send at `now` (seconds, monotonic), or None while all are on their way.
 
         Lines that are known to be outside of the times that are taken are refused: the job may be done with that.
@@ -153,7 +153,7 @@ class Job:
             if not self._is_inside(piece, now):
                 continue
             if self._run is not None and len(piece.indices) > self._run:
-                self._todo.appendleft(Piece(piece.indices[self._run:], None, piece.depth, piece.attempts,
+                self._todo.appendleft(Chunk(piece.indices[self._run:], None, piece.depth, piece.attempts,
                                             looks=piece.looks))
                 self._open += 1
                 piece.indices, piece.body = piece.indices[:self._run], None
@@ -166,7 +166,7 @@ class Job:
             self._split(piece)
         return None
 
-    def _is_inside(self, piece: Piece, now: float) -> bool:
+    def _is_inside(self, piece: Chunk, now: float) -> bool:
         """Refuses lines of a piece outside of the times that are taken. False where none is left."""
         bounds = self._evidence.retention.bounds(now)
         if bounds is None or piece.looks or piece.probe or piece.canary:
@@ -188,7 +188,7 @@ class Job:
         self._open -= not piece.indices
         return bool(piece.indices)
 
-    def _outside(self, piece: Piece, bounds: Bounds) -> dict[int, str]:
+    def _outside(self, piece: Chunk, bounds: Bounds) -> dict[int, str]:
         """The lines of a piece outside of the times that are taken, and why."""
         found = self.times()
         return {index: bounds.why(time) for index in piece.indices
@@ -200,7 +200,7 @@ class Job:
         self._todo.clear()
         if len(refused) < self.points:
             rest = [index for index in range(self.points) if index not in refused]
-            self._add(Piece(rest, None) if refused else Piece(rest, self._content))
+            self._add(Chunk(rest, None) if refused else Chunk(rest, self._content))
 
     def lines(self) -> list[bytes]:
         """The batch's lines."""
@@ -215,7 +215,7 @@ class Job:
             self._times = times(self.lines(), self._unit)
         return self._times
 
-    def answered(self, piece: Piece, answer: Answer, passed: int, now: float = 0.0) -> Answer:
+    def answered(self, piece: Chunk, answer: Answer, passed: int, now: float = 0.0) -> Answer:
         """Takes the answer to a piece, which came at `now` (seconds, monotonic).
 
         `passed` counts the requests that any job has had acknowledged so far. Returns what the answer means for the
@@ -227,18 +227,18 @@ class Job:
         if self._evidence.stored:
             self._end_doubt()
         match answer:
-            case Paused():
+            case OperatorNeeded():
                 self.delayed |= not self.in_doubt
                 self._todo.append(piece)
-            case Again():
+            case Retry():
                 self.delayed |= not self.in_doubt
                 self._failed(piece, answer, passed)
-            case Written() if piece.probe:
+            case Accepted() if piece.probe:
                 self._open -= 1
                 self._probing = False
                 if not self.may_repeat:
                     self._leave_out(piece.indices[0])
-            case Written():
+            case Accepted():
                 self._run = self._run and 2 * self._run
                 self.sent_bytes += len(piece.body or b"")
                 self._open -= 1
@@ -246,11 +246,11 @@ class Job:
                 self._canary = self._canary and not piece.canary
                 if piece.looks:
                     self._evidence.retention.stored([self.times()[index] for index in piece.indices], piece.sent_at)
-            case BadLines() | BadSomewhere() | TooLarge():
+            case BadLines() | UnlocatedBadLines() | TooLarge():
                 return self._not_taken(piece, answer, now)
         return answer
 
-    def _not_taken(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge, now: float) -> Answer:
+    def _not_taken(self, piece: Chunk, answer: BadLines | UnlocatedBadLines | TooLarge, now: float) -> Answer:
         """Some lines of a piece are refused, or all of them."""
         if piece.probe:
             self._open -= 1
@@ -258,13 +258,13 @@ class Job:
             return self._doubt(answer) if self._aside else answer
         bad = self._located(piece, answer, now)
         alone = len(piece.indices) == 1
-        about_lines = isinstance(answer, BadSomewhere) and answer.about_lines
+        about_lines = isinstance(answer, UnlocatedBadLines) and answer.about_lines
         if bad is None and self._evidence.stored == 0 and not (about_lines and self.points < PROBES):
             self._aside.append(piece)
             return self._doubt(answer, self.points == 1)
         if bad is None and not alone:
             self.delayed = True
-            if isinstance(answer, BadSomewhere) and answer.reason == "outside_retention" and answer.dropped:
+            if isinstance(answer, UnlocatedBadLines) and answer.reason == "outside_retention" and answer.dropped:
                 self._split_by_time(piece, answer.dropped)
             else:
                 self._split(piece)
@@ -275,15 +275,15 @@ class Job:
         rest = [index for index in piece.indices if index not in bad]
         if rest and not (isinstance(answer, BadLines) and answer.rest_stored):
             self.delayed = True
-            self._add(Piece(rest, None, piece.depth, piece.attempts, looks=piece.looks))
+            self._add(Chunk(rest, None, piece.depth, piece.attempts, looks=piece.looks))
         reason = "too_large" if isinstance(answer, TooLarge) else \
             answer.reason
         self._refuse(piece, answer, reason, bad)
         return self._believed(answer)
 
-    def _located(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge, now: float) -> dict[int, str] | None:
+    def _located(self, piece: Chunk, answer: BadLines | UnlocatedBadLines | TooLarge, now: float) -> dict[int, str] | None:
         """The lines that are refused, and why, as far as the server says which; None where it does not."""
-        if isinstance(answer, BadSomewhere) and answer.bounds is not None:
+        if isinstance(answer, UnlocatedBadLines) and answer.bounds is not None:
             self._evidence.retention.learn(answer.bounds, piece.sent_at, now)
             outside = self._outside(piece, answer.bounds)
             if outside:
@@ -292,26 +292,26 @@ class Job:
             lines = [self.lines()[index] for index in piece.indices]
             found = body.listed_lines(lines, answer.listed) if answer.listed else body.named_lines(lines, answer.words)
             return {piece.indices[at]: why for at, why in found.items()} if found else None
-        if isinstance(answer, BadSomewhere) and answer.dropped is not None and answer.dropped >= len(piece.indices):
+        if isinstance(answer, UnlocatedBadLines) and answer.dropped is not None and answer.dropped >= len(piece.indices):
             if answer.reason == "outside_retention":
                 self._evidence.retention.refused([self.times()[index] for index in piece.indices], piece.sent_at, now)
             return dict.fromkeys(piece.indices, answer.words)
         return None
 
-    def _doubt(self, answer: BadLines | BadSomewhere | TooLarge, is_probe: bool = True) -> Answer:
+    def _doubt(self, answer: BadLines | UnlocatedBadLines | TooLarge, is_probe: bool = True) -> Answer:
         """Tries one more line, while nothing was ever stored; in doubt after some, which is a pause."""
         self._probes += is_probe
         if not self._probing:
             self._probing = True
             at = int(self._probes * _SPREAD % 1 * self.points)
-            self._add(Piece([at], None, probe=True))
+            self._add(Chunk([at], None, probe=True))
         self.in_doubt = self._evidence.doubted or self._probes >= min(PROBES, self.points)
         # Younger batches don't wait for it: one of them may show that the server stores something.
         self.delayed = not self.in_doubt
         self._evidence.doubted |= self.in_doubt
         if not self.in_doubt:
             return answer
-        return Paused("refused", "every line that was tried is refused, and nothing was ever stored: "
+        return OperatorNeeded("refused", "every line that was tried is refused, and nothing was ever stored: "
                       f"{one_line(answer.words)}; correct the [influxdb] section, or, if the lines are wrong (pipeline "
                       "preview shows them), the mapping", status=answer.status)
 
@@ -323,7 +323,7 @@ class Job:
         self.in_doubt = False
         self._probes = 0
 
-    def _believed(self, answer: BadLines | BadSomewhere | TooLarge) -> Answer:
+    def _believed(self, answer: BadLines | UnlocatedBadLines | TooLarge) -> Answer:
         """Of several batches, each refused line by line while nothing was ever stored, only the first are believed."""
         told = all(line.reason != "outside_retention" for line in self.refused)
         if self._open or len(self.refused) < self.points or self._evidence.stored or not told:
@@ -332,11 +332,11 @@ class Job:
         if self._evidence.refused_batches <= BELIEVED_BATCHES:
             return answer
         self.refused.clear()
-        self._open, self._aside = 1, [Piece(range(self.points), self._content)]
+        self._open, self._aside = 1, [Chunk(range(self.points), self._content)]
         self._evidence.doubted = True
         return self._doubt(answer)
 
-    def _refuse(self, piece: Piece, answer: BadLines | BadSomewhere | TooLarge | Again, reason: str,
+    def _refuse(self, piece: Chunk, answer: BadLines | UnlocatedBadLines | TooLarge | Retry, reason: str,
                 bad: dict[int, str]) -> None:
         """Ends a piece: its `bad` lines are refused, each with its why. An empty reason is told from that."""
         lines = self.lines()
@@ -352,7 +352,7 @@ class Job:
                 self._todo.remove(piece)
                 self._open -= 1
 
-    def _failed(self, piece: Piece, answer: Again, passed: int) -> None:
+    def _failed(self, piece: Chunk, answer: Retry, passed: int) -> None:
         if not answer.suspect:
             self._todo.append(piece)
             return
@@ -376,9 +376,9 @@ class Job:
             if self._stored is not None and not self._canary and self.may_repeat:
                 # Nothing else is being written that could tell a poisonous line from a server in trouble.
                 self._canary = True
-                self._add(Piece([self._stored], None, canary=True))
+                self._add(Chunk([self._stored], None, canary=True))
 
-    def _split(self, piece: Piece) -> None:
+    def _split(self, piece: Chunk) -> None:
         """Two pieces of about half the bytes in place of one."""
         lines = self.lines()
         half = sum(len(lines[index]) + 1 for index in piece.indices) / 2
@@ -388,18 +388,18 @@ class Job:
             at += 1
         self._replace(piece, piece.indices[:at], piece.indices[at:])
 
-    def _split_by_time(self, piece: Piece, oldest: int) -> None:
+    def _split_by_time(self, piece: Chunk, oldest: int) -> None:
         """Two pieces in place of one, with so many of the oldest lines in the first; there are more."""
         found = self.times()
         by_time = sorted(piece.indices, key=lambda index: (found[index] is None, found[index] or 0))
         self._replace(piece, sorted(by_time[:oldest]), sorted(by_time[oldest:]))
 
-    def _replace(self, piece: Piece, *parts: Sequence[int]) -> None:
+    def _replace(self, piece: Chunk, *parts: Sequence[int]) -> None:
         self._open -= 1
         for indices in parts:
-            self._add(Piece(indices, None, piece.depth + 1, piece.attempts, looks=piece.looks))
+            self._add(Chunk(indices, None, piece.depth + 1, piece.attempts, looks=piece.looks))
 
-    def _add(self, piece: Piece) -> None:
+    def _add(self, piece: Chunk) -> None:
         self._open += 1
         self._todo.append(piece)
 
@@ -407,10 +407,10 @@ class Job:
 def _shows_stored(answer: Answer, lines: int) -> bool:
     """Whether an answer to a request of so many lines shows that some of them are stored."""
     match answer:
-        case Written():
+        case Accepted():
             return True
         case BadLines(rest_stored=True, listed=listed):
             return lines > 1 and len(listed) < lines
-        case BadSomewhere(dropped=int(dropped)):
+        case UnlocatedBadLines(dropped=int(dropped)):
             return 0 < dropped < lines
     return False

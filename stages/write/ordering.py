@@ -37,7 +37,7 @@ class Entry(Generic[J]):
         self.overtaken = False
 
 
-class Lane(Generic[J]):
+class PartitionOrder(Generic[J]):
     """The jobs of one partition, by offset."""
 
     def __init__(self) -> None:

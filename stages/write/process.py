@@ -25,13 +25,13 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire.sink_rules import WireRules
 from pipeline.work_file import WorkFile
-from stages.influxdb.answers import Again, Answer, Paused
-from stages.influxdb.concurrency import Pace
-from stages.write.job import Evidence, Job, Piece
-from stages.write.ordering import Entry, Lane
+from stages.influxdb.answers import Answer, OperatorNeeded, Retry
+from stages.influxdb.concurrency import ConcurrencyLimiter
+from stages.write.job import Chunk, Evidence, WriteJob
+from stages.write.ordering import Entry, PartitionOrder
 from stages.write.requests_watch import RequestsWatch
 from stages.write.retention import UNITS
-from stages.write.transport import MANY_REQUESTS, Transport, limits_of
+from stages.write.transport import MAX_IN_FLIGHT_V3, Transport, limits_of
 
 #: How long one wait takes at most, milliseconds.
 POLL_MILLISECONDS = 1_000
@@ -55,7 +55,7 @@ class _Batch:
         self.refused_lines: set[tuple[int, int]] = set()
 
 
-class _GroupJob(Job):
+class _BatchJob(WriteJob):
     """A job that knows its batch and group, and where its lines go."""
 
     def __init__(self, batch: _Batch, index: int, target: "_Target", content: bytes) -> None:
@@ -85,15 +85,15 @@ class _Target:
         self.transport = Transport(config, urls, logger)
         backoff = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_multiplier,
                           config.retry_backoff_max_ms / 1000, random.random)
-        self.pace = Pace(self.transport.most_requests, backoff, config.retry_after_max_ms / 1000)
-        self.lanes: dict[object, Lane[_GroupJob]] = {}
+        self.pace = ConcurrencyLimiter(self.transport.most_requests, backoff, config.retry_after_max_ms / 1000)
+        self.lanes: dict[object, PartitionOrder[_BatchJob]] = {}
         #: By bucket: each may be set up, or not.
         self.evidence: dict[str, Evidence] = {}
         #: The lane that was served last, so that all get their turn.
         self.turn = 0
         #: What one request may take, at all of its servers, seconds; and those under way.
         self.seconds = limits_of(config).seconds * len(urls)
-        self.watch: RequestsWatch[tuple[_GroupJob, Piece]] = RequestsWatch(self.seconds)
+        self.watch: RequestsWatch[tuple[_BatchJob, Chunk]] = RequestsWatch(self.seconds)
         self.failures = RepeatFilter()
         #: A failure has been logged since the last success.
         self.said = False
@@ -104,12 +104,12 @@ class _Target:
             return self.pace.problem
         return f"{self.transport.urls[0]} has not answered a write completely for long"
 
-    def lane(self, batch: _Batch) -> Lane[_GroupJob]:
+    def lane(self, batch: _Batch) -> PartitionOrder[_BatchJob]:
         """The lane of a batch's partition; with ordering = "none" each batch has its own."""
         key: object = batch.lines.range.where if self.config.ordering == "partition" else object()
-        return self.lanes.setdefault(key, Lane())
+        return self.lanes.setdefault(key, PartitionOrder())
 
-    def next_piece(self, now: float, work: WorkFile) -> tuple[Lane[_GroupJob], Entry[_GroupJob], Piece | None] | None:
+    def next_piece(self, now: float, work: WorkFile) -> tuple[PartitionOrder[_BatchJob], Entry[_BatchJob], Chunk | None] | None:
         """The next request to send at `now` (seconds, monotonic), the lanes in turn.
 
         Without a piece where a job is done without one: the times of its lines are known to be refused.
@@ -136,9 +136,9 @@ class _Target:
 
 class _Outcome(NamedTuple):
     target: _Target
-    lane: Lane[_GroupJob]
-    entry: Entry[_GroupJob]
-    piece: Piece
+    lane: PartitionOrder[_BatchJob]
+    entry: Entry[_BatchJob]
+    piece: Chunk
     answer: Answer
     seconds: float
 
@@ -152,11 +152,11 @@ class WriteStage:
         self.rules = WireRules(plan.config, plan.readers)
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
         self._all_targets = [target for targets in self.targets for target in targets]
-        requests = sum(target.config.max_in_flight or MANY_REQUESTS for target in self._all_targets)
+        requests = sum(target.config.max_in_flight or MAX_IN_FLIGHT_V3 for target in self._all_targets)
         self._pool = ThreadPoolExecutor(requests, thread_name_prefix="post")
         self._held = 0
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
-        self._told = ("", False)
+        self._reported = ("", False)
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(self._context, self.endpoints, self.endpoints.control, name)
@@ -165,13 +165,13 @@ class WriteStage:
         self.endpoints.bind_writer(self.pull, index)
         #: What this thread has in hand. The requests that are under way are not: they wait for an answer.
         self._work = WorkFile(plan.folder, name, logger)
-        self._bell = self._context.socket(zmq.PULL)
-        self._bell.bind("inproc://answered")
-        self._ringers: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
+        self._wakeup = self._context.socket(zmq.PULL)
+        self._wakeup.bind("inproc://answered")
+        self._wakeup_senders: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
         for _ in range(requests):
-            ringer = self._context.socket(zmq.PUSH)
-            ringer.connect("inproc://answered")
-            self._ringers.put(ringer)
+            sender = self._context.socket(zmq.PUSH)
+            sender.connect("inproc://answered")
+            self._wakeup_senders.put(sender)
 
     def _targets(self, config: InfluxConfig) -> list[_Target]:
         return [_Target(config, urls, self.logger) for urls in config.url_groups()]
@@ -179,7 +179,7 @@ class WriteStage:
     def run(self) -> None:
         """Writes until the process is killed."""
         poller = zmq.Poller()
-        poller.register(self._bell, zmq.POLLIN)
+        poller.register(self._wakeup, zmq.POLLIN)
         poller.register(self.link.socket, zmq.POLLIN)
         while True:
             self.link.beat()
@@ -188,8 +188,8 @@ class WriteStage:
             has_room = self._held < HELD_PER_REQUEST * sum([target.pace.most for target in self._all_targets])
             poller.register(self.pull, zmq.POLLIN if has_room else 0)
             ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
-            if self._bell in ready:
-                self._bell.recv()
+            if self._wakeup in ready:
+                self._wakeup.recv()
                 self._answered(self._outcomes.get())
             if self.pull in ready:
                 self._receive()
@@ -208,7 +208,7 @@ class WriteStage:
         if wrong := self.rules.lines(lines, bodies):
             self.link.dropped.drop("encode", wrong)
         else:
-            self._take(lines, bodies)
+            self._accept(lines, bodies)
 
     def _take_order(self) -> None:
         """Does what the coordinator says, if it has said something."""
@@ -217,7 +217,7 @@ class WriteStage:
             self.endpoints.admit(message.keys)
             self.link.send(wire.Allowed(message.keys))
 
-    def _take(self, lines: wire.Lines, bodies: list[bytes]) -> None:
+    def _accept(self, lines: wire.Lines, bodies: list[bytes]) -> None:
         """Makes the jobs of a batch."""
         self._work.begin(lines.range)
         batch = _Batch(lines)
@@ -225,7 +225,7 @@ class WriteStage:
         for target in self.targets[self.topics[lines.range.where.topic].sink]:
             for index, (_, content) in enumerate(zip(lines.groups, bodies, strict=True)):
                 batch.open += 1
-                target.lane(batch).add(lines.range.first, _GroupJob(batch, index, target, content))
+                target.lane(batch).add(lines.range.first, _BatchJob(batch, index, target, content))
         self._work.end()
 
     def _start_requests(self) -> float:
@@ -246,18 +246,18 @@ class WriteStage:
                 wait = min(wait, left)
         return wait
 
-    def _request(self, target: _Target, lane: Lane[_GroupJob], entry: Entry[_GroupJob], piece: Piece) -> None:
+    def _request(self, target: _Target, lane: PartitionOrder[_BatchJob], entry: Entry[_BatchJob], piece: Chunk) -> None:
         """One request; runs in a thread of the pool."""
         began = time.monotonic()
         try:
             answer = target.transport.post(piece.body or b"", entry.job.group.bucket,
                                            entry.job.group.escapes)
         except Exception as error:  # a thread that dies silently would lose the batch's place
-            answer = Again("no_connection", f"{type(error).__name__}: {error}")
+            answer = Retry("no_connection", f"{type(error).__name__}: {error}")
         self._outcomes.put(_Outcome(target, lane, entry, piece, answer, time.monotonic() - began))
-        ringer = self._ringers.get()
-        ringer.send(b"")
-        self._ringers.put(ringer)
+        sender = self._wakeup_senders.get()
+        sender.send(b"")
+        self._wakeup_senders.put(sender)
 
     def _answered(self, outcome: _Outcome) -> None:
         target, lane, entry, piece, answer, seconds = outcome
@@ -274,23 +274,23 @@ class WriteStage:
             self._work.end()
             return
         self._work.end()
-        if isinstance(verdict, Paused) and verdict is not answer:
+        if isinstance(verdict, OperatorNeeded) and verdict is not answer:
             verdict = msgspec.structs.replace(verdict, words=f"{target.transport.urls[0]}: {verdict.words}")
         answer = verdict
         target.pace.answered(answer, len(piece.body or b""), seconds, now)
-        if isinstance(answer, Again | Paused):
+        if isinstance(answer, Retry | OperatorNeeded):
             self._log_failure(target, answer, now)
         elif target.said:
             target.said = False
             self.logger.info("%s takes writes again", target.transport.urls[0])
-        self._tell()
+        self._report()
         if entry.job.done:
             self._finished(lane, entry)
 
-    def _finished(self, lane: Lane[_GroupJob], entry: Entry[_GroupJob]) -> None:
+    def _finished(self, lane: PartitionOrder[_BatchJob], entry: Entry[_BatchJob]) -> None:
         """A job has nothing left to send."""
         for job in lane.finished(entry, entry.job.may_repeat):
-            self._over(job)
+            self._job_done(job)
 
     def _name_long_requests(self) -> None:
         """Logs which requests last, and whose messages wait for them."""
@@ -303,7 +303,7 @@ class WriteStage:
                     "%s has not answered a write completely for %.0f s; given up after %g s, and repeated: %s/%s "
                     "partition %d, offsets %d to %d, %d bytes", target.transport.urls[0], seconds, target.seconds,
                     topic.stream, topic.topic, where.partition, range_.first, range_.last, len(piece.body or b""))
-        self._tell()
+        self._report()
 
     def _give_up(self, batch: _Batch, error: Exception) -> None:
         """Forgets a batch whose bodies are none: what they stand for is read again, when it is overdue."""
@@ -317,7 +317,7 @@ class WriteStage:
                 for lane in target.lanes.values():
                     lane.entries[:] = [entry for entry in lane.entries if entry.job.batch is not batch]
 
-    def _over(self, job: _GroupJob) -> None:
+    def _job_done(self, job: _BatchJob) -> None:
         """A job is done for good; with its batch's last one the range is settled."""
         batch = job.batch
         batch.open -= 1
@@ -331,21 +331,21 @@ class WriteStage:
             self.link.send(wire.Settled(batch.lines.range, points, batch.sent_bytes, list(batch.rejects.values()),
                                         batch.lines.overwritten))
 
-    def _log_failure(self, target: _Target, answer: Again | Paused, now: float) -> None:
+    def _log_failure(self, target: _Target, answer: Retry | OperatorNeeded, now: float) -> None:
         if not target.failures.allows(answer.words, now):
             return
         target.said = True
-        if isinstance(answer, Paused):
+        if isinstance(answer, OperatorNeeded):
             self.logger.error("writing is paused, nothing is lost: %s", answer.words)
         else:
             self.logger.warning("write failed (%d in a row), next try in %.1f s: %s", target.pace.failures,
                                 target.pace.wait(now), answer.words)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """Tells the coordinator when what is wrong outside has changed."""
         now = time.monotonic()
         wrong = "; ".join(filter(None, (target.problem(now) for target in self._all_targets)))
         told = wrong, any(target.pace.paused for target in self._all_targets)
-        if told != self._told:
-            self._told = told
+        if told != self._reported:
+            self._reported = told
             self.link.send(common.Retrying(*told))

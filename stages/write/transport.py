@@ -16,7 +16,16 @@ from pipeline.config.schema import InfluxConfig
 from pipeline.config.secrets import token_forms, why_no_value
 from pipeline.errors import PipelineError
 from pipeline.logs import RepeatFilter, hide
-from stages.influxdb.answers import ADVICE, Again, Answer, BadLines, BadSomewhere, Paused, classify, seconds_of
+from stages.influxdb.answers import (
+    ADVICE,
+    Answer,
+    BadLines,
+    OperatorNeeded,
+    Retry,
+    UnlocatedBadLines,
+    classify,
+    seconds_of,
+)
 from stages.influxdb.body import LINE
 from stages.influxdb.body_words import json_object
 from stages.influxdb.dialect import Columns, adapted
@@ -28,9 +37,9 @@ from stages.influxdb.flavour import (
     Flavour,
     Version,
     ask,
-    complaint,
     dialect_of,
     keeps_repeats,
+    version_mismatch,
     write_version,
 )
 from stages.influxdb.http_answer import HttpFault
@@ -40,9 +49,9 @@ from stages.write import retention
 from stages.write.retention import Bounds
 
 #: Seconds that a server which failed is tried last, in failover.
-SHUN_SECONDS = 30.0
+QUARANTINE_SECONDS = 30.0
 #: Requests at a time where none are configured: for a server that answers at once, and for one that gathers them.
-FEW_REQUESTS, MANY_REQUESTS = 4, 32
+MAX_IN_FLIGHT, MAX_IN_FLIGHT_V3 = 4, 32
 #: Bytes that any answer may have, and beyond them so many for each byte of lines, which InfluxDB quotes: in JSON one
 #: character may take six.
 FREE_BYTES, QUOTED_FACTOR = 1_000_000, 6
@@ -121,7 +130,7 @@ class Transport:
         self._client = HttpClient(config)
         self._lock = threading.Lock()
         self._flavours: dict[str, Flavour] = {}
-        self._shunned: dict[str, float] = {}
+        self._quarantined: dict[str, float] = {}
         #: URLs and buckets whose retention was asked for in vain, and when to ask again.
         self._unanswered: dict[tuple[str, str], float] = {}
         self._complaints = RepeatFilter(60.0)
@@ -133,7 +142,7 @@ class Transport:
         if self.config.max_in_flight:
             return self.config.max_in_flight
         gathers = self.config.version == "v3" or any(found.api == "v3" for found in list(self._flavours.values()))
-        return MANY_REQUESTS if gathers else FEW_REQUESTS
+        return MAX_IN_FLIGHT_V3 if gathers else MAX_IN_FLIGHT
 
     @property
     def may_repeat(self) -> bool:
@@ -149,33 +158,33 @@ class Transport:
         say what answered, and what to do.
         """
         now = time.monotonic()
-        answer: Answer = Again("no_connection", "no server")
-        for url in sorted(self.urls, key=lambda u: self._shunned.get(u, 0.0) > now):
+        answer: Answer = Retry("no_connection", "no server")
+        for url in sorted(self.urls, key=lambda u: self._quarantined.get(u, 0.0) > now):
             answer = self._post_to(url, data, bucket, escapes)
-            if not isinstance(answer, Again | Paused):
-                self._shunned.pop(url, None)
+            if not isinstance(answer, Retry | OperatorNeeded):
+                self._quarantined.pop(url, None)
                 return answer
             if len(self.urls) > 1:
-                self._shunned[url] = time.monotonic() + SHUN_SECONDS
+                self._quarantined[url] = time.monotonic() + QUARANTINE_SECONDS
         return answer
 
     def _post_to(self, url: str, data: bytes, bucket: str, escapes: bool) -> Answer:
         try:
             answer = self._attempt(url, data, bucket, escapes)
-            if isinstance(answer, Paused) and answer.reason == "unauthorized" and self.credentials.reload():
+            if isinstance(answer, OperatorNeeded) and answer.reason == "unauthorized" and self.credentials.reload():
                 self.logger.info("the token file has another token; trying with it")
                 self._flavours.clear()
                 answer = self._attempt(url, data, bucket, escapes)
-            if isinstance(answer, Paused) and answer.reason != "unauthorized":
+            if isinstance(answer, OperatorNeeded) and answer.reason != "unauthorized":
                 answer = self._explained(url, answer)
         except HttpFault as fault:
             answer = meaning_of(fault, url)
         except PipelineError as error:
-            answer = Paused("unauthorized", str(error))
-        if isinstance(answer, Again | Paused):
+            answer = OperatorNeeded("unauthorized", str(error))
+        if isinstance(answer, Retry | OperatorNeeded):
             # What answered may not be what is to answer: behind a name there may be several servers, or another route.
             self._client.disconnect()
-            advice = answer.advice or (ADVICE[answer.reason] if isinstance(answer, Paused) else "")
+            advice = answer.advice or (ADVICE[answer.reason] if isinstance(answer, OperatorNeeded) else "")
             return msgspec.structs.replace(answer, words="; ".join(filter(None, (answer.words, advice))))
         return answer
 
@@ -194,11 +203,11 @@ class Transport:
                    **({"Content-Encoding": "gzip"} if self.config.gzip else {}), **self.credentials.header(version)}
         reply = self._client.exchange("POST", target, data, headers, limits_of(self.config, data))
         answer = classify(reply.status, reply.headers, reply.body, time.time(), version)
-        if isinstance(answer, Again | Paused):
+        if isinstance(answer, Retry | OperatorNeeded):
             return msgspec.structs.replace(answer, words=f"{target} answered {answer.words}")
         if isinstance(answer, BadLines) and answer.quoted is not None:
             return _located(answer, answer.quoted, decompress(data) if self.config.gzip else data)
-        if isinstance(answer, BadSomewhere) and answer.reason == "outside_retention" and not answer.bounds and (
+        if isinstance(answer, UnlocatedBadLines) and answer.reason == "outside_retention" and not answer.bounds and (
                 version == "v1" or flavour is not None and flavour.api == "v1"):
             return msgspec.structs.replace(answer, bounds=self._bounds(url, bucket, version))
         return answer
@@ -219,7 +228,7 @@ class Transport:
         if b'"' in plain:
             lines = [match.group()[:-1] for match in LINE.finditer(plain)]
         found = tuple((number, "", why) for number, line in enumerate(lines, 1)
-                      if (why := self._columns.complaint(line)))
+                      if (why := self._columns.version_mismatch(line)))
         return BadLines("not sent", found, reason="refused") if found else None
 
     def _bounds(self, url: str, bucket: str, version: Version) -> Bounds | None:
@@ -242,12 +251,12 @@ class Transport:
             self._unanswered[url, bucket] = time.monotonic() + ASK_SECONDS
         return found or None
 
-    def _explained(self, url: str, answer: Paused) -> Paused:
+    def _explained(self, url: str, answer: OperatorNeeded) -> OperatorNeeded:
         """With what is wrong with the configuration for the server there, asked again: it may be another one now."""
         with self._lock:
             self._flavours.pop(url, None)
         try:
-            wrong = complaint(self.config, self._flavour(url))
+            wrong = version_mismatch(self.config, self._flavour(url))
         except HttpFault:
             return answer
         return msgspec.structs.replace(answer, advice=wrong) if wrong else answer
@@ -258,17 +267,17 @@ class Transport:
             if url not in self._flavours:
                 limits = msgspec.structs.replace(limits_of(self.config), max_bytes=FREE_BYTES)
                 flavour = self._asked(url, limits)
-                if (wrong := complaint(self.config, flavour)) and self._complaints.allows(wrong, time.monotonic()):
+                if (wrong := version_mismatch(self.config, flavour)) and self._complaints.allows(wrong, time.monotonic()):
                     self.logger.error("%s: %s", url, wrong)
                 self._flavours[url] = flavour
             return self._flavours[url]
 
 
-def _located(answer: BadLines, quoted: tuple[bytes, str], sent: bytes) -> BadLines | BadSomewhere:
+def _located(answer: BadLines, quoted: tuple[bytes, str], sent: bytes) -> BadLines | UnlocatedBadLines:
     """The answer with the number of the line from which on it quotes what was sent."""
     rest, why = quoted
     if not rest or not sent.endswith(rest):
-        return BadSomewhere("refused", answer.words, about_lines=True, status=answer.status)
+        return UnlocatedBadLines("refused", answer.words, about_lines=True, status=answer.status)
     number = sent.count(b"\n", 0, len(sent) - len(rest)) + 1
     return msgspec.structs.replace(answer, listed=((number, "", why),), quoted=None)
 
@@ -293,7 +302,7 @@ def describe(config: InfluxConfig, logger: logging.Logger, measurement: str = ""
             answer = meaning_of(fault, url)
             logger.warning("%s; %s; reading begins, writing waits for it", answer.words, answer.advice)
             continue
-        wrong = complaint(config, flavour)
+        wrong = version_mismatch(config, flavour)
         version = write_version(config, flavour)
         logger.log(logging.ERROR if wrong else logging.INFO, "%s is %s; writing to %s%s", url, flavour,
                    write_url(config, url, version), f". But {wrong}" if wrong else "")

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
-from stages.influxdb.answers import Again, Answer, Paused, Written
+from stages.influxdb.answers import Accepted, Answer, OperatorNeeded, Retry
 from stages.write.transport import Transport, describe
 from tests.processes.test_http_client import FAULTS
 from tests.support.iggy_servers import RunningIggy
@@ -79,7 +79,7 @@ def test_what_is_no_influxdb_is_a_pause_that_says_what_answered(
     with raw_server(script) as port:
         for _ in range(2):
             found = post(port, version)
-            assert isinstance(found, Paused), found
+            assert isinstance(found, OperatorNeeded), found
             assert said in found.words and f"127.0.0.1:{port}" in found.words
             assert found.words.isprintable()
 
@@ -90,7 +90,7 @@ def test_what_is_not_understood_is_waited_for(
         post: Callable[[int, str], Answer], name: str, version: str, caplog: pytest.LogCaptureFixture) -> None:
     with raw_server(FAULTS[name][0]) as port:
         found = post(port, version)
-        assert isinstance(found, Again | Paused)
+        assert isinstance(found, Retry | OperatorNeeded)
         assert found.words.isprintable() and f"127.0.0.1:{port}" in found.words
         if version == "auto":
             describe(InfluxConfig(url=f"http://127.0.0.1:{port}", bucket="b"), logging.getLogger("test"))
@@ -208,4 +208,4 @@ def test_an_accepted_write_of_enterprise_is_not_repeated() -> None:
     queued = answer("500 Internal Server Error", b'{"error":"write failed: hinted handoff queue not empty"}\n', JSON)
     with raw_server(always(queued)) as port:
         config = InfluxConfig(url=f"http://127.0.0.1:{port}", version="v1", database="d")
-        assert Transport(config, config.urls(), logging.getLogger("test")).post(BODY, "") == Written()
+        assert Transport(config, config.urls(), logging.getLogger("test")).post(BODY, "") == Accepted()

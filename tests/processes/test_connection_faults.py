@@ -14,7 +14,7 @@ import trustme
 
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
-from stages.influxdb.answers import Again, Paused
+from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.write.transport import Transport, describe
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
@@ -58,25 +58,25 @@ def check(caplog: pytest.LogCaptureFixture, kind: Any, said: str, advised: str,
         assert isinstance(one, kind), one
         assert said in one.words and advised in one.words, one.words
         assert "object at 0x" not in one.words and "secret" not in one.words
-    assert len({one.words for one in found if isinstance(one, Again | Paused)}) == 1
+    assert len({one.words for one in found if isinstance(one, Retry | OperatorNeeded)}) == 1
 
 
 def test_nothing_listens(caplog: pytest.LogCaptureFixture) -> None:
-    check(caplog, Again, "nothing listens there", "start the server", url=f"http://{NOBODY}")
+    check(caplog, Retry, "nothing listens there", "start the server", url=f"http://{NOBODY}")
 
 
 def test_a_name_that_is_none(caplog: pytest.LogCaptureFixture) -> None:
-    check(caplog, Again, "has no address", "correct the host in url", url="http://nothing.invalid:8086")
+    check(caplog, Retry, "has no address", "correct the host in url", url="http://nothing.invalid:8086")
 
 
 def test_a_certificate_that_nobody_trusts(caplog: pytest.LogCaptureFixture, tls: Authority, servers: ExitStack) -> None:
     port = servers.enter_context(raw_server(OK, tls.context(False)))
-    check(caplog, Paused, "certificate verify failed", "set ca_file", url=f"https://127.0.0.1:{port}")
+    check(caplog, OperatorNeeded, "certificate verify failed", "set ca_file", url=f"https://127.0.0.1:{port}")
 
 
 def test_a_certificate_of_another_name(caplog: pytest.LogCaptureFixture, tls: Authority, servers: ExitStack) -> None:
     port = servers.enter_context(raw_server(OK, tls.context(False)))
-    check(caplog, Paused, "localhost", "correct the host in url", url=f"https://localhost:{port}", ca_file=tls.ca_file)
+    check(caplog, OperatorNeeded, "localhost", "correct the host in url", url=f"https://localhost:{port}", ca_file=tls.ca_file)
 
 
 def test_a_certificate_that_has_expired(caplog: pytest.LogCaptureFixture, tmp_path: Path, servers: ExitStack) -> None:
@@ -84,7 +84,7 @@ def test_a_certificate_that_has_expired(caplog: pytest.LogCaptureFixture, tmp_pa
     authority.issue_cert("127.0.0.1", not_after=datetime.datetime(2020, 1, 2)).configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "old.pem"))
     port = servers.enter_context(raw_server(OK, context))
-    check(caplog, Paused, "expired", "renew the certificate", url=f"https://127.0.0.1:{port}",
+    check(caplog, OperatorNeeded, "expired", "renew the certificate", url=f"https://127.0.0.1:{port}",
           ca_file=str(tmp_path / "old.pem"))
 
 
@@ -94,12 +94,12 @@ def test_https_to_a_port_that_speaks_http(caplog: pytest.LogCaptureFixture, serv
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request")
 
     port = servers.enter_context(raw_server(go))
-    check(caplog, Paused, "does not speak TLS", "write http://", url=f"https://127.0.0.1:{port}")
+    check(caplog, OperatorNeeded, "does not speak TLS", "write http://", url=f"https://127.0.0.1:{port}")
 
 
 def test_https_to_a_port_that_says_nothing_to_it(caplog: pytest.LogCaptureFixture, servers: ExitStack) -> None:
     server = servers.enter_context(running_influxdb())
-    check(caplog, Paused, "TLS handshake", "write http://", url=f"https://127.0.0.1:{server.port}",
+    check(caplog, OperatorNeeded, "TLS handshake", "write http://", url=f"https://127.0.0.1:{server.port}",
           connect_timeout_ms=500)
 
 
@@ -112,14 +112,14 @@ def test_https_to_a_port_that_says_nothing_to_it(caplog: pytest.LogCaptureFixtur
 def test_http_to_a_port_that_speaks_tls(
         caplog: pytest.LogCaptureFixture, servers: ExitStack, script: Script, said: str) -> None:
     port = servers.enter_context(raw_server(script))
-    check(caplog, Paused, said, "https:// in url", describes=False,
+    check(caplog, OperatorNeeded, said, "https:// in url", describes=False,
           url=f"http://127.0.0.1:{port}")
 
 
 def test_http_to_a_port_with_tls_that_hangs_up(
         caplog: pytest.LogCaptureFixture, tls: Authority, servers: ExitStack) -> None:
     port = servers.enter_context(raw_server(OK, tls.context(False)))
-    check(caplog, Paused, "it speaks TLS", "https://", url=f"http://127.0.0.1:{port}")
+    check(caplog, OperatorNeeded, "it speaks TLS", "https://", url=f"http://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nMIIB\n"])
@@ -127,7 +127,7 @@ def test_a_ca_file_that_is_no_pem(
         caplog: pytest.LogCaptureFixture, tls: Authority, servers: ExitStack, tmp_path: Path, content: str) -> None:
     (tmp_path / "ca").write_text(content)
     port = servers.enter_context(raw_server(OK, tls.context(False)))
-    check(caplog, Paused, "holds no certificate in PEM form", "correct ca_file", url=f"https://127.0.0.1:{port}",
+    check(caplog, OperatorNeeded, "holds no certificate in PEM form", "correct ca_file", url=f"https://127.0.0.1:{port}",
           ca_file=str(tmp_path / "ca"))
 
 
@@ -137,27 +137,27 @@ def test_a_ca_file_that_is_corrected_is_read_again(tls: Authority, servers: Exit
     config = InfluxConfig(version="v2", org="o", bucket="b", url=f"https://127.0.0.1:{port}",
                           ca_file=str(tmp_path / "ca"))
     transport = Transport(config, config.urls(), logging.getLogger("test"))
-    assert isinstance(transport.post(compress(b"m f=1 1\n"), ""), Paused)
+    assert isinstance(transport.post(compress(b"m f=1 1\n"), ""), OperatorNeeded)
     (tmp_path / "ca").write_bytes(Path(tls.ca_file).read_bytes())
-    assert not isinstance(transport.post(compress(b"m f=1 1\n"), ""), Paused | Again)
+    assert not isinstance(transport.post(compress(b"m f=1 1\n"), ""), OperatorNeeded | Retry)
 
 
 def test_a_server_that_wants_our_certificate(
         caplog: pytest.LogCaptureFixture, tls: Authority, servers: ExitStack) -> None:
     port = servers.enter_context(raw_server(OK, tls.context(True)))
-    check(caplog, Paused, "TLS", "client_cert_file", url=f"https://127.0.0.1:{port}", ca_file=tls.ca_file)
+    check(caplog, OperatorNeeded, "TLS", "client_cert_file", url=f"https://127.0.0.1:{port}", ca_file=tls.ca_file)
 
 
 def test_a_proxy_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
     for url in ("http://influx.example:8086", "https://influx.example:8086"):
-        check(caplog, Again, "the proxy", "start the proxy", url=url, proxy=f"http://me:secret@{NOBODY}")
+        check(caplog, Retry, "the proxy", "start the proxy", url=url, proxy=f"http://me:secret@{NOBODY}")
 
 
 @pytest.mark.parametrize(("status", "kind", "advice"), [
-    ("407 Proxy Authentication Required", Paused, "user and password"), ("403 Forbidden", Paused, "have the proxy"),
-    ("502 Bad Gateway", Again, "proxy"), ("503 Service Unavailable", Again, "proxy")])
+    ("407 Proxy Authentication Required", OperatorNeeded, "user and password"), ("403 Forbidden", OperatorNeeded, "have the proxy"),
+    ("502 Bad Gateway", Retry, "proxy"), ("503 Service Unavailable", Retry, "proxy")])
 def test_a_proxy_that_does_not_connect(
-        caplog: pytest.LogCaptureFixture, servers: ExitStack, status: str, kind: type[Again] | type[Paused],
+        caplog: pytest.LogCaptureFixture, servers: ExitStack, status: str, kind: type[Retry] | type[OperatorNeeded],
         advice: str) -> None:
     port = servers.enter_context(raw_server(always(answer(status))))
     check(caplog, kind, f"answered {status[:3]}", advice, url="https://influx.example:8086",
@@ -180,7 +180,7 @@ def test_https_goes_through_a_proxy_with_its_password(tls: Authority, servers: E
     config = InfluxConfig(version="v2", org="o", bucket="b", url=f"https://127.0.0.1:{onward}", ca_file=tls.ca_file,
                           proxy=f"http://me:pass%20word@127.0.0.1:{port}", token="not for the proxy")
     found = Transport(config, config.urls(), logging.getLogger("test")).post(compress(b"m f=1 1\n"), "")
-    assert not isinstance(found, Again | Paused), found
+    assert not isinstance(found, Retry | OperatorNeeded), found
     assert seen[0].startswith(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n" % onward)
     assert b"Proxy-Authorization: Basic bWU6cGFzcyB3b3Jk\r\n" in seen[0]
     assert b"not for the proxy" not in seen[0]
@@ -206,7 +206,7 @@ def test_a_token_that_no_header_may_hold(
         seen.append(read_request(connection))
 
     port = servers.enter_context(raw_server(script))
-    check(caplog, Paused, "the token", "token_file", url=f"http://127.0.0.1:{port}", token=token)
+    check(caplog, OperatorNeeded, "the token", "token_file", url=f"http://127.0.0.1:{port}", token=token)
     assert seen == []
 
 
@@ -218,12 +218,12 @@ def test_the_url_of_iggys_http_api(caplog: pytest.LogCaptureFixture, servers: Ex
                                else answer("404 Not Found", b"", expose))
 
     port = servers.enter_context(raw_server(iggy))
-    check(caplog, Paused, "Apache Iggy", "set url to InfluxDB's", url=f"http://127.0.0.1:{port}")
+    check(caplog, OperatorNeeded, "Apache Iggy", "set url to InfluxDB's", url=f"http://127.0.0.1:{port}")
 
 
 def test_the_address_of_iggy(caplog: pytest.LogCaptureFixture, sandbox: SandboxIggy) -> None:
     host, _, port = sandbox.address.rpartition(":")
-    check(caplog, (Again, Paused), "127.0.0.1", "correct url", url=f"http://{host}:{port}", read_timeout_ms=500)
+    check(caplog, (Retry, OperatorNeeded), "127.0.0.1", "correct url", url=f"http://{host}:{port}", read_timeout_ms=500)
 
 
 @pytest.mark.parametrize(("flavour", "version"), [("v2", "v3"), ("v1", "v3"), ("v1", "v2")])
@@ -232,5 +232,5 @@ def test_an_endpoint_that_a_server_does_not_have_is_not_a_missing_bucket(flavour
         config = InfluxConfig(url=server.url, version=version, org="sandbox",  # type: ignore[arg-type]
                               bucket="sandbox", database="sandbox", token="sandbox-token")
         found = Transport(config, config.urls(), logging.getLogger("test")).post(compress(b"m f=1 1\n"), "")
-    assert isinstance(found, Paused)
+    assert isinstance(found, OperatorNeeded)
     assert f'set version = "{flavour}"' in found.words and "create" not in found.words

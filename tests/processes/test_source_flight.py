@@ -15,7 +15,7 @@ from influxdb_client_3.exceptions import InfluxDB3ClientQueryError
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from pipeline.points.windows import Window
 from pipeline.testbed.harness.waiting import free_port, wait_until
-from stages.influxdb.answers import Again, Paused
+from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.query.channel import Failed
 from stages.query.reader import PageRead, Reader
 from tests.support.iggy_servers import RunningIggy
@@ -58,7 +58,7 @@ def reader(url: str, query: str = "", **options: Any) -> Reader:
     return Reader(config, logging.getLogger("test"))
 
 
-def failure(url: str, **options: Any) -> Again | Paused:
+def failure(url: str, **options: Any) -> Retry | OperatorNeeded:
     """How a list of measurements fails."""
     with pytest.raises(Failed) as failed:
         reader(url, **options).discover()
@@ -222,10 +222,10 @@ def test_a_certificate_of_our_own_authority_is_trusted_when_named(
         assert reader(url, ca_file=authority.ca_file).discover() == (["m"], True)
         assert reader(url, insecure_skip_verify=True).discover() == (["m"], True)
         refused = failure(url)
-        assert isinstance(refused, Paused) and refused.reason == "refused"
+        assert isinstance(refused, OperatorNeeded) and refused.reason == "refused"
         assert "certificate verify failed" in refused.words and "ca_file" in refused.words
         # The certificate is of another name than this.
-        assert isinstance(failure(f"https://localhost:{port}", ca_file=authority.ca_file), Paused)
+        assert isinstance(failure(f"https://localhost:{port}", ca_file=authority.ca_file), OperatorNeeded)
 
 
 def test_a_service_that_asks_for_our_certificate_gets_it(influxdb: SandboxInflux, authority: Authority) -> None:
@@ -234,7 +234,7 @@ def test_a_service_that_asks_for_our_certificate_gets_it(influxdb: SandboxInflux
         url = f"https://127.0.0.1:{port}"
         assert reader(url, ca_file=authority.ca_file, client_cert_file=authority.client_cert_file,
                       client_key_file=authority.client_key_file).discover() == (["m"], True)
-        assert isinstance(failure(url, ca_file=authority.ca_file), Again | Paused)
+        assert isinstance(failure(url, ca_file=authority.ca_file), Retry | OperatorNeeded)
 
 
 def test_a_file_that_is_no_certificate_ends_the_command_at_its_start(
@@ -263,7 +263,7 @@ def test_user_and_password_and_extra_headers_are_sent(influxdb: SandboxInflux) -
     assert reader(influxdb.flight_url, token="", username="any", password="sandbox-token",
                   headers={"X-Team": "plant-7"}, gzip=False).discover() == (["m"], True)
     refused = failure(influxdb.flight_url, token="wrong\x7f")
-    assert isinstance(refused, Paused) and refused.reason == "unauthorized"
+    assert isinstance(refused, OperatorNeeded) and refused.reason == "unauthorized"
 
 
 def test_the_second_server_is_asked_while_the_first_is_away(influxdb: SandboxInflux) -> None:

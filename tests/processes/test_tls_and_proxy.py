@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
-from stages.influxdb.answers import Answer, Paused, Written
+from stages.influxdb.answers import Accepted, Answer, OperatorNeeded
 from stages.write.transport import Transport
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.tls import Authority, forwarder
@@ -30,20 +30,20 @@ def authority(tmp_path: Path) -> Authority:
 
 def test_a_certificate_of_our_own_authority_is_trusted_when_named(authority: Authority) -> None:
     with running_influxdb() as server, forwarder(server.port, authority.context(False), []) as port:
-        assert post(f"https://127.0.0.1:{port}", ca_file=authority.ca_file) == Written()
+        assert post(f"https://127.0.0.1:{port}", ca_file=authority.ca_file) == Accepted()
         refused = post(f"https://127.0.0.1:{port}")
-        assert isinstance(refused, Paused)
+        assert isinstance(refused, OperatorNeeded)
         assert "certificate verify failed" in refused.words
         assert "ca_file" in refused.words
-        assert post(f"https://127.0.0.1:{port}", insecure_skip_verify=True) == Written()
+        assert post(f"https://127.0.0.1:{port}", insecure_skip_verify=True) == Accepted()
 
 
 def test_a_server_that_asks_for_our_certificate_gets_it(authority: Authority) -> None:
     with running_influxdb() as server, forwarder(server.port, authority.context(True), []) as port:
         url = f"https://127.0.0.1:{port}"
         assert post(url, ca_file=authority.ca_file, client_cert_file=authority.client_cert_file,
-                    client_key_file=authority.client_key_file) == Written()
-        assert not isinstance(post(url, ca_file=authority.ca_file), Written)
+                    client_key_file=authority.client_key_file) == Accepted()
+        assert not isinstance(post(url, ca_file=authority.ca_file), Accepted)
 
 
 def test_requests_go_through_the_proxy_with_the_extra_headers() -> None:

@@ -13,9 +13,9 @@ import requests
 
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig, MappingConfig
-from stages.influxdb.answers import Again, Paused, Written
+from stages.influxdb.answers import Accepted, OperatorNeeded, Retry
 from stages.mapping.encoder import BatchOrigin, Encoder
-from stages.write.job import Job
+from stages.write.job import WriteJob
 from stages.write.transport import Transport, describe
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 
@@ -51,14 +51,14 @@ def stored(kind: str, url: str) -> int:
     return int(reply["results"][0]["series"][0]["values"][0][1])
 
 
-def run(job: Job, transport: Transport) -> int:
+def run(job: WriteJob, transport: Transport) -> int:
     """Sends the job to its end; the number of requests."""
     count = 0
     while not job.done:
         piece = job.take()
         assert piece is not None
         answer = transport.post(piece.body or b"", "")
-        assert not isinstance(answer, Again | Paused), answer
+        assert not isinstance(answer, Retry | OperatorNeeded), answer
         job.answered(piece, answer, count)
         count += 1
     return count
@@ -79,8 +79,8 @@ def test_bad_lines_stand_alone_and_the_good_ones_are_stored(tmp_path: Path, kind
         lines[place] = text.removesuffix("1") + str(place)
     with server(kind, tmp_path) as url:
         transport = transport_to(url, kind)
-        run(Job(compress(b"m,t=0 f=0 1\n"), 1, gzip=True), transport)
-        job = Job(compress("".join(f"{line}\n" for line in lines).encode()), LINES, gzip=True)
+        run(WriteJob(compress(b"m,t=0 f=0 1\n"), 1, gzip=True), transport)
+        job = WriteJob(compress("".join(f"{line}\n" for line in lines).encode()), LINES, gzip=True)
         run(job, transport)
         assert {refused.line for refused in job.refused} == set(places)
         assert {refused.reason for refused in job.refused} <= {"parse_error", "type_conflict"}
@@ -91,7 +91,7 @@ def test_bad_lines_stand_alone_and_the_good_ones_are_stored(tmp_path: Path, kind
 def test_a_body_over_the_limit_is_split_and_the_limit_learned() -> None:
     lines = b"".join(b"m,t=%d f=%d %d\n" % (index, index, index) for index in range(LINES))
     with running_influxdb(max_body_bytes=20_000) as running:
-        job = Job(lines, LINES, gzip=False)
+        job = WriteJob(lines, LINES, gzip=False)
         run(job, transport_to(running.url, "v2, not compressed"))
         assert stored("v2", running.url) == LINES
         assert job.refused == []
@@ -102,7 +102,7 @@ def test_a_line_too_large_alone_is_refused_and_the_others_are_stored() -> None:
     lines = [b"m f=%d %d\n" % (index, index + 10) for index in range(50)]
     lines.insert(20, huge)
     with running_influxdb(max_body_bytes=20_000) as running:
-        job = Job(b"".join(lines), 51, gzip=False)
+        job = WriteJob(b"".join(lines), 51, gzip=False)
         run(job, transport_to(running.url, "v2, not compressed"))
         assert [(refused.line, refused.reason) for refused in job.refused] == [(20, "too_large")]
         assert stored("v2", running.url) == 50
@@ -113,7 +113,7 @@ def test_auto_finds_the_flavour_and_says_so(flavour: str, path: str, caplog: pyt
     target = {"bucket": "sandbox", "org": "sandbox"} if flavour == "v2" else {"database": "sandbox"}
     with running_influxdb(flavour=flavour) as running, caplog.at_level("INFO"):
         config = InfluxConfig(url=running.url, version="auto", token="sandbox-token", **target)  # type: ignore[arg-type]
-        run(Job(compress(b"m f=1 1\n"), 1, gzip=True), Transport(config, config.urls(), logging.getLogger("test")))
+        run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), Transport(config, config.urls(), logging.getLogger("test")))
         describe(config, logging.getLogger("test"))
         assert path in caplog.text
         assert stored(flavour, running.url) == 1
@@ -134,7 +134,7 @@ def test_backslashes_are_stored_as_they_are_whichever_server_reads_them(
                               username="sandbox", password="sandbox-token")
         answer = Transport(config, config.urls(), logging.getLogger("test")).post(
             compress(lines.body) if gzip else lines.body, "", lines.escapes)
-        assert isinstance(answer, Written), answer
+        assert isinstance(answer, Accepted), answer
         (point,) = requests.get(f"{running.url}/sandbox/points?bucket=sandbox", timeout=10).json()
     assert (point["measurement"], dict(point["tags"]), point["fields"]) == (
         "m\\\\m", tags, {"f\\\\f": 'a "b" \\ \\\\n\n'})
@@ -147,7 +147,7 @@ def test_a_server_that_gathers_requests_gets_many_at_a_time(flavour: str, option
     with running_influxdb(flavour=flavour) as running:
         config = InfluxConfig(url=running.url, token="sandbox-token", **options)
         transport = Transport(config, config.urls(), logging.getLogger("test"))
-        run(Job(compress(b"m f=1 1\n"), 1, gzip=True), transport)
+        run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)
         assert transport.most_requests == most
 
 
@@ -169,10 +169,10 @@ def test_a_token_file_is_read_again_when_the_token_is_refused(tmp_path: Path) ->
         config = InfluxConfig(url=running.url, version="v2", org="sandbox", bucket="sandbox", token_file=str(token))
         transport = Transport(config, config.urls(), logging.getLogger("test"))
         answer = transport.post(compress(b"m f=1 1\n"), "")
-        assert isinstance(answer, Paused)
+        assert isinstance(answer, OperatorNeeded)
         assert answer.reason == "unauthorized"
         token.write_text("sandbox-token\n")
-        run(Job(compress(b"m f=1 1\n"), 1, gzip=True), transport)
+        run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)
 
 
 def test_failover_writes_to_the_next_server_and_remembers_the_dead_one() -> None:
@@ -180,8 +180,8 @@ def test_failover_writes_to_the_next_server_and_remembers_the_dead_one() -> None
         config = InfluxConfig(url="http://127.0.0.1:9", more_urls=(second.url, first.url), version="v2", org="sandbox",
                               bucket="sandbox", token="sandbox-token")
         transport = Transport(config, config.urls(), logging.getLogger("test"))
-        run(Job(compress(b"m f=1 1\n"), 1, gzip=True), transport)
-        run(Job(compress(b"m f=1 2\n"), 1, gzip=True), transport)
+        run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)
+        run(WriteJob(compress(b"m f=1 2\n"), 1, gzip=True), transport)
         assert stored("v2", second.url) == 2
         assert stored("v2", first.url) == 0
 
@@ -192,9 +192,9 @@ def test_user_and_password_of_influxdb_1_are_used(tmp_path: Path) -> None:
         requests.post(query, data={"q": "CREATE USER me WITH PASSWORD 'secret' WITH ALL PRIVILEGES"}, timeout=10)
         requests.post(query, data={"q": "CREATE DATABASE sandbox"}, auth=("me", "secret"), timeout=10)
         right = InfluxConfig(url=url, version="v1", database="sandbox", username="me", password="secret")
-        run(Job(compress(b"m f=1 1\n"), 1, gzip=True), Transport(right, right.urls(), logging.getLogger("test")))
+        run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), Transport(right, right.urls(), logging.getLogger("test")))
         wrong = InfluxConfig(url=url, version="v1", database="sandbox", username="me", password="guess")
         answer = Transport(wrong, wrong.urls(), logging.getLogger("test")).post(compress(b"m f=1 2\n"), "")
-        assert isinstance(answer, Paused)
+        assert isinstance(answer, OperatorNeeded)
         assert answer.reason == "unauthorized"
         assert "guess" not in answer.words

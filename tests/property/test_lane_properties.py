@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stages.write.ordering import Entry, Lane
+from stages.write.ordering import Entry, PartitionOrder
 
 
 class WholeJob:
@@ -25,7 +25,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lane: Lane[WholeJob] = Lane()
+        self.lane: PartitionOrder[WholeJob] = PartitionOrder()
         self.entries: list[Entry[WholeJob]] = []
         #: Number of the batch whose value the database holds, and the numbers that are over.
         self.stored = -1
@@ -81,7 +81,7 @@ TestLane = LaneMachine.TestCase
 
 
 def test_a_batch_stored_while_an_older_one_failed_is_written_again_after_it() -> None:
-    lane: Lane[WholeJob] = Lane()
+    lane: PartitionOrder[WholeJob] = PartitionOrder()
     first, second = lane.add(0, WholeJob(0)), lane.add(1, WholeJob(1))
     assert [entry.first for entry in lane.startable()] == [0, 1]
     first.job.delayed = True
@@ -97,7 +97,7 @@ def test_a_batch_stored_while_an_older_one_failed_is_written_again_after_it() ->
 
 
 def test_a_batch_on_its_way_while_an_older_retry_is_stored_is_written_again() -> None:
-    lane: Lane[WholeJob] = Lane()
+    lane: PartitionOrder[WholeJob] = PartitionOrder()
     first, second = lane.add(0, WholeJob(0)), lane.add(1, WholeJob(1))
     first.started = second.started = True
     first.job.delayed = True
@@ -111,7 +111,7 @@ def test_a_batch_on_its_way_while_an_older_retry_is_stored_is_written_again() ->
 
 
 def test_later_batches_wait_behind_one_that_failed() -> None:
-    lane: Lane[WholeJob] = Lane()
+    lane: PartitionOrder[WholeJob] = PartitionOrder()
     lane.add(0, WholeJob(0)).job.delayed = True
     lane.add(5, WholeJob(1))
     assert [entry.first for entry in lane.startable()] == [0]

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline import compression
 from stages.influxdb import body
-from stages.influxdb.answers import Again, Answer, BadLines, BadSomewhere, Paused, TooLarge, Written
-from stages.write.job import BELIEVED_BATCHES, Evidence, Job
+from stages.influxdb.answers import Accepted, Answer, BadLines, OperatorNeeded, Retry, TooLarge, UnlocatedBadLines
+from stages.write.job import BELIEVED_BATCHES, Evidence, WriteJob
 
 
 class Server:
@@ -28,9 +28,9 @@ class Server:
         if self.failures:
             match self.failures.popleft():
                 case "down":
-                    return Again("no_connection", "no connection")
+                    return Retry("no_connection", "no connection")
                 case "pause":
-                    return Paused("unauthorized", "401")
+                    return OperatorNeeded("unauthorized", "401")
         if len(data) > self.limit:
             return TooLarge("413 too large")
         lines = data.removesuffix(b"\n").split(b"\n")
@@ -38,9 +38,9 @@ class Server:
         good = set(lines) - self.bad
         if not bad:
             self.stored |= good
-            return Written()
+            return Accepted()
         if self.kind == "poison":
-            return Again("server_error", "500 internal error", suspect=True)
+            return Retry("server_error", "500 internal error", suspect=True)
         if self.kind in ("v1", "v3", "conflict"):
             self.stored |= good
         named = "\n".join(f"unable to parse '{lines[index].decode()}': invalid boolean" for index in bad)
@@ -53,8 +53,8 @@ class Server:
                 listed = tuple((index + 1, lines[index].decode(), "bad") for index in bad)
                 return BadLines("400 partial write", listed, rest_stored=True)
             case "conflict":
-                return BadSomewhere("type_conflict", "422 partial write", dropped=len(bad))
-        return BadSomewhere("refused", "400 no")
+                return UnlocatedBadLines("type_conflict", "422 partial write", dropped=len(bad))
+        return UnlocatedBadLines("refused", "400 no")
 
 
 def line(index: int) -> bytes:
@@ -62,7 +62,7 @@ def line(index: int) -> bytes:
     return b"m,t=%d f=%d %d" % (index, index, index)
 
 
-def run(job: Job, server: Server, most: int = 3) -> None:
+def run(job: WriteJob, server: Server, most: int = 3) -> None:
     """Sends the job's pieces, up to `most` of them at a time, until it is done."""
     passed = 0
     for _ in range(2_000):
@@ -72,7 +72,7 @@ def run(job: Job, server: Server, most: int = 3) -> None:
         assert pieces
         for piece in pieces:
             answer = server.write(piece.body or b"")
-            passed += not isinstance(answer, Again | Paused)
+            passed += not isinstance(answer, Retry | OperatorNeeded)
             job.answered(piece, answer, passed)
     raise AssertionError("the job does not end")
 
@@ -83,7 +83,7 @@ def test_exactly_the_bad_lines_are_refused(kind: str, count: int, data: st.DataO
     bad = data.draw(st.sets(st.integers(0, count - 1), max_size=min(6, count - 1)))
     limit = data.draw(st.sampled_from([10**9, 500, 60]))
     server = Server(kind, bad, failures, limit)
-    job = Job(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False)
+    job = WriteJob(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False)
     run(job, server)
     assert {refused.line for refused in job.refused} == bad
     assert len(job.refused) == len(bad)
@@ -95,7 +95,7 @@ def test_exactly_the_bad_lines_are_refused(kind: str, count: int, data: st.DataO
 def test_a_job_sent_again_stores_everything_but_the_refused_lines_again(count: int, bad: set[int]) -> None:
     bad &= set(range(count))
     server = Server("v2", bad, [], 10**9)
-    job = Job(compression.compress(b"".join(line(index) + b"\n" for index in range(count))), count, gzip=True)
+    job = WriteJob(compression.compress(b"".join(line(index) + b"\n" for index in range(count))), count, gzip=True)
     write = server.write
     server.write = lambda data: write(compression.decompress(data))  # type: ignore[method-assign]
     run(job, server)
@@ -113,26 +113,26 @@ def test_bad_lines_cost_requests_by_their_number_and_the_logarithm_of_the_batch(
     count = 5_000
     bad = data.draw(st.sets(st.integers(0, count - 1), min_size=number, max_size=number))
     server = Server("unnamed", bad, [], 10**9)
-    run(Job(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False), server)
+    run(WriteJob(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False), server)
     assert server.requests <= 2 * number * 14 + 1
 
 
 def test_all_of_a_batch_refused_in_one_answer_costs_one_request() -> None:
     server = Server("conflict", set(range(5_000)), [], 10**9)
-    job = Job(b"".join(line(index) + b"\n" for index in range(5_000)), 5_000, gzip=False)
+    job = WriteJob(b"".join(line(index) + b"\n" for index in range(5_000)), 5_000, gzip=False)
     run(job, server)
     assert server.requests == 1
     assert len(job.refused) == 5_000
 
 
 def test_a_server_that_is_down_for_long_does_not_break_a_batch_into_crumbs() -> None:
-    job = Job(b"".join(line(index) + b"\n" for index in range(1_000)), 1_000, gzip=False)
+    job = WriteJob(b"".join(line(index) + b"\n" for index in range(1_000)), 1_000, gzip=False)
     requests = 0
     for _ in range(200):
         piece = job.take()
         assert piece is not None
         requests += 1
-        job.answered(piece, Again("server_error", "500", suspect=True), passed=0)
+        job.answered(piece, Retry("server_error", "500", suspect=True), passed=0)
     server = Server("v2", set(), [], 10**9)
     run(job, server)
     assert server.requests <= 16
@@ -143,7 +143,7 @@ def test_lines_with_line_breaks_in_strings_are_found_again() -> None:
     assert body.split_lines(b"".join(text + b"\n" for text in lines), len(lines)) == lines
 
 
-def refuse_all(job: Job, answer: Answer, requests: int = 40) -> list[Answer]:
+def refuse_all(job: WriteJob, answer: Answer, requests: int = 40) -> list[Answer]:
     """Refuses every request of a job with one answer; what each meant."""
     meant: list[Answer] = []
     while not job.done and len(meant) < requests:
@@ -155,7 +155,7 @@ def refuse_all(job: Job, answer: Answer, requests: int = 40) -> list[Answer]:
     return meant
 
 
-SET_UP = [BadSomewhere("refused", "400 the moon is in the wrong quarter", status=400), TooLarge("413", status=413),
+SET_UP = [UnlocatedBadLines("refused", "400 the moon is in the wrong quarter", status=400), TooLarge("413", status=413),
           BadLines("unable to parse '\x1f\ufffd\x08': missing tag value", status=400)]
 
 
@@ -164,13 +164,13 @@ SET_UP = [BadSomewhere("refused", "400 the moon is in the wrong quarter", status
 def test_what_refuses_everything_costs_no_line_and_when_it_stores_again_only_the_bad_ones(
         answer: Answer, count: int, kind: str, data: st.DataObject) -> None:
     bad = data.draw(st.sets(st.integers(0, count - 1), max_size=min(6, count - 1)))
-    job = Job(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False, evidence=Evidence())
+    job = WriteJob(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False, evidence=Evidence())
     meant = refuse_all(job, answer)
-    assert isinstance(meant[-1], Paused)
-    assert sum(not isinstance(one, Paused) for one in meant) <= 9
+    assert isinstance(meant[-1], OperatorNeeded)
+    assert sum(not isinstance(one, OperatorNeeded) for one in meant) <= 9
     assert job.in_doubt and not job.delayed and not job.done and job.refused == []
     server = Server(kind, bad, [], 10**9)
-    other = Job(line(10_000) + b"\n", 1, gzip=False, evidence=job._evidence)
+    other = WriteJob(line(10_000) + b"\n", 1, gzip=False, evidence=job._evidence)
     run(other, server)
     run(job, server, most=1)
     assert {refused.line for refused in job.refused} == bad
@@ -181,7 +181,7 @@ def test_what_refuses_everything_costs_no_line_and_when_it_stores_again_only_the
 def test_a_server_that_stores_most_lines_is_not_doubted_whatever_it_says(count: int, data: st.DataObject) -> None:
     bad = data.draw(st.sets(st.integers(0, count - 1), max_size=count // 2))
     server = Server("unnamed", bad, [], 10**9)
-    job = Job(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False, evidence=Evidence())
+    job = WriteJob(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False, evidence=Evidence())
     run(job, server, most=data.draw(st.integers(1, 4)))
     assert {refused.line for refused in job.refused} == bad
     assert server.stored == {line(index) for index in range(count)} - server.bad
@@ -190,28 +190,28 @@ def test_a_server_that_stores_most_lines_is_not_doubted_whatever_it_says(count: 
 def test_batches_refused_line_by_line_are_believed_until_it_is_several() -> None:
     evidence = Evidence()
     for number in range(BELIEVED_BATCHES + 3):
-        job = Job(line(1) + b"\n" + line(2) + b"\n", 2, gzip=False, evidence=evidence)
+        job = WriteJob(line(1) + b"\n" + line(2) + b"\n", 2, gzip=False, evidence=evidence)
         words = "\n".join(f"unable to parse '{line(index).decode()}': time outside range" for index in (1, 2))
         meant = refuse_all(job, BadLines(words, status=400))
         assert job.done == (number < BELIEVED_BATCHES)
         assert len(job.refused) == (2 if job.done else 0)
-        assert isinstance(meant[-1], Paused) != job.done
-    conflict = Job(line(1) + b"\n", 1, gzip=False, evidence=evidence)
-    refuse_all(conflict, BadSomewhere("type_conflict", "422", 1, about_lines=True))
+        assert isinstance(meant[-1], OperatorNeeded) != job.done
+    conflict = WriteJob(line(1) + b"\n", 1, gzip=False, evidence=evidence)
+    refuse_all(conflict, UnlocatedBadLines("type_conflict", "422", 1, about_lines=True))
     assert not conflict.done
 
 
 def test_lines_older_than_the_retention_are_refused_however_many_there_are() -> None:
     evidence = Evidence()
     for number in range(20):
-        job = Job(line(1) + b"\n" + line(2) + b"\n", 2, gzip=False, evidence=evidence)
-        meant = refuse_all(job, BadSomewhere("outside_retention", "422", 2, about_lines=True))
+        job = WriteJob(line(1) + b"\n" + line(2) + b"\n", 2, gzip=False, evidence=evidence)
+        meant = refuse_all(job, UnlocatedBadLines("outside_retention", "422", 2, about_lines=True))
         assert job.done and len(job.refused) == 2 and len(meant) == (number == 0)
 
 
 def test_the_first_message_of_all_may_be_bad() -> None:
-    for answer in (BadSomewhere("refused", "400 cannot parse", about_lines=True),
+    for answer in (UnlocatedBadLines("refused", "400 cannot parse", about_lines=True),
                    BadLines(f"unable to parse '{line(1).decode()}': missing fields")):
-        job = Job(line(1) + b"\n", 1, gzip=False, evidence=Evidence())
+        job = WriteJob(line(1) + b"\n", 1, gzip=False, evidence=Evidence())
         refuse_all(job, answer)
         assert job.done and len(job.refused) == 1

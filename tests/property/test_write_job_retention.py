@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.influxdb.answers import Answer, BadLines, BadSomewhere, Written
-from stages.write.job import Evidence, Job
+from stages.influxdb.answers import Accepted, Answer, BadLines, UnlocatedBadLines
+from stages.write.job import Evidence, WriteJob
 from stages.write.retention import FORGET_SECONDS, LOOK_SECONDS, SECOND, Bounds
 
 #: The server's time when the tests' clock says 0, seconds since 1970.
@@ -40,25 +40,25 @@ class Server:
                 if line not in self.bad and int(line.rpartition(b" ")[2]) * 1_000_000 < self.oldest]
         if self.tells == "told, nothing stored":
             if late:
-                return BadSomewhere("outside_retention", "422", bounds=Bounds(self.oldest), about_lines=True)
+                return UnlocatedBadLines("outside_retention", "422", bounds=Bounds(self.oldest), about_lines=True)
             self.stored |= set(lines)
-            return Written()
+            return Accepted()
         self.stored |= set(lines) - set(late) - self.bad
         if late:  # and not a word about malformed lines
             bounds = None if self.tells == "unknown" else Bounds(self.oldest // SECOND * SECOND)
-            return BadSomewhere("outside_retention", "400", len(late), True, bounds)
+            return UnlocatedBadLines("outside_retention", "400", len(late), True, bounds)
         named = [line for line in lines if line in self.bad]
         if named:
             words = "\n".join(f"unable to parse '{line.decode()}': missing fields" for line in named)
             return BadLines(f"partial write: {words} dropped=0", rest_stored=True)
-        return Written()
+        return Accepted()
 
 
 def run(server: Server, evidence: Evidence, ages: list[float], seconds: float = 0.0,
-        first: int = 0) -> tuple[list[bytes], Job]:
+        first: int = 0) -> tuple[list[bytes], WriteJob]:
     """Writes lines that are so many seconds old, and returns them and their job; it takes `seconds` a request."""
     lines = [b"m,n=%d f=1 %d" % (first + n, (EPOCH + server.now - age) * 1_000) for n, age in enumerate(ages)]
-    job = Job(b"".join(line + b"\n" for line in lines), len(lines), False, evidence=evidence, unit=1_000_000)
+    job = WriteJob(b"".join(line + b"\n" for line in lines), len(lines), False, evidence=evidence, unit=1_000_000)
     passed = 0
     while (piece := job.take(server.now)) is not None:
         answer = server.write(piece.body or b"")
@@ -143,7 +143,7 @@ def test_bodies_are_not_read_where_nothing_was_refused_for_long() -> None:
     server, evidence = Server(3_600, "told"), Evidence()
     run(server, evidence, [7_200.0, 10.0])
     server.now = FORGET_SECONDS + 1
-    job = Job(b"no line at all", 5, False, evidence=evidence)
+    job = WriteJob(b"no line at all", 5, False, evidence=evidence)
     piece = job.take(server.now)
     assert piece is not None and piece.body == b"no line at all"
 
@@ -152,5 +152,5 @@ def test_a_body_that_holds_no_lines_is_sent_as_it_is_with_a_bound_known_too() ->
     server, evidence = Server(3_600, "told"), Evidence()
     run(server, evidence, [7_200.0, 10.0])
     for body, gzip in ((b"no gzip", True), (b"no\nlines at all", False)):
-        piece = Job(body, 5, gzip, evidence=evidence).take(1.0)
+        piece = WriteJob(body, 5, gzip, evidence=evidence).take(1.0)
         assert piece is not None and piece.body == body

@@ -14,7 +14,7 @@ import requests
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
 from pipeline.testbed.harness.waiting import wait_until
-from stages.write.job import Job
+from stages.write.job import WriteJob
 from stages.write.transport import Transport
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, send
@@ -65,7 +65,7 @@ def test_the_line_that_it_quotes_is_refused_alone_and_no_other_is_sent_twice(gzi
     body = b"".join(line + b"\n" for line in lines)
     config = InfluxConfig(url=URL, database="db", precision="ms", gzip=gzip)
     transport = Transport(config, config.urls(), logging.getLogger("test"))
-    job, requests_sent = Job(compress(body) if gzip else body, len(lines), gzip), 0
+    job, requests_sent = WriteJob(compress(body) if gzip else body, len(lines), gzip), 0
     while piece := job.take():
         requests_sent += 1
         answer = transport.post(piece.body or b"", "")

@@ -8,13 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.influxdb.answers import Again, BadLines, BadSomewhere, Paused, TooLarge, Written, classify, retry_after
+from stages.influxdb.answers import (
+    Accepted,
+    BadLines,
+    OperatorNeeded,
+    Retry,
+    TooLarge,
+    UnlocatedBadLines,
+    classify,
+    retry_after,
+)
 from stages.influxdb.body import listed_lines, named_lines
-from stages.influxdb.flavour import recognise
+from stages.influxdb.flavour import detect
 
 NOW = 1_700_000_000.0
-MEANINGS = {"written": Written, "bad_lines": BadLines, "bad_somewhere": BadSomewhere, "too_large": TooLarge,
-            "paused": Paused, "again": Again}
+MEANINGS = {"written": Accepted, "bad_lines": BadLines, "bad_somewhere": UnlocatedBadLines, "too_large": TooLarge,
+            "paused": OperatorNeeded, "again": Retry}
 CASES = tomllib.loads((Path(__file__).parents[1] / "data" / "answers.toml").read_text())["answers"]
 
 
@@ -32,7 +41,7 @@ def test_an_answer_means_what_the_table_says(case: dict[str, Any]) -> None:
 def test_any_answer_has_a_meaning(status: int, body: bytes, wait: str) -> None:
     answer = classify(status, {"retry-after": wait, "date": wait}, body, NOW)
     assert isinstance(answer, tuple(MEANINGS.values()))
-    assert isinstance(answer, Written) == (status == 204)
+    assert isinstance(answer, Accepted) == (status == 204)
 
 
 @pytest.mark.parametrize(("value", "seconds"), [
@@ -100,5 +109,5 @@ def test_listed_lines_are_found_by_number_and_by_text_where_there_is_no_such_num
     ((404, b""), (404, {}, b""), "a server that does not say what it is", None)])
 def test_a_server_is_recognised(health: tuple[int, bytes], ping: tuple[int, dict[str, str], bytes], product: str,
                                 api: str | None) -> None:
-    flavour = recognise(health, ping)
+    flavour = detect(health, ping)
     assert (flavour.product, flavour.api) == (product, api)

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from stages.influxdb.answers import Again, Paused
+from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.query.flight import location, meaning
 
 URL = "http://h:1"
@@ -15,29 +15,29 @@ AROUND = ". gRPC client debug context: {code}:{words}. Client context: IOError: 
 
 @pytest.mark.parametrize(("error", "before", "expected"), [
     (flight.FlightUnauthenticatedError, "Flight returned unauthenticated error, with message: ",
-     Paused("unauthorized", f"{URL} answered: unauthorized: no")),
+     OperatorNeeded("unauthorized", f"{URL} answered: unauthorized: no")),
     (flight.FlightUnauthorizedError, "Flight returned unauthorized error, with message: ",
-     Paused("unauthorized", f"{URL} answered: unauthorized: no")),
+     OperatorNeeded("unauthorized", f"{URL} answered: unauthorized: no")),
     (flight.FlightUnavailableError, "Flight returned unavailable error, with message: ",
-     Again("unavailable", f"{URL} answered: unavailable: no")),
-    (flight.FlightTimedOutError, "Flight returned timeout error, with message: ", Again("timeout", NO)),
-    (flight.FlightCancelledError, "Flight cancelled call, with message: ", Again("server_error", NO)),
+     Retry("unavailable", f"{URL} answered: unavailable: no")),
+    (flight.FlightTimedOutError, "Flight returned timeout error, with message: ", Retry("timeout", NO)),
+    (flight.FlightCancelledError, "Flight cancelled call, with message: ", Retry("server_error", NO)),
     (flight.FlightInternalError, "Flight returned internal error, with message: ",
-     Again("server_error", NO)),
-    (flight.FlightServerError, "Flight RPC failed with message: ", Again("server_error", NO)),
-    (pa.ArrowKeyError, "Flight returned not found error, with message: ", Paused("not_found", NO)),
-    (pa.ArrowInvalid, "Flight returned invalid argument error, with message: ", Paused("refused", NO)),
+     Retry("server_error", NO)),
+    (flight.FlightServerError, "Flight RPC failed with message: ", Retry("server_error", NO)),
+    (pa.ArrowKeyError, "Flight returned not found error, with message: ", OperatorNeeded("not_found", NO)),
+    (pa.ArrowInvalid, "Flight returned invalid argument error, with message: ", OperatorNeeded("refused", NO)),
     (pa.ArrowInvalid, "gRPC returned resource exhausted error, with message: ",
-     Again("rate_limited", NO)),
+     Retry("rate_limited", NO)),
     (pa.ArrowInvalid, "gRPC returned precondition failed error, with message: ",
-     Paused("refused", NO)),
+     OperatorNeeded("refused", NO)),
     (pa.ArrowNotImplementedError, "Flight returned unimplemented error, with message: ",
-     Paused("refused", f"{URL} answered: no; is this the address of InfluxDB 3's Flight service?")),
+     OperatorNeeded("refused", f"{URL} answered: no; is this the address of InfluxDB 3's Flight service?")),
     (pa.ArrowException, "Unknown: Flight returned already exists error, with message: ",
-     Again("server_error", NO)),
+     Retry("server_error", NO)),
 ], ids=lambda value: value.__name__ if isinstance(value, type) else "")
 def test_a_status_means_what_the_one_of_http_does(
-        error: type[Exception], before: str, expected: Again | Paused) -> None:
+        error: type[Exception], before: str, expected: Retry | OperatorNeeded) -> None:
     assert meaning(error(before + "no" + AROUND.format(code="X", words="no")), URL) == expected
 
 
@@ -45,24 +45,24 @@ def test_a_missing_table_is_told_from_a_wrong_query() -> None:
     words = "Error while planning query: table 'public.iox.m' not found"
     found = meaning(pa.ArrowInvalid("Flight returned invalid argument error, with message: " + words
                                     + AROUND.format(code="INVALID_ARGUMENT", words=words)), URL)
-    assert found == Paused("not_found", f"{URL} answered: {words}")
+    assert found == OperatorNeeded("not_found", f"{URL} answered: {words}")
 
 
 def test_an_answer_that_is_no_arrow_is_asked_for_again() -> None:
-    assert meaning(pa.ArrowInvalid("Invalid flatbuffers message."), URL) == Again(
+    assert meaning(pa.ArrowInvalid("Invalid flatbuffers message."), URL) == Retry(
         "server_error", f"{URL} answered: Invalid flatbuffers message.")
 
 
 @pytest.mark.parametrize(("words", "expected"), [
     ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: "
-     "Connection refused", Again("no_connection", f"{URL}: no connection (UNKNOWN: ipv4:127.0.0.1:1: Failed to connect "
+     "Connection refused", Retry("no_connection", f"{URL}: no connection (UNKNOWN: ipv4:127.0.0.1:1: Failed to connect "
                                                   "to remote host: Connection refused)")),
-    ("Socket closed", Again("no_connection", f"{URL}: no connection (Socket closed)")),
+    ("Socket closed", Retry("no_connection", f"{URL}: no connection (Socket closed)")),
     ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Ssl handshake failed "
-     "(TSI_PROTOCOL_FAILURE): certificate verify failed", Paused(
+     "(TSI_PROTOCOL_FAILURE): certificate verify failed", OperatorNeeded(
          "refused", f"{URL}: TLS: UNKNOWN: ipv4:127.0.0.1:1: Ssl handshake failed (TSI_PROTOCOL_FAILURE): certificate "
                     "verify failed; correct ca_file, or the certificate"))])
-def test_what_is_wrong_with_a_connection_is_said(words: str, expected: Again | Paused) -> None:
+def test_what_is_wrong_with_a_connection_is_said(words: str, expected: Retry | OperatorNeeded) -> None:
     error = flight.FlightUnavailableError("Flight returned unavailable error, with message: " + words
                                           + AROUND.format(code="UNAVAILABLE", words=words))
     assert meaning(error, URL) == expected

@@ -1,18 +1,18 @@
 """How many requests a database gets, and when it is left alone."""
 
 from pipeline.backoff import Backoff
-from stages.influxdb.answers import Again, Paused, TooLarge, Written
-from stages.influxdb.concurrency import Pace
+from stages.influxdb.answers import Accepted, OperatorNeeded, Retry, TooLarge
+from stages.influxdb.concurrency import ConcurrencyLimiter
 
-DOWN = Again("no_connection", "http://h: no connection")
+DOWN = Retry("no_connection", "http://h: no connection")
 
 
-def a_pace(most: int = 8) -> Pace:
+def a_pace(most: int = 8) -> ConcurrencyLimiter:
     """A pace whose pauses are 1, 2, 4 ... 16 seconds."""
-    return Pace(most, Backoff(1.0, 2.0, 16.0, lambda: 1.0), retry_after_max=60.0)
+    return ConcurrencyLimiter(most, Backoff(1.0, 2.0, 16.0, lambda: 1.0), retry_after_max=60.0)
 
 
-def answer(pace: Pace, what: object, now: float, seconds: float = 0.01) -> None:
+def answer(pace: ConcurrencyLimiter, what: object, now: float, seconds: float = 0.01) -> None:
     """One request and its answer."""
     pace.started()
     pace.answered(what, 1_000, seconds, now)  # type: ignore[arg-type]
@@ -21,7 +21,7 @@ def answer(pace: Pace, what: object, now: float, seconds: float = 0.01) -> None:
 def test_quick_answers_allow_more_requests_up_to_the_maximum() -> None:
     pace = a_pace()
     for _ in range(100):
-        answer(pace, Written(), 0.0)
+        answer(pace, Accepted(), 0.0)
     assert pace.limit == 8
 
 
@@ -30,13 +30,13 @@ def test_requests_double_with_every_round_until_one_is_slow() -> None:
     limits = []
     for _ in range(3):
         for _ in range(pace.limit):
-            answer(pace, Written(), 0.0, seconds=1.0)
+            answer(pace, Accepted(), 0.0, seconds=1.0)
         limits.append(pace.limit)
     assert limits == [4, 8, 16]
-    answer(pace, Written(), 0.0, seconds=9.0)
+    answer(pace, Accepted(), 0.0, seconds=9.0)
     before = pace.limit
     for _ in range(before):
-        answer(pace, Written(), 0.0, seconds=1.0)
+        answer(pace, Accepted(), 0.0, seconds=1.0)
     assert pace.limit in (before, before + 1)
 
 
@@ -45,18 +45,18 @@ def test_the_most_may_change_once_the_server_is_known() -> None:
     for most, limit in ((4, 4), (32, 32), (8, 8)):
         pace.most = most
         for _ in range(100):
-            answer(pace, Written(), 0.0)
+            answer(pace, Accepted(), 0.0)
         assert pace.limit == limit
 
 
 def test_overload_halves_the_requests_and_slowness_makes_them_fewer() -> None:
     pace = a_pace()
     for _ in range(100):
-        answer(pace, Written(), 0.0)
-    answer(pace, Again("rate_limited", "429", 0.0), 0.0)
-    answer(pace, Written(), 100.0)
+        answer(pace, Accepted(), 0.0)
+    answer(pace, Retry("rate_limited", "429", 0.0), 0.0)
+    answer(pace, Accepted(), 100.0)
     assert pace.limit == 4
-    answer(pace, Written(), 100.0, seconds=30.0)
+    answer(pace, Accepted(), 100.0, seconds=30.0)
     assert pace.limit == 3
 
 
@@ -74,7 +74,7 @@ def test_a_failure_stops_sending_and_one_request_at_a_time_probes() -> None:
     pace.answered(DOWN, 1, 0.01, now=11.0)
     assert not pace.allows(12.9)
     assert pace.allows(13.0)
-    answer(pace, Written(), 13.0)
+    answer(pace, Accepted(), 13.0)
     assert pace.problem == ""
     assert pace.failures == 0
     assert pace.allows(13.0)
@@ -82,18 +82,18 @@ def test_a_failure_stops_sending_and_one_request_at_a_time_probes() -> None:
 
 def test_retry_after_is_followed_but_not_for_ever() -> None:
     pace = a_pace()
-    answer(pace, Again("unavailable", "503", 30.0), now=0.0)
+    answer(pace, Retry("unavailable", "503", 30.0), now=0.0)
     assert pace.wait(0.0) == 30.0
-    answer(pace, Again("unavailable", "503", 86_400.0), now=30.0)
+    answer(pace, Retry("unavailable", "503", 86_400.0), now=30.0)
     assert pace.wait(30.0) == 60.0
 
 
 def test_a_pause_says_so_until_it_works_again() -> None:
     pace = a_pace()
-    answer(pace, Paused("unauthorized", "401 unauthorized access"), now=0.0)
+    answer(pace, OperatorNeeded("unauthorized", "401 unauthorized access"), now=0.0)
     assert pace.paused
     assert "401" in pace.problem
-    answer(pace, Written(), now=50.0)
+    answer(pace, Accepted(), now=50.0)
     assert not pace.paused
 
 

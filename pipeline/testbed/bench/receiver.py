@@ -99,7 +99,7 @@ async def serve(address_file: Path, forward: str) -> None:
 
 
 @click.command()
-@click.option("--address-file", required=True, type=click.Path(path_type=Path), help="Written when it listens.")
+@click.option("--address-file", required=True, type=click.Path(path_type=Path), help="Accepted when it listens.")
 @click.option("--forward", default="", metavar="URL", help="A database that every request is passed on to.")
 def main(address_file: Path, forward: str) -> None:
     """Runs the receiver until it is killed."""

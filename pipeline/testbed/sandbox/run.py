@@ -149,7 +149,7 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
 @click.option("--iggy-port", default=8090, show_default=True, type=click.IntRange(0, 65_535))
 @click.option("--influx-port", default=8086, show_default=True, type=click.IntRange(0, 65_535))
 @click.option("--flight-port", default=None, type=click.IntRange(0, 65_535))
-@click.option("--address-file", default="", metavar="FILE", help="Written when both listen.")
+@click.option("--address-file", default="", metavar="FILE", help="Accepted when both listen.")
 @click.option("--only", default="", type=click.Choice(["", "iggy", "influxdb"]))
 @click.option("--flavour", default="v2", show_default=True, type=click.Choice(["v1", "v2", "v3", "questdb"]))
 @click.option("--retention-seconds", default=0, type=click.IntRange(0))
