@@ -48,7 +48,7 @@ class RemoteEncoder:
         self._logger.info("encoding for the pipeline at %s", self._endpoints.control)
         plan = Plan(self._config, "", workers=0, writers=admitted.writers, readers=admitted.ingests)
         EncodeStage(plan, self._endpoints, link, self._logger).run(lambda: self._stop)
-        link.send(wire.Bye(self._name))
+        link.send(wire.Leave(self._name))
         zmq.Context.instance().destroy(linger=ANSWER_MILLISECONDS)
         self._logger.info("left; what was on its way here is read again")
 

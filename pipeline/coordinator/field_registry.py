@@ -80,12 +80,12 @@ class FieldRegistry:
         self._types.restore(self._journal.read())
         self._told_full = False
 
-    def answer(self, message: "wire.AskTypes | wire.Sketches") -> list[Struct]:
+    def answer(self, message: "wire.FieldTypesRequest | wire.TagCardinalities") -> list[Struct]:
         """The messages for the encoder that asks, or for all of them (`OverLimit`).
 
         Raises OSError where a decision can't be written down: then nothing may be answered, and the encoder asks again.
         """
-        if isinstance(message, wire.AskTypes):
+        if isinstance(message, wire.FieldTypesRequest):
             decided, new = self._types.decide(message.space, message.measurement, message.kinds)
             if self._types.full and not self._told_full:
                 self._told_full = True
@@ -93,7 +93,7 @@ class FieldRegistry:
                                      "fields are written with the type that each message gives them. The first: %s of "
                                      "%s", next(iter(message.kinds), ""), message.measurement)
             self._journal.write(new)
-            return [wire.Types(message.space, message.measurement, decided)]
+            return [wire.FieldTypes(message.space, message.measurement, decided)]
         sink = self._config.all_sinks()[message.sink]
         new_tags = self._cardinality.merge(message.sink, message.registers)
         for tag, count in new_tags:

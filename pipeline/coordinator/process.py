@@ -123,7 +123,7 @@ class Coordinator:
                 await self._handle(sender, message)
             while self._owed:
                 await self._grant(self._owed.pop())
-            if all(isinstance(message, wire.Account) for _, message in messages):
+            if all(isinstance(message, wire.BatchReport) for _, message in messages):
                 in_flight = self.ledger.in_flight_messages
                 await asyncio.sleep(self.gathering.pause(self.ledger.dispatched_messages - in_flight, in_flight,
                                                          time.monotonic()))
@@ -151,7 +151,7 @@ class Coordinator:
         if isinstance(message, wire.Join) and sender not in self._own:
             self._join(message, key)
             return ""
-        if isinstance(message, wire.Join | common.Hello) or not self.admission.admits(sender, key):
+        if isinstance(message, wire.Join | common.Heartbeat) or not self.admission.admits(sender, key):
             return "its worker was not admitted"
         return ""
 
@@ -177,11 +177,11 @@ class Coordinator:
                     source = self.topics[topic]
                     self._notices.add(f"{source.stream}/{source.topic}", notice.place, notice.kind, notice.detail,
                                       time.monotonic(), notice.count)
-            case common.Hello():
+            case common.Heartbeat():
                 await self._hello(message)
             case wire.Join(name=name, pid=pid, startup_cpu=startup_cpu):
                 if self.admission.knows(name):
-                    await self._hello(common.Hello(name, pid, startup_cpu))
+                    await self._hello(common.Heartbeat(name, pid, startup_cpu))
             case wire.Allowed(keys=keys):
                 self.admission.confirmed(sender, keys)
             case wire.Started() | wire.Truncated() | wire.Gap() | wire.Revoked():
@@ -199,11 +199,11 @@ class Coordinator:
                 self.retrying.pop(sender, None)
                 if reason:
                     self.retrying[sender] = message
-            case wire.Buried(range=range_):
+            case wire.DeadLettersStored(range=range_):
                 settled = self.burying.pop(range_, None)
                 if settled is not None and range_.epoch == self.ledger.epoch:
                     await self._finish(settled)
-            case wire.Lost(name=name, work=work, how=how):
+            case wire.ProcessDied(name=name, work=work, how=how):
                 if work is not None:
                     deaths = 0 if work in self.burying else self.cornering.died(name, work, how)
                     self.router.send(sender.encode(), common.encode(wire.Excused(name, work, deaths)))
@@ -211,11 +211,11 @@ class Coordinator:
             case wire.GaveUp(range=range_, why=why):
                 if range_ not in self.burying:
                     await self._read_again(self.cornering.gave_up(sender, range_, why), f"{sender} gave up")
-            case wire.Bye(name=name):
+            case wire.Leave(name=name):
                 self.logger.info("worker %s leaves", name)
                 self.admission.remove(name)
                 await self._lost(name, f"{name} has left")
-            case wire.AskTypes() | wire.Sketches():
+            case wire.FieldTypesRequest() | wire.TagCardinalities():
                 await self._advise(sender, self._counsel(message))
             case common.Drain():
                 self.draining = self.store.draining = True
@@ -258,7 +258,7 @@ class Coordinator:
                 return  # it asks again within a second
         self.remote.send(message.name.encode(), common.encode(wire.Admit(reason, len(self.ingests), self.plan.writers)))
 
-    async def _hello(self, message: common.Hello) -> None:
+    async def _hello(self, message: common.Heartbeat) -> None:
         self.heard[message.name] = time.monotonic()
         self._dropped_by[message.name] = message.dropped
         if self.pids.get(message.name) == message.pid:
@@ -284,7 +284,7 @@ class Coordinator:
             await self._advise(message.name, self.counsel.initial_messages())
         if message.name == "dead-letter":
             for settled in self.burying.values():
-                await self._send("dead-letter", wire.Bury(settled.range, settled.rejects))
+                await self._send("dead-letter", wire.StoreDeadLetters(settled.range, settled.rejects))
         elif replaces:
             # What was on its way to the process that died may have been lost even after its death was noticed.
             await self._read_again(self._held_by(message.name), f"{message.name} is new", suspects=False)
@@ -325,9 +325,9 @@ class Coordinator:
                               for w in disowned)
             self.logger.warning("%s reads %s, which another has told of as its own; it begins anew there", ingest,
                                 names)
-            await self._send(ingest, wire.Disowned(self.ledger.epoch, disowned))
+            await self._send(ingest, wire.Unassigned(self.ledger.epoch, disowned))
 
-    def _counsel(self, message: wire.AskTypes | wire.Sketches) -> list[Struct]:
+    def _counsel(self, message: wire.FieldTypesRequest | wire.TagCardinalities) -> list[Struct]:
         """The answer to an encoder's question; none while it can't be written down, which the encoder waits for."""
         try:
             return self.counsel.answer(message)
@@ -361,7 +361,7 @@ class Coordinator:
             return  # another reads the partition now
         if message.rejects and self.plan.config.dead_letters.to and not self.ledger.was_settled(message.range):
             self.burying[message.range] = message
-            await self._send("dead-letter", wire.Bury(message.range, message.rejects))
+            await self._send("dead-letter", wire.StoreDeadLetters(message.range, message.rejects))
         else:
             await self._finish(message)
 
@@ -399,7 +399,7 @@ class Coordinator:
         if not self.opened:
             return
         pipeline, load = self.plan.config.pipeline, self.ledger.load(reader)
-        await self._send(self.ingests[reader], wire.Window(
+        await self._send(self.ingests[reader], wire.Credit(
             self.ledger.epoch,
             load.dispatched_messages - load.in_flight_messages + pipeline.window_messages // len(self.ingests),
             load.dispatched_bytes - load.in_flight_bytes + pipeline.window_bytes // len(self.ingests)))
@@ -416,7 +416,7 @@ class Coordinator:
         self.logger.warning("%s: reading %d batches in flight again", why, len(ranges))
         for reader, name in enumerate(self.ingests):
             if theirs := [r for r in ranges if r.reader == reader]:
-                await self._send(name, wire.Reread(theirs))
+                await self._send(name, wire.Redeliver(theirs))
 
     async def _settle_quarantined(self, ranges: list[wire.Range]) -> list[wire.Range]:
         """Makes dead letters of the quarantined messages among ranges. Returns the others."""

@@ -9,7 +9,7 @@ a page that is thrown away, and a window that is too narrow little. So equal tim
 from msgspec import Struct
 
 
-class Window(Struct, frozen=True, array_like=True):
+class TimeWindow(Struct, frozen=True, array_like=True):
     """`start` is inside, `end` is not; nanoseconds since 1970."""
 
     start: int
@@ -26,7 +26,7 @@ def floor(time: int, align: int) -> int:
     return time - time % align
 
 
-def cut_before(window: Window, last: int) -> int:
+def cut_before(window: TimeWindow, last: int) -> int:
     """Where a page of an ordered answer ends that broke off at a row of the time `last`.
 
     Raises ValueError when nothing would be left: all its rows are of the window's first time; that time is then to be

@@ -15,7 +15,7 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 
 #: Seconds between two Hellos.
-HELLO_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
 
 class ControlLink:
@@ -54,9 +54,9 @@ class ControlLink:
     def beat(self) -> None:
         """Says Hello if a second has passed since the last one."""
         now = time.monotonic()
-        if now - self._hello_at >= HELLO_SECONDS:
+        if now - self._hello_at >= HEARTBEAT_SECONDS:
             self._hello_at = now
             self._startup_cpu = self._startup_cpu or time.process_time()
-            greeting = self.greeting or (lambda startup_cpu: common.Hello(
+            greeting = self.greeting or (lambda startup_cpu: common.Heartbeat(
                 self.name, os.getpid(), startup_cpu, self.dropped.count))
             self.send(greeting(self._startup_cpu))

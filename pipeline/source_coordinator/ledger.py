@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from pipeline.points.fingerprints import Fingerprints, Print
 from pipeline.points.times import MIN_TIME
-from pipeline.points.windows import Window
+from pipeline.points.windows import TimeWindow
 from pipeline.source_coordinator.stride import Stride
 
 
@@ -17,7 +17,7 @@ class LanePage:
     __slots__ = ("answered", "attempt", "done", "prints", "remember_from", "seen_until", "sent_at", "seq", "whole",
                  "window")
 
-    def __init__(self, seq: int, window: Window, seen_until: int, remember_from: int) -> None:
+    def __init__(self, seq: int, window: TimeWindow, seen_until: int, remember_from: int) -> None:
         self.seq = seq
         self.window = window
         #: Points before it may have been sent already; those from `remember_from` on will be read again.
@@ -108,7 +108,7 @@ class LaneLedger:
         if page is None or page.answered or not page.window.start < end <= page.window.end:
             return False
         cut = end < page.window.end
-        page.window = Window(page.window.start, end)
+        page.window = TimeWindow(page.window.start, end)
         page.answered = True
         page.sent_at = now
         if not page.whole:
@@ -127,7 +127,7 @@ class LaneLedger:
         if page is None or page.answered:
             return None
         start = page.window.start
-        window = Window(start, start + 1) if one_time else self._stride.narrower(page.window, first)
+        window = TimeWindow(start, start + 1) if one_time else self._stride.narrower(page.window, first)
         page.whole = one_time or window is None
         page.window = window or page.window
         page.attempt += 1

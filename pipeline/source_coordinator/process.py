@@ -183,13 +183,13 @@ class SourceCoordinator:
                     await self._send("query", self.sources[page.lane.source].order(page.lane.measurement, again))
             case source_wire.Discovered(epoch=epoch) if epoch == self.epoch and self.sources:
                 await self._discovered(message)
-            case common.Hello():
+            case common.Heartbeat():
                 await self._hello(message)
             case common.Retrying(reason=reason):
                 self.retrying.pop(sender, None)
                 if reason:
                     self.retrying[sender] = message
-            case wire.Lost(name=name):
+            case wire.ProcessDied(name=name):
                 self.retrying.pop(name, None)
                 self.pids.pop(name, None)
             case common.Drain():
@@ -232,7 +232,7 @@ class SourceCoordinator:
         source.discovered = True
         await self._order(source)
 
-    async def _hello(self, message: common.Hello) -> None:
+    async def _hello(self, message: common.Heartbeat) -> None:
         self._dropped_by[message.name] = message.dropped
         if self.pids.get(message.name) == message.pid:
             return

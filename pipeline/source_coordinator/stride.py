@@ -1,7 +1,7 @@
 """How wide the next time window is, from how full the last ones were."""
 
 from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND
-from pipeline.points.windows import Window, floor
+from pipeline.points.windows import TimeWindow, floor
 
 #: Width to begin with where answers have no order, nanoseconds: an hour.
 FIRST_WIDTH = 3_600 * SECOND
@@ -22,16 +22,16 @@ class Stride:
         self.width = maximum if ordered else min(maximum, max(FIRST_WIDTH, align))
         self._too_full = 0
 
-    def next(self, start: int, limit: int) -> Window | None:
+    def next(self, start: int, limit: int) -> TimeWindow | None:
         """The window from `start` on, up to `limit` at most; None when there is no room for one."""
         if self.align > 1:
             limit = floor(limit, self.align)
         end = limit
         if start + self.width < limit:
             end = max(floor(start + self.width, self.align), floor(start, self.align) + self.align)
-        return Window(start, min(end, limit)) if end > start and limit > start else None
+        return TimeWindow(start, min(end, limit)) if end > start and limit > start else None
 
-    def narrower(self, window: Window, first: int) -> Window | None:
+    def narrower(self, window: TimeWindow, first: int) -> TimeWindow | None:
         """The begin of a window that was too full: half of it, and the n-th time in a row a 2^n-th.
 
         `first` is the time of some row that was seen. Where that is in the second half, what is before it comes first:
@@ -42,12 +42,12 @@ class Stride:
         self._too_full += 1
         silent = floor(first, self.align)
         if self._too_full == 1 and window.start + window.width // 2 < silent < window.end:
-            return Window(window.start, silent)
+            return TimeWindow(window.start, silent)
         self.width = max(window.width >> self._too_full, self.align)
         end = max(floor(window.start + self.width, self.align), floor(window.start, self.align) + self.align)
-        return Window(window.start, end) if end < window.end else None
+        return TimeWindow(window.start, end) if end < window.end else None
 
-    def read(self, window: Window, rows: int, page_size: int, first: int) -> None:
+    def read(self, window: TimeWindow, rows: int, page_size: int, first: int) -> None:
         """A page of `rows` covers `window`; its first row is of the time `first`."""
         self._too_full = 0
         if rows >= page_size:

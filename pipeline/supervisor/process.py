@@ -84,7 +84,7 @@ class Supervisor:
         self._hung: dict[str, str] = {}
         self._last_death = ""
         #: Deaths with something in hand that the coordinator has not answered; and when they were told of again.
-        self._unanswered: list[wire.Lost] = []
+        self._unanswered: list[wire.ProcessDied] = []
         self._repeated_at = 0.0
         self._drain_until = 0.0
         self._drain_at = 0.0
@@ -177,7 +177,7 @@ class Supervisor:
         self._last_death = f"{name} ({death})"
         self.logger.warning("%s died (%s); starting it again%s", name, death, f" in {pause:.2g} s" if pause else "")
         if name != self._direction[name].coordinator:
-            lost = wire.Lost(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death))
+            lost = wire.ProcessDied(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death))
             self._direction[name].link.send(lost)
             if lost.work is not None:
                 self._unanswered.append(lost)

@@ -10,7 +10,7 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Pid = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
-class Hello(Struct, frozen=True, tag=True):
+class Heartbeat(Struct, frozen=True, tag=True):
     """Any process -> coordinator, at its start and every second: so a new coordinator soon knows everybody."""
 
     name: str

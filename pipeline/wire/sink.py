@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from pipeline.points.field_type import Kind
 from pipeline.sockets import frames
-from pipeline.wire.common import Count, Drain, Hello, Pid, Retrying
+from pipeline.wire.common import Count, Drain, Heartbeat, Pid, Retrying
 
 CountOrNone = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 #: Numbers of topics, sinks and processes; of a partition, as Iggy has them; of a process, as Linux has them.
@@ -124,7 +124,7 @@ class Assign(Struct, frozen=True, tag=True):
     dispatched_bytes: Count
 
 
-class Beginning(Struct, frozen=True, array_like=True):
+class PartitionStart(Struct, frozen=True, array_like=True):
     """Where ingest wants to begin with one partition."""
 
     where: Partition
@@ -140,7 +140,7 @@ class Started(Struct, frozen=True, tag=True):
     """Ingest -> coordinator, after an Assign, and whenever it gets partitions: those that it has no position for."""
 
     epoch: Count
-    partitions: list[Beginning]
+    partitions: list[PartitionStart]
 
 
 class Seek(Struct, frozen=True, tag=True):
@@ -183,7 +183,7 @@ class Revoked(Struct, frozen=True, tag=True):
     at_once: bool = False
 
 
-class Disowned(Struct, frozen=True, tag=True):
+class Unassigned(Struct, frozen=True, tag=True):
     """Coordinator -> ingest: it reads these, and the coordinator knows another owner or none. Ingest forgets them; what
     its next look finds to be its own begins anew with Started."""
 
@@ -216,7 +216,7 @@ class Failed(Struct, frozen=True, tag=True):
     reason: str
 
 
-class Window(Struct, frozen=True, tag=True):
+class Credit(Struct, frozen=True, tag=True):
     """Coordinator -> ingest: the totals up to which it may dispatch, counted since the epoch began."""
 
     epoch: Count
@@ -239,7 +239,7 @@ class Progress(Struct, frozen=True, tag=True):
     ends: list[tuple[Partition, CountOrNone]]
 
 
-class Reread(Struct, frozen=True, tag=True):
+class Redeliver(Struct, frozen=True, tag=True):
     """Coordinator -> ingest: these ranges may be lost; read and send them again, exactly as they were."""
 
     ranges: list[Range]
@@ -278,7 +278,7 @@ class Encoded(Struct, frozen=True, tag=True):
     notices: list[tuple[Index, Notice]] = []
 
 
-class AskTypes(Struct, frozen=True, tag=True):
+class FieldTypesRequest(Struct, frozen=True, tag=True):
     """Encoder -> coordinator, before it sends the first line with these fields: may they have these types?"""
 
     #: Where the lines go, as `pipeline.fields.types.space_of` names it.
@@ -287,7 +287,7 @@ class AskTypes(Struct, frozen=True, tag=True):
     kinds: dict[str, Kind]
 
 
-class Types(Struct, frozen=True, tag=True):
+class FieldTypes(Struct, frozen=True, tag=True):
     """Coordinator -> encoder, answers AskTypes: the types that the fields have."""
 
     space: str
@@ -295,7 +295,7 @@ class Types(Struct, frozen=True, tag=True):
     kinds: dict[str, Kind]
 
 
-class Sketches(Struct, frozen=True, tag=True):
+class TagCardinalities(Struct, frozen=True, tag=True):
     """Encoder -> coordinator, about every 5 s when they have changed: the sketches of the tags' distinct values."""
 
     #: Index into `Config.all_sinks()`.
@@ -311,20 +311,20 @@ class OverLimit(Struct, frozen=True, tag=True):
     tags: list[str]
 
 
-class Bury(Struct, frozen=True, tag=True):
+class StoreDeadLetters(Struct, frozen=True, tag=True):
     """Coordinator -> dead-letter: keep these messages, and why they can't be written."""
 
     range: Range
     rejects: list[Reject]
 
 
-class Buried(Struct, frozen=True, tag=True):
+class DeadLettersStored(Struct, frozen=True, tag=True):
     """Dead-letter -> coordinator: the dead letters of the range are stored."""
 
     range: Range
 
 
-class Lost(Struct, frozen=True, tag=True):
+class ProcessDied(Struct, frozen=True, tag=True):
     """Supervisor -> coordinator: a worker died; what it held must be read again."""
 
     name: str
@@ -383,7 +383,7 @@ class Admit(Struct, frozen=True, tag=True):
     writers: Index
 
 
-class Bye(Struct, frozen=True, tag=True):
+class Leave(Struct, frozen=True, tag=True):
     """Encoder of another machine -> coordinator: it leaves; what was on its way to it must be read again."""
 
     name: str
@@ -413,7 +413,7 @@ class Batch(Struct, frozen=True, tag=True):
     again: bool = False
 
 
-class Group(Struct, frozen=True, array_like=True):
+class BucketLines(Struct, frozen=True, array_like=True):
     """Lines that go to one bucket (or database); "" is the configured one."""
 
     bucket: str
@@ -431,7 +431,7 @@ class Lines(Struct, frozen=True, tag=True):
     #: Offset of the batch's first message, and of each one when they are not contiguous.
     first: Count
     offsets: list[Count] | None
-    groups: list[Group]
+    groups: list[BucketLines]
     rejects: list[Reject]
     #: As in the Batch.
     again: bool = False
@@ -517,13 +517,13 @@ class Status(Struct, frozen=True, tag=True):
 
 
 Control = (
-    Hello | Assign | Started | Window | Dispatched | Progress | Reread | Settled | Encoded | Retrying | Lost | Drain
-    | Stopped | Bury | Buried | AskTypes | Types | Sketches | OverLimit | Seek | Truncated | Gap | Revoked | Store
-    | Stored | Failed | Join | Admit | Bye | Disowned | Allow | Allowed | Excused | GaveUp
+    Heartbeat | Assign | Started | Credit | Dispatched | Progress | Redeliver | Settled | Encoded | Retrying | ProcessDied | Drain
+    | Stopped | StoreDeadLetters | DeadLettersStored | FieldTypesRequest | FieldTypes | TagCardinalities | OverLimit | Seek | Truncated | Gap | Revoked | Store
+    | Stored | Failed | Join | Admit | Leave | Unassigned | Allow | Allowed | Excused | GaveUp
 )
 
 #: What every batch brings; nobody waits for an answer.
-Account = Dispatched | Encoded | Settled
+BatchReport = Dispatched | Encoded | Settled
 
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
 _batch = msgspec.msgpack.Decoder(Batch)

@@ -17,16 +17,16 @@ from pipeline.wire import sink as wire
 
 #: By kind of process, as its name begins: what it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
-    "supervisor": (common.Hello, wire.Lost, common.Drain),
-    "ingest": (common.Hello, wire.Started, wire.Truncated, wire.Gap, wire.Revoked, wire.Stored, wire.Failed,
+    "supervisor": (common.Heartbeat, wire.ProcessDied, common.Drain),
+    "ingest": (common.Heartbeat, wire.Started, wire.Truncated, wire.Gap, wire.Revoked, wire.Stored, wire.Failed,
                wire.Dispatched, wire.Progress, common.Retrying, wire.Settled, wire.Stopped, wire.Allowed),
-    "encode": (common.Hello, wire.AskTypes, wire.Sketches, wire.Encoded, wire.Settled, wire.Join, wire.Bye,
+    "encode": (common.Heartbeat, wire.FieldTypesRequest, wire.TagCardinalities, wire.Encoded, wire.Settled, wire.Join, wire.Leave,
                wire.GaveUp),
-    "write": (common.Hello, wire.Settled, common.Retrying, wire.Allowed),
-    "dead-letter": (common.Hello, wire.Buried, common.Retrying),
+    "write": (common.Heartbeat, wire.Settled, common.Retrying, wire.Allowed),
+    "dead-letter": (common.Heartbeat, wire.DeadLettersStored, common.Retrying),
 }
 #: What a process that has been replaced may have left, and what stays true.
-LEFT_BEHIND: Final = (wire.Settled, wire.Encoded, wire.Buried)
+LEFT_BEHIND: Final = (wire.Settled, wire.Encoded, wire.DeadLettersStored)
 #: Longest name of a process, characters.
 MAX_NAME: Final = 200
 _GZIP: Final = b"\x1f\x8b"
@@ -57,7 +57,7 @@ class WireRules:
         if not isinstance(message, allowed):
             return f"a process of this kind sends no {kind}"
         match message:
-            case common.Hello(name=own) | wire.Join(name=own) | wire.Bye(name=own) if own != name:
+            case common.Heartbeat(name=own) | wire.Join(name=own) | wire.Leave(name=own) if own != name:
                 return f"{kind} in the name of another process"
             case wire.Settled(points=points, sent_bytes=size) if kind_of(name) in ("encode", "ingest") \
                     and (points or size):
@@ -67,17 +67,17 @@ class WireRules:
     def control(self, message: wire.Control) -> str:
         """Whether what a control message names is there."""
         match message:
-            case wire.Dispatched(range=range_) | wire.Buried(range=range_) | wire.GaveUp(range=range_):
+            case wire.Dispatched(range=range_) | wire.DeadLettersStored(range=range_) | wire.GaveUp(range=range_):
                 return self.range(range_)
-            case wire.Settled(range=range_, rejects=rejects) | wire.Bury(range=range_, rejects=rejects):
+            case wire.Settled(range=range_, rejects=rejects) | wire.StoreDeadLetters(range=range_, rejects=rejects):
                 return self.range(range_) or _rejects(range_, rejects)
-            case wire.Reread(ranges=ranges):
+            case wire.Redeliver(ranges=ranges):
                 return next(filter(None, map(self.range, ranges)), "")
-            case wire.Lost(work=work) if work is not None:
+            case wire.ProcessDied(work=work) if work is not None:
                 return self.range(work)
-            case wire.Sketches(sink=sink) | wire.OverLimit(sink=sink):
+            case wire.TagCardinalities(sink=sink) | wire.OverLimit(sink=sink):
                 return "" if sink < self._sinks else f"there is no sink {sink}"
-            case wire.AskTypes(space=space):
+            case wire.FieldTypesRequest(space=space):
                 return "" if space in self._spaces else "it names a bucket that no sink writes to"
             case wire.Gap(first=first, last=last) if first > last:
                 return "it ends before it begins"
@@ -129,7 +129,7 @@ def _places_in(message: wire.Control) -> Iterator[wire.Partition]:
     match message:
         case wire.Started(partitions=beginnings):
             yield from (beginning.where for beginning in beginnings)
-        case wire.Revoked(partitions=partitions) | wire.Disowned(partitions=partitions):
+        case wire.Revoked(partitions=partitions) | wire.Unassigned(partitions=partitions):
             yield from partitions
         case wire.Assign(positions=positions) | wire.Seek(positions=positions):
             yield from (position.where for position in positions)

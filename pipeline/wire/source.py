@@ -1,4 +1,4 @@
-"""What crosses between the processes of the source direction; `Hello`, `Retrying`, `Lost` and `Drain` are `wire`'s.
+"""What crosses between the processes of the source direction; `Heartbeat`, `Retrying`, `ProcessDied` and `Drain` are `wire`'s.
 
 A page is known by its lane, its number there (`seq`) and the try (`attempt`): answers to an older try are ignored.
 """
@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pipeline.points.table import BadRow, Column
-from pipeline.points.windows import Window
+from pipeline.points.windows import TimeWindow
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 
@@ -65,7 +65,7 @@ class Read(Struct, frozen=True, tag=True):
     """Coordinator -> query: ask for a window, and send the page on."""
 
     id: PageId
-    window: Window
+    window: TimeWindow
     #: All of it, however much that is: it was read before, or can't be made smaller.
     whole: bool
     past: Past | None
@@ -188,7 +188,7 @@ class SourceStatus(Struct, frozen=True, tag=True):
 
 
 Control = (
-    common.Hello | common.Retrying | wire.Lost | common.Drain | Discover | Discovered | Read | Answered | TooFull
+    common.Heartbeat | common.Retrying | wire.ProcessDied | common.Drain | Discover | Discovered | Read | Answered | TooFull
     | Begin | Sent
 )
 

@@ -17,10 +17,10 @@ from pipeline.wire.sink_rules import kind_of
 
 #: By kind of process: what it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
-    "supervisor": (common.Hello, wire.Lost, common.Drain),
-    "query": (common.Hello, common.Retrying, source_wire.Discovered, source_wire.Answered, source_wire.TooFull),
-    "convert": (common.Hello, common.Retrying),
-    "produce": (common.Hello, common.Retrying, source_wire.Sent),
+    "supervisor": (common.Heartbeat, wire.ProcessDied, common.Drain),
+    "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.Answered, source_wire.TooFull),
+    "convert": (common.Heartbeat, common.Retrying),
+    "produce": (common.Heartbeat, common.Retrying, source_wire.Sent),
 }
 _TIMES: Final = range(MIN_TIME, MAX_TIME + 1)
 
@@ -40,7 +40,7 @@ class SourceRules:
             return "there is no process of this name"
         if not isinstance(message, MAY_SEND.get(kind_of(name), ())):
             return f"a process of this kind sends no {kind}"
-        if isinstance(message, common.Hello) and message.name != name:
+        if isinstance(message, common.Heartbeat) and message.name != name:
             return f"{kind} in the name of another process"
         return ""
 

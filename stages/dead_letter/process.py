@@ -24,7 +24,7 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyNotFound
 from pipeline.iggy.headers import headers_of
 from pipeline.logs import RepeatFilter
-from pipeline.sockets.control_link import HELLO_SECONDS
+from pipeline.sockets.control_link import HEARTBEAT_SECONDS
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.frames import cut
 from pipeline.sockets.intake import Dropped
@@ -41,7 +41,7 @@ RETRY_SECONDS, RETRY_MAX_SECONDS = 0.5, 30.0
 class Burial:
     """The rejects of one batch, while their letters are made and stored: what is stored is not stored again."""
 
-    def __init__(self, bury: wire.Bury) -> None:
+    def __init__(self, bury: wire.StoreDeadLetters) -> None:
         self.range = bury.range
         #: Rejects whose messages are still to be read, by offset.
         self.rest = sorted(bury.rejects, key=lambda reject: reject.offset)
@@ -96,7 +96,7 @@ class DeadLetterStage:
         self.control.setsockopt(zmq.SNDHWM, 0)
         endpoints = Endpoints(plan.folder, plan.config.network)
         endpoints.connect(self.control, endpoints.control)
-        self._queue: asyncio.Queue[wire.Bury] = asyncio.Queue()
+        self._queue: asyncio.Queue[wire.StoreDeadLetters] = asyncio.Queue()
         self._backoff = Backoff(RETRY_SECONDS, 2.0, RETRY_MAX_SECONDS, lambda: 1.0)
         self._errors = RepeatFilter()
         self._failing = False
@@ -108,8 +108,8 @@ class DeadLetterStage:
     async def _beat(self) -> None:
         startup_cpu = time.process_time()
         while True:
-            await self._send(common.Hello("dead-letter", os.getpid(), startup_cpu, self.dropped.count))
-            await asyncio.sleep(HELLO_SECONDS)
+            await self._send(common.Heartbeat("dead-letter", os.getpid(), startup_cpu, self.dropped.count))
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _send(self, message: Struct) -> None:
         await self.control.send_multipart(cut([common.encode(message)]))
@@ -123,7 +123,7 @@ class DeadLetterStage:
                 continue
             if wrong := self.rules.control(message):
                 self.dropped.drop("coordinator", wrong)
-            elif isinstance(message, wire.Bury):
+            elif isinstance(message, wire.StoreDeadLetters):
                 self._queue.put_nowait(message)
 
     async def _keep(self) -> None:
@@ -140,7 +140,7 @@ class DeadLetterStage:
                 self._backoff.reset()
                 self.logger.info("dead letters are kept again")
                 await self._send(common.Retrying(""))
-            await self._send(wire.Buried(burial.range))
+            await self._send(wire.DeadLettersStored(burial.range))
 
     async def _wait(self, error: IggyError | StoreError) -> None:
         pause = self._backoff.next()

@@ -178,6 +178,6 @@ class EncodeStage:
         gzip = self.sinks[self.topics[where.topic].sink].influxdb.gzip
         bodies = [compress(lines.body) if gzip else lines.body for lines in encoded.groups]
         head = wire.Lines(batch.range, batch.first, batch.offsets,
-                          [wire.Group(lines.bucket, lines.points, lines.sources, lines.escapes)
+                          [wire.BucketLines(lines.bucket, lines.points, lines.sources, lines.escapes)
                            for lines in encoded.groups], rejects, batch.again, overwritten)
         return cut([common.encode(head), *bodies])

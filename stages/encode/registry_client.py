@@ -48,11 +48,11 @@ class RegistryClient:
         said = False
         while True:
             self._link.beat()
-            self._link.send(wire.AskTypes(space, measurement, dict(kinds)))
+            self._link.send(wire.FieldTypesRequest(space, measurement, dict(kinds)))
             until = time.monotonic() + ANSWER_MILLISECONDS / 1000
             while (left := until - time.monotonic()) > 0:
                 message = self._link.receive(max(1, round(left * 1000)))
-                if isinstance(message, wire.Types) and (message.space, message.measurement) == (space, measurement) \
+                if isinstance(message, wire.FieldTypes) and (message.space, message.measurement) == (space, measurement) \
                         and message.kinds.keys() >= kinds.keys():
                     return message.kinds
                 self._take(message)
@@ -88,7 +88,7 @@ class RegistryClient:
         for sink, sketches in self._sketches.items():
             changed = sketches.changed()
             if registers := sketches.all() if everything else changed:
-                self._link.send(wire.Sketches(sink, registers))
+                self._link.send(wire.TagCardinalities(sink, registers))
 
 
 def check_admitted(message: wire.Admit, name: str) -> None:

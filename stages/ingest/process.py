@@ -20,7 +20,7 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyNotFound
 from pipeline.iggy.headers import header_values
 from pipeline.logs import RepeatFilter
-from pipeline.sockets.control_link import HELLO_SECONDS
+from pipeline.sockets.control_link import HEARTBEAT_SECONDS
 from pipeline.sockets.control_socket import ControlSocket
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.frames import cut
@@ -109,8 +109,8 @@ class IngestStage:
     async def _beat(self) -> None:
         startup_cpu = time.process_time()
         while True:
-            await self._send(common.Hello(self.name, os.getpid(), startup_cpu, self.dropped.count))
-            await asyncio.sleep(HELLO_SECONDS)
+            await self._send(common.Heartbeat(self.name, os.getpid(), startup_cpu, self.dropped.count))
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _send(self, message: Struct) -> None:
         self.control.send(common.encode(message))
@@ -137,13 +137,13 @@ class IngestStage:
             case wire.Seek(epoch=epoch, positions=positions):
                 if epoch == self.epoch and self.assignment is None:
                     self.seeks += positions
-            case wire.Disowned(epoch=epoch, partitions=partitions):
+            case wire.Unassigned(epoch=epoch, partitions=partitions):
                 if epoch == self.epoch:
                     self.disowned += partitions
-            case wire.Window(epoch=epoch, messages=messages, bytes=size):
+            case wire.Credit(epoch=epoch, messages=messages, bytes=size):
                 if epoch >= self.epoch:
                     self.window_messages, self.window_bytes = messages, size
-            case wire.Reread(ranges=ranges):
+            case wire.Redeliver(ranges=ranges):
                 # What is ordered now was cut, perhaps, from what was ordered before.
                 known = set(ranges)
                 self.rereads = [r for r in self.rereads if r in known or not any(_overlap(r, new) for new in ranges)]
@@ -219,7 +219,7 @@ class IngestStage:
         """Does the one thing that is most urgent."""
         if self.assignment is None and not self.rereads and (self.draining or self._has_all()):
             await self._send(wire.Stopped())
-            await self._pause(HELLO_SECONDS)
+            await self._pause(HEARTBEAT_SECONDS)
             return
         lost = self.iggy.generation
         await self.iggy.ensure_connected()
@@ -247,7 +247,7 @@ class IngestStage:
         elif not self.draining and self.readers and self._window_open():
             await self._read_on()
         else:
-            await self._pause(min(HELLO_SECONDS, self.look_seconds))
+            await self._pause(min(HEARTBEAT_SECONDS, self.look_seconds))
 
     def _has_all(self) -> bool:
         """Whether the limits of all partitions are reached, where there are limits."""
@@ -370,7 +370,7 @@ class IngestStage:
         if self._pending is None and not self._start_poll():
             due = [r.due_at for r in self.readers.values() if r.readable]
             due += [r.since + flush for r in self.readers.values() if r.messages]
-            await self._pause(max(0.001, min([*due, now + HELLO_SECONDS]) - now))
+            await self._pause(max(0.001, min([*due, now + HEARTBEAT_SECONDS]) - now))
 
     def _start_poll(self, after: PartitionReader | None = None) -> bool:
         """Polls the next partition in turn that is due and has room. False when there is none."""

@@ -24,7 +24,7 @@ UNREAD_SECONDS = 5.0
 class New(Struct, frozen=True):
     """A partition that is ours now."""
 
-    beginning: wire.Beginning
+    beginning: wire.PartitionStart
     #: Nothing was stored for it.
     fresh: bool
     created_at: int
@@ -35,7 +35,7 @@ class TopicChanges(Struct):
 
     new: list[New] = field(default_factory=list)
     #: Logs that were cut off or made again: where to go on, and what is stored.
-    truncated: list[wire.Beginning] = field(default_factory=list)
+    truncated: list[wire.PartitionStart] = field(default_factory=list)
     #: Partitions that aren't ours any more; with our membership lost; and gone with it at once.
     revoked: list[wire.Partition] = field(default_factory=list)
     revoked_at_once: list[wire.Partition] = field(default_factory=list)
@@ -246,5 +246,5 @@ class TopicMonitor:
         return position
 
 
-def _beginning(where: wire.Partition, position: int, stored: int, state: LogState) -> wire.Beginning:
-    return wire.Beginning(where, position, stored, position if state.empty else state.next)
+def _beginning(where: wire.Partition, position: int, stored: int, state: LogState) -> wire.PartitionStart:
+    return wire.PartitionStart(where, position, stored, position if state.empty else state.next)

@@ -14,7 +14,7 @@ import msgspec
 
 from pipeline.points.table import Column, Table
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time, parse_time
-from pipeline.points.windows import Window
+from pipeline.points.windows import TimeWindow
 from stages.languages.annotated_csv import Points, error_in, text_of
 from stages.languages.language import Ask, ServerSaid, Taken, fill
 
@@ -69,14 +69,14 @@ class Flux:
         """See `Dialect`."""
         return ()
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> Ask:
         """See `Dialect`."""
         return self._ask(f"from(bucket: {literal(self._bucket)})\n"
                          f"  |> range(start: time(v: {window.start}), stop: time(v: {window.end}))\n"
                          f"  |> filter(fn: (r) => r._measurement == {literal(measurement)})\n"
                          '  |> drop(columns: ["_start", "_stop"])')
 
-    def custom(self, query: str, window: Window) -> Ask:
+    def custom(self, query: str, window: TimeWindow) -> Ask:
         """See `Dialect`. Times are RFC 3339 literals."""
         return self._ask(fill(query, format_time(window.start), format_time(window.end)))
 

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME
-from pipeline.points.windows import Window
+from pipeline.points.windows import TimeWindow
 from stages.languages.language import Ask, ServerSaid, Taken, fill, lines_of
 
 #: Points in a chunk of the answer.
@@ -116,7 +116,7 @@ class Influxql:
             columns += [Column(name, "field", kind) for kind in found]
         return ordered(columns)
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> Ask:
         """See `Dialect`."""
         selected = ", ".join(f"{identifier(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
                              for column in columns)
@@ -124,7 +124,7 @@ class Influxql:
         return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"  # nosec B608: quoted
                          + (f" LIMIT {limit}" if limit else ""))
 
-    def custom(self, query: str, window: Window) -> Ask:
+    def custom(self, query: str, window: TimeWindow) -> Ask:
         """See `Dialect`. Times are integers, nanoseconds."""
         return self._ask(fill(query, str(window.start), str(window.end)))
 
@@ -230,7 +230,7 @@ class InfluxqlTaker:
         return Taken(body, self.rows, _head.decode(self._first)[0], _head.decode(self._last)[0])
 
 
-def _bounds(window: Window) -> str:
+def _bounds(window: TimeWindow) -> str:
     bounds = []
     if window.start > MIN_TIME:
         bounds.append(f"time >= {window.start}")

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from pipeline.errors import PipelineError
 from pipeline.points.table import Column, Table
-from pipeline.points.windows import Window
+from pipeline.points.windows import TimeWindow
 
 
 class Ask(Struct, frozen=True):
@@ -73,10 +73,10 @@ class Dialect(Protocol):
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
         """From the answer to `columns`. Raises ServerSaid."""
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> Ask:
         """The points in a window; `limit` rows at most where answers are ordered, 0: all."""
 
-    def custom(self, query: str, window: Window) -> Ask:
+    def custom(self, query: str, window: TimeWindow) -> Ask:
         """A query of the user's."""
 
     def taker(self) -> Taker:

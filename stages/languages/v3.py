@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
-from pipeline.points.windows import Window
+from pipeline.points.windows import TimeWindow
 from stages.languages import influxql
 from stages.languages.language import Ask, ServerSaid, Taken, fill, lines_of
 
@@ -91,7 +91,7 @@ class V3Queries(ABC):
         found = [column_of(str(row["column_name"]), str(row["data_type"])) for row in self._listed(body)]
         return ordered([column for column in found if column is not None])
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: Window, limit: int) -> Ask:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> Ask:
         """See `Dialect`. In SQL: with InfluxQL's LIMIT 3.9.6 leaves fields out of rows, each field having its own."""
         bounds = [f"time {operator} TIMESTAMP '{format_time(edge)}'" for edge, operator, open_end in (
             (window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)) if edge != open_end]
@@ -100,7 +100,7 @@ class V3Queries(ABC):
             + (f" WHERE {' AND '.join(bounds)}" if bounds else "") + " ORDER BY time ASC"
             + (f" LIMIT {limit}" if limit else ""), "sql")
 
-    def custom(self, query: str, window: Window) -> Ask:
+    def custom(self, query: str, window: TimeWindow) -> Ask:
         """See `Dialect`. Times are RFC 3339 in SQL (without quotes), integers (nanoseconds) in InfluxQL."""
         shown = format_time if self._language == "sql" else str
         return self._ask(fill(query, shown(window.start), shown(window.end)), self._language)

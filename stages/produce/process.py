@@ -23,7 +23,7 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import BadRow
-from pipeline.sockets.control_link import HELLO_SECONDS
+from pipeline.sockets.control_link import HEARTBEAT_SECONDS
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.frames import cut
 from pipeline.sockets.intake import Dropped
@@ -137,8 +137,8 @@ class ProduceStage:
         startup_cpu = time.process_time()
         while True:
             self._rejects.tell(time.monotonic())
-            await self._send(common.Hello(self.name, os.getpid(), startup_cpu, self.dropped.count))
-            await asyncio.sleep(HELLO_SECONDS)
+            await self._send(common.Heartbeat(self.name, os.getpid(), startup_cpu, self.dropped.count))
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _send(self, message: Struct) -> None:
         await self.control.send_multipart(cut([common.encode(message)]))

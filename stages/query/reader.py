@@ -10,7 +10,7 @@ from msgspec import Struct
 from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_schema import SourceConfig
 from pipeline.points.table import Column
-from pipeline.points.windows import Window, cut_before
+from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.wire.source import Language
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.flavour import Flavour, Version
@@ -72,7 +72,7 @@ class Reader:
         return [name for name in found if wanted(self.config, name)], dialect.ordered
 
     @understood()
-    def read(self, measurement: str, window: Window, whole: bool) -> PageRead | PageTooFull:
+    def read(self, measurement: str, window: TimeWindow, whole: bool) -> PageRead | PageTooFull:
         """The page of a window. Raises Failed."""
         _, language, dialect = self._dialect()
         columns: tuple[Column, ...] = ()
@@ -100,7 +100,7 @@ class Reader:
         connect, silence = self._channel.timeout
         self._channel.timeout = min(connect, CHECK_SECONDS), min(silence, CHECK_SECONDS)
         if self.config.query:
-            self.read(self.config.measurement, Window(0, max(1, self.config.align_ms * 1_000_000)), True)
+            self.read(self.config.measurement, TimeWindow(0, max(1, self.config.align_ms * 1_000_000)), True)
         else:
             self.discover()
 
@@ -140,7 +140,7 @@ class Reader:
             raise
         return True
 
-    def _columns_of(self, measurement: str, window: Window, dialect: Dialect) -> tuple[Column, ...]:
+    def _columns_of(self, measurement: str, window: TimeWindow, dialect: Dialect) -> tuple[Column, ...]:
         """Tags and fields. Points of a window may have keys that are as young as its end and the buffer allow."""
         asked = dialect.columns(measurement)
         if asked is None:

@@ -134,7 +134,7 @@ def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_wi
     late.setsockopt(zmq.IDENTITY, b"ingest-1")
     late.connect(Endpoints(str(sink.folder / "run")).control)
     places = [wire.Partition(0, 0), wire.Partition(0, 1)]
-    late.send(common.encode(wire.Started(status.epoch, [wire.Beginning(where, 0, -1, 500) for where in places])))
+    late.send(common.encode(wire.Started(status.epoch, [wire.PartitionStart(where, 0, -1, 500) for where in places])))
     late.send(common.encode(wire.Revoked(status.epoch, places)))
     wait_until(lambda: "begins anew there" in sink.log(), 20, "the coordinator to see it")
     late.close()

@@ -13,7 +13,7 @@ from influxdb_client_3 import InfluxDBClient3
 from influxdb_client_3.exceptions import InfluxDB3ClientQueryError
 
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
-from pipeline.points.windows import Window
+from pipeline.points.windows import TimeWindow
 from pipeline.testbed.harness.waiting import free_port, wait_until
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.query.channel import Failed
@@ -268,7 +268,7 @@ def test_user_and_password_and_extra_headers_are_sent(influxdb: SandboxInflux) -
 
 def test_the_second_server_is_asked_while_the_first_is_away(influxdb: SandboxInflux) -> None:
     write(influxdb, lines_of(10))
-    read = reader("http://127.0.0.1:1", more_urls=(influxdb.flight_url,)).read("m", Window(0, 2**62), False)
+    read = reader("http://127.0.0.1:1", more_urls=(influxdb.flight_url,)).read("m", TimeWindow(0, 2**62), False)
     assert isinstance(read, PageRead) and read.rows == 10
 
 

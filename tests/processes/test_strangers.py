@@ -145,14 +145,14 @@ def test_no_process_dies_of_what_its_coordinator_or_neighbour_sends(tmp_path: Pa
         stack.callback(process.join)
         stack.callback(process.kill)
 
-        def hello() -> common.Hello:
+        def hello() -> common.Heartbeat:
             """The next one."""
             while True:
                 assert router.poll(30_000), "the process says nothing"
                 identity, *frames = router.recv_multipart()
                 assert identity == name.encode()
                 said = wire.decode_control(frames[0])
-                if isinstance(said, common.Hello):
+                if isinstance(said, common.Heartbeat):
                     return said
 
         pid = hello().pid
@@ -259,7 +259,7 @@ def test_a_worker_that_was_refused_can_send_nothing(sandbox: SandboxIggy, stream
         batches, lines = connected(zmq.PULL, remote.batches(0)), connected(zmq.PUSH, remote.writer(0))
         for frames in itertools.islice(garbage(random.Random(0), epoch), 200):
             control.send_multipart(frames)
-        control.send(common.encode(common.Hello("encode-far", 1)))
+        control.send(common.encode(common.Heartbeat("encode-far", 1)))
         control.send(common.encode(wire.Failed("stop")))
         send(sandbox.address, stream, [message(n) for n in range(2_000)], 2)
         sink.settles(2_000)

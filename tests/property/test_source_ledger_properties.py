@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.points.fingerprints import Fingerprints, Print
-from pipeline.points.windows import Window, cut_before
+from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.source_coordinator.ledger import LaneLedger, LanePage
 from pipeline.source_coordinator.stride import Stride
 
@@ -39,7 +39,7 @@ class World:
         self.read: list[tuple[int, int, list[tuple[int, int]], list[Print]]] = []
         #: Answers that the coordinator has not heard of yet; what Iggy confirms may overtake them.
         self.unheard: list[tuple[int, int, int, int, int]] = []
-        self.orders: dict[tuple[int, int], tuple[Window, bool, int, int, bytes]] = {}
+        self.orders: dict[tuple[int, int], tuple[TimeWindow, bool, int, int, bytes]] = {}
 
     def order(self, page: LanePage) -> None:
         known = {one.point: one.content for one in self.ledger.prints.prints()}

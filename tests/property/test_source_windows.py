@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.points.fingerprints import Fingerprints, Print, pack, unpack, unpack_known
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time, parse_time
-from pipeline.points.windows import Window, cut_before
+from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.source_coordinator.stride import Stride
 
 #: Times that repeat, and lie in bunches far apart.
@@ -16,7 +16,7 @@ TIMES = st.lists(st.one_of(st.integers(0, 30), st.integers(10**6, 10**6 + 20), s
                  max_size=80)
 
 
-def read_ordered(times: list[int], window: Window, page_size: int, shuffle: random.Random) -> tuple[list[int], Window]:
+def read_ordered(times: list[int], window: TimeWindow, page_size: int, shuffle: random.Random) -> tuple[list[int], TimeWindow]:
     """A page as a server answers `ORDER BY time LIMIT page_size + 1`; equal times in any order."""
     found = [(time, shuffle.random()) for time in times if window.start <= time < window.end]
     page = [time for time, _ in sorted(found)[:page_size + 1]]
@@ -25,9 +25,9 @@ def read_ordered(times: list[int], window: Window, page_size: int, shuffle: rand
     try:
         end = cut_before(window, page[-1])
     except ValueError:
-        window = Window(window.start, window.start + 1)
+        window = TimeWindow(window.start, window.start + 1)
         return [time for time in times if time == window.start], window
-    return [time for time in page if time < end], Window(window.start, end)
+    return [time for time in page if time < end], TimeWindow(window.start, end)
 
 
 @given(TIMES, st.integers(1, 10), st.randoms(use_true_random=False))

@@ -43,17 +43,17 @@ def messages(epoch: int) -> list[msgspec.Struct]:
               a_range(epoch=epoch, first=2**62, last=2**63 - 1)]
     reject = wire.Reject(2**40, "reason", "detail")
     found: list[msgspec.Struct] = [
-        common.Hello("encode-0", 2**30), common.Hello("nobody", 1), common.Drain(), wire.Stopped(),
+        common.Heartbeat("encode-0", 2**30), common.Heartbeat("nobody", 1), common.Drain(), wire.Stopped(),
         wire.Failed("stop!"),
-        wire.Lost("ingest"), wire.Bye("encode-0"), wire.Join("encode-0", 1, "digest"), wire.Encoded(2**62, 2**62),
-        common.Retrying("x", True), wire.Window(epoch, 0, 0), wire.Assign(2**60, [], 0, 0),
-        wire.AskTypes("nowhere", "m", {"f": "float"}), wire.Sketches(0, {"t": b"\xff" * 2_048}),
-        wire.Sketches(99, {"t": b""}), wire.Started(epoch, [wire.Beginning(absent, 0, -1, 0)]),
+        wire.ProcessDied("ingest"), wire.Leave("encode-0"), wire.Join("encode-0", 1, "digest"), wire.Encoded(2**62, 2**62),
+        common.Retrying("x", True), wire.Credit(epoch, 0, 0), wire.Assign(2**60, [], 0, 0),
+        wire.FieldTypesRequest("nowhere", "m", {"f": "float"}), wire.TagCardinalities(0, {"t": b"\xff" * 2_048}),
+        wire.TagCardinalities(99, {"t": b""}), wire.Started(epoch, [wire.PartitionStart(absent, 0, -1, 0)]),
         wire.Truncated(epoch, absent, 0, -1, 0), wire.Gap(epoch, WHERE, 9, 3), wire.Revoked(epoch, [absent], True),
         wire.Stored(epoch, WHERE, 0, 2**40, ""), wire.Progress([(absent, 5), (WHERE, 2**62)]), wire.Allowed(["key"])]
     for one in ranges:
         found += [wire.Dispatched(one), wire.Settled(one, 5, 5, []), wire.Settled(one, 0, 0, [reject]),
-                  wire.Buried(one), wire.Bury(one, [reject]), wire.Reread([one])]
+                  wire.DeadLettersStored(one), wire.StoreDeadLetters(one, [reject]), wire.Redeliver([one])]
     page = source_wire.PageId(epoch, source_wire.Lane(9, "m"), 0, 0)
     return [*found, source_wire.Sent(page, 1, 1, 1, 0, 0, b"123"), source_wire.Answered(page, 2**63 - 1, 1, 1, 0),
             source_wire.TooFull(page, True, -2**63 + 2), source_wire.Discovered(epoch, 9, ["m"], True)]

@@ -7,7 +7,7 @@ from pipeline.config.schema import Subscription
 from pipeline.coordinator.assignments import Assignments
 from pipeline.coordinator.ledger import Ledger
 from pipeline.wire import sink as wire
-from pipeline.wire.sink import Beginning, Partition, Position, Range
+from pipeline.wire.sink import Partition, PartitionStart, Position, Range
 
 EPOCH = 3
 SINGLE, GROUP = Partition(0, 1), Partition(1, 1)
@@ -18,7 +18,7 @@ def some(until: Until = "") -> tuple[Ledger, Assignments]:
     """One partition of each topic is read, from 10 on, by "ingest"; its log ends before 100."""
     ledger = Ledger(EPOCH)
     assignments = Assignments(ledger, TOPICS, until)
-    assignments.start("ingest", wire.Started(EPOCH, [Beginning(w, 10, 9, 100) for w in (SINGLE, GROUP)]))
+    assignments.start("ingest", wire.Started(EPOCH, [PartitionStart(w, 10, 9, 100) for w in (SINGLE, GROUP)]))
     return ledger, assignments
 
 
@@ -45,7 +45,7 @@ def test_a_new_ingest_goes_on_where_the_old_one_was_but_in_a_group_it_begins_ane
 def test_a_stored_offset_beyond_the_position_has_to_go_back(stored: int, rewinds: dict[Partition, int]) -> None:
     ledger = Ledger(EPOCH)
     assignments = Assignments(ledger, TOPICS, "")
-    assignments.start("ingest", wire.Started(EPOCH, [Beginning(SINGLE, 10, stored, 10)]))
+    assignments.start("ingest", wire.Started(EPOCH, [PartitionStart(SINGLE, 10, stored, 10)]))
     assert assignments.rewinds == rewinds
     assert ledger.storable() == []
 
@@ -75,7 +75,7 @@ def test_a_partition_that_comes_back_while_it_is_handed_over_begins_anew() -> No
     range_ = dispatched(ledger, assignments, GROUP, 10, 19, 777)
     assignments.revoke("ingest", wire.Revoked(EPOCH, [GROUP]), 5.0)
     assert assignments.revoking == {GROUP: 5.0} and ledger.knows(GROUP)
-    seek = assignments.start("ingest", wire.Started(EPOCH, [Beginning(GROUP, 10, 9, 100)]))
+    seek = assignments.start("ingest", wire.Started(EPOCH, [PartitionStart(GROUP, 10, 9, 100)]))
     assert [(p.log, p.offset) for p in seek.positions] == [(1, 10)]
     assert assignments.revoking == {} and not ledger.settle(range_)
     assignments.revoke("ingest", wire.Revoked(EPOCH, [GROUP], at_once=True), 6.0)
@@ -84,7 +84,7 @@ def test_a_partition_that_comes_back_while_it_is_handed_over_begins_anew() -> No
 
 def test_what_was_taken_from_an_ingest_is_not_its_to_give_up_or_cut_off() -> None:
     ledger, assignments = some()
-    assignments.start("other", wire.Started(EPOCH, [Beginning(GROUP, 10, 9, 100)]))
+    assignments.start("other", wire.Started(EPOCH, [PartitionStart(GROUP, 10, 9, 100)]))
     range_ = dispatched(ledger, assignments, GROUP, 10, 19, 777)
     for at_once in (False, True):
         assignments.revoke("ingest", wire.Revoked(EPOCH, [GROUP], at_once), 6.0)
@@ -97,7 +97,7 @@ def test_what_was_taken_from_an_ingest_is_not_its_to_give_up_or_cut_off() -> Non
 
 def test_the_end_at_the_beginning_stays_the_limit_and_once_is_over_after_a_batch() -> None:
     ledger, assignments = some("caught-up")
-    again = assignments.start("ingest", wire.Started(EPOCH, [Beginning(SINGLE, 10, 9, 150)]))
+    again = assignments.start("ingest", wire.Started(EPOCH, [PartitionStart(SINGLE, 10, 9, 150)]))
     assert again.positions[0].limit == 100
     assert assignments.truncate("ingest", wire.Truncated(EPOCH, SINGLE, 8, 9, 60)).positions[0].limit == 60
     ledger, assignments = some("once")

@@ -32,7 +32,7 @@ def polled(*offsets: int) -> list[ReceiveMessage]:
 def burial(*rejected: int, messages: int = 1_000, size: int = 1_000_000) -> Burial:
     """Rejects of the offsets 0 to 999."""
     range_ = wire.Range(1, wire.Partition(0, 0), 0, 999, messages, size)
-    return Burial(wire.Bury(range_, [wire.Reject(offset, "not_json", "") for offset in rejected]))
+    return Burial(wire.StoreDeadLetters(range_, [wire.Reject(offset, "not_json", "") for offset in rejected]))
 
 
 def taken(of: Burial, *offsets: int) -> list[tuple[int, bool]]:

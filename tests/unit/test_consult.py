@@ -23,8 +23,8 @@ class Coordinator:
     """Answers every question but the first; integers become floats, and the tag `device` is over the limit."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints) -> None:
-        self.asked: list[wire.AskTypes] = []
-        self.sketches: list[wire.Sketches] = []
+        self.asked: list[wire.FieldTypesRequest] = []
+        self.sketches: list[wire.TagCardinalities] = []
         self._router = context.socket(zmq.ROUTER)
         endpoints.bind_control(self._router)
         self.thread = threading.Thread(target=self._serve, daemon=True)
@@ -37,15 +37,15 @@ class Coordinator:
                 self._router.close(0)
                 return
             message = wire.decode_control(frame)
-            if isinstance(message, wire.Sketches):
+            if isinstance(message, wire.TagCardinalities):
                 self.sketches.append(message)
-            if isinstance(message, wire.AskTypes):
+            if isinstance(message, wire.FieldTypesRequest):
                 self.asked.append(message)
                 if len(self.asked) > 1:
                     decided: dict[str, Kind] = {
                         field: "float" if kind == "integer" else kind for field, kind in message.kinds.items()}
-                    for answer in (wire.OverLimit(0, ["device"]), wire.Types("old", "m", message.kinds),
-                                   wire.Types(message.space, message.measurement, decided)):
+                    for answer in (wire.OverLimit(0, ["device"]), wire.FieldTypes("old", "m", message.kinds),
+                                   wire.FieldTypes(message.space, message.measurement, decided)):
                         self._router.send_multipart([name, common.encode(answer)])
 
 
@@ -73,7 +73,7 @@ def test_a_question_is_repeated_and_a_verdict_is_told_between_batches(
     try:
         assert encoder.encode([b'{"device":"a","v":1}'], origin).body == b"t,device=a v=1 1\n"
         assert len(coordinator.asked) >= 2
-        assert coordinator.asked[0] == wire.AskTypes("here", "t", {"v": "integer"})
+        assert coordinator.asked[0] == wire.FieldTypesRequest("here", "t", {"v": "integer"})
         assert encoder.rules.heads.over == frozenset()
         consultant.listen()
         assert encoder.encode([b'{"device":"a","v":1}'], origin).body == b't v=1,device_value="a" 1\n'

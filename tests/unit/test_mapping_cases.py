@@ -36,7 +36,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     dropped: int = 0
 
 
-class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BucketLines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows about one subject."""
 
     name: str
@@ -46,7 +46,7 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file."""
 
-    groups: list[Group]
+    groups: list[BucketLines]
 
 
 FILE = Path(__file__).parents[1] / "data" / "mapping-cases.toml"

@@ -81,29 +81,29 @@ def test_what_is_known_is_not_asked_for_again() -> None:
 
 def test_a_new_coordinator_of_the_same_run_knows_what_was_decided(tmp_path: Path) -> None:
     config = Config()
-    FieldRegistry(config, str(tmp_path), "run", LOGGER).answer(wire.AskTypes("db", "m", {"f": "float"}))
+    FieldRegistry(config, str(tmp_path), "run", LOGGER).answer(wire.FieldTypesRequest("db", "m", {"f": "float"}))
     (journal,) = tmp_path.iterdir()
     with journal.open("ab") as file:
         file.write(b'["db","m","cut sho')
     for field in ("g", "h"):
         counsel = FieldRegistry(config, str(tmp_path), "run", LOGGER)
-        assert counsel.answer(wire.AskTypes("db", "m", {"f": "integer"})) == [wire.Types("db", "m", {"f": "float"})]
-        counsel.answer(wire.AskTypes("db", "m", {field: "string"}))
+        assert counsel.answer(wire.FieldTypesRequest("db", "m", {"f": "integer"})) == [wire.FieldTypes("db", "m", {"f": "float"})]
+        counsel.answer(wire.FieldTypesRequest("db", "m", {field: "string"}))
 
 
 def test_types_are_of_one_run_and_those_of_others_are_removed(tmp_path: Path) -> None:
     config = Config()
-    FieldRegistry(config, str(tmp_path), "one", LOGGER).answer(wire.AskTypes("db", "m", {"f": "float"}))
+    FieldRegistry(config, str(tmp_path), "one", LOGGER).answer(wire.FieldTypesRequest("db", "m", {"f": "float"}))
     other = FieldRegistry(config, str(tmp_path), "two", LOGGER)
-    assert other.answer(wire.AskTypes("db", "m", {"f": "string"})) == [wire.Types("db", "m", {"f": "string"})]
+    assert other.answer(wire.FieldTypesRequest("db", "m", {"f": "string"})) == [wire.FieldTypes("db", "m", {"f": "string"})]
     assert [path.name for path in tmp_path.iterdir()] == ["types-two.ndjson"]
 
 
 def test_a_type_that_cannot_be_written_down_is_told_to_nobody(tmp_path: Path) -> None:
     config = Config()
     counsel = FieldRegistry(config, str(tmp_path), "run", LOGGER)
-    counsel.answer(wire.AskTypes("db", "m", {"f": "float"}))
-    ask = wire.AskTypes("db", "m", {"g": "float"})
+    counsel.answer(wire.FieldTypesRequest("db", "m", {"f": "float"}))
+    ask = wire.FieldTypesRequest("db", "m", {"g": "float"})
     size = (tmp_path / "types-run.ndjson").stat().st_size
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -116,9 +116,9 @@ def test_a_type_that_cannot_be_written_down_is_told_to_nobody(tmp_path: Path) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert (tmp_path / "types-run.ndjson").stat().st_size == size
-    assert counsel.answer(ask) == [wire.Types("db", "m", {"g": "float"})]
+    assert counsel.answer(ask) == [wire.FieldTypes("db", "m", {"g": "float"})]
     again = FieldRegistry(config, str(tmp_path), "run", LOGGER)
-    assert again.answer(wire.AskTypes("db", "m", {"g": "string"})) == [wire.Types("db", "m", {"g": "float"})]
+    assert again.answer(wire.FieldTypesRequest("db", "m", {"g": "string"})) == [wire.FieldTypes("db", "m", {"g": "float"})]
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.dictionaries(st.text(max_size=300), st.just("float"), max_size=20))))

@@ -16,7 +16,7 @@ from msgspec import Struct
 from pipeline.errors import PipelineError
 from pipeline.interrupts import held
 from pipeline.points.times import MAX_TIME
-from pipeline.points.windows import Window
+from pipeline.points.windows import TimeWindow
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.testbed.bench import influxd
 from pipeline.testbed.bench.sampler import cpu_seconds
@@ -200,7 +200,7 @@ def bare_loop(url: str, points: int, page_size: int) -> int:
         # As the source has it: what is of the last time of a full page comes again with the next one.
         while last > start:
             start, tail = last, b""
-            answer = post(dialect.page(telemetry.TOPIC, columns, Window(start, MAX_TIME), page_size + 1))
+            answer = post(dialect.page(telemetry.TOPIC, columns, TimeWindow(start, MAX_TIME), page_size + 1))
             for piece in answer.iter_content(PIECE_BYTES):
                 tail = tail[-PIECE_BYTES:] + piece
             last = int(tail.rpartition(b"],[")[2].partition(b",")[0].lstrip(b"["))

@@ -63,7 +63,7 @@ log_level = "info"
 """
 
 
-class Account(Struct, kw_only=True):
+class BatchReport(Struct, kw_only=True):
     """What became of the messages."""
 
     sent: int
@@ -145,9 +145,9 @@ class ChaosRun:
         return all(partition["offsets"].get(self.consumer, -1) == partition["next_offset"] - 1
                    for partition in topic["partitions"] if partition["next_offset"])
 
-    def account(self) -> Account:
+    def account(self) -> BatchReport:
         """Compares what was sent with what is stored and what was dead-lettered."""
-        account = Account(sent=self.producer.sent)
+        account = BatchReport(sent=self.producer.sent)
         good = {number for number in range(account.sent) if not bad(number)}
         account.stored = self.sandbox.call("GET", "/sandbox/count?bucket=sandbox")["points"]
         letters = asyncio.run(self._dead_letters())
