@@ -11,7 +11,7 @@ from pipeline.points.windows import TimeWindow
 from pipeline.source_coordinator.stride import Stride
 
 
-class LanePage:
+class Page:
     """A page on its way."""
 
     __slots__ = ("answered", "attempt", "done", "prints", "remember_from", "seen_until", "sent_at", "seq", "whole",
@@ -34,7 +34,7 @@ class LanePage:
         self.sent_at = 0.0
 
 
-class LaneLedger:
+class WatermarkLedger:
     """The pages of one measurement in one epoch. One is being read at a time; several may be on their way to Iggy."""
 
     def __init__(self, mark: int, stride: Stride, page_size: int, overlap: int, floor: int,
@@ -43,7 +43,7 @@ class LaneLedger:
         before `floor`."""
         self.mark = mark
         self.prints = prints
-        self.pages: OrderedDict[int, LanePage] = OrderedDict()
+        self.pages: OrderedDict[int, Page] = OrderedDict()
         self._stride = stride
         self._page_size = page_size
         self._overlap = overlap
@@ -75,7 +75,7 @@ class LaneLedger:
         """Whether something before `target` is not in Iggy yet."""
         return self._stride.next(self.mark, target) is not None
 
-    def next(self, target: int, now: float = 0.0) -> LanePage | None:
+    def next(self, target: int, now: float = 0.0) -> Page | None:
         """The next page to read, up to `target` at most; None when there is none, or one is being read."""
         if any(not page.answered for page in self.pages.values()):
             return None
@@ -84,7 +84,7 @@ class LaneLedger:
         window = self._stride.next(self._position, self._round_end)
         if window is None:
             return None
-        page = LanePage(self._seq, window, self._seen_until, self._remember_from)
+        page = Page(self._seq, window, self._seen_until, self._remember_from)
         page.sent_at = now
         self.pages[self._seq] = page
         self._seq += 1
@@ -118,7 +118,7 @@ class LaneLedger:
         self._move_mark()
         return True
 
-    def too_full(self, seq: int, attempt: int, one_time: bool, first: int, now: float = 0.0) -> LanePage | None:
+    def too_full(self, seq: int, attempt: int, one_time: bool, first: int, now: float = 0.0) -> Page | None:
         """More rows than a page: the page is to be read again, narrower, or whole when it can't be. None: an older try.
 
         `one_time`: they are all of the window's first time; `first` is the time of one of them.
@@ -153,7 +153,7 @@ class LaneLedger:
             del self.pages[first]
         self.prints.prune(self.mark - self._overlap)
 
-    def again(self, now: float, answered_only: bool = False) -> list[LanePage]:
+    def again(self, now: float, answered_only: bool = False) -> list[Page]:
         """All that is on its way may be lost, or with `answered_only` what the query stage has sent on: to be read
         again, each page as it was."""
         out = []
@@ -172,6 +172,6 @@ class LaneLedger:
         """When the page was ordered or answered that waits longest for Iggy; None when there is none."""
         return min((page.sent_at for page in self.pages.values() if page.answered and not page.done), default=None)
 
-    def _known(self, seq: int, attempt: int) -> LanePage | None:
+    def _known(self, seq: int, attempt: int) -> Page | None:
         page = self.pages.get(seq)
         return page if page is not None and page.attempt == attempt else None

@@ -25,7 +25,7 @@ from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.frames import cut
 from pipeline.sockets.intake import Dropped
 from pipeline.source_coordinator.clock import BACK, FORWARD, ClockWatch
-from pipeline.source_coordinator.ledger import LaneLedger
+from pipeline.source_coordinator.ledger import WatermarkLedger
 from pipeline.source_coordinator.source import Source
 from pipeline.source_coordinator.state import StateError
 from pipeline.source_coordinator.state_store import StateStore, store_of, writer_of
@@ -167,15 +167,15 @@ class SourceCoordinator:
 
     async def _handle(self, sender: str, message: source_wire.Control) -> None:
         match message:
-            case source_wire.Answered(id=page):
+            case source_wire.PageRead(id=page):
                 lane = self._lane(page)
                 if lane is not None and lane.answered(page.seq, page.attempt, message.end, message.rows,
                                                       message.first, time.monotonic()):
                     self.rows += message.rows
                     await self._order(self.sources[page.lane.source])
-            case source_wire.Sent(id=page):
+            case source_wire.PageConfirmed(id=page):
                 await self._confirmed(page, message)
-            case source_wire.TooFull(id=page):
+            case source_wire.PageOverflow(id=page):
                 lane = self._lane(page)
                 again = lane.too_full(page.seq, page.attempt, message.one_time, message.first,
                                       time.monotonic()) if lane else None
@@ -195,12 +195,12 @@ class SourceCoordinator:
             case common.Drain():
                 self.draining = True
 
-    def _lane(self, page: source_wire.PageId) -> LaneLedger | None:
+    def _lane(self, page: source_wire.PageId) -> WatermarkLedger | None:
         if page.epoch != self.epoch or not self.sources:
             return None
         return self.sources[page.lane.source].lanes.get(page.lane.measurement)
 
-    async def _confirmed(self, page: source_wire.PageId, message: source_wire.Sent) -> None:
+    async def _confirmed(self, page: source_wire.PageId, message: source_wire.PageConfirmed) -> None:
         lane = self._lane(page)
         if lane is None or not lane.confirmed(page.seq, page.attempt, unpack(message.prints)):
             return
@@ -225,7 +225,7 @@ class SourceCoordinator:
         if new:
             self.logger.info("source %s: reading %d measurements%s", source.config.name, len(source.lanes),
                              f", {len(new)} of them new" if source.discovered else "")
-            await self._send("produce", source_wire.Begin(self.epoch, [(lane, 0) for lane in new]))
+            await self._send("produce", source_wire.StartPages(self.epoch, [(lane, 0) for lane in new]))
         elif not source.lanes and not source.discovered:
             self.logger.warning("source %s: no measurement there that its patterns fit; looking again every %g s",
                                 source.config.name, source.config.discovery_interval_ms / 1000)
@@ -241,9 +241,9 @@ class SourceCoordinator:
         replaces = message.name in self._seen
         self._seen.add(message.name)
         if message.name == "produce":
-            lanes = [(source_wire.Lane(source.index, name), lane.next_seq)
+            lanes = [(source_wire.MeasurementId(source.index, name), lane.next_seq)
                      for source in self.sources for name, lane in source.lanes.items()]
-            await self._send("produce", source_wire.Begin(self.epoch, lanes))
+            await self._send("produce", source_wire.StartPages(self.epoch, lanes))
         if message.name == "query":
             for source in self.sources:
                 source.discovery_at = 0.0

@@ -5,7 +5,7 @@ from pipeline.points.fingerprints import Fingerprints, prints_of
 from pipeline.points.times import MAX_TIME, MIN_TIME, parse_time
 from pipeline.points.windows import floor
 from pipeline.source_coordinator.clock import corrected
-from pipeline.source_coordinator.ledger import LaneLedger, LanePage
+from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.state import SourceState
 from pipeline.source_coordinator.state_store import StateStore
 from pipeline.source_coordinator.stride import Stride
@@ -35,7 +35,7 @@ class Source:
                 self.set_back = measurement, mark, state.marks[measurement]
         #: What was read before the clock was set forward; None while it was not.
         self.trusted: int | None = None
-        self.lanes: dict[str, LaneLedger] = {}
+        self.lanes: dict[str, WatermarkLedger] = {}
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
         self.changes = self.stored = 0
@@ -66,17 +66,17 @@ class Source:
     def _align(self) -> int:
         return max(1, self.config.align_ms * MILLISECOND)
 
-    def add_lane(self, measurement: str, ordered: bool) -> source_wire.Lane | None:
+    def add_lane(self, measurement: str, ordered: bool) -> source_wire.MeasurementId | None:
         """Takes in a measurement; None when it is known already."""
         if measurement in self.lanes:
             return None
         begin = self.begin_at()
         self.goal_stored = False
-        self.lanes[measurement] = LaneLedger(
+        self.lanes[measurement] = WatermarkLedger(
             self.state.marks.get(measurement, begin), Stride(ordered, self._align), self.config.page_size,
             self.config.overlap_ms * MILLISECOND, begin,
             Fingerprints(self.config.max_fingerprints, prints_of(self.state.prints.get(measurement, {}))))
-        return source_wire.Lane(self.index, measurement)
+        return source_wire.MeasurementId(self.index, measurement)
 
     @property
     def in_flight(self) -> int:
@@ -113,14 +113,14 @@ class Source:
                 out.append(self.order(name, page))
         return out
 
-    def order(self, measurement: str, page: LanePage) -> source_wire.Read:
+    def order(self, measurement: str, page: Page) -> source_wire.Read:
         """The order to read a page."""
         past = None
         if self.config.overlap_ms:
             end = min(page.window.end, page.seen_until)
-            past = source_wire.Past(page.seen_until, self.lanes[measurement].prints.between(page.window.start, end),
+            past = source_wire.Overlap(page.seen_until, self.lanes[measurement].prints.between(page.window.start, end),
                                     page.remember_from)
-        where = source_wire.Lane(self.index, measurement)
+        where = source_wire.MeasurementId(self.index, measurement)
         return source_wire.Read(source_wire.PageId(self.epoch, where, page.seq, page.attempt), page.window, page.whole,
                                 past)
 

@@ -18,7 +18,7 @@ from pipeline.wire import sink as wire
 Language = Literal["influxql", "flux", "sql", "v3_influxql", "flight_sql", "flight_influxql"]
 
 
-class Lane(Struct, frozen=True, array_like=True):
+class MeasurementId(Struct, frozen=True, array_like=True):
     """One measurement of one source. `source` is the index into the configuration's `[[source]]`."""
 
     source: wire.Index
@@ -30,13 +30,13 @@ class PageId(Struct, frozen=True, array_like=True):
 
     #: The coordinator's incarnation; what carries another one is stale and ignored.
     epoch: common.Count
-    lane: Lane
+    lane: MeasurementId
     #: Counts the lane's pages in the order of time, from 0 in each epoch.
     seq: common.Count
     attempt: common.Count
 
 
-class Past(Struct, frozen=True, array_like=True):
+class Overlap(Struct, frozen=True, array_like=True):
     """What is known of a page's points from before; see `payloads.Dedupe`."""
 
     seen_until: int
@@ -68,10 +68,10 @@ class Read(Struct, frozen=True, tag=True):
     window: TimeWindow
     #: All of it, however much that is: it was read before, or can't be made smaller.
     whole: bool
-    past: Past | None
+    past: Overlap | None
 
 
-class Answered(Struct, frozen=True, tag=True):
+class PageRead(Struct, frozen=True, tag=True):
     """Query -> coordinator, before it sends the page on: it covers the window up to `end`."""
 
     id: PageId
@@ -82,7 +82,7 @@ class Answered(Struct, frozen=True, tag=True):
     first: int
 
 
-class TooFull(Struct, frozen=True, tag=True):
+class PageOverflow(Struct, frozen=True, tag=True):
     """Query -> coordinator: the window has more than a page of rows, in no order; nothing was sent on."""
 
     id: PageId
@@ -92,14 +92,14 @@ class TooFull(Struct, frozen=True, tag=True):
     first: int
 
 
-class Begin(Struct, frozen=True, tag=True):
+class StartPages(Struct, frozen=True, tag=True):
     """Coordinator -> produce: a lane's pages come from this `seq` on."""
 
     epoch: common.Count
-    lanes: list[tuple[Lane, common.Count]]
+    lanes: list[tuple[MeasurementId, common.Count]]
 
 
-class Sent(Struct, frozen=True, tag=True):
+class PageConfirmed(Struct, frozen=True, tag=True):
     """Produce -> coordinator: Iggy has confirmed all messages of the page (or it had none)."""
 
     id: PageId
@@ -125,7 +125,7 @@ class Page(Struct, frozen=True, tag=True):
     columns: tuple[Column, ...]
     #: Rows from here on belong to the next page.
     before: int
-    past: Past | None
+    past: Overlap | None
 
 
 class Messages(Struct, frozen=True, tag=True):
@@ -188,8 +188,8 @@ class SourceStatus(Struct, frozen=True, tag=True):
 
 
 Control = (
-    common.Heartbeat | common.Retrying | wire.ProcessDied | common.Drain | Discover | Discovered | Read | Answered | TooFull
-    | Begin | Sent
+    common.Heartbeat | common.Retrying | wire.ProcessDied | common.Drain | Discover | Discovered | Read | PageRead | PageOverflow
+    | StartPages | PageConfirmed
 )
 
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)

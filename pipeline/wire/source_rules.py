@@ -18,9 +18,9 @@ from pipeline.wire.sink_rules import kind_of
 #: By kind of process: what it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
     "supervisor": (common.Heartbeat, wire.ProcessDied, common.Drain),
-    "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.Answered, source_wire.TooFull),
+    "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.PageRead, source_wire.PageOverflow),
     "convert": (common.Heartbeat, common.Retrying),
-    "produce": (common.Heartbeat, common.Retrying, source_wire.Sent),
+    "produce": (common.Heartbeat, common.Retrying, source_wire.PageConfirmed),
 }
 _TIMES: Final = range(MIN_TIME, MAX_TIME + 1)
 
@@ -47,11 +47,11 @@ class SourceRules:
     def control(self, message: source_wire.Control) -> str:
         """Whether what a control message names is there."""
         match message:
-            case source_wire.Answered(id=page, end=end, first=first):
+            case source_wire.PageRead(id=page, end=end, first=first):
                 return self._page(page, end, first)
-            case source_wire.TooFull(id=page, first=first):
+            case source_wire.PageOverflow(id=page, first=first):
                 return self._page(page, first)
-            case source_wire.Sent(id=page, prints=prints):
+            case source_wire.PageConfirmed(id=page, prints=prints):
                 return self._page(page) or _whole(prints, PRINT_BYTES)
             case source_wire.Read(id=page, window=window, past=past):
                 if window.start >= window.end:
@@ -59,7 +59,7 @@ class SourceRules:
                 return self._page(page, window.start, window.end) or (_whole(past.known, KNOWN_BYTES) if past else "")
             case source_wire.Discover() | source_wire.Discovered():
                 return self._source(message.source, message.epoch)
-            case source_wire.Begin(epoch=epoch, lanes=lanes):
+            case source_wire.StartPages(epoch=epoch, lanes=lanes):
                 return next(filter(None, (self._source(lane.source, epoch) for lane, _ in lanes)), "")
         return ""
 

@@ -19,7 +19,7 @@ from pipeline.wire.source import Language
 from pipeline.wire.source_rules import SourceRules
 from stages.convert.payloads import Dedupe, Encoder, Payloads
 from stages.languages.choice import dialect_of, language_of
-from stages.languages.language import Dialect, ServerSaid
+from stages.languages.language import Dialect, QueryError
 
 #: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
 POLL_MILLISECONDS = 1_000
@@ -37,7 +37,7 @@ class ConvertStage:
         self.rules = SourceRules(plan)
         self.sources = plan.config.source
         self._dialects: dict[tuple[int, str], Dialect] = {}
-        self._encoders: dict[tuple[source_wire.Lane, tuple[Column, ...]], Encoder] = {}
+        self._encoders: dict[tuple[source_wire.MeasurementId, tuple[Column, ...]], Encoder] = {}
         endpoints = Endpoints(plan.folder)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(context, endpoints, endpoints.source_control, name)
@@ -77,12 +77,12 @@ class ConvertStage:
         try:
             try:
                 made = self._messages(page, body)
-            except ServerSaid:
+            except QueryError:
                 raise
             except Exception as error:  # whatever a server has sent, it is an answer that is not understood
                 self.logger.debug("an answer that is not understood", exc_info=error)
-                raise ServerSaid(f"the answer is not understood ({type(error).__name__}: {str(error)[:200]})") from None
-        except ServerSaid as error:
+                raise QueryError(f"the answer is not understood ({type(error).__name__}: {str(error)[:200]})") from None
+        except QueryError as error:
             # Nothing is sent on, so the mark stays: once the query is corrected, the window is read again.
             name = self.sources[page.id.lane.source].name
             self.logger.error("source %s: reading %s is paused, nothing is lost: %s; correct the query, and start "
@@ -114,7 +114,7 @@ class ConvertStage:
             found = self._dialects[index, language] = dialect_of(config, language)
         return found
 
-    def _encoder(self, lane: source_wire.Lane, config: SourceConfig, columns: tuple[Column, ...]) -> Encoder:
+    def _encoder(self, lane: source_wire.MeasurementId, config: SourceConfig, columns: tuple[Column, ...]) -> Encoder:
         encoder = self._encoders.get((lane, columns))
         if encoder is None:
             if len(self._encoders) >= MAX_ENCODERS:

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from pipeline.points.times import TimeReader
-from stages.languages.language import ServerSaid
+from stages.languages.language import QueryError
 
 #: Longest value, characters.
 MAX_VALUE = 100_000_000
@@ -58,9 +58,9 @@ class _Block:
     def __init__(self, datatypes: list[str], groups: list[str], defaults: list[str], names: list[str],
                  tags: frozenset[str], times: TimeReader) -> None:
         if len(datatypes) != len(names) or len(groups) != len(names):
-            raise ServerSaid("the answer has no datatype and group annotations that fit its columns")
+            raise QueryError("the answer has no datatype and group annotations that fit its columns")
         if "_time" not in names:
-            raise ServerSaid("the answer has no column _time; keep it in the query")
+            raise QueryError("the answer has no column _time; keep it in the query")
         self.width = len(names)
         self.time = names.index("_time")
         self.defaults = defaults if any(defaults) else []
@@ -87,7 +87,7 @@ class _Block:
 
 def _field_type(datatype: str) -> FieldType:
     if datatype not in _TYPES:
-        raise ServerSaid(f"a column has the datatype {datatype}, which is none of " + ", ".join(_TYPES))
+        raise QueryError(f"a column has the datatype {datatype}, which is none of " + ", ".join(_TYPES))
     return _TYPES[datatype]
 
 

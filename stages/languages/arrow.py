@@ -18,7 +18,7 @@ from pyarrow import ipc, types
 
 from pipeline.points.table import BadRow, Column, FieldType, Table, ordered
 from stages.languages.influxql import SHOWN_CHARACTERS
-from stages.languages.language import Ask, ServerSaid, Taken
+from stages.languages.language import QueryAnswer, QueryError, QueryRequest
 from stages.languages.v3 import NO_DATA, V3Queries
 
 #: The field's metadata that says what a column is; not there on what a query has computed.
@@ -28,8 +28,8 @@ _COLUMN_TYPE, _TAG = b"iox::column::type", b"iox::column_type::tag"
 class Arrow(V3Queries):
     """Answers are record batches. Answers tell tags from fields and the types of numbers by themselves."""
 
-    def _ask(self, query: str, language: str) -> Ask:
-        return Ask("", msgspec.json.encode({"database": self._database, "sql_query": query, "query_type": language}))
+    def _ask(self, query: str, language: str) -> QueryRequest:
+        return QueryRequest("", msgspec.json.encode({"database": self._database, "sql_query": query, "query_type": language}))
 
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         if not body:
@@ -63,25 +63,25 @@ class Arrow(V3Queries):
         """Tags and fields, and where they are in a batch. Raises ServerSaid for what no point can be made of."""
         time = schema.get_field_index("time")
         if time < 0 or not types.is_timestamp(schema.field(time).type):
-            raise ServerSaid("the answer has no column time, of the type timestamp; keep it in the query")
+            raise QueryError("the answer has no column time, of the type timestamp; keep it in the query")
         names: list[str] = schema.names
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ServerSaid(f"the answer has two columns {twice}; call one of them something else")
+            raise QueryError(f"the answer has two columns {twice}; call one of them something else")
         return {self._column(field, tags): at for at, field in enumerate(schema)
                 if field.name not in NO_DATA and not types.is_null(field.type)}
 
     def _column(self, field: pa.Field, tags: frozenset[str]) -> Column:
         name, kind = field.name, _field_type(field.type)
         if kind is None:
-            raise ServerSaid(f"column {name} has the type {field.type}, which no field has; cast it in the query")
+            raise QueryError(f"column {name} has the type {field.type}, which no field has; cast it in the query")
         marked = (field.metadata or {}).get(_COLUMN_TYPE)
         is_tag = marked == _TAG if marked else types.is_dictionary(field.type)
         if name in tags or name in self._tags or is_tag and name not in self._types:
             return Column(name, "tag", "string")
         declared = self._types.get(name, kind)
         if kind != declared and not (kind == "integer" and declared in ("float", "unsigned")):
-            raise ServerSaid(f"column {name} is {kind}, and in types {declared}; correct types, or cast it")
+            raise QueryError(f"column {name} is {kind}, and in types {declared}; correct types, or cast it")
         return Column(name, "field", declared)
 
 
@@ -111,7 +111,7 @@ class ArrowTaker:
         try:
             piece.validate(full=True)
         except pa.ArrowInvalid as error:
-            raise ServerSaid(f"the answer is damaged: {error}", again=True) from None
+            raise QueryError(f"the answer is damaged: {error}", again=True) from None
         self.rows += piece.num_rows
         self.size += piece.nbytes
         self._writer.write_batch(piece)
@@ -121,17 +121,17 @@ class ArrowTaker:
             if self._first is None:
                 self._first = _nanoseconds(times[:1])[0].as_py()
 
-    def finish(self, complete: bool) -> Taken:
+    def finish(self, complete: bool) -> QueryAnswer:
         """See `Taker`."""
         if not self.rows:
-            return Taken(b"", 0)
+            return QueryAnswer(b"", 0)
         self._writer.close()
         body = self._sink.getvalue().to_pybytes()
         if not self._ordered:
-            return Taken(body, self.rows)
+            return QueryAnswer(body, self.rows)
         if self._first is None or self._last is None:
-            raise ServerSaid("a row of the answer has no time", again=True)
-        return Taken(body, self.rows, self._first, self._last)
+            raise QueryError("a row of the answer has no time", again=True)
+        return QueryAnswer(body, self.rows, self._first, self._last)
 
 
 def _field_type(kind: pa.DataType) -> FieldType | None:
@@ -155,7 +155,7 @@ def _nanoseconds(times: pa.Array) -> pa.Array:
         if times.type.unit != "ns":
             times = times.cast(pa.timestamp("ns", times.type.tz))
     except pa.ArrowInvalid as error:
-        raise ServerSaid(f"a time of the answer is out of range: {error}") from None
+        raise QueryError(f"a time of the answer is out of range: {error}") from None
     return times.cast(pa.int64())
 
 

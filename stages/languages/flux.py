@@ -16,7 +16,7 @@ from pipeline.points.table import Column, Table
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time, parse_time
 from pipeline.points.windows import TimeWindow
 from stages.languages.annotated_csv import Points, error_in, text_of
-from stages.languages.language import Ask, ServerSaid, Taken, fill
+from stages.languages.language import QueryAnswer, QueryError, QueryRequest, fill
 
 _ANNOTATIONS = ["datatype", "group", "default"]
 _DIALECT = {"header": True, "delimiter": ",", "annotations": _ANNOTATIONS}
@@ -47,11 +47,11 @@ class Flux:
         owner = {"orgID": org_id} if org_id else {"org": org} if org else {}
         self._path = "/api/v2/query" + (f"?{urlencode(owner)}" if owner else "")
 
-    def _ask(self, query: str) -> Ask:
+    def _ask(self, query: str) -> QueryRequest:
         body = msgspec.json.encode({"query": query, "type": "flux", "dialect": _DIALECT})
-        return Ask(self._path, body, "application/json", "application/csv")
+        return QueryRequest(self._path, body, "application/json", "application/csv")
 
-    def measurements(self) -> Ask:
+    def measurements(self) -> QueryRequest:
         """See `Dialect`."""
         return self._ask(f'import "influxdata/influxdb/schema"\nschema.tagValues(bucket: {literal(self._bucket)}, '
                          f'tag: "_measurement", predicate: (r) => true, start: time(v: {MIN_TIME}))')
@@ -69,14 +69,14 @@ class Flux:
         """See `Dialect`."""
         return ()
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> Ask:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
         """See `Dialect`."""
         return self._ask(f"from(bucket: {literal(self._bucket)})\n"
                          f"  |> range(start: time(v: {window.start}), stop: time(v: {window.end}))\n"
                          f"  |> filter(fn: (r) => r._measurement == {literal(measurement)})\n"
                          '  |> drop(columns: ["_start", "_stop"])')
 
-    def custom(self, query: str, window: TimeWindow) -> Ask:
+    def custom(self, query: str, window: TimeWindow) -> QueryRequest:
         """See `Dialect`. Times are RFC 3339 literals."""
         return self._ask(fill(query, format_time(window.start), format_time(window.end)))
 
@@ -113,13 +113,13 @@ class FluxTaker:
         self._tail = joined[1 - len(_HEAD):]
         self._pieces.append(piece)
 
-    def finish(self, complete: bool) -> Taken:
+    def finish(self, complete: bool) -> QueryAnswer:
         """See `Taker`."""
         body = b"".join(self._pieces)
         _raise_error(body)
         if complete:
             _raise_unless_whole(body)
-        return Taken(body, max(1, self.rows) if body.strip() else 0, _some_time(body))
+        return QueryAnswer(body, max(1, self.rows) if body.strip() else 0, _some_time(body))
 
 
 def _some_time(body: bytes) -> int:
@@ -157,10 +157,10 @@ def _raise_unless_whole(body: bytes) -> None:
     """
     if body.strip() and not body.endswith(b"\n\r\n"):
         last = body.rstrip().rpartition(b"\n")[2].decode("utf-8", "replace")
-        raise ServerSaid(f"the answer broke off: {last[:200]}", again=True)
+        raise QueryError(f"the answer broke off: {last[:200]}", again=True)
 
 
 def _raise_error(body: bytes) -> None:
     words = error_in(body)
     if words:
-        raise ServerSaid(words, again="timeout" in words or "canceled" in words or "queue" in words)
+        raise QueryError(words, again="timeout" in words or "canceled" in words or "queue" in words)

@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.points.windows import TimeWindow
-from stages.languages.language import Ask, ServerSaid, Taken, fill, lines_of
+from stages.languages.language import QueryAnswer, QueryError, QueryRequest, fill, lines_of
 
 #: Points in a chunk of the answer.
 CHUNK_SIZE = 10_000
@@ -74,15 +74,15 @@ class Influxql:
         self._tags = frozenset(tags)
         self._decoders: dict[tuple[Column, ...], Callable[[bytes], Any]] = {}
 
-    def _ask(self, query: str) -> Ask:
-        return Ask(self._path, urlencode({"q": query}).encode(), "application/x-www-form-urlencoded",
+    def _ask(self, query: str) -> QueryRequest:
+        return QueryRequest(self._path, urlencode({"q": query}).encode(), "application/x-www-form-urlencoded",
                    "application/json")
 
     def _from(self, measurement: str) -> str:
         policy = f"{identifier(self._retention_policy)}." if self._retention_policy else ""
         return policy + identifier(measurement)
 
-    def measurements(self) -> Ask:
+    def measurements(self) -> QueryRequest:
         """See `Dialect`."""
         # Nothing is listed for a database that is missing; only a SELECT says so, in 2.7 only as the last statement.
         return self._ask('SHOW MEASUREMENTS; SELECT "x" FROM "x" WHERE time = 0 LIMIT 1')
@@ -92,7 +92,7 @@ class Influxql:
         return [str(_row.decode(value)[0]) for chunk in _chunks(body) for series in _series(chunk)
                 for value in series.values if series.columns == ["name"]]
 
-    def columns(self, measurement: str) -> Ask:
+    def columns(self, measurement: str) -> QueryRequest:
         """See `Dialect`."""
         where = self._from(measurement)
         return self._ask(f"SHOW TAG KEYS FROM {where}; SHOW FIELD KEYS FROM {where}")
@@ -116,7 +116,7 @@ class Influxql:
             columns += [Column(name, "field", kind) for kind in found]
         return ordered(columns)
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> Ask:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
         """See `Dialect`."""
         selected = ", ".join(f"{identifier(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
                              for column in columns)
@@ -124,7 +124,7 @@ class Influxql:
         return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"  # nosec B608: quoted
                          + (f" LIMIT {limit}" if limit else ""))
 
-    def custom(self, query: str, window: TimeWindow) -> Ask:
+    def custom(self, query: str, window: TimeWindow) -> QueryRequest:
         """See `Dialect`. Times are integers, nanoseconds."""
         return self._ask(fill(query, str(window.start), str(window.end)))
 
@@ -216,18 +216,18 @@ class InfluxqlTaker:
                 self._first = self._first or series.values[0]
                 self._last = series.values[-1]
 
-    def finish(self, complete: bool) -> Taken:
+    def finish(self, complete: bool) -> QueryAnswer:
         """See `Taker`."""
         if complete:
             rest = b"".join(self._rest)
             if rest:
                 self._line(rest)
             if self._more:
-                raise ServerSaid("the answer broke off", again=True)
+                raise QueryError("the answer broke off", again=True)
         body = b"\n".join(self._lines)
         if self._first is None or self._last is None:
-            return Taken(body, 0)
-        return Taken(body, self.rows, _head.decode(self._first)[0], _head.decode(self._last)[0])
+            return QueryAnswer(body, 0)
+        return QueryAnswer(body, self.rows, _head.decode(self._first)[0], _head.decode(self._last)[0])
 
 
 def _bounds(window: TimeWindow) -> str:
@@ -244,10 +244,10 @@ def _decoded(line: bytes) -> _Chunk:
     try:
         chunk = _chunk.decode(line)
     except msgspec.DecodeError:
-        raise ServerSaid(f"the answer is no JSON: {_shown(line)}", again=True) from None
+        raise QueryError(f"the answer is no JSON: {_shown(line)}", again=True) from None
     error = chunk.error or next((result.error for result in chunk.results if result.error), "")
     if error:
-        raise ServerSaid(error, again="timeout" in error or "shutting down" in error or "engine" in error)
+        raise QueryError(error, again="timeout" in error or "shutting down" in error or "engine" in error)
     return chunk
 
 
@@ -261,7 +261,7 @@ def _series(chunk: _Chunk) -> list[_Series]:
 
 def _field_type(text: str) -> FieldType:
     if text not in _CAST:
-        raise ServerSaid(f"a field has the type {text}, which is none of " + ", ".join(_CAST))
+        raise QueryError(f"a field has the type {text}, which is none of " + ", ".join(_CAST))
     return text  # type: ignore[return-value]
 
 

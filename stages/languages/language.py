@@ -10,7 +10,7 @@ from pipeline.points.table import Column, Table
 from pipeline.points.windows import TimeWindow
 
 
-class Ask(Struct, frozen=True):
+class QueryRequest(Struct, frozen=True):
     """A query: a POST's path and body, or a Flight ticket, which has a body and no path."""
 
     #: After the server's URL, from the slash on; with its parameters.
@@ -20,7 +20,7 @@ class Ask(Struct, frozen=True):
     accept: str = ""
 
 
-class ServerSaid(PipelineError):
+class QueryError(PipelineError):
     """An answer of status 200 says inside that the query failed, or breaks off. `words` are the server's."""
 
     def __init__(self, words: str, again: bool = False) -> None:
@@ -30,7 +30,7 @@ class ServerSaid(PipelineError):
         self.again = again
 
 
-class Taken(Struct, frozen=True):
+class QueryAnswer(Struct, frozen=True):
     """What a Taker took in: an answer, or the beginning of one where it was stopped."""
 
     body: bytes
@@ -51,7 +51,7 @@ class Taker(Protocol):
     def take(self, piece: Any) -> None:
         """The next bytes, or record batch. Raises ServerSaid."""
 
-    def finish(self, complete: bool) -> Taken:
+    def finish(self, complete: bool) -> QueryAnswer:
         """What was taken in; with `complete`, raises ServerSaid when the answer isn't whole."""
 
 
@@ -61,22 +61,22 @@ class Dialect(Protocol):
     #: Page queries are answered in the order of time, with at most as many rows as asked for.
     ordered: bool
 
-    def measurements(self) -> Ask:
+    def measurements(self) -> QueryRequest:
         """All measurements there are."""
 
     def read_measurements(self, body: bytes) -> list[str]:
         """From the answer to `measurements`. Raises ServerSaid."""
 
-    def columns(self, measurement: str) -> Ask | None:
+    def columns(self, measurement: str) -> QueryRequest | None:
         """Tag and field keys of a measurement; None where the answers say themselves what their columns are."""
 
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
         """From the answer to `columns`. Raises ServerSaid."""
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> Ask:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
         """The points in a window; `limit` rows at most where answers are ordered, 0: all."""
 
-    def custom(self, query: str, window: TimeWindow) -> Ask:
+    def custom(self, query: str, window: TimeWindow) -> QueryRequest:
         """A query of the user's."""
 
     def taker(self) -> Taker:

@@ -17,7 +17,7 @@ from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, 
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from pipeline.points.windows import TimeWindow
 from stages.languages import influxql
-from stages.languages.language import Ask, ServerSaid, Taken, fill, lines_of
+from stages.languages.language import QueryAnswer, QueryError, QueryRequest, fill, lines_of
 
 #: Rows of a table.
 TABLE_ROWS = 10_000
@@ -48,7 +48,7 @@ def column_of(name: str, data_type: str) -> Column | None:
     types: dict[str, FieldType] = {"Float64": "float", "Int64": "integer", "UInt64": "unsigned", "Utf8": "string",
                                    "LargeUtf8": "string", "Utf8View": "string", "Boolean": "boolean"}
     if data_type not in types:
-        raise ServerSaid(f"column {name} has the type {data_type}, which is none of " + ", ".join(types))
+        raise QueryError(f"column {name} has the type {data_type}, which is none of " + ", ".join(types))
     return Column(name, "field", types[data_type])
 
 
@@ -66,14 +66,14 @@ class V3Queries(ABC):
         self._tags = frozenset(tags)
 
     @abstractmethod
-    def _ask(self, query: str, language: str) -> Ask:
+    def _ask(self, query: str, language: str) -> QueryRequest:
         """The query as it is sent."""
 
     @abstractmethod
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         """The rows of a short answer. Raises ServerSaid."""
 
-    def measurements(self) -> Ask:
+    def measurements(self) -> QueryRequest:
         """See `Dialect`."""
         return self._ask("SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox'", "sql")
 
@@ -81,7 +81,7 @@ class V3Queries(ABC):
         """See `Dialect`."""
         return [str(row["table_name"]) for row in self._listed(body)]
 
-    def columns(self, measurement: str) -> Ask:
+    def columns(self, measurement: str) -> QueryRequest:
         """See `Dialect`."""
         return self._ask("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'iox' "  # nosec B608: quoted
                          f"AND table_name = {literal(measurement)}", "sql")
@@ -91,7 +91,7 @@ class V3Queries(ABC):
         found = [column_of(str(row["column_name"]), str(row["data_type"])) for row in self._listed(body)]
         return ordered([column for column in found if column is not None])
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> Ask:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
         """See `Dialect`. In SQL: with InfluxQL's LIMIT 3.9.6 leaves fields out of rows, each field having its own."""
         bounds = [f"time {operator} TIMESTAMP '{format_time(edge)}'" for edge, operator, open_end in (
             (window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)) if edge != open_end]
@@ -100,7 +100,7 @@ class V3Queries(ABC):
             + (f" WHERE {' AND '.join(bounds)}" if bounds else "") + " ORDER BY time ASC"
             + (f" LIMIT {limit}" if limit else ""), "sql")
 
-    def custom(self, query: str, window: TimeWindow) -> Ask:
+    def custom(self, query: str, window: TimeWindow) -> QueryRequest:
         """See `Dialect`. Times are RFC 3339 in SQL (without quotes), integers (nanoseconds) in InfluxQL."""
         shown = format_time if self._language == "sql" else str
         return self._ask(fill(query, shown(window.start), shown(window.end)), self._language)
@@ -115,15 +115,15 @@ class V3(V3Queries):
         super().__init__(database, language, types, tags, custom)
         self._decoders: dict[tuple[Column, ...], Callable[[bytes], tuple[Any, ...]]] = {}
 
-    def _ask(self, query: str, language: str) -> Ask:
+    def _ask(self, query: str, language: str) -> QueryRequest:
         body = msgspec.json.encode({"db": self._database, "q": query, "format": "jsonl"})
-        return Ask(f"/api/v3/query_{language}", body, "application/json", "*/*")  # it refuses application/jsonl
+        return QueryRequest(f"/api/v3/query_{language}", body, "application/json", "*/*")  # it refuses application/jsonl
 
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         try:
             return [_object.decode(line) for line in body.split(b"\n") if line.strip()]
         except msgspec.DecodeError:
-            raise ServerSaid(f"the answer is no JSON lines: {_shown(body)}", again=True) from None
+            raise QueryError(f"the answer is no JSON lines: {_shown(body)}", again=True) from None
 
     def taker(self) -> "JsonLinesTaker":
         """See `Dialect`."""
@@ -203,28 +203,28 @@ class JsonLinesTaker:
         self.rows += piece.count(b"\n")
         self._pieces.append(piece)
 
-    def finish(self, complete: bool) -> Taken:
+    def finish(self, complete: bool) -> QueryAnswer:
         """See `Taker`."""
         body = b"".join(self._pieces)
         if not complete:
             body = body[:body.rfind(b"\n") + 1]
         body = body.rstrip(b"\n")
         if not body:
-            return Taken(b"", 0)
+            return QueryAnswer(b"", 0)
         first = body[:body.find(b"\n") if b"\n" in body else None]
         last = body[body.rfind(b"\n") + 1:]
         self.rows = body.count(b"\n") + 1
         for line in (first, last):
             if b'"error"' in line and b'"time"' not in line:
-                raise ServerSaid(_shown(line))
+                raise QueryError(_shown(line))
         if not self._ordered:
-            return Taken(body, self.rows)
+            return QueryAnswer(body, self.rows)
         times = TimeReader()
         try:
-            return Taken(body, self.rows, times.read(_object.decode(first)["time"]),
+            return QueryAnswer(body, self.rows, times.read(_object.decode(first)["time"]),
                          times.read(_object.decode(last)["time"]))
         except (ValueError, KeyError):
-            raise ServerSaid(f"the answer has no times: {_shown(last)}", again=True) from None
+            raise QueryError(f"the answer has no times: {_shown(last)}", again=True) from None
 
 
 def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], tuple[Any, ...]]:

@@ -20,7 +20,7 @@ class Send(Struct, frozen=True):
     payloads: list[bytes]
 
 
-class Packing(Struct, frozen=True, kw_only=True):
+class BatchOptions(Struct, frozen=True, kw_only=True):
     """How it is to be done."""
 
     partitioning: Literal["series", "balanced", "fixed"]
@@ -35,7 +35,7 @@ class Packing(Struct, frozen=True, kw_only=True):
     max_bytes: int
 
 
-def pack(payloads: list[bytes], series: list[int], partitions: int, how: Packing) -> list[Send]:
+def make_sends(payloads: list[bytes], series: list[int], partitions: int, how: BatchOptions) -> list[Send]:
     """The sends of one page. With "series", all points of a series go to one of the topic's `partitions`, in order."""
     lanes: dict[int | None, list[bytes]] = {}
     if how.partitioning == "series" and partitions > 1:
@@ -50,7 +50,7 @@ def pack(payloads: list[bytes], series: list[int], partitions: int, how: Packing
     return sends
 
 
-def _joined(payloads: list[bytes], how: Packing) -> list[bytes]:
+def _joined(payloads: list[bytes], how: BatchOptions) -> list[bytes]:
     """Several points in a message: lines of JSON or line protocol, or a MessagePack array."""
     out = []
     for part in parts_of(payloads, how.batch_points, how.max_bytes):

@@ -31,7 +31,7 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 from pipeline.wire.source_rules import SourceRules
-from stages.produce.batching import SEND_BYTES, Packing, Send, pack, parts_of
+from stages.produce.batching import SEND_BYTES, BatchOptions, Send, make_sends, parts_of
 
 #: Pages taken in from each converter beyond those that wait for their turn.
 HIGH_WATER_MARK = 1
@@ -68,7 +68,7 @@ class _Page(Struct):
 class _Lane:
     """One measurement's pages, in order."""
 
-    def __init__(self, lane: source_wire.Lane, config: SourceConfig) -> None:
+    def __init__(self, lane: source_wire.MeasurementId, config: SourceConfig) -> None:
         self.lane = lane
         self.config = config
         names = {"measurement": lane.measurement, "source": config.name}
@@ -89,9 +89,9 @@ def filled(template: str, names: dict[str, str]) -> str:
     return names["measurement"].join(part.replace("{source}", names["source"]) for part in parts)
 
 
-def packing_of(output: OutputConfig) -> Packing:
+def packing_of(output: OutputConfig) -> BatchOptions:
     """How the messages of an output are put into sends."""
-    return Packing(partitioning=output.partitioning, partition=output.partition, batch_points=output.batch_points,
+    return BatchOptions(partitioning=output.partitioning, partition=output.partition, batch_points=output.batch_points,
                    format=output.format, gzip=output.compression == "gzip", send_messages=output.send_messages,
                    max_bytes=output.max_message_bytes)
 
@@ -118,11 +118,11 @@ class ProduceStage:
         #: Set to what ends this process.
         self._failure: asyncio.Future[None]
         self.epoch = 0
-        self.lanes: dict[source_wire.Lane, _Lane] = {}
+        self.lanes: dict[source_wire.MeasurementId, _Lane] = {}
         self._packings = [packing_of(source.output) for source in self.sources]
         self._bulk = msgspec.msgpack.Decoder(tuple[list[bytes], list[int]])
         #: Lanes whose sends fail.
-        self._failing: set[source_wire.Lane] = set()
+        self._failing: set[source_wire.MeasurementId] = set()
         self._errors = RepeatFilter()
         self._rejects = RejectLog(logger, "rows")
         #: Several lanes see a connection lost at once; one of them makes the new one.
@@ -153,7 +153,7 @@ class ProduceStage:
                 wrong = str(error)
             if wrong:
                 self.dropped.drop("source-coordinator", wrong)
-            elif isinstance(message, source_wire.Begin):
+            elif isinstance(message, source_wire.StartPages):
                 self._begin_epoch(message.epoch)
                 for where, seq in message.lanes if message.epoch == self.epoch else []:
                     lane = self._lane(where)
@@ -171,7 +171,7 @@ class ProduceStage:
             self.lanes.clear()
             self._failing.clear()
 
-    def _lane(self, where: source_wire.Lane) -> _Lane:
+    def _lane(self, where: source_wire.MeasurementId) -> _Lane:
         lane = self.lanes.get(where)
         if lane is None:
             lane = self.lanes[where] = _Lane(where, self.sources[where.source])
@@ -236,7 +236,7 @@ class ProduceStage:
             if len(lane.sent) > REMEMBERED_PAGES:
                 lane.sent.popitem(last=False)
             lane.next = max(lane.next, seq + 1)
-            await self._send(source_wire.Sent(head.id, head.points - head.repeated, messages, size, len(head.bad),
+            await self._send(source_wire.PageConfirmed(head.id, head.points - head.repeated, messages, size, len(head.bad),
                                               head.repeated, head.prints))
 
     async def _send_page(self, lane: _Lane, head: source_wire.Messages, payloads: list[bytes],
@@ -252,7 +252,7 @@ class ProduceStage:
                 async with self._connecting:
                     await self.iggy.ensure_connected()
                 if payloads and not packed:
-                    sends = pack(payloads, series, await self._partitions(lane), self._packings[lane.lane.source])
+                    sends = make_sends(payloads, series, await self._partitions(lane), self._packings[lane.lane.source])
                     packed = True
                     messages = sum(len(send.payloads) for send in sends)
                     size = sum(len(payload) for send in sends for payload in send.payloads)

@@ -9,7 +9,7 @@ from pipeline.errors import PipelineError
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
-from stages.languages.language import Ask, ServerSaid, Taker
+from stages.languages.language import QueryError, QueryRequest, Taker
 
 #: Largest answer, as sent and decompressed each, bytes; pages are cut long before.
 MAX_ANSWER_BYTES = 1_000_000_000
@@ -55,7 +55,7 @@ class Channel(Protocol):
     #: Seconds: to connect, and the longest silence.
     timeout: tuple[float, float]
 
-    def ask(self, url: str, asked: Ask, version: Version) -> Reply:
+    def ask(self, url: str, asked: QueryRequest, version: Version) -> Reply:
         """Asks one server. Raises Failed."""
 
     def listing(self) -> Taker:
@@ -65,7 +65,7 @@ class Channel(Protocol):
         """Reads the token file again; True when there is another token in it. Raises PipelineError."""
 
 
-def said(error: ServerSaid) -> Failed:
+def said(error: QueryError) -> Failed:
     """The meaning of an error inside an answer."""
     if error.again:
         return Failed(Retry("server_error", error.words))

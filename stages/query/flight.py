@@ -30,7 +30,7 @@ from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
 from stages.languages.arrow import ArrowTaker
-from stages.languages.language import Ask
+from stages.languages.language import QueryRequest
 from stages.query.channel import Failed, refusal
 from stages.write.transport import Credentials
 
@@ -79,7 +79,7 @@ class Flight:
         """See `Channel`."""
         return ArrowTaker(ordered=False)
 
-    def ask(self, url: str, asked: Ask, version: Version) -> "FlightReply":
+    def ask(self, url: str, asked: QueryRequest, version: Version) -> "FlightReply":
         """See `Channel`."""
         silence = self.timeout[1]
         options = flight.FlightCallOptions(timeout=silence * CALL_FACTOR, headers=self._headers())

@@ -12,7 +12,7 @@ from stages.influxdb.faults import meaning_of
 from stages.influxdb.flavour import Flavour, Version, ask
 from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, Limits, OpenReply
-from stages.languages.language import Ask, Taken
+from stages.languages.language import QueryAnswer, QueryRequest
 from stages.query.channel import MAX_ANSWER_BYTES, Failed, missing
 from stages.write.transport import Credentials
 
@@ -41,7 +41,7 @@ class Http:
         """See `Channel`."""
         return WholeTaker()
 
-    def ask(self, url: str, asked: Ask, version: Version) -> "HttpReply":
+    def ask(self, url: str, asked: QueryRequest, version: Version) -> "HttpReply":
         """See `Channel`."""
         headers = {"Content-Type": asked.content_type, "Accept": asked.accept,
                    "Accept-Encoding": "gzip" if self._gzip else "identity", **self._credentials.header(version)}
@@ -111,9 +111,9 @@ class WholeTaker:
         self.size += len(piece)
         self._pieces.append(piece)
 
-    def finish(self, complete: bool) -> Taken:
+    def finish(self, complete: bool) -> QueryAnswer:
         """See `Taker`."""
-        return Taken(b"".join(self._pieces), self.rows)
+        return QueryAnswer(b"".join(self._pieces), self.rows)
 
 
 def _beginning(reply: OpenReply) -> bytes:

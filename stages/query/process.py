@@ -227,9 +227,9 @@ class QueryStage:
             assert isinstance(found, tuple)
             self.link.send(source_wire.Discovered(order.epoch, order.source, *found))
         elif isinstance(found, PageTooFull):
-            self.link.send(source_wire.TooFull(order.id, found.one_time, found.first))
+            self.link.send(source_wire.PageOverflow(order.id, found.one_time, found.first))
         elif isinstance(found, PageRead):
-            self.link.send(source_wire.Answered(order.id, found.end, found.rows, len(found.body), found.first))
+            self.link.send(source_wire.PageRead(order.id, found.end, found.rows, len(found.body), found.first))
             page = source_wire.Page(order.id, found.language, found.columns, found.end, order.past)
             while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
                 self.link.beat()

@@ -15,7 +15,7 @@ from pipeline.wire.source import Language
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.flavour import Flavour, Version
 from stages.languages.choice import dialect_of, falls_back, language_of, mismatch, query_version
-from stages.languages.language import Ask, Dialect, ServerSaid, Taken
+from stages.languages.language import Dialect, QueryAnswer, QueryError, QueryRequest
 from stages.query.channel import MAX_ANSWER_BYTES, Channel, Failed, Reply, missing, said, understood
 from stages.query.http import Http
 
@@ -39,7 +39,7 @@ class PageRead(Struct, frozen=True):
 
 
 class PageTooFull(Struct, frozen=True):
-    """More rows than a page; see `source_wire.TooFull`."""
+    """More rows than a page; see `source_wire.PageOverflow`."""
 
     one_time: bool
     first: int
@@ -67,7 +67,7 @@ class Reader:
         body = self._list(dialect.measurements())
         try:
             found = dialect.read_measurements(body)
-        except ServerSaid as error:
+        except QueryError as error:
             raise said(error) from None
         return [name for name in found if wanted(self.config, name)], dialect.ordered
 
@@ -132,7 +132,7 @@ class Reader:
         dialect = dialect_of(self.config, language)
         try:
             dialect.read_measurements(self._list(dialect.measurements()))
-        except ServerSaid as error:
+        except QueryError as error:
             return not missing(error.words)
         except Failed as failed:
             if isinstance(failed.answer, OperatorNeeded) and failed.answer.reason == "not_found":
@@ -150,12 +150,12 @@ class Reader:
         if now[1] - since > COLUMNS_SECONDS or window.end + self.config.buffer_duration_ms * 1_000_000 > at:
             try:
                 columns = dialect.read_columns(self._list(asked))
-            except ServerSaid as error:
+            except QueryError as error:
                 raise said(error) from None
             self._columns[measurement] = columns, *now
         return columns
 
-    def _list(self, asked: Ask) -> bytes:
+    def _list(self, asked: QueryRequest) -> bytes:
         """A short answer as a whole."""
         taker = self._channel.listing()
         with self._ask(asked) as reply:
@@ -165,7 +165,7 @@ class Reader:
                     raise Failed(OperatorNeeded("refused", f"a list of more than {MAX_LIST_BYTES} bytes"))
         return taker.finish(complete=True).body
 
-    def _take(self, asked: Ask, dialect: Dialect, whole: bool) -> tuple[Taken, bool]:
+    def _take(self, asked: QueryRequest, dialect: Dialect, whole: bool) -> tuple[QueryAnswer, bool]:
         """An answer to a page query; True with it when it is more than a page."""
         taker, complete = dialect.taker(), True
         with self._ask(asked) as reply:
@@ -180,10 +180,10 @@ class Reader:
                         break
                 full = not complete or (not whole and taker.rows > self.config.page_size)
                 return taker.finish(complete), full
-            except ServerSaid as error:
+            except QueryError as error:
                 raise said(error) from None
 
-    def _ask(self, asked: Ask) -> Reply:
+    def _ask(self, asked: QueryRequest) -> Reply:
         """The answer of the first server that accepts the query. Raises Failed."""
         version = self._known[0] if self._known else "v2"
         failed: Failed | None = None
@@ -195,7 +195,7 @@ class Reader:
         assert failed is not None
         raise failed
 
-    def _ask_one(self, url: str, asked: Ask, version: Version) -> Reply:
+    def _ask_one(self, url: str, asked: QueryRequest, version: Version) -> Reply:
         try:
             return self._channel.ask(url, asked, version)
         except Failed as error:

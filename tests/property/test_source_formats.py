@@ -18,9 +18,9 @@ from stages.languages.annotated_csv import Points
 from stages.languages.arrow import Arrow
 from stages.languages.flux import Flux, FluxTaker
 from stages.languages.influxql import Influxql, InfluxqlTaker
-from stages.languages.language import ServerSaid
+from stages.languages.language import QueryError
 from stages.languages.v3 import V3
-from stages.produce.batching import Packing, pack
+from stages.produce.batching import BatchOptions, make_sends
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0\t\\"), min_size=1, max_size=8).filter(
     lambda name: not name.startswith(("_", "#")) and name != "time")
@@ -163,7 +163,7 @@ def test_an_answer_that_ends_in_the_middle_is_no_answer() -> None:
     for torn in (whole[:-2], whole[:-2] + b'{"code":"internal error","message":"panic: x"}', whole[:-9]):
         taker = FluxTaker()
         taker.take(torn)
-        with pytest.raises(ServerSaid, match="broke off") as caught:
+        with pytest.raises(QueryError, match="broke off") as caught:
             taker.finish(complete=True)
         assert caught.value.again
         assert taker.finish(complete=False).rows
@@ -309,9 +309,9 @@ def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, see
        st.integers(1, 4), st.integers(1, 5), st.sampled_from(["series", "balanced", "fixed"]))
 def test_packing_keeps_every_message_and_the_order_within_a_series(
         messages: list[tuple[bytes, int]], partitions: int, at_once: int, partitioning: Any) -> None:
-    how = Packing(partitioning=partitioning, partition=1, batch_points=1, format="json", gzip=False,
+    how = BatchOptions(partitioning=partitioning, partition=1, batch_points=1, format="json", gzip=False,
                   send_messages=at_once, max_bytes=1_000)
-    sends = pack([payload for payload, _ in messages], [key for _, key in messages], partitions, how)
+    sends = make_sends([payload for payload, _ in messages], [key for _, key in messages], partitions, how)
     assert all(0 < len(send.payloads) <= at_once for send in sends)
     lanes: dict[int | None, list[bytes]] = {}
     for send in sends:
@@ -329,9 +329,9 @@ def test_packing_keeps_every_message_and_the_order_within_a_series(
     ("json", [b'{"a":1}\n{"b":2}\n', b'{"c":3}\n']), ("msgpack", [b"\x92\x01\x02", b"\x91\x03"])])
 def test_several_points_in_a_message_are_lines_or_an_array(form: Any, expected: list[bytes]) -> None:
     payloads = [b'{"a":1}', b'{"b":2}', b'{"c":3}'] if form == "json" else [b"\x01", b"\x02", b"\x03"]
-    how = Packing(partitioning="fixed", partition=0, batch_points=2, format=form, gzip=False, send_messages=10,
+    how = BatchOptions(partitioning="fixed", partition=0, batch_points=2, format=form, gzip=False, send_messages=10,
                   max_bytes=1_000)
-    assert [payload for send in pack(payloads, [0, 0, 0], 1, how) for payload in send.payloads] == expected
+    assert [payload for send in make_sends(payloads, [0, 0, 0], 1, how) for payload in send.payloads] == expected
 
 
 def test_a_value_of_another_type_costs_its_row_and_not_its_page() -> None:
@@ -348,17 +348,17 @@ def test_a_value_of_another_type_costs_its_row_and_not_its_page() -> None:
 
 def test_errors_inside_an_answer_of_status_200_are_found() -> None:
     taker = InfluxqlTaker()
-    with pytest.raises(ServerSaid, match="database not found: zz"):
+    with pytest.raises(QueryError, match="database not found: zz"):
         taker.take(b'{"results":[{"statement_id":0,"error":"database not found: zz"}]}\n')
     flux = FluxTaker()
     flux.take(b"#datatype,string,string\r\n#group,true,true\r\n#default,,\r\n,error,reference\r\n"
               b",no such thing,897\r\n")
-    with pytest.raises(ServerSaid, match="no such thing"):
+    with pytest.raises(QueryError, match="no such thing"):
         flux.finish(complete=True)
     broken = InfluxqlTaker()
     broken.take(b'{"results":[{"series":[{"name":"m","columns":["time"],"values":[[1]]}],"partial":true}]}\n')
-    with pytest.raises(ServerSaid, match="broke off") as raised:
+    with pytest.raises(QueryError, match="broke off") as raised:
         broken.finish(complete=True)
     assert raised.value.again
-    with pytest.raises(ServerSaid, match="_time"):
+    with pytest.raises(QueryError, match="_time"):
         next(Flux("b").tables("m", (), b"#datatype,string\r\n#group,false\r\n#default,\r\n,x\r\n,1\r\n", MAX_TIME))

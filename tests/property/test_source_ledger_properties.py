@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.points.fingerprints import Fingerprints, Print
 from pipeline.points.windows import TimeWindow, cut_before
-from pipeline.source_coordinator.ledger import LaneLedger, LanePage
+from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.stride import Stride
 
 PAGE_SIZE = 3
@@ -33,15 +33,15 @@ class World:
     def start(self) -> None:
         """A new coordinator begins with what is stored."""
         mark, prints = self.stored
-        self.ledger = LaneLedger(mark, Stride(self.ordered), PAGE_SIZE, self.overlap, 0, Fingerprints(1_000, prints))
+        self.ledger = WatermarkLedger(mark, Stride(self.ordered), PAGE_SIZE, self.overlap, 0, Fingerprints(1_000, prints))
         #: Pages that are being read, and pages read: (page number, attempt, points, prints).
-        self.reading: list[LanePage] = []
+        self.reading: list[Page] = []
         self.read: list[tuple[int, int, list[tuple[int, int]], list[Print]]] = []
         #: Answers that the coordinator has not heard of yet; what Iggy confirms may overtake them.
         self.unheard: list[tuple[int, int, int, int, int]] = []
         self.orders: dict[tuple[int, int], tuple[TimeWindow, bool, int, int, bytes]] = {}
 
-    def order(self, page: LanePage) -> None:
+    def order(self, page: Page) -> None:
         known = {one.point: one.content for one in self.ledger.prints.prints()}
         self.reading.append(page)
         self.orders[page.seq, page.attempt] = (page.window, page.whole, page.seen_until, page.remember_from,
@@ -75,7 +75,7 @@ class World:
                 prints.append(Print(time, number, content))
         self.read.append((seq, attempt, messages, prints))
 
-    def reorder(self, page: LanePage | None) -> None:
+    def reorder(self, page: Page | None) -> None:
         if page is not None:
             self.order(page)
 

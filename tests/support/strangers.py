@@ -54,9 +54,9 @@ def messages(epoch: int) -> list[msgspec.Struct]:
     for one in ranges:
         found += [wire.Dispatched(one), wire.Settled(one, 5, 5, []), wire.Settled(one, 0, 0, [reject]),
                   wire.DeadLettersStored(one), wire.StoreDeadLetters(one, [reject]), wire.Redeliver([one])]
-    page = source_wire.PageId(epoch, source_wire.Lane(9, "m"), 0, 0)
-    return [*found, source_wire.Sent(page, 1, 1, 1, 0, 0, b"123"), source_wire.Answered(page, 2**63 - 1, 1, 1, 0),
-            source_wire.TooFull(page, True, -2**63 + 2), source_wire.Discovered(epoch, 9, ["m"], True)]
+    page = source_wire.PageId(epoch, source_wire.MeasurementId(9, "m"), 0, 0)
+    return [*found, source_wire.PageConfirmed(page, 1, 1, 1, 0, 0, b"123"), source_wire.PageRead(page, 2**63 - 1, 1, 1, 0),
+            source_wire.PageOverflow(page, True, -2**63 + 2), source_wire.Discovered(epoch, 9, ["m"], True)]
 
 
 def garbage(chance: random.Random, epoch: int) -> Iterator[list[bytes]]:

@@ -8,7 +8,7 @@ import pytest
 from pipeline.points.table import Column, FieldType, Table
 from pipeline.points.times import MAX_TIME
 from stages.languages.arrow import Arrow, ArrowTaker
-from stages.languages.language import ServerSaid
+from stages.languages.language import QueryError
 
 NAN, INF = float("nan"), float("inf")
 TAG = {"iox::column::type": "iox::column_type::tag"}
@@ -96,7 +96,7 @@ def test_the_types_of_the_configuration_hold_for_integers_only() -> None:
     table = read({"time": times(1, 2), "f": pa.array([3, None]), "u": pa.array([4, -5])}, own)
     assert [repr(row) for row in table.rows] == ["(1, 3.0, 4)"]
     assert [bad.detail for bad in table.bad] == ["u is -5, and not unsigned"]
-    with pytest.raises(ServerSaid, match="column f is string, and in types float; correct types"):
+    with pytest.raises(QueryError, match="column f is string, and in types float; correct types"):
         read({"time": times(1), "f": pa.array(["x"])}, own)
 
 
@@ -106,20 +106,20 @@ def test_the_types_of_the_configuration_hold_for_integers_only() -> None:
     ({"time": times(1), "at": times(2)}, "column at has the type timestamp"),
     ({"time": pa.array([2**62], pa.timestamp("s")), "f": pa.array([1.0])}, "out of range")])
 def test_what_no_point_can_be_made_of_is_refused_as_a_whole(columns: dict[str, pa.Array], words: str) -> None:
-    with pytest.raises(ServerSaid, match=words) as refused:
+    with pytest.raises(QueryError, match=words) as refused:
         read(columns)
     assert not refused.value.again
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
     schema = pa.schema([("time", pa.timestamp("ns")), ("a", pa.int64()), ("a", pa.int64())])
-    with pytest.raises(ServerSaid, match="two columns a"):
+    with pytest.raises(QueryError, match="two columns a"):
         Arrow("db", "sql").taker().take(pa.RecordBatch.from_pylist([], schema=schema))
 
 
 def test_a_damaged_batch_is_asked_for_again() -> None:
     offsets = b"".join(offset.to_bytes(4, "little") for offset in (0, 9, 1))
     damaged = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(b"x")])
-    with pytest.raises(ServerSaid, match="damaged") as refused:
+    with pytest.raises(QueryError, match="damaged") as refused:
         ArrowTaker(ordered=False).take(pa.RecordBatch.from_arrays([damaged], ["s"]))
     assert refused.value.again

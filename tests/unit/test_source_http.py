@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
-from stages.languages.language import Ask
+from stages.languages.language import QueryRequest
 from stages.query.channel import Failed
 from stages.query.http import MAX_WORDS_BYTES, Http
 from stages.query.reader import Reader
@@ -62,7 +62,7 @@ def headers(connection: socket.socket) -> None:
 def test_no_answer_is_more_than_a_failure(write: Callable[[socket.socket], None]) -> None:
     with answering(write) as url:
         channel = Http(InfluxConfig(url=url, read_timeout_ms=2_000, token="secret-token"), gzip=True)
-        with pytest.raises(Failed) as caught, channel.ask(url, Ask("/query", b"q"), "v2") as reply:
+        with pytest.raises(Failed) as caught, channel.ask(url, QueryRequest("/query", b"q"), "v2") as reply:
             for _ in reply:
                 pass
     assert len(caught.value.answer.words) < MAX_WORDS_BYTES

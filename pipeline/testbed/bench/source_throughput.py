@@ -24,7 +24,7 @@ from pipeline.testbed.bench.throughput import RUN_SECONDS, cpu_us, sandbox
 from pipeline.testbed.harness import procfs, telemetry
 from pipeline.wire import source as source_wire
 from stages.languages.influxql import Influxql
-from stages.languages.language import Ask
+from stages.languages.language import QueryRequest
 
 #: Seconds between two looks at the memory.
 LOOK_SECONDS: Final = 0.05
@@ -190,7 +190,7 @@ def bare_loop(url: str, points: int, page_size: int) -> int:
     dialect = Influxql(influxd.DATABASE)
     began, start, last = time.monotonic(), -1, 0
     with requests.Session() as session:
-        def post(asked: Ask) -> requests.Response:
+        def post(asked: QueryRequest) -> requests.Response:
             answer = session.post(url + asked.path, data=asked.body, stream=True, timeout=60,
                                   headers={"Content-Type": asked.content_type, "Accept-Encoding": "identity"})
             answer.raise_for_status()
