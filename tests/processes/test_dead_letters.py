@@ -82,8 +82,8 @@ def test_a_message_that_no_letter_can_hold_is_kept_by_its_digest_and_replayed_fr
     path = tmp_path / "letters.ndjson"
     iggy.create_topic(stream, TOPIC, 1)
     large = bad(1).ljust(63_999_900 if to == "iggy" else 50_000)
-    places = 'to = ["iggy"]' if to == "iggy" else in_file(path, "max_file_bytes = 20_000")
-    sink = start_sink(iggy.address, stream, influxdb, dead_letters=places)
+    dead_letter_stores = 'to = ["iggy"]' if to == "iggy" else in_file(path, "max_file_bytes = 20_000")
+    sink = start_sink(iggy.address, stream, influxdb, dead_letters=dead_letter_stores)
     send(iggy.address, stream, [message(0)])
     send(iggy.address, stream, [large])
     send(iggy.address, stream, [message(2), bad(3)])
