@@ -517,8 +517,10 @@ class Status(Struct, frozen=True, tag=True):
 
 
 Control = (
-    Heartbeat | Assign | Started | Credit | Dispatched | Progress | Redeliver | Settled | Encoded | Retrying | ProcessDied | Drain
-    | Stopped | StoreDeadLetters | DeadLettersStored | FieldTypesRequest | FieldTypes | TagCardinalities | OverLimit | Seek | Truncated | Gap | Revoked | Store
+    Heartbeat | Assign | Started | Credit | Dispatched | Progress | Redeliver | Settled | Encoded | Retrying
+    | ProcessDied | Drain
+    | Stopped | StoreDeadLetters | DeadLettersStored | FieldTypesRequest | FieldTypes | TagCardinalities | OverLimit
+    | Seek | Truncated | Gap | Revoked | Store
     | Stored | Failed | Join | Admit | Leave | Unassigned | Allow | Allowed | Excused | GaveUp
 )
 

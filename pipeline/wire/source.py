@@ -1,4 +1,5 @@
-"""What crosses between the processes of the source direction; `Heartbeat`, `Retrying`, `ProcessDied` and `Drain` are `wire`'s.
+"""What crosses between the processes of the source direction; `Heartbeat`, `Retrying`, `ProcessDied` and `Drain` are
+`wire`'s.
 
 A page is known by its lane, its number there (`seq`) and the try (`attempt`): answers to an older try are ignored.
 """
@@ -188,7 +189,8 @@ class SourceStatus(Struct, frozen=True, tag=True):
 
 
 Control = (
-    common.Heartbeat | common.Retrying | wire.ProcessDied | common.Drain | Discover | Discovered | Read | PageRead | PageOverflow
+    common.Heartbeat | common.Retrying | wire.ProcessDied | common.Drain | Discover | Discovered | Read | PageRead
+    | PageOverflow
     | StartPages | PageConfirmed
 )
 

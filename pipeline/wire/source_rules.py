@@ -18,7 +18,8 @@ from pipeline.wire.sink_rules import kind_of
 #: By kind of process: what it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
     "supervisor": (common.Heartbeat, wire.ProcessDied, common.Drain),
-    "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.PageRead, source_wire.PageOverflow),
+    "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.PageRead,
+              source_wire.PageOverflow),
     "convert": (common.Heartbeat, common.Retrying),
     "produce": (common.Heartbeat, common.Retrying, source_wire.PageConfirmed),
 }

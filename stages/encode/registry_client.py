@@ -52,7 +52,8 @@ class RegistryClient:
             until = time.monotonic() + ANSWER_MILLISECONDS / 1000
             while (left := until - time.monotonic()) > 0:
                 message = self._link.receive(max(1, round(left * 1000)))
-                if isinstance(message, wire.FieldTypes) and (message.space, message.measurement) == (space, measurement) \
+                if isinstance(message, wire.FieldTypes) \
+                        and (message.space, message.measurement) == (space, measurement) \
                         and message.kinds.keys() >= kinds.keys():
                     return message.kinds
                 self._take(message)

@@ -247,7 +247,8 @@ def _success(status: int, said: Said) -> BadLines | OperatorNeeded:
         refusal = _refusal(said, f"{status} {said.shown}")
         if isinstance(refusal, BadLines):
             return refusal
-    return OperatorNeeded("refused", f"{status} {said.shown}", "that is not how an InfluxDB says that it has stored something: "
+    return OperatorNeeded("refused", f"{status} {said.shown}",
+                          "that is not how an InfluxDB says that it has stored something: "
                   "correct the URL; a proxy or login page may stand in between")
 
 
@@ -289,7 +290,8 @@ def _refusal(said: Said, words: str) -> BadLines | UnlocatedBadLines | OperatorN
         if victoria := _VICTORIA_LINE.fullmatch(message):
             why = _SEE.sub("", victoria["why"])
             return BadLines(words, first=True, quoted=(unquoted(victoria["quoted"]), why))
-        return OperatorNeeded("refused", words, "that is not how an InfluxDB refuses lines: correct the URL (https:// or "
+        return OperatorNeeded("refused", words,
+                              "that is not how an InfluxDB refuses lines: correct the URL (https:// or "
                       "http://, host, port, path), or what stands in between")
     if said.listed:
         return BadLines(words, said.listed, message == _LISTED)
@@ -334,7 +336,8 @@ def _somewhere(message: str, words: str) -> UnlocatedBadLines:
                         bounds=told(message) if reason == "outside_retention" else None)
 
 
-def _server_error(status: int, said: Said, words: str, after: float | None) -> UnlocatedBadLines | OperatorNeeded | Retry:
+def _server_error(status: int, said: Said, words: str,
+                  after: float | None) -> UnlocatedBadLines | OperatorNeeded | Retry:
     """Of a 5xx, and what is no status at all."""
     if status == 503:
         return Retry("unavailable", words, after)

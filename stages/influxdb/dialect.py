@@ -78,7 +78,7 @@ class Columns:
     def __init__(self) -> None:
         self._well: set[tuple[bytes, ...]] = set()
 
-    def version_mismatch(self, line: bytes) -> str:
+    def unwritable(self, line: bytes) -> str:
         """What is wrong with a line; "" if nothing is.
 
         Tags and fields are columns of one table, whose names are told apart without regard to case: of two of the same

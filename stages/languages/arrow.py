@@ -29,7 +29,8 @@ class Arrow(V3Queries):
     """Answers are record batches. Answers tell tags from fields and the types of numbers by themselves."""
 
     def _ask(self, query: str, language: str) -> QueryRequest:
-        return QueryRequest("", msgspec.json.encode({"database": self._database, "sql_query": query, "query_type": language}))
+        return QueryRequest("", msgspec.json.encode({"database": self._database, "sql_query": query,
+                                                     "query_type": language}))
 
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         if not body:

@@ -117,7 +117,8 @@ class V3(V3Queries):
 
     def _ask(self, query: str, language: str) -> QueryRequest:
         body = msgspec.json.encode({"db": self._database, "q": query, "format": "jsonl"})
-        return QueryRequest(f"/api/v3/query_{language}", body, "application/json", "*/*")  # it refuses application/jsonl
+        return QueryRequest(f"/api/v3/query_{language}", body, "application/json",
+                            "*/*")  # it refuses application/jsonl
 
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         try:

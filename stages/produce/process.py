@@ -236,7 +236,8 @@ class ProduceStage:
             if len(lane.sent) > REMEMBERED_PAGES:
                 lane.sent.popitem(last=False)
             lane.next = max(lane.next, seq + 1)
-            await self._send(source_wire.PageConfirmed(head.id, head.points - head.repeated, messages, size, len(head.bad),
+            await self._send(source_wire.PageConfirmed(head.id, head.points - head.repeated, messages, size,
+                                                       len(head.bad),
                                               head.repeated, head.prints))
 
     async def _send_page(self, lane: _Lane, head: source_wire.Messages, payloads: list[bytes],
@@ -303,7 +304,8 @@ class ProduceStage:
     async def _wait(self, lane: _Lane, error: IggyError, backoff: Backoff) -> None:
         pause = backoff.next()
         self._failing.add(lane.lane)
-        await self._send(common.Retrying(f"messages can't be sent: {error}", paused=isinstance(error, IggyAuthenticationFailed)))
+        await self._send(common.Retrying(f"messages can't be sent: {error}",
+                                         paused=isinstance(error, IggyAuthenticationFailed)))
         if self._errors.allows(str(error), time.monotonic()):
             self.logger.error("source %s: messages to %s/%s can't be sent, nothing is lost, next try in %.1f s: %s",
                               lane.config.name, lane.stream, lane.topic, pause, error)

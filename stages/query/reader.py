@@ -116,7 +116,8 @@ class Reader:
                 version = query_version(self.config, flavour)
                 wrong = mismatch(self.config, version)
                 if wrong:
-                    raise Failed(OperatorNeeded("refused", f"{self.config.influxdb.url} is {flavour or version}: {wrong}"))
+                    raise Failed(OperatorNeeded("refused",
+                                                f"{self.config.influxdb.url} is {flavour or version}: {wrong}"))
                 language = language_of(self.config, version)
                 if falls_back(self.config, version, language) and not self._has(language) and self._has("flux"):
                     language = "flux"

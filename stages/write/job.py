@@ -281,7 +281,8 @@ class WriteJob:
         self._refuse(piece, answer, reason, bad)
         return self._believed(answer)
 
-    def _located(self, piece: Chunk, answer: BadLines | UnlocatedBadLines | TooLarge, now: float) -> dict[int, str] | None:
+    def _located(self, piece: Chunk, answer: BadLines | UnlocatedBadLines | TooLarge,
+                 now: float) -> dict[int, str] | None:
         """The lines that are refused, and why, as far as the server says which; None where it does not."""
         if isinstance(answer, UnlocatedBadLines) and answer.bounds is not None:
             self._evidence.retention.learn(answer.bounds, piece.sent_at, now)
@@ -292,7 +293,8 @@ class WriteJob:
             lines = [self.lines()[index] for index in piece.indices]
             found = body.listed_lines(lines, answer.listed) if answer.listed else body.named_lines(lines, answer.words)
             return {piece.indices[at]: why for at, why in found.items()} if found else None
-        if isinstance(answer, UnlocatedBadLines) and answer.dropped is not None and answer.dropped >= len(piece.indices):
+        if isinstance(answer, UnlocatedBadLines) and answer.dropped is not None \
+                and answer.dropped >= len(piece.indices):
             if answer.reason == "outside_retention":
                 self._evidence.retention.refused([self.times()[index] for index in piece.indices], piece.sent_at, now)
             return dict.fromkeys(piece.indices, answer.words)

@@ -109,7 +109,8 @@ class _Target:
         key: object = batch.lines.range.where if self.config.ordering == "partition" else object()
         return self.lanes.setdefault(key, PartitionOrder())
 
-    def next_piece(self, now: float, work: WorkFile) -> tuple[PartitionOrder[_BatchJob], Entry[_BatchJob], Chunk | None] | None:
+    def next_piece(self, now: float, work: WorkFile
+                   ) -> tuple[PartitionOrder[_BatchJob], Entry[_BatchJob], Chunk | None] | None:
         """The next request to send at `now` (seconds, monotonic), the lanes in turn.
 
         Without a piece where a job is done without one: the times of its lines are known to be refused.

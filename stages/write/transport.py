@@ -228,7 +228,7 @@ class Transport:
         if b'"' in plain:
             lines = [match.group()[:-1] for match in LINE.finditer(plain)]
         found = tuple((number, "", why) for number, line in enumerate(lines, 1)
-                      if (why := self._columns.version_mismatch(line)))
+                      if (why := self._columns.unwritable(line)))
         return BadLines("not sent", found, reason="refused") if found else None
 
     def _bounds(self, url: str, bucket: str, version: Version) -> Bounds | None:
@@ -267,7 +267,8 @@ class Transport:
             if url not in self._flavours:
                 limits = msgspec.structs.replace(limits_of(self.config), max_bytes=FREE_BYTES)
                 flavour = self._asked(url, limits)
-                if (wrong := version_mismatch(self.config, flavour)) and self._complaints.allows(wrong, time.monotonic()):
+                wrong = version_mismatch(self.config, flavour)
+                if wrong and self._complaints.allows(wrong, time.monotonic()):
                     self.logger.error("%s: %s", url, wrong)
                 self._flavours[url] = flavour
             return self._flavours[url]

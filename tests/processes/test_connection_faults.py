@@ -76,7 +76,8 @@ def test_a_certificate_that_nobody_trusts(caplog: pytest.LogCaptureFixture, tls:
 
 def test_a_certificate_of_another_name(caplog: pytest.LogCaptureFixture, tls: Authority, servers: ExitStack) -> None:
     port = servers.enter_context(raw_server(OK, tls.context(False)))
-    check(caplog, OperatorNeeded, "localhost", "correct the host in url", url=f"https://localhost:{port}", ca_file=tls.ca_file)
+    check(caplog, OperatorNeeded, "localhost", "correct the host in url", url=f"https://localhost:{port}",
+          ca_file=tls.ca_file)
 
 
 def test_a_certificate_that_has_expired(caplog: pytest.LogCaptureFixture, tmp_path: Path, servers: ExitStack) -> None:
@@ -154,7 +155,8 @@ def test_a_proxy_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(("status", "kind", "advice"), [
-    ("407 Proxy Authentication Required", OperatorNeeded, "user and password"), ("403 Forbidden", OperatorNeeded, "have the proxy"),
+    ("407 Proxy Authentication Required", OperatorNeeded, "user and password"),
+    ("403 Forbidden", OperatorNeeded, "have the proxy"),
     ("502 Bad Gateway", Retry, "proxy"), ("503 Service Unavailable", Retry, "proxy")])
 def test_a_proxy_that_does_not_connect(
         caplog: pytest.LogCaptureFixture, servers: ExitStack, status: str, kind: type[Retry] | type[OperatorNeeded],

@@ -39,7 +39,9 @@ def config(request: pytest.FixtureRequest, iggy: RunningIggy, stream: str, influ
     """The configuration of a pipeline that has run, and has dead letters: messages whose time is a word."""
     iggy.create_topic(stream, TOPIC, 1)
     send(iggy.address, stream, [message(n, ts=SOON) if n in BAD else message(n) for n in range(MESSAGES)])
-    dead_letter_stores = 'to = ["iggy"]' if request.param == "iggy" else f'to = ["file"]\nfile = "{tmp_path}/letters.ndjson"'
+    dead_letter_stores = 'to = ["iggy"]'
+    if request.param != "iggy":
+        dead_letter_stores = f'to = ["file"]\nfile = "{tmp_path}/letters.ndjson"'
     sink = start_sink(iggy.address, stream, influxdb, dead_letters=dead_letter_stores)
     sink.settles(MESSAGES)
     assert sink.stop() == 0

@@ -33,7 +33,8 @@ class World:
     def start(self) -> None:
         """A new coordinator begins with what is stored."""
         mark, prints = self.stored
-        self.ledger = WatermarkLedger(mark, Stride(self.ordered), PAGE_SIZE, self.overlap, 0, Fingerprints(1_000, prints))
+        self.ledger = WatermarkLedger(mark, Stride(self.ordered), PAGE_SIZE, self.overlap, 0,
+                                      Fingerprints(1_000, prints))
         #: Pages that are being read, and pages read: (page number, attempt, points, prints).
         self.reading: list[Page] = []
         self.read: list[tuple[int, int, list[tuple[int, int]], list[Print]]] = []

@@ -16,7 +16,8 @@ TIMES = st.lists(st.one_of(st.integers(0, 30), st.integers(10**6, 10**6 + 20), s
                  max_size=80)
 
 
-def read_ordered(times: list[int], window: TimeWindow, page_size: int, shuffle: random.Random) -> tuple[list[int], TimeWindow]:
+def read_ordered(times: list[int], window: TimeWindow, page_size: int,
+                 shuffle: random.Random) -> tuple[list[int], TimeWindow]:
     """A page as a server answers `ORDER BY time LIMIT page_size + 1`; equal times in any order."""
     found = [(time, shuffle.random()) for time in times if window.start <= time < window.end]
     page = [time for time, _ in sorted(found)[:page_size + 1]]

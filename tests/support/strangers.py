@@ -45,7 +45,8 @@ def messages(epoch: int) -> list[msgspec.Struct]:
     found: list[msgspec.Struct] = [
         common.Heartbeat("encode-0", 2**30), common.Heartbeat("nobody", 1), common.Drain(), wire.Stopped(),
         wire.Failed("stop!"),
-        wire.ProcessDied("ingest"), wire.Leave("encode-0"), wire.Join("encode-0", 1, "digest"), wire.Encoded(2**62, 2**62),
+        wire.ProcessDied("ingest"), wire.Leave("encode-0"), wire.Join("encode-0", 1, "digest"),
+        wire.Encoded(2**62, 2**62),
         common.Retrying("x", True), wire.Credit(epoch, 0, 0), wire.Assign(2**60, [], 0, 0),
         wire.FieldTypesRequest("nowhere", "m", {"f": "float"}), wire.TagCardinalities(0, {"t": b"\xff" * 2_048}),
         wire.TagCardinalities(99, {"t": b""}), wire.Started(epoch, [wire.PartitionStart(absent, 0, -1, 0)]),
@@ -55,7 +56,8 @@ def messages(epoch: int) -> list[msgspec.Struct]:
         found += [wire.Dispatched(one), wire.Settled(one, 5, 5, []), wire.Settled(one, 0, 0, [reject]),
                   wire.DeadLettersStored(one), wire.StoreDeadLetters(one, [reject]), wire.Redeliver([one])]
     page = source_wire.PageId(epoch, source_wire.MeasurementId(9, "m"), 0, 0)
-    return [*found, source_wire.PageConfirmed(page, 1, 1, 1, 0, 0, b"123"), source_wire.PageRead(page, 2**63 - 1, 1, 1, 0),
+    return [*found, source_wire.PageConfirmed(page, 1, 1, 1, 0, 0, b"123"),
+            source_wire.PageRead(page, 2**63 - 1, 1, 1, 0),
             source_wire.PageOverflow(page, True, -2**63 + 2), source_wire.Discovered(epoch, 9, ["m"], True)]
 
 

@@ -35,8 +35,8 @@ def test_a_body_without_backslashes_stays_as_it_is(dialect: Dialect) -> None:
     b'm,\\=a=1 \\=a="1" 1', "m xİ=1,xi=2".encode(), "m É=1,é=2 5".encode()])
 def test_what_questdb_would_lose_without_a_word_is_found(line: bytes) -> None:
     columns = Columns()
-    assert columns.version_mismatch(b"m,a=1 f=1 1") == ""
-    assert columns.version_mismatch(line).startswith("QuestDB ") and columns.version_mismatch(line).startswith("QuestDB ")
+    assert columns.unwritable(b"m,a=1 f=1 1") == ""
+    assert columns.unwritable(line).startswith("QuestDB ") and columns.unwritable(line).startswith("QuestDB ")
 
 
 @pytest.mark.parametrize("line", [
@@ -44,4 +44,4 @@ def test_what_questdb_would_lose_without_a_word_is_found(line: bytes) -> None:
     b'm,a=x\\ a\\=1 f=1 1', "m I=1,ı=2".encode(), "m 𐐀=1,𐐨=2".encode(), b'm a="1\na=2",b=3 1', b"m,a=f=1 1"])
 def test_other_lines_are_well(line: bytes) -> None:
     columns = Columns()
-    assert columns.version_mismatch(line) == columns.version_mismatch(line) == ""
+    assert columns.unwritable(line) == columns.unwritable(line) == ""

@@ -87,7 +87,8 @@ def test_a_new_coordinator_of_the_same_run_knows_what_was_decided(tmp_path: Path
         file.write(b'["db","m","cut sho')
     for field in ("g", "h"):
         counsel = FieldRegistry(config, str(tmp_path), "run", LOGGER)
-        assert counsel.answer(wire.FieldTypesRequest("db", "m", {"f": "integer"})) == [wire.FieldTypes("db", "m", {"f": "float"})]
+        assert counsel.answer(wire.FieldTypesRequest("db", "m", {"f": "integer"})) == [
+            wire.FieldTypes("db", "m", {"f": "float"})]
         counsel.answer(wire.FieldTypesRequest("db", "m", {field: "string"}))
 
 
@@ -95,7 +96,8 @@ def test_types_are_of_one_run_and_those_of_others_are_removed(tmp_path: Path) ->
     config = Config()
     FieldRegistry(config, str(tmp_path), "one", LOGGER).answer(wire.FieldTypesRequest("db", "m", {"f": "float"}))
     other = FieldRegistry(config, str(tmp_path), "two", LOGGER)
-    assert other.answer(wire.FieldTypesRequest("db", "m", {"f": "string"})) == [wire.FieldTypes("db", "m", {"f": "string"})]
+    assert other.answer(wire.FieldTypesRequest("db", "m", {"f": "string"})) == [
+        wire.FieldTypes("db", "m", {"f": "string"})]
     assert [path.name for path in tmp_path.iterdir()] == ["types-two.ndjson"]
 
 
@@ -118,7 +120,8 @@ def test_a_type_that_cannot_be_written_down_is_told_to_nobody(tmp_path: Path) ->
     assert (tmp_path / "types-run.ndjson").stat().st_size == size
     assert counsel.answer(ask) == [wire.FieldTypes("db", "m", {"g": "float"})]
     again = FieldRegistry(config, str(tmp_path), "run", LOGGER)
-    assert again.answer(wire.FieldTypesRequest("db", "m", {"g": "string"})) == [wire.FieldTypes("db", "m", {"g": "float"})]
+    assert again.answer(wire.FieldTypesRequest("db", "m", {"g": "string"})) == [
+        wire.FieldTypes("db", "m", {"g": "float"})]
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.dictionaries(st.text(max_size=300), st.just("float"), max_size=20))))
