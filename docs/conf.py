@@ -1,0 +1,15 @@
+"""Configuration of the documentation: `sphinx-build -W docs build/docs`."""
+
+from pipeline import __version__
+
+project = "Iggy to InfluxDB pipeline"
+author = "the authors"
+copyright = "the authors, Apache-2.0"  # noqa: A001
+release = version = __version__
+html_theme = "alabaster"
+html_theme_options = {"description": "Apache Iggy to InfluxDB and back, at least once", "fixed_sidebar": True,
+                      "page_width": "1100px"}
+html_show_sourcelink = False
+# `text` between single back quotes is a name.
+default_role = "any"
+nitpicky = False
