@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,15 +169,19 @@ def test_mirror_writes_to_every_server_and_waits_for_all(
 def test_dead_letters_can_go_to_a_file_and_nothing_is_committed_while_it_cannot_be_written(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, tmp_path: Path) -> None:
     sandbox.create_topic(stream, TOPIC, 1)
-    send(sandbox.address, stream, [message(0), b"bad", message(2)])
-    blocked = tmp_path / "blocked"
-    blocked.write_text("a file where a folder should be")
-    file = blocked / "letters.ndjson"
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    file = folder / "letters.ndjson"
     sink = start_sink(sandbox.address, stream, influxdb, dead_letters=f'to = ["file"]\nfile = "{file}"')
+    sink.wait_for(lambda status: status.ready)
+    shutil.rmtree(folder)
+    folder.write_text("a file where a folder should be")
+    send(sandbox.address, stream, [message(0), b"bad", message(2)])
     status = sink.wait_for(lambda status: "dead-letter" in status.retrying)
     wait_until(lambda: influxdb.count() == 2, 20, "the good messages")
     assert [p.committed for p in status.partitions] == [-1]
-    blocked.unlink()
+    folder.unlink()
+    folder.mkdir()
     sink.settles(3)
     (letter,) = [json.loads(line) for line in file.read_text().splitlines()]
     assert (letter["offset"], letter["reason"], letter["payload"]) == (1, "not_json", "bad")
