@@ -10,6 +10,3 @@ html_theme = "alabaster"
 html_theme_options = {"description": "Apache Iggy to InfluxDB and back, at least once", "fixed_sidebar": True,
                       "page_width": "1100px"}
 html_show_sourcelink = False
-# `text` between single back quotes is a name.
-default_role = "any"
-nitpicky = False

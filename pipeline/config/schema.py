@@ -61,7 +61,7 @@ FieldType = Literal["float", "integer", "unsigned", "string", "boolean", "json"]
 class RuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[mapping.rules]]`: what becomes of the messages that meet a condition. The first rule that fits counts."""
 
-    #: The condition, e.g. "status == 'test' and not (temperature > 5)"; its grammar is in docs/mapping.rst.
+    #: The condition, e.g. "status == 'test' and not (temperature > 5)"; its grammar is in docs/reference/mapping.rst.
     when: NonEmpty
     #: "drop" leaves the message out. Exactly one of `then`, `measurement` and `bucket` is given.
     then: Literal["", "drop"] = ""

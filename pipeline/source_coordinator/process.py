@@ -123,7 +123,7 @@ class SourceCoordinator:
         if measurement:
             self.logger.error("source %s: the watermark of %s is %s, which is in the future: a clock was ahead, or "
                               "this machine's is behind. Reading goes on at %s, and so for every watermark in the "
-                              "future; points may be sent twice. Set the clock; see docs/source.rst, A wrong clock",
+                              "future; points may be sent twice. Set the clock; docs/reference/source.rst has more",
                               source.config.name, measurement, format_time(mark), format_time(back))
 
     def _watch_clock(self) -> bool:

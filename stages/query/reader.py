@@ -123,7 +123,7 @@ class Reader:
                     language = "flux"
                     self.logger.warning("source %s: no database is mapped to the bucket, so Flux is spoken, in which "
                                         "some servers answer wrongly where strings are empty; map one (influx v1 dbrp "
-                                        "create), or see docs/source.rst, Languages", self.config.name)
+                                        "create), or see docs/reference/source.rst, Languages", self.config.name)
                 self._known = version, language, dialect_of(self.config, language)
                 self.logger.info("source %s: %s, asked in %s", self.config.name, flavour or version, language)
             return self._known

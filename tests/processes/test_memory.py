@@ -10,7 +10,7 @@ from pipeline.testbed.bench.memory import measure
 
 #: More than twice the window (400,000), so that the backlog would show.
 MESSAGES = 900_000
-#: Promised for 2 workers, and the same for a backlog of any size; see docs/reliability.rst.
+#: Promised for 2 workers, and the same for a backlog of any size; see docs/explanation/reliability.rst.
 MAX_MEGABYTES = 400
 
 

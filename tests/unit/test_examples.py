@@ -14,7 +14,7 @@ from pipeline.config.schema import CaseConfig, Config, MappingConfig, RuleConfig
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "mapping").glob("*.toml"))
-DOCS = ROOT / "docs" / "mapping.rst"
+DOCS = ROOT / "docs" / "reference" / "mapping.rst"
 REST = """
 [[topics]]
 stream = "telemetry"

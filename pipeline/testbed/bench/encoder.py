@@ -16,7 +16,8 @@ from pipeline.testbed.harness import telemetry
 #: Rounds, and messages of each, that the encoders are timed for.
 ROUNDS: Final = 15
 MESSAGES: Final = 5_000
-#: The ratio that this version had where it was made (docs/performance.rst), and the share of it that a run must reach.
+#: The ratio that this version had where it was made (docs/explanation/performance.rst), and the share of it that a run
+#: must reach.
 COMMITTED_RATIO: Final = 4.6
 LEAST_SHARE: Final = 0.75
 MAPPING: Final = MappingConfig(
@@ -52,7 +53,7 @@ def verdict(ratio: float) -> str:
     """What `--check` says of a ratio."""
     least = COMMITTED_RATIO * LEAST_SHARE
     return (f"ratio to the generic encoder {ratio:.2f}, committed {COMMITTED_RATIO:.2f}, least {least:.2f}: "
-            + ("good" if is_fast_enough(ratio) else "TOO SLOW; see docs/performance.rst"))
+            + ("good" if is_fast_enough(ratio) else "TOO SLOW; see docs/explanation/performance.rst"))
 
 
 def _escaped(text: str) -> str:
