@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.locks import Locks
 
 #: Commands that are imported when they are used: every process of a pipeline imports this module.
-_LAZY = {"bench": "pipeline.commands.bench", "dlq": "pipeline.commands.dlq", "keys": "pipeline.commands.remote",
+_LAZY = {"bench": "pipeline.commands.bench", "dlq": "pipeline.commands.dlq", "keys": "pipeline.commands.keys",
          "load": "pipeline.commands.load", "offsets": "pipeline.commands.offsets",
          "preview": "pipeline.commands.preview", "stage": "pipeline.commands.remote",
          "test": "pipeline.commands.mapping_tests"}
