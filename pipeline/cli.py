@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 
 from pipeline import __version__
-from pipeline.commands.options import CONTEXT, Group, config_option, log_level_option
-from pipeline.config.load import load_config
+from pipeline.commands.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.exit import run_and_exit, tell
 from pipeline.files import keep_private
 from pipeline.interrupts import end_on_interrupt
+from pipeline.options import CONTEXT, Group, config_option, log_level_option
 
 if TYPE_CHECKING:
     import logging

@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Struct
 
 from pipeline import __version__
-from pipeline.commands.options import CONTEXT, Group
 from pipeline.errors import PipelineError
 from pipeline.interrupts import temporary_folder
+from pipeline.options import CONTEXT, Group
 from pipeline.testbed.bench import baselines, constant_rate, encoder, influxd, report, throughput
 from pipeline.testbed.bench import flight_vs_http as flight_run
 from pipeline.testbed.bench import retention as retention_run

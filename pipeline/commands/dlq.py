@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from pipeline.commands.options import Group, config_option, log_level_option
-from pipeline.config.load import DATABASE, load_config
+from pipeline.commands.config import load_config
+from pipeline.config.load import DATABASE
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
 from pipeline.dead_letters.letters import SHORT_ID_DIGITS, DeadLetter, matching_ids, short_id, tombstones
@@ -28,6 +28,7 @@ from pipeline.dead_letters.stores import Contents, DeadLetterStore, find_payload
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.logs import setup_logging
+from pipeline.options import Group, config_option, log_level_option
 from pipeline.printable import printable, printable_json
 from pipeline.reasons import REASONS
 

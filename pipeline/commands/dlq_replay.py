@@ -13,9 +13,9 @@ from pipeline.config.schema import Config, MappingConfig, SinkConfig
 from pipeline.dead_letters.letters import DeadLetter
 from pipeline.errors import PipelineError
 from stages.influxdb.answers import OperatorNeeded, Retry
+from stages.influxdb.retention import UNITS
 from stages.mapping.encoder import BatchOrigin, Encoder, Lines
 from stages.write.job import WriteJob
-from stages.write.retention import UNITS
 from stages.write.transport import Transport
 
 #: Letters written at once.

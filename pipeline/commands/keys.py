@@ -2,7 +2,7 @@
 
 import click
 
-from pipeline.commands.options import Command
+from pipeline.options import Command
 from pipeline.sockets.curve_keys import add_worker, make_keys
 
 

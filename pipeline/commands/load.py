@@ -5,10 +5,11 @@ import json
 import click
 import msgspec
 
-from pipeline.commands.options import Command, config_option
-from pipeline.config.load import DATABASE, load_config
+from pipeline.commands.config import load_config
+from pipeline.config.load import DATABASE
 from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
+from pipeline.options import Command, config_option
 from pipeline.testbed.load.runner import LoadOptions, run_load
 from pipeline.testbed.load.schedule import Shape
 from pipeline.testbed.load.telemetry import DEFAULT_TIME, TimeForm

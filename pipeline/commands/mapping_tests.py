@@ -10,10 +10,11 @@ from typing import NamedTuple
 import click
 import msgspec
 
-from pipeline.commands.options import Command, config_option
-from pipeline.config.load import DATABASE, load_config
+from pipeline.commands.config import load_config
+from pipeline.config.load import DATABASE
 from pipeline.config.schema import CaseConfig, Config
 from pipeline.errors import ConfigError
+from pipeline.options import Command, config_option
 from pipeline.printable import printable, printable_json
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.standalone import local_encoder

@@ -13,15 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.commands.options import Group, config_option
+from pipeline.commands.config import load_config
 from pipeline.commands.source_offsets import reset_marks, set_mark, show_marks
-from pipeline.config.load import DATABASE, SOURCE_CONNECTION, load_config
+from pipeline.config.load import DATABASE, SOURCE_CONNECTION
 from pipeline.config.schema import Config, Subscription, start_position
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyNotFound
 from pipeline.locks import Locked, Locks, lock_offsets
 from pipeline.logs import clean
+from pipeline.options import Group, config_option
 from pipeline.printable import printable
 from pipeline.source_coordinator.state_store import lock_states
 

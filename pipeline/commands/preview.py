@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from pipeline.commands.options import Command, config_option
-from pipeline.config.load import DATABASE, STANDARD_INPUT, load_config
+from pipeline.commands.config import load_config
+from pipeline.config.load import DATABASE, STANDARD_INPUT
 from pipeline.config.mapping_checks import mapping_option_warnings
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
 from pipeline.errors import PipelineError
+from pipeline.options import Command, config_option
 from pipeline.overwriting import overwriting_advice
 from pipeline.printable import printable, printable_json
 from pipeline.wire.sink import Notice

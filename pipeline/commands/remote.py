@@ -5,12 +5,13 @@ import socket
 
 import click
 
-from pipeline.commands.options import Group, config_option, log_level_option
-from pipeline.config.load import DATABASE, load_config
+from pipeline.commands.config import load_config
+from pipeline.config.load import DATABASE
 from pipeline.config.schema import NetworkConfig
 from pipeline.config.secrets import secrets_of
 from pipeline.errors import PipelineError
 from pipeline.logs import setup_logging
+from pipeline.options import Group, config_option, log_level_option
 from pipeline.sockets.endpoints import RemoteEndpoints
 
 

@@ -11,13 +11,13 @@ import msgspec
 
 from pipeline.config.feedback import feedback_problems
 from pipeline.config.influxdb_checks import influxdb_option_warnings, influxdb_problems
+from pipeline.config.mapping_checks import mapping_contradictions, mapping_option_warnings
 from pipeline.config.schema import (
     Config,
     DeadLetterConfig,
     IggyConfig,
     NetworkConfig,
     PipelineConfig,
-    SinkConfig,
     SourceTopic,
     start_position,
 )
@@ -52,8 +52,6 @@ def config_problems(config: Config, used: Used) -> list[str]:
 
 def config_warnings(config: Config) -> list[str]:
     """Options that have no effect, and harm nothing: key, and what is without effect."""
-    from pipeline.config.mapping_checks import mapping_option_warnings
-
     pipeline, default = config.pipeline, PipelineConfig()
     problems = [warning for sink in config.all_sinks()
                 for warning in (*mapping_option_warnings(sink.mapping, f"sink {sink.name}: mapping"),
@@ -119,7 +117,7 @@ def _sink_problems(config: Config, used: Used) -> list[str]:
                 problems.append(f"{key}topics[{number}]: {topic.stream}/{topic.topic} is there twice for the consumer "
                                 f"{shown(consumer)}; give one of the sinks another consumer")
             seen.add(identity)
-        problems += _mapping_problems(sink, f"{key}mapping", used)
+        problems += mapping_contradictions(sink.mapping, f"{key}mapping")
         problems += influxdb_problems(sink.influxdb, f"{key}influxdb", used)
         problems += target_problems(sink.influxdb, f"{key}influxdb", config.iggy.address)
     return problems
@@ -136,17 +134,6 @@ def _topic_problems(topic: SourceTopic, key: str, iggy: IggyConfig) -> list[str]
     except ValueError:
         problems.append(f"{key}.start_from: {shown(topic.start_from)} is not allowed; give "
                         '"earliest", "latest", an offset of 0 or more, or a time like 2026-01-31T00:00:00Z')
-    return problems
-
-
-def _mapping_problems(sink: SinkConfig, key: str, used: Used) -> list[str]:
-    from pipeline.config.mapping_checks import mapping_contradictions
-
-    problems = mapping_contradictions(sink.mapping, key)
-    if not problems and used(key):
-        # Only those who have a mapping pay for its code.
-        from stages.mapping.check import mapping_problems
-        problems = mapping_problems(sink.mapping, key, [(t.stream, t.topic) for t in sink.topics])
     return problems
 
 

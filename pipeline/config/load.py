@@ -3,13 +3,13 @@
 import os
 import sys
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from pipeline.config.checks import config_problems
+from pipeline.config.checks import Used, config_problems
 from pipeline.config.schema import Config, InfluxConfig
 from pipeline.config.values import Reading
 from pipeline.errors import ConfigError
@@ -19,7 +19,7 @@ STANDARD_INPUT: Final = "-"
 #: Largest configuration, bytes: what is larger is something else, such as data.
 MAX_BYTES: Final = 10_000_000
 
-#: Keys that commands which write no points have no use for: `load_config(unused=...)`.
+#: Keys that commands which write no points have no use for: `read_config(unused=...)`.
 DATABASE: Final = tuple(f"influxdb.{name}" for name in InfluxConfig.__struct_encode_fields__
                         if name not in ("precision", "gzip"))
 #: Keys of a source's connection that say nothing of which state is its own.
@@ -27,14 +27,19 @@ SOURCE_CONNECTION: Final = tuple(f"source.{name}" for name in DATABASE if name n
                                  ("influxdb.database", "influxdb.bucket", "influxdb.retention_policy"))
 
 
-def load_config(path: str, environ: Mapping[str, str] | None = None, options: Mapping[str, object] | None = None,
-                sources: Mapping[str, object] | None = None, unused: Collection[str] = ()) -> Config:
+#: What is checked of a configuration by code above this package: a line for each mistake. `Used` is as in `checks`.
+Check = Callable[[Config, Used], list[str]]
+
+
+def read_config(path: str, environ: Mapping[str, str] | None = None, options: Mapping[str, object] | None = None,
+                sources: Mapping[str, object] | None = None, unused: Collection[str] = (),
+                also: Check = lambda config, used: []) -> Config:
     """The configuration in the file at `path` ("-": standard input), with variables replaced from `environ`.
 
     Where they are not None, `options` take the place of what is in `[pipeline]`, and `sources` in each `[[source]]`.
     `unused` are tables and keys, such as "dead_letters" and "influxdb.token", that the command has no use for: their
-    files are not looked at, and their variables may be unset. Raises ConfigError with every mistake: file, key, what is
-    allowed.
+    files are not looked at, and their variables may be unset. `also` checks what this package cannot. Raises
+    ConfigError with every mistake: file, key, what is allowed.
     """
     name = "standard input" if path == STANDARD_INPUT else path
     try:
@@ -49,8 +54,8 @@ def load_config(path: str, environ: Mapping[str, str] | None = None, options: Ma
     problems = reading.problems
     if not problems:
         config = msgspec.convert(values, Config, strict=True)
-        problems = [problem for problem in config_problems(config, reading.is_used)
-                    if not reading.depends_on_unset(problem)]
+        found = config_problems(config, reading.is_used) + also(config, reading.is_used)
+        problems = [problem for problem in found if not reading.depends_on_unset(problem)]
         if not problems:
             return config
     raise ConfigError(name, [reading.redacted(problem) for problem in problems])

@@ -1,6 +1,7 @@
 """What is wrong with how a database is named and reached, as far as a configuration alone can tell."""
 
 import re
+import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -31,13 +32,12 @@ def connection_problems(influxdb: InfluxConfig, key: str) -> Iterator[str]:
         if name.lower() in _OURS:
             yield f"{key}.headers.{name}: is set by the pipeline itself; remove it"
     if influxdb.ca_file:
-        # Only those who have one pay for its code.
-        from stages.influxdb.http_answer import HttpFault
-        from stages.influxdb.http_client import trusting
         try:
-            trusting(influxdb.ca_file)
-        except HttpFault as fault:
-            yield f"{key}.ca_file: {fault}"
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(influxdb.ca_file)
+        except (OSError, ValueError) as error:
+            readable = isinstance(error, ssl.SSLError) or not isinstance(error, OSError)
+            why = "it holds no certificate in PEM form" if readable else getattr(error, "strerror", "")
+            yield f"{key}.ca_file: {influxdb.ca_file} can't be used: {why}"
 
 
 def target_problems(influxdb: InfluxConfig, key: str, iggy: str) -> Iterator[str]:

@@ -4,8 +4,8 @@ One that was refused, or did not ask, can send nothing. One that was admitted ma
 they all have confirmed that they take its key.
 """
 
+from pipeline.sockets.sink_rules import MAX_NAME
 from pipeline.wire import sink as wire
-from pipeline.wire.sink_rules import MAX_NAME
 
 
 class Admission:

@@ -28,9 +28,9 @@ from pipeline.overwriting import overwriting_advice
 from pipeline.sockets.control_socket import ControlSocket, sender_of
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.intake import Dropped
+from pipeline.sockets.sink_rules import WireRules, kind_of
 from pipeline.wire import common
 from pipeline.wire import sink as wire
-from pipeline.wire.sink_rules import WireRules, kind_of
 
 #: Seconds between two Status messages.
 STATUS_SECONDS = 0.25

@@ -9,10 +9,10 @@ import zmq
 from msgspec import Struct
 
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.frames import cut
 from pipeline.sockets.intake import Dropped
 from pipeline.wire import common
 from pipeline.wire import sink as wire
+from pipeline.wire.frames import cut
 
 #: Seconds between two Hellos.
 HEARTBEAT_SECONDS = 1.0

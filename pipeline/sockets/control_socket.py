@@ -9,7 +9,7 @@ from typing import Any
 
 import zmq
 
-from pipeline.sockets.frames import FRAME_BYTES, cut
+from pipeline.wire.frames import FRAME_BYTES, cut
 
 #: What encryption adds to a frame, bytes, at most.
 FRAME_MARGIN = 1_024

@@ -22,8 +22,8 @@ from pipeline.points.fingerprints import unpack
 from pipeline.points.times import SECOND, format_time
 from pipeline.sockets.control_socket import sender_of
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.frames import cut
 from pipeline.sockets.intake import Dropped
+from pipeline.sockets.source_rules import SourceRules
 from pipeline.source_coordinator.clock import BACK, FORWARD, ClockWatch
 from pipeline.source_coordinator.ledger import WatermarkLedger
 from pipeline.source_coordinator.source import Source
@@ -33,7 +33,7 @@ from pipeline.source_coordinator.state_topic import StateTaken
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
-from pipeline.wire.source_rules import SourceRules
+from pipeline.wire.frames import cut
 
 #: Seconds between two looks at what is due, and between two Status messages.
 TICK_SECONDS = 0.05

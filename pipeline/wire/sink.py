@@ -1,7 +1,7 @@
 """Everything that crosses from one process to another: tagged MessagePack Structs, all declared here.
 
 A message on a control socket is one Struct; one on a data socket is the Struct and its bulk in further parts (so that
-payloads are sent without being encoded again). Parts travel as `pipeline.sockets.frames` has them. What is decoded is
+payloads are sent without being encoded again). Parts travel as `pipeline.wire.frames` has them. What is decoded is
 not yet believed: numbers are within the ranges declared here, and `sink_rules` decides whether they fit a pipeline.
 """
 
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pipeline.points.field_type import Kind
-from pipeline.sockets import frames
+from pipeline.wire import frames
 from pipeline.wire.common import Count, Drain, Heartbeat, Pid, Retrying
 
 CountOrNone = Annotated[int, Meta(ge=-1, le=2**63 - 1)]

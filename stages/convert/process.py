@@ -11,12 +11,12 @@ from pipeline.points.fingerprints import pack, unpack_known
 from pipeline.points.table import Column
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.frames import cut
+from pipeline.sockets.source_rules import SourceRules
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
+from pipeline.wire.frames import cut
 from pipeline.wire.source import Language
-from pipeline.wire.source_rules import SourceRules
 from stages.convert.payloads import Dedupe, Encoder, Payloads
 from stages.languages.choice import dialect_of, language_of
 from stages.languages.language import Dialect, QueryError

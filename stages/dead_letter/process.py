@@ -26,11 +26,11 @@ from pipeline.iggy.headers import headers_of
 from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import HEARTBEAT_SECONDS
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.frames import cut
 from pipeline.sockets.intake import Dropped
+from pipeline.sockets.sink_rules import WireRules
 from pipeline.wire import common
 from pipeline.wire import sink as wire
-from pipeline.wire.sink_rules import WireRules
+from pipeline.wire.frames import cut
 
 #: Messages asked for at once while reading payloads again, and their bytes, as far as the batch's average tells.
 MESSAGES_AT_ONCE, BYTES_AT_ONCE = 1_000, 8_000_000

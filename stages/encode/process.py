@@ -15,10 +15,10 @@ from pipeline.config.schema import Config, Subscription
 from pipeline.fields.types import space_of
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.frames import cut
+from pipeline.sockets.sink_rules import WireRules
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
-from pipeline.wire.sink_rules import WireRules
+from pipeline.wire.frames import cut
 from pipeline.work_file import WorkFile
 from stages.encode.registry_client import RegistryClient
 from stages.mapping.batch import TooMuch

@@ -17,7 +17,7 @@ from msgspec import Struct
 from stages.influxdb import body_words
 from stages.influxdb.body_words import Said
 from stages.influxdb.flavour import Version
-from stages.write.retention import Bounds, told
+from stages.influxdb.retention import Bounds, told
 
 #: Advice where an answer has none of its own.
 ADVICE = {

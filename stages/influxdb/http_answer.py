@@ -39,7 +39,7 @@ class HttpFault(Exception):
         self.kind = kind
 
 
-class SeriesKey(Struct, frozen=True):
+class AnswerHead(Struct, frozen=True):
     """Status line and headers."""
 
     status: int
@@ -71,14 +71,14 @@ class AnswerReader:
         """Whether more has come than the answer: the connection is out of step, and can't be used again."""
         return bool(self._buffer)
 
-    def head(self) -> SeriesKey:
+    def head(self) -> AnswerHead:
         """The final status line and headers; interim answers (1xx) are passed over. Raises HttpFault."""
         while True:
             head = self._one_head()
             if head.status >= 200 or head.status == 101:
                 return head
 
-    def body(self, head: SeriesKey, has_none: bool = False) -> Iterator[bytes]:
+    def body(self, head: AnswerHead, has_none: bool = False) -> Iterator[bytes]:
         """The body's pieces, decompressed. `has_none`: the answer is one to HEAD. Raises HttpFault."""
         encoding = head.headers.get("content-encoding", "").strip().lower()
         raw = self._limited(self._raw_body(head, has_none))
@@ -99,7 +99,7 @@ class AnswerReader:
             if piece:
                 yield piece
 
-    def _one_head(self) -> SeriesKey:
+    def _one_head(self) -> AnswerHead:
         first = self._line()
         if first.startswith(_TLS_ALERT):
             raise HttpFault("tls_expected", TLS_EXPECTED)
@@ -116,9 +116,9 @@ class AnswerReader:
                 raise HttpFault("malformed", f"a header of it is none: {shown(line)}")
             key, text = name.strip().lower().decode("latin-1"), value.strip().decode("latin-1")
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        return SeriesKey(int(match[2]), headers, match[1] != b"0")
+        return AnswerHead(int(match[2]), headers, match[1] != b"0")
 
-    def _raw_body(self, head: SeriesKey, has_none: bool) -> Iterator[bytes]:
+    def _raw_body(self, head: AnswerHead, has_none: bool) -> Iterator[bytes]:
         """The body as it is sent, without the framing."""
         coding = head.headers.get("transfer-encoding", "").strip().lower()
         if has_none or head.status in (101, 204, 304):

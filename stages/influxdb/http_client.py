@@ -19,7 +19,7 @@ from msgspec import Struct
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from pipeline.config.schema import InfluxConfig
-from stages.influxdb.http_answer import TLS_EXPECTED, AnswerReader, FaultKind, HttpFault, SeriesKey
+from stages.influxdb.http_answer import TLS_EXPECTED, AnswerHead, AnswerReader, FaultKind, HttpFault
 
 #: A connection that was idle for so long is not used again, seconds: firewalls and proxies forget it without a word.
 MAX_IDLE_SECONDS = 60.0
@@ -229,7 +229,7 @@ class HttpClient:
 class OpenReply:
     """An answer of which the head is there. Its pieces come by iterating; leave it with `with` or `close`."""
 
-    def __init__(self, connection: _Connection, reader: AnswerReader, head: SeriesKey, deadline: _Deadline,
+    def __init__(self, connection: _Connection, reader: AnswerReader, head: AnswerHead, deadline: _Deadline,
                  kept: dict[str, _Connection], key: str, has_none: bool) -> None:
         self.status = head.status
         #: By name in lower case.

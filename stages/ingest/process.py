@@ -23,11 +23,11 @@ from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import HEARTBEAT_SECONDS
 from pipeline.sockets.control_socket import ControlSocket
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.frames import cut
 from pipeline.sockets.intake import Dropped
+from pipeline.sockets.sink_rules import WireRules
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
-from pipeline.wire.sink_rules import WireRules
+from pipeline.wire.frames import cut
 from stages.ingest.partition_reader import PartitionReader
 from stages.ingest.topic_monitor import TopicChanges, TopicMonitor
 from stages.reading.times import times_of

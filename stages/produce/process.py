@@ -25,12 +25,12 @@ from pipeline.logs import RepeatFilter
 from pipeline.points.table import BadRow
 from pipeline.sockets.control_link import HEARTBEAT_SECONDS
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.frames import cut
 from pipeline.sockets.intake import Dropped
+from pipeline.sockets.source_rules import SourceRules
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
-from pipeline.wire.source_rules import SourceRules
+from pipeline.wire.frames import cut
 from stages.produce.batching import SEND_BYTES, BatchOptions, Send, make_sends, parts_of
 
 #: Pages taken in from each converter beyond those that wait for their turn.

@@ -29,10 +29,10 @@ from pipeline.errors import PipelineError
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
+from stages.influxdb.session import Credentials
 from stages.languages.arrow import ArrowTaker
 from stages.languages.language import QueryRequest
 from stages.query.channel import Failed, refusal
-from stages.write.transport import Credentials
 
 #: Record batches of one answer that wait to be taken; InfluxDB's have 2 MB at most, unless one row is larger.
 QUEUED_BATCHES = 4

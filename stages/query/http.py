@@ -12,9 +12,9 @@ from stages.influxdb.faults import meaning_of
 from stages.influxdb.flavour import Flavour, Version, ask
 from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, Limits, OpenReply
+from stages.influxdb.session import Credentials
 from stages.languages.language import QueryAnswer, QueryRequest
 from stages.query.channel import MAX_ANSWER_BYTES, Failed, missing
-from stages.write.transport import Credentials
 
 #: The longest silence, so many times, is the longest that an answer may take in all.
 ANSWER_FACTOR = 10

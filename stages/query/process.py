@@ -20,11 +20,11 @@ from pipeline.config.source_schema import SourceConfig
 from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.frames import cut
+from pipeline.sockets.source_rules import SourceRules
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
-from pipeline.wire.source_rules import SourceRules
+from pipeline.wire.frames import cut
 from stages.influxdb.answers import Accepted, OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
 from stages.query.channel import Failed

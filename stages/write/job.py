@@ -27,7 +27,7 @@ from stages.influxdb.answers import (
     line_reason,
 )
 from stages.influxdb.body_words import one_line
-from stages.write.retention import Bounds, Retention, times
+from stages.influxdb.retention import Bounds, Retention, times
 
 #: A piece that alone keeps getting 5xx is cut after so many failures while others pass; while nothing was ever stored
 #: of its batch, only after this times `PATIENCE` for each time it was cut before.

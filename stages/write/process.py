@@ -21,16 +21,16 @@ from pipeline.config.schema import InfluxConfig
 from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.sockets.sink_rules import WireRules
 from pipeline.wire import common
 from pipeline.wire import sink as wire
-from pipeline.wire.sink_rules import WireRules
 from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Answer, OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
+from stages.influxdb.retention import UNITS
 from stages.write.job import Chunk, Evidence, WriteJob
 from stages.write.ordering import Entry, PartitionOrder
 from stages.write.requests_watch import RequestsWatch
-from stages.write.retention import UNITS
 from stages.write.transport import MAX_IN_FLIGHT_V3, Transport, limits_of
 
 #: How long one wait takes at most, milliseconds.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline.config.load import load_config
+from pipeline.commands.config import load_config
 from pipeline.testbed.harness import processes
 from pipeline.testbed.harness.processes import Addresses
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import zmq
 
+from pipeline.commands.config import load_config
 from pipeline.config.digest import config_digest
-from pipeline.config.load import load_config
 from pipeline.config.plan import Plan
 from pipeline.coordinator.process import Coordinator
 from pipeline.sockets.curve_keys import add_worker, make_keys

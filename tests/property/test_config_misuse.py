@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.load import load_config
+from pipeline.commands.config import load_config
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.sockets import frames
-from pipeline.sockets.frames import FRAME_BYTES, cut, joined
+from pipeline.wire import frames
+from pipeline.wire.frames import FRAME_BYTES, cut, joined
 
 SIZES = st.one_of(st.integers(0, 100), st.sampled_from([
     FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 2 * FRAME_BYTES, 2 * FRAME_BYTES + 7]))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.influxdb.answers import Accepted, Answer, BadLines, UnlocatedBadLines
+from stages.influxdb.retention import FORGET_SECONDS, LOOK_SECONDS, SECOND, Bounds
 from stages.write.job import Evidence, WriteJob
-from stages.write.retention import FORGET_SECONDS, LOOK_SECONDS, SECOND, Bounds
 
 #: The server's time when the tests' clock says 0, seconds since 1970.
 EPOCH = 1_700_000_000

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import zmq
 
-from pipeline.sockets.frames import FRAME_BYTES
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
+from pipeline.wire.frames import FRAME_BYTES
 
 #: What finds its way to any open port.
 GREETINGS = (

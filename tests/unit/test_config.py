@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.load import load_config
+from pipeline.commands.config import load_config
 from pipeline.config.schema import start_position
 from pipeline.errors import ConfigError
 

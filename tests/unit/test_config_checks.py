@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from pipeline.commands.config import load_config
 from pipeline.config.checks import config_warnings
 from pipeline.config.influxdb_checks import same_server
-from pipeline.config.load import DATABASE, load_config
+from pipeline.config.load import DATABASE
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 

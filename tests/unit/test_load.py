@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.commands.config import load_config
 from pipeline.commands.load import time_form
-from pipeline.config.load import load_config
 from pipeline.config.schema import Config, MappingConfig
 from pipeline.testbed.load.runner import summary
 from pipeline.testbed.load.schedule import Schedule, Shape

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
+from pipeline.commands.config import load_config
 from pipeline.commands.preview import Sample, report_on
-from pipeline.config.load import load_config
 
 CONFIG = """
 [[topics]]

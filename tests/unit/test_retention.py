@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.write.retention import (
+from stages.influxdb.retention import (
     FORGET_SECONDS,
     LOOK_SECONDS,
     SECOND,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.load import load_config
+from pipeline.commands.config import load_config
 from pipeline.config.source_checks import fed_by_sources
 from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.errors import ConfigError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.load import load_config
+from pipeline.commands.config import load_config
 from pipeline.locks import Locks
 from pipeline.points.times import MIN_TIME, parse_time
 from pipeline.source_coordinator.state import SourceState

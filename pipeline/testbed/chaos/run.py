@@ -20,12 +20,12 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.options import CONTEXT, Command
 from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.exit import run_and_exit
 from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import end_on_interrupt, temporary_folder
+from pipeline.options import CONTEXT, Command
 from pipeline.testbed.chaos.faults import Faults, Injected, Sandbox
 from pipeline.testbed.chaos.producer import Producer, bad, number_of
 from pipeline.testbed.harness import processes, telemetry

@@ -1,4 +1,4 @@
-"""`python -m pipeline.testbed.bench`: what scripts/bench runs."""
+"""`python -m pipeline.commands.bench_main`: what scripts/bench runs."""
 
 from pipeline.interrupts import end_on_interrupt
 

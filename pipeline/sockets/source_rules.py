@@ -1,6 +1,6 @@
 """Whether a message of the source direction fits this pipeline: who may send what, and whether it is in range. Pure.
 
-See `pipeline.wire.sink_rules`, which is the same for the sinks.
+See `pipeline.sockets.sink_rules`, which is the same for the sinks.
 """
 
 from typing import Final
@@ -10,10 +10,10 @@ from msgspec import Struct
 from pipeline.config.plan import EPOCH_BITS, Plan
 from pipeline.points.fingerprints import KNOWN_BYTES, PRINT_BYTES
 from pipeline.points.times import MAX_TIME, MIN_TIME
+from pipeline.sockets.sink_rules import kind_of
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
-from pipeline.wire.sink_rules import kind_of
 
 #: By kind of process: what it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
