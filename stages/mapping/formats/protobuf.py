@@ -6,13 +6,17 @@ google.protobuf.Timestamp is an RFC 3339 text with nanoseconds.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from stages.mapping.formats import Transcoder
 from stages.mapping.formats.errors import BadFormat, missing_package
 from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
+
+#: Messages that are one value, so that it may be missing. Source: google/protobuf/wrappers.proto.
+_WRAPPERS: Final = frozenset(f"google.protobuf.{kind}Value" for kind in (
+    "Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes"))
 
 
 def protobuf_transcoder(descriptor_file: str, name: str, limits: Limits) -> Transcoder:
@@ -78,8 +82,8 @@ class _Reader:
         self._limits.check_depth(depth)
         if name == "google.protobuf.Timestamp":
             return _rfc3339(message.seconds, message.nanos)
-        if name.startswith("google.protobuf.") and name.endswith("Value") and name != "google.protobuf.Value":
-            return message.value  # DoubleValue, Int64Value, ...
+        if name in _WRAPPERS:
+            return message.value
         members: dict[Any, Any] = {}
         for field in message.DESCRIPTOR.fields:
             if field.is_repeated:
