@@ -81,15 +81,15 @@ def quote_not_numbers(payload: bytes) -> bytes:
     folded = payload.lower()
     if b"nan" not in folded and b"inf" not in folded:
         return payload
-    parts: list[bytes] = []
+    out = bytearray()  # a list of the pieces would take twenty times their bytes
     at = 0
     for match in _BARE.finditer(payload):
         sign, word = match.groups()
         if word:
-            parts += [payload[at:match.start()],
-                      b'"\\u0000NaN"' if word[:1] in b"nN" else b'"\\u0000%bInfinity"' % sign]
+            out += payload[at:match.start()]
+            out += b'"\\u0000NaN"' if word[:1] in b"nN" else b'"\\u0000%bInfinity"' % sign
             at = match.end()
-    return b"".join([*parts, payload[at:]]) if parts else payload
+    return bytes(out + payload[at:]) if at else payload
 
 
 def is_array(payload: bytes) -> bool:
