@@ -123,7 +123,7 @@ class Replay:
 
 
 def _time_of(letter: DeadLetter, mapping: MappingConfig) -> int:
-    """Iggy's time of the message that the mapping asks for, as `stages.reading.times` gives it."""
+    """Iggy's time of the message that the mapping asks for, as `stages.ingest.message_times` gives it."""
     if mapping.timestamp_from != "origin_timestamp":
         return letter.iggy_timestamp
     return letter.origin_timestamp or (

@@ -174,7 +174,7 @@ async def samples_of_iggy(config: Config, subscription: int, count: int) -> list
     """The last messages of each partition of a topic. Raises IggyError."""
     from pipeline.iggy.connection import IggyConnection
     from pipeline.iggy.headers import header_values
-    from stages.reading.times import times_of
+    from stages.ingest.message_times import times_of
 
     topic = config.subscriptions()[subscription]
     mapping = config.all_sinks()[topic.sink].mapping

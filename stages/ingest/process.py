@@ -28,9 +28,9 @@ from pipeline.sockets.sink_rules import WireRules
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.frames import cut
+from stages.ingest.message_times import times_of
 from stages.ingest.partition_reader import PartitionReader
 from stages.ingest.topic_monitor import TopicChanges, TopicMonitor
-from stages.reading.times import times_of
 
 #: Seconds between two looks at the topics, and at our part of a consumer group.
 LOOK_SECONDS = 2.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.config.schema import MappingConfig
-from stages.reading.times import times_of
+from stages.ingest.message_times import times_of
 
 
 @dataclass

@@ -7,11 +7,11 @@ A request is kept whole or not at all; of the bad lines in it the first is told,
 import json
 import re
 
-from pipeline.sandbox.tables import Tables, TimeColumnWritten, folded
 from pipeline.testbed.sandbox.influxdb import answers
 from pipeline.testbed.sandbox.influxdb.answers import NotGzip, Server
 from pipeline.testbed.sandbox.influxdb.http1 import Request, Response
 from pipeline.testbed.sandbox.influxdb.lines_questdb import RowError, read_row
+from pipeline.testbed.sandbox.influxdb.tables import Tables, TimeColumnWritten, folded
 
 SERVER = (("Server", "questDB/1.0"),)
 _JSON = (*SERVER, ("Content-Type", "application/json; charset=utf-8"))
