@@ -1,5 +1,6 @@
 """What `scripts/chaos` does to a running pipeline and to the servers around it, and how each fault is undone."""
 
+import contextlib
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import zmq
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
@@ -17,6 +19,8 @@ from pipeline.testbed.harness import processes, waiting
 CONTROL_SECONDS = 15.0
 #: What a start says, last, when Iggy is away. One that runs waits for Iggy, and never ends with this.
 AWAY = "pipeline: error: Iggy at"
+#: How long garbage may wait for a socket that takes none, milliseconds.
+GARBAGE_MILLISECONDS = 100
 #: Kinds of processes, by the beginning of their names.
 STAGES = ("ingest", "encode", "write", "coordinator", "dead-letter")
 
@@ -89,7 +93,8 @@ class Faults:
                 "Iggy cuts replies": self._iggy_cuts, "network cut": self._network_cut,
                 "InfluxDB answers errors": self._influxdb_errors, "InfluxDB hangs": self._influxdb_hangs,
                 "InfluxDB resets": self._influxdb_resets, "InfluxDB is slow": self._influxdb_is_slow,
-                "InfluxDB is down": self._influxdb_is_down, "InfluxDB refuses the token": self._influxdb_token}
+                "InfluxDB is down": self._influxdb_is_down, "InfluxDB refuses the token": self._influxdb_token,
+                "endless answers": self._influxdb_endless, "frames of garbage": self._garbage}
 
     def watch(self, seconds: float) -> None:
         """Waits at most so long for a newer Status. Raises PipelineError when the pipeline has ended.
@@ -119,7 +124,7 @@ class Faults:
         pick = self._chance.random()
         self.watch(0)
         pids = {name: pid for name, pid in sorted(self._run.pids().items())
-                if name.startswith(kind) and _parent(pid) == self._run.process.pid}
+                if name.startswith(kind) and self._is_ours(pid)}
         if not pids:
             return None
         name = list(pids)[int(pick * len(pids))]
@@ -132,8 +137,12 @@ class Faults:
     def _go_on(self, pid: int) -> None:
         """Has a stopped process go on, unless it was killed meanwhile."""
         self.stopped.discard(pid)
-        if pid == self._run.process.pid or _parent(pid) == self._run.process.pid:
+        if pid == self._run.process.pid or self._is_ours(pid):
             os.kill(pid, signal.SIGCONT)
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether a process was forked from the fork server of our pipeline: only those are ever signalled."""
+        return _parent(_parent(pid)) == self._run.process.pid
 
     def _kill_supervisor(self) -> Injected:
         self._run.process.kill()
@@ -145,6 +154,25 @@ class Faults:
         seconds, pid = self._seconds(0.5, 4.0), self._run.process.pid
         os.kill(pid, signal.SIGSTOP)
         return Injected("stop supervisor", f"for {seconds} s", seconds, lambda: self._go_on(pid))
+
+    # Neighbours
+
+    def _garbage(self) -> Injected | None:
+        """Random bytes, as frames, to the coordinator and the writers, from a peer that nobody knows."""
+        sockets = [path for path in sorted(self._run.config.parent.glob("*.ipc"))
+                   if path.name == "control.ipc" or path.name.startswith("write-")]
+        with zmq.Context() as context:
+            for path in sockets:
+                with context.socket(zmq.DEALER if path.name == "control.ipc" else zmq.PUSH) as socket:
+                    socket.setsockopt(zmq.LINGER, GARBAGE_MILLISECONDS)
+                    socket.setsockopt(zmq.SNDTIMEO, GARBAGE_MILLISECONDS)
+                    socket.connect(f"ipc://{path}")
+                    for _ in range(self._chance.randint(1, 5)):
+                        frames = [self._chance.randbytes(self._chance.randint(0, 3_000))
+                                  for _ in range(self._chance.randint(1, 4))]
+                        with contextlib.suppress(zmq.Again):
+                            socket.send_multipart(frames)
+        return Injected("frames of garbage", f"to {len(sockets)} sockets", 0.0) if sockets else None
 
     # Messages
 
@@ -220,6 +248,11 @@ class Faults:
         seconds = self._seconds(0.5, 4.0)
         return self._influxdb("InfluxDB is down", f"for {seconds} s", seconds, {"refuse": seconds})
 
+    def _influxdb_endless(self) -> Injected:
+        times = self._chance.randint(1, 6)
+        return self._influxdb("endless answers", f"{times} requests", self._seconds(1.0, 3.0),
+                              {"endless": True, "times": times})
+
     def _influxdb_token(self) -> Injected:
         seconds = self._seconds(0.5, 2.0)
         return self._influxdb("InfluxDB refuses the token", f"for {seconds} s", seconds, {"token": "another"})
@@ -235,7 +268,7 @@ class Faults:
 
 
 def _parent(pid: int) -> int:
-    """The parent of a process, 0 when there is no such process: so that only a child of ours is ever signalled."""
+    """The parent of a process, 0 when there is no such process."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):

@@ -18,7 +18,7 @@ Seconds = Annotated[float, Meta(ge=0, le=3_600)]
 
 
 class Rule(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """One way to fail. With `status`, `sequence`, `hang` or an early `reset` nothing is stored."""
+    """One way to fail. With `status`, `sequence`, `hang`, `endless` or an early `reset` nothing is stored."""
 
     #: Answer this; 2xx lets the write go its normal way.
     status: Status | None = None
@@ -31,6 +31,8 @@ class Rule(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True)
     delay_seconds: Seconds = 0.0
     #: Never answer.
     hang: bool = False
+    #: Answer 200, and a body that goes on until the client hangs up.
+    endless: bool = False
     #: Break the connection off with RST: "before" the body is read, in its "middle", or "after" the points are stored.
     #: With `match`, "before" and "middle" come when the body has been read, too, but before anything is stored.
     reset: Literal["", "before", "middle", "after"] = ""
@@ -50,7 +52,7 @@ class Rule(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True)
     @property
     def acts(self) -> bool:
         """Whether it has something to do with requests."""
-        return bool(self.status or self.sequence or self.delay_seconds or self.hang or self.reset)
+        return bool(self.status or self.sequence or self.delay_seconds or self.hang or self.endless or self.reset)
 
     @property
     def left(self) -> bool:

@@ -39,6 +39,8 @@ _FLAVOURS: dict[Flavour, type[AnswersV1] | type[AnswersV2] | type[AnswersV3] | t
     "v1": AnswersV1, "v2": AnswersV2, "v3": AnswersV3, "questdb": AnswersQuestdb}
 #: Carries out a command for the broker: `control.handle_control` of the one there is.
 IggyControl = Callable[[dict[str, object]], Awaitable[dict[str, object]]]
+#: One piece of an answer without end.
+ENDLESS_PIECE_BYTES = 10_000
 
 
 class InfluxServer:
@@ -174,6 +176,8 @@ class InfluxServer:
         status = rule.hit() or 200
         if rule.hang:
             self.stats.hangs += 1
+        elif rule.endless:
+            self._answer(connection, Response(200, pieces=itertools.repeat(b"0" * ENDLESS_PIECE_BYTES)))
         elif rule.reset in ("before", "middle"):
             self._reset(connection)
         else:
