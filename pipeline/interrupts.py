@@ -91,11 +91,14 @@ def temporary_folder(prefix: str) -> Iterator["Path"]:
     """
     import shutil
     import tempfile
+    import threading
     from pathlib import Path
 
     folder = tempfile.mkdtemp(prefix=prefix)
 
     def cleanup() -> None:
+        # What other threads miss from now on, we have killed.
+        threading.excepthook = lambda _: None
         kill_descendants()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pipeline.errors import PipelineError
 from pipeline.interrupts import temporary_folder
 from pipeline.testbed.harness import processes, telemetry
 from pipeline.wire import sink as wire
@@ -43,10 +44,9 @@ def _shown(folder: Path, messages: int, workers: int, console: Console, plain: b
         run = processes.PipelineRun(folder, addresses.iggy, addresses.influxdb, workers, "flush_interval_ms = 200\n")
         run.wait_for(lambda status: status.ready, processes.READY_SECONDS, "the pipeline")
         console.print(f"Sending {messages:,} messages of telemetry to {telemetry.STREAM}/{telemetry.TOPIC}.")
-        producer = threading.Thread(target=telemetry.produce_now, args=(addresses.iggy, messages, PARTITIONS),
-                                    daemon=True)
+        producer = _Producer(addresses.iggy, messages)
         producer.start()
-        _watch(run, messages, console, plain)
+        _watch(run, producer, console, plain)
         exit_code = run.stop()
         return _verdict(console, addresses.influxdb, messages, run.status, exit_code)
     finally:
@@ -61,13 +61,33 @@ def _done(status: wire.Status, messages: int) -> bool:
     return status.written + status.rejected >= messages and committed >= messages
 
 
-def _watch(run: processes.PipelineRun, messages: int, console: Console, plain: bool) -> None:
-    """Shows the way of the messages until all are committed."""
+class _Producer(threading.Thread):
+    """Sends the messages beside the view."""
+
+    def __init__(self, iggy: str, messages: int) -> None:
+        super().__init__(daemon=True)
+        self._iggy = iggy
+        self.messages = messages
+        self.error: PipelineError | None = None
+
+    def run(self) -> None:
+        """Sends all."""
+        try:
+            telemetry.produce_now(self._iggy, self.messages, PARTITIONS)
+        except PipelineError as error:
+            self.error = error
+
+
+def _watch(run: processes.PipelineRun, producer: _Producer, console: Console, plain: bool) -> None:
+    """Shows the way of the messages until all are committed. Raises PipelineError when they can't be sent."""
+    messages = producer.messages
     until = time.monotonic() + PATIENCE_SECONDS + messages / 5_000
     earlier, shown_at = run.status, time.monotonic()
     with Live(console=console, auto_refresh=False, transient=False) if not plain else _Nothing() as live:
         while time.monotonic() < until:
             status = run.watch(0.5)
+            if producer.error is not None:
+                raise producer.error
             now = time.monotonic()
             if status is None or earlier is None:
                 continue

@@ -32,7 +32,8 @@ class Endpoints:
         """Raises PipelineError when the folder's name is too long for a Unix socket, or the keys can't be read."""
         self.folder = os.path.abspath(folder)
         if len(os.fsencode(f"{self.folder}/{LONGEST_SOCKET}")) > MAX_SOCKET_PATH:
-            raise PipelineError(f"runtime_dir {self.folder}: too long for a socket's name; give a shorter folder")
+            raise PipelineError(f"runtime_dir {self.folder}: too long for a socket's name; give a shorter folder in "
+                                "pipeline.runtime_dir, or in TMPDIR where there is none")
         self._network = network if network is not None and network.listen else None
         self._identity: Identity | None = load_identity(self._network.keys) if self._network else None
         self._door: Door | None = None

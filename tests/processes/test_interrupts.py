@@ -73,7 +73,7 @@ def check_left_nothing(folder: Path) -> None:
 @pytest.mark.parametrize(("command", "codes", "lines"), [
     (("pipeline", "demo", "--messages", "20000", "--plain"), (130,), 4),
     (("pipeline", "bench", "--messages", "50000"), (130,), 2),
-    (("pipeline.testbed.bench", "idle"), (130,), 2),
+    (("pipeline.commands.bench_main", "idle"), (130,), 2),
     (("pipeline", "sandbox", "--iggy-port", "0", "--influx-port", "0"), (0, 130), 40),
 ])
 def test_a_command_that_needs_nothing_ends_at_once(command: tuple[str, ...], codes: tuple[int, ...], lines: int,

@@ -256,9 +256,9 @@ def test_commands_ask_for_nothing_that_they_do_not_use(tmp_path: Path) -> None:
 
 
 def test_an_unforeseen_error_is_a_line_and_shows_its_place_on_demand(config: str) -> None:
-    script = ("from pipeline.exit import end_with\n"
+    script = ("from pipeline.exit import run_and_exit\n"
               "def fail(): raise KeyError('x\\ny')\n"
-              "end_with(fail)")
+              "run_and_exit(fail)")
     for environ, wanted in (({}, "KeyError"), ({"PIPELINE_TRACEBACK": "1"}, "Traceback")):
         process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
                                  env={**os.environ, **environ})

@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -216,12 +217,18 @@ def test_two_pipelines_do_not_share_a_runtime_folder(
 TARGET = 'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"'
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder for temporary files: sockets in it have short enough names."""
+    with tempfile.TemporaryDirectory(prefix="ps-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_in_the_temporary_folder(
         signal_: signal.Signals, sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start,
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+        short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(short_folder))
     sandbox.create_topic(stream, TOPIC, 1)
     sink = start_sink(sandbox.address, stream, influxdb)
     sink.wait_for(lambda status: status.ready)
@@ -232,9 +239,9 @@ def test_nothing_is_left_in_the_temporary_folder(
     wait_until(lambda: sink.log().count("sockets in") == 2, 20, "the pipeline")
     sink.process.send_signal(signal_)
     sink.process.wait(60)
-    assert signal_ == signal.SIGKILL or not list((tmp_path / "tmp").iterdir())
+    assert signal_ == signal.SIGKILL or not list(short_folder.iterdir())
     sink.config.write_text(sink.config.read_text().replace("#", "runtime_dir"))
     sink.start()
     sink.wait_for(lambda status: status.ready)
-    assert not list((tmp_path / "tmp").iterdir())
+    assert not list(short_folder.iterdir())
     assert sink.stop() == 0
