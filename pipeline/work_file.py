@@ -15,8 +15,10 @@ from pipeline.wire.sink import Partition, Range
 
 #: The fields of a Range, in order.
 _RANGE: Final = struct.Struct("<9q")
-#: Where they are; before them is one byte: whether they count.
+#: Where they are; before them is one byte: whether they count. And where the beats are counted.
 _AT: Final = 8
+_BEATS: Final = struct.Struct("<Q")
+_BEATS_AT: Final = 128
 _SIZE: Final = mmap.PAGESIZE
 
 
@@ -50,6 +52,11 @@ class WorkFile:
         """The process works on none."""
         self._memory[0] = 0
 
+    def beat(self) -> None:
+        """Shows that the process does not hang."""
+        (beats,) = _BEATS.unpack_from(self._memory, _BEATS_AT)
+        _BEATS.pack_into(self._memory, _BEATS_AT, beats + 1)
+
 
 def _mapped(path: Path) -> mmap.mmap:
     """Raises OSError where the file cannot be made, or has no room."""
@@ -72,3 +79,12 @@ def work_of(folder: str, name: str) -> Range | None:
         return None
     epoch, topic, partition, *rest = _RANGE.unpack_from(content, _AT)
     return Range(epoch, Partition(topic, partition), *rest)
+
+
+def beats_of(folder: str, name: str) -> int:
+    """How often the process `name` has shown that it does not hang; 0 where that is not known."""
+    try:
+        content = work_path(folder, name).read_bytes()
+    except OSError:
+        return 0
+    return int(_BEATS.unpack_from(content, _BEATS_AT)[0]) if len(content) >= _BEATS_AT + _BEATS.size else 0

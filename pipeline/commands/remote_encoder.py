@@ -1,8 +1,16 @@
-"""`pipeline stage encode`: an encoder on another machine than the pipeline. It may come and go."""
+"""`pipeline stage encode`: an encoder on another machine than the pipeline. It may come and go.
 
+One process does the work, another watches it: one that dies or hangs is started again, and tells the pipeline what the
+one before it had in hand, so that a message that kills encoders is found here, too.
+"""
+
+import contextlib
+import ctypes
 import logging
 import os
+import shutil
 import signal
+import tempfile
 import time
 
 import setproctitle
@@ -11,9 +19,13 @@ import zmq
 from pipeline.config.digest import config_digest
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config
+from pipeline.errors import PipelineError
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import RemoteEndpoints
+from pipeline.supervisor.child import PR_SET_PDEATHSIG
+from pipeline.supervisor.restart_policy import EXCUSE_SECONDS, RestartPolicy
 from pipeline.wire import sink as wire
+from pipeline.work_file import beats_of, work_of, work_path
 from stages.encode.process import EncodeStage
 from stages.encode.registry_client import check_admitted
 
@@ -21,32 +33,153 @@ from stages.encode.registry_client import check_admitted
 ANSWER_MILLISECONDS = 1_000
 #: Seconds without an answer after which the log says so, again and again.
 SILENCE_SECONDS = 10.0
+#: Seconds between two looks at the process that works.
+LOOK_SECONDS = 0.1
+#: Longest reason that it gives for its end, bytes: what a pipe takes at once.
+MAX_REASON_BYTES = 4_096
 
 
 class RemoteEncoder:
-    """One encoder for a pipeline elsewhere."""
+    """Watches one encoder for a pipeline elsewhere. To be run in a process without threads, which is forked."""
 
     def __init__(self, config: Config, name: str, endpoints: RemoteEndpoints, logger: logging.Logger) -> None:
         self._config = config
         self._name = name
         self._endpoints = endpoints
         self._logger = logger
-        self._stop = False
+        self._child = 0
+        self._signals = 0
+        options = config.pipeline
+        self._restarts = RestartPolicy(options.max_restarts, options.restart_window_seconds)
+        self._timeout = options.heartbeat_timeout_seconds
 
     def run(self) -> None:
-        """Takes part until SIGTERM or SIGINT. Raises PipelineError when the pipeline does not admit it."""
+        """Takes part until SIGTERM or SIGINT. Raises PipelineError when the pipeline does not admit it, and when
+        encoders keep dying."""
+        signal.signal(signal.SIGINT, self._pass_on)
+        signal.signal(signal.SIGTERM, self._pass_on)
+        setproctitle.setproctitle(f"pipeline: {self._name} (watch)")
+        folder = tempfile.mkdtemp(prefix="pipeline-encoder-")
+        try:
+            self._watch(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _watch(self, folder: str) -> None:
+        died: wire.Restarted | None = None
+        while not self._signals:
+            began = time.monotonic()
+            work_path(folder, self._name).unlink(missing_ok=True)
+            ended = self._one(folder, died)
+            if ended is None:
+                return
+            died = wire.Restarted(work_of(folder, self._name), ended)
+            now = time.monotonic()
+            pause = self._restarts.died(self._name, now, now - began, booted=True)
+            if self._restarts.too_many(now + EXCUSE_SECONDS):
+                raise PipelineError(f"{self._restarts.deaths} encoders died within "
+                                    f"{self._config.pipeline.restart_window_seconds:g} s (pipeline.max_restarts is "
+                                    f"{self._config.pipeline.max_restarts}), the last one: {ended}")
+            self._logger.warning("the encoder died (%s); starting it again%s", ended,
+                                 f" in {pause:.2g} s" if pause else "")
+            time.sleep(pause)
+
+    def _one(self, folder: str, died: wire.Restarted | None) -> str | None:
+        """Runs one encoder to its end. How it died; None where it has left. Raises PipelineError as it does."""
+        reasons, theirs = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(reasons)
+            code = 1
+            try:
+                code = _encode(self._config, self._name, self._endpoints, self._logger, folder, died, theirs)
+            finally:
+                os._exit(code)
+        os.close(theirs)
+        ended = self._wait(folder)
+        with open(reasons, "rb") as file:
+            reason = file.read().decode("utf-8", "replace")
+        if reason:
+            raise PipelineError(reason)
+        return ended
+
+    def _wait(self, folder: str) -> str | None:
+        """Until the encoder ends; kills one that hangs."""
+        beats, since, hung = 0, time.monotonic(), False
+        while True:
+            pid, status = os.waitpid(self._child, os.WNOHANG)
+            if pid:
+                break
+            now, found = time.monotonic(), beats_of(folder, self._name)
+            if found != beats or not found:
+                beats, since = found, now
+            if now - since > self._timeout and not hung:
+                hung = True
+                self._logger.warning("the encoder hangs: no sign of it for %g s; killing it", self._timeout)
+                os.kill(self._child, signal.SIGKILL)
+            time.sleep(LOOK_SECONDS)
+        if hung:
+            return f"hung for {self._timeout:g} s, and was killed"
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0:
+            return None
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        self._signals += 1
+        if self._child:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child, number)
+
+
+def _encode(config: Config, name: str, endpoints: RemoteEndpoints, logger: logging.Logger, folder: str,
+            died: wire.Restarted | None, reasons: int) -> int:
+    """Runs the encoder in this process, which was forked. Gives its exit code."""
+    watcher = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != watcher:
+        return 1
+    try:
+        _Encoder(config, name, endpoints, logger, folder).run(died)
+    except PipelineError as error:
+        os.write(reasons, str(error).encode()[:MAX_REASON_BYTES])
+        return 1
+    except Exception:
+        logger.exception("failed; this is a fault in the pipeline, please report it")
+        return 1
+    return 0
+
+
+class _Encoder:
+    """The encoder itself."""
+
+    def __init__(self, config: Config, name: str, endpoints: RemoteEndpoints, logger: logging.Logger,
+                 folder: str) -> None:
+        """`folder`: where it writes what it has in hand."""
+        self._config = config
+        self._name = name
+        self._endpoints = endpoints
+        self._logger = logger
+        self._folder = folder
+        self._stop = False
+
+    def run(self, died: wire.Restarted | None) -> None:
+        """Takes part until SIGTERM or SIGINT; `died` is what became of the one before it. Raises PipelineError."""
         signal.signal(signal.SIGINT, self._count_signal)
         signal.signal(signal.SIGTERM, self._count_signal)
         setproctitle.setproctitle(f"pipeline: {self._name}")
         link = ControlLink(zmq.Context.instance(), self._endpoints, self._endpoints.control, self._name)
-        digest = config_digest(self._config)
-        link.greeting = lambda startup_cpu: wire.Join(self._name, os.getpid(), digest, startup_cpu)
+        digest, watcher = config_digest(self._config), os.getppid()
+        # To the pipeline it is the same one when it is started again.
+        link.greeting = lambda startup_cpu: wire.Join(self._name, watcher, digest, startup_cpu)
         admitted = self._join(link)
         if admitted is None:
             return
         check_admitted(admitted, self._name)
         self._logger.info("encoding for the pipeline at %s", self._endpoints.control)
-        plan = Plan(self._config, "", workers=0, writers=admitted.writers, readers=admitted.ingests)
+        if died is not None:
+            link.send(died)
+        plan = Plan(self._config, self._folder, workers=0, writers=admitted.writers, readers=admitted.ingests)
         EncodeStage(plan, self._endpoints, link, self._logger).run(lambda: self._stop)
         link.send(wire.Leave(self._name))
         zmq.Context.instance().destroy(linger=ANSWER_MILLISECONDS)
@@ -60,13 +193,16 @@ class RemoteEncoder:
     def _join(self, link: ControlLink) -> wire.Admit | None:
         """The pipeline's answer, however long it takes; None after a signal."""
         said = time.monotonic()
+        link.socket.setsockopt(zmq.SNDTIMEO, ANSWER_MILLISECONDS)
         while not self._stop:
             message = None
-            # Where our key is not admitted, the socket takes nothing any more.
-            if link.socket.poll(ANSWER_MILLISECONDS, zmq.POLLOUT):
-                link.beat()
-                message = link.receive(ANSWER_MILLISECONDS)
+            # Where our key is not admitted, the socket takes nothing any more: perhaps from just now on.
+            with contextlib.suppress(zmq.Again):
+                if link.socket.poll(ANSWER_MILLISECONDS, zmq.POLLOUT):
+                    link.beat()
+                    message = link.receive(ANSWER_MILLISECONDS)
             if isinstance(message, wire.Admit):
+                link.socket.setsockopt(zmq.SNDTIMEO, -1)
                 return message
             if time.monotonic() - said > SILENCE_SECONDS:
                 said = time.monotonic()

@@ -211,6 +211,10 @@ class Coordinator:
             case wire.GaveUp(range=range_, why=why):
                 if range_ not in self.burying:
                     await self._read_again(self.cornering.gave_up(sender, range_, why), f"{sender} gave up")
+            case wire.Restarted(work=work, how=how):
+                if work is not None and work not in self.burying:
+                    self.cornering.died(sender, work, how)
+                await self._read_again(self._held_by(sender), f"{sender} died")
             case wire.Leave(name=name):
                 self.logger.info("worker %s leaves", name)
                 self.admission.remove(name)

@@ -22,7 +22,7 @@ MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
                wire.Dispatched, wire.Progress, common.Retrying, wire.Settled, wire.Stopped, wire.Allowed),
     "encode": (common.Heartbeat, wire.FieldTypesRequest, wire.TagCardinalities, wire.Encoded, wire.Settled, wire.Join,
                wire.Leave,
-               wire.GaveUp),
+               wire.GaveUp, wire.Restarted),
     "write": (common.Heartbeat, wire.Settled, common.Retrying, wire.Allowed),
     "dead-letter": (common.Heartbeat, wire.DeadLettersStored, common.Retrying),
 }
@@ -74,7 +74,7 @@ class WireRules:
                 return self.range(range_) or _rejects(range_, rejects)
             case wire.Redeliver(ranges=ranges):
                 return next(filter(None, map(self.range, ranges)), "")
-            case wire.ProcessDied(work=work) if work is not None:
+            case wire.ProcessDied(work=work) | wire.Restarted(work=work) if work is not None:
                 return self.range(work)
             case wire.TagCardinalities(sink=sink) | wire.OverLimit(sink=sink):
                 return "" if sink < self._sinks else f"there is no sink {sink}"

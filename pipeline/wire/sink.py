@@ -349,6 +349,15 @@ class GaveUp(Struct, frozen=True, tag=True):
     why: str
 
 
+class Restarted(Struct, frozen=True, tag=True):
+    """Encoder of another machine -> coordinator, once it is admitted: the one before it died, and what was on its way
+    there is lost."""
+
+    #: What that one had in hand, if anything; and how it ended, for a person.
+    work: Range | None
+    how: str
+
+
 class Join(Struct, frozen=True, tag=True):
     """Encoder of another machine -> coordinator, every second instead of Hello: may it take part? So a coordinator that
     is new knows all of them soon."""
@@ -522,6 +531,7 @@ Control = (
     | Stopped | StoreDeadLetters | DeadLettersStored | FieldTypesRequest | FieldTypes | TagCardinalities | OverLimit
     | Seek | Truncated | Gap | Revoked | Store
     | Stored | Failed | Join | Admit | Leave | Unassigned | Allow | Allowed | Excused | GaveUp
+    | Restarted
 )
 
 #: What every batch brings; nobody waits for an answer.

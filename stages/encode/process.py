@@ -119,6 +119,7 @@ class EncodeStage:
     def _tick(self, _signal: int, _frame: object) -> None:
         """Raises TooSlow."""
         self.link.beat()
+        self._work.beat()
         for encoder in self.encoders:
             encoder.cpu.tick()
 

@@ -17,6 +17,7 @@ from pipeline.sockets.curve_keys import add_worker, load_identity, make_keys
 from pipeline.sockets.endpoints import BATCH_PORTS, WRITER_PORTS
 from pipeline.testbed.harness.waiting import free_port, wait_until
 from tests.support.iggy_servers import SandboxIggy
+from tests.support.killer import Killer
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 Start = Callable[..., Sink]
@@ -55,10 +56,10 @@ def remotes() -> Iterator[ExitStack]:
 
 
 def start(start_sink: Start, sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
-          keys: Path) -> tuple[Sink, int]:
-    """A pipeline that listens, and its port."""
+          keys: Path, more: str = "") -> tuple[Sink, int]:
+    """A pipeline that listens, with `more` in `[pipeline]`, and its port."""
     port = free_port(BATCH_PORTS, WRITER_PORTS, WRITER_PORTS + 1)
-    network = f'\n[network]\nlisten = "127.0.0.1"\nport = {port}\nkeys = "{keys}"'
+    network = f'{more}\n[network]\nlisten = "127.0.0.1"\nport = {port}\nkeys = "{keys}"'
     sandbox.create_topic(stream, TOPIC, 2)
     return start_sink(sandbox.address, stream, influxdb, options=network), port
 
@@ -92,6 +93,32 @@ def test_remote_encoders_come_and_go_and_nothing_is_lost(
     assert "worker encode-killed was not heard of for 10 s" in sink.log()
     join(remotes, sink, port, keys / "worker-far", "again")
     assert sink.stop() == 0
+
+
+def test_a_remote_encoder_that_dies_is_started_again_and_tells_what_it_had_in_hand(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, keys: Path,
+        remotes: ExitStack) -> None:
+    poison = 10_314
+    sink, port = start(start_sink, sandbox, stream, influxdb, keys, "heartbeat_timeout_seconds = 300")
+    far = join(remotes, sink, port, keys / "worker-far", "far")
+    own = [pid for name, pid in sink.wait_for(lambda status: status.ready).pids.items() if name in OWN_ENCODERS]
+    for pid in own:
+        os.kill(pid, signal.SIGSTOP)
+    # The stopped ones have their hands full before the poison comes.
+    send(sandbox.address, stream, [message(n) for n in range(10_000)])
+    sink.wait_for(lambda status: status.written >= 5_000)
+    payloads = [message(n) for n in range(10_000, 10_500)]
+    payloads[314] = message(poison, slow={f"k{key}": str(key) for key in range(9_000)})
+    send(sandbox.address, stream, payloads)
+    with Killer(sink, ["encode-far"], {poison}, watcher=far.process.pid):
+        wait_until(lambda: f"offset {poison} is quarantined" in sink.log(), 60, "the message to be cornered")
+    for pid in own:
+        os.kill(pid, signal.SIGCONT)
+    sink.settles(10_500)
+    assert [number for number in range(10_500) if number != poison] == numbers(influxdb.points())
+    assert "the encoder died (signal SIGKILL); starting it again" in far.log()
+    far.process.send_signal(signal.SIGTERM)
+    assert far.process.wait(20) == 0
 
 
 def test_a_remote_encoder_encodes_while_the_pipelines_own_are_stopped(

@@ -1,5 +1,6 @@
 """A message that kills: whatever process has it in hand gets a signal, as if a library had crashed or hung on it."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -45,8 +46,10 @@ class Killer:
     """Signals processes of a pipeline while they have certain offsets in hand; a context, on a thread of its own."""
 
     def __init__(self, sink: Sink, names: list[str], offsets: set[int],
-                 number: signal.Signals = signal.SIGKILL) -> None:
+                 number: signal.Signals = signal.SIGKILL, watcher: int = 0) -> None:
+        """`watcher`: of a remote encoder, the process that watches it."""
         self.sink = sink
+        self.watcher = watcher
         self.names = names
         self.offsets = offsets
         self.number = number
@@ -71,11 +74,12 @@ class Killer:
     def _watch(self) -> None:
         folder = str(self.sink.folder / "run")
         while not self._stopping.is_set():
+            folder = self._remote_folder() if self.watcher else folder
             for name in self.names:
                 work = self._poisoned(folder, name)
                 if work is None:
                     continue
-                pid = pid_of(self.sink, name)
+                pid = next(iter(children(self.watcher)), None) if self.watcher else pid_of(self.sink, name)
                 if pid is not None and self._poisoned(folder, name) == work and (pid, work) not in self.signalled:
                     try:
                         os.kill(pid, self.number)
@@ -83,6 +87,15 @@ class Killer:
                         continue
                     self.signalled.append((pid, work))
             time.sleep(0.0005)
+
+    def _remote_folder(self) -> str:
+        """Where a remote encoder writes what it has in hand, by the memory that it has mapped; "" while it has none."""
+        for pid in children(self.watcher):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                    if line.endswith(".work"):
+                        return str(Path(line.split(maxsplit=5)[5]).parent)
+        return ""
 
     def _poisoned(self, folder: str, name: str) -> Range | None:
         work = work_of(folder, name)
