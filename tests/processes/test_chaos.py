@@ -18,5 +18,5 @@ def test_random_faults_lose_nothing(options: tuple[str, ...]) -> None:
     assert verdict["sent"] == verdict["stored"] + verdict["dead_lettered"]
     assert verdict["sent"] > 7_500
     assert verdict["faults"] >= 10
-    assert verdict["kinds"] >= 6
-    assert "kill -9" in run.stdout and "stop " in run.stdout  # its processes are found, and are its own
+    # 17 kinds are not about its processes: those are found, too.
+    assert verdict["kinds"] > 17
