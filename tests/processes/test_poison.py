@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.wire import sink as wire
-from tests.support.iggy_servers import SandboxIggy
+from tests.support.iggy_servers import RunningIggy
 from tests.support.killer import pid_of
 from tests.support.poison import good, poisons
 from tests.support.sinks import CONFIG, TOPIC, SandboxInflux, Sink, read_topic, send
@@ -44,8 +44,9 @@ def peak(pid: int) -> int:
 
 @pytest.mark.parametrize("form", MAPPINGS)
 def test_each_poison_among_good_messages_is_one_dead_letter(
-        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, form: str) -> None:
-    sandbox.create_topic(stream, TOPIC, 1)
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, form: str) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    iggy.create_topic(stream, "influxdb-dlq", 1)
     bad = poisons(form)
     payloads: list[bytes] = []
     offsets: dict[int, str] = {}
@@ -57,11 +58,11 @@ def test_each_poison_among_good_messages_is_one_dead_letter(
             offsets[len(payloads)] = name
             payloads.append(bad[name])
     for first in range(0, len(payloads), 200):
-        send(sandbox.address, stream, payloads[first:first + 200])
+        send(iggy.address, stream, payloads[first:first + 200])
     config = CONFIG
     if form in ("text", "line_protocol"):
         config = config.replace(PATHS, "")
-    sink = start_sink(sandbox.address, stream, influxdb, mapping=MAPPINGS[form], config=config,
+    sink = start_sink(iggy.address, stream, influxdb, mapping=MAPPINGS[form], config=config,
                       options="max_restarts = 0")
     encoders: set[int] = set()
     last, since, stall = -1, time.monotonic(), 0.0
@@ -76,7 +77,7 @@ def test_each_poison_among_good_messages_is_one_dead_letter(
         return sum(p.committed + 1 for p in status.partitions) >= len(payloads) and status.in_flight == 0
 
     sink.wait_for(done, 240)
-    letters = [json.loads(record) for record in read_topic(sandbox.address, stream, "influxdb-dlq")]
+    letters = [json.loads(record) for record in read_topic(iggy.address, stream, "influxdb-dlq")]
     assert {one["offset"]: one["reason"] for one in letters}.keys() == offsets.keys(), {
         offsets.get(one["offset"], one["offset"]): one["reason"] for one in letters}
     assert Counter(one["offset"] for one in letters).most_common(1)[0][1] == 1
@@ -89,12 +90,13 @@ def test_each_poison_among_good_messages_is_one_dead_letter(
 
 
 def test_an_encoder_that_works_on_a_batch_for_long_is_not_taken_for_hung(
-        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
-    sandbox.create_topic(stream, TOPIC, 1)
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    iggy.create_topic(stream, "influxdb-dlq", 1)
     elements = b",".join([b'{"v":1,"w":{"x":2}}'] * 20_000)
-    send(sandbox.address, stream, [b'{"device":"d","e":[%b],"ts":%d}' % (elements, number) for number in range(20)])
+    send(iggy.address, stream, [b'{"device":"d","e":[%b],"ts":%d}' % (elements, number) for number in range(20)])
     config = CONFIG.replace("[pipeline]", "[pipeline]\nmax_batch_bytes = 40_000_000")
-    sink = start_sink(sandbox.address, stream, influxdb, mapping='explode = "e"', config=config,
+    sink = start_sink(iggy.address, stream, influxdb, mapping='explode = "e"', config=config,
                       options="heartbeat_timeout_seconds = 3\nmax_restarts = 0")
     sink.settles(20, 120)
     assert influxdb.count() == 20

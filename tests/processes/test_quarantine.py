@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.testbed.harness.waiting import wait_until
-from tests.support.iggy_servers import SandboxIggy
+from tests.support.iggy_servers import RunningIggy
 from tests.support.killer import Killer, kill
 from tests.support.sinks import CONFIG, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
@@ -26,54 +26,57 @@ def messages(count: int) -> list[bytes]:
     return [slow(number) if number == POISON else message(number) for number in range(count)]
 
 
-def letters(sandbox: SandboxIggy, stream: str) -> list[tuple[str, int, int, str]]:
+def letters(iggy: RunningIggy, stream: str) -> list[tuple[str, int, int, str]]:
     """The dead letters: topic, partition, offset and reason."""
-    read = [json.loads(record) for record in read_topic(sandbox.address, stream, "influxdb-dlq")]
+    read = [json.loads(record) for record in read_topic(iggy.address, stream, "influxdb-dlq")]
     return [(one["topic"], one["partition"], one["offset"], one["reason"]) for one in read]
 
 
-def check_that_only_the_poison_is_missing(sink: Sink, sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
+def check_that_only_the_poison_is_missing(sink: Sink, iggy: RunningIggy, stream: str, influxdb: SandboxInflux,
                                           killer: Killer, count: int) -> None:
     """The poison is one dead letter, all else is written, and the pipeline goes on."""
     sink.settles(count)
-    assert letters(sandbox, stream) == [(TOPIC, 0, POISON, "quarantined")]
+    assert letters(iggy, stream) == [(TOPIC, 0, POISON, "quarantined")]
     assert numbers(influxdb.points()) == [number for number in range(count) if number != POISON]
     assert {work.last for _, work in killer.signalled} >= {POISON}
     assert len(killer.signalled) <= 12, killer.signalled
-    send(sandbox.address, stream, [message(number) for number in range(count, count + 500)])
+    send(iggy.address, stream, [message(number) for number in range(count, count + 500)])
     sink.settles(count + 500)
-    assert len(letters(sandbox, stream)) == 1
+    assert len(letters(iggy, stream)) == 1
     assert sink.stop() == 0
 
 
 def test_a_message_that_kills_encoders_is_cornered_and_its_deaths_do_not_count(
-        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
-    sandbox.create_topic(stream, TOPIC, 1)
-    send(sandbox.address, stream, messages(12_000))
-    sink = start_sink(sandbox.address, stream, influxdb, config=BATCHES, options="max_restarts = 1")
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    iggy.create_topic(stream, "influxdb-dlq", 1)
+    send(iggy.address, stream, messages(12_000))
+    sink = start_sink(iggy.address, stream, influxdb, config=BATCHES, options="max_restarts = 1")
     with Killer(sink, ["encode-0", "encode-1"], {POISON}) as killer:
-        check_that_only_the_poison_is_missing(sink, sandbox, stream, influxdb, killer, 12_000)
+        check_that_only_the_poison_is_missing(sink, iggy, stream, influxdb, killer, 12_000)
     assert f"offset {POISON} is quarantined" in sink.log()
 
 
 def test_a_message_that_hangs_encoders_is_cornered(
-        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
-    sandbox.create_topic(stream, TOPIC, 1)
-    send(sandbox.address, stream, messages(5_000))
-    sink = start_sink(sandbox.address, stream, influxdb, config=BATCHES,
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    iggy.create_topic(stream, "influxdb-dlq", 1)
+    send(iggy.address, stream, messages(5_000))
+    sink = start_sink(iggy.address, stream, influxdb, config=BATCHES,
                       options="max_restarts = 1\nheartbeat_timeout_seconds = 3")
     with Killer(sink, ["encode-0", "encode-1"], {POISON}, signal.SIGSTOP) as killer:
-        check_that_only_the_poison_is_missing(sink, sandbox, stream, influxdb, killer, 5_000)
+        check_that_only_the_poison_is_missing(sink, iggy, stream, influxdb, killer, 5_000)
     assert "hung for 3 s" in sink.log()
 
 
 def test_a_coordinator_that_takes_over_goes_on_with_the_search(
-        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
-    sandbox.create_topic(stream, TOPIC, 1)
-    send(sandbox.address, stream, messages(5_000))
-    sink = start_sink(sandbox.address, stream, influxdb, config=BATCHES, options="max_restarts = 4")
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    iggy.create_topic(stream, "influxdb-dlq", 1)
+    send(iggy.address, stream, messages(5_000))
+    sink = start_sink(iggy.address, stream, influxdb, config=BATCHES, options="max_restarts = 4")
     with Killer(sink, ["encode-0", "encode-1"], {POISON}) as killer:
         for deaths in (1, 2, 3):
             wait_until(partial(killer.has_signalled, deaths), 60, f"{deaths} deaths")
             kill(sink, "coordinator")
-        check_that_only_the_poison_is_missing(sink, sandbox, stream, influxdb, killer, 5_000)
+        check_that_only_the_poison_is_missing(sink, iggy, stream, influxdb, killer, 5_000)
