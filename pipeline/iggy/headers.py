@@ -13,9 +13,9 @@ def headers_of(message: ReceiveMessage) -> dict[str, str]:
     """A message's user headers as texts; none where they cannot be read."""
     try:
         headers = (message.user_headers() or UserHeaders()).to_scalar_dict()
-    except ValueError:
+        return {header_text(name): header_text(value) for name, value in headers.items()}
+    except Exception:  # a producer may send anything, and the client may say anything of it; ingest has to go on
         return {}
-    return {header_text(name): header_text(value) for name, value in headers.items()}
 
 
 def header_text(value: str | bytes | bool | int | float) -> str:
