@@ -2,6 +2,8 @@
 
 import json
 import re
+import resource
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -226,6 +228,23 @@ def test_a_broker_that_goes_away_is_waited_for_and_nothing_is_missing(
     run.wait_for(lambda status: status.points >= 3_000)
     assert run.stop() == 0
     check(run.points(), 3_000, once=False)
+
+
+def test_a_full_disk_under_the_state_is_waited_for_and_nothing_is_sent_twice(
+        start: Start, influxdb: SandboxInflux) -> None:
+    write(influxdb, lines_of(300))
+    run = start(influxdb)
+    status = run.wait_for(lambda status: status.points == 300 and "source-coordinator" in status.pids)
+    coordinator = status.pids["source-coordinator"]
+    # As a full disk: no file of the coordinator may grow, its log neither.
+    resource.prlimit(coordinator, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    now = time.time_ns()
+    write(influxdb, [f"m,device=d0 f={n}.5 {now + n}" for n in range(300)])
+    run.wait_for(lambda status: "state.json can't be written" in status.retrying.get("source-coordinator", ""))
+    resource.prlimit(coordinator, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    run.wait_for(lambda status: status.points == 600 and not status.retrying)
+    assert run.stop() == 0
+    assert len({(point["time"], point["tags"]["device"]) for point in run.points()}) == len(run.points()) == 600
 
 
 def test_the_pages_on_their_way_are_bounded_while_iggy_is_slow(
