@@ -71,7 +71,7 @@ def check_left_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("command", "codes", "lines"), [
-    (("pipeline", "demo", "--messages", "20000", "--plain"), (130,), 4),
+    (("pipeline", "demo", "--messages", "9000000", "--plain"), (130,), 4),
     (("pipeline", "bench", "--messages", "50000"), (130,), 2),
     (("pipeline.commands.bench_main", "idle"), (130,), 2),
     (("pipeline", "sandbox", "--iggy-port", "0", "--influx-port", "0"), (0, 130), 40),
@@ -119,7 +119,7 @@ def test_a_remote_encoder_ends(short_folder: Path) -> None:
 
 
 def test_what_a_command_has_started_ends_with_it(short_folder: Path) -> None:
-    code, output = interrupted(short_folder, SECONDS, "pipeline", "demo", "--messages", "100000", "--plain")
+    code, output = interrupted(short_folder, SECONDS, "pipeline", "demo", "--messages", "9000000", "--plain")
     assert code == 130, output
     left = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ")
             if _holds(path, f"TMPDIR={short_folder}".encode())]
