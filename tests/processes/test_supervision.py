@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
+from tests.support.killer import children, pid_of
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 Start = Callable[..., Sink]
@@ -24,25 +25,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started, or forked, itself."""
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def child(sink: Sink, name: str) -> int:
     """The process of a name, once it is there; it may not have said anything yet."""
-    found = 0
-
-    def is_there() -> bool:
-        nonlocal found
-        for server in children(sink.process.pid):
-            for pid in children(server):
-                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"pipeline: {name}".encode()):
-                    found = pid
-        return found > 0
-
-    wait_until(is_there, 20, f"{name} to be there")
-    return found
+    wait_until(lambda: pid_of(sink, name) is not None, 20, f"{name} to be there")
+    return pid_of(sink, name) or 0
 
 
 def test_nothing_is_read_before_every_process_is_there(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
