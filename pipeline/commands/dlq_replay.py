@@ -1,7 +1,6 @@
 """Replays dead letters: through the mapping again, and into the database; tells which were stored."""
 
 import logging
-import random
 import time
 from collections.abc import Iterator, Sequence
 
@@ -104,8 +103,7 @@ class Replay:
     def _post(self, transport: Transport, group: Lines, content: bytes) -> dict[int, str]:
         """Writes a body as it is sent; the lines that the database refuses, with its words."""
         config = transport.config
-        backoff = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_multiplier,
-                          config.retry_backoff_max_ms / 1000, random.random)
+        backoff = Backoff.of(config)
         job, passed, tries = WriteJob(content, group.points, config.gzip, unit=UNITS[config.precision]), 0, 0
         while piece := job.take():
             answer = transport.post(piece.body or b"", group.bucket, group.escapes)

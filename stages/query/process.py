@@ -5,7 +5,6 @@ coordinator orders what gets lost once more.
 """
 
 import logging
-import random
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -58,8 +57,7 @@ class _Source:
         self.config = config
         self.reader = Reader(config, logger)
         self.orders: deque[_Order] = deque()
-        backoff = Backoff(influxdb.retry_backoff_ms / 1000, influxdb.retry_backoff_multiplier,
-                          influxdb.retry_backoff_max_ms / 1000, random.random)
+        backoff = Backoff.of(influxdb)
         self.pace = ConcurrencyLimiter(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
         self.failures = RepeatFilter()
         #: The log tells of a failure since the last success.

@@ -5,7 +5,6 @@ request at a time.
 """
 
 import logging
-import random
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -83,8 +82,7 @@ class _Target:
     def __init__(self, config: InfluxConfig, urls: tuple[str, ...], logger: logging.Logger) -> None:
         self.config = config
         self.transport = Transport(config, urls, logger)
-        backoff = Backoff(config.retry_backoff_ms / 1000, config.retry_backoff_multiplier,
-                          config.retry_backoff_max_ms / 1000, random.random)
+        backoff = Backoff.of(config)
         self.pace = ConcurrencyLimiter(self.transport.most_requests, backoff, config.retry_after_max_ms / 1000)
         self.lanes: dict[object, PartitionOrder[_BatchJob]] = {}
         #: By bucket: each may be set up, or not.
