@@ -4,6 +4,8 @@ import re
 
 #: What `json.dumps` leaves as it is, and no terminal should see.
 _HIDDEN = re.compile(r"[^\x20-\x7e\n]")
+#: Characters of outside text, such as a row or a server's message, that an error or a dead letter quotes.
+SHOWN_CHARACTERS = 500
 #: Cut text ends in this.
 ELLIPSIS = "…"
 
@@ -25,6 +27,12 @@ def printable_bytes(content: bytes, most: int) -> str:
     """Bytes that may be text, at most `most` of them, as `printable` has it."""
     shown = printable(content[:most].decode("utf-8", "backslashreplace"))
     return shown + ELLIPSIS if len(content) > most else shown
+
+
+def excerpt(content: str | bytes) -> str:
+    """The beginning of some text, or of bytes that may be text, to be quoted: SHOWN_CHARACTERS at most."""
+    text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
+    return text[:SHOWN_CHARACTERS]
 
 
 def printable_json(text: str) -> str:

@@ -90,7 +90,7 @@ class Replay:
             content = compress(group.body) if options.influxdb.gzip else group.body
             for transport in self._transports_of(sink, options):
                 for line, words in self._post(transport, group, content).items():
-                    why.update((index, words) for index in (group.sources[line] if group.sources else (line,)))
+                    why.update((index, words) for index in group.messages_of(line))
         return Replayed([letter for index, letter in enumerate(letters) if index not in why],
                         [(letters[index], words) for index, words in sorted(why.items())], encoded.overwritten.points)
 

@@ -118,9 +118,9 @@ def _labelled(notices: Sequence[Notice], samples: Sequence[Sample]) -> list[Noti
 def _lines(encoded: Encoded) -> list[tuple[str, bytes, tuple[int, ...]]]:
     """(bucket, line, messages) of each point."""
     found = []
-    for bucket, body, points, sources in encoded.groups:
-        told = sources or [(index,) for index in range(points)]
-        found += [(bucket, line, source) for line, source in zip(split_lines(body, points), told, strict=True)]
+    for group in encoded.groups:
+        lines = split_lines(group.body, group.points)
+        found += [(group.bucket, line, group.messages_of(at)) for at, line in enumerate(lines)]
     return found
 
 

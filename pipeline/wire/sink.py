@@ -432,6 +432,10 @@ class BucketLines(Struct, frozen=True, array_like=True):
     #: Somewhere in the lines are two in a row.
     escapes: bool = False
 
+    def messages_of(self, line: int) -> tuple[int, ...]:
+        """The indices of the batch's messages that a line comes from."""
+        return self.sources[line] if self.sources else (line,)
+
 
 class Lines(Struct, frozen=True, tag=True):
     """Encoder -> writer. One bulk frame for each group: the request's body, gzip'd if the configuration says so."""

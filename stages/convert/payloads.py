@@ -16,11 +16,10 @@ from pipeline.config.source_schema import Format
 from pipeline.points import escape
 from pipeline.points.fingerprints import Print
 from pipeline.points.table import BadRow, Column, Row, Table, Value
+from pipeline.printable import excerpt
 
 #: Series whose beginnings are remembered for one set of columns.
 MAX_SERIES = 200_000
-#: Of a message that is too large, how many characters are kept for people.
-SHOWN_CHARACTERS = 500
 
 
 class Payloads(Struct):
@@ -75,7 +74,7 @@ class Encoder:
                 head = heads.get(tags) or self._new_series(tags)
                 made = self._encode(head[0], row[tags_end:], row[0])
             except Exception as error:  # whatever a row is, it costs itself
-                out.bad.append(BadRow("bad_value", str(error), str(row)[:SHOWN_CHARACTERS]))
+                out.bad.append(BadRow("bad_value", str(error), excerpt(str(row))))
                 continue
             if made:
                 out.points += 1
@@ -103,7 +102,7 @@ class Encoder:
         for place, payload in zip(places, made, strict=True):
             if len(payload) > self._max_bytes:
                 out.bad.append(BadRow("too_large", f"{len(payload)} bytes are more than max_message_bytes",
-                                      payload[:SHOWN_CHARACTERS].decode("utf-8", "replace")))
+                                      excerpt(payload)))
                 continue
             if dedupe is not None and (time < dedupe.seen_until or time >= dedupe.remember_from):
                 which = f"{head[0]}\0{time}\0{self._field_hashes[place] if self._long else ''}"

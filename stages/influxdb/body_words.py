@@ -7,10 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pipeline.printable import printable
+from pipeline.printable import SHOWN_CHARACTERS, printable
 
-#: Of an answer's body, how many characters are kept for people.
-SHOWN_CHARACTERS = 500
 #: A page's beginning, in which its title is looked for, bytes.
 _PAGE_BYTES = 20_000
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,200})", re.IGNORECASE)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import ipc, types
 
 from pipeline.points.table import BadRow, Column, FieldType, Table, ordered
-from stages.languages.influxql import SHOWN_CHARACTERS
+from pipeline.printable import excerpt
 from stages.languages.language import QueryAnswer, QueryError, QueryRequest
 from stages.languages.v3 import NO_DATA, V3Queries
 
@@ -55,7 +55,7 @@ class Arrow(V3Queries):
                 made: list[tuple[Any, ...]] = list(zip(*values, strict=True))
                 bad: list[BadRow] = []
                 if wrong := _wrong(values, kept):
-                    bad = [BadRow("bad_value", why, str(made[at])[:SHOWN_CHARACTERS]) for at, why in wrong.items()
+                    bad = [BadRow("bad_value", why, excerpt(str(made[at]))) for at, why in wrong.items()
                             if made[at][0] is None or made[at][0] < before]
                     made = [row for at, row in enumerate(made) if at not in wrong]
                 yield Table(measurement, kept, [row for row in made if row[0] < before], bad)

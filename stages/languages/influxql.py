@@ -15,12 +15,11 @@ from msgspec import Raw, Struct
 from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.points.windows import TimeWindow
+from pipeline.printable import excerpt
 from stages.languages.language import QueryAnswer, QueryError, QueryRequest, fill, lines_of
 
 #: Points in a chunk of the answer.
 CHUNK_SIZE = 10_000
-#: Characters of a bad row that are kept for people.
-SHOWN_CHARACTERS = 500
 _CAST: dict[str, str] = {"float": "float", "integer": "integer", "unsigned": "unsigned", "boolean": "boolean",
                          "string": "string"}
 _PYTHON: dict[FieldType, Any] = {"float": float | None, "integer": int | None, "unsigned": int | None,
@@ -164,7 +163,7 @@ class Influxql:
                                 point[column] = (float(value) if column.type == "float"
                                                  else str(value) if column.kind == "tag" else value)
                     except (ValueError, TypeError) as error:
-                        bad.append(BadRow("bad_value", str(error), _shown(raw)))
+                        bad.append(BadRow("bad_value", str(error), excerpt(bytes(raw))))
                         continue
                     if time < before:
                         found.append((time, point))
@@ -244,7 +243,7 @@ def _decoded(line: bytes) -> _Chunk:
     try:
         chunk = _chunk.decode(line)
     except msgspec.DecodeError:
-        raise QueryError(f"the answer is no JSON: {_shown(line)}", again=True) from None
+        raise QueryError(f"the answer is no JSON: {excerpt(line)}", again=True) from None
     error = chunk.error or next((result.error for result in chunk.results if result.error), "")
     if error:
         raise QueryError(error, again="timeout" in error or "shutting down" in error or "engine" in error)
@@ -300,7 +299,7 @@ def _one_by_one(line: bytes, columns: tuple[Column, ...]) -> tuple[list[Row], li
             try:
                 rows.append(decode(_mended(raw)))
             except msgspec.ValidationError as error:
-                bad.append(BadRow("bad_value", str(error), _shown(raw)))
+                bad.append(BadRow("bad_value", str(error), excerpt(bytes(raw))))
     return rows, bad
 
 
@@ -310,7 +309,3 @@ def _mended(raw: Raw) -> bytes | Raw:
         return raw
     values = [bytes(value) for value in _raws.decode(raw)]
     return b"[" + b",".join(b"-0.0" if value == b"-0" else value for value in values) + b"]"
-
-
-def _shown(raw: bytes | Raw) -> str:
-    return bytes(raw).decode("utf-8", "replace")[:SHOWN_CHARACTERS]

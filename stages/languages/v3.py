@@ -16,7 +16,7 @@ import msgspec
 from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from pipeline.points.windows import TimeWindow
-from stages.languages import influxql
+from pipeline.printable import excerpt
 from stages.languages.language import QueryAnswer, QueryError, QueryRequest, fill, lines_of
 
 #: Rows of a table.
@@ -124,7 +124,7 @@ class V3(V3Queries):
         try:
             return [_object.decode(line) for line in body.split(b"\n") if line.strip()]
         except msgspec.DecodeError:
-            raise QueryError(f"the answer is no JSON lines: {_shown(body)}", again=True) from None
+            raise QueryError(f"the answer is no JSON lines: {excerpt(body)}", again=True) from None
 
     def taker(self) -> "JsonLinesTaker":
         """See `Dialect`."""
@@ -150,7 +150,7 @@ class V3(V3Queries):
                     if time < before:
                         rows.append((time, *values))
                 except ValueError as error:
-                    bad.append(BadRow("bad_value", str(error), _shown(line)))
+                    bad.append(BadRow("bad_value", str(error), excerpt(line)))
             yield Table(measurement, columns, rows, bad)
 
     def _own_table(self, measurement: str, body: bytes, before: int) -> Table:
@@ -168,7 +168,7 @@ class V3(V3Queries):
                 point = {c: float(v) if c.type == "float" else str(v) if c.kind == "tag" else v
                          for c, v in point.items()}
             except (ValueError, TypeError) as error:
-                bad.append(BadRow("bad_value", str(error), _shown(line)))
+                bad.append(BadRow("bad_value", str(error), excerpt(line)))
                 continue
             if time < before:
                 found.append((time, point))
@@ -217,7 +217,7 @@ class JsonLinesTaker:
         self.rows = body.count(b"\n") + 1
         for line in (first, last):
             if b'"error"' in line and b'"time"' not in line:
-                raise QueryError(_shown(line))
+                raise QueryError(excerpt(line))
         if not self._ordered:
             return QueryAnswer(body, self.rows)
         times = TimeReader()
@@ -225,7 +225,7 @@ class JsonLinesTaker:
             return QueryAnswer(body, self.rows, times.read(_object.decode(first)["time"]),
                          times.read(_object.decode(last)["time"]))
         except (ValueError, KeyError):
-            raise QueryError(f"the answer has no times: {_shown(last)}", again=True) from None
+            raise QueryError(f"the answer has no times: {excerpt(last)}", again=True) from None
 
 
 def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], tuple[Any, ...]]:
@@ -245,7 +245,3 @@ def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], tuple[Any, 
     row: Any = msgspec.defstruct("Row", fields, rename={f"c{i}": column.name for i, column in enumerate(columns)})
     decode, astuple = msgspec.json.Decoder(row).decode, msgspec.structs.astuple
     return lambda line: astuple(decode(line))
-
-
-def _shown(line: bytes) -> str:
-    return line.decode("utf-8", "replace")[:influxql.SHOWN_CHARACTERS]

@@ -37,6 +37,10 @@ class Lines(NamedTuple):
         """Whether a backslash, or a line break in a string, stands somewhere: not every server reads those alike."""
         return b"\\" in self.body or self.body.count(b"\n") != self.points
 
+    def messages_of(self, line: int) -> tuple[int, ...]:
+        """The indices of the batch's messages that a line comes from."""
+        return self.sources[line] if self.sources else (line,)
+
 
 class Points(NamedTuple):
     """The points of a batch, those of one bucket after those of the other."""

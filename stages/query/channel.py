@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from pipeline.errors import PipelineError
+from pipeline.printable import excerpt
 from stages.influxdb.answers import OperatorNeeded, Retry
-from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
 from stages.languages.language import QueryError, QueryRequest, Taker
 
@@ -34,7 +34,7 @@ def understood() -> Iterator[None]:
         raise
     except Exception as error:
         raise Failed(Retry("server_error", f"the answer is not understood ({type(error).__name__}: "
-                                           f"{str(error)[:SHOWN_CHARACTERS]})")) from error
+                                           f"{excerpt(str(error))})")) from error
 
 
 class Reply(Protocol):

@@ -26,8 +26,8 @@ from pipeline import __version__
 from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_checks import HEADER_VALUE
 from pipeline.errors import PipelineError
+from pipeline.printable import excerpt
 from stages.influxdb.answers import OperatorNeeded, Retry
-from stages.influxdb.body_words import SHOWN_CHARACTERS
 from stages.influxdb.flavour import Version
 from stages.influxdb.session import Credentials
 from stages.languages.arrow import ArrowTaker
@@ -188,10 +188,10 @@ def meaning(error: Exception, url: str) -> Retry | OperatorNeeded:
     """What a failed call means, as an HTTP status would; `pyarrow` tells some gRPC statuses only by its words."""
     text = str(error)
     words = _AFTER.sub("", _BEFORE.sub("", text, 1))
-    shown = f"{url} answered: {words[:SHOWN_CHARACTERS]}"
+    shown = f"{url} answered: {excerpt(words)}"
     match error:
         case flight.FlightUnauthenticatedError() | flight.FlightUnauthorizedError():
-            return OperatorNeeded("unauthorized", f"{url} answered: unauthorized: {words[:SHOWN_CHARACTERS]}")
+            return OperatorNeeded("unauthorized", f"{url} answered: unauthorized: {excerpt(words)}")
         case flight.FlightUnavailableError():
             return _unavailable(words, url)
         case flight.FlightTimedOutError():
@@ -210,7 +210,7 @@ def meaning(error: Exception, url: str) -> Retry | OperatorNeeded:
 
 
 def _unavailable(words: str, url: str) -> Retry | OperatorNeeded:
-    reason = words.rpartition("last error: ")[2][:SHOWN_CHARACTERS]
+    reason = excerpt(words.rpartition("last error: ")[2])
     if "handshake failed" in words.lower() or "not in peer certificate" in words:
         return OperatorNeeded("refused", f"{url}: TLS: {reason}; correct ca_file, or the certificate")
     if words.startswith(("failed to connect", "errors resolving", "empty address list")) or "closed" in words.lower():

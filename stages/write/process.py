@@ -73,7 +73,7 @@ class _BatchJob(WriteJob):
         return [wire.Reject(lines.offsets[index] if lines.offsets else lines.first + index, line.reason, line.words,
                             "write", line.status, line.attempts, line.text)
                 for line in self.refused
-                for index in (self.group.sources[line.line] if self.group.sources else (line.line,))]
+                for index in self.group.messages_of(line.line)]
 
 
 class _Target:
