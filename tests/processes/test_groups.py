@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import zmq
 
 from pipeline.config.schema import IggyConfig, Subscription
+from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.testbed.harness.waiting import wait_until
@@ -134,9 +135,20 @@ def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_wi
     late.setsockopt(zmq.IDENTITY, b"ingest-1")
     late.connect(Endpoints(str(sink.folder / "run")).control)
     places = [wire.Partition(0, 0), wire.Partition(0, 1)]
-    late.send(common.encode(wire.Started(status.epoch, [wire.PartitionStart(where, 0, -1, 500) for where in places])))
-    late.send(common.encode(wire.Revoked(status.epoch, places)))
-    wait_until(lambda: "begins anew there" in sink.log(), 20, "the coordinator to see it")
+    late_reports = (wire.Started(status.epoch, [wire.PartitionStart(where, 0, -1, 500) for where in places]),
+                    wire.Revoked(status.epoch, places))
+
+    def restarted() -> bool:
+        # The replaced process takes its name back, and what the coordinator has not read by then is lost: sent again.
+        for report in late_reports:
+            late.send(common.encode(report))
+        try:
+            wait_until(lambda: "begins anew there" in sink.log(), 5, "the coordinator's answer")
+        except PipelineError:
+            return False
+        return True
+
+    wait_until(restarted, 60, "the coordinator to see it")
     late.close()
     send(sandbox.address, stream, [message(n) for n in range(1_000, 3_000)], 2)
     all_committed(sandbox, stream, influxdb, range(3_000))

@@ -82,7 +82,8 @@ def test_a_command_that_needs_nothing_ends_at_once(command: tuple[str, ...], cod
         code, output = interrupted(short_folder, moment, *command)
         assert code in codes, (moment, output)
         assert "Traceback" not in output, (moment, output)
-        assert len(output.splitlines()) <= lines, (moment, output)
+        # How many lines of progress there are is the machine's speed.
+        assert len([line for line in output.splitlines() if not line.startswith("read ")]) <= lines, (moment, output)
         check_left_nothing(short_folder)
 
 
