@@ -1,1 +1,1 @@
-"""What ingest needs to read a partition: its buffer, the judgement of its log, the watch over topics."""
+"""Process: polls Iggy and sends batches to the encoders."""

@@ -1,7 +1,7 @@
-"""Whether a partition's log is still the one that we have read, and where to go on if not. Pure.
+"""Whether a partition's log is still the one that was read. Pure.
 
-A server that crashes loses what it has not saved, and then uses the offsets again: a reader that only counts offsets
-would wait for ever, or skip the new messages that have taken the place of old ones.
+A server that crashes loses the messages that it has not saved, and reuses their offsets: a reader that only counts
+offsets would wait for ever, or skip the new messages at offsets that it has read.
 """
 
 from typing import Protocol
@@ -23,15 +23,15 @@ class _Details(Protocol):
 class LogState(Struct, frozen=True):
     """A partition's log as the server describes it."""
 
-    #: Offset that the next message will have, as far as it can be told: 0 for an empty log that says 0.
+    #: Offset that the next message will have; 0 for an empty log whose current offset is 0.
     next: int
-    #: When it was made, microseconds since 1970.
+    #: When it was created, microseconds since 1970.
     created_at: int
     empty: bool
 
 
 class Message(Struct, frozen=True):
-    """One message's place and Iggy's time of it, microseconds since 1970."""
+    """The offset of a message and Iggy's time of it, microseconds since 1970."""
 
     offset: int
     time: int
@@ -49,13 +49,13 @@ def is_cut_off(position: int, state: LogState) -> bool:
     return position > state.next
 
 
-def seems_made_again(created_at: int, state: LogState) -> bool:
-    """Whether the partition doesn't look like the one that was made at `created_at` (0: not known)."""
+def seems_recreated(created_at: int, state: LogState) -> bool:
+    """Whether the partition has another creation time than `created_at` (0: not known)."""
     return bool(created_at) and created_at != state.created_at
 
 
-def was_made_again(state: LogState, oldest: Message | None) -> bool:
-    """Whether a partition that seems so was made again indeed: then no message in it is older than itself.
+def was_recreated(state: LogState, oldest: Message | None) -> bool:
+    """Whether a partition that seems so was created again: then no message in it is older than the partition.
 
     `oldest` is its first message, None when it is empty.
     """
@@ -63,18 +63,18 @@ def was_made_again(state: LogState, oldest: Message | None) -> bool:
 
 
 def is_another_log(position: int, time: int, before: Message | None) -> bool:
-    """Whether a log that reaches to `position` is another one than we have read.
+    """Whether a log that reaches to `position` is not the one that was read.
 
-    `before` is what a poll at `position - 1` gave now, and `time` the time of the message that was there. A message
-    that has expired meanwhile proves nothing; nor does one whose time we don't know (0).
+    `before` is the message that a poll at `position - 1` returns now, and `time` the time of the message that was read
+    there. A message that has expired meanwhile proves nothing, nor does one whose time is not known (0).
     """
     return before is not None and before.offset == position - 1 and bool(time) and before.time != time
 
 
 def stored_position(stored: int) -> int:
-    """Where to begin when `stored` (0 or more) is stored.
+    """The offset to start at when `stored` (0 or more) is stored.
 
-    A crash of the server cuts stored offsets down to what is left of the log, and to 0 when nothing is left. So 0 says
-    that message 0 was dealt with, or that there is none yet; to read it once more is harmless, to skip it is not.
+    A crash of the server reduces stored offsets to what is left of the log, and to 0 when nothing is left. So 0 means
+    that message 0 was settled, or that there is none yet: to read it again is harmless, to skip it is not.
     """
     return stored + 1 if stored else 0

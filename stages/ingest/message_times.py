@@ -1,4 +1,4 @@
-"""Iggy's times of messages, as a mapping asks for them."""
+"""Iggy's times of messages, as a mapping needs them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from pipeline.config.schema import MappingConfig
 
 
 def times_of(messages: Sequence[ReceiveMessage], mapping: MappingConfig) -> list[int]:
-    """Microseconds since 1970; 0 where a producer has given a message no time of origin, as some clients do."""
+    """Microseconds since 1970; 0 for a message without a time of origin, which some clients send."""
     if mapping.timestamp_from != "origin_timestamp":
         return [message.timestamp() for message in messages]
     if mapping.on_missing_timestamp == "iggy_timestamp":

@@ -1,4 +1,4 @@
-"""Where ingest stands in one partition. Pure, but for the client's message objects."""
+"""The position of ingest in one partition, and its buffer. Pure, except for the client's message objects."""
 
 from bisect import bisect_left
 
@@ -10,76 +10,79 @@ from pipeline.wire import sink as wire
 EMPTY_PAUSE_SECONDS = 0.005
 EMPTY_PAUSE_MAX_SECONDS = 0.1
 EMPTY_PAUSE_FACTOR = 1.5
-#: A poll that gives less than the FEWth part of what it asks for has met the log's end: the next one waits, too, so
-#: that a trickle of messages isn't read one by one.
+#: A poll that returns less than this part of what it requests has reached the end of the log. The next poll waits too,
+#: so that a trickle of messages is not read one by one.
 FEW = 4
-#: Messages asked for in the first poll of a partition, while their size isn't known.
+#: Messages requested in the first poll of a partition, while their size is not known.
 FIRST_POLL_MESSAGES = 500
 
 
 class PartitionReader:
-    """Where ingest stands in one partition, and the messages polled that aren't a batch yet."""
+    """The position in one partition, and the messages that were polled and are not dispatched yet."""
 
-    def __init__(self, where: wire.Partition, position: int) -> None:
-        self.where = where
+    def __init__(self, partition: wire.Partition, position: int) -> None:
+        self.partition = partition
         #: Next offset to poll.
         self.position = position
-        #: Incarnation of the log; -1 while the coordinator hasn't said yet where to read.
-        self.log = -1
-        #: Not beyond this offset; None: no limit.
+        #: Generation of the log; -1 until the coordinator has sent the position to read from.
+        self.generation = -1
+        #: First offset that is not read; None: no limit.
         self.limit: int | None = None
         #: Iggy's time of the message before `position`, and of the newest message read: microseconds since 1970; 0
-        #: where it isn't known.
-        self.time = self.newest = 0
-        #: When the partition was made, as Iggy has it; 0 where it isn't known.
+        #: where it is not known.
+        self.last_time = self.newest_time = 0
+        #: When the partition was created, in Iggy's time; 0 where it is not known.
         self.created_at = 0
-        #: Nothing was read yet, and nothing was stored: what the log lacks at its beginning was never ours.
+        #: Nothing was read yet and no offset was stored: offsets missing at the beginning of the log are no loss.
         self.fresh = False
         #: The topic is missing at present.
-        self.away = False
-        #: Batches are cut at their edges, and those that are cornered go to no encoder.
+        self.is_missing = False
+        #: Batches are cut at their edges; quarantined messages are not sent to an encoder.
         self.suspects: list[wire.Suspect] = []
         self.messages: list[ReceiveMessage] = []
         self.payloads: list[bytes] = []
         self.bytes = 0
-        #: When the oldest message in the buffer came; seconds, monotonic.
-        self.since = 0.0
+        #: When the oldest message in the buffer was polled; seconds, monotonic.
+        self.oldest_at = 0.0
         #: Not polled before this; seconds, monotonic.
         self.due_at = 0.0
         self.pause = EMPTY_PAUSE_SECONDS
-        #: How many messages the poll that is under way asks for.
-        self.asked = 0
-        #: Mean payload size, bytes, 0 when unknown.
+        #: Messages requested by the last poll.
+        self.requested = 0
+        #: Mean payload size, bytes; 0 when unknown.
         self.mean_bytes = 0.0
 
     def seek(self, position: wire.Position) -> None:
-        """Goes where the coordinator says; forgets what is in the buffer."""
-        self.log, self.position, self.limit = position.log, position.offset, position.limit
+        """Moves to a position that the coordinator has sent, and discards the buffer."""
+        self.generation, self.position, self.limit = position.log, position.offset, position.limit
         self.suspects = position.suspects
-        self.newest = max(self.newest, position.time)
-        self.time = position.time if position.exact else 0
-        self.messages, self.payloads, self.bytes = [], [], 0
+        self.newest_time = max(self.newest_time, position.time)
+        self.last_time = position.time if position.exact else 0
+        self._clear()
         self.due_at, self.pause = 0.0, EMPTY_PAUSE_SECONDS
 
+    def _clear(self) -> None:
+        self.messages, self.payloads, self.bytes = [], [], 0
+
     def successor(self, position: int) -> "PartitionReader":
-        """One for the log that has taken the place of this one's; it waits for the coordinator's word."""
-        reader = PartitionReader(self.where, position)
-        reader.created_at, reader.newest, reader.limit = self.created_at, self.newest, self.limit
+        """A reader of the log that has replaced this one's. It waits for the position from the coordinator."""
+        reader = PartitionReader(self.partition, position)
+        reader.created_at, reader.newest_time, reader.limit = self.created_at, self.newest_time, self.limit
         reader.mean_bytes = self.mean_bytes
         return reader
 
     @property
-    def done(self) -> bool:
-        """Whether all up to the limit is polled."""
+    def at_limit(self) -> bool:
+        """Whether every message before the limit was polled."""
         return self.limit is not None and self.position >= self.limit
 
     @property
     def readable(self) -> bool:
-        """Whether it may be polled."""
-        return self.log >= 0 and not self.away and not self.done
+        """Whether the partition may be polled."""
+        return self.generation >= 0 and not self.is_missing and not self.at_limit
 
     def add(self, messages: list[ReceiveMessage], now: float) -> tuple[int, int] | None:
-        """Takes the answer of a poll. Returns the first and last offset that the log lacks before it, if any."""
+        """Adds the messages of a poll. Returns the first and last offset that are missing in the log before them."""
         if not messages:
             self.due_at = now + self.pause
             self.pause = min(self.pause * EMPTY_PAUSE_FACTOR, EMPTY_PAUSE_MAX_SECONDS)
@@ -88,10 +91,10 @@ class PartitionReader:
         gap = (self.position, first - 1) if first > self.position and not self.fresh else None
         self.fresh = False
         self.pause = EMPTY_PAUSE_SECONDS
-        if len(messages) * FEW < self.asked:
+        if len(messages) * FEW < self.requested:
             self.due_at = now + self.pause
         if not self.messages:
-            self.since = now
+            self.oldest_at = now
         payloads = [message.payload() for message in messages]
         size = sum(map(len, payloads))
         self.mean_bytes = size / len(payloads)
@@ -99,22 +102,26 @@ class PartitionReader:
         self.payloads += payloads
         self.bytes += size
         self.position = messages[-1].offset() + 1
-        self.time = messages[-1].timestamp()
-        self.newest = max(self.newest, self.time)
+        self.last_time = messages[-1].timestamp()
+        self.newest_time = max(self.newest_time, self.last_time)
         return gap
 
-    def wanted(self, batch_size: int, max_bytes: int) -> int:
-        """How many messages to ask for: what the batch lacks, within its bytes and the limit."""
-        room = batch_size - len(self.messages)
+    def is_full(self, batch_messages: int, max_bytes: int) -> bool:
+        """Whether the buffer holds a whole batch."""
+        return len(self.messages) >= batch_messages or self.bytes >= max_bytes
+
+    def poll_size(self, batch_messages: int, max_bytes: int) -> int:
+        """Messages to request: what is missing for a batch, within its bytes and the limit."""
+        room = batch_messages - len(self.messages)
         if self.limit is not None:
             room = min(room, self.limit - self.position)
         if not self.mean_bytes:
             return min(room, FIRST_POLL_MESSAGES)
         return max(1, min(room, int((max_bytes - self.bytes) / max(self.mean_bytes, 1.0))))
 
-    def cut(self, batch_size: int, max_bytes: int) -> tuple[list[ReceiveMessage], list[bytes]]:
-        """Takes the next batch out of the buffer: at most `batch_size` messages and `max_bytes`, but at least one."""
-        count = min(batch_size, self._up_to_an_edge() if self.suspects else len(self.payloads))
+    def take_batch(self, batch_messages: int, max_bytes: int) -> tuple[list[ReceiveMessage], list[bytes]]:
+        """Removes the next batch from the buffer: at most `batch_messages` and `max_bytes`, at least one message."""
+        count = min(batch_messages, self._up_to_an_edge() if self.suspects else len(self.payloads))
         if self.bytes > max_bytes:
             size = 0
             for index in range(count):
@@ -124,7 +131,7 @@ class PartitionReader:
                     break
         if count == len(self.payloads):
             whole = self.messages, self.payloads
-            self.messages, self.payloads, self.bytes = [], [], 0
+            self._clear()
             return whole
         messages, payloads = self.messages[:count], self.payloads[:count]
         self.messages, self.payloads = self.messages[count:], self.payloads[count:]
@@ -132,7 +139,7 @@ class PartitionReader:
         return messages, payloads
 
     def _up_to_an_edge(self) -> int:
-        """How many messages of the buffer come before the next edge of a suspect."""
+        """The number of messages in the buffer before the next edge of a suspect."""
         first = self.messages[0].offset()
         edge = min((edge for one in self.suspects for edge in (one.first, one.last + 1) if edge > first), default=None)
         if edge is None:
@@ -141,10 +148,10 @@ class PartitionReader:
         return bisect_left(self.messages, edge, key=lambda message: message.offset())
 
     def is_quarantined(self, offset: int) -> bool:
-        """Whether a message goes to no encoder."""
+        """Whether the message is quarantined: it is not sent to an encoder."""
         return any(one.cornered and one.first == offset for one in self.suspects)
 
     def stop_at(self, offset: int) -> None:
-        """Nothing from `offset` on is wanted."""
+        """Sets the limit to `offset`, and discards the buffer."""
         self.limit = self.position = offset
-        self.messages, self.payloads, self.bytes = [], [], 0
+        self._clear()

@@ -1,4 +1,4 @@
-"""Looks at the topics every few seconds: new partitions, logs that were cut off, what the group has given us."""
+"""Compares the topics with what is read, every few seconds: new partitions, truncated logs, assignments of a group."""
 
 import logging
 import time
@@ -15,28 +15,28 @@ from stages.ingest.log_identity import LogState
 from stages.ingest.partition_reader import PartitionReader
 from stages.ingest.stalled_partitions import StalledPartitions
 
-#: A group's partition that nobody reads is told after so many heartbeat timeouts: a dead member is replaced sooner.
-UNREAD_TIMEOUTS = 4
-#: Seconds between two looks at the partitions that other members own.
-UNREAD_SECONDS = 5.0
+#: A group's partition that nobody reads is logged after this many heartbeat timeouts: a dead member is replaced sooner.
+STALLED_TIMEOUTS = 4
+#: Seconds between two checks of the partitions that other members own.
+STALLED_CHECK_SECONDS = 5.0
 
 
-class New(Struct, frozen=True):
-    """A partition that is ours now."""
+class NewPartition(Struct, frozen=True):
+    """A partition that this process reads from now on."""
 
-    beginning: wire.PartitionStart
-    #: Nothing was stored for it.
+    start: wire.PartitionStart
+    #: No offset was stored for it.
     fresh: bool
     created_at: int
 
 
 class TopicChanges(Struct):
-    """What one look has found, for ingest to act on."""
+    """What one refresh has found, for ingest to apply."""
 
-    new: list[New] = field(default_factory=list)
-    #: Logs that were cut off or made again: where to go on, and what is stored.
+    new: list[NewPartition] = field(default_factory=list)
+    #: Logs that were truncated or created again: where to continue, and the stored offset.
     truncated: list[wire.PartitionStart] = field(default_factory=list)
-    #: Partitions that aren't ours any more; with our membership lost; and gone with it at once.
+    #: Partitions that this process does not own any more; those lost at once, with the membership or the topic.
     revoked: list[wire.Partition] = field(default_factory=list)
     revoked_at_once: list[wire.Partition] = field(default_factory=list)
     #: (partition, last offset of its log or -1).
@@ -46,149 +46,152 @@ class TopicChanges(Struct):
 
 
 class TopicMonitor:
-    """One per ingest process. Changes of a reader only `created_at`, `away`, and the limit where all has expired."""
+    """One per ingest process.
+
+    The only attributes of a reader that it changes are `created_at`, `is_missing`, and the limit of an expired log.
+    """
 
     def __init__(self, index: int, readers: int, config: Config, iggy: IggyConnection, logger: logging.Logger) -> None:
-        """Ingest process `index` of `readers`, which share the partitions where no group does."""
+        """Ingest process `index` of `readers`, which share the partitions where no consumer group does."""
         self.topics = config.subscriptions()
         self._index = index
         self._readers = readers
         self._iggy = iggy
         self._logger = logger
-        #: Connection whose logs were compared with what we have read.
+        #: Number of the connection on which the logs were last compared with what was read.
         self._compared = 0
-        #: Iggy's time of the newest message read in partitions that are begun anew; microseconds since 1970.
-        self.newest: dict[wire.Partition, int] = {}
-        #: Where partitions without a stored offset began, so that "latest" means one moment for this process.
+        #: Iggy's time of the newest message read from partitions that are started again; microseconds since 1970.
+        self.newest_times: dict[wire.Partition, int] = {}
+        #: Where partitions without a stored offset started, so that "latest" is one moment for this process.
         self._starts: dict[wire.Partition, int] = {}
-        self._away: set[int] = set()
-        #: Topics that were missing once since this process began.
-        self._were_away: set[int] = set()
-        #: Topics that lack a partition that the configuration names.
-        self._told_absent: set[int] = set()
-        seconds = UNREAD_TIMEOUTS * config.pipeline.heartbeat_timeout_seconds
-        self._unread = [StalledPartitions(seconds) for _ in self.topics]
-        self._unread_seconds = seconds
-        self._unread_at = 0.0
-        self._unread_due = False
+        self._missing: set[int] = set()
+        #: Topics that were missing at least once since this process started.
+        self._were_missing: set[int] = set()
+        #: Topics of which it was logged that a configured partition does not exist.
+        self._logged_absent: set[int] = set()
+        seconds = STALLED_TIMEOUTS * config.pipeline.heartbeat_timeout_seconds
+        self._stalled = [StalledPartitions(seconds) for _ in self.topics]
+        self._stalled_seconds = seconds
+        self._stalled_at = 0.0
+        self._stalled_due = False
 
-    async def look(self, readers: dict[wire.Partition, PartitionReader]) -> TopicChanges:
+    async def refresh(self, readers: dict[wire.Partition, PartitionReader]) -> TopicChanges:
         """Compares the topics with what is being read. Raises IggyError."""
-        generation, found, now = self._iggy.generation, TopicChanges(), time.monotonic()
-        self._unread_due = now - self._unread_at >= UNREAD_SECONDS
-        if self._unread_due:
-            self._unread_at = now
+        connection, changes, now = self._iggy.generation, TopicChanges(), time.monotonic()
+        self._stalled_due = now - self._stalled_at >= STALLED_CHECK_SECONDS
+        if self._stalled_due:
+            self._stalled_at = now
         for index in range(len(self.topics)):
-            await self._look_at(index, readers, generation != self._compared, found)
-        if all(reader.log >= 0 for reader in readers.values()):  # else one wasn't compared yet
-            self._compared = generation
-        return found
+            await self._refresh_topic(index, readers, connection != self._compared, changes)
+        if all(reader.generation >= 0 for reader in readers.values()):  # else one was not compared yet
+            self._compared = connection
+        return changes
 
-    async def _look_at(self, index: int, readers: dict[wire.Partition, PartitionReader], compare: bool,
-                       found: TopicChanges) -> None:
-        source = self.topics[index]
+    async def _refresh_topic(self, index: int, readers: dict[wire.Partition, PartitionReader], compare: bool,
+                             changes: TopicChanges) -> None:
+        topic = self.topics[index]
         ours = [reader for where, reader in readers.items() if where.topic == index]
         try:
-            details = await self._iggy.topic(source)
-            mine = await self._mine(index, details, ours, found)
+            details = await self._iggy.topic(topic)
+            numbers = await self._own_partitions(index, details, ours, changes)
         except IggyNotFound as error:
-            self._is_away(index, ours, error)
+            self._topic_missing(index, ours, error)
             return
-        self._is_back(index, ours)
-        lost = [reader.where for reader in ours if reader.where.partition not in mine]
-        (found.revoked if source.group else found.revoked_at_once).extend(
-            where for where in lost if where not in found.revoked_at_once)
+        self._topic_found(index, ours)
+        lost = [reader.partition for reader in ours if reader.partition.partition not in numbers]
+        (changes.revoked if topic.group else changes.revoked_at_once).extend(
+            where for where in lost if where not in changes.revoked_at_once)
         for partition in details.partitions:
             where = wire.Partition(index, partition.id)
-            if partition.id not in mine:
+            if partition.id not in numbers:
                 continue
             state = log_identity.log_state(partition)
-            found.ends.append((where, state.next - 1))
+            changes.ends.append((where, state.next - 1))
             reader = readers.get(where)
-            if reader is None or where in found.revoked_at_once:
-                found.new.append(await self._new(where, state, found))
-            elif reader.log >= 0:
-                await self._examine(reader, state, compare, found)
+            if reader is None or where in changes.revoked_at_once:
+                changes.new.append(await self._new(where, state, changes))
+            elif reader.generation >= 0:
+                await self._examine(reader, state, compare, changes)
 
-    async def _mine(self, index: int, details: TopicDetails, ours: list[PartitionReader],
-                    found: TopicChanges) -> set[int]:
-        """The partitions of a topic that this process is to read."""
-        source = self.topics[index]
+    async def _own_partitions(self, index: int, details: TopicDetails, ours: list[PartitionReader],
+                              changes: TopicChanges) -> set[int]:
+        """The partitions of a topic that this process has to read."""
+        topic = self.topics[index]
         numbers = {partition.id for partition in details.partitions}
-        if not source.group:
-            if (absent := set(source.partitions) - numbers) and index not in self._told_absent:
-                self._told_absent.add(index)
-                self._logger.error("%s/%s has no partition %s, which [[topics]] partitions names; they are read once "
-                                   "they are there", source.stream, source.topic, ", ".join(map(str, sorted(absent))))
-            return {number for number in numbers if (not source.partitions or number in source.partitions)
+        if not topic.group:
+            if (absent := set(topic.partitions) - numbers) and index not in self._logged_absent:
+                self._logged_absent.add(index)
+                self._logger.error("%s/%s has no partition %s, which [[topics]] partitions names; it is read once it "
+                                   "exists", topic.stream, topic.topic, ", ".join(map(str, sorted(absent))))
+            return {number for number in numbers if (not topic.partitions or number in topic.partitions)
                     and (index + number) % self._readers == self._index}
-        assigned = await self._iggy.assignment(source)
+        assigned = await self._iggy.assignment(topic)
         if assigned is None:
-            found.revoked_at_once += [reader.where for reader in ours]
-            await self._iggy.join(source)
-            assigned = await self._iggy.assignment(source) or []
-            self._logger.info("joined the group %s of %s/%s", source.consumer, source.stream, source.topic)
-        if self._unread_due:
-            await self._look_for_unread(index, details, set(assigned))
+            changes.revoked_at_once += [reader.partition for reader in ours]
+            await self._iggy.join(topic)
+            assigned = await self._iggy.assignment(topic) or []
+            self._logger.info("joined the consumer group %s of %s/%s", topic.consumer, topic.stream, topic.topic)
+        if self._stalled_due:
+            await self._find_stalled(index, details, set(assigned))
         return numbers & set(assigned)
 
-    async def _look_for_unread(self, index: int, details: TopicDetails, assigned: set[int]) -> None:
-        """Says which partitions belong to a member that does nothing; nobody can take them from it."""
-        source = self.topics[index]
-        lags = {partition.id: (await self._iggy.stored_offset(source, partition.id),
+    async def _find_stalled(self, index: int, details: TopicDetails, assigned: set[int]) -> None:
+        """Logs partitions that belong to an inactive member: no other member can take them from it."""
+        topic = self.topics[index]
+        lags = {partition.id: (await self._iggy.stored_offset(topic, partition.id),
                                log_identity.log_state(partition).next)
                 for partition in details.partitions if partition.id not in assigned}
-        for partition in self._unread[index].look(lags, time.monotonic()):
+        for partition in self._stalled[index].update(lags, time.monotonic()):
             self._logger.error(
-                "%s/%s partition %d belongs to another member of the group %s, and nobody has committed anything "
-                "there for %g s, though messages wait. If no other pipeline has it, its owner is a connection from "
-                "before a restart of Iggy, which Iggy keeps: stop the group's pipelines, run `pipeline offsets "
-                "regroup`, and start them again", source.stream, source.topic, partition, source.consumer,
-                self._unread_seconds)
+                "%s/%s partition %d belongs to another member of the consumer group %s, and no offset was committed "
+                "there for %g s although messages are waiting. If no other pipeline has it, its owner is a connection "
+                "from before a restart of Iggy, which Iggy keeps: stop the group's pipelines, run `pipeline offsets "
+                "regroup`, and start them again", topic.stream, topic.topic, partition, topic.consumer,
+                self._stalled_seconds)
 
-    def _is_away(self, index: int, ours: list[PartitionReader], error: IggyNotFound) -> None:
+    def _topic_missing(self, index: int, ours: list[PartitionReader], error: IggyNotFound) -> None:
         for reader in ours:
-            reader.away = True
-        if index not in self._away:
-            self._away.add(index)
-            self._were_away.add(index)
-            self._logger.error("%s/%s is missing; it is read once it is there, and the other topics meanwhile: %s",
+            reader.is_missing = True
+        if index not in self._missing:
+            self._missing.add(index)
+            self._were_missing.add(index)
+            self._logger.error("%s/%s is missing; it is read once it exists, and the other topics meanwhile: %s",
                                self.topics[index].stream, self.topics[index].topic, error)
 
-    def _is_back(self, index: int, ours: list[PartitionReader]) -> None:
+    def _topic_found(self, index: int, ours: list[PartitionReader]) -> None:
         for reader in ours:
-            reader.away = False
-        if index in self._away:
-            self._away.discard(index)
-            self._logger.info("%s/%s is there again", self.topics[index].stream, self.topics[index].topic)
+            reader.is_missing = False
+        if index in self._missing:
+            self._missing.discard(index)
+            self._logger.info("%s/%s exists again", self.topics[index].stream, self.topics[index].topic)
 
     @property
-    def all_there(self) -> bool:
-        """Whether no topic was missing at the last look."""
-        return not self._away
+    def all_present(self) -> bool:
+        """Whether no topic was missing at the last refresh."""
+        return not self._missing
 
-    async def _new(self, where: wire.Partition, state: LogState, found: TopicChanges) -> New:
-        """Where to begin with a partition: after the stored offset, or at `start_from`."""
-        source = self.topics[where.topic]
-        stored = await self._iggy.stored_offset(source, where.partition)
+    async def _new(self, where: wire.Partition, state: LogState, changes: TopicChanges) -> NewPartition:
+        """Where to start with a partition: after the stored offset, or at `start_from`."""
+        topic = self.topics[where.topic]
+        stored = await self._iggy.stored_offset(topic, where.partition)
         if stored < 0:
             position = await self._first_position(where, state)
-            return New(_beginning(where, position, stored, state), True, state.created_at)
+            return NewPartition(_partition_start(where, position, stored, state), True, state.created_at)
         position = log_identity.stored_position(stored)
         if log_identity.is_cut_off(position, state) and state.next:
-            position = await self._resume(where, position, self.newest.get(where, 0), state, found,
+            position = await self._resume(where, position, self.newest_times.get(where, 0), state, changes,
                                           f"ends at offset {state.next - 1}, before the stored offset {stored}")
         elif log_identity.is_cut_off(position, state):
             position = 0
-        return New(_beginning(where, position, stored, state), False, state.created_at)
+        return NewPartition(_partition_start(where, position, stored, state), False, state.created_at)
 
     async def _first_position(self, where: wire.Partition, state: LogState) -> int:
         if where not in self._starts:
             kind, value = start_position(self.topics[where.topic].start_from)
             if kind == "timestamp":
                 value = await self._first_since(where, value, state.next)
-            # What was sent to a topic that was not there before came later than we did.
-            if kind == "latest" and where.topic not in self._were_away:
+            # Messages of a topic that did not exist before were sent after this process had started.
+            if kind == "latest" and where.topic not in self._were_missing:
                 value = state.next
             self._starts[where] = value
         return self._starts[where]
@@ -197,26 +200,26 @@ class TopicMonitor:
         first = await self._iggy.first_since(self.topics[where.topic], where.partition, microseconds)
         return first.offset() if first is not None else otherwise
 
-    async def _examine(self, reader: PartitionReader, state: LogState, compare: bool, found: TopicChanges) -> None:
-        """Finds out whether the log is still the one that `reader` has read; `compare` it message by message."""
-        where, position = reader.where, reader.position
-        made_again = (log_identity.seems_made_again(reader.created_at, state)
-                      and log_identity.was_made_again(state, await self._message(where, 0)))
-        if made_again:
-            words = "was made again"
+    async def _examine(self, reader: PartitionReader, state: LogState, compare: bool, changes: TopicChanges) -> None:
+        """Checks whether the log is still the one that `reader` has read; `compare`: also by its last message read."""
+        where, position = reader.partition, reader.position
+        recreated = (log_identity.seems_recreated(reader.created_at, state)
+                     and log_identity.was_recreated(state, await self._message(where, 0)))
+        if recreated:
+            what = "was created again"
         elif log_identity.is_cut_off(position, state) or (
-                compare and position and reader.time
-                and log_identity.is_another_log(position, reader.time, await self._message(where, position - 1))):
-            words = (f"was cut off, and now ends at offset {state.next - 1}; offsets up to {position - 1} had been "
-                     "read")
+                compare and position and reader.last_time
+                and log_identity.is_another_log(position, reader.last_time, await self._message(where, position - 1))):
+            what = (f"was truncated and now ends at offset {state.next - 1}; offsets up to {position - 1} had been "
+                    "read")
         else:
             reader.created_at = state.created_at
             if state.empty and reader.limit is not None:
                 reader.limit = min(reader.limit, reader.position)
             return
-        resumed = await self._resume(where, position, 1 if made_again else reader.newest, state, found, words)
+        resumed = await self._resume(where, position, 1 if recreated else reader.newest_time, state, changes, what)
         stored = await self._iggy.stored_offset(self.topics[where.topic], where.partition)
-        found.truncated.append(_beginning(where, resumed, stored, state))
+        changes.truncated.append(_partition_start(where, resumed, stored, state))
         reader.created_at = state.created_at
 
     async def _message(self, where: wire.Partition, offset: int) -> log_identity.Message | None:
@@ -224,27 +227,27 @@ class TopicMonitor:
         messages = await self._iggy.poll(self.topics[where.topic], where.partition, offset, 1)
         return log_identity.Message(messages[0].offset(), messages[0].timestamp()) if messages else None
 
-    async def _resume(self, where: wire.Partition, position: int, newest: int, state: LogState, found: TopicChanges,
-                      words: str) -> int:
-        """Where reading goes on in a log that isn't what it was, as `on_truncation` has it; says so."""
-        source = self.topics[where.topic]
-        place = f"{source.stream}/{source.topic} partition {where.partition}: the log {words}"
-        if source.on_truncation == "stop":
-            found.fatal = (f"{place}. Iggy has lost messages, and uses their offsets again; stopped, as on_truncation "
-                           "says. Look at the offsets with `pipeline offsets show`, set them if need be, and start "
-                           "again with on_truncation = \"resume_from_end\" or \"reread\"")
+    async def _resume(self, where: wire.Partition, position: int, newest: int, state: LogState, changes: TopicChanges,
+                      what: str) -> int:
+        """Where to continue in a log that was truncated or created again, by `on_truncation`. Logs it."""
+        topic = self.topics[where.topic]
+        place = f"{topic.stream}/{topic.topic} partition {where.partition}: the log {what}"
+        if topic.on_truncation == "stop":
+            changes.fatal = (f"{place}. Iggy lost messages and is reusing their offsets; stopped because of "
+                             "on_truncation = \"stop\". Check the offsets with `pipeline offsets show`, set them if "
+                             "necessary, and start again with on_truncation = \"resume_from_end\" or \"reread\"")
             return position
-        if source.on_truncation == "reread":
+        if topic.on_truncation == "reread":
             position = 0
         elif newest:
             position = min(position, await self._first_since(where, newest + 1, state.next))
         else:
             position = min(position, state.next)
-        self._logger.error("%s. Iggy has lost messages, and uses their offsets again; what was read of them is still "
-                           "written. Reading goes on at offset %d (on_truncation = \"%s\")", place, position,
-                           source.on_truncation)
+        self._logger.error("%s. Iggy lost messages and is reusing their offsets; those already read will still be "
+                           "written. Reading continues at offset %d (on_truncation = \"%s\")", place, position,
+                           topic.on_truncation)
         return position
 
 
-def _beginning(where: wire.Partition, position: int, stored: int, state: LogState) -> wire.PartitionStart:
+def _partition_start(where: wire.Partition, position: int, stored: int, state: LogState) -> wire.PartitionStart:
     return wire.PartitionStart(where, position, stored, position if state.empty else state.next)

@@ -67,7 +67,7 @@ def test_a_call_that_is_never_answered_costs_the_connection_and_nothing_else(
     sink.wait_for(lambda status: "gave no answer within 2 s" in status.retrying.get("ingest", ""))
     sandbox.call(sandbox.broker.resume)
     sink.wait_for(lambda status: not status.retrying)
-    assert sink.log()[before:].count("reading goes on, after") == 1
+    assert sink.log()[before:].count("reading continues, after") == 1
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)])
     sink.settles(2_000)
     assert numbers(influxdb.points()) == list(range(2_000))
@@ -120,11 +120,11 @@ def test_no_new_message_is_skipped_when_a_crash_has_cut_the_log_off(
     wait_until(lambda: sandbox.broker.listening, 20, "the server")
     if refill:
         send(sandbox.address, stream, [message(n) for n in range(1_000, 1_000 + refill)])
-    wait_until(lambda: "Reading goes on at offset" in sink.log(), 20, "the loss to be said")
+    wait_until(lambda: "Reading continues at offset" in sink.log(), 20, "the loss to be said")
     send(sandbox.address, stream, [message(n) for n in range(3_000, 3_100)])
     written(influxdb, range(1_000), range(1_000, 1_000 + refill), range(3_000, 3_100))
     stores(sandbox, stream, 1_000 - lose + refill + 100 - 1)
-    assert sink.log().count("Reading goes on at offset") == 1
+    assert sink.log().count("Reading continues at offset") == 1
     sink.wait_for(lambda status: status.truncations == 1 and status.read == 1_000 + refill + 100)
     assert sink.stop() == 0
 
@@ -137,7 +137,7 @@ def test_a_crash_while_batches_are_in_flight_loses_nothing_that_is_there(
     sink = start_sink(sandbox.address, stream, influxdb)
     sink.wait_for(lambda status: status.read == 2_000 and status.retrying)
     sandbox.call(sandbox.broker.crash, stream, TOPIC, 0, 800, 0.0)
-    wait_until(lambda: "Reading goes on at offset 1200" in sink.log(), 20, "the loss to be said")
+    wait_until(lambda: "Reading continues at offset 1200" in sink.log(), 20, "the loss to be said")
     sink.kill("encode-0")
     sink.kill("write-0")
     sink.kill("write-1")
@@ -174,7 +174,7 @@ def test_on_truncation_stop_stops_with_the_reason(sandbox: SandboxIggy, stream: 
     sink = running(sandbox, stream, influxdb, start_sink, options='on_truncation = "stop"')
     sandbox.call(sandbox.broker.crash, stream, TOPIC, 0, 300, 0.0)
     assert sink.process.wait(30) == 1
-    assert f"error: {stream}/{TOPIC} partition 0: the log was cut off, and now ends at offset 699" in sink.log()
+    assert f"error: {stream}/{TOPIC} partition 0: the log was truncated and now ends at offset 699" in sink.log()
 
 
 @pytest.mark.parametrize("refill", [10, 1_500])
@@ -185,7 +185,7 @@ def test_a_topic_deleted_and_made_again_is_read_from_its_beginning(
     send(sandbox.address, stream, [message(n) for n in range(1_000, 1_000 + refill)])
     written(influxdb, range(1_000 + refill))
     stores(sandbox, stream, refill - 1)
-    assert sink.log().count("partition 0: the log was made again") == 1
+    assert sink.log().count("partition 0: the log was created again") == 1
 
 
 def test_a_missing_topic_does_not_hold_up_another(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
@@ -202,7 +202,7 @@ def test_a_missing_topic_does_not_hold_up_another(sandbox: SandboxIggy, stream: 
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)])
     written(influxdb, range(2_000))
     sandbox.create_topic(stream, "other", 1)
-    wait_until(lambda: f"{stream}/other is there again" in sink.log(), 20, "the topic to be found")
+    wait_until(lambda: f"{stream}/other exists again" in sink.log(), 20, "the topic to be found")
     assert sink.log().count("is missing") == 1
 
 

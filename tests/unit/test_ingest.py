@@ -38,7 +38,7 @@ def test_batches_keep_order_and_both_limits(sizes: list[int], batch_size: int, m
     reader = a_reader(sizes)
     offsets: list[int] = []
     while reader.messages:
-        messages, payloads = reader.cut(batch_size, max_bytes)
+        messages, payloads = reader.take_batch(batch_size, max_bytes)
         assert 1 <= len(messages) == len(payloads) <= batch_size
         assert len(messages) == 1 or sum(map(len, payloads)) <= max_bytes
         offsets += [message.offset() for message in messages]
@@ -48,10 +48,10 @@ def test_batches_keep_order_and_both_limits(sizes: list[int], batch_size: int, m
 
 
 def test_the_first_poll_is_small_and_later_ones_fit_the_bytes() -> None:
-    assert PartitionReader(Partition(0, 0), 0).wanted(5_000, 1_000) == FIRST_POLL_MESSAGES
+    assert PartitionReader(Partition(0, 0), 0).poll_size(5_000, 1_000) == FIRST_POLL_MESSAGES
     reader = a_reader([100] * 5)
-    assert reader.wanted(5_000, 1_000) == 5
-    assert reader.wanted(8, 1_000_000) == 3
+    assert reader.poll_size(5_000, 1_000) == 5
+    assert reader.poll_size(8, 1_000_000) == 3
 
 
 def test_empty_polls_make_the_pause_grow_to_its_maximum_and_a_message_ends_it() -> None:
@@ -78,7 +78,8 @@ def test_a_reader_waits_for_the_coordinators_word_and_stops_at_its_limit() -> No
     reader = a_reader([1] * 5)
     assert not reader.readable
     reader.seek(Position(Partition(0, 0), 2, 3, time=900, exact=False, limit=7))
-    assert (reader.readable, reader.position, reader.messages, reader.time, reader.newest) == (True, 3, [], 0, 1_004)
-    assert reader.wanted(5_000, 1_000) == 4
-    reader.add([Message(number, 1) for number in range(3, 7)], now=0.0)  # type: ignore[misc]
-    assert reader.done and not reader.readable
+    assert reader.readable and (reader.position, reader.messages) == (3, [])
+    assert (reader.last_time, reader.newest_time) == (0, 1_004)
+    assert reader.poll_size(5_000, 1_000) == 4
+    reader.add([Message(number, 1) for number in range(3, 7)], now=0.0)
+    assert reader.at_limit and not reader.readable

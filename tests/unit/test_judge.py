@@ -39,12 +39,12 @@ def test_the_message_before_the_position_tells_another_log_unless_it_has_expired
 
 
 def test_a_partition_is_made_again_only_when_no_message_in_it_is_older() -> None:
-    assert not log_identity.seems_made_again(0, LogState(1, 100, False))
-    assert not log_identity.seems_made_again(100, LogState(1, 100, False))
-    assert log_identity.seems_made_again(99, LogState(1, 100, False))
-    assert log_identity.was_made_again(LogState(0, 100, True), None)
-    assert log_identity.was_made_again(LogState(1, 100, False), Message(0, 100))
-    assert not log_identity.was_made_again(LogState(1, 100, False), Message(0, 99))
+    assert not log_identity.seems_recreated(0, LogState(1, 100, False))
+    assert not log_identity.seems_recreated(100, LogState(1, 100, False))
+    assert log_identity.seems_recreated(99, LogState(1, 100, False))
+    assert log_identity.was_recreated(LogState(0, 100, True), None)
+    assert log_identity.was_recreated(LogState(1, 100, False), Message(0, 100))
+    assert not log_identity.was_recreated(LogState(1, 100, False), Message(0, 99))
 
 
 def test_a_stored_0_may_mean_that_nothing_is_there_and_is_read_again() -> None:
@@ -53,9 +53,9 @@ def test_a_stored_0_may_mean_that_nothing_is_there_and_is_read_again() -> None:
 
 def test_a_partition_that_waits_and_does_not_move_is_told_once() -> None:
     unread = StalledPartitions(60)
-    assert unread.look({0: (5, 10), 1: (5, 10), 2: (9, 10)}, 0) == []
-    assert unread.look({0: (5, 10), 1: (6, 10), 2: (9, 10)}, 59) == []
-    assert unread.look({0: (5, 10), 1: (6, 10), 2: (9, 10)}, 60) == [0]
-    assert unread.look({0: (5, 10), 1: (6, 10), 2: (9, 11)}, 61) == []
-    assert unread.look({0: (5, 12), 1: (6, 10), 2: (9, 12)}, 130) == [1, 2]
-    assert unread.look({1: (6, 10)}, 140) == []
+    assert unread.update({0: (5, 10), 1: (5, 10), 2: (9, 10)}, 0) == []
+    assert unread.update({0: (5, 10), 1: (6, 10), 2: (9, 10)}, 59) == []
+    assert unread.update({0: (5, 10), 1: (6, 10), 2: (9, 10)}, 60) == [0]
+    assert unread.update({0: (5, 10), 1: (6, 10), 2: (9, 11)}, 61) == []
+    assert unread.update({0: (5, 12), 1: (6, 10), 2: (9, 12)}, 130) == [1, 2]
+    assert unread.update({1: (6, 10)}, 140) == []

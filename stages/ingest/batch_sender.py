@@ -1,0 +1,48 @@
+"""Sends batches to the encoders, with what each mapping needs of the messages."""
+
+import zmq
+import zmq.asyncio
+from apache_iggy import ReceiveMessage
+
+from pipeline.config.schema import Config
+from pipeline.iggy.headers import header_values
+from pipeline.sockets.endpoints import Endpoints
+from pipeline.wire import common, payload_frame
+from pipeline.wire import sink as wire
+from pipeline.wire.frames import cut
+from stages.ingest.message_times import times_of
+
+#: Batches queued for an encoder, at most.
+SEND_HIGH_WATER_MARK = 1
+
+
+class BatchSender:
+    """The PUSH socket of one ingest process. A send waits until an encoder has room."""
+
+    def __init__(self, index: int, config: Config, endpoints: Endpoints) -> None:
+        """`index` is the number of the ingest process."""
+        self._topics = config.subscriptions()
+        self._mappings = mappings = [sink.mapping for sink in config.all_sinks()]
+        #: By topic: whether the mapping uses Iggy's times of the messages.
+        self._needs_timestamps = [mappings[topic.sink].needs_timestamps() for topic in self._topics]
+        #: By topic: the user headers that become tags.
+        self._header_tags = [tuple(mappings[topic.sink].header_tags) for topic in self._topics]
+        self._push = zmq.asyncio.Context.instance().socket(zmq.PUSH)
+        self._push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
+        endpoints.bind_batches(self._push, index)
+
+    async def send(self, range_: wire.Range, messages: list[ReceiveMessage], payloads: list[bytes],
+                   again: bool = False) -> None:
+        """Sends the messages of a range with their payloads. `again`: the range is being delivered again."""
+        topic = range_.where.topic
+        contiguous = messages[-1].offset() - messages[0].offset() + 1 == len(messages)
+        timestamps = None
+        if self._needs_timestamps[topic]:
+            timestamps = times_of(messages, self._mappings[self._topics[topic].sink])
+        names = self._header_tags[topic]
+        batch = wire.Batch(
+            range_, first=messages[0].offset(),
+            offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
+            headers=[header_values(message, names) for message in messages] if names else None, again=again)
+        frames = cut([common.encode(batch), payload_frame.joined(payloads), payload_frame.lengths(payloads)])
+        await self._push.send_multipart(frames, copy=False)
