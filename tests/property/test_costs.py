@@ -16,9 +16,10 @@ import pytest
 from pipeline.config.schema import MappingConfig, RuleConfig
 from stages.mapping.encoder import BatchOrigin, Encoder
 
-#: What twice the input may cost, and how often that is looked at before it is believed not to hold.
+#: What twice the input may cost at most.
 MOST_GROWTH: Final = 2.5
-ROUNDS: Final = 6
+#: Rounds until it is believed to cost more: of so many samples each, of which the least counts.
+SAMPLES: Final = (1, 3, 3, 3, 3, 3)
 #: An input is grown until it takes so long, seconds, or is so large, bytes.
 LONG_ENOUGH: Final = 0.006
 LARGE_ENOUGH: Final = 400_000
@@ -61,10 +62,10 @@ def check_growth(measure: Callable[[int], tuple[float, int]]) -> None:
         took, length = measure(size)
         if took >= LONG_ENOUGH or length >= LARGE_ENOUGH:
             break
-        size *= 2
+        size *= 2 if took > LONG_ENOUGH / 8 or length > LARGE_ENOUGH // 8 else 8
     grown: list[tuple[float, float]] = []
-    for _ in range(ROUNDS):
-        once, twice = (min(measure(size * factor)[0] for _ in range(3)) for factor in (1, 2))
+    for samples in SAMPLES:
+        once, twice = (min(measure(size * factor)[0] for _ in range(samples)) for factor in (1, 2))
         grown.append((once, twice))
         if twice <= MOST_GROWTH * max(once, LONG_ENOUGH / 2):
             return
