@@ -17,8 +17,8 @@ from pipeline.interrupts import end_on_interrupt, started
 from pipeline.logs import setup_logging
 from pipeline.source_coordinator.state_store import store_of, writer_of
 from stages.influxdb.answers import OperatorNeeded, Retry
-from stages.query.channel import Failed
-from stages.query.reader import Reader
+from stages.query.reader import SourceReader
+from stages.query.transport import QueryFailed
 
 
 async def make_topics(config: Config) -> None:
@@ -65,8 +65,8 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
 def _checked(source: SourceConfig, logger: logging.Logger) -> Retry | OperatorNeeded | None:
     """What is wrong. Raises PipelineError for a file that can't be used."""
     try:
-        Reader(source, logger).check()
-    except Failed as failed:
+        SourceReader(source, logger).check()
+    except QueryFailed as failed:
         return failed.answer
     return None
 

@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from pipeline.config.schema import Config
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType
 
 #: Memory of all types, bytes, at most: beyond it a field that is not known keeps whatever type a message gives it.
 MAX_BYTES: Final = 100_000_000
@@ -23,7 +23,7 @@ class FieldTypeDecision(Struct, frozen=True, array_like=True):
     space: str
     measurement: str
     field: str
-    kind: Kind
+    kind: FieldType
 
 
 class FieldTypeRegistry:
@@ -32,20 +32,20 @@ class FieldTypeRegistry:
     Names are those of the line, with their escapes.
     """
 
-    def __init__(self, seeds: Mapping[str, Mapping[str, Kind]] | None = None, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, seeds: Mapping[str, Mapping[str, FieldType]] | None = None, max_bytes: int = MAX_BYTES) -> None:
         """`seeds`: of each space, the types of fields that the configuration declares, whatever the measurement."""
         self._seeds = seeds or {}
-        self._known: dict[tuple[str, str], dict[str, Kind]] = {}
+        self._known: dict[tuple[str, str], dict[str, FieldType]] = {}
         self._room = max_bytes
         #: Some field was not remembered for want of room.
         self.full = False
 
     def decide(self, space: str, measurement: str,
-               kinds: Mapping[str, Kind]) -> tuple[dict[str, Kind], list[FieldTypeDecision]]:
+               kinds: Mapping[str, FieldType]) -> tuple[dict[str, FieldType], list[FieldTypeDecision]]:
         """The types that the fields in `kinds` have from now on, and those of them that are new."""
         known = self._known.get((space, measurement), {})
         seeds = self._seeds.get(space, {})
-        decided: dict[str, Kind] = {}
+        decided: dict[str, FieldType] = {}
         new = []
         for field, kind in kinds.items():
             decided[field] = known.get(field) or seeds.get(field, kind)
@@ -79,11 +79,11 @@ def space_of(config: Config, sink: int, bucket: str = "") -> str:
     return f"{influxdb.url} {bucket or influxdb.bucket or influxdb.database}"
 
 
-def declared_types(config: Config) -> dict[str, dict[str, Kind]]:
+def declared_types(config: Config) -> dict[str, dict[str, FieldType]]:
     """The types that the mappings declare, by space and escaped field key."""
     from pipeline.points import escape
 
-    seeds: dict[str, dict[str, Kind]] = {}
+    seeds: dict[str, dict[str, FieldType]] = {}
     for index, sink in enumerate(config.all_sinks()):
         mapping = sink.mapping
         for bucket in {"", *mapping.allowed_buckets, *(rule.bucket for rule in mapping.rules)}:

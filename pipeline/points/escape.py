@@ -1,8 +1,8 @@
 """Escaping by the line protocol's specification: one function an element of the line.
 
-Each is pure. What an element cannot hold raises `Unwritable` with the reason, instead of a line the server
-would read as something else. What the server cannot hold was found out from InfluxDB 1.6.7 and from
-line-protocol-parser (tests/servers/test_mapping_against_influxdb1.py): both have to read back what was written.
+Each is pure. Text that an element cannot hold raises `Unwritable` with the reason, instead of producing a line that the
+server would read differently. The rules were verified with InfluxDB 1.6.7 and line-protocol-parser
+(tests/servers/test_mapping_against_influxdb1.py): both read back what was written.
 """
 
 import re
@@ -16,8 +16,8 @@ class Unwritable(ValueError):
 #: Longest series key, bytes: measurement, tags, four bytes of separator, field key. Source: InfluxDB, models/points.go.
 MAX_KEY_BYTES: Final = 65_535
 KEY_SEPARATOR_BYTES: Final = 4
-#: Elements before which InfluxDB skips white space; it takes the backslash from a `\,`, `\=` or `\"` in them once more
-#: when it stores them, and finds such points no more. Source: InfluxDB 1 and 2, pkg/escape/bytes.go, Unescape.
+#: Elements before which InfluxDB skips white space. It unescapes `\,`, `\=` and `\"` in them twice when it stores them,
+#: and then cannot find such points. Source: InfluxDB 1 and 2, pkg/escape/bytes.go, Unescape.
 _AFTER_SPACE = ("measurement", "field key")
 _DROPPED = re.compile(r'\\[,="]')
 _MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
@@ -27,7 +27,7 @@ _ESCAPED = re.compile(r"\\([,= ])")
 
 
 def _check(text: str, element: str) -> None:
-    """Refuse what no escape can express in `element`: a line break, NUL, a trailing backslash, nothing at all."""
+    """Refuse text that no escape can express in `element`: empty, or with a line break, NUL, or trailing backslash."""
     if not text:
         raise Unwritable(f"{element} is empty")
     if "\n" in text or "\r" in text:
@@ -39,7 +39,7 @@ def _check(text: str, element: str) -> None:
     if "\\" in text:
         if text[-1] == "\\":
             raise Unwritable(f"{element} ends in a backslash")
-        # The server looks for the end of a line as if the fields began at that space, and counts quotes from there on.
+        # The server takes that space for the beginning of the fields, and counts quotes from there on.
         if "\\ " in text:
             raise Unwritable(f"{element} holds a backslash before a space")
         if element in _AFTER_SPACE and _DROPPED.search(text):

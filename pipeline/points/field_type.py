@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Kind = Literal["float", "integer", "unsigned", "string", "boolean"]
+FieldType = Literal["float", "integer", "unsigned", "string", "boolean"]

@@ -1,18 +1,19 @@
-"""Points as rows: what every reader of answers makes, and every maker of messages takes. Pure."""
+"""Points as rows: the output of answer readers, and the input of message encoders. Pure."""
 
 from typing import Literal
 
 from msgspec import Struct
 
-FieldType = Literal["float", "integer", "unsigned", "boolean", "string"]
-#: A tag's or a field's value; None where the point does not have it.
+from pipeline.points.field_type import FieldType
+
+#: Value of a tag or field; None if the point does not have it.
 Value = float | int | bool | str | None
-#: Time in nanoseconds since 1970, then the tags' values, then the fields', as the table's columns say.
+#: Time in nanoseconds since 1970, then a value for each of the table's columns.
 Row = tuple[Value, ...]
 
 
 class Column(Struct, frozen=True, array_like=True):
-    """A tag or a field. A field key that has two types, in different shards or series, has a column for each."""
+    """A tag or a field. A field key with two types, in different shards or series, has one column for each type."""
 
     name: str
     kind: Literal["tag", "field"]
@@ -21,17 +22,17 @@ class Column(Struct, frozen=True, array_like=True):
 
 
 class BadRow(Struct, frozen=True, array_like=True):
-    """A row of an answer that no point can be made of."""
+    """A row of an answer that is not a valid point."""
 
-    #: Short class of the reason: bad_value, bad_time, too_large.
+    #: bad_value or too_large.
     reason: str
     detail: str
-    #: The row as it came, cut to what a person needs.
+    #: The row as received, truncated.
     row: str
 
 
 class Table(Struct, frozen=True):
-    """Points of one measurement. Rows have their time first, then a value for each column; tags before fields."""
+    """Points of one measurement; in `columns` tags come before fields."""
 
     measurement: str
     columns: tuple[Column, ...]
@@ -40,10 +41,10 @@ class Table(Struct, frozen=True):
 
     @property
     def tags(self) -> int:
-        """How many of the columns are tags; they come first."""
+        """Number of columns that are tags; they come first."""
         return sum(column.kind == "tag" for column in self.columns)
 
 
-def ordered(columns: list[Column]) -> tuple[Column, ...]:
-    """Tags first, by name; then fields by name and type: so that a point always looks the same."""
+def sort_columns(columns: list[Column]) -> tuple[Column, ...]:
+    """Tags by name, then fields by name and type: so that equal points have equal messages."""
     return tuple(sorted(columns, key=lambda column: (column.kind != "tag", column.name, column.type)))

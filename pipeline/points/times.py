@@ -3,10 +3,10 @@
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-#: What InfluxDB can store: int64 without its two lowest values and its highest.
+#: Times that InfluxDB can store: int64 without its two lowest values and its highest one.
 MIN_TIME, MAX_TIME = -(2**63) + 2, 2**63 - 2
 SECOND = 1_000_000_000
-#: Seconds that a TimeReader remembers.
+#: Entries in the cache of a TimeReader.
 MAX_SECONDS = 100_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)?")
@@ -30,7 +30,7 @@ def parse_time(text: str) -> int:
 
 
 class TimeReader:
-    """`parse_time` for many times that lie near each other: seconds are parsed once."""
+    """`parse_time` with a cache of whole seconds, for many times near each other."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, int] = {}

@@ -1,23 +1,23 @@
-"""Windows of time, half-open: `[start, end)` in nanoseconds since 1970. Pure.
+"""Half-open time windows: `[start, end)` in nanoseconds since 1970. Pure.
 
-A window's answer is at most a page of rows. Where the answer is in the order of time, a page that is full ends before
-its last time (rows of that time may be missing from it, in any order); the rest of the window comes next. Where it has
-no order, a window that is too full is read again at half its width, then an eighth, a 64th and so on: every try costs
-a page that is thrown away, and a window that is too narrow little. So equal times are never torn apart.
+An answer has at most a page of rows. If answers are in time order, a full page ends before the time of its last row,
+because other rows of that time may be missing; the rest of the window is read next. If answers have no order, a window
+with too many rows is read again at half its width, then an eighth, a 64th and so on: each try discards a page, while a
+window that is too narrow costs little. Rows of equal time always stay together.
 """
 
 from msgspec import Struct
 
 
 class TimeWindow(Struct, frozen=True, array_like=True):
-    """`start` is inside, `end` is not; nanoseconds since 1970."""
+    """`[start, end)`, nanoseconds since 1970."""
 
     start: int
     end: int
 
     @property
     def width(self) -> int:
-        """Nanoseconds."""
+        """Width in nanoseconds."""
         return self.end - self.start
 
 
@@ -27,10 +27,10 @@ def floor(time: int, align: int) -> int:
 
 
 def cut_before(window: TimeWindow, last: int) -> int:
-    """Where a page of an ordered answer ends that broke off at a row of the time `last`.
+    """The end of a page whose answer is in time order and was cut after a row of the time `last`.
 
-    Raises ValueError when nothing would be left: all its rows are of the window's first time; that time is then to be
-    read whole.
+    Raises ValueError if the page would be empty because all its rows have the window's first time, which must then be
+    read without a limit.
     """
     if last <= window.start:
         raise ValueError("more rows than a page at one time")

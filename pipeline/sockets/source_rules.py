@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from pipeline.config.plan import EPOCH_BITS, Plan
-from pipeline.points.fingerprints import KNOWN_BYTES, PRINT_BYTES
+from pipeline.points.fingerprints import FINGERPRINT_BYTES, KNOWN_BYTES
 from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.sockets.sink_rules import kind_of
 from pipeline.wire import common
@@ -53,7 +53,7 @@ class SourceRules:
             case source_wire.PageOverflow(id=page, first=first):
                 return self._page(page, first)
             case source_wire.PageConfirmed(id=page, prints=prints):
-                return self._page(page) or _whole(prints, PRINT_BYTES)
+                return self._page(page) or _whole(prints, FINGERPRINT_BYTES)
             case source_wire.Read(id=page, window=window, past=past):
                 if window.start >= window.end:
                     return "its window ends before it begins"
@@ -71,7 +71,7 @@ class SourceRules:
 
     def messages(self, message: source_wire.Messages) -> str:
         """Whether the head of messages is one."""
-        return self._page(message.id, message.end) or _whole(message.prints, PRINT_BYTES)
+        return self._page(message.id, message.end) or _whole(message.prints, FINGERPRINT_BYTES)
 
     def _page(self, page: source_wire.PageId, *times: int) -> str:
         if any(time not in _TIMES for time in times):

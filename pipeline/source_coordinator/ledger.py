@@ -5,7 +5,7 @@ One rule: the mark is the end of the contiguous prefix of pages that are confirm
 
 from collections import OrderedDict
 
-from pipeline.points.fingerprints import Fingerprints, Print
+from pipeline.points.fingerprints import Fingerprint, Fingerprints
 from pipeline.points.times import MIN_TIME
 from pipeline.points.windows import TimeWindow
 from pipeline.source_coordinator.stride import Stride
@@ -29,7 +29,7 @@ class Page:
         #: The page covers its window; it is with convert or produce.
         self.answered = False
         self.done = False
-        self.prints: list[Print] = []
+        self.prints: list[Fingerprint] = []
         #: When it was ordered last; seconds of the caller's clock.
         self.sent_at = 0.0
 
@@ -134,7 +134,7 @@ class WatermarkLedger:
         page.sent_at = now
         return page
 
-    def confirmed(self, seq: int, attempt: int, prints: list[Print]) -> bool:
+    def confirmed(self, seq: int, attempt: int, prints: list[Fingerprint]) -> bool:
         """Iggy has the page; that may be heard of before its answer is. True the first time; False for an older try."""
         page = self._known(seq, attempt)
         if page is None or page.done:

@@ -213,7 +213,7 @@ class SourceCoordinator:
         self.repeated += message.repeated
         source = self.sources[page.lane.source]
         source.changes += 1
-        if lane.prints.forgotten and self._storing.allows(page.lane.measurement, time.monotonic()):
+        if lane.prints.evicted and self._storing.allows(page.lane.measurement, time.monotonic()):
             self.logger.warning("source %s: %s has more than max_fingerprints = %d points within overlap_ms; points "
                                 "of it will be sent more than once", source.config.name, page.lane.measurement,
                                 source.config.max_fingerprints)

@@ -1,7 +1,7 @@
 """One configured source: its measurements, watermarks and pages."""
 
 from pipeline.config.source_schema import SourceConfig
-from pipeline.points.fingerprints import Fingerprints, prints_of
+from pipeline.points.fingerprints import Fingerprints, fingerprints_of
 from pipeline.points.times import MAX_TIME, MIN_TIME, parse_time
 from pipeline.points.windows import floor
 from pipeline.source_coordinator.clock import corrected
@@ -75,7 +75,7 @@ class Source:
         self.lanes[measurement] = WatermarkLedger(
             self.state.marks.get(measurement, begin), Stride(ordered, self._align), self.config.page_size,
             self.config.overlap_ms * MILLISECOND, begin,
-            Fingerprints(self.config.max_fingerprints, prints_of(self.state.prints.get(measurement, {}))))
+            Fingerprints(self.config.max_fingerprints, fingerprints_of(self.state.prints.get(measurement, {}))))
         return source_wire.MeasurementId(self.index, measurement)
 
     @property

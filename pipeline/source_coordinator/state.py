@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
-from pipeline.points.fingerprints import Known, known_of, pack, prints_of, unpack
+from pipeline.points.fingerprints import Known, fingerprints_of, known_from, pack, unpack
 from pipeline.points.times import parse_time
 
 #: Of the layout.
@@ -94,7 +94,7 @@ def place_of(config: SourceConfig, name: str) -> str:
 def encode_state(state: SourceState) -> bytes:
     """The state as it is stored: JSON, for people to read, too."""
     stored = _Stored(FORMAT, VERSION, state.identity, state.begun, state.marks,
-                     {name: base64.b64encode(pack(prints_of(known))).decode()
+                     {name: base64.b64encode(pack(fingerprints_of(known))).decode()
                       for name, known in state.prints.items() if known},
                      datetime.now(UTC).isoformat(timespec="seconds"), "")
     stored.checksum = _sum(stored)
@@ -121,7 +121,7 @@ def decode_state(content: bytes, config: SourceConfig, where: str, option: str, 
         raise StateError(f"{here} belongs to {_shown(stored.identity)}, not to {_shown(expected)}; give this source "
                          f"another {option}, or {remedy}")
     try:
-        prints = {name: known_of(unpack(base64.b64decode(text, validate=True)))
+        prints = {name: known_from(unpack(base64.b64decode(text, validate=True)))
                   for name, text in stored.fingerprints.items()}
     except (ValueError, binascii.Error) as error:
         raise StateError(f"{here} is damaged ({error}); {advice}") from None

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType
 from pipeline.wire import frames
 from pipeline.wire.common import Count, Drain, Heartbeat, Pid, Retrying
 
@@ -284,7 +284,7 @@ class FieldTypesRequest(Struct, frozen=True, tag=True):
     #: Where the lines go, as `pipeline.fields.types.space_of` names it.
     space: str
     measurement: str
-    kinds: dict[str, Kind]
+    kinds: dict[str, FieldType]
 
 
 class FieldTypes(Struct, frozen=True, tag=True):
@@ -292,7 +292,7 @@ class FieldTypes(Struct, frozen=True, tag=True):
 
     space: str
     measurement: str
-    kinds: dict[str, Kind]
+    kinds: dict[str, FieldType]
 
 
 class TagCardinalities(Struct, frozen=True, tag=True):

@@ -1,8 +1,8 @@
-"""Messages made of points: JSON, line protocol or MessagePack, one for each point (or each field). Pure.
+"""Encodes points as messages: JSON, line protocol or MessagePack, one for each point or each field. Pure.
 
 JSON: `{"measurement":"m","tags":{"t":"x"},"fields":{"f":20.0,"i":20},"time":1700000000000000000}`; floats always have
-a point or an exponent, integers never. Only line protocol tells unsigned (`20u`) from integer (`20i`). Tags and fields
-are sorted; what a point does not have is left out.
+a point or an exponent, integers never. Only line protocol distinguishes unsigned (`20u`) from integer (`20i`). Tags and
+fields are sorted; missing ones are omitted.
 """
 
 import json
@@ -14,41 +14,41 @@ from msgspec import Struct
 
 from pipeline.config.source_schema import Format
 from pipeline.points import escape
-from pipeline.points.fingerprints import Print
+from pipeline.points.fingerprints import Fingerprint
 from pipeline.points.table import BadRow, Column, Row, Table, Value
 from pipeline.printable import excerpt
 
-#: Series whose beginnings are remembered for one set of columns.
+#: Series whose message prefix is cached, for one measurement and set of columns.
 MAX_SERIES = 200_000
 
 
-class Payloads(Struct):
+class PageMessages(Struct):
     """The messages of one page, in the order of its rows."""
 
     payloads: list[bytes] = []
-    #: Of each, a hash of its series: measurement and tags.
+    #: For each message, the hash of its series (measurement and tags), which chooses the partition.
     series: list[int] = []
     points: int = 0
     bad: list[BadRow] = []
-    #: Points that were sent already, as they are.
+    #: Points omitted because they were sent before, unchanged.
     repeated: int = 0
-    #: Of what is to be remembered.
-    prints: list[Print] = []
+    #: Of the points that later rounds will read again.
+    fingerprints: list[Fingerprint] = []
 
 
 class Dedupe(Struct, frozen=True):
-    """What a page has in common with the past: rows before `seen_until` may have been sent, those in `known` were."""
+    """What earlier rounds sent of a page: rows before `seen_until` may have been sent, those in `known` were."""
 
     #: Nanoseconds since 1970.
     seen_until: int
-    #: point -> content; see `fingerprints`.
+    #: Point hash -> content hash; see `pipeline.points.fingerprints`.
     known: dict[int, int]
-    #: Rows from this time on will be read again.
+    #: Rows from this time on will be read again in the next round.
     remember_from: int
 
 
-class Encoder:
-    """Makes messages of one measurement's rows of one set of columns."""
+class PointEncoder:
+    """Encodes rows of one measurement with one set of columns."""
 
     def __init__(self, measurement: str, columns: tuple[Column, ...], format_: Format, long: bool,
                  max_bytes: int) -> None:
@@ -57,90 +57,91 @@ class Encoder:
         self._tags = sum(column.kind == "tag" for column in columns)
         tag_names = [column.name for column in columns[:self._tags]]
         fields = columns[self._tags:]
-        self._heads: dict[Row, tuple[str, int]] = {}
+        self._prefixes: dict[Row, tuple[str, int]] = {}
         self._field_hashes = [xxhash.xxh64_intdigest(f"{field.name}\0{field.type}".encode()) for field in fields]
         make = {"json": _json, "line_protocol": _line, "msgpack": _msgpack}[format_]
-        self._head, encode = make(measurement, tag_names, fields)
+        self._make_prefix, encode = make(measurement, tag_names, fields)
         self._encode = _each_field(encode, len(fields)) if long else _one(encode)
         self._long = long
 
-    def encode(self, table: Table, dedupe: Dedupe | None, out: Payloads) -> None:
+    def encode(self, table: Table, dedupe: Dedupe | None, out: PageMessages) -> None:
         """Adds the messages of a table's rows to `out`."""
         out.bad += table.bad
-        tags_end, heads = self._tags + 1, self._heads
+        tags_end, prefixes = self._tags + 1, self._prefixes
         for row in table.rows:
             tags = row[1:tags_end]
             try:
-                head = heads.get(tags) or self._new_series(tags)
-                made = self._encode(head[0], row[tags_end:], row[0])
-            except Exception as error:  # whatever a row is, it costs itself
+                prefix = prefixes.get(tags) or self._new_series(tags)
+                messages = self._encode(prefix[0], row[tags_end:], row[0])
+            except Exception as error:  # a bad row must not fail its page
                 out.bad.append(BadRow("bad_value", str(error), excerpt(str(row))))
                 continue
-            if made:
+            if messages:
                 out.points += 1
-                if dedupe is None and max(map(len, made)) <= self._max_bytes:
-                    out.payloads += made
-                    out.series += [head[1]] * len(made)
+                if dedupe is None and max(map(len, messages)) <= self._max_bytes:
+                    out.payloads += messages
+                    out.series += [prefix[1]] * len(messages)
                 else:
-                    self._add(out, made, head, row, dedupe)
+                    self._add_checked(out, messages, prefix, row, dedupe)
 
     def _new_series(self, tags: Row) -> tuple[str, int]:
-        """The beginning of a series' messages, and the hash that tells its partition."""
-        if len(self._heads) >= MAX_SERIES:
-            self._heads.clear()
-        text = self._head(tags)
-        head = self._heads[tags] = text, xxhash.xxh32_intdigest(text.encode())
-        return head
+        """The prefix of a series' messages, and the hash that chooses its partition."""
+        if len(self._prefixes) >= MAX_SERIES:
+            self._prefixes.clear()
+        text = self._make_prefix(tags)
+        prefix = self._prefixes[tags] = text, xxhash.xxh32_intdigest(text.encode())
+        return prefix
 
-    def _add(self, out: Payloads, made: list[bytes], head: tuple[str, int], row: Row, dedupe: Dedupe | None) -> None:
-        """The long way: sizes are checked, and the past."""
+    def _add_checked(self, out: PageMessages, messages: list[bytes], prefix: tuple[str, int], row: Row,
+                     dedupe: Dedupe | None) -> None:
+        """Adds a row's messages unless they are too large, or were sent before."""
         time = row[0]
         assert isinstance(time, int)
         values = row[self._tags + 1:]
-        places = [index for index, value in enumerate(values) if value is not None] if self._long else [0]
+        columns = [index for index, value in enumerate(values) if value is not None] if self._long else [0]
         fresh = False
-        for place, payload in zip(places, made, strict=True):
+        for column, payload in zip(columns, messages, strict=True):
             if len(payload) > self._max_bytes:
                 out.bad.append(BadRow("too_large", f"{len(payload)} bytes are more than max_message_bytes",
                                       excerpt(payload)))
                 continue
             if dedupe is not None and (time < dedupe.seen_until or time >= dedupe.remember_from):
-                which = f"{head[0]}\0{time}\0{self._field_hashes[place] if self._long else ''}"
+                which = f"{prefix[0]}\0{time}\0{self._field_hashes[column] if self._long else ''}"
                 point, content = xxhash.xxh64_intdigest(which.encode()), \
                     xxhash.xxh64_intdigest(payload)
                 if time < dedupe.seen_until and dedupe.known.get(point) == content:
                     continue
                 if time >= dedupe.remember_from:
-                    out.prints.append(Print(time, point, content))
+                    out.fingerprints.append(Fingerprint(time, point, content))
             fresh = True
             out.payloads.append(payload)
-            out.series.append(head[1])
+            out.series.append(prefix[1])
         out.repeated += not fresh
 
 
-#: (head, values, time) -> the message.
-_Encode = Callable[[str, Row, Value], bytes | None]
-_Made = tuple[Callable[[Row], str], _Encode]
+#: (series prefix, field values, time) -> the message; None without fields.
+_EncodeRow = Callable[[str, Row, Value], bytes | None]
+_Codec = tuple[Callable[[Row], str], _EncodeRow]
 
 
-def _one(encode: _Encode) -> Callable[[str, Row, Value], list[bytes]]:
-    def one(head: str, values: Row, time: Value) -> list[bytes]:
-        made = encode(head, values, time)
-        return [made] if made is not None else []
+def _one(encode: _EncodeRow) -> Callable[[str, Row, Value], list[bytes]]:
+    def one(prefix: str, values: Row, time: Value) -> list[bytes]:
+        messages = encode(prefix, values, time)
+        return [messages] if messages is not None else []
 
     return one
 
 
-def _each_field(encode: _Encode, fields: int) -> Callable[[str, Row, Value], list[bytes]]:
-    def each(head: str, values: Row, time: Value) -> list[bytes]:
+def _each_field(encode: _EncodeRow, fields: int) -> Callable[[str, Row, Value], list[bytes]]:
+    def each(prefix: str, values: Row, time: Value) -> list[bytes]:
         out = []
         for index, value in enumerate(values):
             if value is not None:
                 alone: list[Value] = [None] * fields
                 alone[index] = value
-                made = encode(head, tuple(alone), time)
-                if made is not None:
-                    out.append(made)
+                messages = encode(prefix, tuple(alone), time)
+                if messages is not None:
+                    out.append(messages)
         return out
 
     return each
@@ -151,7 +152,7 @@ def _string(text: object) -> str:
 
 
 def _percent(text: str) -> str:
-    """A text as part of a `%` template."""
+    """Text escaped for a `%` template."""
     return text.replace("%", "%%")
 
 
@@ -160,21 +161,21 @@ def _one_of(true: str, false: str) -> Callable[[Value], str]:
     return texts.__getitem__
 
 
-def _json(measurement: str, tags: list[str], fields: tuple[Column, ...]) -> _Made:
+def _json(measurement: str, tags: list[str], fields: tuple[Column, ...]) -> _Codec:
     keys = [_string(name) + ":" for name in tags]
     start = f'{{"measurement":{_string(measurement)},"tags":{{'
 
-    def head(values: Row) -> str:
+    def prefix(values: Row) -> str:
         pairs = ",".join(key + _string(value) for key, value in zip(keys, values, strict=True) if value)
         return f'{start}{pairs}}},"fields":{{'
 
     formats = [_json_field(field) for field in fields]
 
-    def encode(head: str, values: Row, time: Value) -> bytes | None:
+    def encode(prefix: str, values: Row, time: Value) -> bytes | None:
         parts = ",".join([form(value) for form, value in zip(formats, values, strict=True) if value is not None])
-        return f'{head}{parts}}},"time":{time}}}'.encode() if parts else None
+        return f'{prefix}{parts}}},"time":{time}}}'.encode() if parts else None
 
-    return head, encode
+    return prefix, encode
 
 
 def _json_field(field: Column) -> Callable[[Value], str]:
@@ -189,19 +190,19 @@ def _json_field(field: Column) -> Callable[[Value], str]:
     return f"{key}:%d".__mod__
 
 
-def _line(measurement: str, tags: list[str], fields: tuple[Column, ...]) -> _Made:
-    def head(values: Row) -> str:
+def _line(measurement: str, tags: list[str], fields: tuple[Column, ...]) -> _Codec:
+    def prefix(values: Row) -> str:
         pairs = [f",{escape.tag_key(key)}={escape.tag_value(str(value))}"
                  for key, value in zip(tags, values, strict=True) if value]
         return f"{escape.measurement(measurement)}{''.join(pairs)} "
 
     formats = [_line_field(field) for field in fields]
 
-    def encode(head: str, values: Row, time: Value) -> bytes | None:
+    def encode(prefix: str, values: Row, time: Value) -> bytes | None:
         parts = ",".join([form(value) for form, value in zip(formats, values, strict=True) if value is not None])
-        return f"{head}{parts} {time}".encode() if parts else None
+        return f"{prefix}{parts} {time}".encode() if parts else None
 
-    return head, encode
+    return prefix, encode
 
 
 def _line_field(field: Column) -> Callable[[Value], str]:
@@ -226,22 +227,22 @@ def _refusing(why: str) -> Callable[[Value], str]:
     return refuse
 
 
-def _msgpack(measurement: str, tags: list[str], fields: tuple[Column, ...]) -> _Made:
-    """The head is JSON, and made MessagePack once for a series."""
+def _msgpack(measurement: str, tags: list[str], fields: tuple[Column, ...]) -> _Codec:
+    """MessagePack; the prefix is JSON, which is converted once for each series."""
     json_head, _ = _json(measurement, tags, fields)
     names = [field.name for field in fields]
-    begun: dict[str, dict[str, object]] = {}
+    starts: dict[str, dict[str, object]] = {}
     pack = msgspec.msgpack.Encoder().encode
 
-    def encode(head: str, values: Row, time: Value) -> bytes | None:
+    def encode(prefix: str, values: Row, time: Value) -> bytes | None:
         present = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         if not present:
             return None
-        start = begun.get(head)
+        start = starts.get(prefix)
         if start is None:
-            if len(begun) >= MAX_SERIES:
-                begun.clear()
-            start = begun[head] = json.loads(head + "}}")
+            if len(starts) >= MAX_SERIES:
+                starts.clear()
+            start = starts[prefix] = json.loads(prefix + "}}")
         return pack({**start, "fields": present, "time": time})
 
     return json_head, encode

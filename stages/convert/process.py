@@ -1,4 +1,4 @@
-"""Convert: turns the answer of a query into messages. CPU-bound; one process a core."""
+"""Convert: turns answers of queries into messages. CPU-bound; one process a core."""
 
 import logging
 
@@ -17,27 +17,27 @@ from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 from pipeline.wire.frames import cut
 from pipeline.wire.source import Language
-from stages.convert.payloads import Dedupe, Encoder, Payloads
+from stages.convert.payloads import Dedupe, PageMessages, PointEncoder
 from stages.languages.choice import dialect_of, language_of
 from stages.languages.language import Dialect, QueryError
 
-#: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
+#: Longest wait for a socket, milliseconds; in between the process sends a heartbeat.
 POLL_MILLISECONDS = 1_000
-#: Pages queued on either side, at most.
+#: Pages queued in each socket, at most.
 HIGH_WATER_MARK = 1
-#: Encoders kept: one for each measurement and set of columns.
+#: Encoders cached; there is one for each measurement and set of columns.
 MAX_ENCODERS = 1_000
 
 
 class ConvertStage:
-    """One converter process; takes pages from query as it gets free, gives messages to produce."""
+    """One converter process: pulls pages from query and pushes messages to produce."""
 
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
         self.rules = SourceRules(plan)
         self.sources = plan.config.source
         self._dialects: dict[tuple[int, str], Dialect] = {}
-        self._encoders: dict[tuple[source_wire.MeasurementId, tuple[Column, ...]], Encoder] = {}
+        self._encoders: dict[tuple[source_wire.MeasurementId, tuple[Column, ...]], PointEncoder] = {}
         endpoints = Endpoints(plan.folder)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(context, endpoints, endpoints.source_control, name)
@@ -46,12 +46,12 @@ class ConvertStage:
         endpoints.connect(self.pull, endpoints.pages)
         self.push = context.socket(zmq.PUSH)
         self.push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-        # Only to a produce that is there: what is queued for a dead one would wait for its successor.
+        # Queue only for a connected produce: messages queued for a dead one would wait for its successor.
         self.push.setsockopt(zmq.IMMEDIATE, 1)
         endpoints.connect(self.push, endpoints.messages)
         for index, config in enumerate(self.sources):
             if config.influxdb.transport == "flight":
-                # Its libraries are loaded now, and not while the first page waits.
+                # Loads pyarrow now rather than with the first page.
                 self._dialect(index, config, language_of(config, "v3"))
 
     def run(self) -> None:
@@ -62,7 +62,7 @@ class ConvertStage:
                 self._receive()
 
     def _receive(self) -> None:
-        """Converts a page; what is none is dropped."""
+        """Converts one page. Drops what is not a valid page."""
         try:
             page, body = source_wire.read_page(self.pull.recv_multipart())
             wrong = self.rules.page(page)
@@ -76,37 +76,38 @@ class ConvertStage:
     def _convert(self, page: source_wire.Page, body: bytes) -> None:
         try:
             try:
-                made = self._messages(page, body)
+                messages = self._messages(page, body)
             except QueryError:
                 raise
-            except Exception as error:  # whatever a server has sent, it is an answer that is not understood
-                self.logger.debug("an answer that is not understood", exc_info=error)
+            except Exception as error:  # the server may have sent anything
+                self.logger.debug("an answer could not be parsed", exc_info=error)
                 raise QueryError(f"the answer is not understood ({type(error).__name__}: {str(error)[:200]})") from None
         except QueryError as error:
-            # Nothing is sent on, so the mark stays: once the query is corrected, the window is read again.
+            # Nothing is sent on, so the watermark stays: once the query is corrected, the window is read again.
             name = self.sources[page.id.lane.source].name
-            self.logger.error("source %s: reading %s is paused, nothing is lost: %s; correct the query, and start "
-                              "again", name, page.id.lane.measurement, error.words)
-            self.link.send(common.Retrying(f"{name}: {error.words}", paused=True))
+            self.logger.error("source %s: reading %s is paused, nothing is lost: %s; correct the query and restart "
+                              "the pipeline", name, page.id.lane.measurement, error.message)
+            self.link.send(common.Retrying(f"{name}: {error.message}", paused=True))
             return
-        head = source_wire.Messages(page.id, page.before, made.points, made.repeated, made.bad, pack(made.prints))
-        bulk = msgspec.msgpack.encode((made.payloads, made.series))
+        head = source_wire.Messages(page.id, page.before, messages.points, messages.repeated, messages.bad,
+                                    pack(messages.fingerprints))
+        bulk = msgspec.msgpack.encode((messages.payloads, messages.series))
         while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
             self.link.beat()
         self.push.send_multipart(cut([common.encode(head), bulk]), copy=False)
 
-    def _messages(self, page: source_wire.Page, body: bytes) -> Payloads:
-        """Raises ServerSaid when the answer as a whole can't be read."""
+    def _messages(self, page: source_wire.Page, body: bytes) -> PageMessages:
+        """The messages of a page. Raises QueryError if the answer as a whole cannot be read."""
         lane = page.id.lane
         config = self.sources[lane.source]
         past = page.past
         dedupe = Dedupe(past.seen_until, unpack_known(past.known), past.remember_from) if past else None
-        made = Payloads()
+        messages = PageMessages()
         if body:
             dialect = self._dialect(lane.source, config, page.language)
             for table in dialect.tables(lane.measurement, page.columns, body, page.before):
-                self._encoder(lane, config, table.columns).encode(table, dedupe, made)
-        return made
+                self._encoder(lane, config, table.columns).encode(table, dedupe, messages)
+        return messages
 
     def _dialect(self, index: int, config: SourceConfig, language: Language) -> Dialect:
         found = self._dialects.get((index, language))
@@ -114,12 +115,13 @@ class ConvertStage:
             found = self._dialects[index, language] = dialect_of(config, language)
         return found
 
-    def _encoder(self, lane: source_wire.MeasurementId, config: SourceConfig, columns: tuple[Column, ...]) -> Encoder:
+    def _encoder(self, lane: source_wire.MeasurementId, config: SourceConfig,
+                 columns: tuple[Column, ...]) -> PointEncoder:
         encoder = self._encoders.get((lane, columns))
         if encoder is None:
             if len(self._encoders) >= MAX_ENCODERS:
                 self._encoders.clear()
             output = config.output
-            encoder = self._encoders[lane, columns] = Encoder(
+            encoder = self._encoders[lane, columns] = PointEncoder(
                 lane.measurement, columns, output.format, output.shape == "long", output.max_message_bytes)
         return encoder

@@ -7,7 +7,7 @@ from typing import Final
 
 from pipeline.errors import PipelineError
 from pipeline.fields.cardinality import TagCardinality
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType
 from pipeline.sockets.control_link import ControlLink
 from pipeline.wire import sink as wire
 from stages.mapping.encoder import Encoder
@@ -42,7 +42,7 @@ class RegistryClient:
         if encoder.rules.config.max_tag_values:
             encoder.rules.heads.seen = self._sketches.setdefault(sink, TagCardinality()).add
 
-    def ask_types(self, space: str, measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
+    def ask_types(self, space: str, measurement: str, kinds: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         """The types decided. Waits until the coordinator has answered: without it nothing is settled anyway."""
         began = time.monotonic()
         said = False

@@ -1,8 +1,8 @@
-"""Annotated CSV, as `/api/v2/query` answers: to points. Pure.
+"""Reads points from annotated CSV, the answer format of `/api/v2/query`. Pure.
 
 Source: "Annotated CSV", InfluxDB 2 reference: annotations `datatype`, `group`, `default`; a new block of them for every
-schema; errors as a table with the columns `error` and `reference`. Its lines end with CR and LF, and Go's encoding/csv,
-told so (`UseCRLF`), writes every LF inside a text as CR and LF, too, and leaves out every other CR.
+schema; errors as a table with the columns `error` and `reference`. Lines end with CR LF. Go's encoding/csv with
+`UseCRLF` also writes every LF inside a text as CR LF, and drops every other CR.
 """
 
 import csv
@@ -12,15 +12,16 @@ from collections.abc import Callable
 from math import isfinite
 from operator import itemgetter
 
-from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
+from pipeline.points.field_type import FieldType
+from pipeline.points.table import BadRow, Column, Row, Table, Value, sort_columns
 from pipeline.points.times import TimeReader
 from stages.languages.language import QueryError
 
 #: Longest value, characters.
 MAX_VALUE = 100_000_000
-#: Columns that are neither tags nor fields.
+#: Columns of Flux itself: neither tags nor fields.
 _RESERVED = frozenset({"_start", "_stop", "_time", "_measurement", "_field"})
-#: The first columns are the annotations', and Flux's `result` and `table`; tags may have these names, too.
+#: Names of the first columns: annotations, `result` and `table`. Elsewhere a tag may have these names.
 _FIRST = frozenset({"", "result", "table"})
 _ERROR = re.compile(rb"(?:^|\r?\n)#datatype,string,(?:string|long)\r?\n(?:#[^\n]*\n)*,error,reference\r?\n,([^\n]*)")
 _TYPES: dict[str, FieldType] = {"double": "float", "long": "integer", "unsignedLong": "unsigned", "boolean": "boolean",
@@ -28,8 +29,8 @@ _TYPES: dict[str, FieldType] = {"double": "float", "long": "integer", "unsignedL
                                 "duration": "string", "base64Binary": "string"}
 
 
-def error_in(body: bytes) -> str:
-    """The words of an error table in an answer; "" when there is none."""
+def find_error(body: bytes) -> str:
+    """The message of an error table in an answer; "" if there is none."""
     found = _ERROR.search(body)
     return next(csv.reader([found.group(1).decode("utf-8", "replace").rstrip("\r")]))[0] if found else ""
 
@@ -37,7 +38,7 @@ def error_in(body: bytes) -> str:
 def _float(text: str) -> float:
     value = float(text)
     if not isfinite(value):
-        raise ValueError(f"{text} can't be kept")
+        raise ValueError(f"{text} is not a finite number")
     return value
 
 
@@ -48,15 +49,18 @@ def _boolean(text: str) -> bool:
 
 
 def text_of(body: bytes) -> str:
-    """An answer with the line breaks in its texts as they were stored, but for the CRs that the server left out."""
+    """The answer with line breaks inside texts as they were stored, except for the CRs that the server dropped."""
     return body.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 class _Block:
-    """The rows under one header: which column is what."""
+    """What the columns under one header are."""
 
-    def __init__(self, datatypes: list[str], groups: list[str], defaults: list[str], names: list[str],
-                 tags: frozenset[str], times: TimeReader) -> None:
+    def __init__(self, annotations: dict[str, list[str]], names: list[str], tags: frozenset[str],
+                 times: TimeReader) -> None:
+        """`annotations` by name, one value for each of `names`. Raises QueryError."""
+        datatypes, groups = annotations.get("#datatype", []), annotations.get("#group", [])
+        defaults = annotations.get("#default", [])
         if len(datatypes) != len(names) or len(groups) != len(names):
             raise QueryError("the answer has no datatype and group annotations that fit its columns")
         if "_time" not in names:
@@ -69,7 +73,7 @@ class _Block:
         self.value = names.index("_value") if self.long else 0
         self.tag_names: tuple[str, ...] = ()
         self.tag_at: tuple[int, ...] = ()
-        #: With rows of several fields: index, column and conversion of each.
+        #: For rows of several fields: index, column and conversion of each.
         self.fields: list[tuple[int, Column, Callable[[str], Value]]] = []
         for index, name in enumerate(names):
             if name in _RESERVED or (index < len(_FIRST) and name in _FIRST) or (self.long and index == self.value):
@@ -87,7 +91,7 @@ class _Block:
 
 def _field_type(datatype: str) -> FieldType:
     if datatype not in _TYPES:
-        raise QueryError(f"a column has the datatype {datatype}, which is none of " + ", ".join(_TYPES))
+        raise QueryError(f"a column has the datatype {datatype}, which is not one of " + ", ".join(_TYPES))
     return _TYPES[datatype]
 
 
@@ -99,11 +103,11 @@ def _conversion(datatype: str, times: TimeReader) -> Callable[[str], Value]:
     return conversions.get(datatype, str)
 
 
-class Points:
-    """The points of an answer, put together: rows of one series and time are one point."""
+class PointAssembler:
+    """Assembles the points of an answer: rows of one series and time are one point."""
 
     def __init__(self, tags: frozenset[str] = frozenset()) -> None:
-        """`tags`: columns that are tags though they are not in the group key."""
+        """`tags`: columns that are tags although they are not in the group key."""
         self._tags = tags
         self._times = TimeReader()
         #: (tag keys, tag values, time) -> fields.
@@ -112,7 +116,7 @@ class Points:
         self._columns: dict[tuple[str, FieldType], Column] = {}
 
     def read(self, body: bytes) -> None:
-        """Takes in a whole answer. Raises ServerSaid when it is no annotated CSV."""
+        """Reads a whole answer. Raises QueryError if it is not annotated CSV."""
         csv.field_size_limit(MAX_VALUE)
         annotations: dict[str, list[str]] = {}
         block: _Block | None = None
@@ -124,8 +128,7 @@ class Points:
                 annotations[row[0]] = row
                 block = None
             elif block is None:
-                block = _Block(annotations.get("#datatype", []), annotations.get("#group", []),
-                               annotations.get("#default", []), row, self._tags, self._times)
+                block = _Block(annotations, row, self._tags, self._times)
             else:
                 self._row(block, row)
 
@@ -142,7 +145,7 @@ class Points:
                 values = {self._column(row[block.field], block.type): block.convert(row[block.value])}
             else:
                 values = {}
-            # In rows of several fields an empty value is a missing one: CSV can't tell it from an empty string.
+            # With several fields in a row, CSV has the same empty text for a missing value and an empty string.
             values.update((column, convert(row[index])) for index, column, convert in block.fields if row[index])
         except ValueError as error:
             self._bad.append(BadRow("bad_value", str(error), ",".join(row)[:500]))
@@ -160,9 +163,10 @@ class Points:
         return column
 
     def table(self, measurement: str, before: int) -> Table:
-        """All points of times before `before`, in the order of time."""
-        tags = ordered([Column(name, "tag", "string") for name in {n for names, _, _ in self._points for n in names}])
-        fields = ordered(list({column for point in self._points.values() for column in point}))
+        """All points before the time `before`, ordered by time."""
+        tag_names = {name for names, _, _ in self._points for name in names}
+        tags = sort_columns([Column(name, "tag", "string") for name in tag_names])
+        fields = sort_columns(list({column for point in self._points.values() for column in point}))
         rows: list[Row] = []
         for (names, values, time), point in self._points.items():
             if time < before:

@@ -1,7 +1,7 @@
 """SQL and InfluxQL through the Flight service of InfluxDB 3, answered as Arrow record batches. Pure.
 
-What crosses from query to convert is an Arrow IPC stream. Integers, times and text go from Arrow's columns to Python's
-own objects as they are: never through a float, a data frame or text.
+Query sends an Arrow IPC stream to convert. Integers, times and text go from Arrow's columns straight to Python objects,
+never through a float, a data frame or text.
 
 Sources: influxdata/influxdb, `core/service_grpc_flight/src/request.rs` (the ticket as JSON; influxdb3-python sends the
 same) and `lib.rs` (tags come as plain strings, empty batches while there is nothing to send); `core/schema/src/lib.rs`
@@ -16,17 +16,18 @@ import msgspec
 import pyarrow as pa
 from pyarrow import ipc, types
 
-from pipeline.points.table import BadRow, Column, FieldType, Table, ordered
+from pipeline.points.field_type import FieldType
+from pipeline.points.table import BadRow, Column, Table, sort_columns
 from pipeline.printable import excerpt
 from stages.languages.language import QueryAnswer, QueryError, QueryRequest
-from stages.languages.v3 import NO_DATA, V3Queries
+from stages.languages.v3 import NO_DATA, V3Dialect
 
-#: The field's metadata that says what a column is; not there on what a query has computed.
+#: The metadata that tells tags from fields; computed columns have none.
 _COLUMN_TYPE, _TAG = b"iox::column::type", b"iox::column_type::tag"
 
 
-class Arrow(V3Queries):
-    """Answers are record batches. Answers tell tags from fields and the types of numbers by themselves."""
+class ArrowDialect(V3Dialect):
+    """SQL and InfluxQL over Arrow Flight; record batches describe tags, fields and types themselves."""
 
     def _ask(self, query: str, language: str) -> QueryRequest:
         return QueryRequest("", msgspec.json.encode({"database": self._database, "sql_query": query,
@@ -39,19 +40,18 @@ class Arrow(V3Queries):
             rows: list[dict[str, Any]] = reader.read_all().to_pylist()
             return rows
 
-    def taker(self) -> "ArrowTaker":
-        """See `Dialect`."""
-        return ArrowTaker(self.ordered, self._columns)
+    def answer_reader(self) -> "ArrowAnswerReader":
+        return ArrowAnswerReader(self.ordered, self._columns)
 
     def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
-        """See `Dialect`. One for each record batch. A field has the type that the answer gives it, not `columns`."""
+        """One table for each record batch. A field has the type of the answer, not of `columns`."""
         with ipc.open_stream(body) as reader:
-            places = self._columns(reader.schema, frozenset(c.name for c in columns if c.kind == "tag"))
-            kept = ordered(list(places))
+            positions = self._columns(reader.schema, frozenset(c.name for c in columns if c.kind == "tag"))
+            kept = sort_columns(list(positions))
             time = reader.schema.get_field_index("time")
             for batch in reader:
                 values = [_nanoseconds(batch.column(time)).to_pylist(),
-                          *(_values(batch.column(places[column]), column) for column in kept)]
+                          *(_values(batch.column(positions[column]), column) for column in kept)]
                 made: list[tuple[Any, ...]] = list(zip(*values, strict=True))
                 bad: list[BadRow] = []
                 if wrong := _wrong(values, kept):
@@ -61,14 +61,14 @@ class Arrow(V3Queries):
                 yield Table(measurement, kept, [row for row in made if row[0] < before], bad)
 
     def _columns(self, schema: pa.Schema, tags: frozenset[str] = frozenset()) -> dict[Column, int]:
-        """Tags and fields, and where they are in a batch. Raises ServerSaid for what no point can be made of."""
+        """Tags and fields, with their positions in a batch. Raises QueryError for a schema that no point fits."""
         time = schema.get_field_index("time")
         if time < 0 or not types.is_timestamp(schema.field(time).type):
             raise QueryError("the answer has no column time, of the type timestamp; keep it in the query")
         names: list[str] = schema.names
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise QueryError(f"the answer has two columns {twice}; call one of them something else")
+            raise QueryError(f"the answer has two columns {twice}; rename one of them in the query")
         return {self._column(field, tags): at for at, field in enumerate(schema)
                 if field.name not in NO_DATA and not types.is_null(field.type)}
 
@@ -76,8 +76,8 @@ class Arrow(V3Queries):
         name, kind = field.name, _field_type(field.type)
         if kind is None:
             raise QueryError(f"column {name} has the type {field.type}, which no field has; cast it in the query")
-        marked = (field.metadata or {}).get(_COLUMN_TYPE)
-        is_tag = marked == _TAG if marked else types.is_dictionary(field.type)
+        column_type = (field.metadata or {}).get(_COLUMN_TYPE)
+        is_tag = column_type == _TAG if column_type else types.is_dictionary(field.type)
         if name in tags or name in self._tags or is_tag and name not in self._types:
             return Column(name, "tag", "string")
         declared = self._types.get(name, kind)
@@ -86,11 +86,11 @@ class Arrow(V3Queries):
         return Column(name, "field", declared)
 
 
-class ArrowTaker:
-    """Takes in record batches, and puts them into one IPC stream."""
+class ArrowAnswerReader:
+    """Collects record batches into one IPC stream."""
 
     def __init__(self, ordered: bool, check: Callable[[pa.Schema], object] | None = None) -> None:
-        """`ordered`: the times of the first and the last row are wanted. `check` may refuse a schema: ServerSaid."""
+        """`ordered`: the answer needs the times of its first and last row. `check` refuses bad schemas: QueryError."""
         self.rows = 0
         self.size = 0
         self._ordered = ordered
@@ -100,8 +100,8 @@ class ArrowTaker:
         self._first: int | None = None
         self._last: int | None = None
 
-    def take(self, piece: pa.RecordBatch) -> None:
-        """See `Taker`. An empty batch tells the schema."""
+    def feed(self, piece: pa.RecordBatch) -> None:
+        """Adds a record batch; the first one, which may be empty, has the schema."""
         if self._writer is None:
             if self._check is not None:
                 self._check(piece.schema)
@@ -112,7 +112,7 @@ class ArrowTaker:
         try:
             piece.validate(full=True)
         except pa.ArrowInvalid as error:
-            raise QueryError(f"the answer is damaged: {error}", again=True) from None
+            raise QueryError(f"the answer is damaged: {error}", retryable=True) from None
         self.rows += piece.num_rows
         self.size += piece.nbytes
         self._writer.write_batch(piece)
@@ -123,7 +123,6 @@ class ArrowTaker:
                 self._first = _nanoseconds(times[:1])[0].as_py()
 
     def finish(self, complete: bool) -> QueryAnswer:
-        """See `Taker`."""
         if not self.rows:
             return QueryAnswer(b"", 0)
         self._writer.close()
@@ -131,12 +130,12 @@ class ArrowTaker:
         if not self._ordered:
             return QueryAnswer(body, self.rows)
         if self._first is None or self._last is None:
-            raise QueryError("a row of the answer has no time", again=True)
+            raise QueryError("a row of the answer has no time", retryable=True)
         return QueryAnswer(body, self.rows, self._first, self._last)
 
 
 def _field_type(kind: pa.DataType) -> FieldType | None:
-    """What a field of this Arrow type is; None for what no field can hold exactly."""
+    """The field type for an Arrow type; None if no field can hold it exactly."""
     if types.is_dictionary(kind):
         kind = kind.value_type
     if types.is_signed_integer(kind):
@@ -151,7 +150,7 @@ def _field_type(kind: pa.DataType) -> FieldType | None:
 
 
 def _nanoseconds(times: pa.Array) -> pa.Array:
-    """Times of any unit and zone as integers: nanoseconds since 1970. Raises ServerSaid for what is out of range."""
+    """Times of any unit and zone as nanoseconds since 1970. Raises QueryError if one is out of range."""
     try:
         if times.type.unit != "ns":
             times = times.cast(pa.timestamp("ns", times.type.tz))
@@ -161,7 +160,7 @@ def _nanoseconds(times: pa.Array) -> pa.Array:
 
 
 def _values(array: pa.Array, column: Column) -> list[Any]:
-    """A column's values as Python's own."""
+    """A column's values as Python objects."""
     kind = array.type
     if types.is_dictionary(kind):
         array = array.dictionary_decode()
@@ -174,14 +173,14 @@ def _values(array: pa.Array, column: Column) -> list[Any]:
 
 
 def _wrong(values: list[list[Any]], columns: tuple[Column, ...]) -> dict[int, str]:
-    """Rows that no point can be made of, and why. `values` begins with the times."""
+    """Index of each row that is not a valid point -> why. `values` begins with the times."""
     wrong = {}
     if None in values[0]:
         wrong = {at: "the row has no time" for at, time in enumerate(values[0]) if time is None}
     for column, own in zip(columns, values[1:], strict=True):
-        # A sum is finite only if all its parts are, and tells that at a tenth of the cost of looking at each.
+        # A sum is finite only if all values are; it costs a tenth of checking each value.
         if column.type == "float" and not isfinite(sum(filter(None, own))):
-            wrong.update((at, f"{column.name} is {value!r}, which can't be kept") for at, value in enumerate(own)
+            wrong.update((at, f"{column.name} is {value!r}, which no field can hold") for at, value in enumerate(own)
                          if value is not None and not isfinite(value))
         elif column.type == "unsigned" and min(filter(None, own), default=0) < 0:
             wrong.update((at, f"{column.name} is {value!r}, and not unsigned") for at, value in enumerate(own)

@@ -1,7 +1,7 @@
 """InfluxQL at `/query`: InfluxDB 1.x, and InfluxDB 2.x through its 1.x API. Pure.
 
 Sources: "InfluxDB API reference" 1.x, `/query` with chunked and epoch; "InfluxQL reference", identifiers, casts
-(`"key"::float`); what InfluxDB 1.6.7 answers (tests/servers/test_source_influxdb1.py).
+(`"key"::float`); answers of InfluxDB 1.6.7 (tests/servers/test_source_influxdb1.py).
 """
 
 import re
@@ -12,11 +12,12 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Raw, Struct
 
-from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
+from pipeline.points.field_type import FieldType
+from pipeline.points.table import BadRow, Column, Row, Table, Value, sort_columns
 from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
-from stages.languages.language import QueryAnswer, QueryError, QueryRequest, fill, lines_of
+from stages.languages.language import QueryAnswer, QueryError, QueryRequest, non_empty_lines, substitute
 
 #: Points in a chunk of the answer.
 CHUNK_SIZE = 10_000
@@ -45,7 +46,7 @@ class _Chunk(Struct):
     error: str = ""
 
 
-#: A float that Go prints without a point; or something in a string that looks so.
+#: -0.0 as Go prints it, without a point; or text inside a string that looks like it.
 _NEGATIVE_ZERO = re.compile(rb"[\[,]-0[,\]]")
 _raws = msgspec.json.Decoder(list[Raw])
 _chunk = msgspec.json.Decoder(_Chunk)
@@ -59,12 +60,12 @@ def identifier(name: str) -> str:
     return f'"{escaped}"'
 
 
-class Influxql:
-    """`ordered` for discovered measurements; a user's own query has the order that it has."""
+class InfluxqlDialect:
+    """InfluxQL; answers are `ordered` for discovered measurements, while a custom query has any order."""
 
     def __init__(self, database: str, retention_policy: str = "", types: dict[str, FieldType] | None = None,
                  tags: tuple[str, ...] = (), custom: bool = False) -> None:
-        """`types` and `tags` tell what the columns of a user's query are; a number without a type is a float."""
+        """`types` and `tags` describe the columns of a custom query; a number without a type is a float."""
         self.ordered = not custom
         self._retention_policy = retention_policy
         self._path = "/query?" + urlencode(
@@ -75,29 +76,25 @@ class Influxql:
 
     def _ask(self, query: str) -> QueryRequest:
         return QueryRequest(self._path, urlencode({"q": query}).encode(), "application/x-www-form-urlencoded",
-                   "application/json")
+                            "application/json")
 
     def _from(self, measurement: str) -> str:
         policy = f"{identifier(self._retention_policy)}." if self._retention_policy else ""
         return policy + identifier(measurement)
 
     def measurements(self) -> QueryRequest:
-        """See `Dialect`."""
-        # Nothing is listed for a database that is missing; only a SELECT says so, in 2.7 only as the last statement.
+        # For a missing database the list is empty; only a SELECT is an error, in 2.7 only as the last statement.
         return self._ask('SHOW MEASUREMENTS; SELECT "x" FROM "x" WHERE time = 0 LIMIT 1')
 
     def read_measurements(self, body: bytes) -> list[str]:
-        """See `Dialect`."""
         return [str(_row.decode(value)[0]) for chunk in _chunks(body) for series in _series(chunk)
                 for value in series.values if series.columns == ["name"]]
 
     def columns(self, measurement: str) -> QueryRequest:
-        """See `Dialect`."""
         where = self._from(measurement)
         return self._ask(f"SHOW TAG KEYS FROM {where}; SHOW FIELD KEYS FROM {where}")
 
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
-        """See `Dialect`."""
         columns: list[Column] = []
         types: dict[str, set[FieldType]] = {}
         for chunk in _chunks(body):
@@ -109,44 +106,42 @@ class Influxql:
                     else:
                         types.setdefault(str(row[0]), set()).add(_field_type(str(row[1])))
         for name, found in types.items():
-            # A cast gives the values of that type, and numbers of another one converted: as float, none is missing.
+            # A cast returns values of its type and converts other numbers, so a cast to float returns every number.
             if "float" in found:
                 found -= {"integer", "unsigned"}
             columns += [Column(name, "field", kind) for kind in found]
-        return ordered(columns)
+        return sort_columns(columns)
 
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
-        """See `Dialect`."""
         selected = ", ".join(f"{identifier(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
                              for column in columns)
         where = f" WHERE {_bounds(window)}" if _bounds(window) else ""
         return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"  # nosec B608: quoted
                          + (f" LIMIT {limit}" if limit else ""))
 
-    def custom(self, query: str, window: TimeWindow) -> QueryRequest:
-        """See `Dialect`. Times are integers, nanoseconds."""
-        return self._ask(fill(query, str(window.start), str(window.end)))
+    def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
+        """The custom query; times are integers, nanoseconds."""
+        return self._ask(substitute(query, str(window.start), str(window.end)))
 
-    def taker(self) -> "InfluxqlTaker":
-        """See `Dialect`."""
-        return InfluxqlTaker()
+    def answer_reader(self) -> "InfluxqlAnswerReader":
+        return InfluxqlAnswerReader()
 
     def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
-        """See `Dialect`. A table for each chunk."""
+        """One table for each chunk of the answer."""
         if not columns:
             yield self._own_table(measurement, body, before)
             return
         decode = self._decoders.get(columns)
         if decode is None:
             decode = self._decoders[columns] = _typed_decoder(columns)
-        for line in lines_of(body):
+        for line in non_empty_lines(body):
             rows, bad = _rows(line, columns, decode)
             if before < MAX_TIME and rows and rows[-1][0] >= before:  # type: ignore[operator]
                 rows = [row for row in rows if row[0] < before]  # type: ignore[operator]
             yield Table(measurement, columns, rows, bad)
 
     def _own_table(self, measurement: str, body: bytes, before: int) -> Table:
-        """The answer to a user's query: tags from GROUP BY and from the configuration, all else is a field."""
+        """The answer to a custom query: tags from GROUP BY and from the configuration, all other columns are fields."""
         found: list[tuple[int, dict[Column, Value]]] = []
         bad: list[BadRow] = []
         for chunk in _chunks(body):
@@ -155,7 +150,7 @@ class Influxql:
                     Column(name, "tag", "string"): value for name, value in series.tags.items() if value}
                 for raw in series.values:
                     try:
-                        time, *values = _head.decode(_mended(raw))
+                        time, *values = _head.decode(_with_negative_zeros(raw))
                         point: dict[Column, Value] = dict(grouped)
                         for name, value in zip(series.columns[1:], values, strict=True):
                             if value is not None:
@@ -167,7 +162,7 @@ class Influxql:
                         continue
                     if time < before:
                         found.append((time, point))
-        columns = ordered(list({column for _, point in found for column in point}))
+        columns = sort_columns(list({column for _, point in found for column in point}))
         return Table(measurement, columns, [(time, *(point.get(c) for c in columns)) for time, point in found], bad)
 
     def _column(self, name: str, value: Value) -> Column:
@@ -181,8 +176,8 @@ class Influxql:
         return Column(name, "field", declared)
 
 
-class InfluxqlTaker:
-    """Chunks are lines of JSON, each whole in itself."""
+class InfluxqlAnswerReader:
+    """Collects a chunked answer: each line is one chunk, a complete JSON object."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -193,8 +188,7 @@ class InfluxqlTaker:
         self._last: Raw | None = None
         self._more = True
 
-    def take(self, piece: bytes) -> None:
-        """See `Taker`."""
+    def feed(self, piece: bytes) -> None:
         self.size += len(piece)
         *ends, rest = piece.split(b"\n")
         for end in ends:
@@ -216,13 +210,12 @@ class InfluxqlTaker:
                 self._last = series.values[-1]
 
     def finish(self, complete: bool) -> QueryAnswer:
-        """See `Taker`."""
         if complete:
             rest = b"".join(self._rest)
             if rest:
                 self._line(rest)
             if self._more:
-                raise QueryError("the answer broke off", again=True)
+                raise QueryError("the answer is incomplete", retryable=True)
         body = b"\n".join(self._lines)
         if self._first is None or self._last is None:
             return QueryAnswer(body, 0)
@@ -239,14 +232,14 @@ def _bounds(window: TimeWindow) -> str:
 
 
 def _decoded(line: bytes) -> _Chunk:
-    """One chunk. Raises ServerSaid for an error in it, or when it is none."""
+    """One chunk. Raises QueryError for an error in it, or if it is not one."""
     try:
         chunk = _chunk.decode(line)
     except msgspec.DecodeError:
-        raise QueryError(f"the answer is no JSON: {excerpt(line)}", again=True) from None
+        raise QueryError(f"the answer is not JSON: {excerpt(line)}", retryable=True) from None
     error = chunk.error or next((result.error for result in chunk.results if result.error), "")
     if error:
-        raise QueryError(error, again="timeout" in error or "shutting down" in error or "engine" in error)
+        raise QueryError(error, retryable="timeout" in error or "shutting down" in error or "engine" in error)
     return chunk
 
 
@@ -260,18 +253,18 @@ def _series(chunk: _Chunk) -> list[_Series]:
 
 def _field_type(text: str) -> FieldType:
     if text not in _CAST:
-        raise QueryError(f"a field has the type {text}, which is none of " + ", ".join(_CAST))
+        raise QueryError(f"a field has the type {text}, which is not one of " + ", ".join(_CAST))
     return text  # type: ignore[return-value]
 
 
 def _row_type(columns: tuple[Column, ...]) -> Any:
-    """A time and a value for each column."""
+    """The type of a row: a time, and a value for each column."""
     values: tuple[Any, ...] = tuple(_PYTHON[column.type] for column in columns)
     return tuple.__class_getitem__((int, *values))
 
 
 def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], Any]:
-    """Decodes a chunk whose rows are of `_row_type`."""
+    """A decoder of chunks whose rows are of `_row_type`."""
     rows: Any = list.__class_getitem__(_row_type(columns))
     series: Any = msgspec.defstruct("Series", [("values", rows, [])])
     result: Any = msgspec.defstruct("Result", [("series", list.__class_getitem__(series), [])])
@@ -280,7 +273,7 @@ def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], Any]:
 
 
 def _rows(line: bytes, columns: tuple[Column, ...], decode: Callable[[bytes], Any]) -> tuple[list[Row], list[BadRow]]:
-    """The rows of a chunk, `decode`d as a whole, if that can be."""
+    """The rows of a chunk. Falls back to decoding them one by one when `decode` rejects the chunk."""
     if not _NEGATIVE_ZERO.search(line):
         try:
             return [row for result in decode(line).results for series in result.series for row in series.values], []
@@ -290,21 +283,21 @@ def _rows(line: bytes, columns: tuple[Column, ...], decode: Callable[[bytes], An
 
 
 def _one_by_one(line: bytes, columns: tuple[Column, ...]) -> tuple[list[Row], list[BadRow]]:
-    """The rows of a chunk in which one has a wrong type, or a negative zero."""
+    """The rows of a chunk in which a value has a wrong type, or may be a negative zero."""
     rows: list[Row] = []
     bad: list[BadRow] = []
     decode = msgspec.json.Decoder(_row_type(columns)).decode
     for series in _series(_chunk.decode(line)):
         for raw in series.values:
             try:
-                rows.append(decode(_mended(raw)))
+                rows.append(decode(_with_negative_zeros(raw)))
             except msgspec.ValidationError as error:
                 bad.append(BadRow("bad_value", str(error), excerpt(bytes(raw))))
     return rows, bad
 
 
-def _mended(raw: Raw) -> bytes | Raw:
-    """A row with its floats of -0 written as -0.0: read as integers they would lose their sign."""
+def _with_negative_zeros(raw: Raw) -> bytes | Raw:
+    """A row with -0 written as -0.0, because as an integer it would lose its sign."""
     if not _NEGATIVE_ZERO.search(bytes(raw)):
         return raw
     values = [bytes(value) for value in _raws.decode(raw)]

@@ -1,4 +1,4 @@
-"""One way to ask an InfluxDB for points, and to take its answer in: what all of them have in common. Pure."""
+"""The interface of a query language at one API: requests, and reading their answers. Pure."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -11,9 +11,9 @@ from pipeline.points.windows import TimeWindow
 
 
 class QueryRequest(Struct, frozen=True):
-    """A query: a POST's path and body, or a Flight ticket, which has a body and no path."""
+    """A query: path and body of a POST, or a Flight ticket, which has a body and no path."""
 
-    #: After the server's URL, from the slash on; with its parameters.
+    #: Appended to the server's URL: from the slash on, with its parameters.
     path: str
     body: bytes
     content_type: str = ""
@@ -21,76 +21,76 @@ class QueryRequest(Struct, frozen=True):
 
 
 class QueryError(PipelineError):
-    """An answer of status 200 says inside that the query failed, or breaks off. `words` are the server's."""
+    """An answer of status 200 contains an error, or is incomplete. `message` is the server's, where it sent one."""
 
-    def __init__(self, words: str, again: bool = False) -> None:
-        """`again`: to be tried again; else a person has to do something."""
-        super().__init__(words)
-        self.words = words
-        self.again = again
+    def __init__(self, message: str, retryable: bool = False) -> None:
+        """`retryable`: the same query may succeed later; otherwise an operator is needed."""
+        super().__init__(message)
+        self.message = message
+        self.retryable = retryable
 
 
 class QueryAnswer(Struct, frozen=True):
-    """What a Taker took in: an answer, or the beginning of one where it was stopped."""
+    """What a QueryAnswerReader was fed: a whole answer, or its beginning if reading stopped early."""
 
     body: bytes
     rows: int
-    #: Time of the first row; 0 where that isn't known.
+    #: Time of the first row; 0 if unknown.
     first: int = 0
-    #: Time of the last row, where the answer is in the order of time; else 0.
+    #: Time of the last row if the rows are in time order; otherwise 0.
     last: int = 0
 
 
-class Taker(Protocol):
-    """Takes in one answer, piece by piece as the channel gives them, and counts its rows."""
+class QueryAnswerReader(Protocol):
+    """Collects one answer, piece by piece as the transport yields them, and counts its rows."""
 
     rows: int
-    #: Bytes taken in.
+    #: Bytes collected.
     size: int
 
-    def take(self, piece: Any) -> None:
-        """The next bytes, or record batch. Raises ServerSaid."""
+    def feed(self, piece: Any) -> None:
+        """Adds the next bytes, or record batch. Raises QueryError for an error inside it."""
 
     def finish(self, complete: bool) -> QueryAnswer:
-        """What was taken in; with `complete`, raises ServerSaid when the answer isn't whole."""
+        """The answer. With `complete`, raises QueryError when the end of the answer is missing."""
 
 
 class Dialect(Protocol):
     """A query language at one API."""
 
-    #: Page queries are answered in the order of time, with at most as many rows as asked for.
+    #: Answers to page queries are in time order and respect `limit`.
     ordered: bool
 
     def measurements(self) -> QueryRequest:
-        """All measurements there are."""
+        """The query for all measurements."""
 
     def read_measurements(self, body: bytes) -> list[str]:
-        """From the answer to `measurements`. Raises ServerSaid."""
+        """Reads the answer to `measurements`. Raises QueryError."""
 
     def columns(self, measurement: str) -> QueryRequest | None:
-        """Tag and field keys of a measurement; None where the answers say themselves what their columns are."""
+        """The query for tag and field keys of a measurement; None where answers describe their own columns."""
 
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
-        """From the answer to `columns`. Raises ServerSaid."""
+        """Reads the answer to `columns`. Raises QueryError."""
 
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
-        """The points in a window; `limit` rows at most where answers are ordered, 0: all."""
+        """The query for the points in a window: at most `limit` rows if answers are ordered; 0 is no limit."""
 
-    def custom(self, query: str, window: TimeWindow) -> QueryRequest:
-        """A query of the user's."""
+    def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
+        """The user's `query` for a window."""
 
-    def taker(self) -> Taker:
-        """For the answer to one `page` or `custom`."""
+    def answer_reader(self) -> QueryAnswerReader:
+        """A reader for the answer to one `page` or `custom_query`."""
 
     def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
-        """The rows of what a Taker took in, of times before `before`. With no `columns`, from the answer itself.
+        """The rows before the time `before` of an answer. Empty `columns`: they are taken from the answer itself.
 
-        In pieces where that can be done, so that few rows are in memory at a time. Raises ServerSaid.
+        Yields several tables where the format allows it, so that few rows are in memory at a time. Raises QueryError.
         """
 
 
-def lines_of(body: bytes) -> Iterator[bytes]:
-    """The lines of an answer, but for empty ones, each cut off when it is wanted."""
+def non_empty_lines(body: bytes) -> Iterator[bytes]:
+    """The non-empty lines of an answer, each sliced only when it is reached."""
     start = 0
     while start < len(body):
         end = body.find(b"\n", start)
@@ -100,6 +100,6 @@ def lines_of(body: bytes) -> Iterator[bytes]:
         start = end + 1
 
 
-def fill(query: str, start: str, end: str) -> str:
-    """A user's query with its window: `$from` and `$to` replaced."""
+def substitute(query: str, start: str, end: str) -> str:
+    """The user's query with `$from` and `$to` replaced by the window's bounds."""
     return query.replace("$from", start).replace("$to", end)

@@ -1,4 +1,4 @@
-"""SQL and InfluxQL at `/api/v3/query_sql` and `/api/v3/query_influxql`, answered as JSON lines: InfluxDB 3. Pure.
+"""SQL and InfluxQL at `/api/v3/query_sql` and `/api/v3/query_influxql`, InfluxDB 3, answered as JSON lines. Pure.
 
 Sources: "Query data with the HTTP API", InfluxDB 3 Core reference; information_schema, where tags are the columns of
 the type `Dictionary(Int32, Utf8)`. Equal times come in no stable order.
@@ -13,15 +13,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline.points.table import BadRow, Column, FieldType, Row, Table, Value, ordered
+from pipeline.points.field_type import FieldType
+from pipeline.points.table import BadRow, Column, Row, Table, Value, sort_columns
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
-from stages.languages.language import QueryAnswer, QueryError, QueryRequest, fill, lines_of
+from stages.languages.language import QueryAnswer, QueryError, QueryRequest, non_empty_lines, substitute
 
 #: Rows of a table.
 TABLE_ROWS = 10_000
-#: Columns of an InfluxQL answer that are no data.
+#: Columns of an InfluxQL answer that are neither tags nor fields.
 NO_DATA = frozenset({"iox::measurement", "time"})
 _PYTHON: dict[FieldType, Any] = {"float": float | None, "integer": int | None, "unsigned": int | None,
                                  "boolean": bool | None, "string": str | None}
@@ -40,7 +41,7 @@ def literal(text: str) -> str:
 
 
 def column_of(name: str, data_type: str) -> Column | None:
-    """What a column of information_schema is; None for the time. Raises ServerSaid for a type that isn't known."""
+    """A column of information_schema; None for the time. Raises QueryError for an unknown type."""
     if name == "time":
         return None
     if data_type.startswith("Dictionary("):
@@ -48,17 +49,19 @@ def column_of(name: str, data_type: str) -> Column | None:
     types: dict[str, FieldType] = {"Float64": "float", "Int64": "integer", "UInt64": "unsigned", "Utf8": "string",
                                    "LargeUtf8": "string", "Utf8View": "string", "Boolean": "boolean"}
     if data_type not in types:
-        raise QueryError(f"column {name} has the type {data_type}, which is none of " + ", ".join(types))
+        raise QueryError(f"column {name} has the type {data_type}, which is not one of " + ", ".join(types))
     return Column(name, "field", types[data_type])
 
 
-class V3Queries(ABC):
-    """What is asked of InfluxDB 3; how it answers is a subclass's. `ordered` for discovered measurements; a user's own
-    query has the order that it has."""
+class V3Dialect(ABC):
+    """Queries for InfluxDB 3; subclasses read the answers of one API.
+
+    Answers are `ordered` for discovered measurements, while a custom query has any order.
+    """
 
     def __init__(self, database: str, language: Literal["sql", "influxql"],
                  types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False) -> None:
-        """`types` and `tags` tell what the columns of a user's query are; without, the answer's own types count."""
+        """`types` and `tags` describe the columns of a custom query; without them, the answer's own types are used."""
         self.ordered = not custom
         self._database = database
         self._language = language
@@ -67,32 +70,28 @@ class V3Queries(ABC):
 
     @abstractmethod
     def _ask(self, query: str, language: str) -> QueryRequest:
-        """The query as it is sent."""
+        """The request for a query."""
 
     @abstractmethod
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
-        """The rows of a short answer. Raises ServerSaid."""
+        """The rows of an answer to a list query. Raises QueryError."""
 
     def measurements(self) -> QueryRequest:
-        """See `Dialect`."""
         return self._ask("SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox'", "sql")
 
     def read_measurements(self, body: bytes) -> list[str]:
-        """See `Dialect`."""
         return [str(row["table_name"]) for row in self._listed(body)]
 
     def columns(self, measurement: str) -> QueryRequest:
-        """See `Dialect`."""
         return self._ask("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'iox' "  # nosec B608: quoted
                          f"AND table_name = {literal(measurement)}", "sql")
 
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
-        """See `Dialect`."""
         found = [column_of(str(row["column_name"]), str(row["data_type"])) for row in self._listed(body)]
-        return ordered([column for column in found if column is not None])
+        return sort_columns([column for column in found if column is not None])
 
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
-        """See `Dialect`. In SQL: with InfluxQL's LIMIT 3.9.6 leaves fields out of rows, each field having its own."""
+        """The page query, always in SQL: InfluxQL of 3.9.6 applies LIMIT to each field, which omits values."""
         bounds = [f"time {operator} TIMESTAMP '{format_time(edge)}'" for edge, operator, open_end in (
             (window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)) if edge != open_end]
         return self._ask(
@@ -100,18 +99,17 @@ class V3Queries(ABC):
             + (f" WHERE {' AND '.join(bounds)}" if bounds else "") + " ORDER BY time ASC"
             + (f" LIMIT {limit}" if limit else ""), "sql")
 
-    def custom(self, query: str, window: TimeWindow) -> QueryRequest:
-        """See `Dialect`. Times are RFC 3339 in SQL (without quotes), integers (nanoseconds) in InfluxQL."""
+    def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
+        """The custom query; times are RFC 3339 in SQL (without quotes), integers (nanoseconds) in InfluxQL."""
         shown = format_time if self._language == "sql" else str
-        return self._ask(fill(query, shown(window.start), shown(window.end)), self._language)
+        return self._ask(substitute(query, shown(window.start), shown(window.end)), self._language)
 
 
-class V3(V3Queries):
-    """Answers are JSON lines."""
+class JsonLinesDialect(V3Dialect):
+    """SQL and InfluxQL over HTTP; answers are JSON lines."""
 
     def __init__(self, database: str, language: Literal["sql", "influxql"],
                  types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False) -> None:
-        """See `V3Queries`."""
         super().__init__(database, language, types, tags, custom)
         self._decoders: dict[tuple[Column, ...], Callable[[bytes], tuple[Any, ...]]] = {}
 
@@ -124,14 +122,12 @@ class V3(V3Queries):
         try:
             return [_object.decode(line) for line in body.split(b"\n") if line.strip()]
         except msgspec.DecodeError:
-            raise QueryError(f"the answer is no JSON lines: {excerpt(body)}", again=True) from None
+            raise QueryError(f"the answer is not JSON lines: {excerpt(body)}", retryable=True) from None
 
-    def taker(self) -> "JsonLinesTaker":
-        """See `Dialect`."""
-        return JsonLinesTaker(self.ordered)
+    def answer_reader(self) -> "JsonLinesAnswerReader":
+        return JsonLinesAnswerReader(self.ordered)
 
     def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
-        """See `Dialect`."""
         if not columns:
             yield self._own_table(measurement, body, before)
             return
@@ -139,7 +135,7 @@ class V3(V3Queries):
         if decode is None:
             decode = self._decoders[columns] = _typed_decoder(columns)
         times = TimeReader()
-        lines = lines_of(body)
+        lines = non_empty_lines(body)
         while some := list(islice(lines, TABLE_ROWS)):
             rows: list[Row] = []
             bad: list[BadRow] = []
@@ -157,7 +153,7 @@ class V3(V3Queries):
         times = TimeReader()
         found: list[tuple[int, dict[Column, Value]]] = []
         bad: list[BadRow] = []
-        for line in lines_of(body):
+        for line in non_empty_lines(body):
             try:
                 row = _object.decode(line)
                 if not isinstance(row.get("time"), str):
@@ -172,7 +168,7 @@ class V3(V3Queries):
                 continue
             if time < before:
                 found.append((time, point))
-        columns = ordered(list({column for _, point in found for column in point}))
+        columns = sort_columns(list({column for _, point in found for column in point}))
         return Table(measurement, columns, [(time, *(point.get(c) for c in columns)) for time, point in found], bad)
 
     def _column(self, name: str, value: Any) -> Column:
@@ -184,28 +180,26 @@ class V3(V3Queries):
         if kind != declared and not (kind == "integer" and declared in ("float", "unsigned")):
             raise ValueError(f"{name} is {value!r}, and not {declared}")
         if isinstance(value, float) and not isfinite(value) or isinstance(value, list | dict):
-            raise ValueError(f"{name} is {value!r}, which can't be kept")
+            raise ValueError(f"{name} is {value!r}, which no field can hold")
         return Column(name, "field", declared)
 
 
-class JsonLinesTaker:
-    """A row is a line."""
+class JsonLinesAnswerReader:
+    """Collects JSON lines: each line is one row."""
 
     def __init__(self, ordered: bool) -> None:
-        """`ordered`: the times of the first and the last row are wanted."""
+        """`ordered`: the answer needs the times of its first and last row."""
         self.rows = 0
         self.size = 0
         self._ordered = ordered
         self._pieces: list[bytes] = []
 
-    def take(self, piece: bytes) -> None:
-        """See `Taker`."""
+    def feed(self, piece: bytes) -> None:
         self.size += len(piece)
         self.rows += piece.count(b"\n")
         self._pieces.append(piece)
 
     def finish(self, complete: bool) -> QueryAnswer:
-        """See `Taker`."""
         body = b"".join(self._pieces)
         if not complete:
             body = body[:body.rfind(b"\n") + 1]
@@ -225,14 +219,14 @@ class JsonLinesTaker:
             return QueryAnswer(body, self.rows, times.read(_object.decode(first)["time"]),
                          times.read(_object.decode(last)["time"]))
         except (ValueError, KeyError):
-            raise QueryError(f"the answer has no times: {excerpt(last)}", again=True) from None
+            raise QueryError(f"the answer has no times: {excerpt(last)}", retryable=True) from None
 
 
 def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], tuple[Any, ...]]:
-    """Decodes a row: its time as text, and a value for each column. Raises ValueError."""
+    """A decoder of rows: the time as text, and a value for each column. It raises ValueError."""
     types = tuple(_PYTHON[column.type] for column in columns)
     if any(_NO_FIELD_NAME.search(column.name) for column in columns):
-        # msgspec has no structs with such keys.
+        # msgspec structs cannot have such keys.
         names = [column.name for column in columns]
         row_type: Any = tuple.__class_getitem__((str, *types))
 

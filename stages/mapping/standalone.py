@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from pipeline.config.schema import Config
 from pipeline.fields.types import FieldTypeRegistry, declared_types, space_of
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType
 from stages.mapping.encoder import Encoder
 from stages.mapping.records.type_guard import TypeGuard
 
@@ -19,7 +19,7 @@ def local_encoder(config: Config, subscription: int, merge: bool | None = None) 
     mapping = sink.mapping if merge is None else replace(sink.mapping, merge_duplicates=merge)
 
     def guard(bucket: str) -> TypeGuard:
-        def ask(measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
+        def ask(measurement: str, kinds: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
             return book.decide(space_of(config, topic.sink, bucket), measurement, kinds)[0]
 
         return TypeGuard(ask)

@@ -1,4 +1,4 @@
-"""How messages are put into sends: by partition, a few at a time, and several points in one message. Pure."""
+"""Groups messages into requests to Iggy: by partition, limited in count and bytes, several points a message. Pure."""
 
 from typing import Literal
 
@@ -8,12 +8,12 @@ from msgspec import Struct
 from pipeline.compression import compress
 from pipeline.config.source_schema import Format
 
-#: One send to Iggy has at most so many bytes, unless one message alone is larger.
+#: Largest request to Iggy, bytes; a single larger message goes alone.
 SEND_BYTES = 4_000_000
 
 
 class Send(Struct, frozen=True):
-    """Messages that go to Iggy in one request, in their order."""
+    """Messages of one request to Iggy, in order."""
 
     #: None: the broker chooses.
     partition: int | None
@@ -21,49 +21,51 @@ class Send(Struct, frozen=True):
 
 
 class BatchOptions(Struct, frozen=True, kw_only=True):
-    """How it is to be done."""
+    """How messages are grouped: the options of `[source.output]`."""
 
     partitioning: Literal["series", "balanced", "fixed"]
-    #: With "fixed".
+    #: The partition for "fixed".
     partition: int
-    #: Points in a message; 1: each is one of its own.
+    #: Points in a message.
     batch_points: int
     format: Format
     gzip: bool
+    #: Messages in a request.
     send_messages: int
-    #: Largest message, bytes; one with several points is cut before it.
+    #: Largest message, bytes; a message of several points is split to respect it.
     max_bytes: int
 
 
-def make_sends(payloads: list[bytes], series: list[int], partitions: int, how: BatchOptions) -> list[Send]:
-    """The sends of one page. With "series", all points of a series go to one of the topic's `partitions`, in order."""
-    lanes: dict[int | None, list[bytes]] = {}
-    if how.partitioning == "series" and partitions > 1:
+def make_sends(payloads: list[bytes], series: list[int], partitions: int, options: BatchOptions) -> list[Send]:
+    """The requests of one page. With "series", all points of a series go to one of `partitions`, in order."""
+    by_partition: dict[int | None, list[bytes]] = {}
+    if options.partitioning == "series" and partitions > 1:
         for payload, key in zip(payloads, series, strict=True):
-            lanes.setdefault(key % partitions, []).append(payload)
+            by_partition.setdefault(key % partitions, []).append(payload)
     elif payloads:
-        lanes[{"series": 0, "fixed": how.partition, "balanced": None}[how.partitioning]] = payloads
+        partition = {"series": 0, "fixed": options.partition, "balanced": None}[options.partitioning]
+        by_partition[partition] = payloads
     sends = []
-    for partition, lane in lanes.items():
-        messages = lane if how.batch_points == 1 else _joined(lane, how)
-        sends += [Send(partition, part) for part in parts_of(messages, how.send_messages, SEND_BYTES)]
+    for number, own in by_partition.items():
+        messages = own if options.batch_points == 1 else _joined(own, options)
+        sends += [Send(number, part) for part in split_by_size(messages, options.send_messages, SEND_BYTES)]
     return sends
 
 
-def _joined(payloads: list[bytes], how: BatchOptions) -> list[bytes]:
-    """Several points in a message: lines of JSON or line protocol, or a MessagePack array."""
+def _joined(payloads: list[bytes], options: BatchOptions) -> list[bytes]:
+    """Messages of several points: lines of JSON or line protocol, or a MessagePack array."""
     out = []
-    for part in parts_of(payloads, how.batch_points, how.max_bytes):
-        if how.format == "msgpack":
+    for part in split_by_size(payloads, options.batch_points, options.max_bytes):
+        if options.format == "msgpack":
             message = msgspec.msgpack.encode([msgspec.Raw(payload) for payload in part])
         else:
             message = b"\n".join(part) + b"\n"
-        out.append(compress(message) if how.gzip else message)
+        out.append(compress(message) if options.gzip else message)
     return out
 
 
-def parts_of(payloads: list[bytes], count: int, size: int) -> list[list[bytes]]:
-    """Cut after `count` payloads or before `size` bytes, whichever is first; a part has at least one."""
+def split_by_size(payloads: list[bytes], count: int, size: int) -> list[list[bytes]]:
+    """Parts of at most `count` payloads and `size` bytes, and of at least one payload."""
     parts: list[list[bytes]] = []
     part: list[bytes] = []
     held = 0

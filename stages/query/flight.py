@@ -1,8 +1,8 @@
-"""Asks the Flight service of an InfluxDB 3: Arrow Flight, which is gRPC over HTTP/2.
+"""The Arrow Flight transport (gRPC over HTTP/2) of queries to InfluxDB 3.
 
 Sources: influxdb3-python, `query/query_api.py` (DoGet with a ticket of JSON, `authorization` in the metadata, options
-of the gRPC channel); influxdata/influxdb, `core/service_grpc_flight/src/lib.rs` (what fails with which gRPC status; an
-empty batch every 5 s while a query has nothing to send) and `core/authz/src/lib.rs` (Bearer, Token and Basic); gRPC
+of the gRPC channel); influxdata/influxdb, `core/service_grpc_flight/src/lib.rs` (gRPC status of each error; an
+empty batch every 5 s while a query has no rows yet) and `core/authz/src/lib.rs` (Bearer, Token and Basic); gRPC
 core, `include/grpc/impl/channel_arg_names.h`.
 """
 
@@ -30,30 +30,30 @@ from pipeline.printable import excerpt
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.flavour import Version
 from stages.influxdb.session import Credentials
-from stages.languages.arrow import ArrowTaker
+from stages.languages.arrow import ArrowAnswerReader
 from stages.languages.language import QueryRequest
-from stages.query.channel import Failed, refusal
+from stages.query.transport import QueryFailed, refusal
 
-#: Record batches of one answer that wait to be taken; InfluxDB's have 2 MB at most, unless one row is larger.
+#: Record batches of one answer that may be queued; InfluxDB's have at most 2 MB, unless one row is larger.
 QUEUED_BATCHES = 4
-#: Largest record batch, bytes: a page of InfluxDB's has many.
+#: Largest record batch, bytes.
 MAX_BATCH_BYTES = 256_000_000
-#: The longest silence, so many times, is the longest that a call may take in all: it ends one that nobody waits for any
-#: more, as nothing else does before its first answer.
+#: Deadline of a whole call, as a multiple of `read_timeout_ms`. It ends abandoned calls, since a call can be cancelled
+#: only after its first answer.
 CALL_FACTOR = 10
-#: After a connection that failed, the next may be tried after so long, milliseconds: our own backoff is the longer one.
+#: gRPC's pause after a failed connection, milliseconds; shorter than our own backoff.
 RECONNECT_MILLISECONDS = 500
-#: What pyarrow puts around a server's words.
+#: What pyarrow puts around a server's message.
 _BEFORE = re.compile(r".*?, with message: |Flight RPC failed with message: ", re.DOTALL)
 _AFTER = re.compile(r"\. (?:gRPC client debug context: |Detail: ).*", re.DOTALL)
 
 
-class Flight:
-    """One gRPC channel for each server. See `Channel`."""
+class FlightTransport:
+    """Queries over Arrow Flight; one gRPC channel for each server."""
 
     def __init__(self, config: InfluxConfig, gzip: bool) -> None:
-        """`gzip`: answers may be compressed. Raises PipelineError when a token or certificate file can't be used."""
-        # gRPC's own log tells less than the errors do, and goes to standard error.
+        """`gzip`: answers may be compressed. Raises PipelineError if a token or certificate file cannot be used."""
+        # gRPC's own log has less than the errors, and goes to standard error.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         self.timeout = config.connect_timeout_ms / 1000, config.read_timeout_ms / 1000
         self._config = config
@@ -63,63 +63,60 @@ class Flight:
             ("grpc.secondary_user_agent", f"iggy-influxdb-pipeline/{__version__}"),
             ("grpc.max_reconnect_backoff_ms", RECONNECT_MILLISECONDS),
             ("grpc.max_receive_message_length", MAX_BATCH_BYTES),
-            # A proxy must not be guessed from the environment.
+            # gRPC would otherwise use a proxy from the environment.
             ("grpc.http_proxy", config.proxy) if config.proxy else ("grpc.enable_http_proxy", 0)]
         if not gzip:
-            # Of identity, deflate and gzip, only the first.
+            # Bits: identity, deflate, gzip.
             self._options.append(("grpc.compression_enabled_algorithms_bitset", 1))
         self._lock = threading.Lock()
         self._clients: dict[str, flight.FlightClient] = {}
 
     def reload(self) -> bool:
-        """See `Channel`."""
         return self._credentials.reload()
 
-    def listing(self) -> ArrowTaker:
-        """See `Channel`."""
-        return ArrowTaker(ordered=False)
+    def list_reader(self) -> ArrowAnswerReader:
+        return ArrowAnswerReader(ordered=False)
 
-    def ask(self, url: str, asked: QueryRequest, version: Version) -> "FlightReply":
-        """See `Channel`."""
+    def ask(self, url: str, request: QueryRequest, version: Version) -> "FlightReply":
         silence = self.timeout[1]
         options = flight.FlightCallOptions(timeout=silence * CALL_FACTOR, headers=self._headers())
-        return FlightReply(self._client(url), flight.Ticket(asked.body), options, url, silence)
+        return FlightReply(self._client(url), flight.Ticket(request.body), options, url, silence)
 
     def _client(self, url: str) -> "flight.FlightClient":
         with self._lock:
             if url not in self._clients:
                 connect = round(self.timeout[0] * 1000)
                 self._clients[url] = flight.FlightClient(
-                    location(url), generic_options=[*self._options, ("grpc.min_reconnect_backoff_ms", connect)],
+                    grpc_location(url), generic_options=[*self._options, ("grpc.min_reconnect_backoff_ms", connect)],
                     **(self._tls if url.startswith("https:") else {}))
             return self._clients[url]
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
-        """Metadata of each call. Raises Failed for a token that can't be sent."""
+        """Metadata of each call. Raises QueryFailed for a token that cannot be sent."""
         headers = {**self._config.headers, **self._credentials.header("v3")}
         if "Authorization" not in headers and self._config.username:
-            words = f"{self._config.username}:{self._config.password}"
-            headers["Authorization"] = "Basic " + base64.b64encode(words.encode()).decode()
+            credentials = f"{self._config.username}:{self._config.password}"
+            headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
         if not HEADER_VALUE.fullmatch(headers.get("Authorization", "")):
-            raise Failed(OperatorNeeded("unauthorized", "the token has a character in it that no header may have"))
+            raise QueryFailed(OperatorNeeded("unauthorized", "the token has a character that no HTTP header may have"))
         return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 class FlightReply:
-    """An answer to DoGet; its pieces are record batches, the first one an empty one. See `Reply`.
+    """An answer to DoGet; its pieces are record batches, of which the first is empty.
 
-    A thread of its own receives, since only so a wait can be given up: a call ends by itself only at its deadline.
+    A separate thread receives, because a read cannot be interrupted: a call ends only at its deadline.
     """
 
     def __init__(self, client: "flight.FlightClient", ticket: "flight.Ticket", options: "flight.FlightCallOptions",
                  url: str, silence: float) -> None:
-        """Returns when the schema is there. `silence`: longest wait for it, and for each batch, in seconds."""
+        """Returns once the schema has arrived. `silence`: longest wait for it, and for each batch, in seconds."""
         self._url = url
         self._silence = silence
-        #: Batches; then None or what went wrong.
+        #: Batches; then None or an exception.
         self._received: SimpleQueue[Any] = SimpleQueue()
         self._room = threading.Semaphore(QUEUED_BATCHES)
-        self._left = False
+        self._closed = False
         self._reader: flight.FlightStreamReader | None = None
         threading.Thread(target=self._receive, args=(client, ticket, options), daemon=True, name="flight").start()
         self._first = self._next()
@@ -135,23 +132,23 @@ class FlightReply:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._leave()
+        self._close()
 
     def _next(self) -> "pa.RecordBatch | None":
-        """The next batch; None at the end. Raises Failed."""
+        """The next batch; None at the end. Raises QueryFailed."""
         try:
             found = self._received.get(timeout=self._silence)
         except Empty:
-            self._leave()
-            raise Failed(Retry("timeout", f"{self._url}: nothing came for {self._silence:g} s")) from None
+            self._close()
+            raise QueryFailed(Retry("timeout", f"{self._url}: no data for {self._silence:g} s")) from None
         self._room.release()
         if isinstance(found, Exception):
-            raise Failed(meaning(found, self._url)) from None
+            raise QueryFailed(classify_error(found, self._url)) from None
         return found
 
-    def _leave(self) -> None:
+    def _close(self) -> None:
         """Cancels the call, unless it has ended."""
-        self._left = True
+        self._closed = True
         self._room.release()
         if self._reader is not None:
             self._reader.cancel()
@@ -160,32 +157,32 @@ class FlightReply:
                  options: "flight.FlightCallOptions") -> None:
         try:
             self._reader = reader = client.do_get(ticket, options)
-            self._give(pa.RecordBatch.from_pylist([], schema=reader.schema))
-            while not self._left:
+            self._queue(pa.RecordBatch.from_pylist([], schema=reader.schema))
+            while not self._closed:
                 batch = reader.read_chunk().data
                 if batch is not None:
-                    self._give(batch)
+                    self._queue(batch)
             reader.cancel()
         except StopIteration:
             self._received.put(None)
         except Exception as error:
             self._received.put(error)
 
-    def _give(self, batch: "pa.RecordBatch") -> None:
+    def _queue(self, batch: "pa.RecordBatch") -> None:
         self._room.acquire()
         self._received.put(batch)
 
 
-def location(url: str) -> str:
-    """Where gRPC finds what is at an http(s) URL."""
+def grpc_location(url: str) -> str:
+    """The gRPC location of an http(s) URL."""
     parts = urlsplit(url)
     scheme, port = ("grpc+tls", 443) if parts.scheme == "https" else ("grpc+tcp", 80)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{scheme}://{host}:{parts.port or port}"
 
 
-def meaning(error: Exception, url: str) -> Retry | OperatorNeeded:
-    """What a failed call means, as an HTTP status would; `pyarrow` tells some gRPC statuses only by its words."""
+def classify_error(error: Exception, url: str) -> Retry | OperatorNeeded:
+    """Classifies a failed call, like an HTTP status. `pyarrow` reports some gRPC statuses only in the message."""
     text = str(error)
     words = _AFTER.sub("", _BEFORE.sub("", text, 1))
     shown = f"{url} answered: {excerpt(words)}"
@@ -204,7 +201,7 @@ def meaning(error: Exception, url: str) -> Retry | OperatorNeeded:
             return Retry("rate_limited", shown)
         case pa.ArrowInvalid() if _AFTER.search(text):
             return refusal(words, shown)
-        case _ if "database not found" in words:  # an internal error to InfluxDB 3
+        case _ if "database not found" in words:  # InfluxDB 3 reports it as an internal error
             return OperatorNeeded("not_found", shown)
     return Retry("server_error", shown)
 
@@ -219,7 +216,7 @@ def _unavailable(words: str, url: str) -> Retry | OperatorNeeded:
 
 
 def _tls_options(config: InfluxConfig) -> dict[str, Any]:
-    """What the files say. Raises PipelineError when one of them is of no use."""
+    """TLS options with the files' contents. Raises PipelineError if a file cannot be used."""
     options: dict[str, Any] = {}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     where = "ca_file"
@@ -227,7 +224,7 @@ def _tls_options(config: InfluxConfig) -> dict[str, Any]:
         if config.insecure_skip_verify:
             options["disable_server_verification"] = True
         else:
-            # The same as over HTTP.
+            # The same roots as over HTTP.
             roots = config.ca_file or DEFAULT_CA_BUNDLE_PATH
             context.load_verify_locations(roots)
             options["tls_root_certs"] = Path(roots).read_bytes()
@@ -239,5 +236,5 @@ def _tls_options(config: InfluxConfig) -> dict[str, Any]:
             options["private_key"] = Path(key).read_bytes()
     except OSError as error:  # ssl.SSLError, too
         path = getattr(config, where)
-        raise PipelineError(f"influxdb.{where} {path}: can't be used ({error.strerror or error}); give PEM") from None
+        raise PipelineError(f"influxdb.{where} {path}: cannot be used ({error.strerror or error}); give PEM") from None
     return options

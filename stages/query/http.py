@@ -1,4 +1,4 @@
-"""Asks a source's servers over HTTP."""
+"""The HTTP transport of queries."""
 
 import time
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, Limits, OpenReply
 from stages.influxdb.session import Credentials
 from stages.languages.language import QueryAnswer, QueryRequest
-from stages.query.channel import MAX_ANSWER_BYTES, Failed, missing
+from stages.query.transport import MAX_ANSWER_BYTES, QueryFailed, is_not_found
 
-#: The longest silence, so many times, is the longest that an answer may take in all.
+#: Deadline of a whole answer, as a multiple of `read_timeout_ms`.
 ANSWER_FACTOR = 10
-#: What is read of an error, bytes.
-MAX_WORDS_BYTES = 100_000
+#: Bytes that are read of an error.
+MAX_ERROR_BYTES = 100_000
 
 
-class Http:
-    """Connections for each thread; see `Channel`."""
+class HttpTransport:
+    """Queries over HTTP; each thread has its own connections."""
 
     def __init__(self, config: InfluxConfig, gzip: bool) -> None:
-        """`gzip`: have answers compressed. Raises PipelineError when the token file can't be read."""
+        """`gzip`: ask for compressed answers. Raises PipelineError if the token file cannot be read."""
         self.timeout = config.connect_timeout_ms / 1000, config.read_timeout_ms / 1000
         self._config = config
         self._gzip = gzip
@@ -34,41 +34,37 @@ class Http:
         self._client = HttpClient(config)
 
     def reload(self) -> bool:
-        """See `Channel`."""
         return self._credentials.reload()
 
-    def listing(self) -> "WholeTaker":
-        """See `Channel`."""
-        return WholeTaker()
+    def list_reader(self) -> "WholeAnswerReader":
+        return WholeAnswerReader()
 
-    def ask(self, url: str, asked: QueryRequest, version: Version) -> "HttpReply":
-        """See `Channel`."""
-        headers = {"Content-Type": asked.content_type, "Accept": asked.accept,
+    def ask(self, url: str, request: QueryRequest, version: Version) -> "HttpReply":
+        headers = {"Content-Type": request.content_type, "Accept": request.accept,
                    "Accept-Encoding": "gzip" if self._gzip else "identity", **self._credentials.header(version)}
         connect, silence = self.timeout
         limits = Limits(connect + silence * ANSWER_FACTOR, silence, connect, MAX_ANSWER_BYTES)
         try:
-            reply = self._client.open("POST", url.rstrip("/") + asked.path, asked.body, headers, limits)
+            reply = self._client.open("POST", url.rstrip("/") + request.path, request.body, headers, limits)
             if reply.status == 200:
                 return HttpReply(reply, url)
             with reply:
                 content = _beginning(reply)
         except HttpFault as fault:
             self._client.disconnect()
-            raise Failed(meaning_of(fault, url)) from None
+            raise QueryFailed(meaning_of(fault, url)) from None
         answer = classify(reply.status, reply.headers, content, time.time())
         words = f"{reply.status}" if isinstance(answer, Accepted) else "; ".join(answer.words.split("\n"))
-        # InfluxDB 3 answers 500 where a query names a column that is not there; and 400, in plain text, where it names
-        # a table.
+        # InfluxDB 3 answers 500 for an unknown column in the query, and 400 in plain text for an unknown table.
         of_query = content.startswith(b"Schema error") or (
             reply.status in (400, 422) and isinstance(answer, OperatorNeeded) and answer.reason == "refused")
         if isinstance(answer, Retry | OperatorNeeded) and not of_query:
-            raise Failed(msgspec.structs.replace(answer, words=f"{url} answered {words}"))
-        found = isinstance(answer, TooLarge) or not missing(words)
-        raise Failed(OperatorNeeded("refused" if found else "not_found", f"{url} answered {words}"))
+            raise QueryFailed(msgspec.structs.replace(answer, words=f"{url} answered {words}"))
+        found = isinstance(answer, TooLarge) or not is_not_found(words)
+        raise QueryFailed(OperatorNeeded("refused" if found else "not_found", f"{url} answered {words}"))
 
     def flavour(self, url: str) -> Flavour | None:
-        """What answers at `url`; None when it can't be reached."""
+        """The server at `url`; None if it cannot be reached."""
         connect, silence = self.timeout
         try:
             return ask(HttpClient(self._config), url, self._credentials.header("v2"),
@@ -78,7 +74,7 @@ class Http:
 
 
 class HttpReply:
-    """An answer of status 200; its pieces are bytes. See `Reply`."""
+    """An answer of status 200; its pieces are bytes."""
 
     def __init__(self, reply: OpenReply, url: str) -> None:
         self._reply = reply
@@ -88,7 +84,7 @@ class HttpReply:
         try:
             yield from self._reply
         except HttpFault as fault:
-            raise Failed(meaning_of(fault, self._url)) from None
+            raise QueryFailed(meaning_of(fault, self._url)) from None
 
     def __enter__(self) -> "HttpReply":
         return self
@@ -98,29 +94,27 @@ class HttpReply:
         self._reply.close()
 
 
-class WholeTaker:
-    """Takes in the bytes of a short answer, whatever is in them. See `Taker`."""
+class WholeAnswerReader:
+    """Collects the bytes of a short answer without parsing them."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.size = 0
         self._pieces: list[bytes] = []
 
-    def take(self, piece: bytes) -> None:
-        """See `Taker`."""
+    def feed(self, piece: bytes) -> None:
         self.size += len(piece)
         self._pieces.append(piece)
 
     def finish(self, complete: bool) -> QueryAnswer:
-        """See `Taker`."""
         return QueryAnswer(b"".join(self._pieces), self.rows)
 
 
 def _beginning(reply: OpenReply) -> bytes:
-    """What an answer says that is no result: its first bytes, which are enough for words."""
+    """The first bytes of an error answer, which are enough for its message."""
     content = b""
     for piece in reply:
         content += piece
-        if len(content) >= MAX_WORDS_BYTES:
+        if len(content) >= MAX_ERROR_BYTES:
             break
-    return content[:MAX_WORDS_BYTES]
+    return content[:MAX_ERROR_BYTES]

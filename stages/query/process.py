@@ -1,7 +1,7 @@
-"""Query: asks the InfluxDB of each source for the windows it is told to, and sends the answers on as they came.
+"""Query: reads the windows that the coordinator orders from InfluxDB, and pushes the raw answers to convert.
 
-One thread owns all state; a few others do nothing but one query at a time. What it has sent on it keeps no copy of: the
-coordinator orders what gets lost once more.
+One thread owns all state; the threads of a pool run one query each. No copies of answers are kept: the coordinator
+orders lost pages again.
 """
 
 import logging
@@ -26,22 +26,22 @@ from pipeline.wire import source as source_wire
 from pipeline.wire.frames import cut
 from stages.influxdb.answers import Accepted, OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
-from stages.query.channel import Failed
-from stages.query.reader import PageRead, PageTooFull, Reader
+from stages.query.reader import QueryPage, SourceReader, WindowOverflow
+from stages.query.transport import QueryFailed, unreadable
 
-#: How long one wait takes at most, milliseconds.
+#: Longest wait for an event, milliseconds.
 POLL_MILLISECONDS = 1_000
-#: Seconds until a page of a measurement is asked for again that the server has refused.
+#: Pause before a refused query is retried, seconds.
 REFUSED_SECONDS = 5.0
-#: Pages queued for a converter, at most.
+#: Pages queued for each converter, at most.
 HIGH_WATER_MARK = 1
 
 _Order = source_wire.Read | source_wire.Discover
-_Found = PageRead | PageTooFull | tuple[list[str], bool] | Failed
+_Found = QueryPage | WindowOverflow | tuple[list[str], bool] | QueryFailed
 
 
 class _Outcome(NamedTuple):
-    """A query that was answered, or failed."""
+    """The result of a query: an answer or a failure."""
 
     source: "_Source"
     order: _Order
@@ -50,43 +50,43 @@ class _Outcome(NamedTuple):
 
 
 class _Source:
-    """One source: its servers, what it is to ask them, and how they do."""
+    """One source: its reader, queued orders, and failures."""
 
     def __init__(self, config: SourceConfig, logger: logging.Logger) -> None:
         influxdb = config.influxdb
         self.config = config
-        self.reader = Reader(config, logger)
+        self.reader = SourceReader(config, logger)
         self.orders: deque[_Order] = deque()
         backoff = Backoff.of(influxdb)
-        self.pace = ConcurrencyLimiter(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
+        self.limiter = ConcurrencyLimiter(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
         self.failures = RepeatFilter()
-        #: The log tells of a failure since the last success.
-        self.said = False
-        #: What the server refuses while it answers the rest: when it is asked for again, seconds, monotonic.
+        #: A failure was logged since the last success.
+        self.failure_logged = False
+        #: Orders that the server refuses while others succeed, and when they are due: monotonic seconds.
         self.refused: list[tuple[float, source_wire.Read]] = []
-        #: The server's words, by measurement.
+        #: Measurement -> why the server refuses it.
         self.refusals: dict[str, str] = {}
 
-    def forget(self) -> None:
-        """The orders of an older coordinator don't count any more."""
+    def clear_orders(self) -> None:
+        """Drops the orders of an older coordinator."""
         self.orders.clear()
         self.refused.clear()
         self.refusals.clear()
 
-    def recall(self, now: float) -> float:
-        """Orders again what was refused long enough ago. Returns when that is to be done next, seconds, monotonic."""
+    def requeue_refused(self, now: float) -> float:
+        """Queues refused orders that are due. Returns when the next one is due, in monotonic seconds."""
         self.orders.extend(order for due, order in self.refused if due <= now)
         self.refused = [(due, order) for due, order in self.refused if due > now]
         return min((due for due, _ in self.refused), default=float("inf"))
 
     @property
     def problem(self) -> str:
-        """What is wrong outside, "" while all is well."""
-        return "; ".join(filter(None, (self.pace.problem, *self.refusals.values())))
+        """Why the source cannot be read; "" while it can."""
+        return "; ".join(filter(None, (self.limiter.problem, *self.refusals.values())))
 
 
 class QueryStage:
-    """One per pipeline; asks for all sources."""
+    """One per pipeline; queries for all sources."""
 
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
@@ -112,7 +112,7 @@ class QueryStage:
             self._wakeup_senders.put(sender)
 
     def run(self) -> None:
-        """Asks until the process is killed."""
+        """Queries until the process is killed."""
         poller = zmq.Poller()
         poller.register(self.link.socket, zmq.POLLIN)
         poller.register(self._wakeup, zmq.POLLIN)
@@ -127,7 +127,7 @@ class QueryStage:
                 self._answered(self._outcomes.get())
 
     def _receive(self) -> None:
-        """Takes an order in; what is none is dropped."""
+        """Receives an order. Drops what is not a valid one."""
         try:
             message = source_wire.read_control(self.link.socket.recv_multipart())
             wrong = self.rules.control(message)
@@ -139,31 +139,31 @@ class QueryStage:
             self._accept(message)
 
     def _accept(self, message: source_wire.Control) -> None:
-        """Queues an order. A new coordinator's first one ends what an older one wanted."""
+        """Queues an order. The first order of a new epoch drops those of the older one."""
         if not isinstance(message, source_wire.Read | source_wire.Discover):
             return
         epoch = message.epoch if isinstance(message, source_wire.Discover) else message.id.epoch
         if epoch > self.epoch:
             self.epoch = epoch
             for source in self.sources:
-                source.forget()
+                source.clear_orders()
         if epoch == self.epoch:
             index = message.source if isinstance(message, source_wire.Discover) else message.id.lane.source
             orders = self.sources[index].orders
-            # While the server is away, one look for measurements waits and not many.
+            # While the server is unavailable, only one Discover is queued.
             if isinstance(message, source_wire.Read) or message not in orders:
                 orders.append(message)
 
     def _start_queries(self) -> float:
-        """Asks what may be asked now. Returns the seconds until that may be more by itself."""
+        """Starts the queries that may run now. Returns the seconds until more may run."""
         now = time.monotonic()
         wait = POLL_MILLISECONDS / 1000
         for source in self.sources:
-            wait = min(wait, source.recall(now) - now)
-            while source.orders and source.pace.allows(now):
-                source.pace.started()
+            wait = min(wait, source.requeue_refused(now) - now)
+            while source.orders and source.limiter.allows(now):
+                source.limiter.started()
                 self._pool.submit(self._query, source, source.orders.popleft())
-            if source.orders and (left := source.pace.wait(now)):
+            if source.orders and (left := source.limiter.wait(now)):
                 wait = min(wait, left)
         return wait
 
@@ -176,12 +176,11 @@ class QueryStage:
                 found = source.reader.discover()
             else:
                 found = source.reader.read(order.id.lane.measurement, order.window, order.whole)
-        except Failed as failed:
+        except QueryFailed as failed:
             found = failed
         except Exception as error:  # a thread that dies silently would lose the order
-            self.logger.debug("an answer that is not understood", exc_info=error)
-            found = Failed(Retry("server_error", f"the answer is not understood ({type(error).__name__}: "
-                                                 f"{str(error)[:200]})"))
+            self.logger.debug("an answer could not be parsed", exc_info=error)
+            found = QueryFailed(unreadable(error))
         self._outcomes.put(_Outcome(source, order, found, time.monotonic() - began))
         sender = self._wakeup_senders.get()
         sender.send(b"")
@@ -189,44 +188,44 @@ class QueryStage:
 
     def _answered(self, outcome: _Outcome) -> None:
         source, order, found, seconds = outcome
-        failures = source.pace.failures
-        if isinstance(found, Failed):
+        failures = source.limiter.failures
+        if isinstance(found, QueryFailed):
             self._failed(source, order, found.answer, seconds)
         else:
-            source.pace.answered(Accepted(), 0, seconds, time.monotonic())
-            if failures and not source.pace.failures:
-                if source.said:
-                    self.logger.info("source %s: %s answers again, after %d failures", source.config.name,
+            source.limiter.answered(Accepted(), 0, seconds, time.monotonic())
+            if failures and not source.limiter.failures:
+                if source.failure_logged:
+                    self.logger.info("source %s: %s answers again after %d failures", source.config.name,
                                      source.config.influxdb.url, failures)
-                source.said = False
+                source.failure_logged = False
             if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.lane.measurement, ""):
-                self.logger.info("source %s: %s is read again", source.config.name, order.id.lane.measurement)
+                self.logger.info("source %s: reading %s has resumed", source.config.name, order.id.lane.measurement)
             self._send_on(order, found)
         self._report()
 
     def _failed(self, source: _Source, order: _Order, answer: Retry | OperatorNeeded, seconds: float) -> None:
-        """Has it asked again: first of all, once the server answers; or beside others, when only this is refused."""
+        """Queues the order again: as the first one, or, if the server refuses only this query, after a pause."""
         now = time.monotonic()
         epoch = order.epoch if isinstance(order, source_wire.Discover) else order.id.epoch
         if isinstance(order, source_wire.Read) and isinstance(answer, OperatorNeeded) and answer.reason == "refused":
-            source.pace.answered(Accepted(), 0, seconds, now)
+            source.limiter.answered(Accepted(), 0, seconds, now)
             if epoch == self.epoch:
                 source.refusals[order.id.lane.measurement] = answer.words
                 source.refused.append((now + REFUSED_SECONDS, order))
         else:
-            source.pace.answered(answer, 0, seconds, now)
+            source.limiter.answered(answer, 0, seconds, now)
             if epoch == self.epoch:
                 source.orders.appendleft(order)
         self._log_failure(source, order, answer, now)
 
-    def _send_on(self, order: _Order, found: PageRead | PageTooFull | tuple[list[str], bool]) -> None:
-        """Tells the coordinator, and then gives the page to a converter."""
+    def _send_on(self, order: _Order, found: QueryPage | WindowOverflow | tuple[list[str], bool]) -> None:
+        """Reports the result to the coordinator, then pushes the page to a converter."""
         if isinstance(order, source_wire.Discover):
             assert isinstance(found, tuple)
             self.link.send(source_wire.Discovered(order.epoch, order.source, *found))
-        elif isinstance(found, PageTooFull):
+        elif isinstance(found, WindowOverflow):
             self.link.send(source_wire.PageOverflow(order.id, found.one_time, found.first))
-        elif isinstance(found, PageRead):
+        elif isinstance(found, QueryPage):
             self.link.send(source_wire.PageRead(order.id, found.end, found.rows, len(found.body), found.first))
             page = source_wire.Page(order.id, found.language, found.columns, found.end, order.past)
             while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
@@ -236,7 +235,7 @@ class QueryStage:
     def _log_failure(self, source: _Source, order: _Order, answer: Retry | OperatorNeeded, now: float) -> None:
         if not source.failures.allows(answer.words, now):
             return
-        source.said = True
+        source.failure_logged = True
         what = "the list of measurements" if isinstance(order, source_wire.Discover) \
             else f"{order.id.lane.measurement}"
         if isinstance(answer, OperatorNeeded):
@@ -244,15 +243,16 @@ class QueryStage:
                               answer.words, _ADVICE[answer.reason])
         else:
             self.logger.warning("source %s: reading %s failed (%d in a row), next try in %.1f s: %s",
-                                source.config.name, what, source.pace.failures, source.pace.wait(now), answer.words)
+                                source.config.name, what, source.limiter.failures, source.limiter.wait(now),
+                                answer.words)
 
     def _report(self) -> None:
-        """Tells the coordinator when what is wrong outside has changed."""
-        wrong = "; ".join(source.problem for source in self.sources if source.problem)
-        told = wrong, any(source.pace.paused or source.refusals for source in self.sources)
-        if told != self._reported:
-            self._reported = told
-            self.link.send(common.Retrying(*told))
+        """Reports to the coordinator when problems have changed."""
+        problems = "; ".join(source.problem for source in self.sources if source.problem)
+        report = problems, any(source.limiter.paused or source.refusals for source in self.sources)
+        if report != self._reported:
+            self._reported = report
+            self.link.send(common.Retrying(*report))
 
 
 _ADVICE = {

@@ -16,8 +16,8 @@ from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfl
 from pipeline.points.windows import TimeWindow
 from pipeline.testbed.harness.waiting import free_port, wait_until
 from stages.influxdb.answers import OperatorNeeded, Retry
-from stages.query.channel import Failed
-from stages.query.reader import PageRead, Reader
+from stages.query.reader import QueryPage, SourceReader
+from stages.query.transport import QueryFailed
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux
@@ -49,18 +49,18 @@ def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
         yield begin
 
 
-def reader(url: str, query: str = "", **options: Any) -> Reader:
+def reader(url: str, query: str = "", **options: Any) -> SourceReader:
     """What the query process reads with, with `[source.influxdb]` options."""
     config = SourceConfig(
         name="source", state_file="unused", query=query, measurement="own" if query else "",
         influxdb=SourceInfluxConfig(**{"url": url, "transport": "flight", "version": "v3", "database": "sandbox",
                                        "token": "sandbox-token", **options}), output=OutputConfig(stream="s"))
-    return Reader(config, logging.getLogger("test"))
+    return SourceReader(config, logging.getLogger("test"))
 
 
 def failure(url: str, **options: Any) -> Retry | OperatorNeeded:
     """How a list of measurements fails."""
-    with pytest.raises(Failed) as failed:
+    with pytest.raises(QueryFailed) as failed:
         reader(url, **options).discover()
     return failed.value.answer
 
@@ -106,7 +106,7 @@ def test_an_answer_that_does_not_come_or_stops_coming_is_given_up_after_the_read
     run.start("--until-caught-up")
     assert run.ends() == 0
     check(run.points(), 3_000)
-    assert "nothing came for 1 s" in run.log() and "answers again, after" in run.log()
+    assert "no data for 1 s" in run.log() and "answers again after" in run.log()
 
 
 def test_a_connection_that_is_lost_is_made_again(start: Start, influxdb: SandboxInflux) -> None:
@@ -242,7 +242,7 @@ def test_a_file_that_is_no_certificate_ends_the_command_at_its_start(
     (tmp_path / "ca.pem").write_text("nonsense")
     run = start(influxdb, TOKEN + f'ca_file = "{tmp_path}/ca.pem"')
     assert run.ends() == 1
-    assert f"influxdb.ca_file {tmp_path}/ca.pem: can't be used" in run.log() and "Traceback" not in run.log()
+    assert f"influxdb.ca_file {tmp_path}/ca.pem: cannot be used" in run.log() and "Traceback" not in run.log()
 
 
 def test_calls_go_through_the_proxy_and_not_through_that_of_the_environment(
@@ -269,7 +269,7 @@ def test_user_and_password_and_extra_headers_are_sent(influxdb: SandboxInflux) -
 def test_the_second_server_is_asked_while_the_first_is_away(influxdb: SandboxInflux) -> None:
     write(influxdb, lines_of(10))
     read = reader("http://127.0.0.1:1", more_urls=(influxdb.flight_url,)).read("m", TimeWindow(0, 2**62), False)
-    assert isinstance(read, PageRead) and read.rows == 10
+    assert isinstance(read, QueryPage) and read.rows == 10
 
 
 def test_http_where_flight_is_meant_is_said(influxdb: SandboxInflux) -> None:

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.points.table import Column, FieldType, Table, Value, ordered
+from pipeline.points.field_type import FieldType
+from pipeline.points.table import Column, Table, Value, sort_columns
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time
 from pipeline.testbed.sandbox.influxdb import lines
-from stages.convert.payloads import Dedupe, Encoder, Payloads
-from stages.languages.annotated_csv import Points
-from stages.languages.arrow import Arrow
-from stages.languages.flux import Flux, FluxTaker
-from stages.languages.influxql import Influxql, InfluxqlTaker
+from stages.convert.payloads import Dedupe, PageMessages, PointEncoder
+from stages.languages.annotated_csv import PointAssembler
+from stages.languages.arrow import ArrowDialect
+from stages.languages.flux import FluxAnswerReader, FluxDialect
+from stages.languages.influxql import InfluxqlAnswerReader, InfluxqlDialect
 from stages.languages.language import QueryError
-from stages.languages.v3 import V3
+from stages.languages.v3 import JsonLinesDialect
 from stages.produce.batching import BatchOptions, make_sends
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0\t\\"), min_size=1, max_size=8).filter(
@@ -35,7 +36,7 @@ def tables(draw: st.DrawFn) -> Table:
     """Points of one measurement; no two of a series have the same time, and each has a field."""
     names = draw(st.lists(NAMES, min_size=1, max_size=6, unique=True))
     tags = draw(st.integers(0, len(names) - 1))
-    columns = ordered([Column(name, "tag", "string") for name in names[:tags]]
+    columns = sort_columns([Column(name, "tag", "string") for name in names[:tags]]
                       + [Column(name, "field", draw(st.sampled_from(sorted(VALUES)))) for name in names[tags:]])
     rows: dict[tuple[Value, ...], tuple[Value, ...]] = {}
     for _ in range(draw(st.integers(0, 12))):
@@ -125,9 +126,9 @@ def whole(like: Table, parts: Iterable[Table]) -> Table:
                  [row for part in found for row in part.rows], [bad for part in found for bad in part.bad])
 
 
-def encoded(encoder: Encoder, table: Table, dedupe: Dedupe | None = None) -> Payloads:
+def encoded(encoder: PointEncoder, table: Table, dedupe: Dedupe | None = None) -> PageMessages:
     """What an encoder makes of a table."""
-    out = Payloads()
+    out = PageMessages()
     encoder.encode(table, dedupe, out)
     return out
 
@@ -135,20 +136,20 @@ def encoded(encoder: Encoder, table: Table, dedupe: Dedupe | None = None) -> Pay
 @given(tables(), st.integers(1, 4), st.integers(1, 50))
 def test_chunked_json_is_taken_in_and_read_exactly(table: Table, chunk: int, piece: int) -> None:
     answer = chunked_json(table, chunk)
-    taker = InfluxqlTaker()
+    answer_reader = InfluxqlAnswerReader()
     for at in range(0, len(answer), piece):
-        taker.take(answer[at:at + piece])
-    taken = taker.finish(complete=True)
+        answer_reader.feed(answer[at:at + piece])
+    taken = answer_reader.finish(complete=True)
     assert taken.rows == len(table.rows)
     if table.rows:
         assert (taken.first, taken.last) == (table.rows[0][0], table.rows[-1][0])
-    read = whole(table, Influxql("db").tables(table.measurement, table.columns, taken.body, MAX_TIME))
+    read = whole(table, InfluxqlDialect("db").tables(table.measurement, table.columns, taken.body, MAX_TIME))
     assert as_points(read) == as_points(table) and not read.bad
 
 
 @given(tables())
 def test_annotated_csv_is_read_exactly_and_fields_of_a_point_come_together(table: Table) -> None:
-    points = Points()
+    points = PointAssembler()
     points.read(annotated(table))
     read = points.table(table.measurement, MAX_TIME)
     assert as_points(read) == as_points(table) and not read.bad
@@ -157,23 +158,23 @@ def test_annotated_csv_is_read_exactly_and_fields_of_a_point_come_together(table
 def test_an_answer_that_ends_in_the_middle_is_no_answer() -> None:
     whole = annotated(Table("m", (Column("f", "field", "integer"),), [(1, 2), (3, 4)]))
     for end in (b"", b"\r\n", whole):
-        taker = FluxTaker()
-        taker.take(end)
-        taker.finish(complete=True)
+        answer_reader = FluxAnswerReader()
+        answer_reader.feed(end)
+        answer_reader.finish(complete=True)
     for torn in (whole[:-2], whole[:-2] + b'{"code":"internal error","message":"panic: x"}', whole[:-9]):
-        taker = FluxTaker()
-        taker.take(torn)
-        with pytest.raises(QueryError, match="broke off") as caught:
-            taker.finish(complete=True)
-        assert caught.value.again
-        assert taker.finish(complete=False).rows
+        answer_reader = FluxAnswerReader()
+        answer_reader.feed(torn)
+        with pytest.raises(QueryError, match="incomplete") as caught:
+            answer_reader.finish(complete=True)
+        assert caught.value.retryable
+        assert answer_reader.finish(complete=False).rows
 
 
 @given(st.lists(st.text(st.sampled_from('\r\n", \\.x#\t\u00a0'), max_size=8), min_size=1, max_size=6))
 def test_line_breaks_in_annotated_csv_are_read_as_they_were_and_other_carriage_returns_are_gone(
         texts: list[str]) -> None:
     columns = (Column("s", "field", "string"),)
-    points = Points()
+    points = PointAssembler()
     points.read(annotated(Table("m", columns, list(enumerate(texts)))))
     read = points.table("m", MAX_TIME)
     assert read.rows == [(time, text.replace("\r", "")) for time, text in enumerate(texts)] and not read.bad
@@ -183,21 +184,21 @@ def test_line_breaks_in_annotated_csv_are_read_as_they_were_and_other_carriage_r
 def test_rows_of_annotated_csv_are_counted_without_heads_however_it_comes_in_pieces(table: Table, piece: int) -> None:
     flat = Table(table.measurement, table.columns, [tuple(
         value.replace("\n", "") if isinstance(value, str) else value for value in row) for row in table.rows])
-    answer, taker = annotated(flat), FluxTaker()
+    answer, answer_reader = annotated(flat), FluxAnswerReader()
     for at in range(0, len(answer), piece):
-        taker.take(answer[at:at + piece])
+        answer_reader.feed(answer[at:at + piece])
     values = [value for row in flat.rows for column, value in zip(flat.columns, row[1:], strict=True)
               if column.kind == "field" and value is not None]
-    assert taker.finish(complete=True).rows == len(values)
+    assert answer_reader.finish(complete=True).rows == len(values)
 
 
 @given(tables(), st.integers(1, 50))
 def test_json_lines_are_read_exactly(table: Table, piece: int) -> None:
-    dialect = V3("db", "sql")
-    answer, taker = json_lines(table), dialect.taker()
+    dialect = JsonLinesDialect("db", "sql")
+    answer, answer_reader = json_lines(table), dialect.answer_reader()
     for at in range(0, len(answer), piece):
-        taker.take(answer[at:at + piece])
-    taken = taker.finish(complete=True)
+        answer_reader.feed(answer[at:at + piece])
+    taken = answer_reader.finish(complete=True)
     assert taken.rows == len(table.rows)
     read = whole(table, dialect.tables(table.measurement, table.columns, taken.body, MAX_TIME))
     assert as_points(read) == as_points(table) and not read.bad
@@ -229,11 +230,11 @@ def record_batches(table: Table, rows: int, dictionaries: bool) -> list[pa.Recor
 @given(tables(), st.integers(1, 5), st.booleans(), st.booleans(), st.integers(MIN_TIME, MAX_TIME))
 def test_record_batches_and_json_lines_are_read_as_the_same_points(
         table: Table, rows: int, dictionaries: bool, own_query: bool, before: int) -> None:
-    arrow, jsonl = Arrow("db", "sql", custom=own_query), V3("db", "sql")
-    arrow_taker, json_taker = arrow.taker(), jsonl.taker()
+    arrow, jsonl = ArrowDialect("db", "sql", custom=own_query), JsonLinesDialect("db", "sql")
+    arrow_taker, json_taker = arrow.answer_reader(), jsonl.answer_reader()
     for batch in record_batches(table, rows, dictionaries):
-        arrow_taker.take(batch)
-    json_taker.take(json_lines(table))
+        arrow_taker.feed(batch)
+    json_taker.feed(json_lines(table))
     taken, expected = arrow_taker.finish(complete=True), json_taker.finish(complete=True)
     assert taken.rows == expected.rows
     if not own_query:
@@ -250,7 +251,7 @@ def test_record_batches_and_json_lines_are_read_as_the_same_points(
 
 @given(tables(), st.booleans())
 def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table, long: bool) -> None:
-    made = encoded(Encoder(table.measurement, table.columns, "line_protocol", long, 10**6), table)
+    made = encoded(PointEncoder(table.measurement, table.columns, "line_protocol", long, 10**6), table)
     assert made.points + len(made.bad) == len(table.rows)
     found: dict[tuple[Any, ...], list[Any]] = {}
     for payload in made.payloads:
@@ -268,7 +269,7 @@ def test_line_protocol_says_every_point_as_a_strict_parser_reads_it(table: Table
 @given(tables())
 def test_json_and_messagepack_say_every_point_and_tell_floats_from_integers(table: Table) -> None:
     for form in ("json", "msgpack"):
-        made = encoded(Encoder(table.measurement, table.columns, form, False, 10**6), table)
+        made = encoded(PointEncoder(table.measurement, table.columns, form, False, 10**6), table)
         decode: Any = msgspec.json.decode if form == "json" else msgspec.msgpack.decode
         kinds = {c.name: "integer" if c.type == "unsigned" else c.type for c in table.columns}
         read = []
@@ -286,12 +287,12 @@ def test_json_and_messagepack_say_every_point_and_tell_floats_from_integers(tabl
 
 @given(tables(), st.integers(0, 6))
 def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, seen_until: int) -> None:
-    encoder = Encoder(table.measurement, table.columns, "json", False, 10**6)
+    encoder = PointEncoder(table.measurement, table.columns, "json", False, 10**6)
     first = encoded(encoder, table, Dedupe(MIN_TIME, {}, MIN_TIME))
-    assert len(first.payloads) == len(first.prints) == len(table.rows)
-    known = {one.point: one.content for one in first.prints}
-    again = encoded(encoder, table, Dedupe(MAX_TIME, known, MAX_TIME))
-    assert (again.payloads, again.repeated) == ([], len(table.rows))
+    assert len(first.payloads) == len(first.fingerprints) == len(table.rows)
+    known = {one.point: one.content for one in first.fingerprints}
+    retryable = encoded(encoder, table, Dedupe(MAX_TIME, known, MAX_TIME))
+    assert (retryable.payloads, retryable.repeated) == ([], len(table.rows))
     part = encoded(encoder, table, Dedupe(seen_until, known, MAX_TIME))
     assert part.repeated == sum(int(row[0] or 0) < seen_until for row in table.rows)
     if table.rows:
@@ -337,28 +338,29 @@ def test_several_points_in_a_message_are_lines_or_an_array(form: Any, expected: 
 def test_a_value_of_another_type_costs_its_row_and_not_its_page() -> None:
     columns = (Column("f", "field", "integer"),)
     body = b'{"results":[{"series":[{"name":"m","columns":["time","f"],"values":[[1,2],[3,"x"],[4,5]]}]}]}'
-    (table,) = Influxql("db").tables("m", columns, body, MAX_TIME)
+    (table,) = InfluxqlDialect("db").tables("m", columns, body, MAX_TIME)
     assert table.rows == [(1, 2), (4, 5)]
     assert [(bad.reason, bad.row) for bad in table.bad] == [("bad_value", '[3,"x"]')]
-    points = Points()
+    points = PointAssembler()
     points.read(annotated(Table("m", (Column("f", "field", "float"),), [(1, 2.0), (3, 4.0)])).replace(b"4.0", b"NaN"))
     table = points.table("m", MAX_TIME)
     assert (table.rows, len(table.bad)) == ([(1, 2.0)], 1)
 
 
 def test_errors_inside_an_answer_of_status_200_are_found() -> None:
-    taker = InfluxqlTaker()
+    answer_reader = InfluxqlAnswerReader()
     with pytest.raises(QueryError, match="database not found: zz"):
-        taker.take(b'{"results":[{"statement_id":0,"error":"database not found: zz"}]}\n')
-    flux = FluxTaker()
-    flux.take(b"#datatype,string,string\r\n#group,true,true\r\n#default,,\r\n,error,reference\r\n"
+        answer_reader.feed(b'{"results":[{"statement_id":0,"error":"database not found: zz"}]}\n')
+    flux = FluxAnswerReader()
+    flux.feed(b"#datatype,string,string\r\n#group,true,true\r\n#default,,\r\n,error,reference\r\n"
               b",no such thing,897\r\n")
     with pytest.raises(QueryError, match="no such thing"):
         flux.finish(complete=True)
-    broken = InfluxqlTaker()
-    broken.take(b'{"results":[{"series":[{"name":"m","columns":["time"],"values":[[1]]}],"partial":true}]}\n')
-    with pytest.raises(QueryError, match="broke off") as raised:
+    broken = InfluxqlAnswerReader()
+    broken.feed(b'{"results":[{"series":[{"name":"m","columns":["time"],"values":[[1]]}],"partial":true}]}\n')
+    with pytest.raises(QueryError, match="incomplete") as raised:
         broken.finish(complete=True)
-    assert raised.value.again
+    assert raised.value.retryable
     with pytest.raises(QueryError, match="_time"):
-        next(Flux("b").tables("m", (), b"#datatype,string\r\n#group,false\r\n#default,\r\n,x\r\n,1\r\n", MAX_TIME))
+        next(FluxDialect("b").tables("m", (), b"#datatype,string\r\n#group,false\r\n#default,\r\n,x\r\n,1\r\n",
+                                     MAX_TIME))

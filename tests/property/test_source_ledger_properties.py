@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.points.fingerprints import Fingerprints, Print
+from pipeline.points.fingerprints import Fingerprint, Fingerprints
 from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.stride import Stride
@@ -26,7 +26,7 @@ class World:
         #: Point and content -> how often it was sent.
         self.iggy: dict[tuple[int, int], int] = {}
         self.contents: dict[int, int] = dict.fromkeys(points, 0)
-        self.stored: tuple[int, list[Print]] = (0, [])
+        self.stored: tuple[int, list[Fingerprint]] = (0, [])
         self.clock = 0
         self.start()
 
@@ -37,7 +37,7 @@ class World:
                                       Fingerprints(1_000, prints))
         #: Pages that are being read, and pages read: (page number, attempt, points, prints).
         self.reading: list[Page] = []
-        self.read: list[tuple[int, int, list[tuple[int, int]], list[Print]]] = []
+        self.read: list[tuple[int, int, list[tuple[int, int]], list[Fingerprint]]] = []
         #: Answers that the coordinator has not heard of yet; what Iggy confirms may overtake them.
         self.unheard: list[tuple[int, int, int, int, int]] = []
         self.orders: dict[tuple[int, int], tuple[TimeWindow, bool, int, int, bytes]] = {}
@@ -73,14 +73,14 @@ class World:
                 continue
             messages.append((number, content))
             if self.overlap and time >= remember_from:
-                prints.append(Print(time, number, content))
+                prints.append(Fingerprint(time, number, content))
         self.read.append((seq, attempt, messages, prints))
 
     def reorder(self, page: Page | None) -> None:
         if page is not None:
             self.order(page)
 
-    def send(self, seq: int, attempt: int, messages: list[tuple[int, int]], prints: list[Print]) -> None:
+    def send(self, seq: int, attempt: int, messages: list[tuple[int, int]], prints: list[Fingerprint]) -> None:
         """The produce stage's part."""
         for message in messages:
             self.iggy[message] = self.iggy.get(message, 0) + 1

@@ -6,7 +6,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.points.fingerprints import Fingerprints, Print, pack, unpack, unpack_known
+from pipeline.points.fingerprints import Fingerprint, Fingerprints, pack, unpack, unpack_known
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time, parse_time
 from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.source_coordinator.stride import Stride
@@ -85,7 +85,7 @@ def test_a_long_silence_is_crossed_in_few_windows() -> None:
 def test_fingerprints_keep_the_newest_with_their_last_content(
         prints: list[tuple[int, int, int]], limit: int, before: int) -> None:
     # A point's time belongs to it.
-    points = [Print(time=point * 2, point=point, content=content) for _, point, content in prints]
+    points = [Fingerprint(time=point * 2, point=point, content=content) for _, point, content in prints]
     kept = Fingerprints(limit)
     for one in points:
         kept.add([one])

@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from pipeline.config.schema import MappingConfig
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import common
@@ -42,7 +42,7 @@ class Coordinator:
             if isinstance(message, wire.FieldTypesRequest):
                 self.asked.append(message)
                 if len(self.asked) > 1:
-                    decided: dict[str, Kind] = {
+                    decided: dict[str, FieldType] = {
                         field: "float" if kind == "integer" else kind for field, kind in message.kinds.items()}
                     for answer in (wire.OverLimit(0, ["device"]), wire.FieldTypes("old", "m", message.kinds),
                                    wire.FieldTypes(message.space, message.measurement, decided)):

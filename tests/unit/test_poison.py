@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.schema import MappingConfig
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType
 from stages.mapping.batch import TooMuch
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from stages.mapping.records.type_guard import TypeGuard
@@ -48,7 +48,7 @@ def test_what_is_nested_too_deep_is_rejected_alone(mapping: MappingConfig, poiso
 
 
 def test_what_fails_on_one_message_is_its_reject_and_tells_where() -> None:
-    def ask(measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
+    def ask(measurement: str, kinds: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         if "boom" in kinds:
             raise KeyError("boom")
         return kinds

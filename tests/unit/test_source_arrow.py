@@ -5,24 +5,25 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.points.table import Column, FieldType, Table
+from pipeline.points.field_type import FieldType
+from pipeline.points.table import Column, Table
 from pipeline.points.times import MAX_TIME
-from stages.languages.arrow import Arrow, ArrowTaker
+from stages.languages.arrow import ArrowAnswerReader, ArrowDialect
 from stages.languages.language import QueryError
 
 NAN, INF = float("nan"), float("inf")
 TAG = {"iox::column::type": "iox::column_type::tag"}
 
 
-def read(columns: dict[str, pa.Array], own: Arrow | None = None, known: tuple[Column, ...] = (),
+def read(columns: dict[str, pa.Array], own: ArrowDialect | None = None, known: tuple[Column, ...] = (),
          metadata: dict[str, dict[str, str]] | None = None, before: int = MAX_TIME) -> Table:
     """The rows of an answer in one batch."""
     schema = pa.schema([pa.field(name, array.type, metadata=(metadata or {}).get(name))
                         for name, array in columns.items()])
-    dialect = own or Arrow("db", "sql", custom=True)
-    taker = dialect.taker()
-    taker.take(pa.RecordBatch.from_arrays(list(columns.values()), schema=schema))
-    [table] = dialect.tables("m", known, taker.finish(complete=True).body, before)
+    dialect = own or ArrowDialect("db", "sql", custom=True)
+    answer_reader = dialect.answer_reader()
+    answer_reader.feed(pa.RecordBatch.from_arrays(list(columns.values()), schema=schema))
+    [table] = dialect.tables("m", known, answer_reader.finish(complete=True).body, before)
     return table
 
 
@@ -56,7 +57,7 @@ def test_times_of_every_unit_and_zone_are_nanoseconds(array: pa.Array, expected:
 def test_a_tag_is_known_by_its_metadata_by_being_a_dictionary_or_by_the_configuration() -> None:
     columns = {"time": times(1, 2), "a": pa.array(["x", None]), "b": pa.array(["y", "z"]).dictionary_encode(),
                "c": pa.array([1, 2]), "d": pa.array(["w", "v"]), "e": pa.array(["k", "l"]).dictionary_encode()}
-    own = Arrow("db", "sql", types={"e": "string"}, tags=("c",), custom=True)
+    own = ArrowDialect("db", "sql", types={"e": "string"}, tags=("c",), custom=True)
     table = read(columns, own, metadata={"a": TAG})
     assert [(column.name, column.kind) for column in table.columns] == [
         ("a", "tag"), ("b", "tag"), ("c", "tag"), ("d", "field"), ("e", "field")]
@@ -67,13 +68,13 @@ def test_a_tag_is_known_by_its_metadata_by_being_a_dictionary_or_by_the_configur
 
 
 def test_dictionaries_may_differ_from_batch_to_batch() -> None:
-    dialect = Arrow("db", "sql")
-    taker = dialect.taker()
+    dialect = ArrowDialect("db", "sql")
+    answer_reader = dialect.answer_reader()
     schema = pa.schema([("time", pa.timestamp("ns")), ("t", pa.dictionary(pa.int32(), pa.string())), ("f", pa.int64())])
     for values in (["a", "b"], ["c", None], ["b", "a"]):
-        taker.take(pa.RecordBatch.from_arrays(
+        answer_reader.feed(pa.RecordBatch.from_arrays(
             [times(1, 2), pa.array(values).dictionary_encode(), pa.array([1, 2])], schema=schema))
-    found = dialect.tables("m", (), taker.finish(complete=True).body, MAX_TIME)
+    found = dialect.tables("m", (), answer_reader.finish(complete=True).body, MAX_TIME)
     assert [row[1] for table in found for row in table.rows] == ["a", "b", "c", None, "b", "a"]
 
 
@@ -81,8 +82,8 @@ def test_what_no_message_can_hold_costs_its_row_and_not_its_page() -> None:
     table = read({"time": times(1, 2, 3, None, 5), "f": pa.array([1.0, NAN, None, 4.0, -INF])})
     assert table.rows == [(1, 1.0), (3, None)]
     assert [(bad.reason, bad.detail) for bad in table.bad] == [
-        ("bad_value", "f is nan, which can't be kept"), ("bad_value", "the row has no time"),
-        ("bad_value", "f is -inf, which can't be kept")]
+        ("bad_value", "f is nan, which no field can hold"), ("bad_value", "the row has no time"),
+        ("bad_value", "f is -inf, which no field can hold")]
     assert read({"time": times(1, 2), "f": pa.array([1e308, 1e308])}).rows == [(1, 1e308), (2, 1e308)]
 
 
@@ -92,7 +93,7 @@ def test_rows_of_the_next_page_are_left_for_it_also_the_bad_ones() -> None:
 
 
 def test_the_types_of_the_configuration_hold_for_integers_only() -> None:
-    own = Arrow("db", "sql", types={"f": "float", "u": "unsigned"}, custom=True)
+    own = ArrowDialect("db", "sql", types={"f": "float", "u": "unsigned"}, custom=True)
     table = read({"time": times(1, 2), "f": pa.array([3, None]), "u": pa.array([4, -5])}, own)
     assert [repr(row) for row in table.rows] == ["(1, 3.0, 4)"]
     assert [bad.detail for bad in table.bad] == ["u is -5, and not unsigned"]
@@ -108,18 +109,18 @@ def test_the_types_of_the_configuration_hold_for_integers_only() -> None:
 def test_what_no_point_can_be_made_of_is_refused_as_a_whole(columns: dict[str, pa.Array], words: str) -> None:
     with pytest.raises(QueryError, match=words) as refused:
         read(columns)
-    assert not refused.value.again
+    assert not refused.value.retryable
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
     schema = pa.schema([("time", pa.timestamp("ns")), ("a", pa.int64()), ("a", pa.int64())])
     with pytest.raises(QueryError, match="two columns a"):
-        Arrow("db", "sql").taker().take(pa.RecordBatch.from_pylist([], schema=schema))
+        ArrowDialect("db", "sql").answer_reader().feed(pa.RecordBatch.from_pylist([], schema=schema))
 
 
 def test_a_damaged_batch_is_asked_for_again() -> None:
     offsets = b"".join(offset.to_bytes(4, "little") for offset in (0, 9, 1))
     damaged = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(b"x")])
     with pytest.raises(QueryError, match="damaged") as refused:
-        ArrowTaker(ordered=False).take(pa.RecordBatch.from_arrays([damaged], ["s"]))
-    assert refused.value.again
+        ArrowAnswerReader(ordered=False).feed(pa.RecordBatch.from_arrays([damaged], ["s"]))
+    assert refused.value.retryable

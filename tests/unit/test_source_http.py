@@ -12,9 +12,9 @@ import pytest
 from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from stages.languages.language import QueryRequest
-from stages.query.channel import Failed
-from stages.query.http import MAX_WORDS_BYTES, Http
-from stages.query.reader import Reader
+from stages.query.http import MAX_ERROR_BYTES, HttpTransport
+from stages.query.reader import SourceReader
+from stages.query.transport import QueryFailed
 
 
 @contextmanager
@@ -61,11 +61,11 @@ def headers(connection: socket.socket) -> None:
     lambda connection: None])
 def test_no_answer_is_more_than_a_failure(write: Callable[[socket.socket], None]) -> None:
     with answering(write) as url:
-        channel = Http(InfluxConfig(url=url, read_timeout_ms=2_000, token="secret-token"), gzip=True)
-        with pytest.raises(Failed) as caught, channel.ask(url, QueryRequest("/query", b"q"), "v2") as reply:
+        channel = HttpTransport(InfluxConfig(url=url, read_timeout_ms=2_000, token="secret-token"), gzip=True)
+        with pytest.raises(QueryFailed) as caught, channel.ask(url, QueryRequest("/query", b"q"), "v2") as reply:
             for _ in reply:
                 pass
-    assert len(caught.value.answer.words) < MAX_WORDS_BYTES
+    assert len(caught.value.answer.words) < MAX_ERROR_BYTES
     assert "secret-token" not in caught.value.answer.words
 
 
@@ -80,8 +80,8 @@ def test_no_list_of_measurements_is_a_fault_of_ours(version: str, body: bytes) -
         config = SourceConfig(name="s", state_file="x", output=OutputConfig(stream="s"), influxdb=SourceInfluxConfig(
             url=url, version=version, bucket="b", database="b", read_timeout_ms=2_000))  # type: ignore[arg-type]
         try:
-            names, _ = Reader(config, logging.getLogger("test")).discover()
-        except Failed as failed:
+            names, _ = SourceReader(config, logging.getLogger("test")).discover()
+        except QueryFailed as failed:
             assert failed.answer.words
         else:
             assert all(isinstance(name, str) for name in names)

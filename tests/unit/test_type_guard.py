@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
 from pipeline.coordinator.field_registry import FieldRegistry
 from pipeline.fields.types import FieldTypeRegistry, declared_types, space_of
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType
 from pipeline.wire import sink as wire
 from stages.mapping.records.type_guard import TypeGuard
 from stages.mapping.reject import Reject
@@ -39,7 +39,7 @@ def test_declared_types_come_before_what_a_message_has() -> None:
     mapping = MappingConfig(types={"a.b": "integer", "j": "json"}, field_renames={"j": "a text"})
     config = Config(sinks=(SinkConfig(name="one", topics=(), mapping=mapping),))
     book = FieldTypeRegistry(declared_types(config))
-    kinds: dict[str, Kind] = {"a_b": "float", "a\\ text": "float", "c": "float"}
+    kinds: dict[str, FieldType] = {"a_b": "float", "a\\ text": "float", "c": "float"}
     assert book.decide(space_of(config, 0), "m", kinds)[0] == {"a_b": "integer", "a\\ text": "string", "c": "float"}
 
 
@@ -66,10 +66,10 @@ def test_what_would_lose_something_is_a_conflict(first: str, then: str) -> None:
 
 
 def test_what_is_known_is_not_asked_for_again() -> None:
-    asked: list[dict[str, Kind]] = []
+    asked: list[dict[str, FieldType]] = []
     book = FieldTypeRegistry()
 
-    def ask(measurement: str, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
+    def ask(measurement: str, kinds: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         asked.append(dict(kinds))
         return book.decide("", measurement, kinds)[0]
 
@@ -125,7 +125,7 @@ def test_a_type_that_cannot_be_written_down_is_told_to_nobody(tmp_path: Path) ->
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.dictionaries(st.text(max_size=300), st.just("float"), max_size=20))))
-def test_the_memory_of_types_is_bounded_whatever_is_asked(asked: list[tuple[str, dict[str, Kind]]]) -> None:
+def test_the_memory_of_types_is_bounded_whatever_is_asked(asked: list[tuple[str, dict[str, FieldType]]]) -> None:
     book = FieldTypeRegistry(max_bytes=5_000)
     kept = []
     for measurement, kinds in asked:

@@ -23,7 +23,7 @@ from pipeline.testbed.bench.sampler import cpu_seconds
 from pipeline.testbed.bench.throughput import RUN_SECONDS, cpu_us, sandbox
 from pipeline.testbed.harness import procfs, telemetry
 from pipeline.wire import source as source_wire
-from stages.languages.influxql import Influxql
+from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import QueryRequest
 
 #: Seconds between two looks at the memory.
@@ -187,7 +187,7 @@ def _watched(folder: Path, process: "subprocess.Popen[bytes]", points: int) -> t
 
 def bare_loop(url: str, points: int, page_size: int) -> int:
     """Points a second of one loop that asks for the same pages, and looks at nothing but the last time of each."""
-    dialect = Influxql(influxd.DATABASE)
+    dialect = InfluxqlDialect(influxd.DATABASE)
     began, start, last = time.monotonic(), -1, 0
     with requests.Session() as session:
         def post(asked: QueryRequest) -> requests.Response:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from pipeline.points import escape
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType as Kind
 from stages.mapping.budget import cost_of
 from stages.mapping.compiled.uniform_batch import BatchTemplate, Segment, source_literal
 from stages.mapping.records import timestamps

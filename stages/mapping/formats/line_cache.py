@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from pipeline.config.schema import Precision
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType
 from stages.mapping.budget import Budget, cost_of
 from stages.mapping.records.series import SHORT_CHARS
 from stages.mapping.records.type_guard import kind_of
@@ -25,7 +25,7 @@ _FIRST_FIELDS: Final = 500
 #: Sets of fields remembered for each measurement; further ones take the long way.
 _MAX_SHAPES: Final = 32
 #: Values that are in range, and written as they came.
-_VALUES: Final[dict[Kind, str]] = {
+_VALUES: Final[dict[FieldType, str]] = {
     "float": r"-?[0-9]{1,17}+(?:\.[0-9]{1,17}+)?+", "integer": r"-?[0-9]{1,18}+i", "unsigned": "[0-9]{1,18}+u",
     "boolean": "(?:true|false)", "string": r'"[^"\\\x00]*+"'}
 #: Digits of a time that is in range whatever they are, by its unit; with one more, the first is 8 at most.
@@ -59,7 +59,7 @@ class KnownLines:
         #: As a line has it -> sorted, and the patterns of its measurement.
         self._heads: dict[str, tuple[str, list[_Match]]] = {}
         #: Measurement -> its patterns, and the sets of fields that they are of.
-        self._measurements: dict[str, tuple[list[_Match], set[tuple[tuple[str, Kind], ...]]]] = {}
+        self._measurements: dict[str, tuple[list[_Match], set[tuple[tuple[str, FieldType], ...]]]] = {}
         self._share = (budget or Budget()).share(self._forget)
 
     def _forget(self) -> None:

@@ -6,25 +6,25 @@ Decisions are made in one place for all encoders (`pipeline.fields.types`); here
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pipeline.points.field_type import Kind
+from pipeline.points.field_type import FieldType
 from stages.mapping.budget import Budget, cost_of
 from stages.mapping.records.values import I64, U64, BadValue, exact_integer
 from stages.mapping.reject import Reject, shown
 
 #: (measurement, field -> type a message has) -> the types decided.
-Ask = Callable[[str, Mapping[str, Kind]], Mapping[str, Kind]]
+Ask = Callable[[str, Mapping[str, FieldType]], Mapping[str, FieldType]]
 
 #: The dict of a measurement's fields, bytes.
 _MEASUREMENT_BYTES: Final = 300
 #: The last character of a line protocol value -> its type; any other is a float's digit.
-_KINDS: Final[dict[str, Kind]] = {'"': "string", "i": "integer", "u": "unsigned", "e": "boolean"}
+_KINDS: Final[dict[str, FieldType]] = {'"': "string", "i": "integer", "u": "unsigned", "e": "boolean"}
 
 
 class SlowPathNeeded(Exception):
     """Messages of this shape and measurement need a conversion: they go by the rules."""
 
 
-def kind_of(value: str) -> Kind:
+def kind_of(value: str) -> FieldType:
     """The type of a line protocol value as this package writes them."""
     return _KINDS.get(value[-1], "float")
 
@@ -35,10 +35,10 @@ class TypeGuard:
     def __init__(self, ask: Ask, budget: Budget | None = None) -> None:
         """`budget`: of the process; one of its own without."""
         self._ask = ask
-        self._known: dict[str, dict[str, Kind]] = {}
+        self._known: dict[str, dict[str, FieldType]] = {}
         self._share = (budget or Budget()).share(self._known.clear)
 
-    def decided(self, measurement: str, kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    def decided(self, measurement: str, kinds: Mapping[str, FieldType]) -> dict[str, FieldType]:
         """The types decided for at least the fields in `kinds` (by `key=`); asks for those that are not known."""
         known = self._known.get(measurement)
         if known is None:
@@ -70,7 +70,7 @@ class TypeGuard:
                 for lead, value in fields.items()}
 
 
-def _converted(lead: str, value: str, kind: Kind) -> str:
+def _converted(lead: str, value: str, kind: FieldType) -> str:
     """A number as another type of number, where that loses nothing."""
     has = kind_of(value)
     number = value[:-1] if has in ("integer", "unsigned") else value

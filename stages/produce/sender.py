@@ -1,0 +1,169 @@
+"""Sends the pages of one measurement to Iggy, and retries until all of a page is there."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Struct
+
+from pipeline.backoff import Backoff
+from pipeline.config.source_schema import OutputConfig, SourceConfig
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyError
+from pipeline.logs import RepeatFilter
+from pipeline.points.table import BadRow
+from stages.produce.batching import SEND_BYTES, BatchOptions, Send, make_sends, split_by_size
+
+#: First and longest pause between attempts while Iggy is unavailable, seconds.
+RETRY_SECONDS, RETRY_MAX_SECONDS = 0.2, 10.0
+
+
+class RowDeadLetter(Struct, frozen=True, kw_only=True):
+    """A row that could not be converted, as it is sent to `dead_letter_topic`."""
+
+    #: When it was rejected, RFC 3339.
+    time: str
+    source: str
+    measurement: str
+    reason: str
+    detail: str
+    row: str
+
+
+class Delivery(Struct, frozen=True):
+    """What Iggy has confirmed of a page."""
+
+    messages: int = 0
+    size: int = 0
+
+
+class _PreparedPage(Struct):
+    """What is still to be sent of a page; requests that Iggy has confirmed are emptied."""
+
+    sends: list[Send]
+    dead_letters: list[bytes]
+
+
+class IggyLink:
+    """The connection to Iggy that all measurements share, with its rate-limited error log."""
+
+    def __init__(self, iggy: IggyConnection, logger: logging.Logger) -> None:
+        self.iggy = iggy
+        self.logger = logger
+        self._errors = RepeatFilter()
+        #: Many measurements notice a lost connection at once; one of them makes the new one.
+        self._connecting = asyncio.Lock()
+
+    async def ensure_connected(self) -> None:
+        """Connects if there is no connection. Raises IggyError."""
+        async with self._connecting:
+            await self.iggy.ensure_connected()
+
+    def log_error(self, source: str, target: str, error: IggyError, pause: float) -> None:
+        """Logs a failed attempt, unless the same error was logged recently."""
+        if self._errors.allows(str(error), time.monotonic()):
+            self.logger.error("source %s: sending messages to %s failed, nothing is lost, next attempt in %.1f s: %s",
+                              source, target, pause, error)
+
+
+class PageSender:
+    """Sends pages of one measurement. Use it from one task at a time."""
+
+    def __init__(self, config: SourceConfig, measurement: str, link: IggyLink,
+                 on_failure: Callable[[IggyError], Awaitable[None]]) -> None:
+        """`on_failure` is awaited after each failed attempt."""
+        names = {"measurement": measurement, "source": config.name}
+        output = config.output
+        self.stream, self.topic = substitute_names(output.stream, names), substitute_names(output.topic, names)
+        self._headers = {key: substitute_names(text, names) for key, text in output.headers.items()} or None
+        self._config = config
+        self._measurement = measurement
+        self._options = batch_options_of(output)
+        self._link = link
+        self._on_failure = on_failure
+        #: Of the topic; 0 until it is known.
+        self._partitions = 0
+
+    async def send(self, payloads: list[bytes], series: list[int], bad: list[BadRow]) -> Delivery:
+        """Sends all messages of a page, and the dead letters of its bad rows, however long Iggy is unavailable."""
+        backoff = Backoff(RETRY_SECONDS, 2.0, RETRY_MAX_SECONDS, lambda: 1.0)
+        page: _PreparedPage | None = None
+        delivery = Delivery()
+        while True:
+            try:
+                await self._link.ensure_connected()
+                if page is None:
+                    page = await self._prepare(payloads, series, bad)
+                    delivery = Delivery(sum(len(send.payloads) for send in page.sends),
+                                        sum(len(payload) for send in page.sends for payload in send.payloads))
+                await self._deliver(page)
+                return delivery
+            except IggyError as error:
+                self._partitions = 0
+                pause = backoff.next()
+                await self._on_failure(error)
+                self._link.log_error(self._config.name, f"{self.stream}/{self.topic}", error, pause)
+                await asyncio.sleep(pause)
+
+    async def _prepare(self, payloads: list[bytes], series: list[int], bad: list[BadRow]) -> _PreparedPage:
+        """Groups messages into requests, which needs the topic's number of partitions. Raises IggyError."""
+        sends = make_sends(payloads, series, await self._partition_count(), self._options) if payloads else []
+        dead_letters = [self._dead_letter(row) for row in bad] if self._config.output.dead_letter_topic else []
+        return _PreparedPage(sends, dead_letters)
+
+    async def _partition_count(self) -> int:
+        """The number of partitions of the topic, which is created if it is missing. Raises IggyError."""
+        if not self._partitions:
+            await self._link.iggy.make_topic(self.stream, self.topic, self._config.output.partitions)
+            self._partitions = await self._link.iggy.partitions(self.stream, self.topic)
+            if not self._partitions:
+                raise IggyError(f"topic {self.stream}/{self.topic} was deleted")
+        return self._partitions
+
+    async def _deliver(self, page: _PreparedPage) -> None:
+        """Sends what is left of a page: partitions concurrently, each in order. Raises IggyError."""
+        queues: dict[int | None, list[Send]] = {}
+        for send in page.sends:
+            queues.setdefault(send.partition, []).append(send)
+        results = await asyncio.gather(*map(self._deliver_in_order, queues.values()), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        await self._deliver_dead_letters(page.dead_letters)
+
+    async def _deliver_in_order(self, sends: list[Send]) -> None:
+        """Sends the requests of one partition and empties those that Iggy has confirmed. Raises IggyError."""
+        for send in sends:
+            if send.payloads:
+                await self._link.iggy.send(self.stream, self.topic, send.payloads, send.partition, self._headers)
+                send.payloads.clear()
+
+    async def _deliver_dead_letters(self, dead_letters: list[bytes]) -> None:
+        """Sends dead letters and removes those that Iggy has confirmed. Raises IggyError."""
+        topic = self._config.output.dead_letter_topic
+        if dead_letters:
+            await self._link.iggy.make_topic(self.stream, topic)
+        for part in split_by_size(dead_letters, self._config.output.send_messages, SEND_BYTES):
+            await self._link.iggy.send(self.stream, topic, part)
+            del dead_letters[:len(part)]
+
+    def _dead_letter(self, row: BadRow) -> bytes:
+        return msgspec.json.encode(RowDeadLetter(
+            time=datetime.now(UTC).isoformat(), source=self._config.name, measurement=self._measurement,
+            reason=row.reason, detail=row.detail, row=row.row))
+
+
+def substitute_names(template: str, names: dict[str, str]) -> str:
+    """A template with {measurement} and {source} replaced. Braces inside the names are not replaced again."""
+    parts = template.split("{measurement}")
+    return names["measurement"].join(part.replace("{source}", names["source"]) for part in parts)
+
+
+def batch_options_of(output: OutputConfig) -> BatchOptions:
+    """How the messages of an output are grouped."""
+    return BatchOptions(partitioning=output.partitioning, partition=output.partition, batch_points=output.batch_points,
+                        format=output.format, gzip=output.compression == "gzip", send_messages=output.send_messages,
+                        max_bytes=output.max_message_bytes)
