@@ -89,7 +89,7 @@ from = "2023-11-14T00:00:00Z"
 
 @pytest.mark.parametrize("language", ["v3 sql", "v3 flight sql"])
 @pytest.mark.parametrize(("more", "fields", "asked"), [
-    (OWN, {"f"}, "asked in (v3|flight)_influxql"), ("page_size = 50", {"f", "g"}, "asked in (flight_)?sql")])
+    (OWN, {"f"}, "in (v3|flight)_influxql"), ("page_size = 50", {"f", "g"}, "in (flight_)?sql")])
 def test_influxql_of_influxdb_3_is_for_a_query_of_ones_own(
         start: Start, language: str, more: str, fields: set[str], asked: str) -> None:
     _, table, _ = LANGUAGES[language]
@@ -178,7 +178,7 @@ def test_flux_is_spoken_where_influxdb_2_knows_no_database_of_the_name(start: St
     run = start(influxdb, "v2 influxql", arguments=["--until-caught-up"])
     assert run.ends() == 0
     check(run.points(), 300)
-    assert "asked in flux" in run.log() and "asked in influxql" not in run.log()
+    assert "in flux" in run.log() and "in influxql" not in run.log()
     assert "no database is mapped to the bucket" in run.log()
 
 

@@ -14,26 +14,26 @@ AROUND = ". gRPC client debug context: {code}:{words}. Client context: IOError: 
 
 
 @pytest.mark.parametrize(("error", "before", "expected"), [
-    (flight.FlightUnauthenticatedError, "FlightTransport returned unauthenticated error, with message: ",
+    (flight.FlightUnauthenticatedError, "Flight returned unauthenticated error, with message: ",
      OperatorNeeded("unauthorized", f"{URL} answered: unauthorized: no")),
-    (flight.FlightUnauthorizedError, "FlightTransport returned unauthorized error, with message: ",
+    (flight.FlightUnauthorizedError, "Flight returned unauthorized error, with message: ",
      OperatorNeeded("unauthorized", f"{URL} answered: unauthorized: no")),
-    (flight.FlightUnavailableError, "FlightTransport returned unavailable error, with message: ",
+    (flight.FlightUnavailableError, "Flight returned unavailable error, with message: ",
      Retry("unavailable", f"{URL} answered: unavailable: no")),
-    (flight.FlightTimedOutError, "FlightTransport returned timeout error, with message: ", Retry("timeout", NO)),
-    (flight.FlightCancelledError, "FlightTransport cancelled call, with message: ", Retry("server_error", NO)),
-    (flight.FlightInternalError, "FlightTransport returned internal error, with message: ",
+    (flight.FlightTimedOutError, "Flight returned timeout error, with message: ", Retry("timeout", NO)),
+    (flight.FlightCancelledError, "Flight cancelled call, with message: ", Retry("server_error", NO)),
+    (flight.FlightInternalError, "Flight returned internal error, with message: ",
      Retry("server_error", NO)),
-    (flight.FlightServerError, "FlightTransport RPC failed with message: ", Retry("server_error", NO)),
-    (pa.ArrowKeyError, "FlightTransport returned not found error, with message: ", OperatorNeeded("not_found", NO)),
-    (pa.ArrowInvalid, "FlightTransport returned invalid argument error, with message: ", OperatorNeeded("refused", NO)),
+    (flight.FlightServerError, "Flight RPC failed with message: ", Retry("server_error", NO)),
+    (pa.ArrowKeyError, "Flight returned not found error, with message: ", OperatorNeeded("not_found", NO)),
+    (pa.ArrowInvalid, "Flight returned invalid argument error, with message: ", OperatorNeeded("refused", NO)),
     (pa.ArrowInvalid, "gRPC returned resource exhausted error, with message: ",
      Retry("rate_limited", NO)),
     (pa.ArrowInvalid, "gRPC returned precondition failed error, with message: ",
      OperatorNeeded("refused", NO)),
-    (pa.ArrowNotImplementedError, "FlightTransport returned unimplemented error, with message: ",
+    (pa.ArrowNotImplementedError, "Flight returned unimplemented error, with message: ",
      OperatorNeeded("refused", f"{URL} answered: no; is this the address of InfluxDB 3's Flight service?")),
-    (pa.ArrowException, "Unknown: FlightTransport returned already exists error, with message: ",
+    (pa.ArrowException, "Unknown: Flight returned already exists error, with message: ",
      Retry("server_error", NO)),
 ], ids=lambda value: value.__name__ if isinstance(value, type) else "")
 def test_a_status_means_what_the_one_of_http_does(
@@ -43,7 +43,7 @@ def test_a_status_means_what_the_one_of_http_does(
 
 def test_a_missing_table_is_told_from_a_wrong_query() -> None:
     words = "Error while planning query: table 'public.iox.m' not found"
-    found = classify_error(pa.ArrowInvalid("FlightTransport returned invalid argument error, with message: " + words
+    found = classify_error(pa.ArrowInvalid("Flight returned invalid argument error, with message: " + words
                                     + AROUND.format(code="INVALID_ARGUMENT", words=words)), URL)
     assert found == OperatorNeeded("not_found", f"{URL} answered: {words}")
 
@@ -63,7 +63,7 @@ def test_an_answer_that_is_no_arrow_is_asked_for_again() -> None:
          "refused", f"{URL}: TLS: UNKNOWN: ipv4:127.0.0.1:1: Ssl handshake failed (TSI_PROTOCOL_FAILURE): certificate "
                     "verify failed; correct ca_file, or the certificate"))])
 def test_what_is_wrong_with_a_connection_is_said(words: str, expected: Retry | OperatorNeeded) -> None:
-    error = flight.FlightUnavailableError("FlightTransport returned unavailable error, with message: " + words
+    error = flight.FlightUnavailableError("Flight returned unavailable error, with message: " + words
                                           + AROUND.format(code="UNAVAILABLE", words=words))
     assert classify_error(error, URL) == expected
 
