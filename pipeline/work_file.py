@@ -43,9 +43,9 @@ class WorkFile:
 
     def begin(self, range_: Range) -> None:
         """The process works on this range from now on."""
-        where = range_.where
-        _RANGE.pack_into(self._memory, _AT, range_.epoch, where.topic, where.partition, range_.first, range_.last,
-                         range_.messages, range_.bytes, range_.log, range_.reader)
+        partition = range_.partition
+        _RANGE.pack_into(self._memory, _AT, range_.epoch, partition.topic, partition.number, range_.first, range_.last,
+                         range_.messages, range_.bytes, range_.generation, range_.ingest)
         self._memory[0] = 1
 
     def end(self) -> None:

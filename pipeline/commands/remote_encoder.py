@@ -179,7 +179,7 @@ class _Encoder:
         self._logger.info("encoding for the pipeline at %s", self._endpoints.control)
         if died is not None:
             link.send(died)
-        plan = Plan(self._config, self._folder, workers=0, writers=admitted.writers, readers=admitted.ingests)
+        plan = Plan(self._config, self._folder, encoders=0, writers=admitted.writers, ingests=admitted.ingests)
         EncodeStage(plan, self._endpoints, link, self._logger).run(lambda: self._stop)
         link.send(wire.Leave(self._name))
         zmq.Context.instance().destroy(linger=ANSWER_MILLISECONDS)

@@ -18,10 +18,11 @@ class Plan(Struct, frozen=True):
     config: Config
     #: Runtime folder of the sockets.
     folder: str
-    workers: int
+    #: Encoders, and converters of the source direction.
+    encoders: int
     writers: int
     #: Ingest processes.
-    readers: int = 1
+    ingests: int = 1
     until: Until = ""
     #: Of this run alone, 32 hexadecimal digits: what another pipeline has written is told by it.
     run: str = ""
@@ -37,9 +38,9 @@ class Plan(Struct, frozen=True):
         """
         return (int(self.run[:10] or "0", 16) << EPOCH_BITS) + (self.incarnation << 8)
 
-    def ingests(self) -> list[str]:
+    def ingest_names(self) -> list[str]:
         """The names of the ingest processes, by number: "ingest", "ingest-1", ..."""
-        return ["ingest", *(f"ingest-{index}" for index in range(1, self.readers))]
+        return ["ingest", *(f"ingest-{index}" for index in range(1, self.ingests))]
 
     def stages(self) -> list[str]:
         """The names of the sinks' processes but the coordinator, in the order in which they are started."""
@@ -47,9 +48,9 @@ class Plan(Struct, frozen=True):
             return []
         return [*(["dead-letter"] if self.config.dead_letters.to else []),
                 *(f"write-{index}" for index in range(self.writers)),
-                *(f"encode-{index}" for index in range(self.workers)), *self.ingests()]
+                *(f"encode-{index}" for index in range(self.encoders)), *self.ingest_names()]
 
     def source_stages(self) -> list[str]:
         """The same for the sources."""
-        return ["produce", *(f"convert-{index}" for index in range(self.workers)), "query"] \
+        return ["produce", *(f"convert-{index}" for index in range(self.encoders)), "query"] \
             if self.config.source else []

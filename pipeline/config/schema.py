@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from pipeline.config.source_schema import FilePath, SourceConfig
+from pipeline.points.field_type import FieldType
 
 PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 #: Milliseconds, at most an hour.
@@ -55,7 +56,8 @@ class SourceTopic(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     on_truncation: Literal["", "resume_from_end", "reread", "stop"] = ""
 
 
-FieldType = Literal["float", "integer", "unsigned", "string", "boolean", "json"]
+#: A type in `mapping.types`: one of a field, or "json", for a string that holds the value as JSON.
+DeclaredType = Literal[FieldType, "json"]
 
 
 class RuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,7 +114,7 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     #: Path of an array: each element becomes a point of its own, with the rest of the message.
     explode: str = ""
     #: path -> type, for fields that have one; values are converted, and rejected where that would lose something.
-    types: dict[str, FieldType] = {}
+    types: dict[str, DeclaredType] = {}
     #: "float": every JSON number is written as a float; "as_written": `20` is an integer field, `20.0` a float.
     integers: Literal["float", "as_written"] = "float"
     #: A number that its type cannot hold, an infinity: reject the message, leave the field out, or write a string.

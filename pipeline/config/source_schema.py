@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from pipeline.points.field_type import FieldType
+
 Format = Literal["json", "line_protocol", "msgpack"]
 
 #: Milliseconds, at most a day.
@@ -14,7 +16,6 @@ NonEmpty = Annotated[str, Meta(min_length=1)]
 #: A file or folder: relative to the folder of the configuration's file, or to the working directory where the
 #: configuration comes from standard input.
 FilePath = Annotated[str, Meta(extra={"path": True})]
-FieldType = Literal["float", "integer", "unsigned", "string", "boolean"]
 
 
 class SourceInfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -26,7 +26,7 @@ class Assignments:
     """The coordinator's knowledge of partitions, beside the ledger. Its methods give what is to be answered."""
 
     def __init__(self, ledger: Ledger, topics: tuple[Subscription, ...], until: Until,
-                 suspects: Callable[[wire.Partition], list[wire.Suspect]] = lambda where: []) -> None:
+                 suspects: Callable[[wire.Partition], list[wire.Suspect]] = lambda partition: []) -> None:
         """`suspects` gives those of a partition, at whose edges batches are cut."""
         self._suspects = suspects
         self._ledger = ledger
@@ -43,72 +43,72 @@ class Assignments:
         self._newest: dict[wire.Partition, Newest] = {}
         self._limits: dict[wire.Partition, int] = {}
 
-    def assign(self, name: str, reader: int) -> wire.Assign:
+    def assign(self, name: str, ingest: int) -> wire.Assign:
         """What a new ingest process is told. Its place in a group was lost with its connection: it begins anew."""
-        for where in [where for where, owner in self.owners.items() if owner == name]:
-            if self._topics[where.topic].group:
-                self.drop(where)
-        load = self._ledger.load(reader)
+        for partition in [partition for partition, owner in self.owners.items() if owner == name]:
+            if self._topics[partition.topic].group:
+                self.drop(partition)
+        load = self._ledger.load(ingest)
         return wire.Assign(self._ledger.epoch,
-                           [self._position(where, offset) for where, offset in self._ledger.positions()
-                            if self.owners.get(where) == name],
+                           [self._position(partition, offset) for partition, offset in self._ledger.positions()
+                            if self.owners.get(partition) == name],
                            load.dispatched_messages, load.dispatched_bytes)
 
-    def _position(self, where: wire.Partition, offset: int) -> wire.Position:
-        newest = self._newest.get(where, Newest(0, False))
-        limit = self._limits.get(where)
+    def _position(self, partition: wire.Partition, offset: int) -> wire.Position:
+        newest = self._newest.get(partition, Newest(0, False))
+        limit = self._limits.get(partition)
         if self._until == "once" and newest.time:
             limit = offset
-        return wire.Position(where, self._ledger.log(where), offset, newest.time, newest.exact, limit,
-                             self._suspects(where))
+        return wire.Position(partition, self._ledger.generation(partition), offset, newest.time, newest.exact, limit,
+                             self._suspects(partition))
 
     def start(self, name: str, message: wire.Started) -> wire.Seek:
         """Ingest has got partitions."""
         positions = []
         for beginning in message.partitions:
-            where = beginning.where
-            if self._ledger.knows(where):
-                self.drop(where)
-            self.owners[where] = name
+            partition = beginning.partition
+            if self._ledger.knows(partition):
+                self.drop(partition)
+            self.owners[partition] = name
             if self._until:
-                self._limits.setdefault(where, beginning.end)
-            self._ledger.start(where, beginning.offset, self._kept(beginning.where, beginning.offset, beginning.stored))
-            positions.append(self._position(where, beginning.offset))
+                self._limits.setdefault(partition, beginning.end)
+            self._ledger.start(partition, beginning.offset, self._kept(partition, beginning.offset, beginning.stored))
+            positions.append(self._position(partition, beginning.offset))
         return wire.Seek(message.epoch, positions)
 
     def truncate(self, name: str, message: wire.Truncated) -> wire.Seek:
         """A log was cut off, says ingest. What it doesn't own any more is its owner's to say."""
-        where = message.where
-        if self.owners.get(where) != name:
+        partition = message.partition
+        if self.owners.get(partition) != name:
             return wire.Seek(message.epoch, [])
         self.truncations += 1
-        offset = self._ledger.truncate(where, message.offset, message.stored)
-        self._kept(where, offset, message.stored)
-        self._newest[where] = Newest(self._newest.get(where, Newest(0, False)).time, False)
-        if where in self._limits:
-            self._limits[where] = min(self._limits[where], message.end)
-        return wire.Seek(message.epoch, [self._position(where, offset)])
+        offset = self._ledger.truncate(partition, message.offset, message.stored)
+        self._kept(partition, offset, message.stored)
+        self._newest[partition] = Newest(self._newest.get(partition, Newest(0, False)).time, False)
+        if partition in self._limits:
+            self._limits[partition] = min(self._limits[partition], message.end)
+        return wire.Seek(message.epoch, [self._position(partition, offset)])
 
-    def _kept(self, where: wire.Partition, offset: int, stored: int) -> int:
+    def _kept(self, partition: wire.Partition, offset: int, stored: int) -> int:
         """The stored offset as far as it is below the position; what is beyond has to go back.
 
         0 stays: see `stages.ingest.log_identity.stored_position`.
         """
-        self.rewinds.pop(where, None)
+        self.rewinds.pop(partition, None)
         if stored < offset or stored == 0:
             return stored
-        self.rewinds[where] = offset - 1
+        self.rewinds[partition] = offset - 1
         return offset - 1
 
     def dispatched(self, message: wire.Dispatched) -> None:
         """A batch is on its way."""
-        self._newest[message.range.where] = Newest(message.time, True)
+        self._newest[message.range.partition] = Newest(message.time, True)
 
     def gap(self, message: wire.Gap) -> None:
         """Messages are gone unread."""
-        source = self._topics[message.where.topic]
+        source = self._topics[message.partition.topic]
         self.missed += message.last - message.first + 1
-        self.gaps.append(wire.GapStatus(source.stream, source.topic, message.where.partition, message.first,
+        self.gaps.append(wire.GapStatus(source.stream, source.topic, message.partition.number, message.first,
                                         message.last))
 
     def revoke(self, name: str, message: wire.Revoked, now: float) -> None:
@@ -117,20 +117,20 @@ class Assignments:
         One that another ingest has told of as its own meanwhile is not touched: after a restart of Iggy the first to
         come back gets all partitions, before the others notice what they have lost.
         """
-        for where in message.partitions:
-            if self.owners.get(where) != name:
+        for partition in message.partitions:
+            if self.owners.get(partition) != name:
                 continue
             if message.at_once:
-                self.drop(where)
+                self.drop(partition)
             else:
-                self.revoking[where] = now
+                self.revoking[partition] = now
 
     def disowned(self, name: str, read: list[wire.Partition]) -> list[wire.Partition]:
         """Of what ingest reads, what isn't its own here: two of a group may tell of a partition in the wrong order."""
-        return [where for where in read if self.owners.get(where) != name]
+        return [partition for partition in read if self.owners.get(partition) != name]
 
-    def drop(self, where: wire.Partition) -> None:
+    def drop(self, partition: wire.Partition) -> None:
         """Another reads this partition now."""
-        self._ledger.drop(where)
+        self._ledger.drop(partition)
         for table in (self.owners, self.rewinds, self.revoking):
-            table.pop(where, None)
+            table.pop(partition, None)

@@ -61,9 +61,9 @@ class Cornering:
         with self._kept():
             self._quarantine = Quarantine(self._file.read())
 
-    def suspects(self, where: wire.Partition) -> list[wire.Suspect]:
+    def suspects(self, partition: wire.Partition) -> list[wire.Suspect]:
         """Those of a partition: batches are cut at their edges."""
-        return self._quarantine.suspects(where)
+        return self._quarantine.suspects(partition)
 
     def died(self, name: str, work: wire.Range, how: str) -> int:
         """A process died while it had a range in hand. Returns how many deaths a message is to blame for."""
@@ -87,9 +87,9 @@ class Cornering:
         return parts
 
     def _take(self, verdict: Verdict, work: wire.Range) -> None:
-        if verdict.cornered is not None:
+        if verdict.quarantined is not None:
             self._logger.error("%s is quarantined, and becomes a dead letter: %s", self._shown(work),
-                               _words(verdict.cornered))
+                               _words(verdict.quarantined))
         self._keep()
 
     def to_send(self, ranges: list[wire.Range], names: Iterable[str], suspects: bool) -> list[wire.Range]:
@@ -111,7 +111,7 @@ class Cornering:
 
     def quarantined(self, range_: wire.Range) -> wire.Settled | None:
         """What a range comes to that is a quarantined message; None where it is none."""
-        suspect = self._quarantine.cornered(range_)
+        suspect = self._quarantine.quarantined(range_)
         if suspect is None:
             return None
         stage = "write" if suspect.how.startswith("write") else "encode"
@@ -122,15 +122,15 @@ class Cornering:
         """A batch came through."""
         self._quarantine.settled()
 
-    def cut_off(self, where: wire.Partition, position: int) -> None:
+    def cut_off(self, partition: wire.Partition, position: int) -> None:
         """A partition's log was cut off there, or went to another pipeline from there on."""
-        if self._quarantine.cut_off(where, position):
+        if self._quarantine.cut_off(partition, position):
             self._keep()
 
     def forget_stored(self) -> None:
         """Forgets what is stored in Iggy. To be called now and then."""
-        stored = [self._quarantine.committed(where, self._ledger.committed(where))
-                  for where, _ in self._ledger.positions()] if self._quarantine.all() else []
+        stored = [self._quarantine.committed(partition, self._ledger.committed(partition))
+                  for partition, _ in self._ledger.positions()] if self._quarantine.all() else []
         if any(stored) or self._fails:
             self._keep()
 
@@ -150,11 +150,11 @@ class Cornering:
                 self._logger.error("what processes died of can't be kept in %s: %s", self._file.path, error.strerror)
 
     def _shown(self, range_: wire.Range) -> str:
-        topic = self._topics[range_.where.topic]
+        topic = self._topics[range_.partition.topic]
         offsets = f"offset {range_.first}"
         if range_.first < range_.last:
             offsets = f"offsets {range_.first} to {range_.last}"
-        return f"{topic.stream}/{topic.topic} partition {range_.where.partition} {offsets}"
+        return f"{topic.stream}/{topic.topic} partition {range_.partition.number} {offsets}"
 
 
 def _words(suspect: wire.Suspect) -> str:

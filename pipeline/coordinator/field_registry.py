@@ -86,14 +86,14 @@ class FieldRegistry:
         Raises OSError where a decision can't be written down: then nothing may be answered, and the encoder asks again.
         """
         if isinstance(message, wire.FieldTypesRequest):
-            decided, new = self._types.decide(message.space, message.measurement, message.kinds)
+            decided, new = self._types.decide(message.namespace, message.measurement, message.types)
             if self._types.full and not self._told_full:
                 self._told_full = True
                 self._logger.warning("the types of so many fields are known that there is no room for more; further "
                                      "fields are written with the type that each message gives them. The first: %s of "
-                                     "%s", next(iter(message.kinds), ""), message.measurement)
+                                     "%s", next(iter(message.types), ""), message.measurement)
             self._journal.write(new)
-            return [wire.FieldTypes(message.space, message.measurement, decided)]
+            return [wire.FieldTypes(message.namespace, message.measurement, decided)]
         sink = self._config.all_sinks()[message.sink]
         new_tags = self._cardinality.merge(message.sink, message.registers)
         for tag, count in new_tags:

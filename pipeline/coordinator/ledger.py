@@ -76,70 +76,70 @@ class Ledger:
         #: Last offset stored in Iggy, by partition.
         self._stored: dict[Partition, int] = {}
         #: Incarnation of the log, by partition; kept when a partition is dropped.
-        self._log: dict[Partition, int] = {}
+        self._generations: dict[Partition, int] = {}
 
-    def start(self, where: Partition, position: int, stored: int) -> None:
+    def start(self, partition: Partition, position: int, stored: int) -> None:
         """Records where reading of a partition begins, and what is stored in Iggy (-1: nothing). Once per partition."""
-        if where not in self._end:
-            self._end[where] = position - 1
-            self._stored[where] = stored
+        if partition not in self._end:
+            self._end[partition] = position - 1
+            self._stored[partition] = stored
 
-    def truncate(self, where: Partition, position: int, stored: int) -> int:
+    def truncate(self, partition: Partition, position: int, stored: int) -> int:
         """The log was cut off: what it holds below `position` is as it was, all else is new.
 
         Forgets what reaches beyond, and begins a new incarnation. Returns where reading must go on: at `position`, or
         earlier, where a range straddles it. `stored` is the offset stored in Iggy now, or -1.
         """
-        entries = self._open.get(where, OrderedDict())
+        entries = self._open.get(partition, OrderedDict())
         for entry in list(entries.values()):
             if entry.range.last >= position:
                 position = min(position, entry.range.first)
                 self._forget(entry)
-        if self._prefix.get(where, -1) >= position:
-            self._prefix[where] = position - 1
-        self._end[where] = position - 1
-        self._stored[where] = min(stored, position - 1)
-        self._begin_log(where)
+        if self._prefix.get(partition, -1) >= position:
+            self._prefix[partition] = position - 1
+        self._end[partition] = position - 1
+        self._stored[partition] = min(stored, position - 1)
+        self._begin_generation(partition)
         return position
 
-    def drop(self, where: Partition) -> None:
+    def drop(self, partition: Partition) -> None:
         """Forgets a partition that another reads now. What comes in of it later is ignored."""
-        for entry in list(self._open.get(where, {}).values()):
+        for entry in list(self._open.get(partition, {}).values()):
             self._forget(entry)
         for table in (self._open, self._end, self._prefix, self._stored):
-            table.pop(where, None)
-        self._begin_log(where)
+            table.pop(partition, None)
+        self._begin_generation(partition)
 
-    def _begin_log(self, where: Partition) -> None:
-        self._early.pop(where, None)
-        self._log[where] = self.log(where) + 1
+    def _begin_generation(self, partition: Partition) -> None:
+        self._early.pop(partition, None)
+        self._generations[partition] = self.generation(partition) + 1
 
     def _forget(self, entry: _Entry) -> None:
-        del self._open[entry.range.where][entry.range.first]
+        del self._open[entry.range.partition][entry.range.first]
         if not entry.settled:
-            self.loads[entry.range.reader].remove(entry.range)
+            self.loads[entry.range.ingest].remove(entry.range)
 
-    def log(self, where: Partition) -> int:
+    def generation(self, partition: Partition) -> int:
         """The present incarnation of a partition's log."""
-        return self._log.get(where, 0)
+        return self._generations.get(partition, 0)
 
     def dispatch(self, range_: Range, now: float = 0.0) -> None:
         """Records that a range is about to be sent. One of another epoch is ignored; one of another log, or a repeated
         one, counts as dispatched, as it does with ingest, and is in flight no more."""
-        where = range_.where
+        partition = range_.partition
         if range_.epoch != self.epoch:
             return
-        load = self.load(range_.reader)
+        load = self.load(range_.ingest)
         load.add(range_)
-        if range_.log != self.log(where) or range_.first <= self._end.get(where, -1):
+        if range_.generation != self.generation(partition) or range_.first <= self._end.get(partition, -1):
             load.remove(range_)
             return
         entry = _Entry(range_, now)
-        self._open.setdefault(where, OrderedDict())[range_.first] = entry
-        self._end[where] = range_.last
-        if early := self._early.pop(where, None):
+        self._open.setdefault(partition, OrderedDict())[range_.first] = entry
+        self._end[partition] = range_.last
+        if early := self._early.pop(partition, None):
             if left := {r for r in early if r.first > range_.last}:
-                self._early[where] = left
+                self._early[partition] = left
             if range_ in early:
                 self._settle_entry(entry)
 
@@ -147,10 +147,10 @@ class Ledger:
         """Marks a range as dealt with. True the first time; False for a repeated, reopened or stale one."""
         if range_.epoch != self.epoch:
             return False
-        if range_.first > self._end.get(range_.where, -1):
-            if range_.log != self.log(range_.where) or not self.knows(range_.where):
+        if range_.first > self._end.get(range_.partition, -1):
+            if range_.generation != self.generation(range_.partition) or not self.knows(range_.partition):
                 return False
-            early = self._early.setdefault(range_.where, set())
+            early = self._early.setdefault(range_.partition, set())
             new = range_ not in early and len(early) < MAX_EARLY
             if new:
                 early.add(range_)
@@ -164,20 +164,20 @@ class Ledger:
 
     def _entry(self, range_: Range) -> _Entry | None:
         """The entry of a range, which may be of an earlier incarnation, if what is left of that log holds it."""
-        entries = self._open.get(range_.where)
+        entries = self._open.get(range_.partition)
         entry = entries.get(range_.first) if entries else None
         return entry if entry is not None and entry.range == range_ else None
 
     def _settle_entry(self, entry: _Entry) -> None:
-        where = entry.range.where
+        partition = entry.range.partition
         entry.settled = entry.counted = True
-        self.loads[entry.range.reader].remove(entry.range)
-        entries = self._open[where]
+        self.loads[entry.range.ingest].remove(entry.range)
+        entries = self._open[partition]
         while entries:
             first, oldest = next(iter(entries.items()))
             if not oldest.settled:
                 break
-            self._prefix[where] = oldest.range.last
+            self._prefix[partition] = oldest.range.last
             del entries[first]
 
     def split(self, range_: Range, parts: list[tuple[int, int]]) -> list[Range]:
@@ -190,9 +190,9 @@ class Ledger:
             return []
         if len(parts) < 2:
             return [range_]
-        entries = self._open[range_.where]
+        entries = self._open[range_.partition]
         ranges = divided(range_, parts)
-        load = self.load(range_.reader)
+        load = self.load(range_.ingest)
         load.remove(range_)
         for part in ranges:
             load.return_(part)
@@ -204,7 +204,7 @@ class Ledger:
             for part in ranges:
                 made[part.first] = _Entry(part, entry.sent_at)
                 made[part.first].counted = entry.counted
-        self._open[range_.where] = made
+        self._open[range_.partition] = made
         return ranges
 
     def reopen(self, lost: list[Range]) -> list[Range]:
@@ -215,16 +215,16 @@ class Ledger:
         first: dict[Partition, int] = {}
         for range_ in lost:
             if self._entry(range_) is not None:
-                first[range_.where] = min(range_.first, first.get(range_.where, range_.first))
+                first[range_.partition] = min(range_.first, first.get(range_.partition, range_.first))
         again = []
-        for where, begin in first.items():
-            for entry in self._open[where].values():
+        for partition, begin in first.items():
+            for entry in self._open[partition].values():
                 if entry.range.first < begin:
                     continue
                 again.append(entry.range)
                 if entry.settled:
                     entry.settled = False
-                    self.load(entry.range.reader).return_(entry.range)
+                    self.load(entry.range.ingest).return_(entry.range)
         return again
 
     def was_settled(self, range_: Range) -> bool:
@@ -234,8 +234,9 @@ class Ledger:
 
     def is_settled(self, range_: Range) -> bool:
         """Whether a range of this epoch is dealt with, or not in question any more."""
-        if range_.first > self._end.get(range_.where, -1):
-            return range_.log != self.log(range_.where) or range_ in self._early.get(range_.where, ())
+        if range_.first > self._end.get(range_.partition, -1):
+            return range_.generation != self.generation(range_.partition) \
+                or range_ in self._early.get(range_.partition, ())
         entry = self._entry(range_)
         return entry is None or entry.settled
 
@@ -257,27 +258,27 @@ class Ledger:
 
     def storable(self) -> list[tuple[Partition, int]]:
         """(partition, offset) for each partition whose settled prefix is beyond what is stored in Iggy."""
-        return [(where, last) for where, last in self._prefix.items() if last > self._stored.get(where, -1)]
+        return [(partition, last) for partition, last in self._prefix.items() if last > self._stored.get(partition, -1)]
 
-    def stored(self, where: Partition, offset: int) -> None:
+    def stored(self, partition: Partition, offset: int) -> None:
         """Records that Iggy has confirmed an offset. Never moves back."""
-        self._stored[where] = max(offset, self._stored.get(where, -1))
+        self._stored[partition] = max(offset, self._stored.get(partition, -1))
 
     def positions(self) -> list[tuple[Partition, int]]:
         """(partition, next offset to dispatch) of each partition started in this epoch."""
-        return [(where, last + 1) for where, last in self._end.items()]
+        return [(partition, last + 1) for partition, last in self._end.items()]
 
-    def knows(self, where: Partition) -> bool:
+    def knows(self, partition: Partition) -> bool:
         """Whether the partition was started, and not dropped since."""
-        return where in self._end
+        return partition in self._end
 
-    def committed(self, where: Partition) -> int:
+    def committed(self, partition: Partition) -> int:
         """Last offset stored in Iggy in this epoch, or -1."""
-        return self._stored.get(where, -1)
+        return self._stored.get(partition, -1)
 
-    def load(self, reader: int) -> Load:
+    def load(self, ingest: int) -> Load:
         """The totals of one ingest process."""
-        return self.loads.setdefault(reader, Load())
+        return self.loads.setdefault(ingest, Load())
 
     @property
     def in_flight_messages(self) -> int:
@@ -299,9 +300,9 @@ class Ledger:
         """True when nothing is in flight and every settled offset is stored."""
         return self.in_flight_messages == 0 and not self.storable()
 
-    def idle_in(self, where: Partition) -> bool:
+    def idle_in(self, partition: Partition) -> bool:
         """True when nothing of one partition is in flight and its settled offset is stored."""
-        return not self._open.get(where) and self._prefix.get(where, -1) <= self._stored.get(where, -1)
+        return not self._open.get(partition) and self._prefix.get(partition, -1) <= self._stored.get(partition, -1)
 
 
 def divided(range_: Range, parts: list[tuple[int, int]]) -> list[Range]:

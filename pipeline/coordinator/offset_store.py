@@ -44,75 +44,75 @@ class OffsetStore:
         while True:
             await asyncio.sleep(self._interval)
             # What was read since takes the place of a rewind: that must not come after it.
-            for where, offset in {**self._assignments.rewinds, **dict(self._ledger.storable())}.items():
-                if self._topics[where.topic].group:
-                    await self._ask(where, offset)
-                elif not await self._try(where, offset):
+            for partition, offset in {**self._assignments.rewinds, **dict(self._ledger.storable())}.items():
+                if self._topics[partition.topic].group:
+                    await self._ask(partition, offset)
+                elif not await self._try(partition, offset):
                     break
             self._let_go()
 
-    async def _try(self, where: wire.Partition, offset: int) -> bool:
+    async def _try(self, partition: wire.Partition, offset: int) -> bool:
         """Stores an offset of a single consumer. False when Iggy can't be reached."""
         connected = False
         try:
             await self._iggy.ensure_connected()
             connected = True
-            await self._store(where, offset)
+            await self._store(partition, offset)
         except IggyError as error:
-            self._complain(where, offset, str(error))
+            self._complain(partition, offset, str(error))
         return connected
 
-    async def _store(self, where: wire.Partition, offset: int) -> None:
-        source, log = self._topics[where.topic], self._ledger.log(where)
+    async def _store(self, partition: wire.Partition, offset: int) -> None:
+        source, generation = self._topics[partition.topic], self._ledger.generation(partition)
         if offset < 0:
-            await self._iggy.delete_offset(source, where.partition)
+            await self._iggy.delete_offset(source, partition.number)
         else:
-            await self._iggy.store_offset(source, where.partition, offset)
-        if self._ledger.log(where) == log:
-            self._is_stored(where, offset)
+            await self._iggy.store_offset(source, partition.number, offset)
+        if self._ledger.generation(partition) == generation:
+            self._is_stored(partition, offset)
 
-    def _is_stored(self, where: wire.Partition, offset: int) -> None:
-        rewind = self._assignments.rewinds.get(where)
+    def _is_stored(self, partition: wire.Partition, offset: int) -> None:
+        rewind = self._assignments.rewinds.get(partition)
         if rewind is not None and rewind <= offset:
-            del self._assignments.rewinds[where]
-        self._ledger.stored(where, offset)
+            del self._assignments.rewinds[partition]
+        self._ledger.stored(partition, offset)
 
-    async def _ask(self, where: wire.Partition, offset: int) -> None:
+    async def _ask(self, partition: wire.Partition, offset: int) -> None:
         """Has ingest store an offset of the group."""
         now = time.monotonic()
-        asked, at = self._asked.get(where, (-2, 0.0))
+        asked, at = self._asked.get(partition, (-2, 0.0))
         if offset < 0 or (asked == offset and now - at < ASK_AGAIN_SECONDS):
             return
-        self._asked[where] = offset, now
-        await self._send(self._assignments.owners[where],
-                         wire.Store(self._ledger.epoch, where, self._ledger.log(where), offset))
+        self._asked[partition] = offset, now
+        await self._send(self._assignments.owners[partition],
+                         wire.Store(self._ledger.epoch, partition, self._ledger.generation(partition), offset))
 
     def confirmed(self, message: wire.Stored) -> None:
         """Ingest has stored an offset of the group, or could not."""
-        where = message.where
-        if message.epoch != self._ledger.epoch or message.log != self._ledger.log(where):
+        partition = message.partition
+        if message.epoch != self._ledger.epoch or message.generation != self._ledger.generation(partition):
             return
-        asked, _ = self._asked.get(where, (-1, 0.0))
+        asked, _ = self._asked.get(partition, (-1, 0.0))
         if message.offset > asked:
             return
         if not message.problem:
             if message.offset == asked:
-                del self._asked[where]
-            self._is_stored(where, message.offset)
-        elif where in self._assignments.revoking or self.draining:
-            self._assignments.drop(where)
+                del self._asked[partition]
+            self._is_stored(partition, message.offset)
+        elif partition in self._assignments.revoking or self.draining:
+            self._assignments.drop(partition)
         else:
-            self._complain(where, message.offset, message.problem)
+            self._complain(partition, message.offset, message.problem)
 
-    def _complain(self, where: wire.Partition, offset: int, problem: str) -> None:
+    def _complain(self, partition: wire.Partition, offset: int, problem: str) -> None:
         if self._problems.allows(problem, time.monotonic()):
-            source = self._topics[where.topic]
+            source = self._topics[partition.topic]
             self._logger.warning("%s/%s partition %d: offset %d can't be stored, trying again: %s", source.stream,
-                                 source.topic, where.partition, offset, problem)
+                                 source.topic, partition.number, offset, problem)
 
     def _let_go(self) -> None:
         """Forgets partitions that another member takes, when all of theirs is stored."""
         now = time.monotonic()
-        for where, since in list(self._assignments.revoking.items()):
-            if self._ledger.idle_in(where) or now - since > LET_GO_SECONDS:
-                self._assignments.drop(where)
+        for partition, since in list(self._assignments.revoking.items()):
+            if self._ledger.idle_in(partition) or now - since > LET_GO_SECONDS:
+                self._assignments.drop(partition)

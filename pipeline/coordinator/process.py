@@ -60,7 +60,7 @@ class Coordinator:
         self.topics = plan.config.subscriptions()
         self.counsel = FieldRegistry(plan.config, plan.folder, plan.run, logger)
         self.gathering = ReportCoalescer(plan.config.pipeline.window_messages)
-        self.ingests = plan.ingests()
+        self.ingest_names = plan.ingest_names()
         self.cornering = Cornering(self.ledger, self.topics, plan.folder, plan.run, logger)
         self.assignments = Assignments(self.ledger, self.topics, plan.until, self.cornering.suspects)
         self.store = OffsetStore(plan.config, self.ledger, self.assignments, self._send, logger)
@@ -75,7 +75,7 @@ class Coordinator:
             self.endpoints.bind_remote_control(self.remote.socket)
         self.admission = Admission(config_digest(plan.config), [
             name for name in plan.stages() if kind_of(name) in ("ingest", "write")])
-        self.rules = WireRules(plan.config, plan.readers)
+        self.rules = WireRules(plan.config, plan.ingests)
         self.dropped = Dropped(logger)
         self._dropped_by: dict[str, int] = {}
         #: The processes of this machine that may speak.
@@ -188,13 +188,13 @@ class Coordinator:
                 if message.epoch == self.ledger.epoch:
                     await self._partitions_changed(sender, message)
             case wire.Stored():
-                if self.assignments.owners.get(message.where) == sender:
+                if self.assignments.owners.get(message.partition) == sender:
                     self.store.confirmed(message)
             case wire.Failed(reason=reason):
                 self.fatal = self.fatal or reason
             case wire.Progress(ends=ends):
-                self.ends.update((where, end) for where, end in ends if self.ledger.knows(where))
-                await self._check_owner(sender, [where for where, _ in ends])
+                self.ends.update((partition, end) for partition, end in ends if self.ledger.knows(partition))
+                await self._check_owner(sender, [partition for partition, _ in ends])
             case common.Retrying(reason=reason):
                 self.retrying.pop(sender, None)
                 if reason:
@@ -223,16 +223,16 @@ class Coordinator:
                 await self._advise(sender, self._counsel(message))
             case common.Drain():
                 self.draining = self.store.draining = True
-                for ingest in self.ingests:
-                    await self._send(ingest, message)
+                for name in self.ingest_names:
+                    await self._send(name, message)
             case wire.Stopped():
                 self.stopped.add(sender)
 
     def _is_foreign(self, sender: str, range_: wire.Range) -> bool:
         """Whether an ingest process dispatches for another, or in a partition that nobody has begun to read."""
-        return self.ingests[range_.reader] != sender or (
-            range_.epoch == self.ledger.epoch and not self.ledger.knows(range_.where)
-            and range_.log == self.ledger.log(range_.where))
+        return self.ingest_names[range_.ingest] != sender or (
+            range_.epoch == self.ledger.epoch and not self.ledger.knows(range_.partition)
+            and range_.generation == self.ledger.generation(range_.partition))
 
     async def _lost(self, name: str, why: str) -> None:
         """A process is gone; what it held is read again."""
@@ -260,7 +260,8 @@ class Coordinator:
                 self.router.send(door.encode(), common.encode(self.admission.allow))
             if unconfirmed:
                 return  # it asks again within a second
-        self.remote.send(message.name.encode(), common.encode(wire.Admit(reason, len(self.ingests), self.plan.writers)))
+        answer = wire.Admit(reason, len(self.ingest_names), self.plan.writers)
+        self.remote.send(message.name.encode(), common.encode(answer))
 
     async def _hello(self, message: common.Heartbeat) -> None:
         self.heard[message.name] = time.monotonic()
@@ -276,12 +277,12 @@ class Coordinator:
         self._seen.add(message.name)
         if not self.opened and self._seen.issuperset(self.plan.stages()):
             self.opened = True
-            self._owed.update(range(len(self.ingests)))
-        if message.name in self.ingests:
+            self._owed.update(range(len(self.ingest_names)))
+        if message.name in self.ingest_names:
             self.stopped.discard(message.name)
-            reader = self.ingests.index(message.name)
-            await self._send(message.name, self.assignments.assign(message.name, reader))
-            await self._grant(reader)
+            ingest = self.ingest_names.index(message.name)
+            await self._send(message.name, self.assignments.assign(message.name, ingest))
+            await self._grant(ingest)
             if self.draining:
                 await self._send(message.name, common.Drain())
         if message.name.startswith("encode"):
@@ -296,9 +297,9 @@ class Coordinator:
     def _held_by(self, name: str) -> list[wire.Range]:
         """The ranges that may be lost with a process: all that are unsettled, or those that an ingest dispatched."""
         unsettled = self.ledger.unsettled()
-        if name not in self.ingests:
+        if name not in self.ingest_names:
             return unsettled
-        return [r for r in unsettled if r.reader == self.ingests.index(name)]
+        return [r for r in unsettled if r.ingest == self.ingest_names.index(name)]
 
     async def _partitions_changed(self, sender: str,
                                   message: wire.Started | wire.Truncated | wire.Gap | wire.Revoked) -> None:
@@ -308,24 +309,24 @@ class Coordinator:
                 await self._send(sender, self.assignments.start(sender, message))
                 self.started.add(sender)
             case wire.Truncated():
-                self.cornering.cut_off(message.where, message.offset)
+                self.cornering.cut_off(message.partition, message.offset)
                 await self._send(sender, self.assignments.truncate(sender, message))
             case wire.Gap():
                 self.assignments.gap(message)
             case wire.Revoked():
-                for where in message.partitions:
-                    self.cornering.cut_off(where, 0)
+                for partition in message.partitions:
+                    self.cornering.cut_off(partition, 0)
                 self.assignments.revoke(sender, message, time.monotonic())
         self.burying = {range_: settled for range_, settled in self.burying.items()
                         if not self.ledger.is_settled(range_)}
-        for reader in range(len(self.ingests)):
-            await self._grant(reader)
+        for ingest in range(len(self.ingest_names)):
+            await self._grant(ingest)
 
     async def _check_owner(self, ingest: str, read: list[wire.Partition]) -> None:
         """Has ingest begin anew with what it reads and nobody would store."""
         disowned = self.assignments.disowned(ingest, read) if ingest in self.started and not self.draining else []
         if disowned:
-            names = ", ".join(f"{self.topics[w.topic].stream}/{self.topics[w.topic].topic} partition {w.partition}"
+            names = ", ".join(f"{self.topics[w.topic].stream}/{self.topics[w.topic].topic} partition {w.number}"
                               for w in disowned)
             self.logger.warning("%s reads %s, which another has told of as its own; it begins anew there", ingest,
                                 names)
@@ -361,7 +362,7 @@ class Coordinator:
         """A range is dealt with, but for its dead letters: those are kept first."""
         if message.range in self.burying or message.range.epoch != self.ledger.epoch:
             return
-        if not self.ledger.knows(message.range.where):
+        if not self.ledger.knows(message.range.partition):
             return  # another reads the partition now
         if message.rejects and self.plan.config.dead_letters.to and not self.ledger.was_settled(message.range):
             self.burying[message.range] = message
@@ -371,7 +372,7 @@ class Coordinator:
 
     async def _finish(self, message: wire.Settled) -> None:
         new = self.ledger.settle(message.range)
-        self._owed.add(message.range.reader)
+        self._owed.add(message.range.ingest)
         if not new:
             return
         self.last_settled_at = time.monotonic()
@@ -381,36 +382,36 @@ class Coordinator:
         self.written += message.points
         self.sent_bytes += message.sent_bytes
         self.rejected += len(message.rejects)
-        self._count_overwritten(message.range.where, message.overwritten)
+        self._count_overwritten(message.range.partition, message.overwritten)
         for reject in message.rejects:
-            self._log_reject(message.range.where, reject)
+            self._log_reject(message.range.partition, reject)
 
-    def _count_overwritten(self, where: wire.Partition, found: wire.Overwritten) -> None:
+    def _count_overwritten(self, partition: wire.Partition, found: wire.Overwritten) -> None:
         """Counts points that took the place of others; the first time that a topic has some it is said why."""
         self.overwritten += found.points
-        if found.points and where.topic not in self._said_overwriting:
-            self._said_overwriting.add(where.topic)
+        if found.points and partition.topic not in self._said_overwriting:
+            self._said_overwriting.add(partition.topic)
             self.logger.warning("points overwrite others: %s; %s. From now on they are only counted", found.example,
-                                overwriting_advice(self.plan.config.all_sinks()[self.topics[where.topic].sink]))
+                                overwriting_advice(self.plan.config.all_sinks()[self.topics[partition.topic].sink]))
 
-    def _log_reject(self, where: wire.Partition, reject: wire.Reject) -> None:
-        source = self.topics[where.topic]
-        self._rejects.add(f"{source.stream}/{source.topic}", f"partition {where.partition} offset {reject.offset}",
+    def _log_reject(self, partition: wire.Partition, reject: wire.Reject) -> None:
+        source = self.topics[partition.topic]
+        self._rejects.add(f"{source.stream}/{source.topic}", f"partition {partition.number} offset {reject.offset}",
                           reject.reason, reject.detail, time.monotonic())
 
-    async def _grant(self, reader: int) -> None:
+    async def _grant(self, ingest: int) -> None:
         """Tells an ingest process how far it may go: what it has in flight, within its share of the window."""
         if not self.opened:
             return
-        pipeline, load = self.plan.config.pipeline, self.ledger.load(reader)
-        await self._send(self.ingests[reader], wire.Credit(
+        pipeline, load = self.plan.config.pipeline, self.ledger.load(ingest)
+        await self._send(self.ingest_names[ingest], wire.Credit(
             self.ledger.epoch,
-            load.dispatched_messages - load.in_flight_messages + pipeline.window_messages // len(self.ingests),
-            load.dispatched_bytes - load.in_flight_bytes + pipeline.window_bytes // len(self.ingests)))
+            load.dispatched_messages - load.in_flight_messages + pipeline.window_messages // len(self.ingest_names),
+            load.dispatched_bytes - load.in_flight_bytes + pipeline.window_bytes // len(self.ingest_names)))
 
     async def _read_again(self, ranges: list[wire.Range], why: str, suspects: bool = True) -> None:
         """Has ranges that may be lost read again; without `suspects`, only those that no process has died of."""
-        ranges = [r for r in ranges if r not in self.burying and self.ingests[r.reader] in self.pids]
+        ranges = [r for r in ranges if r not in self.burying and self.ingest_names[r.ingest] in self.pids]
         ranges = await self._settle_quarantined([r for r in self.ledger.reopen(ranges) if r not in self.burying])
         ranges = self.cornering.to_send(ranges, self.pids, suspects)
         if not ranges:
@@ -418,8 +419,8 @@ class Coordinator:
         self.ledger.resent(ranges, time.monotonic())
         self.reread += len(ranges)
         self.logger.warning("%s: reading %d batches in flight again", why, len(ranges))
-        for reader, name in enumerate(self.ingests):
-            if theirs := [r for r in ranges if r.reader == reader]:
+        for ingest, name in enumerate(self.ingest_names):
+            if theirs := [r for r in ranges if r.ingest == ingest]:
                 await self._send(name, wire.Redeliver(theirs))
 
     async def _settle_quarantined(self, ranges: list[wire.Range]) -> list[wire.Range]:
@@ -466,8 +467,9 @@ class Coordinator:
         paused = any(retrying.paused for retrying in self.retrying.values())
         return wire.Status(
             epoch=ledger.epoch,
-            ready=len(self.started) == len(self.ingests) and self.pids.keys() >= {*self.plan.stages()} and not paused,
-            drained=(self.draining or bool(self.plan.until)) and self.stopped >= set(self.ingests) and ledger.idle,
+            ready=len(self.started) == len(self.ingest_names) and self.pids.keys() >= {*self.plan.stages()}
+            and not paused,
+            drained=(self.draining or bool(self.plan.until)) and self.stopped >= set(self.ingest_names) and ledger.idle,
             read=ledger.dispatched_messages, encoded=self.encoded, written=self.written, rejected=self.rejected,
             batches=self.batches, sent_bytes=self.sent_bytes, in_flight=ledger.in_flight_messages,
             in_flight_bytes=ledger.in_flight_bytes, reread=self.reread,
@@ -475,11 +477,11 @@ class Coordinator:
             pids=dict(self.pids), startup_cpu=dict(self.startup_cpu),
             retrying={name: retrying.reason for name, retrying in self.retrying.items()}, paused=paused,
             partitions=[
-                wire.PartitionStatus(topics[where.topic].stream, topics[where.topic].topic, where.partition,
-                                     ledger.committed(where), position - 1,
+                wire.PartitionStatus(topics[partition.topic].stream, topics[partition.topic].topic, partition.number,
+                                     ledger.committed(partition), position - 1,
                                      # A look is older than what has been dispatched since.
-                                     max(self.ends.get(where, -1), position - 1))
-                for where, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].partition))],
+                                     max(self.ends.get(partition, -1), position - 1))
+                for partition, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].number))],
             filtered=self.filtered, overwritten=self.overwritten, now=time.monotonic(), heard=dict(self.heard),
             fatal=self.fatal,
             missed=self.assignments.missed, gaps=list(self.assignments.gaps), truncations=self.assignments.truncations,

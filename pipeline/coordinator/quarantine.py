@@ -30,7 +30,7 @@ class Verdict(Struct, frozen=True):
     #: How many deaths, this one and earlier ones, say nothing of the processes, but only of this range.
     excused: int = 0
     #: The message that is quarantined from now on.
-    cornered: Suspect | None = None
+    quarantined: Suspect | None = None
 
 
 class Quarantine:
@@ -38,24 +38,24 @@ class Quarantine:
 
     def __init__(self, suspects: Iterable[tuple[Partition, Suspect]] = ()) -> None:
         self._suspects: dict[Partition, dict[int, Suspect]] = {}
-        for where, suspect in suspects:
-            self._suspects.setdefault(where, {})[suspect.first] = suspect
+        for partition, suspect in suspects:
+            self._suspects.setdefault(partition, {})[suspect.first] = suspect
         self._excused_in_a_row = 0
         #: Deaths of ranges that were not suspect before.
         self._not_excused = 0
 
-    def suspects(self, where: Partition) -> list[Suspect]:
+    def suspects(self, partition: Partition) -> list[Suspect]:
         """Those of a partition, in the order of their offsets."""
-        return [suspect for _, suspect in sorted(self._suspects.get(where, {}).items())]
+        return [suspect for _, suspect in sorted(self._suspects.get(partition, {}).items())]
 
     def all(self) -> list[tuple[Partition, Suspect]]:
         """All of them, as the constructor takes them."""
-        return [(where, suspect) for where in self._suspects for suspect in self.suspects(where)]
+        return [(partition, suspect) for partition in self._suspects for suspect in self.suspects(partition)]
 
-    def cornered(self, range_: Range) -> Suspect | None:
+    def quarantined(self, range_: Range) -> Suspect | None:
         """The message that a range is, if it is quarantined."""
-        suspect = self._suspects.get(range_.where, {}).get(range_.first)
-        return suspect if suspect is not None and suspect.cornered and suspect.last == range_.last else None
+        suspect = self._suspects.get(range_.partition, {}).get(range_.first)
+        return suspect if suspect is not None and suspect.quarantined and suspect.last == range_.last else None
 
     def died(self, range_: Range, how: str) -> Verdict:
         """A process died of a range, or hung on it, while it had it in hand: `how`, for people."""
@@ -63,26 +63,26 @@ class Quarantine:
         if len(met) != 1 or met[0].first > range_.first or met[0].last < range_.last:
             # It is new, or a copy of what was cut meanwhile.
             for first, last in _gaps(range_.first, range_.last, met):
-                self._put(range_.where, [(first, last)] if met else _cut(first, last), 1, how)
+                self._put(range_.partition, [(first, last)] if met else _cut(first, last), 1, how)
             if not met:
                 self._not_excused += 1
             return Verdict(self._parts(range_), self._excuse() if met else 0)
         [suspect] = met
         deaths = suspect.deaths + 1
-        self._remove(range_.where, suspect)
+        self._remove(range_.partition, suspect)
         for first, last in _gaps(suspect.first, suspect.last, [Suspect(range_.first, range_.last)]):
-            self._put(range_.where, [(first, last)], suspect.deaths, suspect.how)
+            self._put(range_.partition, [(first, last)], suspect.deaths, suspect.how)
         if range_.first < range_.last:
-            self._put(range_.where, _cut(range_.first, range_.last), deaths, how)
+            self._put(range_.partition, _cut(range_.first, range_.last), deaths, how)
             return Verdict(self._parts(range_), self._excuse())
         excused = self._excuse()
-        alone = Suspect(range_.first, range_.last, deaths, how, cornered=deaths >= LEAST_DEATHS and excused > 0)
-        self._suspects.setdefault(range_.where, {})[alone.first] = alone
-        if alone.cornered and self._not_excused:
+        alone = Suspect(range_.first, range_.last, deaths, how, quarantined=deaths >= LEAST_DEATHS and excused > 0)
+        self._suspects.setdefault(range_.partition, {})[alone.first] = alone
+        if alone.quarantined and self._not_excused:
             # The first death, too, was this message's.
             self._not_excused -= 1
             excused += 1
-        return Verdict(self._parts(range_), excused, alone if alone.cornered else None)
+        return Verdict(self._parts(range_), excused, alone if alone.quarantined else None)
 
     def copy_died(self, range_: Range) -> int:
         """A process died of a copy of what was cut meanwhile. Returns how many deaths are excused."""
@@ -90,33 +90,33 @@ class Quarantine:
 
     def is_suspect(self, range_: Range) -> bool:
         """Whether a range has suspects in it."""
-        return range_.where in self._suspects and bool(self._within(range_))
+        return range_.partition in self._suspects and bool(self._within(range_))
 
     def gave_up(self, range_: Range, why: str) -> Verdict:
         """A process lives, and could not deal with a range as a whole."""
         if not self._within(range_):
-            self._put(range_.where, _cut(range_.first, range_.last), 0, why)
+            self._put(range_.partition, _cut(range_.first, range_.last), 0, why)
         if range_.first < range_.last:
             return Verdict(self._parts(range_))
-        alone = Suspect(range_.first, range_.last, 0, why, cornered=True)
-        self._suspects.setdefault(range_.where, {})[alone.first] = alone
+        alone = Suspect(range_.first, range_.last, 0, why, quarantined=True)
+        self._suspects.setdefault(range_.partition, {})[alone.first] = alone
         return Verdict(self._parts(range_), 0, alone)
 
     def settled(self) -> None:
         """A batch came through: the processes work."""
         self._excused_in_a_row = 0
 
-    def committed(self, where: Partition, offset: int) -> bool:
+    def committed(self, partition: Partition, offset: int) -> bool:
         """Forgets what is stored. True where that was something."""
-        return self._forget(where, [one for one in self._suspects.get(where, {}).values() if one.last <= offset])
+        return self._forget(partition, [one for one in self.suspects(partition) if one.last <= offset])
 
-    def cut_off(self, where: Partition, position: int) -> bool:
+    def cut_off(self, partition: Partition, position: int) -> bool:
         """Forgets what a partition's log has lost, from a position on: other messages take the offsets."""
-        return self._forget(where, [one for one in self._suspects.get(where, {}).values() if one.last >= position])
+        return self._forget(partition, [one for one in self.suspects(partition) if one.last >= position])
 
-    def _forget(self, where: Partition, suspects: list[Suspect]) -> bool:
+    def _forget(self, partition: Partition, suspects: list[Suspect]) -> bool:
         for suspect in suspects:
-            self._remove(where, suspect)
+            self._remove(partition, suspect)
         return bool(suspects)
 
     def _excuse(self) -> int:
@@ -124,17 +124,17 @@ class Quarantine:
         return int(self._excused_in_a_row <= EXCUSED_IN_A_ROW)
 
     def _within(self, range_: Range) -> list[Suspect]:
-        return [one for one in self.suspects(range_.where) if one.first <= range_.last and range_.first <= one.last]
+        return [one for one in self.suspects(range_.partition) if one.first <= range_.last and range_.first <= one.last]
 
-    def _put(self, where: Partition, parts: list[tuple[int, int]], deaths: int, how: str) -> None:
-        known = self._suspects.setdefault(where, {})
+    def _put(self, partition: Partition, parts: list[tuple[int, int]], deaths: int, how: str) -> None:
+        known = self._suspects.setdefault(partition, {})
         for first, last in parts:
             known[first] = Suspect(first, last, deaths, how)
 
-    def _remove(self, where: Partition, suspect: Suspect) -> None:
-        del self._suspects[where][suspect.first]
-        if not self._suspects[where]:
-            del self._suspects[where]
+    def _remove(self, partition: Partition, suspect: Suspect) -> None:
+        del self._suspects[partition][suspect.first]
+        if not self._suspects[partition]:
+            del self._suspects[partition]
 
     def _parts(self, range_: Range) -> list[tuple[int, int]]:
         """A range cut at the edges of the suspects in it."""

@@ -20,10 +20,10 @@ CHARACTER_BYTES: Final = 4
 class FieldTypeDecision(Struct, frozen=True, array_like=True):
     """One decision, as the coordinator writes it down for its successor."""
 
-    space: str
+    namespace: str
     measurement: str
     field: str
-    kind: FieldType
+    type: FieldType
 
 
 class FieldTypeRegistry:
@@ -40,15 +40,15 @@ class FieldTypeRegistry:
         #: Some field was not remembered for want of room.
         self.full = False
 
-    def decide(self, space: str, measurement: str,
-               kinds: Mapping[str, FieldType]) -> tuple[dict[str, FieldType], list[FieldTypeDecision]]:
+    def decide(self, namespace: str, measurement: str,
+               types: Mapping[str, FieldType]) -> tuple[dict[str, FieldType], list[FieldTypeDecision]]:
         """The types that the fields in `kinds` have from now on, and those of them that are new."""
-        known = self._known.get((space, measurement), {})
-        seeds = self._seeds.get(space, {})
+        known = self._known.get((namespace, measurement), {})
+        seeds = self._seeds.get(namespace, {})
         decided: dict[str, FieldType] = {}
         new = []
-        for field, kind in kinds.items():
-            decided[field] = known.get(field) or seeds.get(field, kind)
+        for field, type_ in types.items():
+            decided[field] = known.get(field) or seeds.get(field, type_)
             if field in known:
                 continue
             cost = FIELD_BYTES + _size(field) + (0 if known else MEASUREMENT_BYTES + _size(measurement))
@@ -57,15 +57,15 @@ class FieldTypeRegistry:
                 continue
             self._room -= cost
             if not known:
-                self._known[space, measurement] = known
+                self._known[namespace, measurement] = known
             known[field] = decided[field]
-            new.append(FieldTypeDecision(space, measurement, field, known[field]))
+            new.append(FieldTypeDecision(namespace, measurement, field, known[field]))
         return decided, new
 
     def restore(self, decisions: list[FieldTypeDecision]) -> None:
         """Takes what an earlier book had decided."""
         for decision in decisions:
-            self.decide(decision.space, decision.measurement, {decision.field: decision.kind})
+            self.decide(decision.namespace, decision.measurement, {decision.field: decision.type})
 
 
 def _size(name: str) -> int:
@@ -73,7 +73,7 @@ def _size(name: str) -> int:
     return len(name) if name.isascii() else CHARACTER_BYTES * len(name)
 
 
-def space_of(config: Config, sink: int, bucket: str = "") -> str:
+def namespace_of(config: Config, sink: int, bucket: str = "") -> str:
     """Names where a sink's points go: within it a field has one type."""
     influxdb = config.all_sinks()[sink].influxdb
     return f"{influxdb.url} {bucket or influxdb.bucket or influxdb.database}"
@@ -87,8 +87,8 @@ def declared_types(config: Config) -> dict[str, dict[str, FieldType]]:
     for index, sink in enumerate(config.all_sinks()):
         mapping = sink.mapping
         for bucket in {"", *mapping.allowed_buckets, *(rule.bucket for rule in mapping.rules)}:
-            space = seeds.setdefault(space_of(config, index, bucket), {})
+            namespace = seeds.setdefault(namespace_of(config, index, bucket), {})
             for path, declared in mapping.types.items():
                 key = escape.field_key(mapping.field_renames.get(path, path.replace(".", mapping.separator)))
-                space[key] = "string" if declared == "json" else declared
+                namespace[key] = "string" if declared == "json" else declared
     return seeds

@@ -60,7 +60,7 @@ class IggyConnection:
         self._config = config
         self._client: IggyClient | None = None
         #: How many connections there have been: who sees it grow looks whether the logs are still the same.
-        self.generation = 0
+        self.connections = 0
         #: Groups that this connection has joined.
         self._joined: set[Subscription] = set()
         self._failing_since: float | None = None
@@ -85,7 +85,7 @@ class IggyConnection:
             raise IggyUnreachable(f"Iggy at {self._config.address} can't be reached ({reason}); start it, or correct "
                                   "iggy.address") from None
         self._client = client
-        self.generation += 1
+        self.connections += 1
         self._joined.clear()
 
     async def _call(self, what: Awaitable[T]) -> T:

@@ -41,12 +41,12 @@ def kind_of(name: str) -> str:
 class WireRules:
     """The facts of one pipeline that messages are compared with. Each method gives "" or what is wrong."""
 
-    def __init__(self, config: Config, readers: int) -> None:
+    def __init__(self, config: Config, ingests: int) -> None:
         """`readers`: ingest processes."""
         self._topics = len(config.subscriptions())
         self._sinks = len(config.all_sinks())
-        self._readers = readers
-        self._spaces = frozenset(declared_types(config))
+        self._ingests = ingests
+        self._namespaces = frozenset(declared_types(config))
         sinks = config.all_sinks()
         #: By topic: whether bodies are compressed.
         self._gzip = [sinks[topic.sink].influxdb.gzip for topic in config.subscriptions()]
@@ -78,8 +78,8 @@ class WireRules:
                 return self.range(work)
             case wire.TagCardinalities(sink=sink) | wire.OverLimit(sink=sink):
                 return "" if sink < self._sinks else f"there is no sink {sink}"
-            case wire.FieldTypesRequest(space=space):
-                return "" if space in self._spaces else "it names a bucket that no sink writes to"
+            case wire.FieldTypesRequest(namespace=namespace):
+                return "" if namespace in self._namespaces else "it names a bucket that no sink writes to"
             case wire.Gap(first=first, last=last) if first > last:
                 return "it ends before it begins"
         return self._places(_places_in(message))
@@ -102,26 +102,26 @@ class WireRules:
         count = len(lines.offsets) if lines.offsets is not None else range_.last - lines.first + 1
         if wrong := _offsets(range_, lines.first, lines.offsets, count):
             return wrong
-        for group, body in zip(lines.groups, bodies, strict=True):
-            if self._gzip[range_.where.topic] != body.startswith(_GZIP):
+        for group, body in zip(lines.buckets, bodies, strict=True):
+            if self._gzip[range_.partition.topic] != body.startswith(_GZIP):
                 return "its compression is not the configured one"
-            if group.sources is not None and len(group.sources) != group.points:
-                return f"{len(group.sources)} sources for {group.points} points"
-            sources = chain.from_iterable(group.sources) if group.sources is not None else (group.points - 1,)
-            if not group.points or max(sources, default=0) >= count:
+            if group.messages is not None and len(group.messages) != group.points:
+                return f"{len(group.messages)} indices for {group.points} points"
+            messages = chain.from_iterable(group.messages) if group.messages is not None else (group.points - 1,)
+            if not group.points or max(messages, default=0) >= count:
                 return "it has lines of no message"
         return ""
 
     def range(self, range_: wire.Range) -> str:
         """Whether a range can be one."""
-        if range_.reader >= self._readers:
-            return f"there is no ingest process {range_.reader}"
+        if range_.ingest >= self._ingests:
+            return f"there is no ingest process {range_.ingest}"
         if not 0 < range_.messages <= range_.last - range_.first + 1:
             return f"{range_.messages} messages from offset {range_.first} to {range_.last}"
-        return self._places((range_.where,))
+        return self._places((range_.partition,))
 
     def _places(self, places: Iterable[wire.Partition]) -> str:
-        absent = next((where.topic for where in places if where.topic >= self._topics), None)
+        absent = next((partition.topic for partition in places if partition.topic >= self._topics), None)
         return "" if absent is None else f"there is no topic {absent}"
 
 
@@ -129,15 +129,15 @@ def _places_in(message: wire.Control) -> Iterator[wire.Partition]:
     """The partitions that a message names."""
     match message:
         case wire.Started(partitions=beginnings):
-            yield from (beginning.where for beginning in beginnings)
+            yield from (beginning.partition for beginning in beginnings)
         case wire.Revoked(partitions=partitions) | wire.Unassigned(partitions=partitions):
             yield from partitions
         case wire.Assign(positions=positions) | wire.Seek(positions=positions):
-            yield from (position.where for position in positions)
+            yield from (position.partition for position in positions)
         case wire.Progress(ends=ends):
-            yield from (where for where, _ in ends)
-        case wire.Truncated(where=where) | wire.Gap(where=where) | wire.Store(where=where) | wire.Stored(where=where):
-            yield where
+            yield from (partition for partition, _ in ends)
+        case wire.Truncated() | wire.Gap() | wire.Store() | wire.Stored():
+            yield message.partition
 
 
 def _rejects(range_: wire.Range, rejects: list[wire.Reject]) -> str:

@@ -94,7 +94,7 @@ class SinkDirection(Direction):
     def __init__(self, plan: Plan, timeout: float) -> None:
         endpoints = Endpoints(plan.folder, plan.config.network)
         super().__init__("coordinator", plan.stages(), endpoints, endpoints.control, endpoints.status, timeout)
-        self.label = f": {plan.readers} ingest, {plan.workers} encoders, {plan.writers} writers, 1 coordinator"
+        self.label = f": {plan.ingests} ingest, {plan.encoders} encoders, {plan.writers} writers, 1 coordinator"
 
     def _take(self, frame: bytes) -> wire.Status:
         self.status = wire.decode_status(frame)
@@ -143,7 +143,8 @@ class SourceDirection(Direction):
         endpoints = Endpoints(plan.folder)
         super().__init__("source-coordinator", plan.source_stages(), endpoints, endpoints.source_control,
                          endpoints.source_status, timeout)
-        self.label = f" for {len(plan.config.source)} sources: query, {plan.workers} converters, produce, 1 coordinator"
+        self.label = (f" for {len(plan.config.source)} sources: query, {plan.encoders} converters, produce, "
+                      "1 coordinator")
 
     def _take(self, frame: bytes) -> source_wire.SourceStatus:
         self.status = source_wire.decode_status(frame)

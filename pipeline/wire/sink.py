@@ -30,7 +30,7 @@ class Partition(Struct, frozen=True, array_like=True):
     """Names one partition of one topic. `topic` is the index into the configuration's `[[topics]]`."""
 
     topic: Index
-    partition: PartitionNumber
+    number: PartitionNumber
 
 
 class Range(Struct, frozen=True, array_like=True):
@@ -38,16 +38,16 @@ class Range(Struct, frozen=True, array_like=True):
 
     #: The coordinator's incarnation; what carries another one is stale and ignored.
     epoch: Count
-    where: Partition
+    partition: Partition
     first: Count
     last: Count
     messages: Count
     #: Payload bytes.
     bytes: Count
     #: Which incarnation of the partition's log the offsets are of; see `Seek`.
-    log: Count = 0
+    generation: Count = 0
     #: Number of the ingest process that dispatched it.
-    reader: Index = 0
+    ingest: Index = 0
 
 
 class Reject(Struct, frozen=True, array_like=True):
@@ -89,7 +89,7 @@ class Suspect(Struct, frozen=True, array_like=True):
     #: How the last one ended, for a person.
     how: str = ""
     #: A single message that is quarantined: it goes to no encoder any more.
-    cornered: bool = False
+    quarantined: bool = False
 
 
 # Control: each process's DEALER <-> the coordinator's ROUTER
@@ -98,10 +98,10 @@ class Suspect(Struct, frozen=True, array_like=True):
 class Position(Struct, frozen=True, array_like=True):
     """Where ingest is to read on in one partition."""
 
-    where: Partition
+    partition: Partition
     #: Incarnation of the partition's log: it grows when the log was cut off or made again, and when the partition went
     #: to another member of the group. What carries an earlier one, and isn't in the ledger any more, is ignored.
-    log: Count
+    generation: Count
     #: Next offset to read.
     offset: Count
     #: Iggy's time of the newest message dispatched, microseconds since 1970; 0 where it isn't known.
@@ -127,7 +127,7 @@ class Assign(Struct, frozen=True, tag=True):
 class PartitionStart(Struct, frozen=True, array_like=True):
     """Where ingest wants to begin with one partition."""
 
-    where: Partition
+    partition: Partition
     #: Next offset to read.
     offset: Count
     #: Offset stored in Iggy, or -1.
@@ -154,7 +154,7 @@ class Truncated(Struct, frozen=True, tag=True):
     """Ingest -> coordinator: the log ended before our position, or was made again. Ingest waits for Seek."""
 
     epoch: Count
-    where: Partition
+    partition: Partition
     #: Next offset to read: everything below it is as it was.
     offset: Count
     #: Offset stored in Iggy now, or -1.
@@ -167,7 +167,7 @@ class Gap(Struct, frozen=True, tag=True):
     """Ingest -> coordinator: these offsets are gone from the log unread."""
 
     epoch: Count
-    where: Partition
+    partition: Partition
     first: Count
     last: Count
 
@@ -195,8 +195,8 @@ class Store(Struct, frozen=True, tag=True):
     """Coordinator -> ingest, in a consumer group: store this offset, as only the member that owns the partition may."""
 
     epoch: Count
-    where: Partition
-    log: Count
+    partition: Partition
+    generation: Count
     offset: Count
 
 
@@ -204,8 +204,8 @@ class Stored(Struct, frozen=True, tag=True):
     """Ingest -> coordinator, answers Store. `problem` is "" when it worked."""
 
     epoch: Count
-    where: Partition
-    log: Count
+    partition: Partition
+    generation: Count
     offset: Count
     problem: str
 
@@ -281,18 +281,18 @@ class Encoded(Struct, frozen=True, tag=True):
 class FieldTypesRequest(Struct, frozen=True, tag=True):
     """Encoder -> coordinator, before it sends the first line with these fields: may they have these types?"""
 
-    #: Where the lines go, as `pipeline.fields.types.space_of` names it.
-    space: str
+    #: Where the lines go, as `pipeline.fields.types.namespace_of` names it.
+    namespace: str
     measurement: str
-    kinds: dict[str, FieldType]
+    types: dict[str, FieldType]
 
 
 class FieldTypes(Struct, frozen=True, tag=True):
     """Coordinator -> encoder, answers AskTypes: the types that the fields have."""
 
-    space: str
+    namespace: str
     measurement: str
-    kinds: dict[str, FieldType]
+    types: dict[str, FieldType]
 
 
 class TagCardinalities(Struct, frozen=True, tag=True):
@@ -419,7 +419,7 @@ class Batch(Struct, frozen=True, tag=True):
     #: has none.
     headers: list[tuple[str, ...]] | None = None
     #: It is read again: later batches of its partition may have been written before it.
-    again: bool = False
+    redelivered: bool = False
 
 
 class BucketLines(Struct, frozen=True, array_like=True):
@@ -428,13 +428,13 @@ class BucketLines(Struct, frozen=True, array_like=True):
     bucket: str
     points: Count
     #: Of each line, the indices of the batch's messages that it comes from; None where line i comes from message i.
-    sources: list[tuple[Index, ...]] | None
+    messages: list[tuple[Index, ...]] | None
     #: Somewhere in the lines are two in a row.
     escapes: bool = False
 
     def messages_of(self, line: int) -> tuple[int, ...]:
         """The indices of the batch's messages that a line comes from."""
-        return self.sources[line] if self.sources else (line,)
+        return self.messages[line] if self.messages else (line,)
 
 
 class Lines(Struct, frozen=True, tag=True):
@@ -444,10 +444,10 @@ class Lines(Struct, frozen=True, tag=True):
     #: Offset of the batch's first message, and of each one when they are not contiguous.
     first: Count
     offsets: list[Count] | None
-    groups: list[BucketLines]
+    buckets: list[BucketLines]
     rejects: list[Reject]
     #: As in the Batch.
-    again: bool = False
+    redelivered: bool = False
     overwritten: Overwritten = Overwritten()
 
 
@@ -579,8 +579,8 @@ def read_batch(frames_: Sequence[Any]) -> tuple[Batch, Any, Any]:
 def read_lines(frames_: Sequence[Any]) -> tuple[Lines, list[bytes]]:
     """Lines, and a body for each of its groups. Raises Malformed for anything else."""
     lines, bodies = read(_lines, frames_, None)
-    if len(bodies) != len(lines.groups):
-        raise Malformed(f"{len(bodies)} bodies for {len(lines.groups)} groups")
+    if len(bodies) != len(lines.buckets):
+        raise Malformed(f"{len(bodies)} bodies for {len(lines.buckets)} buckets")
     return lines, [bytes(buffer_of(body)) for body in bodies]
 
 

@@ -84,7 +84,7 @@ class DeadLetterStage:
         self.options = plan.config.dead_letters
         self.topics = plan.config.subscriptions()
         self._sinks = [sink.name for sink in plan.config.all_sinks()]
-        self.rules = WireRules(plan.config, plan.readers)
+        self.rules = WireRules(plan.config, plan.ingests)
         self.dropped = Dropped(logger)
         self.iggy = IggyConnection(plan.config.iggy)
         configured = stores(plan.config, self.iggy, logger)
@@ -153,7 +153,7 @@ class DeadLetterStage:
     async def _bury(self, burial: Burial) -> None:
         """Raises IggyError or StoreError when it did not work; then nothing is confirmed, and it may be called again.
         """
-        source = self.topics[burial.range.where.topic]
+        source = self.topics[burial.range.partition.topic]
         while burial.letters or burial.rest:
             if not burial.letters:
                 await self._read(source, burial)
@@ -169,22 +169,22 @@ class DeadLetterStage:
     async def _read(self, source: Subscription, burial: Burial) -> None:
         """Makes the next letters of a burial, with their messages as far as Iggy still has them. Raises IggyError."""
         await self.iggy.ensure_connected()
-        where = burial.range.where
+        partition = burial.range.partition
         try:
-            polled = await self.iggy.poll(source, where.partition, burial.rest[0].offset, burial.count())
+            polled = await self.iggy.poll(source, partition.number, burial.rest[0].offset, burial.count())
         except IggyNotFound:
-            if where.partition < await self.iggy.partitions(source.stream, source.topic):
+            if partition.number < await self.iggy.partitions(source.stream, source.topic):
                 raise
             polled = []
         for reject, message in burial.take(polled):
             payload = message.payload() if message is not None else None
-            burial.letters.append((self._letter(source, where, reject, message), payload))
+            burial.letters.append((self._letter(source, partition, reject, message), payload))
 
-    def _letter(self, source: Subscription, where: wire.Partition, reject: wire.Reject,
+    def _letter(self, source: Subscription, partition: wire.Partition, reject: wire.Reject,
                 message: ReceiveMessage | None) -> DeadLetter:
         """A letter without its payload."""
         return DeadLetter(
-            time=datetime.now(UTC).isoformat(), stream=source.stream, topic=source.topic, partition=where.partition,
+            time=datetime.now(UTC).isoformat(), stream=source.stream, topic=source.topic, partition=partition.number,
             offset=reject.offset, sink=self._sinks[source.sink],
             iggy_timestamp=message.timestamp() if message is not None else 0,
             origin_timestamp=message.origin_timestamp() if message is not None else 0,

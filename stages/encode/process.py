@@ -12,7 +12,7 @@ import zmq
 from pipeline.compression import compress
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config, Subscription
-from pipeline.fields.types import space_of
+from pipeline.fields.types import namespace_of
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
@@ -47,7 +47,7 @@ class EncodeStage:
         self.link = link
         self.topics = plan.config.subscriptions()
         self.sinks = plan.config.all_sinks()
-        self.rules = WireRules(plan.config, plan.readers)
+        self.rules = WireRules(plan.config, plan.ingests)
         self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.consultant = RegistryClient(self.link, logger)
@@ -61,7 +61,7 @@ class EncodeStage:
         self._told_at = float("-inf")
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-        for index in range(plan.readers):
+        for index in range(plan.ingests):
             endpoints.connect(self.pull, endpoints.batches(index))
         self.pushes = [self._connect(context, endpoints.writer(index)) for index in range(plan.writers)]
 
@@ -69,7 +69,7 @@ class EncodeStage:
         sink = self.sinks[topic.sink]
 
         def guard(bucket: str) -> TypeGuard:
-            return TypeGuard(partial(self.consultant.ask_types, space_of(config, topic.sink, bucket)),
+            return TypeGuard(partial(self.consultant.ask_types, namespace_of(config, topic.sink, bucket)),
                          self._budget)
 
         encoder = Encoder(sink.mapping, sink.influxdb.precision, topic.stream, topic.topic,
@@ -151,34 +151,34 @@ class EncodeStage:
             self.link.send(wire.GaveUp(batch.range, f"{type(error).__name__}: {error}"))
         self._work.end()
         if frames:
-            where = batch.range.where
+            partition = batch.range.partition
             # The batches of one partition meet at one writer, which keeps their order where a write fails.
-            push = self.pushes[(where.topic + where.partition) % len(self.pushes)]
+            push = self.pushes[(partition.topic + partition.number) % len(self.pushes)]
             while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
                 self.link.beat()
             push.send_multipart(frames, copy=False)
 
     def _encoded(self, batch: wire.Batch, joined: Any, lengths: Any) -> list[bytes]:
         """The frames for the writer; none where nothing is left to write, and the range is settled."""
-        where = batch.range.where
-        origin = BatchOrigin(where.partition, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
+        partition = batch.range.partition
+        origin = BatchOrigin(partition.number, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
                              batch.headers)
-        encoder = self.encoders[where.topic]
+        encoder = self.encoders[partition.topic]
         count = payload_frame.count(lengths)
         encoded = encoder.encode_array(joined, count, origin) or encoder.encode(payload_frame.split(joined, lengths),
                                                                                 origin)
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
-        overwritten = self.recent.add(self.topics[where.topic].sink, encoder.topic, origin, count, encoded,
-                                      batch.again)
+        overwritten = self.recent.add(self.topics[partition.topic].sink, encoder.topic, origin, count, encoded,
+                                      batch.redelivered)
         if encoder.rules.notices:
-            self._notices += [(where.topic, notice) for notice in encoder.rules.notices.take()]
+            self._notices += [(partition.topic, notice) for notice in encoder.rules.notices.take()]
         self._count(encoded.points, encoded.dropped)
         if not encoded.groups:
             self.link.send(wire.Settled(batch.range, 0, 0, rejects))
             return []
-        gzip = self.sinks[self.topics[where.topic].sink].influxdb.gzip
+        gzip = self.sinks[self.topics[partition.topic].sink].influxdb.gzip
         bodies = [compress(lines.body) if gzip else lines.body for lines in encoded.groups]
         head = wire.Lines(batch.range, batch.first, batch.offsets,
                           [wire.BucketLines(lines.bucket, lines.points, lines.sources, lines.escapes)
-                           for lines in encoded.groups], rejects, batch.again, overwritten)
+                           for lines in encoded.groups], rejects, batch.redelivered, overwritten)
         return cut([common.encode(head), *bodies])

@@ -42,20 +42,20 @@ class RegistryClient:
         if encoder.rules.config.max_tag_values:
             encoder.rules.heads.seen = self._sketches.setdefault(sink, TagCardinality()).add
 
-    def ask_types(self, space: str, measurement: str, kinds: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
+    def ask_types(self, namespace: str, measurement: str, types: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         """The types decided. Waits until the coordinator has answered: without it nothing is settled anyway."""
         began = time.monotonic()
         said = False
         while True:
             self._link.beat()
-            self._link.send(wire.FieldTypesRequest(space, measurement, dict(kinds)))
+            self._link.send(wire.FieldTypesRequest(namespace, measurement, dict(types)))
             until = time.monotonic() + ANSWER_MILLISECONDS / 1000
             while (left := until - time.monotonic()) > 0:
                 message = self._link.receive(max(1, round(left * 1000)))
                 if isinstance(message, wire.FieldTypes) \
-                        and (message.space, message.measurement) == (space, measurement) \
-                        and message.kinds.keys() >= kinds.keys():
-                    return message.kinds
+                        and (message.namespace, message.measurement) == (namespace, measurement) \
+                        and message.types.keys() >= types.keys():
+                    return message.types
                 self._take(message)
             if not said and time.monotonic() - began > SILENCE_SECONDS:
                 said = True

@@ -32,9 +32,9 @@ class BatchSender:
         endpoints.bind_batches(self._push, index)
 
     async def send(self, range_: wire.Range, messages: list[ReceiveMessage], payloads: list[bytes],
-                   again: bool = False) -> None:
-        """Sends the messages of a range with their payloads. `again`: the range is being delivered again."""
-        topic = range_.where.topic
+                   redelivered: bool = False) -> None:
+        """Sends the messages of a range with their payloads. `redelivered`: the range is being delivered again."""
+        topic = range_.partition.topic
         contiguous = messages[-1].offset() - messages[0].offset() + 1 == len(messages)
         timestamps = None
         if self._needs_timestamps[topic]:
@@ -43,6 +43,6 @@ class BatchSender:
         batch = wire.Batch(
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
-            headers=[header_values(message, names) for message in messages] if names else None, again=again)
+            headers=[header_values(message, names) for message in messages] if names else None, redelivered=redelivered)
         frames = cut([common.encode(batch), payload_frame.joined(payloads), payload_frame.lengths(payloads)])
         await self._push.send_multipart(frames, copy=False)

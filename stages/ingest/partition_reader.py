@@ -54,7 +54,7 @@ class PartitionReader:
 
     def seek(self, position: wire.Position) -> None:
         """Moves to a position that the coordinator has sent, and discards the buffer."""
-        self.generation, self.position, self.limit = position.log, position.offset, position.limit
+        self.generation, self.position, self.limit = position.generation, position.offset, position.limit
         self.suspects = position.suspects
         self.newest_time = max(self.newest_time, position.time)
         self.last_time = position.time if position.exact else 0
@@ -149,7 +149,7 @@ class PartitionReader:
 
     def is_quarantined(self, offset: int) -> bool:
         """Whether the message is quarantined: it is not sent to an encoder."""
-        return any(one.cornered and one.first == offset for one in self.suspects)
+        return any(one.quarantined and one.first == offset for one in self.suspects)
 
     def stop_at(self, offset: int) -> None:
         """Sets the limit to `offset`, and discards the buffer."""

@@ -24,7 +24,7 @@ class Poller:
         """`index` is the number of the ingest process; `send` sends a message to the coordinator."""
         self.readers: dict[wire.Partition, PartitionReader] = {}
         self.epoch = 0
-        self.credit = Credit(plan.config.pipeline.window_messages // plan.readers)
+        self.credit = Credit(plan.config.pipeline.window_messages // plan.ingests)
         self.draining = False
         self._index = index
         self._topics = plan.config.subscriptions()
@@ -90,7 +90,7 @@ class Poller:
             topic = self._topics[reader.partition.topic]
             self._logger.error("%s/%s partition %d: offsets %d to %d have expired in Iggy before they were read; "
                                "they are lost. Give the topic a longer message_expiry, or the pipeline more encoders",
-                               topic.stream, topic.topic, reader.partition.partition, *gap)
+                               topic.stream, topic.topic, reader.partition.number, *gap)
             self._send(wire.Gap(self.epoch, reader.partition, *gap))
 
     def _start_poll(self, after: PartitionReader | None = None) -> bool:
@@ -104,7 +104,7 @@ class Poller:
             self._next = (self._next + step + 1) % len(readers)
             reader.requested = reader.poll_size(self._options.batch_size, self._options.max_batch_bytes)
             self._pending = reader, asyncio.ensure_future(self._iggy.poll(
-                self._topics[reader.partition.topic], reader.partition.partition, reader.position, reader.requested))
+                self._topics[reader.partition.topic], reader.partition.number, reader.position, reader.requested))
             return True
         return False
 

@@ -52,9 +52,9 @@ class IngestStage:
         self.iggy = IggyConnection(plan.config.iggy)
         self.topics = plan.config.subscriptions()
         self.until = plan.until
-        self.monitor = TopicMonitor(index, plan.readers, plan.config, self.iggy, logger)
+        self.monitor = TopicMonitor(index, plan.ingests, plan.config, self.iggy, logger)
         self.refresh_seconds = GROUP_REFRESH_SECONDS if any(topic.group for topic in self.topics) else REFRESH_SECONDS
-        self.rules = WireRules(plan.config, plan.readers)
+        self.rules = WireRules(plan.config, plan.ingests)
         self.dropped = Dropped(logger)
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         control: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
@@ -135,16 +135,16 @@ class IngestStage:
             store = await self._stores.get()
             async with self._changing:
                 problem = await self._carry_out(store)
-            self._send(wire.Stored(store.epoch, store.where, store.log, store.offset, problem))
+            self._send(wire.Stored(store.epoch, store.partition, store.generation, store.offset, problem))
 
     async def _carry_out(self, store: wire.Store) -> str:
         """Stores an offset. Returns what was wrong, or ""."""
-        reader = self.poller.readers.get(store.where)
-        if store.epoch != self.poller.epoch or (reader is not None and reader.generation != store.log):
+        reader = self.poller.readers.get(store.partition)
+        if store.epoch != self.poller.epoch or (reader is not None and reader.generation != store.generation):
             # Another member may have had the partition meanwhile, and stored a higher offset.
             return "the partition was revoked and assigned again after the order was sent"
         try:
-            await self.iggy.store_offset(self.topics[store.where.topic], store.where.partition, store.offset)
+            await self.iggy.store_offset(self.topics[store.partition.topic], store.partition.number, store.offset)
         except IggyError as error:
             return str(error)
         return ""
@@ -175,9 +175,9 @@ class IngestStage:
             self._send(wire.Stopped())
             await self._pause(HEARTBEAT_SECONDS)
             return
-        connection = self.iggy.generation
+        connection = self.iggy.connections
         await self.iggy.ensure_connected()
-        if self.iggy.generation != connection:
+        if self.iggy.connections != connection:
             self._refresh_at = 0.0
         await self._carry_out_orders()
         if self.poller.epoch and time.monotonic() >= self._refresh_at:
@@ -210,10 +210,10 @@ class IngestStage:
         """Starts (again) at the assigned positions. Other partitions are found by the next refresh."""
         await self.poller.finish_poll()
         self.monitor.newest_times |= {where: reader.newest_time for where, reader in self.poller.readers.items()}
-        self.poller.readers = {position.where: PartitionReader(position.where, position.offset)
+        self.poller.readers = {position.partition: PartitionReader(position.partition, position.offset)
                                for position in assignment.positions}
         for position in assignment.positions:
-            self.poller.readers[position.where].seek(position)
+            self.poller.readers[position.partition].seek(position)
         self.poller.epoch = assignment.epoch
         self.poller.credit.assign(assignment)
         self.rereads.keep_epoch(assignment.epoch)
@@ -232,7 +232,7 @@ class IngestStage:
         self._refresh_at = 0.0
 
     def _seek(self, position: wire.Position) -> None:
-        reader = self.poller.readers.get(position.where)
+        reader = self.poller.readers.get(position.partition)
         if reader is not None:
             reader.seek(position)
             self.rereads.seek(position)
@@ -255,10 +255,10 @@ class IngestStage:
             del readers[where]
         replaced = [readers.pop(where) for where in changes.revoked]
         for start in changes.truncated:
-            replaced.append(readers[start.where])
-            readers[start.where] = replaced[-1].successor(start.offset)
+            replaced.append(readers[start.partition])
+            readers[start.partition] = replaced[-1].successor(start.offset)
         for new in changes.new:
-            where = new.start.where
+            where = new.start.partition
             reader = readers[where] = PartitionReader(where, new.start.offset)
             reader.fresh, reader.created_at = new.fresh, new.created_at
             reader.newest_time = self.monitor.newest_times.get(where, 0)
@@ -276,7 +276,7 @@ class IngestStage:
         if changes.revoked:
             self._send(wire.Revoked(epoch, changes.revoked))
         for start in changes.truncated:
-            self._send(wire.Truncated(epoch, start.where, start.offset, start.stored, start.end))
+            self._send(wire.Truncated(epoch, start.partition, start.offset, start.stored, start.end))
         if changes.new or not self.announced:
             self._send(wire.Started(epoch, [new.start for new in changes.new]))
             self.announced = True

@@ -43,44 +43,44 @@ class Rereads:
 
     def seek(self, position: wire.Position) -> None:
         """Discards the ranges of an earlier generation of a log that reach beyond the position."""
-        self._ranges = [r for r in self._ranges if r.where != position.where or r.log == position.log
-                        or r.last < position.offset]
+        self._ranges = [r for r in self._ranges if r.partition != position.partition
+                        or r.generation == position.generation or r.last < position.offset]
 
     async def read_first(self, epoch: int, partitions: Container[wire.Partition]) -> None:
         """Sends the first range of the queue again, if it is of this epoch and these partitions. Raises IggyError."""
         range_ = self._ranges[0]
-        if range_.epoch == epoch and range_.where in partitions:
+        if range_.epoch == epoch and range_.partition in partitions:
             await self._read(range_)
         if range_ in self._ranges:  # the queue may have changed meanwhile
             self._ranges.remove(range_)
 
     async def _read(self, range_: wire.Range) -> None:
         """Sends the messages of a range that the log still has."""
-        topic = self._topics[range_.where.topic]
+        topic = self._topics[range_.partition.topic]
         try:
             messages = await self._poll(range_)
         except IggyNotFound:
             return  # the topic is missing: the topic monitor logs that, and the coordinator repeats its order
         if len(messages) < range_.messages and topic.group \
-                and range_.where.partition not in (await self._iggy.assignment(topic) or []):
+                and range_.partition.number not in (await self._iggy.assignment(topic) or []):
             return  # another member has the partition now, and begins after the stored offset
         if len(messages) < range_.messages:
             self._logger.error("%s/%s partition %d: offsets %d to %d had to be read again, but only %d of their "
                                "messages are left in Iggy; the others are lost. Give the topic a longer message_expiry",
-                               topic.stream, topic.topic, range_.where.partition, range_.first, range_.last,
+                               topic.stream, topic.topic, range_.partition.number, range_.first, range_.last,
                                len(messages))
         if messages:
-            await self._sender.send(range_, messages, [message.payload() for message in messages], again=True)
+            await self._sender.send(range_, messages, [message.payload() for message in messages], redelivered=True)
         else:
             self._send(wire.Settled(range_, 0, 0, []))
 
     async def _poll(self, range_: wire.Range) -> list[ReceiveMessage]:
         """The messages of a range that the log still has."""
-        topic = self._topics[range_.where.topic]
+        topic = self._topics[range_.partition.topic]
         messages: list[ReceiveMessage] = []
         position = range_.first
         while position <= range_.last:
-            polled = await self._iggy.poll(topic, range_.where.partition, position, range_.last - position + 1)
+            polled = await self._iggy.poll(topic, range_.partition.number, position, range_.last - position + 1)
             messages += [message for message in polled if message.offset() <= range_.last]
             if not polled:
                 break
@@ -89,5 +89,5 @@ class Rereads:
 
 
 def _overlap(one: wire.Range, other: wire.Range) -> bool:
-    return (one.epoch, one.where, one.log) == (other.epoch, other.where, other.log) and (
+    return (one.epoch, one.partition, one.generation) == (other.epoch, other.partition, other.generation) and (
         one.first <= other.last and other.first <= one.last)

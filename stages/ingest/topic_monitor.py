@@ -77,7 +77,7 @@ class TopicMonitor:
 
     async def refresh(self, readers: dict[wire.Partition, PartitionReader]) -> TopicChanges:
         """Compares the topics with what is being read. Raises IggyError."""
-        connection, changes, now = self._iggy.generation, TopicChanges(), time.monotonic()
+        connection, changes, now = self._iggy.connections, TopicChanges(), time.monotonic()
         self._stalled_due = now - self._stalled_at >= STALLED_CHECK_SECONDS
         if self._stalled_due:
             self._stalled_at = now
@@ -98,7 +98,7 @@ class TopicMonitor:
             self._topic_missing(index, ours, error)
             return
         self._topic_found(index, ours)
-        lost = [reader.partition for reader in ours if reader.partition.partition not in numbers]
+        lost = [reader.partition for reader in ours if reader.partition.number not in numbers]
         (changes.revoked if topic.group else changes.revoked_at_once).extend(
             where for where in lost if where not in changes.revoked_at_once)
         for partition in details.partitions:
@@ -173,7 +173,7 @@ class TopicMonitor:
     async def _new(self, where: wire.Partition, state: LogState, changes: TopicChanges) -> NewPartition:
         """Where to start with a partition: after the stored offset, or at `start_from`."""
         topic = self.topics[where.topic]
-        stored = await self._iggy.stored_offset(topic, where.partition)
+        stored = await self._iggy.stored_offset(topic, where.number)
         if stored < 0:
             position = await self._first_position(where, state)
             return NewPartition(_partition_start(where, position, stored, state), True, state.created_at)
@@ -197,7 +197,7 @@ class TopicMonitor:
         return self._starts[where]
 
     async def _first_since(self, where: wire.Partition, microseconds: int, otherwise: int) -> int:
-        first = await self._iggy.first_since(self.topics[where.topic], where.partition, microseconds)
+        first = await self._iggy.first_since(self.topics[where.topic], where.number, microseconds)
         return first.offset() if first is not None else otherwise
 
     async def _examine(self, reader: PartitionReader, state: LogState, compare: bool, changes: TopicChanges) -> None:
@@ -218,20 +218,20 @@ class TopicMonitor:
                 reader.limit = min(reader.limit, reader.position)
             return
         resumed = await self._resume(where, position, 1 if recreated else reader.newest_time, state, changes, what)
-        stored = await self._iggy.stored_offset(self.topics[where.topic], where.partition)
+        stored = await self._iggy.stored_offset(self.topics[where.topic], where.number)
         changes.truncated.append(_partition_start(where, resumed, stored, state))
         reader.created_at = state.created_at
 
     async def _message(self, where: wire.Partition, offset: int) -> log_identity.Message | None:
         """The message at an offset, or the first after it, as the log has it now; None when there is none."""
-        messages = await self._iggy.poll(self.topics[where.topic], where.partition, offset, 1)
+        messages = await self._iggy.poll(self.topics[where.topic], where.number, offset, 1)
         return log_identity.Message(messages[0].offset(), messages[0].timestamp()) if messages else None
 
     async def _resume(self, where: wire.Partition, position: int, newest: int, state: LogState, changes: TopicChanges,
                       what: str) -> int:
         """Where to continue in a log that was truncated or created again, by `on_truncation`. Logs it."""
         topic = self.topics[where.topic]
-        place = f"{topic.stream}/{topic.topic} partition {where.partition}: the log {what}"
+        place = f"{topic.stream}/{topic.topic} partition {where.number}: the log {what}"
         if topic.on_truncation == "stop":
             changes.fatal = (f"{place}. Iggy lost messages and is reusing their offsets; stopped because of "
                              "on_truncation = \"stop\". Check the offsets with `pipeline offsets show`, set them if "

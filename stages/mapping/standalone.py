@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from pipeline.config.schema import Config
-from pipeline.fields.types import FieldTypeRegistry, declared_types, space_of
+from pipeline.fields.types import FieldTypeRegistry, declared_types, namespace_of
 from pipeline.points.field_type import FieldType
 from stages.mapping.encoder import Encoder
 from stages.mapping.records.type_guard import TypeGuard
@@ -20,7 +20,7 @@ def local_encoder(config: Config, subscription: int, merge: bool | None = None) 
 
     def guard(bucket: str) -> TypeGuard:
         def ask(measurement: str, kinds: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
-            return book.decide(space_of(config, topic.sink, bucket), measurement, kinds)[0]
+            return book.decide(namespace_of(config, topic.sink, bucket), measurement, kinds)[0]
 
         return TypeGuard(ask)
 

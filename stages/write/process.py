@@ -59,13 +59,13 @@ class _BatchJob(WriteJob):
 
     def __init__(self, batch: _Batch, index: int, target: "_Target", content: bytes) -> None:
         """`index` is that of its group in the batch."""
-        group = batch.lines.groups[index]
+        group = batch.lines.buckets[index]
         super().__init__(content, group.points, target.config.gzip, target.pace.max_bytes,
                          target.evidence.setdefault(group.bucket, Evidence()), UNITS[target.config.precision])
         self.batch = batch
         self.index = index
         self.group = group
-        self.delayed = batch.lines.again
+        self.delayed = batch.lines.redelivered
 
     def rejects(self) -> list[wire.Reject]:
         """The messages that the refused lines come from."""
@@ -104,7 +104,7 @@ class _Target:
 
     def lane(self, batch: _Batch) -> PartitionOrder[_BatchJob]:
         """The lane of a batch's partition; with ordering = "none" each batch has its own."""
-        key: object = batch.lines.range.where if self.config.ordering == "partition" else object()
+        key: object = batch.lines.range.partition if self.config.ordering == "partition" else object()
         return self.lanes.setdefault(key, PartitionOrder())
 
     def next_piece(self, now: float, work: WorkFile
@@ -148,7 +148,7 @@ class WriteStage:
     def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
         self.topics = plan.config.subscriptions()
-        self.rules = WireRules(plan.config, plan.readers)
+        self.rules = WireRules(plan.config, plan.ingests)
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
         self._all_targets = [target for targets in self.targets for target in targets]
         requests = sum(target.config.max_in_flight or MAX_IN_FLIGHT_V3 for target in self._all_targets)
@@ -221,8 +221,8 @@ class WriteStage:
         self._work.begin(lines.range)
         batch = _Batch(lines)
         self._held += 1
-        for target in self.targets[self.topics[lines.range.where.topic].sink]:
-            for index, (_, content) in enumerate(zip(lines.groups, bodies, strict=True)):
+        for target in self.targets[self.topics[lines.range.partition.topic].sink]:
+            for index, (_, content) in enumerate(zip(lines.buckets, bodies, strict=True)):
                 batch.open += 1
                 target.lane(batch).add(lines.range.first, _BatchJob(batch, index, target, content))
         self._work.end()
@@ -296,12 +296,12 @@ class WriteStage:
         now = time.monotonic()
         for target in self._all_targets:
             for (job, piece), seconds in target.watch.to_name(now):
-                where, range_ = job.batch.lines.range.where, job.batch.lines.range
-                topic = self.topics[where.topic]
+                partition, range_ = job.batch.lines.range.partition, job.batch.lines.range
+                topic = self.topics[partition.topic]
                 self.logger.warning(
                     "%s has not answered a write completely for %.0f s; given up after %g s, and repeated: %s/%s "
                     "partition %d, offsets %d to %d, %d bytes", target.transport.urls[0], seconds, target.seconds,
-                    topic.stream, topic.topic, where.partition, range_.first, range_.last, len(piece.body or b""))
+                    topic.stream, topic.topic, partition.number, range_.first, range_.last, len(piece.body or b""))
         self._report()
 
     def _give_up(self, batch: _Batch, error: Exception) -> None:
@@ -326,7 +326,7 @@ class WriteStage:
         batch.refused_lines.update((job.index, line.line) for line in job.refused)
         if batch.open == 0:
             self._held -= 1
-            points = sum(group.points for group in batch.lines.groups) - len(batch.refused_lines)
+            points = sum(group.points for group in batch.lines.buckets) - len(batch.refused_lines)
             self.link.send(wire.Settled(batch.lines.range, points, batch.sent_bytes, list(batch.rejects.values()),
                                         batch.lines.overwritten))
 

@@ -135,7 +135,7 @@ def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_wi
     late.setsockopt(zmq.IDENTITY, b"ingest-1")
     late.connect(Endpoints(str(sink.folder / "run")).control)
     places = [wire.Partition(0, 0), wire.Partition(0, 1)]
-    late_reports = (wire.Started(status.epoch, [wire.PartitionStart(where, 0, -1, 500) for where in places]),
+    late_reports = (wire.Started(status.epoch, [wire.PartitionStart(partition, 0, -1, 500) for partition in places]),
                     wire.Revoked(status.epoch, places))
 
     def restarted() -> bool:

@@ -60,7 +60,7 @@ def plan_in(folder: Path) -> Plan:
     """The plan of a pipeline in both directions, whose servers are away."""
     path = folder / "pipeline.toml"
     path.write_text(CONFIG.format(folder=folder))
-    return Plan(load_config(str(path)), str(folder), workers=1, writers=1, run="0123456789abcdef" * 2)
+    return Plan(load_config(str(path)), str(folder), encoders=1, writers=1, run="0123456789abcdef" * 2)
 
 
 def is_unharmed(sink: Sink) -> None:

@@ -11,12 +11,12 @@ from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.quarantine import EXCUSED_IN_A_ROW, LEAST_DEATHS, PARTS, Quarantine
 from pipeline.wire.sink import Partition, Range, Suspect
 
-WHERE = Partition(0, 3)
+PARTITION = Partition(0, 3)
 
 
 def a_range(first: int, last: int, epoch: int = 1) -> Range:
     """A batch of contiguous messages."""
-    return Range(epoch, WHERE, first, last, last - first + 1, 100 * (last - first + 1))
+    return Range(epoch, PARTITION, first, last, last - first + 1, 100 * (last - first + 1))
 
 
 def corner(quarantine: Quarantine, ledger: Ledger, poisons: set[int], most: int | None = None) -> tuple[int, int]:
@@ -24,7 +24,7 @@ def corner(quarantine: Quarantine, ledger: Ledger, poisons: set[int], most: int 
     deaths = excused = 0
     while ranges := ledger.unsettled():
         for range_ in ranges:
-            if quarantine.cornered(range_) is None and poisons & set(range(range_.first, range_.last + 1)):
+            if quarantine.quarantined(range_) is None and poisons & set(range(range_.first, range_.last + 1)):
                 if deaths == most:
                     return deaths, excused
                 deaths += 1
@@ -44,26 +44,26 @@ def deaths_for(messages: int) -> int:
 
 def test_5_000_messages_are_cornered_in_four_deaths_and_none_of_them_counts() -> None:
     quarantine, ledger = Quarantine(), Ledger(1)
-    ledger.start(WHERE, 0, -1)
+    ledger.start(PARTITION, 0, -1)
     ledger.dispatch(a_range(0, 4_999))
     assert corner(quarantine, ledger, {3_141}) == (4, 4)
-    assert [(one.first, one.cornered) for one in quarantine.suspects(WHERE) if one.cornered] == [(3_141, True)]
+    assert [one.first for one in quarantine.suspects(PARTITION) if one.quarantined] == [3_141]
 
 
 @given(st.lists(st.integers(1, 3_000), min_size=1, max_size=3), st.data())
 def test_exactly_the_poisons_are_cornered(sizes: list[int], data: st.DataObject) -> None:
     poisons = data.draw(st.sets(st.integers(0, sum(sizes) - 1), max_size=5))
     quarantine, ledger = Quarantine(), Ledger(1)
-    ledger.start(WHERE, 0, -1)
+    ledger.start(PARTITION, 0, -1)
     at = 0
     for size in sizes:
         ledger.dispatch(a_range(at, at + size - 1))
         at += size
     deaths, _ = corner(quarantine, ledger, poisons)
-    assert {one.first for one in quarantine.suspects(WHERE) if one.cornered} == poisons
-    assert all(one.first == one.last for one in quarantine.suspects(WHERE) if one.cornered)
+    assert {one.first for one in quarantine.suspects(PARTITION) if one.quarantined} == poisons
+    assert all(one.first == one.last for one in quarantine.suspects(PARTITION) if one.quarantined)
     assert deaths <= sum(deaths_for(max(sizes)) for _ in poisons)
-    assert dict(ledger.storable()) == {WHERE: at - 1}
+    assert dict(ledger.storable()) == {PARTITION: at - 1}
 
 
 @given(st.integers(2, 5_000), st.integers(2, 700), st.integers(0, 5), st.data())
@@ -71,21 +71,21 @@ def test_a_new_coordinator_goes_on_where_the_old_one_was(size: int, other_size: 
                                                          data: st.DataObject) -> None:
     poison = data.draw(st.integers(0, size - 1))
     quarantine, ledger = Quarantine(), Ledger(1)
-    ledger.start(WHERE, 0, -1)
+    ledger.start(PARTITION, 0, -1)
     ledger.dispatch(a_range(0, size - 1))
     deaths, _ = corner(quarantine, ledger, {poison}, most=before)
     kept = msgspec.json.decode(msgspec.json.encode(quarantine.all()), type=list[tuple[Partition, Suspect]])
     quarantine, ledger = Quarantine(kept), Ledger(2)
-    ledger.start(WHERE, 0, -1)
+    ledger.start(PARTITION, 0, -1)
     # Ingest cuts other batches, but at the edges of the suspects.
-    edges = {edge for one in quarantine.suspects(WHERE) for edge in (one.first, one.last + 1)}
+    edges = {edge for one in quarantine.suspects(PARTITION) for edge in (one.first, one.last + 1)}
     bounds = sorted({0, size, *range(0, size, other_size), *(edge for edge in edges if edge < size)})
     for first, after in itertools.pairwise(bounds):
         ledger.dispatch(a_range(first, after - 1, 2))
     more, _ = corner(quarantine, ledger, {poison})
     assert deaths + more <= deaths_for(size) + 1
-    assert [one.first for one in quarantine.suspects(WHERE) if one.cornered] == [poison]
-    assert quarantine.committed(WHERE, size - 1) and not quarantine.all()
+    assert [one.first for one in quarantine.suspects(PARTITION) if one.quarantined] == [poison]
+    assert quarantine.committed(PARTITION, size - 1) and not quarantine.all()
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20)), max_size=12))
@@ -93,7 +93,7 @@ def test_suspects_are_disjoint_and_cover_what_died(deaths: list[tuple[int, int]]
     quarantine = Quarantine()
     for first, length in deaths:
         verdict = quarantine.died(a_range(first, first + length), "")
-        suspects = quarantine.suspects(WHERE)
+        suspects = quarantine.suspects(PARTITION)
         assert all(one.last < after.first for one, after in itertools.pairwise(suspects))
         covered = {offset for one in suspects for offset in range(one.first, one.last + 1)}
         assert covered >= set(range(first, first + length + 1))
@@ -104,29 +104,29 @@ def test_suspects_are_disjoint_and_cover_what_died(deaths: list[tuple[int, int]]
 
 def test_where_nothing_gets_through_the_process_is_to_blame() -> None:
     quarantine, ledger = Quarantine(), Ledger(1)
-    ledger.start(WHERE, 0, -1)
+    ledger.start(PARTITION, 0, -1)
     ledger.dispatch(a_range(0, 4_999))
     excused = 0
     for deaths in range(1, 100):
-        range_ = next(one for one in ledger.unsettled() if quarantine.cornered(one) is None)
+        range_ = next(one for one in ledger.unsettled() if quarantine.quarantined(one) is None)
         verdict = quarantine.died(range_, "signal SIGILL")
         excused += verdict.excused
         ledger.split(range_, verdict.parts)
         if deaths - excused > 10:
             break
     assert deaths - excused > 10 and deaths <= 2 * EXCUSED_IN_A_ROW + 10
-    assert sum(one.cornered for one in quarantine.suspects(WHERE)) < EXCUSED_IN_A_ROW
+    assert sum(one.quarantined for one in quarantine.suspects(PARTITION)) < EXCUSED_IN_A_ROW
 
 
 def test_one_that_gives_up_a_message_alone_quarantines_it_at_once() -> None:
     quarantine = Quarantine()
     assert quarantine.gave_up(a_range(0, 99), "too much").parts == [(at, at + 4) for at in range(0, 100, 5)]
     verdict = quarantine.gave_up(a_range(7, 7), "KeyError")
-    assert verdict.cornered == Suspect(7, 7, 0, "KeyError", cornered=True) and verdict.excused == 0
+    assert verdict.quarantined == Suspect(7, 7, 0, "KeyError", quarantined=True) and verdict.excused == 0
 
 
 def test_what_the_log_has_lost_is_forgotten() -> None:
     quarantine = Quarantine()
     quarantine.died(a_range(0, 39), "")
-    assert quarantine.cut_off(WHERE, 21) and quarantine.suspects(WHERE)[-1].last == 19
+    assert quarantine.cut_off(PARTITION, 21) and quarantine.suspects(PARTITION)[-1].last == 19
     assert not quarantine.committed(Partition(1, 1), 100)

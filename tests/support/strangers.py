@@ -26,20 +26,21 @@ GREETINGS = (
     # One of ZMTP 1.0, which has none.
     b"\x01\x00\x05\x00abcd",
 )
-WHERE = wire.Partition(0, 0)
+PARTITION = wire.Partition(0, 0)
 
 
 def a_range(**more: Any) -> wire.Range:
     """A range that nobody has dispatched."""
-    return wire.Range(**{"epoch": 1, "where": WHERE, "first": 0, "last": 9, "messages": 10, "bytes": 100, **more})
+    usual = {"epoch": 1, "partition": PARTITION, "first": 0, "last": 9, "messages": 10, "bytes": 100}
+    return wire.Range(**{**usual, **more})
 
 
 def messages(epoch: int) -> list[msgspec.Struct]:
     """One of every kind, and some that make no sense; ranges are of the present epoch."""
     absent = wire.Partition(7, 2**32 - 1)
-    ranges = [a_range(epoch=epoch), a_range(epoch=epoch, where=absent), a_range(epoch=epoch, reader=99),
+    ranges = [a_range(epoch=epoch), a_range(epoch=epoch, partition=absent), a_range(epoch=epoch, ingest=99),
               a_range(epoch=epoch, first=5, last=2), a_range(epoch=epoch, messages=0),
-              a_range(epoch=epoch, where=wire.Partition(0, 3_000_000_000)),
+              a_range(epoch=epoch, partition=wire.Partition(0, 3_000_000_000)),
               a_range(epoch=epoch, first=2**62, last=2**63 - 1)]
     reject = wire.Reject(2**40, "reason", "detail")
     found: list[msgspec.Struct] = [
@@ -50,8 +51,9 @@ def messages(epoch: int) -> list[msgspec.Struct]:
         common.Retrying("x", True), wire.Credit(epoch, 0, 0), wire.Assign(2**60, [], 0, 0),
         wire.FieldTypesRequest("nowhere", "m", {"f": "float"}), wire.TagCardinalities(0, {"t": b"\xff" * 2_048}),
         wire.TagCardinalities(99, {"t": b""}), wire.Started(epoch, [wire.PartitionStart(absent, 0, -1, 0)]),
-        wire.Truncated(epoch, absent, 0, -1, 0), wire.Gap(epoch, WHERE, 9, 3), wire.Revoked(epoch, [absent], True),
-        wire.Stored(epoch, WHERE, 0, 2**40, ""), wire.Progress([(absent, 5), (WHERE, 2**62)]), wire.Allowed(["key"])]
+        wire.Truncated(epoch, absent, 0, -1, 0), wire.Gap(epoch, PARTITION, 9, 3), wire.Revoked(epoch, [absent], True),
+        wire.Stored(epoch, PARTITION, 0, 2**40, ""), wire.Progress([(absent, 5), (PARTITION, 2**62)]),
+        wire.Allowed(["key"])]
     for one in ranges:
         found += [wire.Dispatched(one), wire.Settled(one, 5, 5, []), wire.Settled(one, 0, 0, [reject]),
                   wire.DeadLettersStored(one), wire.StoreDeadLetters(one, [reject]), wire.Redeliver([one])]

@@ -22,9 +22,10 @@ def some(until: Until = "") -> tuple[Ledger, Assignments]:
     return ledger, assignments
 
 
-def dispatched(ledger: Ledger, assignments: Assignments, where: Partition, first: int, last: int, time: int) -> Range:
+def dispatched(ledger: Ledger, assignments: Assignments, partition: Partition, first: int, last: int,
+               time: int) -> Range:
     """A range is on its way."""
-    range_ = Range(EPOCH, where, first, last, last - first + 1, 10, ledger.log(where))
+    range_ = Range(EPOCH, partition, first, last, last - first + 1, 10, ledger.generation(partition))
     ledger.dispatch(range_)
     assignments.dispatched(wire.Dispatched(range_, time))
     return range_
@@ -76,7 +77,7 @@ def test_a_partition_that_comes_back_while_it_is_handed_over_begins_anew() -> No
     assignments.revoke("ingest", wire.Revoked(EPOCH, [GROUP]), 5.0)
     assert assignments.revoking == {GROUP: 5.0} and ledger.knows(GROUP)
     seek = assignments.start("ingest", wire.Started(EPOCH, [PartitionStart(GROUP, 10, 9, 100)]))
-    assert [(p.log, p.offset) for p in seek.positions] == [(1, 10)]
+    assert [(p.generation, p.offset) for p in seek.positions] == [(1, 10)]
     assert assignments.revoking == {} and not ledger.settle(range_)
     assignments.revoke("ingest", wire.Revoked(EPOCH, [GROUP], at_once=True), 6.0)
     assert not ledger.knows(GROUP) and GROUP not in assignments.owners

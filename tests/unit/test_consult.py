@@ -43,9 +43,9 @@ class Coordinator:
                 self.asked.append(message)
                 if len(self.asked) > 1:
                     decided: dict[str, FieldType] = {
-                        field: "float" if kind == "integer" else kind for field, kind in message.kinds.items()}
-                    for answer in (wire.OverLimit(0, ["device"]), wire.FieldTypes("old", "m", message.kinds),
-                                   wire.FieldTypes(message.space, message.measurement, decided)):
+                        field: "float" if kind == "integer" else kind for field, kind in message.types.items()}
+                    for answer in (wire.OverLimit(0, ["device"]), wire.FieldTypes("old", "m", message.types),
+                                   wire.FieldTypes(message.namespace, message.measurement, decided)):
                         self._router.send_multipart([name, common.encode(answer)])
 
 

@@ -3,12 +3,12 @@
 from pipeline.coordinator.ledger import Ledger
 from pipeline.wire.sink import Partition, Range
 
-WHERE = Partition(0, 0)
+PARTITION = Partition(0, 0)
 
 
 def a_range(first: int, last: int, epoch: int = 1) -> Range:
     """A contiguous range of one partition, ten bytes a message."""
-    return Range(epoch, WHERE, first, last, last - first + 1, 10 * (last - first + 1))
+    return Range(epoch, PARTITION, first, last, last - first + 1, 10 * (last - first + 1))
 
 
 def test_a_later_batch_settled_first_does_not_move_the_offset() -> None:
@@ -18,14 +18,14 @@ def test_a_later_batch_settled_first_does_not_move_the_offset() -> None:
     ledger.settle(a_range(10, 19))
     assert ledger.storable() == []
     ledger.settle(a_range(0, 9))
-    assert ledger.storable() == [(WHERE, 19)]
+    assert ledger.storable() == [(PARTITION, 19)]
 
 
 def test_what_is_stored_is_not_storable_again() -> None:
     ledger = Ledger(1)
     ledger.dispatch(a_range(0, 9))
     ledger.settle(a_range(0, 9))
-    ledger.stored(WHERE, 9)
+    ledger.stored(PARTITION, 9)
     assert ledger.storable() == []
     assert ledger.idle
 
@@ -34,7 +34,7 @@ def test_a_failed_store_stays_storable() -> None:
     ledger = Ledger(1)
     ledger.dispatch(a_range(0, 9))
     ledger.settle(a_range(0, 9))
-    assert ledger.storable() == ledger.storable() == [(WHERE, 9)]
+    assert ledger.storable() == ledger.storable() == [(PARTITION, 9)]
     assert not ledger.idle
 
 
@@ -48,7 +48,7 @@ def test_a_settlement_of_an_older_epoch_is_ignored() -> None:
 def test_what_is_dispatched_of_a_log_that_is_no_more_fills_no_window() -> None:
     ledger = Ledger(1)
     ledger.dispatch(a_range(0, 9))
-    ledger.drop(WHERE)
+    ledger.drop(PARTITION)
     ledger.dispatch(a_range(10, 19))
     assert (ledger.dispatched_messages, ledger.in_flight_messages) == (20, 0)
     assert ledger.positions() == [] and ledger.idle
@@ -56,10 +56,10 @@ def test_what_is_dispatched_of_a_log_that_is_no_more_fills_no_window() -> None:
 
 def test_positions_continue_after_what_was_dispatched_and_begin_where_started() -> None:
     ledger = Ledger(1)
-    ledger.start(WHERE, 40, stored=39)
-    assert ledger.positions() == [(WHERE, 40)]
-    assert ledger.committed(WHERE) == 39
+    ledger.start(PARTITION, 40, stored=39)
+    assert ledger.positions() == [(PARTITION, 40)]
+    assert ledger.committed(PARTITION) == 39
     ledger.dispatch(a_range(40, 44))
-    assert ledger.positions() == [(WHERE, 45)]
-    ledger.start(WHERE, 0, stored=-1)
-    assert ledger.positions() == [(WHERE, 45)]
+    assert ledger.positions() == [(PARTITION, 45)]
+    ledger.start(PARTITION, 0, stored=-1)
+    assert ledger.positions() == [(PARTITION, 45)]

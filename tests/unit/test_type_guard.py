@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
 from pipeline.coordinator.field_registry import FieldRegistry
-from pipeline.fields.types import FieldTypeRegistry, declared_types, space_of
+from pipeline.fields.types import FieldTypeRegistry, declared_types, namespace_of
 from pipeline.points.field_type import FieldType
 from pipeline.wire import sink as wire
 from stages.mapping.records.type_guard import TypeGuard
@@ -40,7 +40,7 @@ def test_declared_types_come_before_what_a_message_has() -> None:
     config = Config(sinks=(SinkConfig(name="one", topics=(), mapping=mapping),))
     book = FieldTypeRegistry(declared_types(config))
     kinds: dict[str, FieldType] = {"a_b": "float", "a\\ text": "float", "c": "float"}
-    assert book.decide(space_of(config, 0), "m", kinds)[0] == {"a_b": "integer", "a\\ text": "string", "c": "float"}
+    assert book.decide(namespace_of(config, 0), "m", kinds)[0] == {"a_b": "integer", "a\\ text": "string", "c": "float"}
 
 
 @pytest.mark.parametrize(("first", "then", "written"), [
@@ -136,7 +136,7 @@ def test_the_memory_of_types_is_bounded_whatever_is_asked(asked: list[tuple[str,
     again = FieldTypeRegistry(max_bytes=5_000)
     again.restore(kept)
     for one in kept:
-        assert again.decide("", one.measurement, {one.field: "string"})[0] == {one.field: one.kind}
+        assert again.decide("", one.measurement, {one.field: "string"})[0] == {one.field: one.type}
 
 
 def test_two_million_measurements_cost_no_more_than_the_limit() -> None:

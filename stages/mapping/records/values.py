@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.config.schema import FieldType, MappingConfig
+from pipeline.config.schema import DeclaredType, MappingConfig
 from pipeline.points import escape
 from stages.mapping.records.record import NOT_NUMBERS, compact, loads
 from stages.mapping.reject import Reject, shown
@@ -143,7 +143,7 @@ def to_json(text: str) -> str:
     return escape.string_field(compact(text))
 
 
-_CONVERTERS: dict[FieldType, Converter] = {
+_CONVERTERS: dict[DeclaredType, Converter] = {
     "float": to_float, "integer": to_integer, "unsigned": to_unsigned, "boolean": to_boolean, "string": to_string,
     "json": to_json,
 }
