@@ -114,10 +114,10 @@ class Replay:
                 continue
             tries += 1
             if isinstance(answer, OperatorNeeded) or tries >= MAX_TRIES:
-                raise PipelineError(f"the replay stopped: {answer.words}; what was stored before is marked: "
+                raise PipelineError(f"the replay stopped: {answer.message}; what was stored before is marked: "
                                     "run it again")
             time.sleep(max(backoff.next(), min(answer.after or 0.0, config.retry_after_max_ms / 1000)))
-        return {line.line: f"{line.reason}: {line.words}" for line in job.refused}
+        return {line.line: f"{line.reason}: {line.message}" for line in job.refused}
 
 
 def _time_of(letter: DeadLetter, mapping: MappingConfig) -> int:

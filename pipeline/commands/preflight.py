@@ -56,10 +56,10 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
         answer = _checked_apart(source, config) if source.influxdb.transport == "flight" else _checked(source, logger)
         if isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             what = f"query {' '.join(source.query.split())}" if source.query else "list of measurements"
-            raise PipelineError(f"source {source.name}: {what}: {answer.words}; correct it, or the source's "
+            raise PipelineError(f"source {source.name}: {what}: {answer.message}; correct it, or the source's "
                                 "influxdb table")
         if answer is not None:
-            logger.warning("source %s: %s; starting, and waiting for it", source.name, answer.words)
+            logger.warning("source %s: %s; starting, and waiting for it", source.name, answer.message)
 
 
 def _checked(source: SourceConfig, logger: logging.Logger) -> Retry | OperatorNeeded | None:

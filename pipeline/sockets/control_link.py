@@ -35,11 +35,22 @@ class ControlLink:
         self.socket.setsockopt(zmq.SNDHWM, 0)
         endpoints.connect(self.socket, endpoint)
         self._hello_at = float("-inf")
+        self._reported = common.Retrying("")
         self._startup_cpu = 0.0
 
     def send(self, message: Struct) -> None:
         """Sends one control message; queued while the coordinator is away."""
         self.socket.send_multipart(cut([common.encode(message)]))
+
+    def report(self, problem: str, paused: bool) -> None:
+        """Sends what fails outside of this process, if that has changed; "" once all works.
+
+        `paused`: the operator has to act before it can work again.
+        """
+        retrying = common.Retrying(problem, paused)
+        if retrying != self._reported:
+            self._reported = retrying
+            self.send(retrying)
 
     def receive(self, milliseconds: int) -> wire.Control | None:
         """The next message from the coordinator, if one comes in that time. What is none is dropped."""

@@ -19,13 +19,6 @@ from stages.influxdb.body_words import Said
 from stages.influxdb.flavour import Version
 from stages.influxdb.retention import Bounds, told
 
-#: Advice where an answer has none of its own.
-ADVICE = {
-    "unauthorized": "correct the token (or token_file), user or password, and its right to write to this bucket",
-    "not_found": "create the bucket or database, or correct its name, the organization or the URL",
-    "refused": "correct the [influxdb] section, or the server's setup",
-}
-
 
 class Accepted(Struct, frozen=True):
     """Every line is stored."""
@@ -35,7 +28,7 @@ class BadLines(Struct, frozen=True):
     """The server names the lines that it refuses."""
 
     #: Its words; lines are quoted in them as `unable to parse '<line>': <why>`, unless `listed`.
-    words: str
+    message: str
     #: (number of the line in the request, from 1, the line or the beginning of it, why), where the server lists them.
     listed: tuple[tuple[int, str, str], ...] = ()
     #: The other lines of the request are stored.
@@ -55,7 +48,7 @@ class UnlocatedBadLines(Struct, frozen=True):
 
     #: type_conflict, outside_retention or refused.
     reason: str
-    words: str
+    message: str
     #: How many, where it says so.
     dropped: int | None = None
     #: These are a server's own words about lines. Else it may be the request as a whole that is refused.
@@ -69,7 +62,7 @@ class UnlocatedBadLines(Struct, frozen=True):
 class TooLarge(Struct, frozen=True):
     """The request's body is over the server's limit."""
 
-    words: str
+    message: str
     #: HTTP status; 0 where there was no answer.
     status: int = 0
 
@@ -78,8 +71,8 @@ class OperatorNeeded(Struct, frozen=True):
     """Nothing can be written before somebody has mended something: credentials, a bucket, the URL."""
 
     reason: Literal["unauthorized", "not_found", "refused"]
-    words: str
-    #: What to do; "": as `ADVICE` has it for the reason.
+    message: str
+    #: What to do; "": as `failures.with_advice` has it for the reason.
     advice: str = ""
     #: HTTP status; 0 where there was no answer.
     status: int = 0
@@ -89,7 +82,7 @@ class Retry(Struct, frozen=True):
     """To be tried again later."""
 
     reason: Literal["rate_limited", "unavailable", "server_error", "timeout", "no_connection"]
-    words: str
+    message: str
     #: How long the server asks to wait, seconds.
     after: float | None = None
     #: The cause may be a line of this request rather than the server's state.

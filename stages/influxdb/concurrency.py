@@ -86,7 +86,7 @@ class ConcurrencyLimiter:
     def _close(self, answer: Retry | OperatorNeeded, now: float) -> None:
         self.failures += 1
         self._slow_start = False
-        self.problem, self.paused = answer.words, isinstance(answer, OperatorNeeded)
+        self.problem, self.paused = answer.message, isinstance(answer, OperatorNeeded)
         if isinstance(answer, Retry) and answer.reason in ("rate_limited", "unavailable", "timeout"):
             self._limit = max(1.0, self._limit * DECREASE_OVERLOAD)
         after = (answer.after or 0.0) if isinstance(answer, Retry) else 0.0

@@ -24,7 +24,7 @@ TLS_EXPECTED = "it speaks TLS on this port, and was spoken to without"
 #: Of what is not understood, so many bytes are shown.
 _SHOWN_BYTES = 60
 
-#: What can go wrong with an exchange; `stages.influxdb.faults` says what each means and what to do.
+#: What can go wrong with an exchange; `stages.influxdb.failures` says what each means and what to do.
 FaultKind = Literal[
     "url", "resolve", "refused", "unreachable", "connect_timeout", "broken", "timeout", "too_large", "malformed",
     "tls_untrusted", "tls_name", "tls_expired", "tls_not_spoken", "tls_expected", "tls_client_certificate", "tls",

@@ -1,7 +1,7 @@
 """An HTTP client whose every exchange ends: it has one deadline from the first byte to the last, and limits on bytes.
 
 `HttpClient.exchange` is for answers that are wanted whole, `HttpClient.open` for those taken piece by piece. What goes
-wrong is an HttpFault, whose kind and text `stages.influxdb.faults` turns into what to do.
+wrong is an HttpFault, whose kind and text `stages.influxdb.failures` turns into what to do.
 """
 
 import base64

@@ -8,7 +8,7 @@ import msgspec
 
 from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Accepted, OperatorNeeded, Retry, TooLarge, classify
-from stages.influxdb.faults import meaning_of
+from stages.influxdb.failures import answered_by, failure_of
 from stages.influxdb.flavour import Flavour, Version, ask
 from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, Limits, OpenReply
@@ -52,16 +52,8 @@ class HttpTransport:
                 content = _beginning(reply)
         except HttpFault as fault:
             self._client.disconnect()
-            raise QueryFailed(meaning_of(fault, url)) from None
-        answer = classify(reply.status, reply.headers, content, time.time())
-        words = f"{reply.status}" if isinstance(answer, Accepted) else "; ".join(answer.words.split("\n"))
-        # InfluxDB 3 answers 500 for an unknown column in the query, and 400 in plain text for an unknown table.
-        of_query = content.startswith(b"Schema error") or (
-            reply.status in (400, 422) and isinstance(answer, OperatorNeeded) and answer.reason == "refused")
-        if isinstance(answer, Retry | OperatorNeeded) and not of_query:
-            raise QueryFailed(msgspec.structs.replace(answer, words=f"{url} answered {words}"))
-        found = isinstance(answer, TooLarge) or not is_not_found(words)
-        raise QueryFailed(OperatorNeeded("refused" if found else "not_found", f"{url} answered {words}"))
+            raise QueryFailed(failure_of(fault, url)) from None
+        raise QueryFailed(_failure(url, reply, content))
 
     def flavour(self, url: str) -> Flavour | None:
         """The server at `url`; None if it cannot be reached."""
@@ -84,7 +76,7 @@ class HttpReply:
         try:
             yield from self._reply
         except HttpFault as fault:
-            raise QueryFailed(meaning_of(fault, self._url)) from None
+            raise QueryFailed(failure_of(fault, self._url)) from None
 
     def __enter__(self) -> "HttpReply":
         return self
@@ -108,6 +100,19 @@ class WholeAnswerReader:
 
     def finish(self, complete: bool) -> QueryAnswer:
         return QueryAnswer(b"".join(self._pieces), self.rows)
+
+
+def _failure(url: str, reply: OpenReply, content: bytes) -> Retry | OperatorNeeded:
+    """The failure of a query whose answer has another status than 200 and starts with `content`."""
+    answer = classify(reply.status, reply.headers, content, time.time())
+    message = f"{reply.status}" if isinstance(answer, Accepted) else "; ".join(answer.message.split("\n"))
+    # InfluxDB 3 answers 500 for an unknown column in the query, and 400 in plain text for an unknown table.
+    about_query = content.startswith(b"Schema error") or (
+        reply.status in (400, 422) and isinstance(answer, OperatorNeeded) and answer.reason == "refused")
+    if isinstance(answer, Retry | OperatorNeeded) and not about_query:
+        return answered_by(msgspec.structs.replace(answer, message=message), url)
+    found = isinstance(answer, TooLarge) or not is_not_found(message)
+    return answered_by(OperatorNeeded("refused" if found else "not_found", message), url)
 
 
 def _beginning(reply: OpenReply) -> bytes:

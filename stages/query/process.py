@@ -7,8 +7,6 @@ orders lost pages again.
 import logging
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import zmq
@@ -16,7 +14,7 @@ import zmq
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
-from pipeline.logs import RepeatFilter
+from pipeline.sockets.call_pool import CallPool
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.source_rules import SourceRules
@@ -26,6 +24,8 @@ from pipeline.wire import source as source_wire
 from pipeline.wire.frames import cut
 from stages.influxdb.answers import Accepted, OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
+from stages.influxdb.failures import with_advice
+from stages.influxdb.outage_log import OutageLog
 from stages.query.reader import QueryPage, SourceReader, WindowOverflow
 from stages.query.transport import QueryFailed, unreadable
 
@@ -59,9 +59,7 @@ class _Source:
         self.orders: deque[_Order] = deque()
         backoff = Backoff.of(influxdb)
         self.limiter = ConcurrencyLimiter(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
-        self.failures = RepeatFilter()
-        #: A failure was logged since the last success.
-        self.failure_logged = False
+        self.outages = OutageLog(logger, self.limiter)
         #: Orders that the server refuses while others succeed, and when they are due: monotonic seconds.
         self.refused: list[tuple[float, source_wire.Read]] = []
         #: Measurement -> why the server refuses it.
@@ -94,37 +92,27 @@ class QueryStage:
         self.sources = [_Source(config, logger) for config in plan.config.source]
         self.epoch = 0
         queries = sum(config.parallel for config in plan.config.source)
-        self._pool = ThreadPoolExecutor(queries, thread_name_prefix="query")
-        self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
-        self._reported = ("", False)
         endpoints = Endpoints(plan.folder)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(self._context, endpoints, endpoints.source_control, name)
         self.push = self._context.socket(zmq.PUSH)
         self.push.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         endpoints.bind(self.push, endpoints.pages)
-        self._wakeup = self._context.socket(zmq.PULL)
-        self._wakeup.bind("inproc://found")
-        self._wakeup_senders: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
-        for _ in range(queries):
-            sender = self._context.socket(zmq.PUSH)
-            sender.connect("inproc://found")
-            self._wakeup_senders.put(sender)
+        self._pool: CallPool[_Outcome] = CallPool(self._context, queries, "query")
 
     def run(self) -> None:
         """Queries until the process is killed."""
         poller = zmq.Poller()
         poller.register(self.link.socket, zmq.POLLIN)
-        poller.register(self._wakeup, zmq.POLLIN)
+        poller.register(self._pool.wakeup, zmq.POLLIN)
         while True:
             self.link.beat()
             wait = self._start_queries()
             ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
             if self.link.socket in ready:
                 self._receive()
-            if self._wakeup in ready:
-                self._wakeup.recv()
-                self._answered(self._outcomes.get())
+            if self._pool.wakeup in ready:
+                self._answered(self._pool.take())
 
     def _receive(self) -> None:
         """Receives an order. Drops what is not a valid one."""
@@ -167,7 +155,7 @@ class QueryStage:
                 wait = min(wait, left)
         return wait
 
-    def _query(self, source: _Source, order: _Order) -> None:
+    def _query(self, source: _Source, order: _Order) -> _Outcome:
         """One query; runs in a thread of the pool."""
         began = time.monotonic()
         found: _Found
@@ -181,23 +169,18 @@ class QueryStage:
         except Exception as error:  # a thread that dies silently would lose the order
             self.logger.debug("an answer could not be parsed", exc_info=error)
             found = QueryFailed(unreadable(error))
-        self._outcomes.put(_Outcome(source, order, found, time.monotonic() - began))
-        sender = self._wakeup_senders.get()
-        sender.send(b"")
-        self._wakeup_senders.put(sender)
+        return _Outcome(source, order, found, time.monotonic() - began)
 
     def _answered(self, outcome: _Outcome) -> None:
         source, order, found, seconds = outcome
         failures = source.limiter.failures
         if isinstance(found, QueryFailed):
-            self._failed(source, order, found.answer, seconds)
+            self._failed(source, order, with_advice(found.answer, "read"), seconds)
         else:
             source.limiter.answered(Accepted(), 0, seconds, time.monotonic())
-            if failures and not source.limiter.failures:
-                if source.failure_logged:
-                    self.logger.info("source %s: %s answers again after %d failures", source.config.name,
-                                     source.config.influxdb.url, failures)
-                source.failure_logged = False
+            if failures and source.outages.recovered():
+                self.logger.info("source %s: %s answers again after %d failures", source.config.name,
+                                 source.config.influxdb.url, failures)
             if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.lane.measurement, ""):
                 self.logger.info("source %s: reading %s has resumed", source.config.name, order.id.lane.measurement)
             self._send_on(order, found)
@@ -210,13 +193,14 @@ class QueryStage:
         if isinstance(order, source_wire.Read) and isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             source.limiter.answered(Accepted(), 0, seconds, now)
             if epoch == self.epoch:
-                source.refusals[order.id.lane.measurement] = answer.words
+                source.refusals[order.id.lane.measurement] = answer.message
                 source.refused.append((now + REFUSED_SECONDS, order))
         else:
             source.limiter.answered(answer, 0, seconds, now)
             if epoch == self.epoch:
                 source.orders.appendleft(order)
-        self._log_failure(source, order, answer, now)
+        what = "the list of measurements" if isinstance(order, source_wire.Discover) else order.id.lane.measurement
+        source.outages.failed(f"source {source.config.name}: reading {what}", answer, now)
 
     def _send_on(self, order: _Order, found: QueryPage | WindowOverflow | tuple[list[str], bool]) -> None:
         """Reports the result to the coordinator, then pushes the page to a converter."""
@@ -232,31 +216,7 @@ class QueryStage:
                 self.link.beat()
             self.push.send_multipart(cut([common.encode(page), found.body]), copy=False)
 
-    def _log_failure(self, source: _Source, order: _Order, answer: Retry | OperatorNeeded, now: float) -> None:
-        if not source.failures.allows(answer.words, now):
-            return
-        source.failure_logged = True
-        what = "the list of measurements" if isinstance(order, source_wire.Discover) \
-            else f"{order.id.lane.measurement}"
-        if isinstance(answer, OperatorNeeded):
-            self.logger.error("source %s: reading %s is paused, nothing is lost: %s; %s", source.config.name, what,
-                              answer.words, _ADVICE[answer.reason])
-        else:
-            self.logger.warning("source %s: reading %s failed (%d in a row), next try in %.1f s: %s",
-                                source.config.name, what, source.limiter.failures, source.limiter.wait(now),
-                                answer.words)
-
     def _report(self) -> None:
-        """Reports to the coordinator when problems have changed."""
+        """Reports problems to the coordinator."""
         problems = "; ".join(source.problem for source in self.sources if source.problem)
-        report = problems, any(source.limiter.paused or source.refusals for source in self.sources)
-        if report != self._reported:
-            self._reported = report
-            self.link.send(common.Retrying(*report))
-
-
-_ADVICE = {
-    "unauthorized": "correct the token (or token_file), user or password, and its right to read this bucket",
-    "not_found": "create the bucket or database, or correct its name, the organization or the URL",
-    "refused": "correct the query, or the [source.influxdb] table",
-}
+        self.link.report(problems, any(source.limiter.paused or source.refusals for source in self.sources))

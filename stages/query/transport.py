@@ -21,7 +21,7 @@ class QueryFailed(Exception):
     """A query failed; `answer` tells whether to retry it or whether an operator is needed."""
 
     def __init__(self, answer: Retry | OperatorNeeded) -> None:
-        super().__init__(answer.words)
+        super().__init__(answer.message)
         self.answer = answer
 
 

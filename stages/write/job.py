@@ -66,7 +66,7 @@ class RefusedLine(Struct, frozen=True):
     line: int
     reason: str
     #: What the server said.
-    words: str
+    message: str
     #: HTTP status, 0 where there was none.
     status: int
     attempts: int
@@ -271,7 +271,7 @@ class WriteJob:
             return answer
         if isinstance(answer, BadLines) and answer.first and bad:
             self._run = max(LEAST_RUN, 2 * (piece.indices.index(next(iter(bad))) + 1))
-        bad = bad or {piece.indices[0]: answer.words}
+        bad = bad or {piece.indices[0]: answer.message}
         rest = [index for index in piece.indices if index not in bad]
         if rest and not (isinstance(answer, BadLines) and answer.rest_stored):
             self.delayed = True
@@ -288,16 +288,17 @@ class WriteJob:
             self._evidence.retention.learn(answer.bounds, piece.sent_at, now)
             outside = self._outside(piece, answer.bounds)
             if outside:
-                return {index: f"{why}; {answer.words}" for index, why in outside.items()}
+                return {index: f"{why}; {answer.message}" for index, why in outside.items()}
         if isinstance(answer, BadLines):
             lines = [self.lines()[index] for index in piece.indices]
-            found = body.listed_lines(lines, answer.listed) if answer.listed else body.named_lines(lines, answer.words)
+            found = body.listed_lines(lines, answer.listed) if answer.listed \
+                else body.named_lines(lines, answer.message)
             return {piece.indices[at]: why for at, why in found.items()} if found else None
         if isinstance(answer, UnlocatedBadLines) and answer.dropped is not None \
                 and answer.dropped >= len(piece.indices):
             if answer.reason == "outside_retention":
                 self._evidence.retention.refused([self.times()[index] for index in piece.indices], piece.sent_at, now)
-            return dict.fromkeys(piece.indices, answer.words)
+            return dict.fromkeys(piece.indices, answer.message)
         return None
 
     def _doubt(self, answer: BadLines | UnlocatedBadLines | TooLarge, is_probe: bool = True) -> Answer:
@@ -314,8 +315,8 @@ class WriteJob:
         if not self.in_doubt:
             return answer
         return OperatorNeeded("refused", "every line that was tried is refused, and nothing was ever stored: "
-                      f"{one_line(answer.words)}; correct the [influxdb] section, or, if the lines are wrong (pipeline "
-                      "preview shows them), the mapping", status=answer.status)
+                      f"{one_line(answer.message)}; correct the [influxdb] section, or, if the lines are wrong "
+                      "(pipeline preview shows them), the mapping", status=answer.status)
 
     def _end_doubt(self) -> None:
         """Something was stored: what was refused is looked at as ever."""
@@ -369,7 +370,7 @@ class WriteJob:
         if piece.canary or piece.failures < (POISON_FAILURES if alone else SUSPECT_FAILURES):
             self._todo.append(piece)
         elif passed > piece.passed_before and alone:
-            self._refuse(piece, answer, "server_error", {piece.indices[0]: answer.words})
+            self._refuse(piece, answer, "server_error", {piece.indices[0]: answer.message})
         elif passed > piece.passed_before or not alone and self._stored is None and (
                 piece.failures >= SUSPECT_FAILURES * PATIENCE ** (piece.depth + 1)):
             self._split(piece)

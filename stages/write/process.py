@@ -7,8 +7,6 @@ request at a time.
 import logging
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import msgspec
@@ -17,15 +15,15 @@ import zmq
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.schema import InfluxConfig
-from pipeline.logs import RepeatFilter
+from pipeline.sockets.call_pool import CallPool
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
-from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Answer, OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
+from stages.influxdb.outage_log import OutageLog
 from stages.influxdb.retention import UNITS
 from stages.write.job import Chunk, Evidence, WriteJob
 from stages.write.ordering import Entry, PartitionOrder
@@ -70,7 +68,7 @@ class _BatchJob(WriteJob):
     def rejects(self) -> list[wire.Reject]:
         """The messages that the refused lines come from."""
         lines = self.batch.lines
-        return [wire.Reject(lines.offsets[index] if lines.offsets else lines.first + index, line.reason, line.words,
+        return [wire.Reject(lines.offsets[index] if lines.offsets else lines.first + index, line.reason, line.message,
                             "write", line.status, line.attempts, line.text)
                 for line in self.refused
                 for index in self.group.messages_of(line.line)]
@@ -92,9 +90,7 @@ class _Target:
         #: What one request may take, at all of its servers, seconds; and those under way.
         self.seconds = limits_of(config).seconds * len(urls)
         self.watch: RequestsWatch[tuple[_BatchJob, Chunk]] = RequestsWatch(self.seconds)
-        self.failures = RepeatFilter()
-        #: A failure has been logged since the last success.
-        self.said = False
+        self.outages = OutageLog(logger, self.pace)
 
     def problem(self, now: float) -> str:
         """What is wrong at `now` (seconds, monotonic), "" while all is well."""
@@ -152,10 +148,7 @@ class WriteStage:
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
         self._all_targets = [target for targets in self.targets for target in targets]
         requests = sum(target.config.max_in_flight or MAX_IN_FLIGHT_V3 for target in self._all_targets)
-        self._pool = ThreadPoolExecutor(requests, thread_name_prefix="post")
         self._held = 0
-        self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
-        self._reported = ("", False)
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(self._context, self.endpoints, self.endpoints.control, name)
@@ -164,13 +157,7 @@ class WriteStage:
         self.endpoints.bind_writer(self.pull, index)
         #: What this thread has in hand. The requests that are under way are not: they wait for an answer.
         self._work = WorkFile(plan.folder, name, logger)
-        self._wakeup = self._context.socket(zmq.PULL)
-        self._wakeup.bind("inproc://answered")
-        self._wakeup_senders: SimpleQueue[zmq.Socket[bytes]] = SimpleQueue()
-        for _ in range(requests):
-            sender = self._context.socket(zmq.PUSH)
-            sender.connect("inproc://answered")
-            self._wakeup_senders.put(sender)
+        self._pool: CallPool[_Outcome] = CallPool(self._context, requests, "post")
 
     def _targets(self, config: InfluxConfig) -> list[_Target]:
         return [_Target(config, urls, self.logger) for urls in config.url_groups()]
@@ -178,7 +165,7 @@ class WriteStage:
     def run(self) -> None:
         """Writes until the process is killed."""
         poller = zmq.Poller()
-        poller.register(self._wakeup, zmq.POLLIN)
+        poller.register(self._pool.wakeup, zmq.POLLIN)
         poller.register(self.link.socket, zmq.POLLIN)
         while True:
             self.link.beat()
@@ -187,9 +174,8 @@ class WriteStage:
             has_room = self._held < HELD_PER_REQUEST * sum([target.pace.most for target in self._all_targets])
             poller.register(self.pull, zmq.POLLIN if has_room else 0)
             ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
-            if self._wakeup in ready:
-                self._wakeup.recv()
-                self._answered(self._outcomes.get())
+            if self._pool.wakeup in ready:
+                self._answered(self._pool.take())
             if self.pull in ready:
                 self._receive()
             if self.link.socket in ready:
@@ -245,7 +231,8 @@ class WriteStage:
                 wait = min(wait, left)
         return wait
 
-    def _request(self, target: _Target, lane: PartitionOrder[_BatchJob], entry: Entry[_BatchJob], piece: Chunk) -> None:
+    def _request(self, target: _Target, lane: PartitionOrder[_BatchJob], entry: Entry[_BatchJob],
+                 piece: Chunk) -> _Outcome:
         """One request; runs in a thread of the pool."""
         began = time.monotonic()
         try:
@@ -253,10 +240,7 @@ class WriteStage:
                                            entry.job.group.escapes)
         except Exception as error:  # a thread that dies silently would lose the batch's place
             answer = Retry("no_connection", f"{type(error).__name__}: {error}")
-        self._outcomes.put(_Outcome(target, lane, entry, piece, answer, time.monotonic() - began))
-        sender = self._wakeup_senders.get()
-        sender.send(b"")
-        self._wakeup_senders.put(sender)
+        return _Outcome(target, lane, entry, piece, answer, time.monotonic() - began)
 
     def _answered(self, outcome: _Outcome) -> None:
         target, lane, entry, piece, answer, seconds = outcome
@@ -274,13 +258,12 @@ class WriteStage:
             return
         self._work.end()
         if isinstance(verdict, OperatorNeeded) and verdict is not answer:
-            verdict = msgspec.structs.replace(verdict, words=f"{target.transport.urls[0]}: {verdict.words}")
+            verdict = msgspec.structs.replace(verdict, message=f"{target.transport.urls[0]}: {verdict.message}")
         answer = verdict
         target.pace.answered(answer, len(piece.body or b""), seconds, now)
         if isinstance(answer, Retry | OperatorNeeded):
-            self._log_failure(target, answer, now)
-        elif target.said:
-            target.said = False
+            target.outages.failed("writing", answer, now)
+        elif target.outages.recovered():
             self.logger.info("%s takes writes again", target.transport.urls[0])
         self._report()
         if entry.job.done:
@@ -330,21 +313,8 @@ class WriteStage:
             self.link.send(wire.Settled(batch.lines.range, points, batch.sent_bytes, list(batch.rejects.values()),
                                         batch.lines.overwritten))
 
-    def _log_failure(self, target: _Target, answer: Retry | OperatorNeeded, now: float) -> None:
-        if not target.failures.allows(answer.words, now):
-            return
-        target.said = True
-        if isinstance(answer, OperatorNeeded):
-            self.logger.error("writing is paused, nothing is lost: %s", answer.words)
-        else:
-            self.logger.warning("write failed (%d in a row), next try in %.1f s: %s", target.pace.failures,
-                                target.pace.wait(now), answer.words)
-
     def _report(self) -> None:
-        """Tells the coordinator when what is wrong outside has changed."""
+        """Reports to the coordinator what is wrong outside."""
         now = time.monotonic()
         wrong = "; ".join(filter(None, (target.problem(now) for target in self._all_targets)))
-        told = wrong, any(target.pace.paused for target in self._all_targets)
-        if told != self._reported:
-            self._reported = told
-            self.link.send(common.Retrying(*told))
+        self.link.report(wrong, any(target.pace.paused for target in self._all_targets))

@@ -14,7 +14,6 @@ from pipeline.errors import PipelineError
 from pipeline.logs import RepeatFilter
 from stages.influxdb import retention
 from stages.influxdb.answers import (
-    ADVICE,
     Answer,
     BadLines,
     OperatorNeeded,
@@ -27,7 +26,7 @@ from stages.influxdb.body import LINE
 from stages.influxdb.body_words import json_object
 from stages.influxdb.dialect import Columns, adapted
 from stages.influxdb.endpoint import write_url
-from stages.influxdb.faults import meaning_of
+from stages.influxdb.failures import answered_by, failure_of, with_advice
 from stages.influxdb.flavour import (
     QUESTDB,
     UNKNOWN,
@@ -56,10 +55,6 @@ FREE_BYTES, QUOTED_FACTOR = 1_000_000, 6
 ASK_SECONDS = 60.0
 #: Longest look at a server at the start, seconds.
 CHECK_SECONDS = 5.0
-
-
-
-
 
 
 def limits_of(config: InfluxConfig, body: bytes = b"") -> Limits:
@@ -128,14 +123,13 @@ class Transport:
             if isinstance(answer, OperatorNeeded) and answer.reason != "unauthorized":
                 answer = self._explained(url, answer)
         except HttpFault as fault:
-            answer = meaning_of(fault, url)
+            answer = failure_of(fault, url)
         except PipelineError as error:
             answer = OperatorNeeded("unauthorized", str(error))
         if isinstance(answer, Retry | OperatorNeeded):
             # What answered may not be what is to answer: behind a name there may be several servers, or another route.
             self._client.disconnect()
-            advice = answer.advice or (ADVICE[answer.reason] if isinstance(answer, OperatorNeeded) else "")
-            return msgspec.structs.replace(answer, words="; ".join(filter(None, (answer.words, advice))))
+            return with_advice(answer, "write")
         return answer
 
     def _attempt(self, url: str, data: bytes, bucket: str, escapes: bool) -> Answer:
@@ -154,7 +148,7 @@ class Transport:
         reply = self._client.exchange("POST", target, data, headers, limits_of(self.config, data))
         answer = classify(reply.status, reply.headers, reply.body, time.time(), version)
         if isinstance(answer, Retry | OperatorNeeded):
-            return msgspec.structs.replace(answer, words=f"{target} answered {answer.words}")
+            return answered_by(answer, target)
         if isinstance(answer, BadLines) and answer.quoted is not None:
             return _located(answer, answer.quoted, decompress(data) if self.config.gzip else data)
         if isinstance(answer, UnlocatedBadLines) and answer.reason == "outside_retention" and not answer.bounds and (
@@ -228,7 +222,7 @@ def _located(answer: BadLines, quoted: tuple[bytes, str], sent: bytes) -> BadLin
     """The answer with the number of the line from which on it quotes what was sent."""
     rest, why = quoted
     if not rest or not sent.endswith(rest):
-        return UnlocatedBadLines("refused", answer.words, about_lines=True, status=answer.status)
+        return UnlocatedBadLines("refused", answer.message, about_lines=True, status=answer.status)
     number = sent.count(b"\n", 0, len(sent) - len(rest)) + 1
     return msgspec.structs.replace(answer, listed=((number, "", why),), quoted=None)
 
@@ -250,8 +244,8 @@ def describe(config: InfluxConfig, logger: logging.Logger, measurement: str = ""
         try:
             flavour = ask(client, url, credentials, limits)
         except HttpFault as fault:
-            answer = meaning_of(fault, url)
-            logger.warning("%s; %s; reading begins, writing waits for it", answer.words, answer.advice)
+            logger.warning("%s; starting, and retrying until it answers",
+                           with_advice(failure_of(fault, url), "write").message)
             continue
         wrong = version_mismatch(config, flavour)
         version = write_version(config, flavour)

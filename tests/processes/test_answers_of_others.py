@@ -80,8 +80,8 @@ def test_what_is_no_influxdb_is_a_pause_that_says_what_answered(
         for _ in range(2):
             found = post(port, version)
             assert isinstance(found, OperatorNeeded), found
-            assert said in found.words and f"127.0.0.1:{port}" in found.words
-            assert found.words.isprintable()
+            assert said in found.message and f"127.0.0.1:{port}" in found.message
+            assert found.message.isprintable()
 
 
 @pytest.mark.parametrize("version", TARGETS)
@@ -91,7 +91,7 @@ def test_what_is_not_understood_is_waited_for(
     with raw_server(FAULTS[name][0]) as port:
         found = post(port, version)
         assert isinstance(found, Retry | OperatorNeeded)
-        assert found.words.isprintable() and f"127.0.0.1:{port}" in found.words
+        assert found.message.isprintable() and f"127.0.0.1:{port}" in found.message
         if version == "auto":
             describe(InfluxConfig(url=f"http://127.0.0.1:{port}", bucket="b"), logging.getLogger("test"))
             assert f"127.0.0.1:{port}" in caplog.text

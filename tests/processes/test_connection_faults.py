@@ -56,9 +56,9 @@ def check(caplog: pytest.LogCaptureFixture, kind: Any, said: str, advised: str,
             assert said in caplog.text and advised in caplog.text
     for one in found:
         assert isinstance(one, kind), one
-        assert said in one.words and advised in one.words, one.words
-        assert "object at 0x" not in one.words and "secret" not in one.words
-    assert len({one.words for one in found if isinstance(one, Retry | OperatorNeeded)}) == 1
+        assert said in one.message and advised in one.message, one.message
+        assert "object at 0x" not in one.message and "secret" not in one.message
+    assert len({one.message for one in found if isinstance(one, Retry | OperatorNeeded)}) == 1
 
 
 def test_nothing_listens(caplog: pytest.LogCaptureFixture) -> None:
@@ -235,4 +235,4 @@ def test_an_endpoint_that_a_server_does_not_have_is_not_a_missing_bucket(flavour
                               bucket="sandbox", database="sandbox", token="sandbox-token")
         found = Transport(config, config.urls(), logging.getLogger("test")).post(compress(b"m f=1 1\n"), "")
     assert isinstance(found, OperatorNeeded)
-    assert f'set version = "{flavour}"' in found.words and "create" not in found.words
+    assert f'set version = "{flavour}"' in found.message and "create" not in found.message

@@ -223,7 +223,7 @@ def test_a_certificate_of_our_own_authority_is_trusted_when_named(
         assert reader(url, insecure_skip_verify=True).discover() == (["m"], True)
         refused = failure(url)
         assert isinstance(refused, OperatorNeeded) and refused.reason == "refused"
-        assert "certificate verify failed" in refused.words and "ca_file" in refused.words
+        assert "certificate verify failed" in refused.message and "ca_file" in refused.message
         # The certificate is of another name than this.
         assert isinstance(failure(f"https://localhost:{port}", ca_file=authority.ca_file), OperatorNeeded)
 
@@ -274,4 +274,4 @@ def test_the_second_server_is_asked_while_the_first_is_away(influxdb: SandboxInf
 
 def test_http_where_flight_is_meant_is_said(influxdb: SandboxInflux) -> None:
     refused = failure(influxdb.url)
-    assert "no connection" in refused.words and "HTTP/2" in refused.words
+    assert "no connection" in refused.message and "HTTP/2" in refused.message

@@ -33,8 +33,8 @@ def test_a_certificate_of_our_own_authority_is_trusted_when_named(authority: Aut
         assert post(f"https://127.0.0.1:{port}", ca_file=authority.ca_file) == Accepted()
         refused = post(f"https://127.0.0.1:{port}")
         assert isinstance(refused, OperatorNeeded)
-        assert "certificate verify failed" in refused.words
-        assert "ca_file" in refused.words
+        assert "certificate verify failed" in refused.message
+        assert "ca_file" in refused.message
         assert post(f"https://127.0.0.1:{port}", insecure_skip_verify=True) == Accepted()
 
 

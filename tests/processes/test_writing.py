@@ -84,7 +84,7 @@ def test_bad_lines_stand_alone_and_the_good_ones_are_stored(tmp_path: Path, kind
         run(job, transport)
         assert {refused.line for refused in job.refused} == set(places)
         assert {refused.reason for refused in job.refused} <= {"parse_error", "type_conflict"}
-        assert all(refused.text == lines[refused.line] and refused.words for refused in job.refused)
+        assert all(refused.text == lines[refused.line] and refused.message for refused in job.refused)
         assert stored(kind, url) == LINES - len(places)
 
 
@@ -197,4 +197,4 @@ def test_user_and_password_of_influxdb_1_are_used(tmp_path: Path) -> None:
         answer = Transport(wrong, wrong.urls(), logging.getLogger("test")).post(compress(b"m f=1 2\n"), "")
         assert isinstance(answer, OperatorNeeded)
         assert answer.reason == "unauthorized"
-        assert "guess" not in answer.words
+        assert "guess" not in answer.message

@@ -72,6 +72,6 @@ def test_the_line_that_it_quotes_is_refused_alone_and_no_other_is_sent_twice(gzi
         job.may_repeat = transport.may_repeat
         job.answered(piece, answer, requests_sent)
     assert sorted(line.line for line in job.refused) == bad and not job.may_repeat
-    assert all("zz" in line.words for line in job.refused) and requests_sent < 20
+    assert all("zz" in line.message for line in job.refused) and requests_sent < 20
     wait_until(lambda: samples(f"{name}_f") >= len(lines) - len(bad), SEEN_SECONDS, "the values")
     assert samples(f"{name}_f") == len(lines) - len(bad)

@@ -65,8 +65,8 @@ def test_no_answer_is_more_than_a_failure(write: Callable[[socket.socket], None]
         with pytest.raises(QueryFailed) as caught, channel.ask(url, QueryRequest("/query", b"q"), "v2") as reply:
             for _ in reply:
                 pass
-    assert len(caught.value.answer.words) < MAX_ERROR_BYTES
-    assert "secret-token" not in caught.value.answer.words
+    assert len(caught.value.answer.message) < MAX_ERROR_BYTES
+    assert "secret-token" not in caught.value.answer.message
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
@@ -82,6 +82,6 @@ def test_no_list_of_measurements_is_a_fault_of_ours(version: str, body: bytes) -
         try:
             names, _ = SourceReader(config, logging.getLogger("test")).discover()
         except QueryFailed as failed:
-            assert failed.answer.words
+            assert failed.answer.message
         else:
             assert all(isinstance(name, str) for name in names)

@@ -1,12 +1,14 @@
-"""What it means when a server gives no answer, or none that is understood, and what to do. Pure."""
+"""Failed requests, of writing and of querying: whether to retry or to wait for the operator, and the advice. Pure."""
 
 from typing import Literal
+
+import msgspec
 
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.http_answer import FaultKind, HttpFault
 
-#: What to do about what a person has to mend.
-_PAUSES: dict[FaultKind, str] = {
+#: Advice for faults that only the operator can end.
+_OPERATOR: dict[FaultKind, str] = {
     "url": "correct url: http://host:port or https://host:port",
     "malformed": "that is not what an InfluxDB answers: correct url; what answers there speaks another protocol, or "
                  "something stands in between",
@@ -24,8 +26,8 @@ _PAUSES: dict[FaultKind, str] = {
     "proxy_credentials": "give the proxy's user and password: proxy = \"http://user:password@host:port\"",
     "header": "correct the token (or token_file), username, password or headers",
 }
-#: What to do about what may pass by itself, if it does not.
-_REPEATS: dict[FaultKind, str] = {
+#: Advice for faults that may end by themselves, in case they do not.
+_RETRY: dict[FaultKind, str] = {
     "resolve": "correct the host in url, or this machine's name service",
     "refused": "start the server, or correct host and port in url",
     "unreachable": "correct the network, or host and port in url",
@@ -35,15 +37,41 @@ _REPEATS: dict[FaultKind, str] = {
                "read_timeout_ms and request_timeout_ms",
     "proxy": "start the proxy, or correct or remove proxy",
 }
-#: Of the pauses, those that are about credentials.
+#: What a request was for.
+Activity = Literal["write", "read"]
+_NOT_FOUND = "create the bucket or database, or correct its name, the organization or the URL"
+#: Advice for an answer that has none of its own, by its reason.
+_ADVICE: dict[tuple[Activity, str], str] = {
+    ("write", "unauthorized"): "correct the token (or token_file), user or password, and its right to write to this "
+                               "bucket",
+    ("write", "not_found"): _NOT_FOUND,
+    ("write", "refused"): "correct the [influxdb] section, or the server's setup",
+    ("read", "unauthorized"): "correct the token (or token_file), user or password, and its right to read this bucket",
+    ("read", "not_found"): _NOT_FOUND,
+    ("read", "refused"): "correct the query, or the [source.influxdb] table",
+}
+#: Those of `_OPERATOR` that are about credentials.
 _UNAUTHORIZED = ("header", "proxy_credentials")
 
 
-def meaning_of(fault: HttpFault, url: str) -> Retry | OperatorNeeded:
-    """What a fault at `url` means for what was to be written, or asked."""
-    if fault.kind in _PAUSES:
+def failure_of(fault: HttpFault, url: str) -> Retry | OperatorNeeded:
+    """The failure of a request to `url` that had no answer, or none that is HTTP."""
+    if fault.kind in _OPERATOR:
         reason: Literal["unauthorized", "refused"] = "unauthorized" if fault.kind in _UNAUTHORIZED else "refused"
-        return OperatorNeeded(reason, f"{url}: {fault}", _PAUSES[fault.kind])
+        return OperatorNeeded(reason, f"{url}: {fault}", _OPERATOR[fault.kind])
     if fault.kind == "timeout":
-        return Retry("timeout", f"{url}: {fault}", advice=_REPEATS["timeout"])
-    return Retry("no_connection", f"{url}: no connection: {fault}", advice=_REPEATS[fault.kind])
+        return Retry("timeout", f"{url}: {fault}", advice=_RETRY["timeout"])
+    return Retry("no_connection", f"{url}: no connection: {fault}", advice=_RETRY[fault.kind])
+
+
+def answered_by(answer: Retry | OperatorNeeded, url: str) -> Retry | OperatorNeeded:
+    """The same failure with the URL that answered in its message."""
+    return msgspec.structs.replace(answer, message=f"{url} answered {answer.message}")
+
+
+def with_advice(answer: Retry | OperatorNeeded, activity: Activity) -> Retry | OperatorNeeded:
+    """The same failure with the advice in its message: its own, or the one for its reason."""
+    advice = answer.advice
+    if not advice and isinstance(answer, OperatorNeeded):
+        advice = _ADVICE[activity, answer.reason]
+    return msgspec.structs.replace(answer, message=f"{answer.message}; {advice}", advice="") if advice else answer

@@ -1,0 +1,34 @@
+"""Logs the failures of one database, for writing and for querying."""
+
+import logging
+
+from pipeline.logs import RepeatFilter
+from stages.influxdb.answers import OperatorNeeded, Retry
+from stages.influxdb.concurrency import ConcurrencyLimiter
+
+
+class OutageLog:
+    """Logs each failure once in ten seconds, and knows whether one was logged since the last success."""
+
+    def __init__(self, logger: logging.Logger, limiter: ConcurrencyLimiter) -> None:
+        """`limiter` is the database's: it counts the failures and has the pause before the next request."""
+        self._logger = logger
+        self._limiter = limiter
+        self._filter = RepeatFilter()
+        self._logged = False
+
+    def failed(self, activity: str, answer: Retry | OperatorNeeded, now: float) -> None:
+        """A request of `activity`, such as "writing", has failed at `now` (seconds, monotonic)."""
+        if not self._filter.allows(answer.message, now):
+            return
+        self._logged = True
+        if isinstance(answer, OperatorNeeded):
+            self._logger.error("%s is paused, nothing is lost: %s", activity, answer.message)
+        else:
+            self._logger.warning("%s failed (%d in a row), next try in %.1f s: %s", activity, self._limiter.failures,
+                                 self._limiter.wait(now), answer.message)
+
+    def recovered(self) -> bool:
+        """A request was successful. True if a failure was logged since the last time."""
+        logged, self._logged = self._logged, False
+        return logged
