@@ -7,8 +7,9 @@ from msgspec import Struct
 
 from pipeline.config.schema import InfluxConfig
 from stages.influxdb.body_words import json_object, one_line
+from stages.influxdb.deadline import Limits
 from stages.influxdb.dialect import Dialect
-from stages.influxdb.http_client import HttpClient, Limits
+from stages.influxdb.http_client import HttpClient
 
 Version = Literal["v1", "v2", "v3"]
 VICTORIA_METRICS: Final = "VictoriaMetrics or alike"

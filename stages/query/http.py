@@ -8,10 +8,11 @@ import msgspec
 
 from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Accepted, OperatorNeeded, Retry, TooLarge, classify
+from stages.influxdb.deadline import Limits
 from stages.influxdb.failures import answered_by, failure_of
 from stages.influxdb.flavour import Flavour, Version, ask
 from stages.influxdb.http_answer import HttpFault
-from stages.influxdb.http_client import HttpClient, Limits, OpenReply
+from stages.influxdb.http_client import HttpClient, OpenReply
 from stages.influxdb.session import Credentials
 from stages.languages.language import QueryAnswer, QueryRequest
 from stages.query.transport import MAX_ANSWER_BYTES, QueryFailed, is_not_found

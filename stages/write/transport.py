@@ -24,6 +24,7 @@ from stages.influxdb.answers import (
 )
 from stages.influxdb.body import LINE
 from stages.influxdb.body_words import json_object
+from stages.influxdb.deadline import Limits
 from stages.influxdb.dialect import Columns, adapted
 from stages.influxdb.endpoint import write_url
 from stages.influxdb.failures import answered_by, failure_of, with_advice
@@ -39,7 +40,7 @@ from stages.influxdb.flavour import (
     write_version,
 )
 from stages.influxdb.http_answer import HttpFault
-from stages.influxdb.http_client import HttpClient, Limits
+from stages.influxdb.http_client import HttpClient
 from stages.influxdb.questdb import TABLES, dedup_warnings, tables_of
 from stages.influxdb.retention import Bounds
 from stages.influxdb.session import Credentials

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.schema import InfluxConfig
+from stages.influxdb.deadline import Limits
 from stages.influxdb.http_answer import MAX_HEAD_BYTES, HttpFault
-from stages.influxdb.http_client import HttpClient, Limits, Reply
+from stages.influxdb.http_client import HttpClient, Reply
 from tests.support.raw_servers import Script, always, answer, dripping, flooding, once, raw_server, read_request
 from tests.support.tls import Authority
 
