@@ -17,6 +17,7 @@ from pipeline.points.table import BadRow, Column, Row, Table, Value, sort_column
 from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
+from stages.languages.custom_rows import CustomColumns, CustomRows
 from stages.languages.language import QueryAnswer, QueryError, QueryRequest, non_empty_lines, substitute
 
 #: Points in a chunk of the answer.
@@ -70,8 +71,7 @@ class InfluxqlDialect:
         self._retention_policy = retention_policy
         self._path = "/query?" + urlencode(
             {"db": database, "epoch": "ns", "chunked": "true", "chunk_size": CHUNK_SIZE})
-        self._types = types or {}
-        self._tags = frozenset(tags)
+        self._columns = CustomColumns(types or {}, frozenset(tags), integers=False)
         self._decoders: dict[tuple[Column, ...], Callable[[bytes], Any]] = {}
 
     def _ask(self, query: str) -> QueryRequest:
@@ -129,7 +129,7 @@ class InfluxqlDialect:
     def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
         """One table for each chunk of the answer."""
         if not columns:
-            yield self._own_table(measurement, body, before)
+            yield self._custom_table(measurement, body, before)
             return
         decode = self._decoders.get(columns)
         if decode is None:
@@ -140,10 +140,9 @@ class InfluxqlDialect:
                 rows = [row for row in rows if row[0] < before]  # type: ignore[operator]
             yield Table(measurement, columns, rows, bad)
 
-    def _own_table(self, measurement: str, body: bytes, before: int) -> Table:
+    def _custom_table(self, measurement: str, body: bytes, before: int) -> Table:
         """The answer to a custom query: tags from GROUP BY and from the configuration, all other columns are fields."""
-        found: list[tuple[int, dict[Column, Value]]] = []
-        bad: list[BadRow] = []
+        rows = CustomRows(before)
         for chunk in _chunks(body):
             for series in _series(chunk):
                 grouped: dict[Column, Value] = {
@@ -151,29 +150,11 @@ class InfluxqlDialect:
                 for raw in series.values:
                     try:
                         time, *values = _head.decode(_with_negative_zeros(raw))
-                        point: dict[Column, Value] = dict(grouped)
-                        for name, value in zip(series.columns[1:], values, strict=True):
-                            if value is not None:
-                                column = self._column(name, value)
-                                point[column] = (float(value) if column.type == "float"
-                                                 else str(value) if column.kind == "tag" else value)
+                        names = series.columns[1:]
+                        rows.add(time, {**grouped, **self._columns.point(zip(names, values, strict=True))})
                     except (ValueError, TypeError) as error:
-                        bad.append(BadRow("bad_value", str(error), excerpt(bytes(raw))))
-                        continue
-                    if time < before:
-                        found.append((time, point))
-        columns = sort_columns(list({column for _, point in found for column in point}))
-        return Table(measurement, columns, [(time, *(point.get(c) for c in columns)) for time, point in found], bad)
-
-    def _column(self, name: str, value: Value) -> Column:
-        if name in self._tags:
-            return Column(name, "tag", "string")
-        kind: FieldType = "boolean" if isinstance(value, bool) else "string" if isinstance(value, str) else "float"
-        declared = self._types.get(name, kind)
-        if kind != declared and not (kind == "float" and declared in ("integer", "unsigned")
-                                     and isinstance(value, int)):
-            raise ValueError(f"{name} is {value!r}, and not {declared}")
-        return Column(name, "field", declared)
+                        rows.reject(bytes(raw), error)
+        return rows.table(measurement)
 
 
 class InfluxqlAnswerReader:

@@ -8,16 +8,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import islice
-from math import isfinite
 from typing import Any, Literal
 
 import msgspec
 
 from pipeline.points.field_type import FieldType
-from pipeline.points.table import BadRow, Column, Row, Table, Value, sort_columns
+from pipeline.points.table import BadRow, Column, Row, Table, sort_columns
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
+from stages.languages.custom_rows import CustomColumns, CustomRows
 from stages.languages.language import QueryAnswer, QueryError, QueryRequest, non_empty_lines, substitute
 
 #: Rows of a table.
@@ -129,7 +129,7 @@ class JsonLinesDialect(V3Dialect):
 
     def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
         if not columns:
-            yield self._own_table(measurement, body, before)
+            yield self._custom_table(measurement, body, before)
             return
         decode = self._decoders.get(columns)
         if decode is None:
@@ -149,39 +149,20 @@ class JsonLinesDialect(V3Dialect):
                     bad.append(BadRow("bad_value", str(error), excerpt(line)))
             yield Table(measurement, columns, rows, bad)
 
-    def _own_table(self, measurement: str, body: bytes, before: int) -> Table:
+    def _custom_table(self, measurement: str, body: bytes, before: int) -> Table:
+        rows = CustomRows(before)
         times = TimeReader()
-        found: list[tuple[int, dict[Column, Value]]] = []
-        bad: list[BadRow] = []
+        columns = CustomColumns(self._types, self._tags, integers=True)
         for line in non_empty_lines(body):
             try:
                 row = _object.decode(line)
                 if not isinstance(row.get("time"), str):
                     raise ValueError("no column time; keep it in the query")
-                time = times.read(row["time"])
-                point = {self._column(name, value): value for name, value in row.items()
-                         if value is not None and name not in NO_DATA}
-                point = {c: float(v) if c.type == "float" else str(v) if c.kind == "tag" else v
-                         for c, v in point.items()}
+                rows.add(times.read(row["time"]),
+                         columns.point((name, value) for name, value in row.items() if name not in NO_DATA))
             except (ValueError, TypeError) as error:
-                bad.append(BadRow("bad_value", str(error), excerpt(line)))
-                continue
-            if time < before:
-                found.append((time, point))
-        columns = sort_columns(list({column for _, point in found for column in point}))
-        return Table(measurement, columns, [(time, *(point.get(c) for c in columns)) for time, point in found], bad)
-
-    def _column(self, name: str, value: Any) -> Column:
-        if name in self._tags:
-            return Column(name, "tag", "string")
-        kind: FieldType = ("boolean" if isinstance(value, bool) else "integer" if isinstance(value, int)
-                           else "float" if isinstance(value, float) else "string")
-        declared = self._types.get(name, kind)
-        if kind != declared and not (kind == "integer" and declared in ("float", "unsigned")):
-            raise ValueError(f"{name} is {value!r}, and not {declared}")
-        if isinstance(value, float) and not isfinite(value) or isinstance(value, list | dict):
-            raise ValueError(f"{name} is {value!r}, which no field can hold")
-        return Column(name, "field", declared)
+                rows.reject(line, error)
+        return rows.table(measurement)
 
 
 class JsonLinesAnswerReader:
