@@ -23,6 +23,8 @@ MAX_VALUE = 100_000_000
 _RESERVED = frozenset({"_start", "_stop", "_time", "_measurement", "_field"})
 #: Names of the first columns: annotations, `result` and `table`. Elsewhere a tag may have these names.
 _FIRST = frozenset({"", "result", "table"})
+#: The result that has only the number of rows.
+COUNT_RESULT = "row_count"
 _ERROR = re.compile(rb"(?:^|\r?\n)#datatype,string,(?:string|long)\r?\n(?:#[^\n]*\n)*,error,reference\r?\n,([^\n]*)")
 _TYPES: dict[str, FieldType] = {"double": "float", "long": "integer", "unsignedLong": "unsigned", "boolean": "boolean",
                                 "string": "string", "dateTime:RFC3339": "integer", "dateTime:RFC3339Nano": "integer",
@@ -120,6 +122,7 @@ class PointAssembler:
         csv.field_size_limit(MAX_VALUE)
         annotations: dict[str, list[str]] = {}
         block: _Block | None = None
+        skipped = False
         for row in csv.reader(io.StringIO(text_of(body), newline="")):
             if len(row) < 2:
                 continue
@@ -127,6 +130,9 @@ class PointAssembler:
                 annotations = annotations if block is None else {}
                 annotations[row[0]] = row
                 block = None
+                skipped = row[:2] == ["#default", COUNT_RESULT] or skipped and row[0] != "#datatype"
+            elif skipped:
+                annotations = {}
             elif block is None:
                 block = _Block(annotations, row, self._tags, self._times)
             else:

@@ -6,7 +6,7 @@ from stages.influxdb.flavour import Flavour, Version
 from stages.languages.flux import FluxDialect
 from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import Dialect
-from stages.languages.v3 import JsonLinesDialect
+from stages.languages.v3 import JsonDialect
 
 
 def version_to_query(config: SourceConfig, flavour: Flavour | None) -> Version:
@@ -53,13 +53,14 @@ def dialect_of(config: SourceConfig, language: Language) -> Dialect:
     if language == "influxql":
         return InfluxqlDialect(database, influxdb.retention_policy, config.types, config.tags, custom)
     if language == "flux":
-        return FluxDialect(influxdb.bucket or influxdb.database, influxdb.org, influxdb.org_id, config.tags)
+        return FluxDialect(influxdb.bucket or influxdb.database, influxdb.org, influxdb.org_id, config.tags,
+                           custom)
     if language in ("flight_sql", "flight_influxql"):
         # Imported here, because pyarrow costs every other user start-up time and memory.
         from stages.languages.arrow import ArrowDialect
         return ArrowDialect(database, "sql" if language == "flight_sql" else "influxql", config.types, config.tags,
                             custom)
-    return JsonLinesDialect(database, "sql" if language == "sql" else "influxql", config.types, config.tags, custom)
+    return JsonDialect(database, "sql" if language == "sql" else "influxql", config.types, config.tags, custom)
 
 
 def language_mismatch(config: SourceConfig, version: Version) -> str:

@@ -15,8 +15,8 @@ import msgspec
 from pipeline.points.table import Column, Table
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time, parse_time
 from pipeline.points.windows import TimeWindow
-from stages.languages.annotated_csv import PointAssembler, find_error, text_of
-from stages.languages.language import QueryAnswer, QueryError, QueryRequest, substitute
+from stages.languages.annotated_csv import COUNT_RESULT, PointAssembler, find_error, text_of
+from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, substitute
 
 _ANNOTATIONS = ["datatype", "group", "default"]
 _DIALECT = {"header": True, "delimiter": ",", "annotations": _ANNOTATIONS}
@@ -25,7 +25,13 @@ _HEAD = b"\n#datatype"
 _HEAD_LINES = len(_ANNOTATIONS) + 2
 #: Bytes in which the time of the first row is searched.
 FIRST_BYTES = 10_000
-_TIME = re.compile(rb",(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z),")
+_RFC3339 = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z"
+#: A row's time, after `_start` and `_stop` where it has them.
+_TIME = re.compile(rb",(?:" + _RFC3339 + rb"," + _RFC3339 + rb",)?(" + _RFC3339 + rb"),")
+#: Name of the result with the points, and of the one with their number.
+RESULT = "_result"
+_COUNT = re.compile(rb"(?:^|\n)#default," + COUNT_RESULT.encode() + rb",[^\r\n]*\r\n,result,table,_value\r\n"
+                    rb",[^,\r\n]*,\d*,(\d+)\r\n")
 #: Flux accepts "\\$" only before "{", and no NUL; both are written as byte escapes.
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "$": "\\x24", "\0": "\\x00"}
 
@@ -40,9 +46,11 @@ class FluxDialect:
 
     ordered = False
 
-    def __init__(self, bucket: str, org: str = "", org_id: str = "", tags: tuple[str, ...] = ()) -> None:
+    def __init__(self, bucket: str, org: str = "", org_id: str = "", tags: tuple[str, ...] = (),
+                 custom: bool = False) -> None:
         """`tags`: columns of a custom query that are tags although they are not in the group key."""
         self._bucket = bucket
+        self._custom = custom
         self._tags = frozenset(tags)
         owner = {"orgID": org_id} if org_id else {"org": org} if org else {}
         self._path = "/api/v2/query" + (f"?{urlencode(owner)}" if owner else "")
@@ -66,18 +74,25 @@ class FluxDialect:
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
         return ()
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
-        return self._ask(f"from(bucket: {literal(self._bucket)})\n"
-                         f"  |> range(start: time(v: {window.start}), stop: time(v: {window.end}))\n"
-                         f"  |> filter(fn: (r) => r._measurement == {literal(measurement)})\n"
-                         '  |> drop(columns: ["_start", "_stop"])')
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
+             chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
+        """The points, and their number as a second result: an answer has no other end that a proxy could not cut off.
+
+        The server sends the two in any order.
+        """
+        points = (f"from(bucket: {literal(self._bucket)})\n"
+                  f"  |> range(start: time(v: {window.start}), stop: time(v: {window.end}))\n"
+                  f"  |> filter(fn: (r) => r._measurement == {literal(measurement)})\n")
+        # Counted before they are grouped, since fields of different types cannot be in one group.
+        return self._ask(f'{points}  |> yield(name: "{RESULT}")\n'
+                         f'{points}  |> count() |> group() |> sum() |> yield(name: "{COUNT_RESULT}")')
 
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The custom query; times are RFC 3339 literals."""
         return self._ask(substitute(query, format_time(window.start), format_time(window.end)))
 
     def answer_reader(self) -> "FluxAnswerReader":
-        return FluxAnswerReader()
+        return FluxAnswerReader(counted=not self._custom)
 
     def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
         points = PointAssembler(self._tags)
@@ -92,9 +107,11 @@ class FluxAnswerReader:
     headers, so pages that counted them would hold almost no rows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counted: bool = False) -> None:
+        """`counted`: a second result has the number of rows; see `FluxDialect.page`."""
         self.rows = 0
         self.size = 0
+        self._counted = counted
         self._pieces: list[bytes] = []
         #: The end of the last piece, which may be the beginning of a header.
         self._tail = b"\n"
@@ -111,6 +128,9 @@ class FluxAnswerReader:
         _raise_error(body)
         if complete:
             _raise_unless_whole(body)
+            if self._counted:
+                self.rows = _verified_rows(body)
+                return QueryAnswer(body if self.rows else b"", self.rows, _some_time(body))
         return QueryAnswer(body, max(1, self.rows) if body.strip() else 0, _some_time(body))
 
 
@@ -145,11 +165,46 @@ def _csv_rows(body: bytes) -> list[list[str]]:
 def _raise_unless_whole(body: bytes) -> None:
     """A complete answer ends with an empty line; after a failure it ends anywhere, or with a JSON error.
 
+    So do the tables inside an answer: see `_verified_rows`.
+
     Source: Flux's `DelimitedMultiResultEncoder`, which writes CR and LF after each result.
     """
-    if body.strip() and not body.endswith(b"\n\r\n"):
+    if not body.endswith(b"\n") or body.strip() and not body.endswith(b"\n\r\n"):
         last = body.rstrip().rpartition(b"\n")[2].decode("utf-8", "replace")
         raise QueryError(f"the answer is incomplete; its last line: {last[:200]}", retryable=True)
+
+
+def _verified_rows(body: bytes) -> int:
+    """The number of rows of an answer with a count. Raises QueryError if rows are missing."""
+    rows, counted = _count_lines(body) if b'"' not in body else _count_csv_rows(body)
+    if rows != counted:
+        raise QueryError(f"the answer is incomplete: it has {rows} of {counted} rows", retryable=True)
+    return rows
+
+
+def _count_lines(body: bytes) -> tuple[int, int]:
+    """The rows in an answer without quoted cells, whose lines are its rows, and their number as the server has it."""
+    count = _COUNT.search(body)
+    headers = (b"\n" + body).count(_HEAD)
+    return body.count(b"\n,") - headers - (1 if count else 0), int(count[1]) if count else 0
+
+
+def _count_csv_rows(body: bytes) -> tuple[int, int]:
+    """As `_count_lines`, for any answer, and slower."""
+    rows = counted = 0
+    result = ""
+    header: list[str] | None = None
+    for row in _csv_rows(body):
+        if row[0].startswith("#"):
+            result = row[1] if row[0] == "#default" else result
+            header = None
+        elif header is None:
+            header = row
+        elif result == COUNT_RESULT:
+            counted += int(row[header.index("_value")])
+        else:
+            rows += 1
+    return rows, counted
 
 
 def _raise_error(body: bytes) -> None:

@@ -18,10 +18,10 @@ from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
 from stages.languages.custom_rows import CustomColumns, CustomRows
-from stages.languages.language import QueryAnswer, QueryError, QueryRequest, non_empty_lines, substitute
+from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, non_empty_lines, substitute
 
-#: Points in a chunk of the answer.
-CHUNK_SIZE = 10_000
+#: Statements in each query for measurements or columns.
+LIST_STATEMENTS = 2
 _CAST: dict[str, str] = {"float": "float", "integer": "integer", "unsigned": "unsigned", "boolean": "boolean",
                          "string": "string"}
 _PYTHON: dict[FieldType, Any] = {"float": float | None, "integer": int | None, "unsigned": int | None,
@@ -69,13 +69,14 @@ class InfluxqlDialect:
         """`types` and `tags` describe the columns of a custom query; a number without a type is a float."""
         self.ordered = not custom
         self._retention_policy = retention_policy
-        self._path = "/query?" + urlencode(
-            {"db": database, "epoch": "ns", "chunked": "true", "chunk_size": CHUNK_SIZE})
+        self._database = database
         self._columns = CustomColumns(types or {}, frozenset(tags), integers=False)
         self._decoders: dict[tuple[Column, ...], Callable[[bytes], Any]] = {}
 
-    def _ask(self, query: str) -> QueryRequest:
-        return QueryRequest(self._path, urlencode({"q": query}).encode(), "application/x-www-form-urlencoded",
+    def _ask(self, query: str, chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
+        path = "/query?" + urlencode(
+            {"db": self._database, "epoch": "ns", "chunked": "true", "chunk_size": chunk_rows})
+        return QueryRequest(path, urlencode({"q": query}).encode(), "application/x-www-form-urlencoded",
                             "application/json")
 
     def _from(self, measurement: str) -> str:
@@ -87,7 +88,7 @@ class InfluxqlDialect:
         return self._ask('SHOW MEASUREMENTS; SELECT "x" FROM "x" WHERE time = 0 LIMIT 1')
 
     def read_measurements(self, body: bytes) -> list[str]:
-        return [str(_row.decode(value)[0]) for chunk in _chunks(body) for series in _series(chunk)
+        return [str(_row.decode(value)[0]) for chunk in _all_chunks(body, LIST_STATEMENTS) for series in _series(chunk)
                 for value in series.values if series.columns == ["name"]]
 
     def columns(self, measurement: str) -> QueryRequest:
@@ -97,7 +98,7 @@ class InfluxqlDialect:
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
         columns: list[Column] = []
         types: dict[str, set[FieldType]] = {}
-        for chunk in _chunks(body):
+        for chunk in _all_chunks(body, LIST_STATEMENTS):
             for series in _series(chunk):
                 for value in series.values:
                     row = _row.decode(value)
@@ -112,12 +113,13 @@ class InfluxqlDialect:
             columns += [Column(name, "field", kind) for kind in found]
         return sort_columns(columns)
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
+             chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
         selected = ", ".join(f"{identifier(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
                              for column in columns)
         where = f" WHERE {_bounds(window)}" if _bounds(window) else ""
         return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"  # nosec B608: quoted
-                         + (f" LIMIT {limit}" if limit else ""))
+                         + (f" LIMIT {limit}" if limit else ""), chunk_rows)
 
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The custom query; times are integers, nanoseconds."""
@@ -226,6 +228,16 @@ def _decoded(line: bytes) -> _Chunk:
 
 def _chunks(body: bytes) -> list[_Chunk]:
     return [_decoded(line) for line in body.split(b"\n") if line.strip()]
+
+
+def _all_chunks(body: bytes, statements: int) -> list[_Chunk]:
+    """The chunks of a whole answer. Raises QueryError if the end of one of its `statements` is missing."""
+    chunks = _chunks(body)
+    ends = sum(not result.partial for chunk in chunks for result in chunk.results)
+    if ends < statements:
+        raise QueryError(f"the answer is incomplete: it has the results of {ends} of {statements} statements",
+                         retryable=True)
+    return chunks
 
 
 def _series(chunk: _Chunk) -> list[_Series]:

@@ -9,6 +9,9 @@ from pipeline.errors import PipelineError
 from pipeline.points.table import Column, Table
 from pipeline.points.windows import TimeWindow
 
+#: Rows of a chunk, for answers that come in chunks; fewer where rows are large.
+CHUNK_ROWS = 10_000
+
 
 class QueryRequest(Struct, frozen=True):
     """A query: path and body of a POST, or a Flight ticket, which has a body and no path."""
@@ -44,6 +47,7 @@ class QueryAnswer(Struct, frozen=True):
 class QueryAnswerReader(Protocol):
     """Collects one answer, piece by piece as the transport yields them, and counts its rows."""
 
+    #: Rows of which all has been collected; `finish` has the exact number.
     rows: int
     #: Bytes collected.
     size: int
@@ -73,8 +77,12 @@ class Dialect(Protocol):
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
         """Reads the answer to `columns`. Raises QueryError."""
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
-        """The query for the points in a window: at most `limit` rows if answers are ordered; 0 is no limit."""
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
+             chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
+        """The query for the points in a window: at most `limit` rows if answers are ordered; 0 is no limit.
+
+        `chunk_rows`: rows of a chunk, where answers come in chunks, of which only whole ones can be read.
+        """
 
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The user's `query` for a window."""

@@ -1,4 +1,6 @@
-"""SQL and InfluxQL at `/api/v3/query_sql` and `/api/v3/query_influxql`, InfluxDB 3, answered as JSON lines. Pure.
+"""SQL and InfluxQL at `/api/v3/query_sql` and `/api/v3/query_influxql`, InfluxDB 3, answered as JSON. Pure.
+
+The format is `json`, an array, and not `jsonl`, because an array has an end: lines that a proxy cuts off look complete.
 
 Sources: "Query data with the HTTP API", InfluxDB 3 Core reference; information_schema, where tags are the columns of
 the type `Dictionary(Int32, Utf8)`. Equal times come in no stable order.
@@ -7,10 +9,10 @@ the type `Dictionary(Int32, Utf8)`. Equal times come in no stable order.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Raw
 
 from pipeline.points.field_type import FieldType
 from pipeline.points.table import BadRow, Column, Row, Table, sort_columns
@@ -18,7 +20,7 @@ from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
 from stages.languages.custom_rows import CustomColumns, CustomRows
-from stages.languages.language import QueryAnswer, QueryError, QueryRequest, non_empty_lines, substitute
+from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, substitute
 
 #: Rows of a table.
 TABLE_ROWS = 10_000
@@ -27,7 +29,11 @@ NO_DATA = frozenset({"iox::measurement", "time"})
 _PYTHON: dict[FieldType, Any] = {"float": float | None, "integer": int | None, "unsigned": int | None,
                                  "boolean": bool | None, "string": str | None}
 _NO_FIELD_NAME = re.compile(r'[\\"\x00-\x1f]')
+#: Between two rows; or in a string that looks like it.
+_BETWEEN_ROWS = b"},{"
 _object = msgspec.json.Decoder(dict[str, Any])
+_objects = msgspec.json.Decoder(list[dict[str, Any]])
+_raws = msgspec.json.Decoder(list[Raw])
 
 
 def identifier(name: str) -> str:
@@ -90,7 +96,8 @@ class V3Dialect(ABC):
         found = [column_of(str(row["column_name"]), str(row["data_type"])) for row in self._listed(body)]
         return sort_columns([column for column in found if column is not None])
 
-    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int) -> QueryRequest:
+    def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
+             chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
         """The page query, always in SQL: InfluxQL of 3.9.6 applies LIMIT to each field, which omits values."""
         bounds = [f"time {operator} TIMESTAMP '{format_time(edge)}'" for edge, operator, open_end in (
             (window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)) if edge != open_end]
@@ -105,27 +112,26 @@ class V3Dialect(ABC):
         return self._ask(substitute(query, shown(window.start), shown(window.end)), self._language)
 
 
-class JsonLinesDialect(V3Dialect):
-    """SQL and InfluxQL over HTTP; answers are JSON lines."""
+class JsonDialect(V3Dialect):
+    """SQL and InfluxQL over HTTP; answers are JSON arrays of rows."""
 
     def __init__(self, database: str, language: Literal["sql", "influxql"],
                  types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False) -> None:
         super().__init__(database, language, types, tags, custom)
-        self._decoders: dict[tuple[Column, ...], Callable[[bytes], tuple[Any, ...]]] = {}
+        self._decoders: dict[tuple[Column, ...], Callable[[Raw], tuple[Any, ...]]] = {}
 
     def _ask(self, query: str, language: str) -> QueryRequest:
-        body = msgspec.json.encode({"db": self._database, "q": query, "format": "jsonl"})
-        return QueryRequest(f"/api/v3/query_{language}", body, "application/json",
-                            "*/*")  # it refuses application/jsonl
+        body = msgspec.json.encode({"db": self._database, "q": query, "format": "json"})
+        return QueryRequest(f"/api/v3/query_{language}", body, "application/json", "*/*")
 
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         try:
-            return [_object.decode(line) for line in body.split(b"\n") if line.strip()]
+            return _objects.decode(body)
         except msgspec.DecodeError:
-            raise QueryError(f"the answer is not JSON lines: {excerpt(body)}", retryable=True) from None
+            raise QueryError(f"the answer is not a whole JSON array: {excerpt(body)}", retryable=True) from None
 
-    def answer_reader(self) -> "JsonLinesAnswerReader":
-        return JsonLinesAnswerReader(self.ordered)
+    def answer_reader(self) -> "JsonAnswerReader":
+        return JsonAnswerReader(self.ordered)
 
     def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
         if not columns:
@@ -135,25 +141,25 @@ class JsonLinesDialect(V3Dialect):
         if decode is None:
             decode = self._decoders[columns] = _typed_decoder(columns)
         times = TimeReader()
-        lines = non_empty_lines(body)
-        while some := list(islice(lines, TABLE_ROWS)):
+        raws = _raws.decode(body or b"[]")
+        for at in range(0, len(raws), TABLE_ROWS):
             rows: list[Row] = []
             bad: list[BadRow] = []
-            for line in some:
+            for line in raws[at:at + TABLE_ROWS]:
                 try:
                     text, *values = decode(line)
                     time = times.read(text)
                     if time < before:
                         rows.append((time, *values))
                 except ValueError as error:
-                    bad.append(BadRow("bad_value", str(error), excerpt(line)))
+                    bad.append(BadRow("bad_value", str(error), excerpt(bytes(line))))
             yield Table(measurement, columns, rows, bad)
 
     def _custom_table(self, measurement: str, body: bytes, before: int) -> Table:
         rows = CustomRows(before)
         times = TimeReader()
         columns = CustomColumns(self._types, self._tags, integers=True)
-        for line in non_empty_lines(body):
+        for line in _raws.decode(body or b"[]"):
             try:
                 row = _object.decode(line)
                 if not isinstance(row.get("time"), str):
@@ -161,12 +167,12 @@ class JsonLinesDialect(V3Dialect):
                 rows.add(times.read(row["time"]),
                          columns.point((name, value) for name, value in row.items() if name not in NO_DATA))
             except (ValueError, TypeError) as error:
-                rows.reject(line, error)
+                rows.reject(bytes(line), error)
         return rows.table(measurement)
 
 
-class JsonLinesAnswerReader:
-    """Collects JSON lines: each line is one row."""
+class JsonAnswerReader:
+    """Collects an array of rows. Until the end, rows are counted by what stands between them."""
 
     def __init__(self, ordered: bool) -> None:
         """`ordered`: the answer needs the times of its first and last row."""
@@ -174,36 +180,57 @@ class JsonLinesAnswerReader:
         self.size = 0
         self._ordered = ordered
         self._pieces: list[bytes] = []
+        #: The end of the last piece, which may be the beginning of what stands between two rows.
+        self._tail = b""
 
     def feed(self, piece: bytes) -> None:
         self.size += len(piece)
-        self.rows += piece.count(b"\n")
+        self.rows += (self._tail + piece).count(_BETWEEN_ROWS)
+        self._tail = piece[1 - len(_BETWEEN_ROWS):]
         self._pieces.append(piece)
 
     def finish(self, complete: bool) -> QueryAnswer:
-        body = b"".join(self._pieces)
-        if not complete:
-            body = body[:body.rfind(b"\n") + 1]
-        body = body.rstrip(b"\n")
-        if not body:
-            return QueryAnswer(b"", 0)
-        first = body[:body.find(b"\n") if b"\n" in body else None]
-        last = body[body.rfind(b"\n") + 1:]
-        self.rows = body.count(b"\n") + 1
-        for line in (first, last):
-            if b'"error"' in line and b'"time"' not in line:
-                raise QueryError(excerpt(line))
-        if not self._ordered:
-            return QueryAnswer(body, self.rows)
+        body = b"".join(self._pieces).strip()
+        rows = _rows_of(body) if complete else None
+        if rows is None:
+            body, rows = _whole_rows(body)
+        self.rows = len(rows)
+        if not rows or not self._ordered:
+            return QueryAnswer(body if rows else b"", len(rows))
         times = TimeReader()
         try:
-            return QueryAnswer(body, self.rows, times.read(_object.decode(first)["time"]),
-                         times.read(_object.decode(last)["time"]))
+            return QueryAnswer(body, len(rows), times.read(_object.decode(rows[0])["time"]),
+                               times.read(_object.decode(rows[-1])["time"]))
         except (ValueError, KeyError):
-            raise QueryError(f"the answer has no times: {excerpt(last)}", retryable=True) from None
+            raise QueryError(f"the answer has no times: {excerpt(bytes(rows[-1]))}", retryable=True) from None
 
 
-def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], tuple[Any, ...]]:
+def _rows_of(body: bytes) -> list[Raw]:
+    """The rows of a whole answer. Raises QueryError if it is an error, or not whole."""
+    try:
+        return _raws.decode(body)
+    except msgspec.DecodeError:
+        if body.startswith(b"{") and b'"error"' in body:
+            raise QueryError(excerpt(body)) from None
+        raise QueryError(f"the answer is incomplete; its end is: {excerpt(body[-200:])}", retryable=True) from None
+
+
+def _whole_rows(body: bytes) -> tuple[bytes, list[Raw]]:
+    """The array of those rows that are whole in the beginning of an answer.
+
+    What looks like the end of a row may stand in a string: then the array that ends there is not valid JSON.
+    """
+    end = len(body)
+    while (end := body.rfind(_BETWEEN_ROWS, 0, end)) >= 0:
+        whole = body[:end + 1] + b"]"
+        try:
+            return whole, _raws.decode(whole)
+        except msgspec.DecodeError:
+            continue
+    return b"[]", []
+
+
+def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[Raw], tuple[Any, ...]]:
     """A decoder of rows: the time as text, and a value for each column. It raises ValueError."""
     types = tuple(_PYTHON[column.type] for column in columns)
     if any(_NO_FIELD_NAME.search(column.name) for column in columns):
@@ -211,7 +238,7 @@ def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], tuple[Any, 
         names = [column.name for column in columns]
         row_type: Any = tuple.__class_getitem__((str, *types))
 
-        def decode_object(line: bytes) -> tuple[Any, ...]:
+        def decode_object(line: Raw) -> tuple[Any, ...]:
             row = _object.decode(line)
             return msgspec.convert((row.get("time"), *map(row.get, names)), row_type)  # type: ignore[no-any-return]
 

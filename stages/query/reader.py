@@ -9,13 +9,14 @@ from msgspec import Struct
 
 from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_schema import SourceConfig
+from pipeline.logs import RepeatFilter
 from pipeline.points.table import Column
 from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.wire.source import Language
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.flavour import Flavour, Version
 from stages.languages.choice import dialect_of, language_mismatch, language_of, may_fall_back, version_to_query
-from stages.languages.language import Dialect, QueryAnswer, QueryError, QueryRequest
+from stages.languages.language import CHUNK_ROWS, Dialect, QueryAnswer, QueryError, QueryRequest
 from stages.query.http import HttpTransport
 from stages.query.transport import (
     MAX_ANSWER_BYTES,
@@ -33,6 +34,10 @@ COLUMNS_SECONDS = 5.0
 CHECK_SECONDS = 5.0
 #: Largest list of measurements or columns, bytes.
 MAX_LIST_BYTES = 100_000_000
+#: Assumed size of a row of an unknown measurement: of its time, and of each column, bytes.
+ROW_BYTES, COLUMN_BYTES = 30, 20
+#: Chunks that fit into a page's `max_page_bytes`, and what a chunk is divided by if not one does.
+CHUNKS_PER_PAGE, SMALLER_CHUNK = 4, 16
 
 
 class QueryPage(Struct, frozen=True):
@@ -65,6 +70,9 @@ class SourceReader:
         self._known: tuple[Version, Language, Dialect] | None = None
         #: measurement -> its columns, and when they were read: nanoseconds since 1970, and monotonic seconds.
         self._columns: dict[str, tuple[tuple[Column, ...], int, float]] = {}
+        #: measurement -> rows of a chunk, by the size of its last answer's rows.
+        self._chunk_rows: dict[str, int] = {}
+        self._failures = RepeatFilter()
 
     @unreadable_is_failure()
     def discover(self) -> tuple[list[str], bool]:
@@ -86,13 +94,12 @@ class SourceReader:
         columns: tuple[Column, ...] = ()
         if self.config.query:
             request = dialect.custom_query(self.config.query, window)
+            answer, full = self._read_answer(request, dialect, whole, self.config.max_page_bytes)
         else:
             columns = self._columns_of(measurement, window, dialect)
             if dialect.columns(measurement) and not any(column.kind == "field" for column in columns):
                 return QueryPage(language, columns, b"", window.end, 0, window.start)
-            limit = self.config.page_size + 1 if dialect.ordered and not whole else 0
-            request = dialect.page(measurement, columns, window, limit)
-        answer, full = self._read_answer(request, dialect, whole)
+            answer, full = self._read_rows(measurement, columns, window, whole)
         if not full:
             return QueryPage(language, columns, answer.body, window.end, answer.rows, answer.first or window.start)
         if not dialect.ordered:
@@ -102,6 +109,32 @@ class SourceReader:
         except ValueError:
             return WindowOverflow(one_time=True, first=answer.first)
         return QueryPage(language, columns, answer.body, end, answer.rows, answer.first)
+
+    def _read_rows(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow,
+                   whole: bool) -> tuple[QueryAnswer, bool]:
+        """The answer to a page query, and whether it is more than a page. Raises QueryFailed.
+
+        An answer that is cut at `max_page_bytes` has at least one row: where the first chunk is larger, the query is
+        repeated with smaller chunks and a higher limit. Without a row nothing is known of the times that it covers.
+        """
+        _, _, dialect = self._dialect()
+        limit = self.config.page_size + 1 if dialect.ordered and not whole else 0
+        max_bytes = self.config.max_page_bytes
+        chunk_rows = self._chunk_rows.get(measurement) or chunk_rows_for(
+            ROW_BYTES + COLUMN_BYTES * len(columns), max_bytes)
+        while True:
+            request = dialect.page(measurement, columns, window, limit, chunk_rows)
+            answer, full = self._read_answer(request, dialect, whole, max_bytes)
+            if answer.rows or not full or not dialect.ordered:
+                break
+            if self._failures.allows(f"large rows of {measurement}", time.monotonic()):
+                self.logger.warning("source %s: %d rows of %s have more than max_page_bytes = %d bytes; reading fewer "
+                                    "rows at a time. If this is frequent, increase max_page_bytes", self.config.name,
+                                    chunk_rows, measurement, self.config.max_page_bytes)
+            chunk_rows, max_bytes = max(1, chunk_rows // SMALLER_CHUNK), max_bytes * 2
+        if answer.rows:
+            self._chunk_rows[measurement] = chunk_rows_for(len(answer.body) // answer.rows, self.config.max_page_bytes)
+        return answer, full
 
     def check(self) -> None:
         """Tries the custom query, or the list of measurements, once and with short timeouts. Raises QueryFailed."""
@@ -175,8 +208,12 @@ class SourceReader:
                     raise QueryFailed(OperatorNeeded("refused", f"the list has more than {MAX_LIST_BYTES:,} bytes"))
         return reader.finish(complete=True).body
 
-    def _read_answer(self, request: QueryRequest, dialect: Dialect, whole: bool) -> tuple[QueryAnswer, bool]:
-        """The answer to a page query, and whether it is more than a page. Raises QueryFailed."""
+    def _read_answer(self, request: QueryRequest, dialect: Dialect, whole: bool,
+                     max_bytes: int) -> tuple[QueryAnswer, bool]:
+        """The answer to a query for points, and whether it is more than a page. Raises QueryFailed.
+
+        It is cut after `max_bytes`, or after a page of an answer that has no order, unless it is to be read `whole`.
+        """
         reader, complete = dialect.answer_reader(), True
         with self._ask(request) as reply:
             try:
@@ -185,12 +222,12 @@ class SourceReader:
                     if reader.size > MAX_ANSWER_BYTES:
                         raise QueryFailed(OperatorNeeded(
                             "refused", f"the answer has more than {MAX_ANSWER_BYTES:,} bytes"))
-                    if not whole and (reader.size > self.config.max_page_bytes or (
+                    if not whole and (reader.size > max_bytes or (
                             reader.rows > self.config.page_size and not dialect.ordered)):
                         complete = False
                         break
-                full = not complete or (not whole and reader.rows > self.config.page_size)
-                return reader.finish(complete), full
+                answer = reader.finish(complete)
+                return answer, not complete or (not whole and answer.rows > self.config.page_size)
             except QueryError as error:
                 raise to_failure(error) from None
 
@@ -217,6 +254,11 @@ class SourceReader:
 
     def _urls(self) -> tuple[str, ...]:
         return (self.config.influxdb.url, *self.config.influxdb.more_urls)
+
+
+def chunk_rows_for(row_bytes: int, max_page_bytes: int) -> int:
+    """How many rows of that size a chunk may have, so that several chunks fit into a page."""
+    return max(1, min(CHUNK_ROWS, max_page_bytes // CHUNKS_PER_PAGE // max(1, row_bytes)))
 
 
 def _transport(config: SourceConfig) -> QueryTransport:

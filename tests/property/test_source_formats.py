@@ -1,7 +1,7 @@
 """What a server answers becomes messages with every value, type and time as it was stored; in all languages."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -19,8 +19,8 @@ from stages.languages.annotated_csv import PointAssembler
 from stages.languages.arrow import ArrowDialect
 from stages.languages.flux import FluxAnswerReader, FluxDialect
 from stages.languages.influxql import InfluxqlAnswerReader, InfluxqlDialect
-from stages.languages.language import QueryError
-from stages.languages.v3 import JsonLinesDialect
+from stages.languages.language import QueryAnswerReader, QueryError
+from stages.languages.v3 import JsonDialect
 from stages.produce.batching import BatchOptions, make_sends
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0\t\\"), min_size=1, max_size=8).filter(
@@ -109,14 +109,26 @@ def annotated(table: Table) -> bytes:
                 rows.append(["", "", "0", format_time(int(row[0] or 0)), shown, column.name, table.measurement,
                                  *(str(value) for _, value in tags)])
                 rows.append([])
-    return go_csv(rows)
+    return go_csv(rows) or b"\r\n"
 
 
-def json_lines(table: Table) -> bytes:
+def json_array(table: Table) -> bytes:
     """As InfluxDB 3 answers: what is null is left out."""
-    return "".join(json.dumps({"time": format_time(int(row[0] or 0)).rstrip("Z"),
-                               **{c.name: v for c, v in zip(table.columns, row[1:], strict=True) if v is not None}})
-                   + "\n" for row in table.rows).encode()
+    return json.dumps([{"time": format_time(int(row[0] or 0)).rstrip("Z"),
+                        **{c.name: v for c, v in zip(table.columns, row[1:], strict=True) if v is not None}}
+                       for row in table.rows], separators=(",", ":")).encode()
+
+
+def counted(table: Table, count_first: bool) -> bytes:
+    """As InfluxDB 2 answers a page query: the points, and their number, in any order."""
+    values = sum(value is not None for row in table.rows for column, value in zip(table.columns, row[1:], strict=True)
+                 if column.kind == "field")
+    number = go_csv([["#datatype", "string", "long", "long"], ["#group", "false", "false", "false"],
+                     ["#default", "row_count", "", ""], ["", "result", "table", "_value"],
+                     ["", "", "0", str(values)]]) if values else b""
+    # Each result ends with an empty line; `annotated` has one behind each of its tables, and so behind the last.
+    results = [annotated(table), number + b"\r\n"]
+    return b"".join(reversed(results) if count_first else results)
 
 
 def whole(like: Table, parts: Iterable[Table]) -> Table:
@@ -157,17 +169,16 @@ def test_annotated_csv_is_read_exactly_and_fields_of_a_point_come_together(table
 
 def test_an_answer_that_ends_in_the_middle_is_no_answer() -> None:
     whole = annotated(Table("m", (Column("f", "field", "integer"),), [(1, 2), (3, 4)]))
-    for end in (b"", b"\r\n", whole):
+    for end in (b"\r\n", whole):
         answer_reader = FluxAnswerReader()
         answer_reader.feed(end)
         answer_reader.finish(complete=True)
-    for torn in (whole[:-2], whole[:-2] + b'{"code":"internal error","message":"panic: x"}', whole[:-9]):
+    for torn in (b"", b"\r", whole[:-2], whole[:-2] + b'{"code":"internal error","message":"panic: x"}', whole[:-9]):
         answer_reader = FluxAnswerReader()
         answer_reader.feed(torn)
         with pytest.raises(QueryError, match="incomplete") as caught:
             answer_reader.finish(complete=True)
         assert caught.value.retryable
-        assert answer_reader.finish(complete=False).rows
 
 
 @given(st.lists(st.text(st.sampled_from('\r\n", \\.x#\t\u00a0'), max_size=8), min_size=1, max_size=6))
@@ -192,10 +203,81 @@ def test_rows_of_annotated_csv_are_counted_without_heads_however_it_comes_in_pie
     assert answer_reader.finish(complete=True).rows == len(values)
 
 
+@given(tables(), st.booleans())
+def test_points_and_their_number_are_read_in_either_order(table: Table, count_first: bool) -> None:
+    dialect, answer = FluxDialect("b"), counted(table, count_first)
+    reader = dialect.answer_reader()
+    reader.feed(answer)
+    taken = reader.finish(complete=True)
+    read = whole(table, dialect.tables(table.measurement, (), taken.body, MAX_TIME))
+    assert as_points(read) == as_points(table) and not read.bad
+
+
+def readers(table: Table) -> Iterator[tuple[QueryAnswerReader, bytes]]:
+    """For each form of an answer that has no end of the transport's: a new reader, and the answer."""
+    yield InfluxqlDialect("b").answer_reader(), chunked_json(table, 2)
+    yield JsonDialect("b", "sql").answer_reader(), json_array(table)
+    yield FluxDialect("b").answer_reader(), counted(table, count_first=False)
+    yield FluxDialect("b").answer_reader(), counted(table, count_first=True)
+
+
+@given(tables(), st.integers(0, 10_000))
+def test_an_answer_that_is_cut_anywhere_is_whole_or_read_again(table: Table, place: int) -> None:
+    for reader, answer in readers(table):
+        cut = answer[:place % (len(answer) + 1)]
+        try:
+            reader.feed(cut)
+            taken = reader.finish(complete=True)
+        except QueryError as error:
+            assert error.retryable
+        else:
+            assert taken.rows == sum(1 for _ in expected_rows(reader, table)), cut
+
+
+def expected_rows(reader: QueryAnswerReader, table: Table) -> Iterator[object]:
+    """What an answer counts as rows: points, or values in Flux."""
+    for row in table.rows:
+        values = [value for column, value in zip(table.columns, row[1:], strict=True)
+                  if column.kind == "field" and value is not None]
+        yield from values if isinstance(reader, FluxAnswerReader) else [row]
+
+
+@pytest.mark.parametrize("end", range(0, 200, 3))
+def test_a_list_that_is_cut_anywhere_is_read_again(end: int) -> None:
+    names = (b'{"results":[{"statement_id":0,"series":[{"name":"measurements","columns":["name"],'
+             b'"values":[["a"]]}]}]}\n{"results":[{"statement_id":1}]}\n')
+    keys = (b'{"results":[{"statement_id":0,"series":[{"name":"m","columns":["tagKey"],"values":[["t"]]}]}]}\n'
+            b'{"results":[{"statement_id":1,"series":[{"name":"m","columns":["fieldKey","fieldType"],'
+            b'"values":[["f","float"]]}]}]}\n')
+    tables = b'[{"table_name":"a"},{"table_name":"b"}]'
+    columns = b'[{"column_name":"time","data_type":"Timestamp(ns)"},{"column_name":"f","data_type":"Float64"}]'
+    listed = (b"#datatype,string,long,string\r\n#group,false,false,false\r\n#default,_result,0,\r\n"
+              b",result,table,_value\r\n,,0,a\r\n,,0,b\r\n\r\n")
+    v1, v2, v3 = InfluxqlDialect("b"), FluxDialect("b"), JsonDialect("b", "sql")
+    lists: list[tuple[Callable[[bytes], Sequence[object]], bytes]] = [
+        (v1.read_measurements, names), (v1.read_columns, keys), (v2.read_measurements, listed),
+        (v3.read_measurements, tables), (v3.read_columns, columns)]
+    for read, answer in lists:
+        if end < len(answer.strip()):
+            with pytest.raises(QueryError) as caught:
+                read(answer[:end])
+            assert caught.value.retryable
+        assert read(answer)
+
+
+@given(tables(), st.integers(0, 10_000))
+def test_an_array_is_cut_behind_a_whole_row(table: Table, place: int) -> None:
+    reader, answer = JsonDialect("db", "sql").answer_reader(), json_array(table)
+    reader.feed(answer[:place % (len(answer) + 1)])
+    taken = reader.finish(complete=False)
+    rows = json.loads(answer)
+    assert json.loads(taken.body or b"[]") == rows[:taken.rows]
+
+
 @given(tables(), st.integers(1, 50))
-def test_json_lines_are_read_exactly(table: Table, piece: int) -> None:
-    dialect = JsonLinesDialect("db", "sql")
-    answer, answer_reader = json_lines(table), dialect.answer_reader()
+def test_json_arrays_are_read_exactly(table: Table, piece: int) -> None:
+    dialect = JsonDialect("db", "sql")
+    answer, answer_reader = json_array(table), dialect.answer_reader()
     for at in range(0, len(answer), piece):
         answer_reader.feed(answer[at:at + piece])
     taken = answer_reader.finish(complete=True)
@@ -228,13 +310,13 @@ def record_batches(table: Table, rows: int, dictionaries: bool) -> list[pa.Recor
 
 
 @given(tables(), st.integers(1, 5), st.booleans(), st.booleans(), st.integers(MIN_TIME, MAX_TIME))
-def test_record_batches_and_json_lines_are_read_as_the_same_points(
+def test_record_batches_and_json_are_read_as_the_same_points(
         table: Table, rows: int, dictionaries: bool, own_query: bool, before: int) -> None:
-    arrow, jsonl = ArrowDialect("db", "sql", custom=own_query), JsonLinesDialect("db", "sql")
+    arrow, jsonl = ArrowDialect("db", "sql", custom=own_query), JsonDialect("db", "sql")
     arrow_taker, json_taker = arrow.answer_reader(), jsonl.answer_reader()
     for batch in record_batches(table, rows, dictionaries):
         arrow_taker.feed(batch)
-    json_taker.feed(json_lines(table))
+    json_taker.feed(json_array(table))
     taken, expected = arrow_taker.finish(complete=True), json_taker.finish(complete=True)
     assert taken.rows == expected.rows
     if not own_query:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from pyarrow import flight
 
 from pipeline.testbed.sandbox.influxdb.answers import Identity
-from stages.languages.v3 import JsonLinesDialect
+from stages.languages.v3 import JsonDialect
 from tests.support.influxdb_servers import running_influxdb
 
 URL = os.environ.get("INFLUXDB3_TEST_URL", "")
@@ -263,7 +263,7 @@ def both() -> Iterator[tuple[Server, Server]]:
 
 def asked(language: str, query: str, database: str = "DB", **headers: str) -> Exchange:
     """A query as a source sends it."""
-    ask = JsonLinesDialect(database, "sql")._ask(query, language)
+    ask = JsonDialect(database, "sql")._ask(query, language)
     headers = {"Content-Type": ask.content_type, "Accept": ask.accept, **headers}
     return Exchange(query, ask.body, ask.path, headers=headers)
 

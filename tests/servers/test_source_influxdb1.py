@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import requests
 
+from pipeline.points.times import MIN_TIME
 from pipeline.testbed.harness.waiting import wait_until
+from pipeline.wire import source as source_wire
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 from tests.support.sinks import SandboxInflux
@@ -117,6 +119,26 @@ def test_points_written_while_it_runs_follow_and_a_restart_sends_none_again(
     points = run.points()
     check_all([p for p in points if p["measurement"] == "sensors"], 1_000)
     assert [p["fields"] for p in points if p["measurement"] == "live"] == [{"v": 1}]
+
+
+@pytest.mark.parametrize(("fields", "max_page_bytes"), [(400, 100_000), (400, 1_024), (5, 20_000)])
+def test_pages_are_fitted_to_large_rows_and_the_watermark_stays_with_them(
+        influxdb1: str, database: str, start: Start, fields: int, max_page_bytes: int) -> None:
+    rows = 200 if max_page_bytes > 2_000 else 50
+    write(influxdb1, database, [
+        f"wide,t=a {','.join(f'field{n}={n + row}i' for n in range(fields))} {FIRST_TIME + row * 1_000_000_000}"
+        for row in range(rows)])
+    run = start(source=f"max_page_bytes = {max_page_bytes}")
+    marks: set[int] = set()
+
+    def all_sent(status: source_wire.SourceStatus) -> bool:
+        marks.update(lane.mark for lane in status.lanes)
+        return status.points == rows
+
+    run.wait_for(all_sent)
+    assert [point["fields"]["field1"] for point in run.points()] == [1 + row for row in range(rows)]
+    # A watermark never moves to a time that no row gave.
+    assert all(mark == MIN_TIME or mark >= FIRST_TIME for mark in marks)
 
 
 @pytest.mark.parametrize("victim", ["query", "convert-0", "convert-1", "produce", "source-coordinator"])

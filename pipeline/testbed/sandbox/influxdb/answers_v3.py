@@ -121,8 +121,9 @@ class AnswersV3:
                                f"{len(request.body)}")
         except (ValueError, TypeError):
             return _words(400, "serde json error: the sandbox tells no more")
-        if asked.get("format") != "jsonl":
-            return _words(400, "the sandbox answers only with the format jsonl")
+        shape = asked.get("format")
+        if shape not in ("json", "jsonl"):
+            return _words(400, "the sandbox answers only with the formats json and jsonl")
         if not _ACCEPTED.search(accept := request.headers.get("accept", "*/*")):
             return _words(500, f"invalid mime type ({accept})")
         bucket, language = self._server.buckets.get(name), request.path.rpartition("_")[2]
@@ -135,7 +136,8 @@ class AnswersV3:
         except NotUnderstood as error:
             return _words(400, f'SQL error: ParserError("{error}")' if language == "sql"
                           else f"error in InfluxQL statement: parsing error: {error}")
-        return Response(200, answer.json_lines(), (("Content-Type", "application/jsonl"), *_HEADERS))
+        body = answer.json_array() if shape == "json" else answer.json_lines()
+        return Response(200, body, (("Content-Type", f"application/{shape}"), *_HEADERS))
 
     def flight(self, request: Request) -> query_v3.Answer:
         """The answer of the Flight service's DoGet, whose ticket is the request's body. Raises Refusal."""

@@ -33,6 +33,9 @@ class Rule(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True)
     hang: bool = False
     #: Answer 200, and a body that goes on until the client hangs up.
     endless: bool = False
+    #: Answer only so many bytes of a query's answer, and end it as if that were all; negative: without so many at the
+    #: end. As a proxy does that loses its server.
+    cut: int | None = None
     #: Break the connection off with RST: "before" the body is read, in its "middle", or "after" the points are stored.
     #: With `match`, "before" and "middle" come when the body has been read, too, but before anything is stored.
     reset: Literal["", "before", "middle", "after"] = ""
@@ -52,7 +55,8 @@ class Rule(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True)
     @property
     def acts(self) -> bool:
         """Whether it has something to do with requests."""
-        return bool(self.status or self.sequence or self.delay_seconds or self.hang or self.endless or self.reset)
+        return bool(self.status or self.sequence or self.delay_seconds or self.hang or self.endless or self.reset
+                    or self.cut is not None)
 
     @property
     def left(self) -> bool:
@@ -109,5 +113,5 @@ def parse_rules(text: bytes | str) -> list[Rule]:
     for rule in rules:
         if not (rule.acts or rule.refuse or rule.token):
             raise PipelineError(f"fault {text}: does nothing; give one of status, sequence, delay_seconds, hang, "
-                                "reset, refuse, token")
+                                "cut, reset, refuse, token")
     return rules

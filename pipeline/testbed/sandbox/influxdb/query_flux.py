@@ -6,14 +6,21 @@
     from(bucket: "b")
       |> range(start: time(v: 1), stop: time(v: 2))
       |> filter(fn: (r) => r._measurement == "m")
-      |> drop(columns: ["_start", "_stop"])
+      |> yield(name: "_result")
+    from(bucket: "b")
+      |> range(start: time(v: 1), stop: time(v: 2))
+      |> filter(fn: (r) => r._measurement == "m")
+      |> count() |> group() |> sum() |> yield(name: "row_count")
+
+The second result has the number of rows of the first one. InfluxDB sends the two in any order; so does the sandbox, by
+the window's start.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import groupby
+from itertools import chain, groupby
 
 from pipeline.testbed.sandbox.influxdb import answers
 from pipeline.testbed.sandbox.influxdb.lines import FieldType, FieldValue
@@ -42,6 +49,19 @@ def run(buckets: dict[str, Bucket], text: str) -> Iterator[bytes]:
         return iter([_csv([["#datatype", "string", "long", "string"], ["#group", "false", "false", "false"],
                            ["#default", "_result", "", ""], ["", "result", "table", "_value"],
                            *(["", "", "0", name] for name in bucket.measurements()), []])])
+    bucket, wanted = _selection(buckets, reader)
+    reader.need(r'\|> yield\(name: "_result"\)')
+    results = [_points(bucket, wanted)]
+    if not reader.done():
+        bucket, wanted = _selection(buckets, reader)
+        reader.need(r'\|> count\(\) \|> group\(\) \|> sum\(\) \|> yield\(name: "row_count"\)')
+        results.append(_count(bucket, wanted))
+    _end(reader)
+    return chain.from_iterable(results if wanted.start % 2 else reversed(results))
+
+
+def _selection(buckets: dict[str, Bucket], reader: Reader) -> tuple[Bucket, Selection]:
+    """The points that `from`, `range` and `filter` choose."""
     reader.need(r"from\(bucket:")
     bucket = _bucket(buckets, reader)
     reader.need(r"\)\s*\|> range\(start: time\(v:")
@@ -50,9 +70,8 @@ def run(buckets: dict[str, Bucket], text: str) -> Iterator[bytes]:
     end = int(reader.need(r"-?\d+"))
     reader.need(r"\)\)\s*\|> filter\(fn: \(r\) => r\._measurement ==")
     measurement = _literal(reader)
-    reader.need(r'\)\s*\|> drop\(columns: \["_start", "_stop"\]\)')
-    _end(reader)
-    return _points(bucket, Selection(measurement, start, end))
+    reader.need(r"\)")
+    return bucket, Selection(measurement, start, end)
 
 
 def _literal(reader: Reader) -> str:
@@ -72,9 +91,19 @@ def _end(reader: Reader) -> None:
         raise NotUnderstood(f"{reader.text[:60]!r} is not understood; {ONLY}")
 
 
+def _count(bucket: Bucket, wanted: Selection) -> Iterator[bytes]:
+    """The number of values as a result of its own; nothing where there are none."""
+    count = sum(len(typed(fields)[0]) for _, _, fields in bucket.texts(wanted.measurement, wanted.start, wanted.end))
+    if count:
+        yield _csv([["#datatype", "string", "long", "long"], ["#group", "false", "false", "false"],
+                    ["#default", "row_count", "", ""], ["", "result", "table", "_value"], ["", "", "0", str(count)]])
+    yield b"\r\n"
+
+
 def _points(bucket: Bucket, wanted: Selection) -> Iterator[bytes]:
     """A table for each series and field, and annotations wherever the columns change."""
     number, before = 0, None
+    bounds = f"{answers.go_time(wanted.start)},{answers.go_time(wanted.end)}"
     points = bucket.texts(wanted.measurement, wanted.start, wanted.end)
     for tags, series in groupby(points, key=lambda point: point[0]):
         fields: dict[tuple[FieldType, str], list[str]] = {}
@@ -90,7 +119,7 @@ def _points(bucket: Bucket, wanted: Selection) -> Iterator[bytes]:
                 head = (b"\r\n" if before else b"") + _head(keys, kind)
                 before = keys, kind
             end = _csv([["", field, wanted.measurement, *(tag for _, tag in tags)]]).decode("utf-8", "surrogateescape")
-            text_of_all = "".join([f",,{number},{cell}{end}" for cell in cells])
+            text_of_all = "".join([f",,{number},{bounds},{cell}{end}" for cell in cells])
             yield head + text_of_all.encode("utf-8", "surrogateescape")
             number += 1
     yield b"\r\n"
@@ -100,10 +129,10 @@ def _head(keys: tuple[str, ...], kind: FieldType) -> bytes:
     """Annotations and names of a table's columns."""
     count = len(keys)
     return _csv([
-        ["#datatype", "string", "long", "dateTime:RFC3339", _DATATYPES[kind], "string", "string", *["string"] * count],
-        ["#group", "false", "false", "false", "false", "true", "true", *["true"] * count],
-        ["#default", "_result", *[""] * (5 + count)],
-        ["", "result", "table", "_time", "_value", "_field", "_measurement", *keys]])
+        ["#datatype", "string", "long", *["dateTime:RFC3339"] * 3, _DATATYPES[kind], *["string"] * (2 + count)],
+        ["#group", "false", "false", "true", "true", "false", "false", "true", "true", *["true"] * count],
+        ["#default", "_result", *[""] * (7 + count)],
+        ["", "result", "table", "_start", "_stop", "_time", "_value", "_field", "_measurement", *keys]])
 
 
 def _shown(value: FieldValue) -> str:

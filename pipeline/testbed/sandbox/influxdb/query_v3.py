@@ -46,6 +46,10 @@ class Answer(Struct, frozen=True):
     columns: dict[str, str]
     rows: list[dict[str, Any]]
 
+    def json_array(self) -> bytes:
+        """As `/api/v3/query_*` answers with the format json."""
+        return b"[" + self.json_lines()[:-1].replace(b"}\n{", b"},{") + b"]"
+
     def json_lines(self) -> bytes:
         """As `/api/v3/query_*` answers with the format jsonl."""
         names = {name: json.dumps(name, ensure_ascii=False) + ":" for name in self.columns}

@@ -181,6 +181,8 @@ class InfluxServer:
         elif rule.reset in ("before", "middle"):
             self._reset(connection)
         else:
+            if rule.cut is not None:
+                request.headers.pop("accept-encoding", None)
             response = self._answers.failure(status) if status >= 300 else self._answers.answer(
                 request, time.time_ns())
             response = _as_told(response, rule)
@@ -316,8 +318,10 @@ def _as_told(response: Response, rule: Rule) -> Response:
     told = {name.lower() for name in rule.headers} | ({"content-encoding"} if rule.body else set())
     kept = tuple(header for header in response.headers if header[0].lower() not in told)
     body = rule.body.encode() if rule.body else response.body
-    return msgspec.structs.replace(response, body=body, pieces=None if rule.body else response.pieces,
-                                   headers=(*kept, *rule.headers.items()))
+    pieces = None if rule.body else response.pieces
+    if rule.cut is not None:
+        body, pieces = (b"".join(pieces) if pieces is not None else body)[:rule.cut], None
+    return msgspec.structs.replace(response, body=body, pieces=pieces, headers=(*kept, *rule.headers.items()))
 
 
 def _points(bucket: Bucket, query: dict[str, str]) -> Response:
