@@ -13,11 +13,12 @@ import click
 
 from pipeline import __version__
 from pipeline.commands.config import load_config
+from pipeline.config.renamed import RENAMED_OPTIONS
 from pipeline.errors import PipelineError
 from pipeline.exit import run_and_exit, tell
 from pipeline.files import keep_private
 from pipeline.interrupts import end_on_interrupt
-from pipeline.options import CONTEXT, Group, config_option, log_level_option
+from pipeline.options import CONTEXT, Group, config_option, log_level_option, renamed_options
 
 if TYPE_CHECKING:
     import logging
@@ -84,14 +85,15 @@ def _describe_databases(config: Config, logger: logging.Logger) -> None:
 @config_option
 @click.option("--workers", type=click.IntRange(1, 256), help="Encoder processes; the cores by default.")
 @click.option("--writers", type=click.IntRange(1, 64), help="Writer processes.")
-@click.option("--ingest", type=click.IntRange(1, 16), help="Processes that read Iggy.")
-@click.option("--drain-seconds", type=click.FloatRange(0, 3600), help="Time limit for finishing at a stop.")
+@click.option("--readers", type=click.IntRange(1, 16), help="Processes that read Iggy.")
+@click.option("--drain-timeout-ms", type=click.IntRange(0, 3_600_000), help="Time limit for finishing at a stop.")
+@renamed_options(RENAMED_OPTIONS)
 @log_level_option
 @click.option("--until-caught-up", "until", flag_value="caught-up", help="Stop when all that is there now is written.")
 @click.option("--once", "until", flag_value="once", help="Stop when one batch of each partition is written.")
 @click.option("--from", "begin", metavar="TIME", help="With --to: read the sources from here (RFC 3339).")
 @click.option("--to", "end", metavar="TIME", help="Read the sources up to here, run no sinks, and stop.")
-def start(path: str, workers: int | None, writers: int | None, ingest: int | None, drain_seconds: float | None,
+def start(path: str, workers: int | None, writers: int | None, readers: int | None, drain_timeout_ms: int | None,
           log_level: str | None, until: Until | None, begin: str | None, end: str | None) -> None:
     """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
     import setproctitle
@@ -101,15 +103,15 @@ def start(path: str, workers: int | None, writers: int | None, ingest: int | Non
     from pipeline.supervisor.process import Supervisor
     from pipeline.supervisor.resources import check_resources
 
-    options = {"drain_seconds": drain_seconds, "ingest": ingest, "log_level": log_level, "workers": workers,
-               "writers": writers}
+    options = {"drain_timeout_ms": drain_timeout_ms, "readers": readers, "log_level": log_level,
+               "workers": workers, "writers": writers}
     config = _backfill(path, options, begin, end) if begin or end else \
         load_config(path, options=options, unused=("tests",))
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", config.pipeline.log_level, secrets_of(config))
     workers = config.pipeline.workers or len(os.sched_getaffinity(0))
     # The coordinators, produce, query and dead-letter, and what there is one or more of.
-    check_resources(5 + 2 * workers + config.pipeline.writers + config.pipeline.ingest)
+    check_resources(5 + 2 * workers + config.pipeline.writers + config.pipeline.readers)
     locks = _prepare(config, logger, until or "")
     # Beside the start: a database that is away must not hold it up.
     threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
@@ -132,8 +134,8 @@ def _backfill(path: str, options: Mapping[str, object], begin: str | None, end: 
             raise click.BadParameter(f"{text} is not a time like 2026-01-31T00:00:00Z", param_hint=option) from None
     config = load_config(path, options=options, sources={"from": begin, "to": end},
                          unused=("influxdb", "mapping", "dead_letters", "tests"))
-    if not config.source or not end:
-        raise click.UsageError("--from and --to are for sources: a [[source]] and --to are needed")
+    if not config.sources or not end:
+        raise click.UsageError("--from and --to are for sources: a [[sources]] and --to are needed")
     return msgspec.structs.replace(config, topics=(), sinks=())
 
 
@@ -152,7 +154,7 @@ def _prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
     for sink in config.all_sinks():
         for warning in mapping_warnings(sink.mapping, f"sink {sink.name}: mapping", sink.influxdb.precision):
             logger.warning(warning)
-    if config.source:
+    if config.sources:
         from pipeline.commands.preflight import check_sources, check_states, make_topics
         from pipeline.source_coordinator.state_store import lock_states
         lock_states(locks, config)

@@ -1,8 +1,11 @@
 """What commands have in common: how `-c`, `--log-level` and `-h` look, and that an option is given once."""
 
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: For the outermost command; those in it have it from there.
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
@@ -11,6 +14,25 @@ config_option = click.option("-c", "--config", "path", required=True, metavar="F
                              help="Configuration, TOML; - is standard input.")
 log_level_option = click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
                                 help="Instead of pipeline.log_level.")
+
+
+def renamed_options(renamed: Iterable[tuple[str, str]]) -> Callable[[F], F]:
+    """Has a command answer the old name of an option, the first of each pair, with what to write instead."""
+    def decorate(command: F) -> F:
+        for old, new in renamed:
+            command = click.option(old, hidden=True, expose_value=False, callback=_answer_with(f"{old} is now {new}"))(
+                command)
+        return command
+
+    return decorate
+
+
+def _answer_with(text: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    def refuse(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise click.UsageError(text, ctx)
+
+    return refuse
 
 
 class Command(click.Command):

@@ -19,7 +19,7 @@ REASONS = MappingProxyType({
     "too_many_points": "more points than max_points",
     "too_many_values": "more values than max_values",
     "too_expanded": "the points of one message take more bytes than max_expanded_bytes",
-    "too_slow": "takes more CPU time than max_message_seconds",
+    "too_slow": "takes more CPU time than max_message_cpu_ms",
     "quarantined": "processes die of this message, or hang on it; please report it",
     "internal_error": "a fault in the pipeline, at this message alone; please report it",
     "bad_bucket": "bucket_template gives a bucket that is not in allowed_buckets",

@@ -107,7 +107,7 @@ def _time(_: click.Context, parameter: click.Parameter, value: str) -> str:
 
 
 #: Tables and keys of the configuration that commands don't use: `replay`, and the others.
-_UNUSED = {"replay": ("source", "network", "tests")}
+_UNUSED = {"replay": ("sources", "network", "tests")}
 _NO_DATABASE = (*DATABASE, "mapping", *_UNUSED["replay"])
 
 

@@ -97,7 +97,7 @@ class Replay:
     def _transports_of(self, sink: int, options: SinkConfig) -> list[Transport]:
         if sink not in self._transports:
             self._transports[sink] = [Transport(options.influxdb, urls, self._logger)
-                                      for urls in options.influxdb.url_groups()]
+                                      for urls in options.influxdb.url_sets()]
         return self._transports[sink]
 
     def _post(self, transport: Transport, group: Lines, content: bytes) -> dict[int, str]:

@@ -39,7 +39,7 @@ def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, s
     sent, not when the server let it be sent. It is where, and as, the mapping reads it; else in "ts", in microseconds
     since 1970.
     """
-    config = load_config(path, unused=(*DATABASE, "source", "dead_letters", "network", "pipeline", "tests"))
+    config = load_config(path, unused=(*DATABASE, "sources", "dead_letters", "network", "pipeline", "tests"))
     if not config.all_sinks():
         raise PipelineError(f"{path}: has no [[topics]], and so no topic to send to; a source sends what its "
                             "InfluxDB has")

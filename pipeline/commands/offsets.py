@@ -181,7 +181,7 @@ def show(path: str) -> None:
     config = load_config(path, unused=_UNUSED)
     if config.subscriptions():
         _run(config, work)
-    if config.source:
+    if config.sources:
         show_marks(config)
 
 
@@ -245,7 +245,7 @@ def reset(path: str, to: str, force: bool) -> None:
         show_places(await places(iggy, subscriptions_of(found)))
 
     with unlocked(config, force):
-        if config.source:
+        if config.sources:
             reset_marks(config, to)
             show_marks(config)
         if config.subscriptions():

@@ -28,7 +28,7 @@ async def make_topics(config: Config) -> None:
     """
     read = {(topic.stream, topic.topic) for topic in config.subscriptions()}
     iggy = IggyConnection(config.iggy)
-    for source in config.source:
+    for source in config.sources:
         where = source.output.stream, source.output.topic
         if where in read:
             await iggy.ensure_connected()
@@ -37,7 +37,7 @@ async def make_topics(config: Config) -> None:
 
 async def check_states(config: Config, logger: logging.Logger) -> None:
     """Raises StateError for a state that can't be used, and IggyError when Iggy, which has it, can't be asked."""
-    for source in config.source:
+    for source in config.sources:
         store = store_of(config, source, writer_of("pipeline start", os.getpid()), logger)
         await retry_on_disconnect(functools.partial(store.load, time.time_ns()))
         for warning in store.warnings:
@@ -49,7 +49,7 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
 
     A server that can't be reached, or refuses for another reason, is waited for: that is only said.
     """
-    for source in config.source:
+    for source in config.sources:
         if source.influxdb.insecure_skip_verify:
             logger.warning("source %s: influxdb.insecure_skip_verify: anybody on the way can read and change what is "
                            "read", source.name)

@@ -36,7 +36,7 @@ LAST_MESSAGES = 10
 #: Most that is looked at, of one file, bytes.
 MAX_INPUT_BYTES = 100_000_000
 #: Tables that are of no use here.
-_UNUSED = ("source", "dead_letters", "network", "pipeline", "tests")
+_UNUSED = ("sources", "dead_letters", "network", "pipeline", "tests")
 #: Head, fields and time of a line as our encoders write it.
 _LINE = re.compile(rb"((?:[^ \\]|\\.)+) (.*) (-?[0-9]+)", re.DOTALL)
 

@@ -50,8 +50,8 @@ class RemoteEncoder:
         self._child = 0
         self._signals = 0
         options = config.pipeline
-        self._restarts = RestartPolicy(options.max_restarts, options.restart_window_seconds)
-        self._timeout = options.heartbeat_timeout_seconds
+        self._restarts = RestartPolicy(options.max_restarts, options.restart_window_ms / 1000)
+        self._timeout = options.heartbeat_timeout_ms / 1000
 
     def run(self) -> None:
         """Takes part until SIGTERM or SIGINT. Raises PipelineError when the pipeline does not admit it, and when
@@ -78,7 +78,7 @@ class RemoteEncoder:
             pause = self._restarts.died(self._name, now, now - began, booted=True)
             if self._restarts.too_many(now + EXCUSE_SECONDS):
                 raise PipelineError(f"{self._restarts.deaths} encoders died within "
-                                    f"{self._config.pipeline.restart_window_seconds:g} s (pipeline.max_restarts is "
+                                    f"{self._config.pipeline.restart_window_ms / 1000:g} s (pipeline.max_restarts is "
                                     f"{self._config.pipeline.max_restarts}), the last one: {ended}")
             self._logger.warning("the encoder died (%s); starting it again%s", ended,
                                  f" in {pause:.2g} s" if pause else "")

@@ -29,7 +29,7 @@ def show_marks(config: Config) -> None:
         table.add_row(*(Text(printable(cell)) for cell in cells))
 
     async def rows() -> None:
-        for source in config.source:
+        for source in config.sources:
             store, state = await _loaded(config, source)
             for measurement, mark in sorted(state.marks.items()):
                 add(source.name, measurement, _shown(mark), store.where)
@@ -42,9 +42,9 @@ def show_marks(config: Config) -> None:
 
 def set_mark(config: Config, name: str, measurement: str, to: str) -> None:
     """Stores one mark: reading begins at `to` ("earliest", "latest" or RFC 3339). Raises PipelineError."""
-    source = next((source for source in config.source if source.name == name), None)
+    source = next((source for source in config.sources if source.name == name), None)
     if source is None:
-        raise PipelineError(f"no source {name}; there is " + ", ".join(source.name for source in config.source))
+        raise PipelineError(f"no source {name}; there is " + ", ".join(source.name for source in config.sources))
     mark = _mark(source, to)
 
     async def change() -> None:
@@ -58,10 +58,10 @@ def set_mark(config: Config, name: str, measurement: str, to: str) -> None:
 
 def reset_marks(config: Config, to: str) -> None:
     """Has every measurement that is known begin at `to`. Raises PipelineError."""
-    marks = [_mark(source, to) for source in config.source]
+    marks = [_mark(source, to) for source in config.sources]
 
     async def change() -> None:
-        for source, mark in zip(config.source, marks, strict=True):
+        for source, mark in zip(config.sources, marks, strict=True):
             store, state = await _loaded(config, source)
             state.marks = dict.fromkeys(state.marks, mark)
             state.prints = {}
@@ -77,7 +77,7 @@ async def _loaded(config: Config, source: SourceConfig) -> tuple[StateStore, Sou
 
 
 def _mark(source: SourceConfig, to: str) -> int:
-    align = max(1, source.align_ms * 1_000_000)
+    align = max(1, source.window_align_ms * 1_000_000)
     if to == "earliest":
         mark = MIN_TIME
     elif to == "latest":

@@ -40,10 +40,10 @@ Used = Callable[[str], bool]
 def config_problems(config: Config, used: Used) -> list[str]:
     """A line for each mistake: key, and what is allowed. Of what is not `used`, no file is looked at."""
     problems = _sink_problems(config, used)
-    if config.source:
+    if config.sources:
         # Only those who have a source pay for its code.
         from pipeline.config.source_checks import source_problems
-        problems += source_problems(config.source, influxdb_problems, used)
+        problems += source_problems(config.sources, influxdb_problems, used)
     problems += feedback_problems(config) + _iggy_problems(config)
     problems += _dead_letter_problems(config.dead_letters, bool(config.all_sinks()), used)
     problems += _network_problems(config.network, bool(config.all_sinks()))
@@ -59,26 +59,26 @@ def config_warnings(config: Config) -> list[str]:
     if not config.all_sinks():
         problems += [f"pipeline.{option}: no effect without a sink" for option in _OF_SINKS
                      if getattr(pipeline, option) != getattr(default, option)]
-    if not pipeline.max_restarts and pipeline.restart_window_seconds != default.restart_window_seconds:
-        problems.append("pipeline.restart_window_seconds: no effect with max_restarts = 0")
+    if not pipeline.max_restarts and pipeline.restart_window_ms != default.restart_window_ms:
+        problems.append("pipeline.restart_window_ms: no effect with max_restarts = 0")
     for index, sink in enumerate(config.sinks):
         topics = {(topic.stream, topic.topic) for topic in sink.topics}
         problems += [f"sink {sink.name}: {topic.stream}/{topic.topic} is written where sink {other.name} writes it, by "
                      "the same mapping: every point twice" for other in config.sinks[:index]
                      if (other.mapping, other.influxdb) == (sink.mapping, sink.influxdb)
                      for topic in other.topics if (topic.stream, topic.topic) in topics]
-    for index, source in enumerate(config.source):
+    for index, source in enumerate(config.sources):
         plain = SourceConfig(name=source.name, output=source.output)
-        problems += [f"source[{index}].{option}: no effect with query" for option in
-                     given(source, plain, ("parallel", "discovery_interval_ms") if source.query else ())]
-        problems += [f"source[{index}].{option}: no effect without overlap_ms" for option in
+        problems += [f"sources[{index}].{option}: no effect with query" for option in
+                     given(source, plain, ("max_parallel_queries", "discovery_interval_ms") if source.query else ())]
+        problems += [f"sources[{index}].{option}: no effect without overlap_ms" for option in
                      given(source, plain, ("max_fingerprints",) if not source.overlap_ms else ())]
     return problems
 
 
 #: Options of `[pipeline]` that only sinks have a use for.
-_OF_SINKS: Final = ("writers", "ingest", "batch_size", "max_batch_bytes", "flush_interval_ms", "window_messages",
-                    "window_bytes", "reread_after_seconds", "on_truncation")
+_OF_SINKS: Final = ("writers", "readers", "batch_size", "max_batch_bytes", "flush_interval_ms", "window_messages",
+                    "window_bytes", "redelivery_timeout_ms", "on_truncation")
 
 
 def given(table: msgspec.Struct, default: msgspec.Struct, options: Sequence[str]) -> list[str]:
@@ -100,7 +100,7 @@ def _sink_problems(config: Config, used: Used) -> list[str]:
         problems.append(f"{tops[0]}: not beside [[sinks]]; each sink has its own topics, mapping and influxdb")
     if not config.all_sinks() and tops:
         problems.append(f"{tops[0]}: without [[topics]] there is no sink that it is for; a source has its own "
-                        "[source.influxdb] and [source.output]")
+                        "[sources.influxdb] and [sources.output]")
     seen: set[tuple[str, str, str]] = set()
     for index, sink in enumerate(config.all_sinks()):
         key = f"sinks[{index}]." if config.sinks else ""
@@ -170,12 +170,12 @@ def _dead_letter_problems(letters: DeadLetterConfig, has_sinks: bool, used: Used
     default = DeadLetterConfig()
     if not has_sinks and letters != default:
         return ["dead_letters: without a sink there are none; a source has output.dead_letter_topic"]
-    problems = ["dead_letters.to: a place is there twice"] if len(set(letters.to)) < len(letters.to) else []
-    if ("file" in letters.to) != bool(letters.file):
-        problems.append('dead_letters.file: required with, and only with, "file" in dead_letters.to')
-    for kind, options in (("iggy", ("stream", "topic")), ("file", ("max_file_bytes", "keep_files"))):
-        if kind not in letters.to:
-            problems += [f'dead_letters.{option}: only with "{kind}" in dead_letters.to'
+    problems = ["dead_letters.stores: a place is there twice"] if len(set(letters.stores)) < len(letters.stores) else []
+    if ("file" in letters.stores) != bool(letters.file):
+        problems.append('dead_letters.file: required with, and only with, "file" in dead_letters.stores')
+    for kind, options in (("iggy", ("stream", "topic")), ("file", ("max_file_bytes", "max_files"))):
+        if kind not in letters.stores:
+            problems += [f'dead_letters.{option}: only with "{kind}" in dead_letters.stores'
                          for option in given(letters, default, options)]
     if used("dead_letters.file") and letters.file and os.path.isdir(letters.file):
         problems.append(f"dead_letters.file: {shown(letters.file)} is a folder; give a file")
@@ -199,10 +199,10 @@ def _network_problems(network: NetworkConfig, has_sinks: bool) -> list[str]:
 
 def _pipeline_problems(pipeline: PipelineConfig, used: Used) -> list[str]:
     problems = []
-    shares = f" for each of the {pipeline.ingest} ingest processes" if pipeline.ingest > 1 else ""
-    if pipeline.batch_size * pipeline.ingest > pipeline.window_messages:
+    shares = f" for each of the {pipeline.readers} ingest processes" if pipeline.readers > 1 else ""
+    if pipeline.batch_size * pipeline.readers > pipeline.window_messages:
         problems.append(f"pipeline.window_messages: must be at least pipeline.batch_size{shares}")
-    if pipeline.max_batch_bytes * pipeline.ingest > pipeline.window_bytes:
+    if pipeline.max_batch_bytes * pipeline.readers > pipeline.window_bytes:
         problems.append(f"pipeline.window_bytes: must be at least pipeline.max_batch_bytes{shares}")
     if pipeline.runtime_dir and used("pipeline.runtime_dir"):
         problems += _folder_problems("pipeline.runtime_dir", pipeline.runtime_dir)

@@ -23,13 +23,13 @@ def feedback_problems(config: Config) -> list[str]:
                      "read this one"
                      for key, subscription in zip(keys, config.subscriptions(), strict=True)
                      if is_read_by(subscription, stream, topic)]
-    return problems + (_source_problems(config, keys) if config.source else [])
+    return problems + (_source_problems(config, keys) if config.sources else [])
 
 
 def dead_letter_topics(config: Config) -> list[tuple[str, str]]:
     """Stream and topic of the topics that dead letters may go to."""
     options = config.dead_letters
-    if "iggy" not in options.to:
+    if "iggy" not in options.stores:
         return []
     streams = [options.stream] if options.stream else [one.stream for one in config.subscriptions()]
     return [(stream, options.topic) for stream in dict.fromkeys(streams)] if config.subscriptions() else []
@@ -65,33 +65,33 @@ def _source_problems(config: Config, keys: list[str]) -> list[str]:
     from pipeline.config.source_checks import may_be
 
     problems = []
-    for index, source in enumerate(config.source):
+    for index, source in enumerate(config.sources):
         for stream, topic in dead_letter_topics(config):
             if (source.output.stream, source.output.topic) == (stream, topic):
-                problems.append(f"source[{index}].output.topic: points are sent to {stream}/{topic}, where the dead "
+                problems.append(f"sources[{index}].output.topic: points are sent to {stream}/{topic}, where the dead "
                                 "letters go (dead_letters.topic); give one of them another topic")
             if source.state_topic == f"{stream}/{topic}":
-                problems.append(f"source[{index}].state_topic: the dead letters go to {stream}/{topic} "
+                problems.append(f"sources[{index}].state_topic: the dead letters go to {stream}/{topic} "
                                 "(dead_letters.topic); give a topic that nothing else is sent to")
         for key, one in zip(keys, config.subscriptions(), strict=True):
             sink = config.all_sinks()[one.sink]
             if may_be(source.output.stream, one.stream) and may_be(source.output.topic, one.topic) \
                     and _same_database(source, sink) and _may_read(source, sink, one):
-                problems.append(f"{key}: what source[{index}] sends there is written to the database that it reads: "
+                problems.append(f"{key}: what sources[{index}] sends there is written to the database that it reads: "
                                 "every point would go round for ever; write to another bucket or database, or name "
-                                "the measurement in the source's exclude")
+                                "the measurement in the source's exclude_measurements")
     return problems
 
 
 def _same_database(source: SourceConfig, sink: SinkConfig) -> bool:
     influxdb = sink.influxdb
-    servers = {_server(url) for url in influxdb.urls()}
+    servers = {_server(url) for url in influxdb.servers()}
     names = (influxdb.bucket, influxdb.database, *sink.mapping.allowed_buckets,
              *(rule.bucket for rule in sink.mapping.rules))
     written = {_database(name, influxdb.retention_policy) for name in names if name}
     read = {_database(name, source.influxdb.retention_policy)
             for name in (source.influxdb.bucket, source.influxdb.database) if name}
-    return (not servers.isdisjoint(_server(url) for url in (source.influxdb.url, *source.influxdb.more_urls))
+    return (not servers.isdisjoint(_server(url) for url in source.influxdb.servers())
             and not written.isdisjoint(read))
 
 
@@ -119,7 +119,7 @@ def _may_read(source: SourceConfig, sink: SinkConfig, subscription: Subscription
     fixed = {"static": mapping.measurement_name, "topic": subscription.topic, "stream": subscription.stream}
     names = set(_measurements(fixed.get(mapping.measurement_from, ""), sink))
     return any(not name or any(fnmatchcase(name, pattern) for pattern in source.measurements)
-               and not any(fnmatchcase(name, pattern) for pattern in source.exclude) for name in names)
+               and not any(fnmatchcase(name, pattern) for pattern in source.exclude_measurements) for name in names)
 
 
 def _measurements(fixed: str, sink: SinkConfig) -> Iterator[str]:

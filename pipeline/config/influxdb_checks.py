@@ -1,4 +1,4 @@
-"""Mistakes in `[influxdb]` and `[source.influxdb]` that only show when keys are seen together. Asks no server."""
+"""Mistakes in `[influxdb]` and `[sources.influxdb]` that only show when keys are seen together. Asks no server."""
 
 import ipaddress
 import os
@@ -47,18 +47,20 @@ def influxdb_problems(influxdb: InfluxConfig, key: str, used: Used, reading: boo
 def _url_problems(influxdb: InfluxConfig, key: str) -> list[str]:
     problems = []
     seen: list[str] = []
-    for option, url in (("url", influxdb.url), *(("more_urls", url) for url in influxdb.more_urls)):
+    for option, url in influxdb.named_servers():
         wrong = _wrong_with_url(url, key)
         if wrong:
             problems.append(f"{key}.{option}: {wrong}")
             continue
         if same_server(url) in seen:
-            what = "every point would be written there twice" if influxdb.targets == "mirror" else "it stands in for " \
-                "itself"
+            what = "every point would be written there twice" if influxdb.replication == "mirror" else \
+                "it stands in for itself"
             problems.append(f"{key}.{option}: {shown(url)} is there twice; {what}")
         seen.append(same_server(url))
-    if influxdb.targets == "mirror" and not influxdb.more_urls:
-        problems.append(f'{key}.more_urls: required with targets = "mirror"; with url alone there is no other server')
+    if influxdb.url and influxdb.urls:
+        problems.append(f"{key}.urls: not beside url; give one server as url, or all of them as urls")
+    if influxdb.replication == "mirror" and len(influxdb.servers()) == 1:
+        problems.append(f'{key}.urls: required with replication = "mirror", and at least two servers in it')
     return problems
 
 
@@ -209,7 +211,7 @@ def influxdb_option_warnings(influxdb: InfluxConfig, key: str) -> list[str]:
 
 
 def _has_tls(influxdb: InfluxConfig) -> bool:
-    return any(url.lower().startswith("https:") for url in influxdb.urls())
+    return any(url.lower().startswith("https:") for url in influxdb.servers())
 
 
 def _wrong_with_file(path: str, secret: bool) -> list[str]:

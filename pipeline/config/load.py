@@ -23,7 +23,7 @@ MAX_BYTES: Final = 10_000_000
 DATABASE: Final = tuple(f"influxdb.{name}" for name in InfluxConfig.__struct_encode_fields__
                         if name not in ("precision", "gzip"))
 #: Keys of a source's connection that say nothing of which state is its own.
-SOURCE_CONNECTION: Final = tuple(f"source.{name}" for name in DATABASE if name not in
+SOURCE_CONNECTION: Final = tuple(f"sources.{name}" for name in DATABASE if name not in
                                  ("influxdb.database", "influxdb.bucket", "influxdb.retention_policy"))
 
 
@@ -36,7 +36,7 @@ def read_config(path: str, environ: Mapping[str, str] | None = None, options: Ma
                 also: Check = lambda config, used: []) -> Config:
     """The configuration in the file at `path` ("-": standard input), with variables replaced from `environ`.
 
-    Where they are not None, `options` take the place of what is in `[pipeline]`, and `sources` in each `[[source]]`.
+    Where they are not None, `options` take the place of what is in `[pipeline]`, and `sources` in each `[[sources]]`.
     `unused` are tables and keys, such as "dead_letters" and "influxdb.token", that the command has no use for: their
     files are not looked at, and their variables may be unset. `also` checks what this package cannot. Raises
     ConfigError with every mistake: file, key, what is allowed.
@@ -104,6 +104,6 @@ def _override(tables: dict[str, Any], options: Mapping[str, object], sources: Ma
     if given and isinstance(tables.setdefault("pipeline", {}), dict):
         tables["pipeline"].update(given)
     given = {name: value for name, value in sources.items() if value is not None}
-    for source in tables.get("source", []) if given and isinstance(tables.get("source"), list) else []:
+    for source in tables.get("sources", []) if given and isinstance(tables.get("sources"), list) else []:
         if isinstance(source, dict):
             source.update(given)

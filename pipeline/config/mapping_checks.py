@@ -11,13 +11,14 @@ _DEFAULTS: Final = MappingConfig()
 #: Options that belong to one value of another: (option, the other, its value).
 _ONLY_WITH: Final = (("timestamp_field", "timestamp_from", "field"), ("field_names", "field_strategy", "explicit"))
 #: The same for details of another option: without it they harm nothing.
-_DETAILS: Final = (("timestamp_format", "timestamp_from", "field"), ("array_separator", "arrays", "join"),
+_DETAILS: Final = (("timestamp_format", "timestamp_from", "field"), ("array_join_separator", "arrays", "join"),
                    ("csv_delimiter", "format", "csv"), ("text_field", "format", "text"),
                    ("line_protocol_precision", "format", "line_protocol"))
 #: What a line that passes through has by itself.
 _NOT_OF_LINES: Final = ("measurement_from", "tag_fields", "tag_renames", "tag_map_field", "constant_tags",
                         "metadata_tags", "header_tags", "field_strategy", "field_names", "field_renames",
-                        "exclude_fields", "nested", "separator", "arrays", "explode", "integers", "timestamp_field")
+                        "exclude_fields", "nested", "flatten_separator", "arrays", "explode", "integers",
+                        "timestamp_field")
 #: Delimiters that a CSV reader can't tell from what else stands in a line.
 _NO_DELIMITERS: Final = ('"', "\n", "\r", "\0")
 
@@ -140,7 +141,7 @@ def _role_problems(mapping: MappingConfig, key: str, wrong: Collection[tuple[str
     problems = []
     roles = _Roles(mapping)
     for path in mapping.tag_fields:
-        if mapping.tag_renames.get(path, path.replace(".", mapping.separator)) == "time":
+        if mapping.tag_renames.get(path, path.replace(".", mapping.flatten_separator)) == "time":
             problems.append(f'{key}.tag_fields: {shown(path)} would be a tag called "time", which InfluxDB keeps for '
                             "itself; give it another name in tag_renames, or take it for timestamp_field")
         if path == mapping.tag_map_field:

@@ -46,11 +46,11 @@ class Plan(Struct, frozen=True):
         """The names of the sinks' processes but the coordinator, in the order in which they are started."""
         if not self.config.all_sinks():
             return []
-        return [*(["dead-letter"] if self.config.dead_letters.to else []),
+        return [*(["dead-letter"] if self.config.dead_letters.stores else []),
                 *(f"write-{index}" for index in range(self.writers)),
                 *(f"encode-{index}" for index in range(self.encoders)), *self.ingest_names()]
 
     def source_stages(self) -> list[str]:
         """The same for the sources."""
         return ["produce", *(f"convert-{index}" for index in range(self.encoders)), "query"] \
-            if self.config.source else []
+            if self.config.sources else []

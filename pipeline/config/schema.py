@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from pipeline.config.source_schema import FilePath, SourceConfig
+from pipeline.config.source_schema import DEFAULT_URL, FilePath, SourceConfig
 from pipeline.points.field_type import FieldType
 
 PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
@@ -105,12 +105,12 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     field_renames: dict[str, str] = {}
     #: Paths that are left out, with all that is in an object or array there: no fields, and no tags of `tag_map_field`.
     exclude_fields: tuple[str, ...] = ()
-    #: Objects inside: opened ("flatten", keys joined by `separator`), kept as JSON text, or dropped.
+    #: Objects inside: opened ("flatten", keys joined by `flatten_separator`), kept as JSON text, or dropped.
     nested: Literal["flatten", "json", "drop"] = "flatten"
-    separator: str = "_"
+    flatten_separator: str = "_"
     #: Arrays: one string field of JSON text, a field for each element, one string of all elements, or dropped.
     arrays: Literal["json", "index", "join", "drop"] = "json"
-    array_separator: str = ","
+    array_join_separator: str = ","
     #: Path of an array: each element becomes a point of its own, with the rest of the message.
     explode: str = ""
     #: path -> type, for fields that have one; values are converted, and rejected where that would lose something.
@@ -178,8 +178,8 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     max_values: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
     #: Bytes that one message becomes on its way to line protocol, or in it.
     max_expanded_bytes: Annotated[int, Meta(ge=1_000, le=4_000_000_000)] = 32_000_000
-    #: CPU seconds that an encoder spends on one message.
-    max_message_seconds: Annotated[float, Meta(ge=0.1, le=3_600)] = 5.0
+    #: CPU time that an encoder spends on one message, milliseconds.
+    max_message_cpu_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 5_000
     rules: tuple[RuleConfig, ...] = ()
     #: Bucket (or database) by a template with {path}, {topic}, {stream}; what it gives must be in `allowed_buckets`.
     bucket_template: str = ""
@@ -241,10 +241,12 @@ def start_position(start_from: str | int) -> tuple[str, int]:
 class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[influxdb]`: the database to write to."""
 
-    url: NonEmpty = "http://127.0.0.1:8086"
-    #: Further servers; with `targets = "failover"` they stand in for `url`, with "mirror" every one gets every point.
-    more_urls: tuple[str, ...] = ()
-    targets: Literal["failover", "mirror"] = "failover"
+    #: The server, `DEFAULT_URL` when neither this nor `urls` is given.
+    url: NonEmpty = ""
+    #: Several servers, instead of `url`; `replication` says which of them a point is written to.
+    urls: tuple[NonEmpty, ...] = ()
+    #: "failover": the first of `urls` that works gets a point; "mirror": every one gets it.
+    replication: Literal["failover", "mirror"] = "failover"
     #: "v1" writes to /write?db=, "v2" to /api/v2/write (also InfluxDB 3 and Cloud), "v3" to /api/v3/write_lp;
     #: "auto" asks the server what it is.
     version: Literal["auto", "v1", "v2", "v3"] = "auto"
@@ -285,7 +287,7 @@ class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     request_timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
     #: Requests at a time, for each writer process, at most. 0: 4, and 32 with InfluxDB 3, which answers a request only
     #: when it next flushes its write-ahead log, once a second.
-    max_in_flight: Annotated[int, Meta(ge=0, le=64)] = 0
+    max_requests_in_flight: Annotated[int, Meta(ge=0, le=64)] = 0
     #: "partition": a write that needs a retry holds back later ones of its partition; "none": it does not.
     ordering: Literal["partition", "none"] = "partition"
     #: Whether batches that are stored may be written once more, to keep that order and to tell poisonous lines from a
@@ -299,27 +301,31 @@ class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: A server's Retry-After is followed up to this.
     retry_after_max_ms: Milliseconds = 300_000
 
-    def urls(self) -> tuple[str, ...]:
-        """All servers, the first one first."""
-        return (self.url, *self.more_urls)
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of all servers, in the order of the configuration; at least one."""
+        return self.urls or (self.url or DEFAULT_URL,)
 
-    def url_groups(self) -> list[tuple[str, ...]]:
-        """The servers in groups: every point goes to each group, and in a group to the first that works."""
-        return [(url,) for url in self.urls()] if self.targets == "mirror" else [self.urls()]
+    def named_servers(self) -> list[tuple[str, str]]:
+        """The same with the key of each: "url" or "urls[0]", and the URL."""
+        return [(f"urls[{index}]", url) for index, url in enumerate(self.urls)] or [("url", self.url or DEFAULT_URL)]
+
+    def url_sets(self) -> list[tuple[str, ...]]:
+        """The servers in sets: every point is written to each set, and in a set to the first server that works."""
+        return [(url,) for url in self.servers()] if self.replication == "mirror" else [self.servers()]
 
 
 class DeadLetterConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[dead_letters]`: where messages go that can't be written. An empty `to` only logs them."""
+    """`[dead_letters]`: where messages go that can't be written. Empty `stores` only logs them."""
 
-    to: tuple[Literal["iggy", "file"], ...] = ("iggy",)
+    stores: tuple[Literal["iggy", "file"], ...] = ("iggy",)
     #: The topic, made if it is missing; the stream of each message's own topic when `stream` is empty.
     stream: str = ""
     topic: NonEmpty = "influxdb-dlq"
     #: NDJSON file; with "file".
     file: FilePath = ""
-    #: The file is closed and numbered at this size; so many are kept.
+    #: The file is closed and numbered at this size; at most so many are kept.
     max_file_bytes: Annotated[int, Meta(ge=10_000, le=1_000_000_000_000)] = 100_000_000
-    keep_files: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    max_files: Annotated[int, Meta(ge=1, le=10_000)] = 10
 
 
 class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -329,7 +335,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     workers: Annotated[int, Meta(ge=0, le=256)] = 0
     writers: Annotated[int, Meta(ge=1, le=64)] = 2
     #: Processes that read Iggy; they share the partitions, and the window.
-    ingest: Annotated[int, Meta(ge=1, le=16)] = 1
+    readers: Annotated[int, Meta(ge=1, le=16)] = 1
     #: A batch ends at the first of these three.
     batch_size: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
     max_batch_bytes: Annotated[int, Meta(ge=1_024, le=256_000_000)] = 5_000_000
@@ -341,16 +347,17 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     #: forgotten, and made again as it is needed.
     encoder_cache_bytes: Annotated[int, Meta(ge=1_000_000, le=100_000_000_000)] = 128_000_000
     commit_interval_ms: Milliseconds = 200
-    drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
+    #: Longest time for finishing what is in flight at a stop.
+    drain_timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 30_000
     #: A range not settled for so long is read again, unless a writer is waiting for the database.
-    reread_after_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
+    redelivery_timeout_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 60_000
     #: See `OnTruncation`.
     on_truncation: OnTruncation = "resume_from_end"
     #: A process that was not heard of for so long is killed and started again.
-    heartbeat_timeout_seconds: Annotated[float, Meta(ge=3, le=3_600)] = 15.0
+    heartbeat_timeout_ms: Annotated[int, Meta(ge=3_000, le=3_600_000)] = 15_000
     #: More restarts than this within the window stop the pipeline.
     max_restarts: Annotated[int, Meta(ge=0, le=10_000)] = 10
-    restart_window_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
+    restart_window_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 60_000
     #: Folder for the sockets; made anew under the system's temporary folder when empty.
     runtime_dir: FilePath = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -429,7 +436,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mapping: MappingConfig = MappingConfig()
     influxdb: InfluxConfig = InfluxConfig()
     sinks: tuple[SinkConfig, ...] = ()
-    source: tuple[SourceConfig, ...] = ()
+    sources: tuple[SourceConfig, ...] = ()
     dead_letters: DeadLetterConfig = DeadLetterConfig()
     network: NetworkConfig = NetworkConfig()
     pipeline: PipelineConfig = PipelineConfig()
@@ -438,7 +445,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def all_sinks(self) -> tuple[SinkConfig, ...]:
         """The sinks: those of `[[sinks]]`, or the one at the top level, called "main"; none beside a source alone."""
-        if self.source and not self.sinks and not self.topics:
+        if self.sources and not self.sinks and not self.topics:
             return ()
         return self.sinks or (
             SinkConfig(name="main", topics=self.topics, mapping=self.mapping, influxdb=self.influxdb),)

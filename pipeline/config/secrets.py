@@ -30,7 +30,7 @@ def secrets_of(config: Config) -> set[str]:
     secrets = set(_forms(config.iggy.username, config.iggy.password))
     for sink in config.all_sinks():
         secrets.update(_of(sink.influxdb))
-    for source in config.source:
+    for source in config.sources:
         secrets.update(_of(source.influxdb))
     plain = list(_plain(msgspec.to_builtins(config)))
     return {secret for secret in secrets if len(secret) >= MIN_CHARACTERS and not any(secret in text for text in plain)}
@@ -48,7 +48,7 @@ def _of(influxdb: InfluxConfig | SourceInfluxConfig) -> Iterator[str]:
         if _SECRET_HEADER.search(name):
             yield from _forms("", value)
             yield from _forms("", value.rpartition(" ")[2])
-    for url in (influxdb.url, *influxdb.more_urls, influxdb.proxy):
+    for url in (*influxdb.servers(), influxdb.proxy):
         user, password = _userinfo(url)
         yield from _forms(user, password)
 
@@ -79,7 +79,7 @@ def _plain(value: object, key: str = "") -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _plain(item, key)
-    elif isinstance(value, str) and value and not (key in ("url", "more_urls") and "@" in value):
+    elif isinstance(value, str) and value and not (key in ("url", "urls") and "@" in value):
         yield value
 
 
@@ -102,8 +102,7 @@ def header_problems(influxdb: InfluxConfig | SourceInfluxConfig, key: str) -> li
             problems.append(f"{key}.headers: {ascii(name)[:60]} is no name of a header; give letters, digits and -")
         elif value and not _VALUE.fullmatch(value):
             problems.append(f"{key}.headers.{name}: {why_no_value(value)}")
-    for option, url in (("url", influxdb.url), *(("more_urls", url) for url in influxdb.more_urls),
-                        ("proxy", influxdb.proxy)):
+    for option, url in (*influxdb.named_servers(), ("proxy", influxdb.proxy)):
         if not _URL.fullmatch(url):
             problems.append(f"{key}.{option}: holds a space, a line break or another character that a URL can't have")
     return problems

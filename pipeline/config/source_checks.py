@@ -1,4 +1,4 @@
-"""Mistakes in `[[source]]` that only show when its keys are seen together. Looks at files; asks no server."""
+"""Mistakes in `[[sources]]` that only show when its keys are seen together. Looks at files; asks no server."""
 
 import importlib.util
 import os
@@ -18,8 +18,8 @@ MAX_NAME_BYTES = 255
 #: Longest ending of a backfill's state topic. Source: `source_state.place_of`.
 BACKFILL_BYTES = 32
 _PLACES = ("measurement", "source")
-#: Of the options in `[source.influxdb]`, those that are checked like `[influxdb]`'s.
-_SHARED = ("url", "more_urls", "version", "org", "org_id", "bucket", "database", "retention_policy", "token",
+#: Of the options in `[sources.influxdb]`, those that are checked like `[influxdb]`'s.
+_SHARED = ("url", "urls", "version", "org", "org_id", "bucket", "database", "retention_policy", "token",
            "token_file", "username", "password", "headers", "ca_file", "client_cert_file", "client_key_file",
            "insecure_skip_verify", "proxy", "retry_backoff_ms", "retry_backoff_max_ms")
 #: What gRPC takes as the name and the value of a header. Source: "gRPC over HTTP2", Custom-Metadata.
@@ -29,7 +29,7 @@ HEADER_NAME, HEADER_VALUE = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[\x20-\x7e
 def fed_by_sources(config: Config) -> bool:
     """Whether a sink reads a topic that a source of the same configuration writes, or may come to write."""
     return any(may_be(source.output.stream, topic.stream) and may_be(source.output.topic, topic.topic)
-               for source in config.source for topic in config.subscriptions())
+               for source in config.sources for topic in config.subscriptions())
 
 
 def may_be(template: str, name: str) -> bool:
@@ -52,14 +52,14 @@ def source_problems(sources: tuple[SourceConfig, ...], influxdb_problems: Influx
     """
     problems = []
     for index, source in enumerate(sources):
-        key = f"source[{index}]"
+        key = f"sources[{index}]"
         others = sources[:index]
         if source.name in [other.name for other in others]:
             problems.append(f'{key}.name: "{source.name}" is there twice')
         problems += _state_problems(source, others, key, used)
         problems += _shared_topic_problems(source, sources, key)
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
-        for option in ("measurements", "exclude", "tags"):
+        for option in ("measurements", "exclude_measurements", "tags"):
             problems += _duplicate_problems(f"{key}.{option}", getattr(source, option))
         shared = {name: getattr(source.influxdb, name) for name in _SHARED}
         problems += influxdb_problems(InfluxConfig(**shared), f"{key}.influxdb", used, reading=True)
@@ -122,9 +122,9 @@ def _query_problems(source: SourceConfig, key: str) -> list[str]:
                                 "(outside)")
         if not source.measurement:
             problems.append(f"{key}.measurement: required with query: what its points are called")
-        if source.measurements != ("*",) or source.exclude:
+        if source.measurements != ("*",) or source.exclude_measurements:
             problems.append(f"{key}.measurements: not beside query")
-    for option in ("measurement", "tags", "types", "align_ms"):
+    for option in ("measurement", "tags", "types", "window_align_ms"):
         if getattr(source, option) and not source.query:
             problems.append(f"{key}.{option}: only with query")
     for name in sorted(set(source.tags) & set(source.types)):
@@ -148,7 +148,7 @@ def _flight_problems(source: SourceConfig, key: str) -> list[str]:
         problems.append(f'{key}.influxdb.transport: "flight" only with version = "v3" or "auto"')
     if source.language == "flux":
         problems.append(f'{key}.language: "flux" not with influxdb.transport = "flight"')
-    for option, url in (("url", influxdb.url), *(("more_urls", url) for url in influxdb.more_urls)):
+    for option, url in influxdb.named_servers():
         parts = urlsplit(url)
         if parts.path.strip("/") or parts.query:
             problems.append(f'{key}.influxdb.{option}: "{url}" has a path, and Flight has none; give http://host:port')

@@ -1,6 +1,6 @@
-"""The configuration's schema of the other direction, InfluxDB to Iggy: `[[source]]` and the tables in it."""
+"""The configuration's schema of the other direction, InfluxDB to Iggy: `[[sources]]` and the tables in it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -13,19 +13,22 @@ Pause = Annotated[int, Meta(ge=1, le=86_400_000)]
 #: Milliseconds, none to a year.
 Span = Annotated[int, Meta(ge=0, le=31_622_400_000)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
+#: The server of `[influxdb]` and `[sources.influxdb]` where neither `url` nor `urls` is given.
+DEFAULT_URL: Final = "http://127.0.0.1:8086"
 #: A file or folder: relative to the folder of the configuration's file, or to the working directory where the
 #: configuration comes from standard input.
 FilePath = Annotated[str, Meta(extra={"path": True})]
 
 
 class SourceInfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[source.influxdb]`: the database to read from. Options mean what they mean in `[influxdb]`."""
+    """`[sources.influxdb]`: the database to read from. Options mean what they mean in `[influxdb]`."""
 
-    url: NonEmpty = "http://127.0.0.1:8086"
-    #: Further servers with the same data: asked when `url` does not answer.
-    more_urls: tuple[str, ...] = ()
+    #: The server, `DEFAULT_URL` when neither this nor `urls` is given.
+    url: NonEmpty = ""
+    #: Several servers with the same data, instead of `url`: the first that answers is read.
+    urls: tuple[NonEmpty, ...] = ()
     version: Literal["auto", "v1", "v2", "v3"] = "auto"
-    #: "flight": Arrow Flight, of InfluxDB 3 only; `url` is then where that is served. Needs the extra `flight`.
+    #: "flight": Arrow Flight, of InfluxDB 3 only; the URL is then where that is served. Needs the extra `flight`.
     transport: Literal["http", "flight"] = "http"
     org: str = ""
     org_id: str = ""
@@ -54,9 +57,17 @@ class SourceInfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     retry_backoff_max_ms: Pause = 30_000
     retry_after_max_ms: Pause = 300_000
 
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of all servers, in the order of the configuration; at least one."""
+        return self.urls or (self.url or DEFAULT_URL,)
+
+    def named_servers(self) -> list[tuple[str, str]]:
+        """The same with the key of each: "url" or "urls[0]", and the URL."""
+        return [(f"urls[{index}]", url) for index, url in enumerate(self.urls)] or [("url", self.url or DEFAULT_URL)]
+
 
 class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[source.output]`: the messages, and where they go."""
+    """`[sources.output]`: the messages, and where they go."""
 
     #: Made if they are missing. {measurement} and {source} are replaced.
     stream: NonEmpty
@@ -78,7 +89,7 @@ class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: User headers of every message; {measurement} and {source} are replaced.
     headers: dict[str, str] = {}
     #: Messages in one request to Iggy.
-    send_messages: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    messages_per_send: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     #: A larger message is rejected; one of several points is made smaller.
     max_message_bytes: Annotated[int, Meta(ge=1_024, le=64_000_000)] = 1_000_000
     #: Where rows go that no message can be made of, in the same stream, made if it is missing; "" only logs them.
@@ -87,7 +98,7 @@ class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
                    rename={"from_": "from"}):
-    """`[[source]]`: measurements of one database, to Iggy."""
+    """`[[sources]]`: measurements of one database, to Iggy."""
 
     #: Unique; appears in logs, and in {source}.
     name: NonEmpty
@@ -97,7 +108,7 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     state_topic: str = ""
     #: Patterns of measurements, with * and ?; new ones are found while it runs.
     measurements: tuple[NonEmpty, ...] = ("*",)
-    exclude: tuple[NonEmpty, ...] = ()
+    exclude_measurements: tuple[NonEmpty, ...] = ()
     #: Instead of `measurements`: a query of one's own with $from (inside) and $to (outside), and a column for the time.
     query: str = ""
     #: What the points of `query` are called.
@@ -106,7 +117,7 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     tags: tuple[NonEmpty, ...] = ()
     types: dict[str, FieldType] = {}
     #: Windows of `query` end at multiples of this since 1970: the width of what it groups by.
-    align_ms: Annotated[int, Meta(ge=0, le=31_622_400_000)] = 0
+    window_align_ms: Annotated[int, Meta(ge=0, le=31_622_400_000)] = 0
     #: "auto": influxql for v1 and v2 (flux with `query`, or where v2 knows no database of the name), sql for v3, whose
     #: measurements are read in sql whatever stands here: influxql is for a `query` there.
     language: Literal["auto", "influxql", "flux", "sql"] = "auto"
@@ -126,7 +137,7 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_page_bytes: Annotated[int, Meta(ge=1_024, le=1_000_000_000)] = 32_000_000
     pages_in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 6
     #: Measurements asked for at a time.
-    parallel: Annotated[int, Meta(ge=1, le=64)] = 2
+    max_parallel_queries: Annotated[int, Meta(ge=1, le=64)] = 2
     discovery_interval_ms: Pause = 60_000
     influxdb: SourceInfluxConfig = SourceInfluxConfig()
     output: OutputConfig

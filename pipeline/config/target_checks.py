@@ -44,7 +44,7 @@ def target_problems(influxdb: InfluxConfig, key: str, iggy: str) -> Iterator[str
     """A line for each mistake of a sink's `[influxdb]` only. `iggy` is host:port of Iggy."""
     if influxdb.version == "v2" and not (influxdb.org or influxdb.org_id):
         yield (f'{key}.org: required with version = "v2" (or org_id); any name, where the server has no organizations')
-    for option, url in (("url", influxdb.url), *(("more_urls", url) for url in influxdb.more_urls)):
+    for option, url in influxdb.named_servers():
         if _is_at(url, iggy):
             yield f"{key}.{option}: is the address of Iggy; give InfluxDB's, such as http://127.0.0.1:8086"
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pipeline.config.renamed import canonical_key, renamed_key
 from pipeline.config.variables import Place, expand, holds_variable
 
 #: Values of variables that are replaced by their names in what is said of mistakes, at least this long, characters.
@@ -28,7 +29,7 @@ _USERINFO: Final = re.compile(r"[^/:@]*:[^/@]*@")
 _LONG: Final = re.compile(rf'"([^"]{{{SHOWN_CHARACTERS},}})"')
 #: Last parts of keys whose values are never shown, and of those whose strings are addresses, or data.
 _SECRETS: Final = ("password", "token", "headers")
-_ADDRESSES: Final = ("url", "more_urls", "proxy", "address", "listen")
+_ADDRESSES: Final = ("url", "urls", "proxy", "address", "listen")
 _DATA: Final = ("query", "when")
 
 
@@ -55,7 +56,7 @@ class Reading:
 
     def is_used(self, key: str) -> bool:
         """Whether a key such as "sinks[0].influxdb.token" is used: neither it nor a table that it is in is unused."""
-        name = _INDEX.sub("", key).removeprefix("sinks.")
+        name = canonical_key(key)
         return not any(name == unused or name.startswith(f"{unused}.") for unused in self._unused)
 
     def depends_on_unset(self, problem: str) -> bool:
@@ -88,20 +89,33 @@ class Reading:
             return {}
         fields = {field.encode_name: field for field in msgspec.structs.fields(expected)}
         out = {}
+        given = set(value)
         for name, item in value.items():
             path = f"{key}.{name}".lstrip(".")
             if name not in fields:
-                near = difflib.get_close_matches(name, fields, 1)
-                hint = f"did you mean {near[0]}?" if near else "allowed here: " + ", ".join(fields)
-                self.problems.append(f"{path}: unknown key; {hint}")
+                given.add(self._unknown_key(item, fields, path))
                 continue
             found = self.value(item, fields[name].type, path)
             if found is not _LEFT_OUT or fields[name].required:
                 out[name] = found if found is not _LEFT_OUT else item
         for name, field in fields.items():
-            if field.required and name not in value:
+            if field.required and name not in given:
                 self.problems.append(f"{key}.{name}".lstrip(".") + ": missing; it is required")
         return out
+
+    def _unknown_key(self, value: Any, fields: Mapping[str, msgspec.structs.FieldInfo], path: str) -> str:
+        """Names a key that the table does not have. Returns the key that is meant, or "" where that is not known."""
+        name = path.rpartition(".")[2]
+        if renamed := renamed_key(path):
+            self.problems.append(f"{path}: {renamed.answer(value)}")
+            if isinstance(value, dict | list):
+                # What stands in it is checked too: all mistakes are named at once.
+                self.value(value, fields[renamed.name].type, path)
+            return renamed.name
+        near = difflib.get_close_matches(name, fields, 1)
+        hint = f"did you mean {near[0]}?" if near else "allowed here: " + ", ".join(fields)
+        self.problems.append(f"{path}: unknown key; {hint}")
+        return ""
 
     def _list(self, value: Any, expected: Any, key: str) -> Any:
         if isinstance(value, str) and holds_variable(value):

@@ -364,7 +364,7 @@ class Coordinator:
             return
         if not self.ledger.knows(message.range.partition):
             return  # another reads the partition now
-        if message.rejects and self.plan.config.dead_letters.to and not self.ledger.was_settled(message.range):
+        if message.rejects and self.plan.config.dead_letters.stores and not self.ledger.was_settled(message.range):
             self.burying[message.range] = message
             await self._send("dead-letter", wire.StoreDeadLetters(message.range, message.rejects))
         else:
@@ -458,7 +458,7 @@ class Coordinator:
             self.logger.warning("worker %s was not heard of for %g s", name, REMOTE_SILENCE_SECONDS)
             await self._lost(name, f"{name} is silent")
         if not self.retrying:
-            seconds = self.plan.config.pipeline.reread_after_seconds
+            seconds = self.plan.config.pipeline.redelivery_timeout_ms / 1000
             await self._read_again(self.ledger.overdue(time.monotonic(), seconds), f"not settled for {seconds:g} s")
             await self._read_again(self.cornering.unanswered(time.monotonic()), "suspect")
 

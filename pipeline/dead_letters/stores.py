@@ -78,8 +78,8 @@ class FileStore:
     def __init__(self, options: DeadLetterConfig, logger: logging.Logger) -> None:
         self.name = options.file
         self.max_bytes = min(MAX_RECORD_BYTES, options.max_file_bytes - 1)
-        self._keep = options.keep_files
-        self._file = RotatingFile(options.file, options.max_file_bytes, options.keep_files)
+        self._keep = options.max_files
+        self._file = RotatingFile(options.file, options.max_file_bytes, options.max_files)
         self._logger = logger
 
     async def records(self) -> AsyncIterator[Record]:
@@ -97,7 +97,7 @@ class FileStore:
         except OSError as error:
             raise self._error("written to", error) from None
         for path in deleted:
-            self._logger.warning("the oldest dead letters, in %s, are deleted: dead_letters.keep_files is %d", path,
+            self._logger.warning("the oldest dead letters, in %s, are deleted: dead_letters.max_files is %d", path,
                                  self._keep)
 
     async def clear(self) -> None:
@@ -192,10 +192,10 @@ def stores(config: Config, iggy: IggyConnection, logger: logging.Logger) -> dict
     """The configured stores, by kind: "iggy" (one topic a stream), "file"."""
     options = config.dead_letters
     found: dict[str, list[DeadLetterStore]] = {}
-    if "iggy" in options.to:
+    if "iggy" in options.stores:
         streams = [options.stream] if options.stream else [one.stream for one in config.subscriptions()]
         found["iggy"] = [TopicStore(iggy, stream, options.topic, logger) for stream in dict.fromkeys(streams)]
-    if "file" in options.to:
+    if "file" in options.stores:
         found["file"] = [FileStore(options, logger)]
     return found
 

@@ -76,7 +76,7 @@ def _size(name: str) -> int:
 def namespace_of(config: Config, sink: int, bucket: str = "") -> str:
     """Names where a sink's points go: within it a field has one type."""
     influxdb = config.all_sinks()[sink].influxdb
-    return f"{influxdb.url} {bucket or influxdb.bucket or influxdb.database}"
+    return f"{influxdb.servers()[0]} {bucket or influxdb.bucket or influxdb.database}"
 
 
 def declared_types(config: Config) -> dict[str, dict[str, FieldType]]:
@@ -89,6 +89,6 @@ def declared_types(config: Config) -> dict[str, dict[str, FieldType]]:
         for bucket in {"", *mapping.allowed_buckets, *(rule.bucket for rule in mapping.rules)}:
             namespace = seeds.setdefault(namespace_of(config, index, bucket), {})
             for path, declared in mapping.types.items():
-                key = escape.field_key(mapping.field_renames.get(path, path.replace(".", mapping.separator)))
+                key = escape.field_key(mapping.field_renames.get(path, path.replace(".", mapping.flatten_separator)))
                 namespace[key] = "string" if declared == "json" else declared
     return seeds

@@ -30,7 +30,7 @@ class SourceRules:
     """The facts of one pipeline that messages are compared with. Each method gives "" or what is wrong."""
 
     def __init__(self, plan: Plan) -> None:
-        self._sources = len(plan.config.source)
+        self._sources = len(plan.config.sources)
         self._own = frozenset({"supervisor", *plan.source_stages()})
         self._run = plan.epoch >> EPOCH_BITS
 

@@ -90,7 +90,7 @@ class SourceCoordinator:
         writer = writer_of("pipeline start", os.getpid(), self.plan.run)
         try:
             sources = [await self._begun(index, config, store_of(self.plan.config, config, writer, self.logger))
-                       for index, config in enumerate(self.plan.config.source)]
+                       for index, config in enumerate(self.plan.config.sources)]
         except StateError as error:
             self.fatal = str(error)
             return
@@ -291,7 +291,7 @@ class SourceCoordinator:
                     source.target = max(source.target, source.target_at(time.time_ns()))
                     await self._order(source)
             if not self.retrying:
-                seconds = self.plan.config.pipeline.reread_after_seconds
+                seconds = self.plan.config.pipeline.redelivery_timeout_ms / 1000
                 await self._read_again(f"not confirmed for {seconds:g} s", before=now - seconds)
             if self._all_done():
                 self.draining = True

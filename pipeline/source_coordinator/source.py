@@ -64,7 +64,7 @@ class Source:
 
     @property
     def _align(self) -> int:
-        return max(1, self.config.align_ms * MILLISECOND)
+        return max(1, self.config.window_align_ms * MILLISECOND)
 
     def add_lane(self, measurement: str, ordered: bool) -> source_wire.MeasurementId | None:
         """Takes in a measurement; None when it is known already."""

@@ -74,7 +74,7 @@ def identity_of(config: SourceConfig) -> Identity:
     database = influxdb.database or influxdb.bucket
     if influxdb.retention_policy:
         database += f"/{influxdb.retention_policy}"
-    query = xxhash.xxh64_hexdigest(f"{config.query}\0{config.align_ms}".encode()) if config.query else ""
+    query = xxhash.xxh64_hexdigest(f"{config.query}\0{config.window_align_ms}".encode()) if config.query else ""
     bounds = (config.from_, config.to) if config.to else ("", "")
     return Identity(config.name, database, query, *bounds)
 

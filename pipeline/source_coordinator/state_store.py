@@ -53,7 +53,7 @@ def lock_states(locks: Locks, config: Config) -> None:
     Raises `lock.Locked`.
     """
     servers = names_of(config.iggy.address)
-    for source in config.source:
+    for source in config.sources:
         if source.state_topic:
             topic = place_of(source, source.state_topic)
             locks.take_name([f"{server}\0{topic}\0state" for server in servers],

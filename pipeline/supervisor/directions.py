@@ -143,7 +143,7 @@ class SourceDirection(Direction):
         endpoints = Endpoints(plan.folder)
         super().__init__("source-coordinator", plan.source_stages(), endpoints, endpoints.source_control,
                          endpoints.source_status, timeout)
-        self.label = (f" for {len(plan.config.source)} sources: query, {plan.encoders} converters, produce, "
+        self.label = (f" for {len(plan.config.sources)} sources: query, {plan.encoders} converters, produce, "
                       "1 coordinator")
 
     def _take(self, frame: bytes) -> source_wire.SourceStatus:

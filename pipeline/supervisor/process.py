@@ -59,9 +59,9 @@ class Supervisor:
         self._locks = Locks()
         folder = make_runtime_folder(self._locks, config.pipeline.runtime_dir)
         self.endpoints = Endpoints(folder, config.network)
-        self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.ingest, until,
+        self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.readers, until,
                          uuid.uuid4().hex)
-        timeout = config.pipeline.heartbeat_timeout_seconds
+        timeout = config.pipeline.heartbeat_timeout_ms / 1000
         self.directions: list[Direction] = [*([SinkDirection(self.plan, timeout)] if self.plan.stages() else []),
                                     *([SourceDirection(self.plan, timeout)] if self.plan.source_stages() else [])]
         self._direction = {name: direction for direction in self.directions for name in direction.names}
@@ -70,7 +70,7 @@ class Supervisor:
         self._later: list[Direction] = self.directions[:1] if until and fed_by_sources(config) else []
         del self.directions[:len(self._later)]
         self.processes: dict[str, ForkServerProcess] = {}
-        self.restarts = RestartPolicy(config.pipeline.max_restarts, config.pipeline.restart_window_seconds)
+        self.restarts = RestartPolicy(config.pipeline.max_restarts, config.pipeline.restart_window_ms / 1000)
         self._fork = ForkServer(self.plan)
         #: When processes last ended with their fork server: seconds, monotonic.
         self._server_gone_at = float("-inf")
@@ -197,7 +197,7 @@ class Supervisor:
         self._repeat_lost()
         if self.restarts.too_many(time.monotonic()):
             raise PipelineError(
-                f"{self.restarts.deaths} processes died within {self.config.pipeline.restart_window_seconds:g} s "
+                f"{self.restarts.deaths} processes died within {self.config.pipeline.restart_window_ms / 1000:g} s "
                 f"(pipeline.max_restarts is {self.config.pipeline.max_restarts}), the last was {self._last_death}; see "
                 "the lines above. Nothing is lost: what was not written will be read again at the next start")
 
@@ -222,8 +222,8 @@ class Supervisor:
                     if process.pid is not None and name in direction.names}
             for name in direction.watchdog.hung(pids, time.monotonic()):
                 self.logger.warning("%s hangs: not heard of for %g s; killing it", name,
-                                    self.config.pipeline.heartbeat_timeout_seconds)
-                self._hung[name] = f"hung for {self.config.pipeline.heartbeat_timeout_seconds:g} s, and was killed"
+                                    self.config.pipeline.heartbeat_timeout_ms / 1000)
+                self._hung[name] = f"hung for {self.config.pipeline.heartbeat_timeout_ms / 1000:g} s, and was killed"
                 self.processes[name].kill()
                 direction.watchdog.started(name, time.monotonic())
 
@@ -240,9 +240,9 @@ class Supervisor:
             self._later = []
             return False
         if not self._drain_until:
-            self._drain_until = now + self.config.pipeline.drain_seconds
+            self._drain_until = now + self.config.pipeline.drain_timeout_ms / 1000
             self.logger.info("stopping: finishing what is in flight, at most %g s; a second signal stops at once",
-                             self.config.pipeline.drain_seconds)
+                             self.config.pipeline.drain_timeout_ms / 1000)
         if now >= self._drain_at:
             self._drain_at = now + DRAIN_REPEAT_SECONDS
             for direction in self.directions:

@@ -20,7 +20,7 @@ Language = Literal["influxql", "flux", "sql", "v3_influxql", "flight_sql", "flig
 
 
 class MeasurementId(Struct, frozen=True, array_like=True):
-    """One measurement of one source. `source` is the index into the configuration's `[[source]]`."""
+    """One measurement of one source. `source` is the index into the configuration's `[[sources]]`."""
 
     source: wire.Index
     measurement: str

@@ -35,7 +35,7 @@ class ConvertStage:
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
         self.rules = SourceRules(plan)
-        self.sources = plan.config.source
+        self.sources = plan.config.sources
         self._dialects: dict[tuple[int, str], Dialect] = {}
         self._encoders: dict[tuple[source_wire.MeasurementId, tuple[Column, ...]], PointEncoder] = {}
         endpoints = Endpoints(plan.folder)

@@ -164,7 +164,7 @@ class DeadLetterStage:
     def _stores(self, stream: str) -> list[DeadLetterStore]:
         """Where the letters of a stream's messages go."""
         name = f"{self.options.stream or stream}/{self.options.topic}"
-        return [*self._files, *([self._topics[name]] if "iggy" in self.options.to else [])]
+        return [*self._files, *([self._topics[name]] if "iggy" in self.options.stores else [])]
 
     async def _read(self, source: Subscription, burial: Burial) -> None:
         """Makes the next letters of a burial, with their messages as far as Iggy still has them. Raises IggyError."""

@@ -69,7 +69,7 @@ class TopicMonitor:
         self._were_missing: set[int] = set()
         #: Topics of which it was logged that a configured partition does not exist.
         self._logged_absent: set[int] = set()
-        seconds = STALLED_TIMEOUTS * config.pipeline.heartbeat_timeout_seconds
+        seconds = STALLED_TIMEOUTS * config.pipeline.heartbeat_timeout_ms / 1000
         self._stalled = [StalledPartitions(seconds) for _ in self.topics]
         self._stalled_seconds = seconds
         self._stalled_at = 0.0

@@ -1,4 +1,4 @@
-"""`max_message_seconds`: the CPU time of one message. Pure: whoever has a timer calls `tick`."""
+"""`max_message_cpu_ms`: the CPU time of one message. Pure: whoever has a timer calls `tick`."""
 
 import time
 from collections.abc import Callable

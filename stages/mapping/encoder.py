@@ -54,7 +54,7 @@ class Encoder:
         #: For people.
         self.topic = f"{stream}/{topic}"
         #: Measures what a message, or a quick way, costs; for whoever has a timer.
-        self.cpu = CpuLimit(config.max_message_seconds)
+        self.cpu = CpuLimit(config.max_message_cpu_ms / 1000)
         self._merge = config.merge_duplicates
         self._opener = PayloadDecoder(self.rules)
         #: Whether the heads of two partitions differ; otherwise they are kept but once.

@@ -29,7 +29,7 @@ def failure(error: BaseException) -> Reject:
     if isinstance(error, Reject):
         return error
     if isinstance(error, TooSlow):
-        return Reject("too_slow", "takes more CPU time than max_message_seconds")
+        return Reject("too_slow", "takes more CPU time than max_message_cpu_ms")
     if isinstance(error, RecursionError):
         return Reject("too_deep", "objects or arrays within each other, deeper than can be read")
     at = error.__traceback__

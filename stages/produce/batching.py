@@ -21,7 +21,7 @@ class Send(Struct, frozen=True):
 
 
 class BatchOptions(Struct, frozen=True, kw_only=True):
-    """How messages are grouped: the options of `[source.output]`."""
+    """How messages are grouped: the options of `[sources.output]`."""
 
     partitioning: Literal["series", "balanced", "fixed"]
     #: The partition for "fixed".
@@ -31,7 +31,7 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
     format: Format
     gzip: bool
     #: Messages in a request.
-    send_messages: int
+    messages_per_send: int
     #: Largest message, bytes; a message of several points is split to respect it.
     max_bytes: int
 
@@ -48,7 +48,7 @@ def make_sends(payloads: list[bytes], series: list[int], partitions: int, option
     sends = []
     for number, own in by_partition.items():
         messages = own if options.batch_points == 1 else _joined(own, options)
-        sends += [Send(number, part) for part in split_by_size(messages, options.send_messages, SEND_BYTES)]
+        sends += [Send(number, part) for part in split_by_size(messages, options.messages_per_send, SEND_BYTES)]
     return sends
 
 

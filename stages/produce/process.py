@@ -55,7 +55,7 @@ class ProduceStage:
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.name = name
         self.rules = SourceRules(plan)
-        self.sources = plan.config.source
+        self.sources = plan.config.sources
         self._iggy = IggyLink(IggyConnection(plan.config.iggy), logger)
         endpoints = Endpoints(plan.folder)
         context = zmq.asyncio.Context.instance()

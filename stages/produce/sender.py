@@ -146,7 +146,7 @@ class PageSender:
         topic = self._config.output.dead_letter_topic
         if dead_letters:
             await self._link.iggy.make_topic(self.stream, topic)
-        for part in split_by_size(dead_letters, self._config.output.send_messages, SEND_BYTES):
+        for part in split_by_size(dead_letters, self._config.output.messages_per_send, SEND_BYTES):
             await self._link.iggy.send(self.stream, topic, part)
             del dead_letters[:len(part)]
 
@@ -165,5 +165,5 @@ def substitute_names(template: str, names: dict[str, str]) -> str:
 def batch_options_of(output: OutputConfig) -> BatchOptions:
     """How the messages of an output are grouped."""
     return BatchOptions(partitioning=output.partitioning, partition=output.partition, batch_points=output.batch_points,
-                        format=output.format, gzip=output.compression == "gzip", send_messages=output.send_messages,
-                        max_bytes=output.max_message_bytes)
+                        format=output.format, gzip=output.compression == "gzip",
+                        messages_per_send=output.messages_per_send, max_bytes=output.max_message_bytes)

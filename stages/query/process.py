@@ -58,7 +58,7 @@ class _Source:
         self.reader = SourceReader(config, logger)
         self.orders: deque[_Order] = deque()
         backoff = Backoff.of(influxdb)
-        self.limiter = ConcurrencyLimiter(config.parallel, backoff, influxdb.retry_after_max_ms / 1000)
+        self.limiter = ConcurrencyLimiter(config.max_parallel_queries, backoff, influxdb.retry_after_max_ms / 1000)
         self.outages = OutageLog(logger, self.limiter)
         #: Orders that the server refuses while others succeed, and when they are due: monotonic seconds.
         self.refused: list[tuple[float, source_wire.Read]] = []
@@ -89,9 +89,9 @@ class QueryStage:
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
         self.rules = SourceRules(plan)
-        self.sources = [_Source(config, logger) for config in plan.config.source]
+        self.sources = [_Source(config, logger) for config in plan.config.sources]
         self.epoch = 0
-        queries = sum(config.parallel for config in plan.config.source)
+        queries = sum(config.max_parallel_queries for config in plan.config.sources)
         endpoints = Endpoints(plan.folder)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(self._context, endpoints, endpoints.source_control, name)
@@ -180,7 +180,7 @@ class QueryStage:
             source.limiter.answered(Accepted(), 0, seconds, time.monotonic())
             if failures and source.outages.recovered():
                 self.logger.info("source %s: %s answers again after %d failures", source.config.name,
-                                 source.config.influxdb.url, failures)
+                                 ", ".join(source.config.influxdb.servers()), failures)
             if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.lane.measurement, ""):
                 self.logger.info("source %s: reading %s has resumed", source.config.name, order.id.lane.measurement)
             self._send_on(order, found)

@@ -141,7 +141,7 @@ class SourceReader:
         connect, silence = self._transport.timeout
         self._transport.timeout = min(connect, CHECK_SECONDS), min(silence, CHECK_SECONDS)
         if self.config.query:
-            self.read(self.config.measurement, TimeWindow(0, max(1, self.config.align_ms * 1_000_000)), True)
+            self.read(self.config.measurement, TimeWindow(0, max(1, self.config.window_align_ms * 1_000_000)), True)
         else:
             self.discover()
 
@@ -153,12 +153,12 @@ class SourceReader:
                 if self.config.influxdb.version == "auto" and isinstance(self._transport, HttpTransport):
                     flavour = next(filter(None, map(self._transport.flavour, self._urls())), None)
                     if flavour is None:
-                        raise QueryFailed(Retry("no_connection", f"{self.config.influxdb.url}: no connection"))
+                        raise QueryFailed(Retry("no_connection", f"{', '.join(self._urls())}: no connection"))
                 version = version_to_query(self.config, flavour)
                 wrong = language_mismatch(self.config, version)
                 if wrong:
                     raise QueryFailed(OperatorNeeded("refused",
-                                                f"{self.config.influxdb.url} is {flavour or version}: {wrong}"))
+                                                f"{self._urls()[0]} is {flavour or version}: {wrong}"))
                 language = language_of(self.config, version)
                 if may_fall_back(self.config, version, language) and not self._has(language) and self._has("flux"):
                     language = "flux"
@@ -253,7 +253,7 @@ class SourceReader:
             raise
 
     def _urls(self) -> tuple[str, ...]:
-        return (self.config.influxdb.url, *self.config.influxdb.more_urls)
+        return self.config.influxdb.servers()
 
 
 def chunk_rows_for(row_bytes: int, max_page_bytes: int) -> int:
@@ -270,16 +270,16 @@ def _transport(config: SourceConfig) -> QueryTransport:
 
 
 def is_selected(config: SourceConfig, measurement: str) -> bool:
-    """Whether a measurement matches `measurements`, and not `exclude`."""
+    """Whether a measurement matches `measurements`, and not `exclude_measurements`."""
     return (any(fnmatch.fnmatchcase(measurement, pattern) for pattern in config.measurements)
-            and not any(fnmatch.fnmatchcase(measurement, pattern) for pattern in config.exclude))
+            and not any(fnmatch.fnmatchcase(measurement, pattern) for pattern in config.exclude_measurements))
 
 
 def to_influx_config(config: SourceConfig) -> InfluxConfig:
     """The source's connection options, as the shared client takes them."""
     source = config.influxdb
     return InfluxConfig(
-        url=source.url, more_urls=source.more_urls, version=source.version, org=source.org, org_id=source.org_id,
+        url=source.url, urls=source.urls, version=source.version, org=source.org, org_id=source.org_id,
         bucket=source.bucket, database=source.database, token=source.token, token_file=source.token_file,
         username=source.username, password=source.password, gzip=False, headers=source.headers,
         ca_file=source.ca_file, client_cert_file=source.client_cert_file, client_key_file=source.client_key_file,

@@ -147,7 +147,7 @@ class WriteStage:
         self.rules = WireRules(plan.config, plan.ingests)
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
         self._all_targets = [target for targets in self.targets for target in targets]
-        requests = sum(target.config.max_in_flight or MAX_IN_FLIGHT_V3 for target in self._all_targets)
+        requests = sum(target.config.max_requests_in_flight or MAX_IN_FLIGHT_V3 for target in self._all_targets)
         self._held = 0
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
@@ -160,7 +160,7 @@ class WriteStage:
         self._pool: CallPool[_Outcome] = CallPool(self._context, requests, "post")
 
     def _targets(self, config: InfluxConfig) -> list[_Target]:
-        return [_Target(config, urls, self.logger) for urls in config.url_groups()]
+        return [_Target(config, urls, self.logger) for urls in config.url_sets()]
 
     def run(self) -> None:
         """Writes until the process is killed."""

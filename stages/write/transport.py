@@ -85,8 +85,8 @@ class Transport:
     @property
     def most_requests(self) -> int:
         """How many to have on the way at a time, at most, as far as the servers are known."""
-        if self.config.max_in_flight:
-            return self.config.max_in_flight
+        if self.config.max_requests_in_flight:
+            return self.config.max_requests_in_flight
         gathers = self.config.version == "v3" or any(found.api == "v3" for found in list(self._flavours.values()))
         return MAX_IN_FLIGHT_V3 if gathers else MAX_IN_FLIGHT
 
@@ -241,7 +241,7 @@ def describe(config: InfluxConfig, logger: logging.Logger, measurement: str = ""
     if config.insecure_skip_verify:
         logger.warning("influxdb.insecure_skip_verify: anybody on the way can read and change what is written")
     limits = Limits(CHECK_SECONDS, connect=min(CHECK_SECONDS, config.connect_timeout_ms / 1000))
-    for url in config.urls():
+    for url in config.servers():
         try:
             flavour = ask(client, url, credentials, limits)
         except HttpFault as fault:

@@ -20,7 +20,7 @@ MAPPINGS: Final = [
                   on_bad_value="drop_field"),
     MappingConfig(integers="as_written", merge_duplicates=False, on_name_clash="keep_last"),
     MappingConfig(field_strategy="explicit", field_names=("a", "b", "v", "text"), on_bad_value="string"),
-    MappingConfig(nested="json", arrays="index", separator=".", timestamp_from="arrival", on_no_fields="drop"),
+    MappingConfig(nested="json", arrays="index", flatten_separator=".", timestamp_from="arrival", on_no_fields="drop"),
     MappingConfig(tag_map_field="data", on_name_clash="keep_last", constant_tags={"a": "1"},
                   metadata_tags=("partition",), nested="drop", arrays="join"),
     MappingConfig(explode="list", tag_fields=("site",), exclude_fields=("data.deep", "text", "list.y")),

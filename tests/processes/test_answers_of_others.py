@@ -63,7 +63,7 @@ def post() -> Iterator[Callable[[int, str], Answer]]:
         if (port, version) not in transports:
             config = InfluxConfig(url=f"http://127.0.0.1:{port}", token="sandbox-token",
                                   request_timeout_ms=20_000, **TARGETS[version])
-            transports[port, version] = Transport(config, config.urls(), logging.getLogger("test"))
+            transports[port, version] = Transport(config, config.servers(), logging.getLogger("test"))
         return transports[port, version].post(BODY, "")
 
     yield post
@@ -208,4 +208,4 @@ def test_an_accepted_write_of_enterprise_is_not_repeated() -> None:
     queued = answer("500 Internal Server Error", b'{"error":"write failed: hinted handoff queue not empty"}\n', JSON)
     with raw_server(always(queued)) as port:
         config = InfluxConfig(url=f"http://127.0.0.1:{port}", version="v1", database="d")
-        assert Transport(config, config.urls(), logging.getLogger("test")).post(BODY, "") == Accepted()
+        assert Transport(config, config.servers(), logging.getLogger("test")).post(BODY, "") == Accepted()

@@ -44,7 +44,7 @@ def test_no_configuration_is_said(tmp_path: Path) -> None:
     ({"options": 'window_bytes = "much"'}, ("pipeline.window_bytes", "an integer of 1 or more")),
     ({"topic": "[["}, ("is not valid TOML", "line")),
     ({"target": 'version = "v4"'}, ("influxdb.version", '"auto" or "v1" or "v2" or "v3"')),
-    ({"dead_letters": 'to = ["file"]'}, ("dead_letters.file", "required")),
+    ({"dead_letters": 'stores = ["file"]'}, ("dead_letters.file", "required")),
 ])
 def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2(
         tmp_path: Path, changes: dict[str, str], words: tuple[str, ...]) -> None:

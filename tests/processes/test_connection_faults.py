@@ -48,7 +48,7 @@ def check(caplog: pytest.LogCaptureFixture, kind: Any, said: str, advised: str,
     found = []
     for version in ("v2", "auto"):
         config = InfluxConfig(version=version, org="o", bucket="b", **options)
-        transport = Transport(config, config.urls(), logging.getLogger("test"))
+        transport = Transport(config, config.servers(), logging.getLogger("test"))
         found += [transport.post(compress(b"m f=1 1\n"), "") for _ in range(2)]
         caplog.clear()
         describe(config, logging.getLogger("test"))
@@ -137,7 +137,7 @@ def test_a_ca_file_that_is_corrected_is_read_again(tls: Authority, servers: Exit
     (tmp_path / "ca").write_text("none yet")
     config = InfluxConfig(version="v2", org="o", bucket="b", url=f"https://127.0.0.1:{port}",
                           ca_file=str(tmp_path / "ca"))
-    transport = Transport(config, config.urls(), logging.getLogger("test"))
+    transport = Transport(config, config.servers(), logging.getLogger("test"))
     assert isinstance(transport.post(compress(b"m f=1 1\n"), ""), OperatorNeeded)
     (tmp_path / "ca").write_bytes(Path(tls.ca_file).read_bytes())
     assert not isinstance(transport.post(compress(b"m f=1 1\n"), ""), OperatorNeeded | Retry)
@@ -181,7 +181,7 @@ def test_https_goes_through_a_proxy_with_its_password(tls: Authority, servers: E
     port = servers.enter_context(raw_server(tunnel))
     config = InfluxConfig(version="v2", org="o", bucket="b", url=f"https://127.0.0.1:{onward}", ca_file=tls.ca_file,
                           proxy=f"http://me:pass%20word@127.0.0.1:{port}", token="not for the proxy")
-    found = Transport(config, config.urls(), logging.getLogger("test")).post(compress(b"m f=1 1\n"), "")
+    found = Transport(config, config.servers(), logging.getLogger("test")).post(compress(b"m f=1 1\n"), "")
     assert not isinstance(found, Retry | OperatorNeeded), found
     assert seen[0].startswith(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n" % onward)
     assert b"Proxy-Authorization: Basic bWU6cGFzcyB3b3Jk\r\n" in seen[0]
@@ -233,6 +233,6 @@ def test_an_endpoint_that_a_server_does_not_have_is_not_a_missing_bucket(flavour
     with running_influxdb(flavour=flavour) as server:
         config = InfluxConfig(url=server.url, version=version, org="sandbox",  # type: ignore[arg-type]
                               bucket="sandbox", database="sandbox", token="sandbox-token")
-        found = Transport(config, config.urls(), logging.getLogger("test")).post(compress(b"m f=1 1\n"), "")
+        found = Transport(config, config.servers(), logging.getLogger("test")).post(compress(b"m f=1 1\n"), "")
     assert isinstance(found, OperatorNeeded)
     assert f'set version = "{flavour}"' in found.message and "create" not in found.message

@@ -21,7 +21,7 @@ from tests.support.sinks import CONFIG, SOON_SECONDS, TARGETS, TOPIC, SandboxInf
 
 def in_file(path: Path, more: str = "") -> str:
     """`[dead_letters]` of a file."""
-    return f'to = ["file"]\nfile = "{path}"\n{more}'
+    return f'stores = ["file"]\nfile = "{path}"\n{more}'
 
 
 def letters_of(path: Path) -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ def test_a_store_that_is_away_does_not_double_the_letters_of_the_other(
     file = tmp_path / "folder" / "letters.ndjson"
     file.parent.mkdir()
     sandbox.create_topic(stream, TOPIC, 1)
-    sink = start_sink(sandbox.address, stream, influxdb, dead_letters=f'to = ["iggy", "file"]\nfile = "{file}"\n')
+    sink = start_sink(sandbox.address, stream, influxdb, dead_letters=f'stores = ["iggy", "file"]\nfile = "{file}"\n')
     sink.wait_for(lambda status: status.ready)
     file.parent.rename(tmp_path / "away")
     send(sandbox.address, stream, [bad(0), message(1)])
@@ -82,7 +82,7 @@ def test_a_message_that_no_letter_can_hold_is_kept_by_its_digest_and_replayed_fr
     path = tmp_path / "letters.ndjson"
     iggy.create_topic(stream, TOPIC, 1)
     large = bad(1).ljust(63_999_900 if to == "iggy" else 50_000)
-    dead_letter_stores = 'to = ["iggy"]' if to == "iggy" else in_file(path, "max_file_bytes = 20_000")
+    dead_letter_stores = 'stores = ["iggy"]' if to == "iggy" else in_file(path, "max_file_bytes = 20_000")
     sink = start_sink(iggy.address, stream, influxdb, dead_letters=dead_letter_stores)
     send(iggy.address, stream, [message(0)])
     send(iggy.address, stream, [large])

@@ -39,9 +39,9 @@ def config(request: pytest.FixtureRequest, iggy: RunningIggy, stream: str, influ
     """The configuration of a pipeline that has run, and has dead letters: messages whose time is a word."""
     iggy.create_topic(stream, TOPIC, 1)
     send(iggy.address, stream, [message(n, ts=SOON) if n in BAD else message(n) for n in range(MESSAGES)])
-    dead_letter_stores = 'to = ["iggy"]'
+    dead_letter_stores = 'stores = ["iggy"]'
     if request.param != "iggy":
-        dead_letter_stores = f'to = ["file"]\nfile = "{tmp_path}/letters.ndjson"'
+        dead_letter_stores = f'stores = ["file"]\nfile = "{tmp_path}/letters.ndjson"'
     sink = start_sink(iggy.address, stream, influxdb, dead_letters=dead_letter_stores)
     sink.settles(MESSAGES)
     assert sink.stop() == 0
@@ -172,7 +172,7 @@ def test_a_mistake_is_one_line(config: Path) -> None:
     assert "there is no such letter" in run.stderr
     assert dlq("list", config, "--since", "yesterday").returncode == 2
     text = config.read_text()
-    config.write_text(text.replace("to = [", "to = [] #"))
+    config.write_text(text.replace("stores = [", "stores = [] #"))
     assert "no dead letters are kept" in dlq("list", config).stderr or 'file"' in dlq("list", config).stderr
 
 

@@ -16,7 +16,7 @@ def test_until_caught_up_writes_what_was_there_and_ends_with_0(
     sandbox.create_topic(stream, TOPIC, 4)
     send(sandbox.address, stream, [message(n) for n in range(2_700)], 3)
     influxdb.fail({"delay_seconds": 1.0, "times": 3})
-    sink = start_sink(sandbox.address, stream, influxdb, arguments=["--until-caught-up", "--ingest", ingest])
+    sink = start_sink(sandbox.address, stream, influxdb, arguments=["--until-caught-up", "--readers", ingest])
     sink.wait_for(lambda status: status.read and len(status.partitions) == 4)
     send(sandbox.address, stream, [message(n) for n in range(5_000, 5_100)], 1)
     assert sink.process.wait(40) == 0
@@ -81,6 +81,6 @@ def test_a_signal_ends_it_sooner(sandbox: SandboxIggy, stream: str, influxdb: Sa
     sandbox.create_topic(stream, TOPIC, 1)
     send(sandbox.address, stream, [message(n) for n in range(1_000)])
     influxdb.fail({"status": 503})
-    sink = start_sink(sandbox.address, stream, influxdb, arguments=["--until-caught-up", "--drain-seconds", "0.5"])
+    sink = start_sink(sandbox.address, stream, influxdb, arguments=["--until-caught-up", "--drain-timeout-ms", "500"])
     sink.wait_for(lambda status: status.read == 1_000)
     assert sink.stop() == 1

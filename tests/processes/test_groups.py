@@ -109,7 +109,7 @@ def test_a_killed_ingest_and_a_restarted_server_lose_nothing_in_a_group(
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(10_000)], 2)
     influxdb.stall_after(4)
-    sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, arguments=["--ingest", "2"])
+    sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, arguments=["--readers", "2"])
     sink.wait_for(lambda status: status.ready)
     # Not the pipeline's own count: what the first member read of the second's partition does not count.
     wait_until(lambda: influxdb.count() >= 500, 40, "the first points")
@@ -126,8 +126,8 @@ def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_wi
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(1_000)], 2)
-    sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, arguments=["--ingest", "2"],
-                      options="heartbeat_timeout_seconds = 3")
+    sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, arguments=["--readers", "2"],
+                      options="heartbeat_timeout_ms = 3_000")
     status = sink.wait_for(lambda status: status.ready and status.written == 1_000)
     # As if the other had looked before this one, and the coordinator had heard of it after it: too late to be true. It
     # takes the other's name, which has to be replaced for that.
@@ -173,7 +173,7 @@ def test_a_ghosts_partitions_are_named_and_regroup_frees_them(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(1_000)], 2)
-    sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, options="heartbeat_timeout_seconds = 3")
+    sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, options="heartbeat_timeout_ms = 3_000")
     all_committed(sandbox, stream, influxdb, range(1_000))
     sandbox.call(sandbox.broker.restart, 0.1, True)
     wait_until(lambda: sandbox.broker.listening, 20, "the server")

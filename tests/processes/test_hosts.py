@@ -99,7 +99,7 @@ def test_a_remote_encoder_that_dies_is_started_again_and_tells_what_it_had_in_ha
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, keys: Path,
         remotes: ExitStack) -> None:
     poison = 10_314
-    sink, port = start(start_sink, sandbox, stream, influxdb, keys, "heartbeat_timeout_seconds = 300")
+    sink, port = start(start_sink, sandbox, stream, influxdb, keys, "heartbeat_timeout_ms = 300_000")
     far = join(remotes, sink, port, keys / "worker-far", "far")
     own = [pid for name, pid in sink.wait_for(lambda status: status.ready).pids.items() if name in OWN_ENCODERS]
     for pid in own:

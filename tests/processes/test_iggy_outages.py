@@ -224,7 +224,7 @@ def test_several_ingest_processes_share_the_partitions(sandbox: SandboxIggy, str
     sandbox.create_topic(stream, TOPIC, 5)
     send(sandbox.address, stream, [message(n) for n in range(10_000)], 5)
     influxdb.stall_after(4)
-    sink = start_sink(sandbox.address, stream, influxdb, arguments=["--ingest", "3"])
+    sink = start_sink(sandbox.address, stream, influxdb, arguments=["--readers", "3"])
     sink.wait_for(lambda status: status.written >= 1_000 and "ingest-2" in status.pids)
     sink.kill("ingest-1")
     influxdb.fail()

@@ -33,13 +33,13 @@ org = "o"
 SOURCE = """
 [iggy]
 address = "127.0.0.1:9"
-[[source]]
+[[sources]]
 name = "n"
 state_file = "state.json"
-[source.influxdb]
+[sources.influxdb]
 url = "http://127.0.0.1:10"
 database = "d"
-[source.output]
+[sources.output]
 stream = "s"
 """
 #: Values that no option, some options or all options take.
@@ -241,7 +241,7 @@ def test_an_option_is_given_once_and_what_excludes_each_other_is_refused(config:
 
 def test_commands_ask_for_nothing_that_they_do_not_use(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
-    path.write_text(CONFIG.replace("[influxdb]", '[dead_letters]\nto = ["file"]\nfile = "${NONE}"\n[influxdb]\n'
+    path.write_text(CONFIG.replace("[influxdb]", '[dead_letters]\nstores = ["file"]\nfile = "${NONE}"\n[influxdb]\n'
                                                  'token = "${NONE:?make one}"\nca_file = "none.pem"')
                     .replace("call_timeout", 'password = "${NONE}"\ncall_timeout')
                     + '[[tests]]\nname = "x"\nmessage = "{}"\nreject = "no_fields"\n')

@@ -97,7 +97,7 @@ def test_an_encoder_that_works_on_a_batch_for_long_is_not_taken_for_hung(
     send(iggy.address, stream, [b'{"device":"d","e":[%b],"ts":%d}' % (elements, number) for number in range(20)])
     config = CONFIG.replace("[pipeline]", "[pipeline]\nmax_batch_bytes = 40_000_000")
     sink = start_sink(iggy.address, stream, influxdb, mapping='explode = "e"', config=config,
-                      options="heartbeat_timeout_seconds = 3\nmax_restarts = 0")
+                      options="heartbeat_timeout_ms = 3_000\nmax_restarts = 0")
     sink.settles(20, 120)
     assert influxdb.count() == 20
     assert sink.stop() == 0

@@ -63,7 +63,7 @@ def test_a_message_that_hangs_encoders_is_cornered(
     iggy.create_topic(stream, "influxdb-dlq", 1)
     send(iggy.address, stream, messages(5_000))
     sink = start_sink(iggy.address, stream, influxdb, config=BATCHES,
-                      options="max_restarts = 1\nheartbeat_timeout_seconds = 3")
+                      options="max_restarts = 1\nheartbeat_timeout_ms = 3_000")
     with Killer(sink, ["encode-0", "encode-1"], {POISON}, signal.SIGSTOP) as killer:
         check_that_only_the_poison_is_missing(sink, iggy, stream, influxdb, killer, 5_000)
     assert "hung for 3 s" in sink.log()

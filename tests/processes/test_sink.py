@@ -136,7 +136,7 @@ def test_a_drain_has_a_time_limit(
     iggy.create_topic(stream, TOPIC, 1)
     send(iggy.address, stream, [message(n) for n in range(100)])
     influxdb.fail({"status": 503})
-    sink = start_sink(iggy.address, stream, influxdb, arguments=["--drain-seconds", "0.5"])
+    sink = start_sink(iggy.address, stream, influxdb, arguments=["--drain-timeout-ms", "500"])
     sink.wait_for(lambda status: status.read == 100)
     assert sink.stop() == 1
     assert "not committed, and read again at the next start" in sink.log()

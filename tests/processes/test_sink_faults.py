@@ -13,7 +13,7 @@ import requests
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
-from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
+from tests.support.sinks import CONFIG, TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
 Start = Callable[..., Sink]
 #: Of these messages so many hold a string where the database has a number.
@@ -157,8 +157,8 @@ def test_mirror_writes_to_every_server_and_waits_for_all(
     with running_influxdb() as second:
         other = SandboxInflux(second.url)
         other.fail({"status": 503})
-        target = TARGETS["v2"] + f'\nmore_urls = ["{second.url}"]\ntargets = "mirror"'
-        sink = start_sink(sandbox.address, stream, influxdb, target=target)
+        mirror = f'urls = ["{influxdb.url}", "{second.url}"]\nreplication = "mirror"'
+        sink = start_sink(sandbox.address, stream, influxdb, config=CONFIG.replace('url = "{influxdb}"', mirror))
         wait_until(lambda: influxdb.count() > 0, 40, "the first server")
         assert all(p.committed < 0 for p in sink.wait_for(lambda status: status.read >= 3_000).partitions)
         other.fail()
@@ -172,7 +172,7 @@ def test_dead_letters_can_go_to_a_file_and_nothing_is_committed_while_it_cannot_
     folder = tmp_path / "letters"
     folder.mkdir()
     file = folder / "letters.ndjson"
-    sink = start_sink(sandbox.address, stream, influxdb, dead_letters=f'to = ["file"]\nfile = "{file}"')
+    sink = start_sink(sandbox.address, stream, influxdb, dead_letters=f'stores = ["file"]\nfile = "{file}"')
     sink.wait_for(lambda status: status.ready)
     shutil.rmtree(folder)
     folder.write_text("a file where a folder should be")

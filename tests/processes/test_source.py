@@ -21,7 +21,7 @@ from tests.support.sinks import SandboxInflux
 from tests.support.sources import FIRST_TIME, SourceRun, check, identity, lines_of, write
 
 FLIGHT = 'database = "sandbox"\ntoken = "sandbox-token"\ntransport = "flight"'
-#: flavour, language -> `[source.influxdb]` and more of `[[source]]`.
+#: flavour, language -> `[sources.influxdb]` and more of `[[sources]]`.
 LANGUAGES: dict[str, tuple[Flavour, str, str]] = {
     "v1": ("v1", 'database = "sandbox"', ""),
     "v2 flux": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', 'language = "flux"'),
@@ -220,7 +220,7 @@ def test_a_broker_that_goes_away_is_waited_for_and_nothing_is_missing(
     write(influxdb, lines_of(3_000))
     influxdb.fail({"delay_seconds": 0.2, "query": True, "match": "range"})
     run = start(influxdb, address=sandbox.address, source="page_size = 200\npages_in_flight = 3",
-                output="send_messages = 20")
+                output="messages_per_send = 20")
     run.wait_for(lambda status: status.points >= 400)
     assert sandbox.call(sandbox.broker.drop_connections) >= 1
     wait_until(lambda: "sending messages to" in run.log(), 20, "the loss to be seen")
@@ -250,7 +250,7 @@ def test_a_full_disk_under_the_state_is_waited_for_and_nothing_is_sent_twice(
 def test_the_pages_on_their_way_are_bounded_while_iggy_is_slow(
         start: Start, influxdb: SandboxInflux) -> None:
     write(influxdb, lines_of(2_000))
-    run = start(influxdb, source="page_size = 50\npages_in_flight = 3", output="send_messages = 5")
+    run = start(influxdb, source="page_size = 50\npages_in_flight = 3", output="messages_per_send = 5")
     seen: list[int] = []
 
     def all_sent(status: source_wire.SourceStatus) -> bool:
@@ -278,16 +278,16 @@ def test_two_sources_and_a_sink_run_in_one_pipeline(
     write(influxdb, lines_of(300))
     with running_influxdb() as other:
         run = start(influxdb, options=f"""
-[[source]]
+[[sources]]
 name = "second"
 state_file = "{tmp_path}/second.json"
 to = "2023-11-15T00:00:00Z"
-[source.influxdb]
+[sources.influxdb]
 url = "{influxdb.url}"
 bucket = "sandbox"
 org = "sandbox"
 token = "sandbox-token"
-[source.output]
+[sources.output]
 stream = "{stream}"
 topic = "second"
 [[topics]]
@@ -300,7 +300,7 @@ tag_map_field = "tags"
 timestamp_from = "field"
 timestamp_field = "time"
 timestamp_format = "epoch_ns"
-separator = "/"
+flatten_separator = "/"
 [mapping.field_renames]
 "fields/i" = "i"
 [influxdb]
@@ -309,7 +309,7 @@ bucket = "sandbox"
 org = "sandbox"
 token = "sandbox-token"
 [dead_letters]
-to = []
+stores = []
 """)
         copy = SandboxInflux(other.url)
         wait_until(lambda: copy.count() == 300 and len(run.points("second")) == 300, 60, "both directions to be done")

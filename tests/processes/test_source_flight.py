@@ -50,7 +50,7 @@ def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
 
 
 def reader(url: str, query: str = "", **options: Any) -> SourceReader:
-    """What the query process reads with, with `[source.influxdb]` options."""
+    """What the query process reads with, with `[sources.influxdb]` options."""
     config = SourceConfig(
         name="source", state_file="unused", query=query, measurement="own" if query else "",
         influxdb=SourceInfluxConfig(**{"url": url, "transport": "flight", "version": "v3", "database": "sandbox",
@@ -268,7 +268,7 @@ def test_user_and_password_and_extra_headers_are_sent(influxdb: SandboxInflux) -
 
 def test_the_second_server_is_asked_while_the_first_is_away(influxdb: SandboxInflux) -> None:
     write(influxdb, lines_of(10))
-    read = reader("http://127.0.0.1:1", more_urls=(influxdb.flight_url,)).read("m", TimeWindow(0, 2**62), False)
+    read = reader("", urls=("http://127.0.0.1:1", influxdb.flight_url)).read("m", TimeWindow(0, 2**62), False)
     assert isinstance(read, QueryPage) and read.rows == 10
 
 

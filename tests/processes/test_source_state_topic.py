@@ -399,7 +399,7 @@ def test_a_topic_that_grows_for_ever_is_said(start: Start, iggy: RunningIggy, st
 
 def test_iggy_is_waited_for_and_no_state_is_lost(start: Start, influxdb1: SandboxInflux, sandbox: SandboxIggy) -> None:
     write(influxdb1, 0, 2_000)
-    run = start(address=sandbox.address, source="page_size = 50\npages_in_flight = 2", output="send_messages = 10")
+    run = start(address=sandbox.address, source="page_size = 50\npages_in_flight = 2", output="messages_per_send = 10")
     run.wait_for(lambda status: status.points >= 200)
     sandbox.call(sandbox.broker.drop_connections)
     wait_until(lambda: "nothing is lost" in run.log(), 20, "the loss to be seen")

@@ -32,7 +32,7 @@ from tests.support.strangers import GREETINGS, garbage, peer, shout
 Start = Callable[..., Sink]
 LOGGER = logging.getLogger("test")
 #: A stranger at a socket that sends may be given what another was to get: it is read again after this.
-HASTY = "reread_after_seconds = 3"
+HASTY = "redelivery_timeout_ms = 3_000"
 IDENTITIES = (b"", b"stranger", b"\xff\xfe\x00", b"encode-7", b"write-9", b"x" * 255)
 CONFIG = """
 [iggy]
@@ -44,14 +44,14 @@ topic = "t"
 url = "http://127.0.0.1:2"
 version = "v1"
 database = "db"
-[[source]]
+[[sources]]
 name = "source"
 state_file = "{folder}/state.json"
-[source.influxdb]
+[sources.influxdb]
 url = "http://127.0.0.1:2"
 version = "v1"
 database = "db"
-[source.output]
+[sources.output]
 stream = "other"
 """
 

@@ -14,7 +14,7 @@ from tests.support.killer import children, pid_of
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 Start = Callable[..., Sink]
-HASTY = "heartbeat_timeout_seconds = 3"
+HASTY = "heartbeat_timeout_ms = 3_000"
 
 
 def alive(pid: int) -> bool:
@@ -81,7 +81,7 @@ def test_a_writer_that_waits_for_the_database_does_not_hang(sandbox: SandboxIggy
 def test_too_many_deaths_stop_the_pipeline_with_a_last_word(sandbox: SandboxIggy, stream: str,
                                                            influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 1)
-    sink = start_sink(sandbox.address, stream, influxdb, options="max_restarts = 2\nrestart_window_seconds = 60")
+    sink = start_sink(sandbox.address, stream, influxdb, options="max_restarts = 2\nrestart_window_ms = 60_000")
     killed: set[int] = set()
     for _ in range(3):
         status = sink.wait_for(lambda status: status.pids.get("encode-0", 0) not in {0, *killed})

@@ -19,7 +19,7 @@ BODY = compress(b"m f=1 1\n")
 def post(url: str, **options: Any) -> Answer:
     """One write."""
     config = InfluxConfig(url=url, version="v2", org="sandbox", bucket="sandbox", token="sandbox-token", **options)
-    return Transport(config, config.urls(), logging.getLogger("test")).post(BODY, "")
+    return Transport(config, config.servers(), logging.getLogger("test")).post(BODY, "")
 
 
 @pytest.fixture

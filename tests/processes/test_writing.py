@@ -113,7 +113,8 @@ def test_auto_finds_the_flavour_and_says_so(flavour: str, path: str, caplog: pyt
     target = {"bucket": "sandbox", "org": "sandbox"} if flavour == "v2" else {"database": "sandbox"}
     with running_influxdb(flavour=flavour) as running, caplog.at_level("INFO"):
         config = InfluxConfig(url=running.url, version="auto", token="sandbox-token", **target)  # type: ignore[arg-type]
-        run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), Transport(config, config.urls(), logging.getLogger("test")))
+        transport = Transport(config, config.servers(), logging.getLogger("test"))
+        run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)
         describe(config, logging.getLogger("test"))
         assert path in caplog.text
         assert stored(flavour, running.url) == 1
@@ -132,7 +133,7 @@ def test_backslashes_are_stored_as_they_are_whichever_server_reads_them(
         config = InfluxConfig(url=running.url, version=version, gzip=gzip, database="sandbox",  # type: ignore[arg-type]
                               bucket="sandbox" if version == "v2" else "", org="sandbox", token="sandbox-token",
                               username="sandbox", password="sandbox-token")
-        answer = Transport(config, config.urls(), logging.getLogger("test")).post(
+        answer = Transport(config, config.servers(), logging.getLogger("test")).post(
             compress(lines.body) if gzip else lines.body, "", lines.escapes)
         assert isinstance(answer, Accepted), answer
         (point,) = requests.get(f"{running.url}/sandbox/points?bucket=sandbox", timeout=10).json()
@@ -142,11 +143,11 @@ def test_backslashes_are_stored_as_they_are_whichever_server_reads_them(
 
 @pytest.mark.parametrize(("flavour", "options", "most"), [
     ("v2", {"bucket": "sandbox", "org": "sandbox"}, 4), ("v3", {"database": "sandbox"}, 32),
-    ("v3", {"bucket": "sandbox"}, 32), ("v3", {"database": "sandbox", "max_in_flight": 7}, 7)])
+    ("v3", {"bucket": "sandbox"}, 32), ("v3", {"database": "sandbox", "max_requests_in_flight": 7}, 7)])
 def test_a_server_that_gathers_requests_gets_many_at_a_time(flavour: str, options: dict[str, Any], most: int) -> None:
     with running_influxdb(flavour=flavour) as running:
         config = InfluxConfig(url=running.url, token="sandbox-token", **options)
-        transport = Transport(config, config.urls(), logging.getLogger("test"))
+        transport = Transport(config, config.servers(), logging.getLogger("test"))
         run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)
         assert transport.most_requests == most
 
@@ -167,7 +168,7 @@ def test_a_token_file_is_read_again_when_the_token_is_refused(tmp_path: Path) ->
     token.write_text("wrong\n")
     with running_influxdb() as running:
         config = InfluxConfig(url=running.url, version="v2", org="sandbox", bucket="sandbox", token_file=str(token))
-        transport = Transport(config, config.urls(), logging.getLogger("test"))
+        transport = Transport(config, config.servers(), logging.getLogger("test"))
         answer = transport.post(compress(b"m f=1 1\n"), "")
         assert isinstance(answer, OperatorNeeded)
         assert answer.reason == "unauthorized"
@@ -177,9 +178,9 @@ def test_a_token_file_is_read_again_when_the_token_is_refused(tmp_path: Path) ->
 
 def test_failover_writes_to_the_next_server_and_remembers_the_dead_one() -> None:
     with running_influxdb() as first, running_influxdb() as second:
-        config = InfluxConfig(url="http://127.0.0.1:9", more_urls=(second.url, first.url), version="v2", org="sandbox",
+        config = InfluxConfig(urls=("http://127.0.0.1:9", second.url, first.url), version="v2", org="sandbox",
                               bucket="sandbox", token="sandbox-token")
-        transport = Transport(config, config.urls(), logging.getLogger("test"))
+        transport = Transport(config, config.servers(), logging.getLogger("test"))
         run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)
         run(WriteJob(compress(b"m f=1 2\n"), 1, gzip=True), transport)
         assert stored("v2", second.url) == 2
@@ -192,9 +193,10 @@ def test_user_and_password_of_influxdb_1_are_used(tmp_path: Path) -> None:
         requests.post(query, data={"q": "CREATE USER me WITH PASSWORD 'secret' WITH ALL PRIVILEGES"}, timeout=10)
         requests.post(query, data={"q": "CREATE DATABASE sandbox"}, auth=("me", "secret"), timeout=10)
         right = InfluxConfig(url=url, version="v1", database="sandbox", username="me", password="secret")
-        run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), Transport(right, right.urls(), logging.getLogger("test")))
+        transport = Transport(right, right.servers(), logging.getLogger("test"))
+        run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)
         wrong = InfluxConfig(url=url, version="v1", database="sandbox", username="me", password="guess")
-        answer = Transport(wrong, wrong.urls(), logging.getLogger("test")).post(compress(b"m f=1 2\n"), "")
+        answer = Transport(wrong, wrong.servers(), logging.getLogger("test")).post(compress(b"m f=1 2\n"), "")
         assert isinstance(answer, OperatorNeeded)
         assert answer.reason == "unauthorized"
         assert "guess" not in answer.message

@@ -32,7 +32,7 @@ mappings = st.builds(
     tag_map_field=st.sampled_from(["", "v"]),
     metadata_tags=st.sampled_from([(), ("stream", "topic"), ("offset",)]),
     nested=st.sampled_from(["flatten", "json", "drop"]),
-    separator=st.sampled_from(["_", ".", " "]),
+    flatten_separator=st.sampled_from(["_", ".", " "]),
     arrays=st.sampled_from(["json", "index", "join", "drop"]),
     explode=st.sampled_from(["", "b"]),
     types=st.dictionaries(st.sampled_from(["a", "b", "v"]),
@@ -95,7 +95,7 @@ oracle_text = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"),
 def test_an_independent_parser_reads_back_what_was_sent(
         tags: dict[str, str], fields: dict[str, Any], time: int) -> None:
     mapping = MappingConfig(tag_map_field="tags", timestamp_from="field", timestamp_field="at",
-                            timestamp_format="epoch_ns", separator=".", on_bad_value="drop_field")
+                            timestamp_format="epoch_ns", flatten_separator=".", on_bad_value="drop_field")
     message = {"tags": tags, "at": time, "values": fields}
     encoded = an_encoder(mapping).encode([json.dumps(message).encode()], an_origin(1))
     if encoded.rejects:

@@ -393,7 +393,7 @@ def test_what_was_sent_is_not_sent_again_unless_it_has_changed(table: Table, see
 def test_packing_keeps_every_message_and_the_order_within_a_series(
         messages: list[tuple[bytes, int]], partitions: int, at_once: int, partitioning: Any) -> None:
     how = BatchOptions(partitioning=partitioning, partition=1, batch_points=1, format="json", gzip=False,
-                  send_messages=at_once, max_bytes=1_000)
+                  messages_per_send=at_once, max_bytes=1_000)
     sends = make_sends([payload for payload, _ in messages], [key for _, key in messages], partitions, how)
     assert all(0 < len(send.payloads) <= at_once for send in sends)
     lanes: dict[int | None, list[bytes]] = {}
@@ -412,7 +412,7 @@ def test_packing_keeps_every_message_and_the_order_within_a_series(
     ("json", [b'{"a":1}\n{"b":2}\n', b'{"c":3}\n']), ("msgpack", [b"\x92\x01\x02", b"\x91\x03"])])
 def test_several_points_in_a_message_are_lines_or_an_array(form: Any, expected: list[bytes]) -> None:
     payloads = [b'{"a":1}', b'{"b":2}', b'{"c":3}'] if form == "json" else [b"\x01", b"\x02", b"\x03"]
-    how = BatchOptions(partitioning="fixed", partition=0, batch_points=2, format=form, gzip=False, send_messages=10,
+    how = BatchOptions(partitioning="fixed", partition=0, batch_points=2, format=form, gzip=False, messages_per_send=10,
                   max_bytes=1_000)
     assert [payload for send in make_sends(payloads, [0, 0, 0], 1, how) for payload in send.payloads] == expected
 

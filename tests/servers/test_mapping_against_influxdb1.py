@@ -49,7 +49,7 @@ mappings = st.builds(
     constant_tags=st.sampled_from([{}, {"c,on st": "v=\\\\x \\,"}]),
     metadata_tags=st.sampled_from([(), ("stream", "topic", "partition")]),
     nested=st.sampled_from(["flatten", "json", "drop"]),
-    separator=st.sampled_from(["_", ".", " "]),
+    flatten_separator=st.sampled_from(["_", ".", " "]),
     arrays=st.sampled_from(["json", "index", "join", "drop"]),
     explode=st.sampled_from(["", "b"]),
     types=st.dictionaries(st.sampled_from(["a", "b", "v"]),
@@ -147,7 +147,7 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_every_text_in_every_place_is_read_back_or_rejected_as_unwritable(influxdb1: str, place: str) -> None:
     mapping = MappingConfig(measurement_from="field", measurement_field="measurement", tag_map_field="tags",
-                            field_strategy="remaining", nested="flatten", separator="")
+                            field_strategy="remaining", nested="flatten", flatten_separator="")
     batch: list[dict[str, Any]] = []
     for text in TEXTS:
         message: dict[str, Any] = {"measurement": "m", "tags": {}, "f": 1}

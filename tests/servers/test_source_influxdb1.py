@@ -206,7 +206,7 @@ def test_measurements_are_chosen_by_patterns_and_new_ones_and_new_fields_are_fou
         influxdb1: str, database: str, start: Start) -> None:
     for name in ("cpu_a", "cpu_b", "cpu_temp", "disk"):
         write(influxdb1, database, [f"{name} v=1i {FIRST_TIME}"])
-    run = start(source='measurements = ["cpu_*"]\nexclude = ["*_temp"]',
+    run = start(source='measurements = ["cpu_*"]\nexclude_measurements = ["*_temp"]',
                 output='headers = {"from" = "{source}/{measurement}"}')
     run.wait_for(lambda status: status.points == 2)
     at = soon()
@@ -253,7 +253,7 @@ def test_a_backfill_sends_its_window_and_leaves_the_mark_alone(influxdb1: str, d
 def test_a_query_of_ones_own_in_windows_of_its_groups(influxdb1: str, database: str, start: Start) -> None:
     write(influxdb1, database, [line(n) for n in range(4_000)])
     run = start(source='query = "SELECT max(count) AS top, count(ok) AS n FROM sensors WHERE time >= $from AND time < '
-                       '$to GROUP BY time(10s), site fill(none)"\nmeasurement = "tops"\nalign_ms = 10_000\n'
+                       '$to GROUP BY time(10s), site fill(none)"\nmeasurement = "tops"\nwindow_align_ms = 10_000\n'
                        'types = {top = "integer"}\nfrom = "2023-11-14T22:13:20Z"\nto = "2023-11-14T22:15:00Z"')
     assert run.ends() == 0
     points = run.points()

@@ -64,7 +64,7 @@ def test_the_line_that_it_quotes_is_refused_alone_and_no_other_is_sent_twice(gzi
         lines[number] = f'{name},n={number} f=1 zz'.encode()
     body = b"".join(line + b"\n" for line in lines)
     config = InfluxConfig(url=URL, database="db", precision="ms", gzip=gzip)
-    transport = Transport(config, config.urls(), logging.getLogger("test"))
+    transport = Transport(config, config.servers(), logging.getLogger("test"))
     job, requests_sent = WriteJob(compress(body) if gzip else body, len(lines), gzip), 0
     while piece := job.take():
         requests_sent += 1

@@ -31,19 +31,19 @@ EXAMPLES = Path(__file__).parents[2] / "configs"
 CONFIG = """
 [iggy]
 address = "{iggy}"
-[[source]]
+[[sources]]
 name = "source"
 {state}
 poll_interval_ms = 100
 buffer_duration_ms = 0
 discovery_interval_ms = 500
 {source}
-[source.influxdb]
+[sources.influxdb]
 url = "{url}"
 retry_backoff_ms = 20
 retry_backoff_max_ms = 200
 {influxdb}
-[source.output]
+[sources.output]
 stream = "{stream}"
 topic = "out"
 {output}
@@ -157,7 +157,7 @@ class CopyRun(SourceRun):
     def __init__(self, folder: Path, example: str, iggy: str, replaced: dict[str, str], *, source: str = "") -> None:
         """`example` is the name of a file in configs/; `replaced`: its texts -> what stands there instead.
 
-        `source` is more of `[[source]]`.
+        `source` is more of `[[sources]]`.
         """
         text = (EXAMPLES / f"{example}.toml").read_text() + f'\n[pipeline]\nruntime_dir = "{folder}/run"\n'
         for old, new in {"127.0.0.1:8090": iggy, 'state_file = "': f'{source}\nstate_file = "{folder}/',

@@ -52,9 +52,9 @@ def test_a_good_file_is_read_with_its_defaults(tmp_path: Path) -> None:
      "topics[1].partitions: not with iggy.consumer_group"),
     ('[[topics]]\nstream = "x"\ntopic = "y"\npartitions = [1, 1]', "topics[1].partitions: a partition is there twice"),
     ('[[topics]]\nstream = "x"\ntopic = "y"\non_truncation = "wait"', "topics[1].on_truncation"),
-    ("[pipeline]\ningest = 4\nbatch_size = 5_000\nwindow_messages = 19_999",
+    ("[pipeline]\nreaders = 4\nbatch_size = 5_000\nwindow_messages = 19_999",
      "pipeline.window_messages: must be at least pipeline.batch_size for each of the 4 ingest processes"),
-    ("[pipeline]\nheartbeat_timeout_seconds = 1", "pipeline.heartbeat_timeout_seconds"),
+    ("[pipeline]\nheartbeat_timeout_ms = 2_999", "pipeline.heartbeat_timeout_ms"),
     ("[[topics]]\nstream = \"x\"", "topics[1].topic: missing; it is required"),
     ('[[topics]]\nstream = "x"\ntopic = "y"\nstart_from = "noon"', "topics[1].start_from"),
 ])
@@ -96,9 +96,9 @@ def test_every_example_configuration_loads() -> None:
     '[influxdb]\nheaders = ["hunter2-secret"]', '[influxdb.headers]\nAuthorization = ["hunter2-secret"]',
     '[influxdb]\nheaders = "Bearer hunter2-secret"', '[influxdb]\nurl = "ftp://me:hunter2-secret@host"',
     '[influxdb]\nurl = "http://me:hunter2-secret@host"', '[influxdb]\ntoken = "hunter2-secret\\nx"',
-    '[influxdb]\nmore_urls = ["me:hunter2-secret@host"]', '[influxdb]\nproxy = "http://me:hunter2-secret@h\\n:1"',
+    '[influxdb]\nurls = ["me:hunter2-secret@host"]', '[influxdb]\nproxy = "http://me:hunter2-secret@h\\n:1"',
     '[influxdb]\ntoken = {a = "hunter2-secret"}', '[influxdb]\ntoken_file = ["hunter2-secret"]',
-    '[[source]]\nname="s"\n[source.influxdb]\npassword = 4711\ntoken = "hunter2-secret\\n"'])
+    '[[sources]]\nname="s"\n[sources.influxdb]\npassword = 4711\ntoken = "hunter2-secret\\n"'])
 def test_no_mistake_shows_a_secret(tmp_path: Path, text: str) -> None:
     path = tmp_path / "pipeline.toml"
     path.write_text(f'{text}\n')

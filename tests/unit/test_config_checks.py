@@ -39,7 +39,7 @@ def problems(folder: Path, text: str) -> list[str]:
 @pytest.mark.parametrize(("lines", "key"), [
     ('timestamp_field = "ts"', "timestamp_field"),
     ('tag_fields = ["time"]', "tag_fields"),
-    ('tag_fields = ["a.b"]\nseparator = ""\ntag_renames = { "a.b" = "time" }', "tag_fields"),
+    ('tag_fields = ["a.b"]\nflatten_separator = ""\ntag_renames = { "a.b" = "time" }', "tag_fields"),
     ('tag_fields = ["a"]\ntag_renames = { b = "c" }', "tag_renames"),
     ('tag_map_field = "labels"\ntag_renames = { owner = "who" }', "tag_renames"),
     ('tag_fields = ["a"]\nfield_renames = { a = "c" }', "field_renames"),
@@ -97,9 +97,11 @@ def test_names_that_have_an_effect_are_allowed(tmp_path: Path, lines: str) -> No
     ('bucket = "b"\ntoken = "t"\nheaders = { authorization = "x" }', "headers.authorization"),
     ('bucket = "b"\nheaders = { X-A = "x", x-a = "y" }', "headers"),
     ('bucket = "b"\nheaders = { Content-Length = "1" }', "headers.Content-Length"),
-    ('bucket = "b"\ntargets = "mirror"', "more_urls"),
-    ('bucket = "b"\ntargets = "mirror"\nurl = "http://a:1"\nmore_urls = ["http://b:1", "http://A:1/"]', "more_urls"),
-    ('bucket = "b"\nurl = "http://a"\nmore_urls = ["HTTP://a.:80"]', "more_urls"),
+    ('bucket = "b"\nreplication = "mirror"', "urls"),
+    ('bucket = "b"\nreplication = "mirror"\nurls = ["http://a:1"]', "urls"),
+    ('bucket = "b"\nreplication = "mirror"\nurls = ["http://a:1", "http://b:1", "http://A:1/"]', "urls[2]"),
+    ('bucket = "b"\nurls = ["http://a", "HTTP://a.:80"]', "urls[1]"),
+    ('bucket = "b"\nurl = "http://127.0.0.1:8086"\nurls = ["http://a"]', "urls"), ('bucket = "b"\nurl = ""', "url"),
     ('bucket = "b"\nurl = "http://host:8086/write?x=1"', "url"), ('bucket = "b"\nurl = "http://host:8086/#x"', "url"),
     ('bucket = "b"\nurl = "http://host:8086/api/v2/write"', "url"), ('bucket = "b"\nurl = "http://host:99999"', "url"),
     ('bucket = "b"\nurl = "http://[::1"', "url"), ('bucket = "b"\nurl = "http://ho st"', "url"),
@@ -116,7 +118,7 @@ def test_options_of_a_database_that_contradict_are_refused(tmp_path: Path, lines
 
 @pytest.mark.parametrize("lines", [
     'bucket = "b"\ndatabase = "d"\norg = "o"', 'version = "v2"\norg = "o"\nbucket = "b"\nurl = "https://host:443/influx/"',
-    'bucket = "b"\nurl = "http://[::1]:8086"\nmore_urls = ["http://[::1]:8087"]', 'bucket = "b"\nusername = "u"',
+    'bucket = "b"\nurls = ["http://[::1]:8086", "http://[::1]:8087"]', 'bucket = "b"\nusername = "u"',
     'bucket = "b"\nproxy = "http://user:secret@proxy:3128"', 'bucket = "b"\nurl = "http://my_host:8086"'])
 def test_options_of_a_database_that_agree_are_allowed(tmp_path: Path, lines: str) -> None:
     load(tmp_path, BASE + f"[influxdb]\n{lines}")
@@ -139,14 +141,14 @@ def test_equivalent_spellings_are_one_server(one: str, other: str) -> None:
     (V2.replace('"s"', f'"{LONG}"'), "topics[0].stream"), (V2.replace('"t"', f'"{LONG}"'), "topics[0].topic"),
     (V2 + f'[dead_letters]\ntopic = "{LONG}"', "dead_letters.topic"),
     (V2 + f'[dead_letters]\nstream = "{LONG}"', "dead_letters.stream"),
-    (V2 + '[dead_letters]\nto = []\ntopic = "x"', "dead_letters.topic"),
-    (V2 + "[dead_letters]\nkeep_files = 3", "dead_letters.keep_files"),
-    (V2 + '[dead_letters]\nto = ["iggy", "iggy"]', "dead_letters.to"),
-    (V2 + '[dead_letters]\nto = ["file"]\nfile = "/"', "dead_letters.file"),
+    (V2 + '[dead_letters]\nstores = []\ntopic = "x"', "dead_letters.topic"),
+    (V2 + "[dead_letters]\nmax_files = 3", "dead_letters.max_files"),
+    (V2 + '[dead_letters]\nstores = ["iggy", "iggy"]', "dead_letters.stores"),
+    (V2 + '[dead_letters]\nstores = ["file"]\nfile = "/"', "dead_letters.file"),
     (V2 + "[network]\nport = 9", "network.port"),
     (V2 + "[pipeline]\nwindow_bytes = 99999999999999999999", "pipeline.window_bytes"),
-    (V2 + "[pipeline]\ndrain_seconds = nan", "pipeline.drain_seconds"),
-    (V2 + "[pipeline]\ndrain_seconds = inf", "pipeline.drain_seconds"),
+    (V2 + "[pipeline]\ndrain_timeout_ms = nan", "pipeline.drain_timeout_ms"),
+    (V2 + "[pipeline]\ndrain_timeout_ms = inf", "pipeline.drain_timeout_ms"),
     (V2 + '[pipeline]\nruntime_dir = "/dev/null"', "pipeline.runtime_dir"),
     (V2 + '[pipeline]\nruntime_dir = "/dev/null/below"', "pipeline.runtime_dir"),
     (V2 + '[pipeline]\nruntime_dir = "a\\u0000b"', "pipeline.runtime_dir"),
@@ -163,25 +165,25 @@ def test_what_iggy_and_the_system_can_not_take_is_refused(tmp_path: Path, text: 
 
 
 SOURCE = """
-[[source]]
+[[sources]]
 name = "n"
 state_file = "{state}"
 {source}
-[source.influxdb]
+[sources.influxdb]
 {influxdb}
-[source.output]
+[sources.output]
 stream = "o"
 {output}
 """
 
 
 @pytest.mark.parametrize(("parts", "key"), [
-    ({"state": "/tmp"}, "source[0].state_file"), ({"source": 'measurements = ["a", "a"]'}, "source[0].measurements"),
-    ({"influxdb": 'database = "d"\nurl = "http://h?x=1"'}, "source[0].influxdb.url"),
-    ({"influxdb": 'database = "d"\npassword = "p"'}, "source[0].influxdb.password"),
-    ({"influxdb": 'version = "v1"\ndatabase = "d"\nbucket = "b"'}, "source[0].influxdb.bucket"),
-    ({"influxdb": 'database = "d"\nca_file = "/tmp"'}, "source[0].influxdb.ca_file"),
-    ({"output": f'dead_letter_topic = "{LONG}"'}, "source[0].output.dead_letter_topic"),
+    ({"state": "/tmp"}, "sources[0].state_file"), ({"source": 'measurements = ["a", "a"]'}, "sources[0].measurements"),
+    ({"influxdb": 'database = "d"\nurl = "http://h?x=1"'}, "sources[0].influxdb.url"),
+    ({"influxdb": 'database = "d"\npassword = "p"'}, "sources[0].influxdb.password"),
+    ({"influxdb": 'version = "v1"\ndatabase = "d"\nbucket = "b"'}, "sources[0].influxdb.bucket"),
+    ({"influxdb": 'database = "d"\nca_file = "/tmp"'}, "sources[0].influxdb.ca_file"),
+    ({"output": f'dead_letter_topic = "{LONG}"'}, "sources[0].output.dead_letter_topic"),
     ({"output": '[dead_letters]\ntopic = "x"'}, "dead_letters"),
 ])
 def test_the_same_holds_for_sources(tmp_path: Path, parts: dict[str, str], key: str) -> None:
@@ -225,8 +227,8 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: py
     (tmp_path / "etc" / "token").touch(0o600)
     (tmp_path / "etc" / "token").write_text("t")
     monkeypatch.chdir(tmp_path)
-    config = load(tmp_path / "etc", V2 + 'token_file = "token"\n[dead_letters]\nto = ["file"]\nfile = "../d/x.ndjson"\n'
-                                         '[pipeline]\nruntime_dir = "run"\n')
+    config = load(tmp_path / "etc", V2 + 'token_file = "token"\n[dead_letters]\nstores = ["file"]\n'
+                                         'file = "../d/x.ndjson"\n[pipeline]\nruntime_dir = "run"\n')
     assert config.influxdb.token_file == str(tmp_path / "etc" / "token")
     assert Path(config.dead_letters.file).resolve() == tmp_path / "d" / "x.ndjson"
     assert config.pipeline.runtime_dir == str(tmp_path / "etc" / "run")
@@ -237,7 +239,7 @@ def test_options_that_harm_nothing_are_only_warned_of(tmp_path: Path) -> None:
     config = load(tmp_path, SOURCE.format(state="x.json", source="max_fingerprints = 5", influxdb='database = "d"',
                                           output="[pipeline]\nwriters = 3\n"))
     assert [warning.partition(":")[0] for warning in config_warnings(config)] == [
-        "pipeline.writers", "source[0].max_fingerprints"]
+        "pipeline.writers", "sources[0].max_fingerprints"]
     config = load(tmp_path, MAPPED + 'constant_tags = { a = "", b = "c" }\nfield_strategy = "explicit"\n'
                                      'field_names = ["v"]\nexclude_fields = ["w"]')
     assert [warning.partition(": no ")[0] for warning in config_warnings(config)] == [
@@ -249,10 +251,10 @@ def test_options_that_harm_nothing_are_only_warned_of(tmp_path: Path) -> None:
     config = load(tmp_path, V2 + "insecure_skip_verify = true")
     assert [warning.partition(": no ")[0] for warning in config_warnings(config)] == [
         "sink main: influxdb.insecure_skip_verify"]
-    config = load(tmp_path, MAPPED + 'timestamp_format = "rfc3339"\narray_separator = ";"\ncsv_delimiter = ";"\n'
+    config = load(tmp_path, MAPPED + 'timestamp_format = "rfc3339"\narray_join_separator = ";"\ncsv_delimiter = ";"\n'
                                      'text_field = "line"\nline_protocol_precision = "s"\n'
                                      'on_missing_timestamp = "arrival"\n')
     assert [warning.partition(" without ")[0] for warning in config_warnings(config)] == [
         f"sink main: mapping.{option}: no effect" for option in (
-            "timestamp_format", "array_separator", "csv_delimiter", "text_field", "line_protocol_precision")] + [
+            "timestamp_format", "array_join_separator", "csv_delimiter", "text_field", "line_protocol_precision")] + [
         'sink main: mapping.on_missing_timestamp: no effect with timestamp_from = "iggy_timestamp"']

@@ -47,7 +47,7 @@ def test_a_message_that_follows_begins_anew_and_nothing_at_work_is_never_stopped
 @pytest.fixture
 def encoder() -> Iterator[Encoder]:
     """An encoder with a timer, as the process has it, that stops a message after 0.1 s."""
-    made = Encoder(MappingConfig(explode="e", max_message_seconds=0.1, merge_duplicates=False), "ns", "s", "t")
+    made = Encoder(MappingConfig(explode="e", max_message_cpu_ms=100, merge_duplicates=False), "ns", "s", "t")
     before = signal.signal(signal.SIGALRM, lambda number, frame: made.cpu.tick())
     signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
     yield made

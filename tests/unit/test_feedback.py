@@ -9,14 +9,14 @@ from pipeline.errors import ConfigError
 
 DATABASE = '[influxdb]\nbucket = "b"\n'
 SOURCE = """
-[[source]]
+[[sources]]
 name = "s"
 state_file = "{folder}/state.json"
 {source}
-[source.influxdb]
+[sources.influxdb]
 url = "http://localhost:8086"
 bucket = "b"
-[source.output]
+[sources.output]
 stream = "copy"
 topic = "points"
 """
@@ -65,8 +65,8 @@ def test_a_sink_may_not_read_where_dead_letters_go(text: str, keys: list[str], t
 
 @pytest.mark.parametrize("text", [
     topic("s", "data") + topic("other", "letters") + DATABASE + '[dead_letters]\nstream = "s"\ntopic = "letters"',
-    topic("s", "influxdb-dlq") + DATABASE + '[dead_letters]\nto = ["file"]\nfile = "letters.ndjson"',
-    topic("s", "influxdb-dlq") + DATABASE + "[dead_letters]\nto = []",
+    topic("s", "influxdb-dlq") + DATABASE + '[dead_letters]\nstores = ["file"]\nfile = "letters.ndjson"',
+    topic("s", "influxdb-dlq") + DATABASE + "[dead_letters]\nstores = []",
     topic("s", "influxdb-dlq") + DATABASE + '[dead_letters]\ntopic = "letters-of-letters"',
 ])
 def test_any_other_topic_may_be_read(text: str, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def with_source(folder: Path, rest: str, source: str = "") -> list[str]:
 
 def test_a_source_may_not_read_back_what_a_sink_writes_of_it(tmp_path: Path) -> None:
     (found,) = with_source(tmp_path, '[influxdb]\nurl = "http://127.0.0.1:8086/"\nbucket = "b"\n')
-    assert found.startswith("topics[0]: what source[0] sends")
+    assert found.startswith("topics[0]: what sources[0] sends")
     static = '[mapping]\nmeasurement_from = "static"\nmeasurement_name = "copy"\n'
     assert with_source(tmp_path, static + DATABASE) != []
 
@@ -95,7 +95,7 @@ def test_a_source_may_not_read_back_what_a_sink_writes_of_it(tmp_path: Path) -> 
     ('[influxdb]\nbucket = "other"\n', ""),
     ('[influxdb]\nurl = "http://localhost:8087"\nbucket = "b"\n', ""),
     ('[influxdb]\nbucket = "b/week"\n', ""),
-    (DATABASE, 'exclude = ["points"]'),
+    (DATABASE, 'exclude_measurements = ["points"]'),
     (DATABASE, 'measurements = ["raw*"]'),
     (DATABASE, 'query = "SELECT mean(v) FROM m WHERE time >= $from AND time < $to"\nmeasurement = "m"'),
 ])
@@ -105,9 +105,9 @@ def test_a_source_and_a_sink_may_share_a_server(rest: str, source: str, tmp_path
 
 def test_points_and_states_are_not_sent_to_where_dead_letters_go(tmp_path: Path) -> None:
     letters = '[influxdb]\nbucket = "x"\n[dead_letters]\nstream = "copy"\ntopic = "{}"\n'
-    assert any(found.startswith("source[0].output.topic: ")
+    assert any(found.startswith("sources[0].output.topic: ")
                for found in with_source(tmp_path, letters.format("points")))
     text = SOURCE.format(folder=tmp_path, source="").replace(f'state_file = "{tmp_path}/state.json"',
                                                              'state_topic = "copy/letters"')
-    assert any(found.startswith("source[0].state_topic: ")
+    assert any(found.startswith("sources[0].state_topic: ")
                for found in problems(tmp_path, text + topic("s", "t") + letters.format("letters")))

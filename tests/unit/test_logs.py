@@ -91,7 +91,7 @@ def test_the_token_of_a_file_is_a_secret_once_it_was_read(log: io.StringIO) -> N
     ("token", "abc\ndef-secret"), ("token", "secret\n"), ("token", " secret"), ("token", "sec\x00ret"),
     ("token", "sécret"), ("username", "us\ner"), ("password", "secret\r\nX-Evil: 1"), ("username", "a:b"),
     ("headers", {"X-A": "secret\r\nB: c"}), ("headers", {"X A": "secret"}), ("headers", {"X-A\n": "secret"}),
-    ("url", "http://host:8086/\nsecret"), ("url", "http://ho st"), ("more_urls", ("http://a\x7fb",)),
+    ("url", "http://host:8086/\nsecret"), ("url", "http://ho st"), ("urls", ("http://a\x7fb",)),
     ("proxy", "http://proxy:1\r\n")])
 def test_values_that_no_request_can_hold_are_found_at_the_start(option: str, value: object) -> None:
     (problem,) = header_problems(InfluxConfig(**{option: value}), "influxdb")  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def test_a_kind_that_was_silent_for_a_minute_is_told_at_once_again(caplog: pytes
 def test_a_secret_that_a_test_prints_is_found(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("of-a-file\n")
     (tmp_path / "pipeline.toml").write_text(
-        f'[influxdb]\ntoken = "of-a-config"\n[source.influxdb]\ntoken_file = "{tmp_path / "token"}"\n'
+        f'[influxdb]\ntoken = "of-a-config"\n[sources.influxdb]\ntoken_file = "{tmp_path / "token"}"\n'
         '[influxdb.headers]\nAuthorization = "Bearer of-a-header"')
     check_nothing_secret_was_printed(tmp_path, ["all is well"])
     for secret in ("of-a-config", "of-a-file", "Bearer of-a-header"):

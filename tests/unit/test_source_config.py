@@ -1,4 +1,4 @@
-"""Mistakes in `[[source]]` are all named: file, key, and what is allowed."""
+"""Mistakes in `[[sources]]` are all named: file, key, and what is allowed."""
 
 import sys
 import textwrap
@@ -13,15 +13,15 @@ from pipeline.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 GOOD = """
-[[source]]
+[[sources]]
 name = "weather"
 state_file = "{folder}/weather.json"
 {source}
-[source.influxdb]
+[sources.influxdb]
 version = "v1"
 database = "db"
 {influxdb}
-[source.output]
+[sources.output]
 stream = "s"
 {output}
 {rest}
@@ -42,7 +42,7 @@ def problems(folder: Path, source: str = "", influxdb: str = "", output: str = "
 def test_a_source_alone_is_a_configuration_and_has_no_sink(tmp_path: Path) -> None:
     assert problems(tmp_path) == []
     config = load_config(str(tmp_path / "pipeline.toml"), {})
-    assert [source.name for source in config.source] == ["weather"]
+    assert [source.name for source in config.sources] == ["weather"]
     assert config.all_sinks() == () and config.subscriptions() == ()
 
 
@@ -50,37 +50,38 @@ def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
     rest = '[[topics]]\nstream = "s"\ntopic = "t"\n[influxdb]\nbucket = "b"\n'
     assert problems(tmp_path, rest=rest) == []
     config = load_config(str(tmp_path / "pipeline.toml"), {})
-    assert len(config.all_sinks()) == len(config.source) == 1
+    assert len(config.all_sinks()) == len(config.sources) == 1
 
 
 @pytest.mark.parametrize(("where", "text", "expected"), [
-    ("source", 'measurments = ["a"]', "source[0].measurments: unknown key; did you mean measurements?"),
-    ("source", "page_size = 0", "source[0].page_size: 0 is not allowed; give an integer from 1 to 200000"),
-    ("source", 'from = "yesterday"', 'source[0].from: "yesterday" is not allowed; give "earliest", "now", or a time '
+    ("source", 'measurments = ["a"]', "sources[0].measurments: unknown key; did you mean measurements?"),
+    ("source", "page_size = 0", "sources[0].page_size: 0 is not allowed; give an integer from 1 to 200000"),
+    ("source", 'from = "yesterday"', 'sources[0].from: "yesterday" is not allowed; give "earliest", "now", or a time '
                                      "like 2026-01-31T00:00:00Z"),
-    ("source", 'from = "2026-02-01T00:00:00Z"\nto = "2026-01-01T00:00:00Z"', "source[0].to: must be later than from"),
+    ("source", 'from = "2026-02-01T00:00:00Z"\nto = "2026-01-01T00:00:00Z"', "sources[0].to: must be later than from"),
     ("source", 'from = "now"\nto = "2026-01-01T00:00:00Z"',
-     'source[0].from: "now" not with to; give a time, or "earliest"'),
+     'sources[0].from: "now" not with to; give a time, or "earliest"'),
     ("source", 'query = "SELECT 1 WHERE time >= $from"\nmeasurement = "m"',
-     "source[0].query: has no $to; it must ask for times from $from (inside) to $to (outside)"),
-    ("source", 'query = "$from $to"', "source[0].measurement: required with query: what its points are called"),
-    ("source", 'query = "$from $to"\nmeasurement = "m"\nexclude = ["x"]', "source[0].measurements: not beside query"),
-    ("source", 'tags = ["a"]', "source[0].tags: only with query"),
-    ("source", "align_ms = 5", "source[0].align_ms: only with query"),
-    ("source", 'language = "sql"', 'source[0].language: "sql" only with influxdb.version = "v3" or "auto"'),
-    ("influxdb", 'precision = "ms"', "source[0].influxdb.precision: unknown key; did you mean version?"),
-    ("influxdb", 'url = "localhost"', 'source[0].influxdb.url: "localhost" is not allowed; give http://host:port or '
+     "sources[0].query: has no $to; it must ask for times from $from (inside) to $to (outside)"),
+    ("source", 'query = "$from $to"', "sources[0].measurement: required with query: what its points are called"),
+    ("source", 'query = "$from $to"\nmeasurement = "m"\nexclude_measurements = ["x"]',
+     "sources[0].measurements: not beside query"),
+    ("source", 'tags = ["a"]', "sources[0].tags: only with query"),
+    ("source", "window_align_ms = 5", "sources[0].window_align_ms: only with query"),
+    ("source", 'language = "sql"', 'sources[0].language: "sql" only with influxdb.version = "v3" or "auto"'),
+    ("influxdb", 'precision = "ms"', "sources[0].influxdb.precision: unknown key; did you mean version?"),
+    ("influxdb", 'url = "localhost"', 'sources[0].influxdb.url: "localhost" is not allowed; give http://host:port or '
                                       "https://host:port"),
-    ("influxdb", 'ca_file = "/nowhere"', 'source[0].influxdb.ca_file: "/nowhere" can\'t be read'),
-    ("output", 'topic = "{site}"', 'source[0].output.topic: "{site}" is not allowed; only {measurement} and {source} '
+    ("influxdb", 'ca_file = "/nowhere"', 'sources[0].influxdb.ca_file: "/nowhere" can\'t be read'),
+    ("output", 'topic = "{site}"', 'sources[0].output.topic: "{site}" is not allowed; only {measurement} and {source} '
                                    "may stand in braces"),
-    ("output", "partition = 3", 'source[0].output.partition: only with partitioning = "fixed"'),
-    ("output", 'compression = "gzip"', "source[0].output.compression: only with batch_points of 2 or more; a point "
+    ("output", "partition = 3", 'sources[0].output.partition: only with partitioning = "fixed"'),
+    ("output", 'compression = "gzip"', "sources[0].output.compression: only with batch_points of 2 or more; a point "
                                        "alone doesn't get smaller"),
     ("output", 'topic = "t"\ndead_letter_topic = "t"',
-     "source[0].output.dead_letter_topic: must be another than topic"),
+     "sources[0].output.dead_letter_topic: must be another than topic"),
     ("rest", '[mapping]\ntag_fields = ["a"]', "mapping: without [[topics]] there is no sink that it is for; a source "
-                                              "has its own [source.influxdb] and [source.output]"),
+                                              "has its own [sources.influxdb] and [sources.output]"),
 ])
 def test_a_mistake_is_named_with_what_is_allowed(tmp_path: Path, where: str, text: str, expected: str) -> None:
     found = problems(tmp_path, **{where: text})
@@ -88,15 +89,15 @@ def test_a_mistake_is_named_with_what_is_allowed(tmp_path: Path, where: str, tex
 
 
 @pytest.mark.parametrize(("more", "expected"), [
-    ({"influxdb": ""}, 'source[0].influxdb.transport: "flight" only with version = "v3" or "auto"'),
-    ({"source": 'language = "flux"'}, 'source[0].language: "flux" not with influxdb.transport = "flight"'),
-    ({"influxdb": 'url = "http://h:1/x"'}, 'source[0].influxdb.url: "http://h:1/x" has a path, and Flight has none; '
+    ({"influxdb": ""}, 'sources[0].influxdb.transport: "flight" only with version = "v3" or "auto"'),
+    ({"source": 'language = "flux"'}, 'sources[0].language: "flux" not with influxdb.transport = "flight"'),
+    ({"influxdb": 'url = "http://h:1/x"'}, 'sources[0].influxdb.url: "http://h:1/x" has a path, and Flight has none; '
                                            "give http://host:port"),
-    ({"influxdb": 'proxy = "socks5://h:1"'}, "source[0].influxdb.proxy: for Flight it must be an HTTP proxy that takes "
-                                             "CONNECT; give http://host:port"),
-    ({"influxdb": 'headers = {"a b" = "x"}'}, 'source[0].influxdb.headers: "a b" can\'t be sent over gRPC; give a name '
-                                              "of letters, digits, -, _ and ., that does not begin with grpc-"),
-    ({"influxdb": 'headers = {"X-Grpc" = "ü"}'}, "source[0].influxdb.headers.X-Grpc: can't be sent over gRPC; give "
+    ({"influxdb": 'proxy = "socks5://h:1"'}, "sources[0].influxdb.proxy: for Flight it must be an HTTP proxy that "
+                                             "takes CONNECT; give http://host:port"),
+    ({"influxdb": 'headers = {"a b" = "x"}'}, 'sources[0].influxdb.headers: "a b" can\'t be sent over gRPC; give a '
+                                              "name of letters, digits, -, _ and ., that does not begin with grpc-"),
+    ({"influxdb": 'headers = {"X-Grpc" = "ü"}'}, "sources[0].influxdb.headers.X-Grpc: can't be sent over gRPC; give "
                                                  "printable ASCII, and a name that does not end in -bin"),
 ])
 def test_what_flight_has_no_use_for_is_refused(tmp_path: Path, more: dict[str, str], expected: str) -> None:
@@ -113,28 +114,28 @@ def test_what_flight_has_no_use_for_is_refused(tmp_path: Path, more: dict[str, s
 def test_flight_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert problems(tmp_path, influxdb='transport = "flight"')[0] == (
-        'source[0].influxdb.transport: "flight" needs the package pyarrow, which is not installed; install it with pip '
-        "install 'iggy-influxdb-pipeline[flight]'")
+        'sources[0].influxdb.transport: "flight" needs the package pyarrow, which is not installed; install it with '
+        "pip install 'iggy-influxdb-pipeline[flight]'")
 
 
 def test_two_sources_need_two_names_and_two_state_files(tmp_path: Path) -> None:
     again = GOOD.format(folder=tmp_path, source="", influxdb="", output="", rest="")
     assert problems(tmp_path, rest=again) == [
-        'source[1].name: "weather" is there twice',
-        f'source[1].state_file: "{tmp_path}/weather.json" is another source\'s already']
+        'sources[1].name: "weather" is there twice',
+        f'sources[1].state_file: "{tmp_path}/weather.json" is another source\'s already']
 
 
 @pytest.mark.parametrize(("state", "expected"), [
     ('state_topic = "states/weather"', []),
-    ("", ['source[0].state_file: missing; give it, or state_topic = "stream/topic"']),
+    ("", ['sources[0].state_file: missing; give it, or state_topic = "stream/topic"']),
     ('state_file = "x"\nstate_topic = "states/weather"',
-     ["source[0].state_file: not beside state_topic; the state is kept in one of them"]),
-    ('state_topic = "weather"', ['source[0].state_topic: "weather" is not allowed; give "stream/topic"']),
-    ('state_topic = "/weather"', ['source[0].state_topic: "/weather" is not allowed; give "stream/topic"']),
+     ["sources[0].state_file: not beside state_topic; the state is kept in one of them"]),
+    ('state_topic = "weather"', ['sources[0].state_topic: "weather" is not allowed; give "stream/topic"']),
+    ('state_topic = "/weather"', ['sources[0].state_topic: "/weather" is not allowed; give "stream/topic"']),
     (f'state_topic = "states/{"x" * 224}"',
-     ["source[0].state_topic: longer than 255 bytes for the stream, or 223 for the topic"]),
+     ["sources[0].state_topic: longer than 255 bytes for the stream, or 223 for the topic"]),
     ('state_topic = "s/weather"',
-     ["source[0].state_topic: points may be sent to it; give a topic that nothing else is sent to"]),
+     ["sources[0].state_topic: points may be sent to it; give a topic that nothing else is sent to"]),
 ])
 def test_the_state_is_in_a_file_or_in_a_topic_of_its_own(tmp_path: Path, state: str, expected: list[str]) -> None:
     path = tmp_path / "pipeline.toml"
@@ -153,7 +154,7 @@ def test_two_sources_need_two_state_topics(tmp_path: Path) -> None:
         f'state_file = "{tmp_path}/weather.json"', 'state_topic = "states/weather"')
     path = tmp_path / "pipeline.toml"
     path.write_text(one + one.replace('name = "weather"', 'name = "other"'))
-    with pytest.raises(ConfigError, match='source\\[1\\].state_topic: "states/weather" is another source\'s already'):
+    with pytest.raises(ConfigError, match='sources\\[1\\].state_topic: "states/weather" is another source\'s already'):
         load_config(str(path), {})
 
 
@@ -164,14 +165,14 @@ def test_a_state_topic_takes_no_points_of_a_source_further_down(tmp_path: Path) 
     assert second.count('"other"') == 1
     path = tmp_path / "pipeline.toml"
     path.write_text(first + second)
-    with pytest.raises(ConfigError, match="source\\[0\\].state_topic: points may be sent to it"):
+    with pytest.raises(ConfigError, match="sources\\[0\\].state_topic: points may be sent to it"):
         load_config(str(path), {})
 
 
 def test_the_folder_of_the_state_must_be_there(tmp_path: Path) -> None:
     found = problems(tmp_path, rest=GOOD.format(folder="/nowhere", source="", influxdb="", output="", rest="").replace(
         '"weather"', '"other"'))
-    assert found == ['source[1].state_file: the folder "/nowhere" is missing, or can\'t be written to']
+    assert found == ['sources[1].state_file: the folder "/nowhere" is missing, or can\'t be written to']
 
 
 @pytest.mark.parametrize(("template", "fed"), [
@@ -195,15 +196,15 @@ def test_a_ready_configuration_loads_and_names_every_option_it_should(
         path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = load_config(str(path), {})
-    assert config.source
+    assert config.sources
     if path.stem == "source-influxdb1":
         text = path.read_text()
         options = [*SourceConfig.__struct_encode_fields__, *OutputConfig.__struct_encode_fields__]
-        elsewhere = {"query", "measurement", "tags", "types", "align_ms", "language", "influxdb", "output",
+        elsewhere = {"query", "measurement", "tags", "types", "window_align_ms", "language", "influxdb", "output",
                      "compression", "partition", "state_topic"}
         assert [option for option in options if f"\n{option} = " not in text and option not in elsewhere] == []
     if path.stem == "source-state-topic":
-        assert (config.source[0].state_file, config.source[0].state_topic) == ("", "pipeline/telemetry-state")
+        assert (config.sources[0].state_file, config.sources[0].state_topic) == ("", "pipeline/telemetry-state")
 
 
 def test_the_example_in_the_documentation_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,4 +212,4 @@ def test_the_example_in_the_documentation_loads(tmp_path: Path, monkeypatch: pyt
     text = (ROOT / "docs" / "reference" / "source.rst").read_text()
     block = text.partition(".. code:: toml\n")[2].partition("\nReady")[0]
     (tmp_path / "pipeline.toml").write_text(textwrap.dedent(block))
-    assert load_config("pipeline.toml", {}).source[0].output.topic == "{measurement}"
+    assert load_config("pipeline.toml", {}).sources[0].output.topic == "{measurement}"

@@ -17,13 +17,13 @@ from pipeline.source_coordinator.state_file import StateFile
 from pipeline.source_coordinator.state_store import lock_states
 
 CONFIG = """
-[[source]]
+[[sources]]
 name = "weather"
 state_file = "{folder}/weather.json"
-[source.influxdb]
+[sources.influxdb]
 version = "v1"
 database = "db"
-[source.output]
+[sources.output]
 stream = "s"
 """
 MARK = parse_time("2026-01-01T00:00:00Z")
@@ -36,7 +36,7 @@ def config(tmp_path: Path) -> Path:
     path.write_text(CONFIG.format(folder=tmp_path))
     state = stored(path)
     state.marks, state.prints = {"rain": MARK, "wind": MIN_TIME}, {"rain": {1: (MARK, 2)}}
-    asyncio.run(StateFile(load_config(str(path)).source[0]).save(state))
+    asyncio.run(StateFile(load_config(str(path)).sources[0]).save(state))
     return path
 
 
@@ -49,7 +49,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def stored(config: Path) -> SourceState:
     """The state that is stored."""
-    return asyncio.run(StateFile(load_config(str(config)).source[0]).load(0))
+    return asyncio.run(StateFile(load_config(str(config)).sources[0]).load(0))
 
 
 def marks(config: Path) -> dict[str, int]:

@@ -38,7 +38,7 @@ def problems(folder: Path, influxdb: str, rest: str = "") -> list[str]:
     ('bucket = "b"\nheaders = { content-encoding = "br" }', "influxdb.headers.content-encoding:"),
     ('bucket = "b"\nurl = "http://127.0.0.1:8090"', "influxdb.url:"),
     ('bucket = "b"\nurl = "http://localhost:8090/"', "influxdb.url:"),
-    ('bucket = "b"\nmore_urls = ["http://[::1]:8090"]', "influxdb.more_urls:")])
+    ('bucket = "b"\nurls = ["http://[::1]:8090"]', "influxdb.urls[0]:")])
 def test_a_mistake_is_named(tmp_path: Path, influxdb: str, key: str) -> None:
     (found,) = problems(tmp_path, influxdb)
     assert found.startswith(key)

@@ -53,21 +53,21 @@ def test_in_an_address_a_dollar_sign_is_a_variable_anywhere_and_in_a_query_nowhe
 
 def test_numbers_booleans_and_lists_come_from_variables(tmp_path: Path) -> None:
     config = load(tmp_path, """gzip = "${YES}"
-more_urls = "${URLS}"
+urls = "${URLS}"
 retry_backoff_multiplier = "${F}"
 [mapping]
 tag_fields = "${TAGS}"
 [pipeline]
 workers = "${N}"
-drain_seconds = "${N}"
+drain_timeout_ms = "${N}"
 batch_size = "${NONE:-1_000}"
 [iggy]
 consumer = "${N}"
 """)
     assert (config.influxdb.gzip, config.influxdb.retry_backoff_multiplier) == (True, 2.5)
-    assert config.influxdb.more_urls == ("http://b:1", "http://c:1")
+    assert config.influxdb.urls == ("http://b:1", "http://c:1")
     assert config.mapping.tag_fields == ("site", "device, id")
-    assert (config.pipeline.workers, config.pipeline.drain_seconds, config.pipeline.batch_size) == (7, 7.0, 1_000)
+    assert (config.pipeline.workers, config.pipeline.drain_timeout_ms, config.pipeline.batch_size) == (7, 7, 1_000)
     assert config.iggy.consumer == "7"
 
 
@@ -97,10 +97,10 @@ def test_a_mistake_names_the_variable_and_not_its_value(tmp_path: Path, line: st
 
 def test_variables_that_a_command_does_not_use_may_be_unset(tmp_path: Path) -> None:
     text = ('token = "${NONE}"\nurl = "${NONE}"\n'
-            '[[source]]\nname = "a"\nstate_file = "${NONE}"\n[source.output]\nstream = "${NONE}"')
+            '[[sources]]\nname = "a"\nstate_file = "${NONE}"\n[sources.output]\nstream = "${NONE}"')
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert len(caught.value.problems) == 4
-    assert load(tmp_path, text, ("influxdb.token", "influxdb.url", "source")).influxdb.token == ""
+    assert load(tmp_path, text, ("influxdb.token", "influxdb.url", "sources")).influxdb.token == ""
     with pytest.raises(ConfigError, match="influxdb.url"):
-        load(tmp_path, text, ("influxdb.token", "source"))
+        load(tmp_path, text, ("influxdb.token", "sources"))

@@ -36,16 +36,16 @@ PIECE_BYTES: Final = 65_536
 CONFIG: Final = """
 [iggy]
 address = "{iggy}"
-[[source]]
+[[sources]]
 name = "bench"
 state_file = "{folder}/state.json"
 buffer_duration_ms = 0
 page_size = {page_size}
-[source.influxdb]
+[sources.influxdb]
 {influxdb}
 database = "sandbox"
 gzip = false
-[source.output]
+[sources.output]
 stream = "bench"
 partitions = 2
 format = "{format}"
@@ -133,7 +133,8 @@ def read(folder: Path, influxdb: str, servers: dict[str, int], points: int, page
          format_: Format) -> Reading:
     """Runs a pipeline in an empty folder that reads so many points into a new sandbox's Iggy. Raises PipelineError.
 
-    `influxdb`: lines of `[source.influxdb]` that say where they are. `servers`: pids by name, whose CPU is wanted, too.
+    `influxdb`: lines of `[sources.influxdb]` that say where they are. `servers`: pids by name, whose CPU is wanted,
+    too.
     """
     with sandbox(folder, "--only", "iggy") as iggy:
         pids = {**servers, "iggy": iggy.pid}

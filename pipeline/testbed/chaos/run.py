@@ -51,14 +51,14 @@ retry_backoff_ms = 50
 retry_backoff_max_ms = 1_000
 retry_after_max_ms = 1_000
 """) + """
-ingest = 2
+readers = 2
 writers = 2
 batch_size = 500
 flush_interval_ms = 100
 window_messages = 20_000
-heartbeat_timeout_seconds = 3
+heartbeat_timeout_ms = 3_000
 max_restarts = 10_000
-reread_after_seconds = 10
+redelivery_timeout_ms = 10_000
 log_level = "info"
 """
 

@@ -93,7 +93,7 @@ class RecordMapper:
         for path, name in config.field_renames.items():
             self._lead(path, name)
         for path in config.field_names:
-            self._lead(path, path.replace(".", config.separator))
+            self._lead(path, path.replace(".", config.flatten_separator))
 
     def is_field(self, path: str) -> bool:
         """Whether the value at `path` is a field, if it has one."""

@@ -171,14 +171,14 @@ class Records(NamedTuple):
 
 
 class Flattener:
-    """Makes records as the mapping's `nested`, `separator`, `arrays` and `explode` say."""
+    """Makes records as the mapping's `nested`, `flatten_separator`, `arrays` and `explode` say."""
 
     def __init__(self, config: MappingConfig, notices: Notices) -> None:
         self._notices = notices
         self._nested = config.nested
         self._arrays = config.arrays
-        self._separator = config.separator
-        self._array_separator = config.array_separator
+        self._separator = config.flatten_separator
+        self._array_separator = config.array_join_separator
         self._explode = config.explode
         #: How deep the array at that path is; the message is 1.
         self._explode_depth = config.explode.count(".") + 2
