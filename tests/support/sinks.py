@@ -90,7 +90,8 @@ class SandboxInflux:
     def stall_after(self, writes: int) -> None:
         """Takes so many more writes, one each 20 ms for a sender, and answers 503 from then on: until `fail()`.
 
-        For what has to happen in the middle of the work, however fast or slow the machine is.
+        For what has to happen in the middle of the work, however fast or slow the machine is. Wait for stored points
+        (`count`), not for acknowledged ones: a batch stored before an older one of its partition is written again.
         """
         self.fail({"delay_seconds": 0.02, "times": writes}, {"status": 503})
 
