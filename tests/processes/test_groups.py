@@ -129,13 +129,17 @@ def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_wi
     sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, arguments=["--readers", "2"],
                       options="heartbeat_timeout_ms = 3_000")
     status = sink.wait_for(lambda status: status.ready and status.written == 1_000)
+    # Each has one partition, and reads it.
+    wait_until(lambda: shares(sandbox, stream) == [[0], [1]], 60, "two shares")
+    send(sandbox.address, stream, [message(n) for n in range(1_000, 1_100)], 2)
+    wait_until(lambda: influxdb.count() == 1_100, 60, "both to read")
     # As if the other had looked before this one, and the coordinator had heard of it after it: too late to be true. It
     # takes the other's name, which has to be replaced for that.
     late: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     late.setsockopt(zmq.IDENTITY, b"ingest-1")
     late.connect(Endpoints(str(sink.folder / "run")).control)
     places = [wire.Partition(0, 0), wire.Partition(0, 1)]
-    late_reports = (wire.Started(status.epoch, [wire.PartitionStart(partition, 0, -1, 500) for partition in places]),
+    late_reports = (wire.Started(status.epoch, [wire.PartitionStart(where, 0, -1, 550) for where in places]),
                     wire.Revoked(status.epoch, places))
 
     def restarted() -> bool:
@@ -150,7 +154,7 @@ def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_wi
 
     wait_until(restarted, 60, "the coordinator to see it")
     late.close()
-    send(sandbox.address, stream, [message(n) for n in range(1_000, 3_000)], 2)
+    send(sandbox.address, stream, [message(n) for n in range(1_100, 3_000)], 2)
     all_committed(sandbox, stream, influxdb, range(3_000))
     assert sink.stop() == 0
     assert sink.log().count("ingest reads") <= 2
