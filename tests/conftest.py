@@ -5,6 +5,7 @@ IGGY_TEST_HTTP=host:port its HTTP address (port 3000 of the same host by default
 the same but for those of the real server, which don't exist then.
 """
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +25,28 @@ from tests.support.sinks import TARGETS, SandboxInflux, Sink
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("search", settings.get_profile("same"), derandomize=False, max_examples=300)
 settings.load_profile("same")
+
+#: Worker processes of pytest-xdist; each begins with a piece of the list of tests of its own.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Orders the tests for `--dist worksteal`, which gives each worker a piece of the list.
+
+    Each piece begins with long tests, those that start processes follow, and the short ones are last. Tests of one
+    `xdist_group` share an expensive fixture and stay together.
+    """
+    def rank(item: pytest.Item) -> int:
+        if item.get_closest_marker("long"):
+            return 0
+        return 1 if {"processes", "servers"}.intersection(item.path.parts) else 2
+
+    together: dict[object, list[pytest.Item]] = {}
+    for item in sorted(items, key=rank):
+        group = item.get_closest_marker("xdist_group")
+        together.setdefault(group.args[0] if group else item, []).append(item)
+    units = list(together.values())
+    items[:] = [item for worker in range(WORKERS) for unit in units[worker::WORKERS] for item in unit]
 
 
 @pytest.fixture(autouse=True)

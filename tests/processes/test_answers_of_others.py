@@ -161,7 +161,7 @@ def test_a_request_that_drips_is_named_given_up_and_repeated(
                 "read_timeout_ms = 1_000\nrequest_timeout_ms = 2_000")
     try:
         sink.wait_for(lambda status: "partition 0, offsets 0 to 299" in sink.log())
-        assert passing.closed.wait(30)
+        assert passing.closed.wait(60)
         passing.script = None
         assert sink.settles(300).written == 300
         assert numbers(influxdb.points()) == list(range(300))

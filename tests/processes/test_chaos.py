@@ -7,11 +7,12 @@ import sys
 import pytest
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("options", [(), ("--group",)], ids=["single", "group"])
 def test_random_faults_lose_nothing(options: tuple[str, ...]) -> None:
     run = subprocess.run([sys.executable, "-m", "pipeline.testbed.chaos.run", "--seconds", "45", "--seed", "1",
-                          "--json", *options], capture_output=True, text=True, timeout=220)
+                          "--json", *options], capture_output=True, text=True, timeout=580)
     assert run.returncode == 0, run.stdout + run.stderr
     verdict = json.loads(run.stdout.splitlines()[-1])
     assert verdict["lost"] == verdict["unexpected"] == verdict["exit_code"] == 0

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.iggy_servers import SandboxIggy
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command to its end."""
-    return subprocess.run([sys.executable, "-m", "pipeline", *arguments], capture_output=True, text=True, timeout=100)
+    return subprocess.run([sys.executable, "-m", "pipeline", *arguments], capture_output=True, text=True, timeout=280)
 
 
 def test_a_load_reaches_the_topic_and_says_how_it_went(sandbox: SandboxIggy, tmp_path: Path) -> None:
@@ -34,6 +36,7 @@ def test_a_load_that_no_server_takes_is_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1 and "Iggy at 127.0.0.1:9 can't be reached" in done.stderr
 
 
+@pytest.mark.long
 def test_a_bench_reports_throughput_latency_and_processes(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     done = run("bench", "--messages", "20000", "--rate", "1000", "--seconds", "2", "--html", str(page), "--json")
@@ -49,6 +52,7 @@ def test_a_bench_reports_throughput_latency_and_processes(tmp_path: Path) -> Non
     assert "latency in ms" in done.stderr
 
 
+@pytest.mark.long
 def test_flight_is_compared_with_json_lines_turn_by_turn() -> None:
     done = run("bench", "flight", "--points", "2000", "--page-size", "500", "--turns", "2", "--workers", "1", "--json")
     assert done.returncode == 0, done.stderr

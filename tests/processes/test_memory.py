@@ -8,13 +8,14 @@ import pytest
 
 from pipeline.testbed.bench.memory import measure
 
-#: More than twice the window (400,000), so that the backlog would show.
-MESSAGES = 900_000
+#: So much more than the window (400,000) that the backlog would show.
+MESSAGES = 600_000
 #: Promised for 2 workers, and the same for a backlog of any size; see docs/explanation/reliability.rst.
 MAX_MEGABYTES = 400
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_backlog_does_not_grow_the_pipelines_memory(tmp_path: Path) -> None:
     figures = measure(tmp_path, MESSAGES, 2)
     # Full sockets stop the reading before the window does; the last batch may begin within it and end beyond it.
@@ -23,7 +24,8 @@ def test_a_backlog_does_not_grow_the_pipelines_memory(tmp_path: Path) -> None:
     assert figures["exit_code"] == 0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_new_devices_without_end_grow_it_no_further_than_the_limit(tmp_path: Path) -> None:
     figures = measure(tmp_path, 300_000, 2, "adversary")
     # What an encoder remembers has a limit of its own, 128 MB in each.

@@ -12,13 +12,13 @@ from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, read_topic, send
 
 Start = Callable[..., Sink]
-MESSAGES, BAD = 100_000, 50
+MESSAGES, BAD = 20_000, 20
 TARGET = 'database = "sandbox"'
 
 
 @pytest.mark.parametrize("target", [TARGET, 'version = "v1"\ndatabase = "sandbox"',
                                     'version = "v2"\nbucket = "sandbox"\norg = "o"'])
-def test_50_bad_lines_in_100000_messages_leave_each_good_row_once(
+def test_bad_lines_among_good_ones_leave_each_good_row_once(
         sandbox: SandboxIggy, stream: str, start_sink: Start, target: str) -> None:
     bad = sorted(random.Random(5).sample(range(MESSAGES), BAD))
     payloads = [message(n, value="not a number") if n in bad else message(n) for n in range(MESSAGES)]
@@ -26,11 +26,11 @@ def test_50_bad_lines_in_100000_messages_leave_each_good_row_once(
     send(sandbox.address, stream, payloads)
     with running_influxdb(flavour="questdb") as server:
         requests.post(f"{server.url}/write", data=b"readings,device=d0 value=1,ok=true 1000\n",
-                      timeout=10).raise_for_status()
+                      timeout=60).raise_for_status()
         influxdb = SandboxInflux(server.url, "questdb")
         sink = start_sink(sandbox.address, stream, influxdb, target=target,
-                          mapping="type_guard = false", options="window_messages = 20_000")
-        status = sink.settles(MESSAGES, 100)
+                          mapping="type_guard = false", options="window_messages = 4_000")
+        status = sink.settles(MESSAGES)
         assert (status.rejected, status.written) == (BAD, MESSAGES - BAD)
         assert influxdb.count() == MESSAGES - BAD + 1
         letters = sorted(map(json.loads, read_topic(sandbox.address, stream, "influxdb-dlq")),
@@ -76,9 +76,9 @@ def test_a_table_with_dedup_is_not_warned_of(sandbox: SandboxIggy, stream: str, 
     sandbox.create_topic(stream, TOPIC, 1)
     send(sandbox.address, stream, [message(n) for n in range(10)])
     with running_influxdb(flavour="questdb") as server:
-        requests.post(f"{server.url}/write", data=b"readings,device=d0 value=1,ok=true 1000\n", timeout=10)
+        requests.post(f"{server.url}/write", data=b"readings,device=d0 value=1,ok=true 1000\n", timeout=60)
         query = "ALTER TABLE 'readings' DEDUP ENABLE UPSERT KEYS(timestamp, device)"
-        requests.get(f"{server.url}/exec", params={"query": query}, timeout=10).raise_for_status()
+        requests.get(f"{server.url}/exec", params={"query": query}, timeout=60).raise_for_status()
         sink = start_sink(sandbox.address, stream, SandboxInflux(server.url, "questdb"), target=TARGET)
         sink.settles(10)
         assert sink.stop() == 0

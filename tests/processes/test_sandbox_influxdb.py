@@ -25,7 +25,7 @@ TOKEN = {"Authorization": "Token sandbox-token"}
 V2 = "/api/v2/write?org=sandbox&bucket=sandbox&precision=s"
 V3 = "/api/v3/write_lp?db=sandbox&precision=second"
 #: Longest wait for an answer that should come, and how long one is watched for not coming, seconds.
-ANSWER_SECONDS, QUIET_SECONDS = 10.0, 0.3
+ANSWER_SECONDS, QUIET_SECONDS = 60.0, 0.3
 INTERNAL = "An internal error has occurred - check server logs"
 
 

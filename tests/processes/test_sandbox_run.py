@@ -16,7 +16,7 @@ from pipeline.commands.config import load_config
 from pipeline.testbed.harness import processes
 from pipeline.testbed.harness.processes import Addresses
 
-SECONDS = 20.0
+SECONDS = 60.0
 TOKEN = {"Authorization": "Token sandbox-token"}
 V2 = "/api/v2/write?org=sandbox&bucket=sandbox&precision=s"
 

@@ -80,7 +80,7 @@ def test_killing_a_process_loses_nothing(iggy: RunningIggy, stream: str, influxd
     sink.wait_for(lambda status: status.ready)
     wait_until(lambda: influxdb.count() >= 500, 60, "the first points")
     sink.kill(victim)
-    wait_until(lambda: f"{victim} died" in sink.log(), 20, "the death to be seen")
+    wait_until(lambda: f"{victim} died" in sink.log(), 60, "the death to be seen")
     influxdb.fail()
     sink.settles(20_000)
     assert numbers(influxdb.points()) == list(range(20_000))
@@ -129,7 +129,7 @@ def test_a_second_signal_stops_at_once_and_says_what_is_left(
     sink = start_sink(iggy.address, stream, influxdb)
     sink.wait_for(lambda status: status.read == 1_000 and status.retrying)
     sink.process.terminate()
-    wait_until(lambda: "a second signal stops at once" in sink.log(), 10, "the first signal")
+    wait_until(lambda: "a second signal stops at once" in sink.log(), 60, "the first signal")
     assert sink.stop() == 1
     assert f"{stream}/readings partition 0: offsets 0 to 999" in sink.log()
 
@@ -177,7 +177,7 @@ def test_start_from_a_time_begins_with_the_first_message_since(
     iggy.create_topic(stream, TOPIC, 1)
     send(iggy.address, stream, [message(n) for n in range(100)])
     between = datetime.now(UTC)
-    wait_until(lambda: datetime.now(UTC) > between + timedelta(milliseconds=5), 5, "the clock")
+    wait_until(lambda: datetime.now(UTC) > between + timedelta(milliseconds=5), 60, "the clock")
     send(iggy.address, stream, [message(n) for n in range(100, 150)])
     since = (between + timedelta(milliseconds=2)).isoformat()
     sink = start_sink(iggy.address, stream, influxdb, topic=f'start_from = "{since}"')

@@ -17,7 +17,7 @@ from tests.support.sinks import CONFIG, TARGETS, TOPIC, SandboxInflux, Sink, mes
 
 Start = Callable[..., Sink]
 #: Of these messages so many hold a string where the database has a number.
-MESSAGES, BAD = 100_000, 50
+MESSAGES, BAD = 20_000, 20
 #: The mapping must not find these before the database does.
 NO_GUARD = "type_guard = false"
 SEED_LINE = b"readings,device=d0 value=1,ok=true 1\n"
@@ -49,7 +49,7 @@ def expect_letters(found: list[dict[str, Any]], payloads: list[bytes], bad: list
 
 
 @pytest.mark.parametrize("flavour", ["v1", "v2", "v3"])
-def test_50_bad_lines_in_100000_messages_are_50_dead_letters(
+def test_bad_lines_among_good_ones_are_dead_letters(
         sandbox: SandboxIggy, stream: str, start_sink: Start, flavour: str) -> None:
     payloads, bad = bad_and_good()
     sandbox.create_topic(stream, TOPIC, 1)
@@ -57,19 +57,19 @@ def test_50_bad_lines_in_100000_messages_are_50_dead_letters(
     with running_influxdb(flavour=flavour) as server:
         path = {"v1": "/write?db=sandbox", "v2": "/api/v2/write?org=sandbox&bucket=sandbox",
                 "v3": "/api/v3/write_lp?db=sandbox&precision=nanosecond"}[flavour]
-        requests.post(server.url + path, data=SEED_LINE, timeout=10,
+        requests.post(server.url + path, data=SEED_LINE, timeout=60,
                       headers={"Authorization": "Bearer sandbox-token"}).raise_for_status()
         influxdb = SandboxInflux(server.url, flavour)  # type: ignore[arg-type]
         sink = start_sink(sandbox.address, stream, influxdb, mapping=NO_GUARD,
-                          options="window_messages = 20_000")
-        status = sink.settles(MESSAGES, 90)
+                          options="window_messages = 4_000")
+        status = sink.settles(MESSAGES)
         assert (status.rejected, status.written) == (BAD, MESSAGES - BAD)
         expect_letters(letters(sandbox, stream), payloads, bad)
         found = [p for p in influxdb.points() if p["time"] != 1]
         assert numbers(found) == [n for n in range(MESSAGES) if n not in set(bad)]
 
 
-def test_50_bad_lines_in_100000_messages_are_50_dead_letters_with_a_real_influxdb(
+def test_bad_lines_are_dead_letters_with_a_real_influxdb(
         sandbox: SandboxIggy, stream: str, start_sink: Start, tmp_path: Path) -> None:
     payloads, bad = bad_and_good()
     sandbox.create_topic(stream, TOPIC, 1)
@@ -77,10 +77,10 @@ def test_50_bad_lines_in_100000_messages_are_50_dead_letters_with_a_real_influxd
     folder = tmp_path / "influxdb"
     folder.mkdir()
     with running_influxdb1(folder) as url:
-        requests.post(f"{url}/query", data={"q": "CREATE DATABASE sandbox"}, timeout=10)
-        requests.post(f"{url}/write?db=sandbox", data=SEED_LINE, timeout=10).raise_for_status()
+        requests.post(f"{url}/query", data={"q": "CREATE DATABASE sandbox"}, timeout=60)
+        requests.post(f"{url}/write?db=sandbox", data=SEED_LINE, timeout=60).raise_for_status()
         sink = start_sink(sandbox.address, stream, SandboxInflux(url, "v1"), mapping=NO_GUARD)
-        status = sink.settles(MESSAGES, 90)
+        status = sink.settles(MESSAGES)
         assert (status.rejected, status.written) == (BAD, MESSAGES - BAD)
         expect_letters(letters(sandbox, stream), payloads, bad)
         query = {"db": "sandbox", "epoch": "ns", "q": 'SELECT "value" FROM readings WHERE time > 1'}
@@ -159,7 +159,7 @@ def test_mirror_writes_to_every_server_and_waits_for_all(
         other.fail({"status": 503})
         mirror = f'urls = ["{influxdb.url}", "{second.url}"]\nreplication = "mirror"'
         sink = start_sink(sandbox.address, stream, influxdb, config=CONFIG.replace('url = "{influxdb}"', mirror))
-        wait_until(lambda: influxdb.count() > 0, 40, "the first server")
+        wait_until(lambda: influxdb.count() > 0, 60, "the first server")
         assert all(p.committed < 0 for p in sink.wait_for(lambda status: status.read >= 3_000).partitions)
         other.fail()
         sink.settles(3_000)
@@ -178,7 +178,7 @@ def test_dead_letters_can_go_to_a_file_and_nothing_is_committed_while_it_cannot_
     folder.write_text("a file where a folder should be")
     send(sandbox.address, stream, [message(0), b"bad", message(2)])
     status = sink.wait_for(lambda status: "dead-letter" in status.retrying)
-    wait_until(lambda: influxdb.count() == 2, 20, "the good messages")
+    wait_until(lambda: influxdb.count() == 2, 60, "the good messages")
     assert [p.committed for p in status.partitions] == [-1]
     folder.unlink()
     folder.mkdir()

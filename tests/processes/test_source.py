@@ -223,7 +223,7 @@ def test_a_broker_that_goes_away_is_waited_for_and_nothing_is_missing(
                 output="messages_per_send = 20")
     run.wait_for(lambda status: status.points >= 400)
     assert sandbox.call(sandbox.broker.drop_connections) >= 1
-    wait_until(lambda: "sending messages to" in run.log(), 20, "the loss to be seen")
+    wait_until(lambda: "sending messages to" in run.log(), 60, "the loss to be seen")
     influxdb.fail()
     run.wait_for(lambda status: status.points >= 3_000)
     assert run.stop() == 0

@@ -114,7 +114,7 @@ def test_a_connection_that_is_lost_is_made_again(start: Start, influxdb: Sandbox
     run = start(influxdb, source="page_size = 100\npages_in_flight = 2")
     run.wait_for(lambda status: status.points >= 300)
     influxdb.fail({"refuse": 4.0})
-    wait_until(lambda: "no connection" in run.log(), 20, "the loss to be seen")
+    wait_until(lambda: "no connection" in run.log(), 60, "the loss to be seen")
     run.wait_for(lambda status: status.points == 4_000)
     assert run.stop() == 0
     check(run.points(), 4_000)

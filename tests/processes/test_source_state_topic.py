@@ -62,7 +62,7 @@ def start(tmp_path: Path, iggy: RunningIggy, stream: str, influxdb1: SandboxInfl
 def write(influxdb: SandboxInflux, first: int, count: int, begin: int = FIRST_TIME) -> None:
     """Stores points with the numbers from `first` on, a second between them; `begin`: nanoseconds since 1970."""
     lines = [f"m,device=d{n % 7} i={n}i {begin + (n - first) * 10**9}" for n in range(first, first + count)]
-    answer = requests.post(influxdb.url + "/write?db=sandbox", data="\n".join(lines).encode(), timeout=30)
+    answer = requests.post(influxdb.url + "/write?db=sandbox", data="\n".join(lines).encode(), timeout=60)
     assert answer.status_code == 204, answer.text
 
 
@@ -187,7 +187,7 @@ def test_of_two_pipelines_on_two_hosts_the_first_stops(
         write(influxdb1, 50, 2, time.time_ns() + 2 * 10**9)
         assert first.ends() == 1
         assert "somebody else (pipeline start, process" in first.log() and "let only one of the two run" in first.log()
-        wait_until(lambda: set(numbers(second)) == set(range(52)), 20, "the points that came later")
+        wait_until(lambda: set(numbers(second)) == set(range(52)), 60, "the points that came later")
         assert second.stop() == 0
 
 
@@ -402,7 +402,7 @@ def test_iggy_is_waited_for_and_no_state_is_lost(start: Start, influxdb1: Sandbo
     run = start(address=sandbox.address, source="page_size = 50\npages_in_flight = 2", output="messages_per_send = 10")
     run.wait_for(lambda status: status.points >= 200)
     sandbox.call(sandbox.broker.drop_connections)
-    wait_until(lambda: "nothing is lost" in run.log(), 20, "the loss to be seen")
+    wait_until(lambda: "nothing is lost" in run.log(), 60, "the loss to be seen")
     run.wait_for(lambda status: status.lanes and status.lanes[0].mark > FIRST_TIME + 1_999 * 10**9)
     assert run.stop() == 0
     assert "every mark stored" in run.log()

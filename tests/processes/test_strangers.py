@@ -276,7 +276,7 @@ def test_a_worker_that_was_refused_can_send_nothing(sandbox: SandboxIggy, stream
                     return True
             return False
 
-        wait_until(is_admitted, 30, "the admission")
+        wait_until(is_admitted, 60, "the admission")
         assert lines.poll(20_000, zmq.POLLOUT)
     assert numbers(influxdb.points()) == list(range(2_000))
     is_unharmed(sink)

@@ -39,15 +39,15 @@ def server(kind: str, folder: Path) -> Iterator[str]:
             yield running.url
         return
     with running_influxdb1(folder) as url:
-        requests.post(f"{url}/query", data={"q": "CREATE DATABASE sandbox"}, timeout=10)
+        requests.post(f"{url}/query", data={"q": "CREATE DATABASE sandbox"}, timeout=60)
         yield url
 
 
 def stored(kind: str, url: str) -> int:
     """Points stored in the measurement m."""
     if kind != "1.6.7":
-        return int(requests.get(f"{url}/sandbox/count?bucket=sandbox", timeout=10).json()["points"])
-    reply = requests.get(f"{url}/query", params={"db": "sandbox", "q": "SELECT count(f) FROM m"}, timeout=10).json()
+        return int(requests.get(f"{url}/sandbox/count?bucket=sandbox", timeout=60).json()["points"])
+    reply = requests.get(f"{url}/query", params={"db": "sandbox", "q": "SELECT count(f) FROM m"}, timeout=60).json()
     return int(reply["results"][0]["series"][0]["values"][0][1])
 
 
@@ -136,7 +136,7 @@ def test_backslashes_are_stored_as_they_are_whichever_server_reads_them(
         answer = Transport(config, config.servers(), logging.getLogger("test")).post(
             compress(lines.body) if gzip else lines.body, "", lines.escapes)
         assert isinstance(answer, Accepted), answer
-        (point,) = requests.get(f"{running.url}/sandbox/points?bucket=sandbox", timeout=10).json()
+        (point,) = requests.get(f"{running.url}/sandbox/points?bucket=sandbox", timeout=60).json()
     assert (point["measurement"], dict(point["tags"]), point["fields"]) == (
         "m\\\\m", tags, {"f\\\\f": 'a "b" \\ \\\\n\n'})
 
@@ -190,8 +190,8 @@ def test_failover_writes_to_the_next_server_and_remembers_the_dead_one() -> None
 def test_user_and_password_of_influxdb_1_are_used(tmp_path: Path) -> None:
     with running_influxdb1(tmp_path, auth=True) as url:
         query = f"{url}/query"
-        requests.post(query, data={"q": "CREATE USER me WITH PASSWORD 'secret' WITH ALL PRIVILEGES"}, timeout=10)
-        requests.post(query, data={"q": "CREATE DATABASE sandbox"}, auth=("me", "secret"), timeout=10)
+        requests.post(query, data={"q": "CREATE USER me WITH PASSWORD 'secret' WITH ALL PRIVILEGES"}, timeout=60)
+        requests.post(query, data={"q": "CREATE DATABASE sandbox"}, auth=("me", "secret"), timeout=60)
         right = InfluxConfig(url=url, version="v1", database="sandbox", username="me", password="secret")
         transport = Transport(right, right.servers(), logging.getLogger("test"))
         run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)

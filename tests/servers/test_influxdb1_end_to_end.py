@@ -42,7 +42,7 @@ def test_every_message_is_stored_also_when_a_process_is_killed(
     sink.wait_for(lambda status: status.in_flight >= 5_000)
     if victim:
         sink.kill(victim)
-        wait_until(lambda: f"{victim} died" in sink.log(), 20, "the death to be seen")
+        wait_until(lambda: f"{victim} died" in sink.log(), 60, "the death to be seen")
     os.kill(database.pid, signal.SIGCONT)
     sink.settles(MESSAGES)
     assert values(database.url) == [(1_000 + n, n) for n in range(MESSAGES)]

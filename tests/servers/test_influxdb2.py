@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.testbed.harness.waiting import wait_until
-from tests.support import influxdb_servers, million
+from tests.support import every_kind, influxdb_servers
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import check_that_only_bad_ones_are_rejected
 from tests.support.sources import CopyRun, SourceRun
@@ -40,14 +40,14 @@ def test_points_of_every_kind_go_into_a_real_influxdb_2_and_come_back(
         influxdb1: str, bucket: str, sandbox: SandboxIggy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         language: str) -> None:
     monkeypatch.setenv("INFLUX_TOKEN", TOKEN)
-    lines = list(million.lines(POINTS))
+    lines = list(every_kind.lines(POINTS))
     if language == "flux":  # without empty strings, which 2.7.10 to 2.8.0 answer wrongly
         lines = [line.replace('=""', '="e"') for line in lines]
     old, again, expected = (f"{bucket}-{what}" for what in ("old", "again", "expected"))
     for database in (old, again, expected):
-        million.ask(influxdb1, f'CREATE DATABASE "{database}"')
-    million.write(influxdb1, old, lines)
-    million.write(influxdb1, expected, lines if language == "auto" else [line.replace("\r", "") for line in lines])
+        every_kind.ask(influxdb1, f'CREATE DATABASE "{database}"')
+    every_kind.write(influxdb1, old, lines)
+    every_kind.write(influxdb1, expected, lines if language == "auto" else [line.replace("\r", "") for line in lines])
     new = {"http://127.0.0.1:8086": influxdb1, "http://127.0.0.1:8087": URL, 'org = "my-org"': f'org = "{ORG}"',
            'bucket = "telemetry"': f'bucket = "{bucket}"'}
     for example, database in (("source-round-trip", old), ("source-round-trip-back", again)):
@@ -58,7 +58,7 @@ def test_points_of_every_kind_go_into_a_real_influxdb_2_and_come_back(
             assert run.ends(500) == 0
         finally:
             run.close()
-    million.check_databases(influxdb1, again, expected, POINTS)
+    every_kind.check_databases(influxdb1, again, expected, POINTS)
 
 
 @pytest.mark.parametrize(("mistake", "words"), [
@@ -73,7 +73,7 @@ def test_a_source_that_is_told_wrong_says_what_and_waits(bucket: str, sandbox: S
     run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v2"\n{options}', stream,
                     source=f'language = "{language}"')
     try:
-        wait_until(lambda: words in run.log() and "paused, nothing is lost" in run.log(), 20, "the words")
+        wait_until(lambda: words in run.log() and "paused, nothing is lost" in run.log(), 60, "the words")
         assert run.stop() == 0
     finally:
         run.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.testbed.harness.waiting import wait_until
-from tests.support import influxdb_servers, million
+from tests.support import every_kind, influxdb_servers
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, check_that_only_bad_ones_are_rejected
 from tests.support.sources import CopyRun, SourceRun
@@ -39,9 +39,9 @@ def test_points_of_every_kind_go_into_a_real_influxdb_3_and_come_back(
     monkeypatch.setenv("INFLUX_TOKEN", TOKEN)
     old, again = f"{database}-old", f"{database}-again"
     for name in (old, again):
-        million.ask(influxdb1, f'CREATE DATABASE "{name}"')
+        every_kind.ask(influxdb1, f'CREATE DATABASE "{name}"')
     # InfluxDB 3 has one column of a name, a tag or a field.
-    million.write(influxdb1, old, (line.replace(",b=", ",c=") for line in million.lines(POINTS)))
+    every_kind.write(influxdb1, old, (line.replace(",b=", ",c=") for line in every_kind.lines(POINTS)))
     new = f'version = "v3"\ndatabase = "{database}"'
     for example, name, options, source in (
             ("source-round-trip", old, new, ""),
@@ -54,7 +54,7 @@ def test_points_of_every_kind_go_into_a_real_influxdb_3_and_come_back(
             assert run.ends(500) == 0
         finally:
             run.close()
-    million.check_databases(influxdb1, again, old, POINTS)
+    every_kind.check_databases(influxdb1, again, old, POINTS)
 
 
 @pytest.mark.parametrize("transport", ["http", "flight"])
@@ -87,7 +87,7 @@ def test_a_source_that_is_told_wrong_says_what_and_waits(
     said = words if isinstance(words, str) else words[transport == "flight"]
     run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v3"\n{options}', stream)
     try:
-        wait_until(lambda: said in run.log() and "paused, nothing is lost" in run.log(), 20, "the words")
+        wait_until(lambda: said in run.log() and "paused, nothing is lost" in run.log(), 60, "the words")
         assert run.stop() == 0
     finally:
         run.close()
@@ -121,4 +121,4 @@ def test_a_sink_writes_all_that_a_real_influxdb_3_takes_and_rejects_the_rest_one
     check_that_only_bad_ones_are_rejected(sandbox, stream, tmp_path, URL, target)
     asked = {"db": database, "q": f"SELECT count(value) AS n FROM {TOPIC}", "format": "json"}
     # Without a sync, what was acknowledged is seen a little later.
-    wait_until(lambda: ask("POST", "/api/v3/query_sql", json=asked).json() == [{"n": 5_000}], 30, "5,000 points")
+    wait_until(lambda: ask("POST", "/api/v3/query_sql", json=asked).json() == [{"n": 5_000}], 60, "5,000 points")

@@ -79,8 +79,8 @@ def parsed(lines: list[bytes]) -> dict[Point, dict[str, Any]]:
 def stored(url: str, body: bytes) -> dict[Point, dict[str, Any]]:
     """Writes a body to a new database, and gives back what it holds."""
     database = f"d{next(names)}"
-    requests.post(f"{url}/query", data={"q": f"CREATE DATABASE {database}"}, timeout=10).raise_for_status()
-    answer = requests.post(f"{url}/write", params={"db": database}, data=body, timeout=10)
+    requests.post(f"{url}/query", data={"q": f"CREATE DATABASE {database}"}, timeout=60).raise_for_status()
+    answer = requests.post(f"{url}/write", params={"db": database}, data=body, timeout=60)
     assert answer.status_code == 204, answer.text
     found = [name for series in query(url, database, "SHOW MEASUREMENTS") for (name,) in series["values"]]
     # Each by itself: of fields with one name a query over several measurements gives back those of one type.
@@ -92,13 +92,13 @@ def stored(url: str, body: bytes) -> dict[Point, dict[str, Any]]:
         for time, *row in series["values"]:
             points[series["name"], tags, time] = {key: value for key, value in zip(
                 series["columns"][1:], row, strict=True) if value is not None}
-    requests.post(f"{url}/query", data={"q": f"DROP DATABASE {database}"}, timeout=10).raise_for_status()
+    requests.post(f"{url}/query", data={"q": f"DROP DATABASE {database}"}, timeout=60).raise_for_status()
     return points
 
 
 def query(url: str, database: str, text: str) -> list[dict[str, Any]]:
     """The series of all results."""
-    answer = requests.post(f"{url}/query", params={"db": database, "epoch": "ns"}, data={"q": text}, timeout=10)
+    answer = requests.post(f"{url}/query", params={"db": database, "epoch": "ns"}, data={"q": text}, timeout=60)
     return [series for result in msgspec.json.decode(answer.content)["results"] for series in result.get("series", ())]
 
 

@@ -55,7 +55,7 @@ def mapping(table: str) -> str:
 def test_bad_lines_among_100000_messages_leave_each_good_row_once(
         sandbox: SandboxIggy, stream: str, start_sink: Start, table: str, bad_ones: int) -> None:
     bad = set(random.Random(5).sample(range(MESSAGES), bad_ones))
-    requests.post(f"{URL}/write", data=f"{table},device=d0 value=-1,ok=true 1000000\n", timeout=10).raise_for_status()
+    requests.post(f"{URL}/write", data=f"{table},device=d0 value=-1,ok=true 1000000\n", timeout=60).raise_for_status()
     sandbox.create_topic(stream, TOPIC, 1)
     send(sandbox.address, stream, [message(n, value="not a number") if n in bad else message(n)
                                    for n in range(MESSAGES)])

@@ -49,13 +49,13 @@ def test_a_fifth_outside_the_retention_of_influxdb_1(influxdb1: str, sandbox: Sa
                                                      start_sink: Start) -> None:
     name = f"retention-{uuid.uuid4().hex[:8]}"
     requests.post(f"{influxdb1}/query", data={"q": f'CREATE DATABASE "{name}" WITH DURATION 1h'},
-                  timeout=10).raise_for_status()
+                  timeout=60).raise_for_status()
     sandbox.create_topic(stream, TOPIC, 1)
     send(sandbox.address, stream, messages(time.time_ns()))
     sink = start_sink(sandbox.address, stream, SandboxInflux(influxdb1), target=f'version = "v1"\ndatabase = "{name}"')
     check(sink, sandbox, stream)
     found = requests.get(f"{influxdb1}/query", params={"db": name, "q": f"SELECT count(value) FROM {TOPIC}"},
-                         timeout=10).json()
+                         timeout=60).json()
     assert found["results"][0]["series"][0]["values"][0][1] == MESSAGES - MESSAGES // EVERY
 
 

@@ -92,20 +92,13 @@ EXCHANGES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def influxdb1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real InfluxDB."""
-    with running_influxdb1(tmp_path_factory.mktemp("influxdb1")) as url:
-        yield url
-
-
 def said(url: str, exchange: Exchange) -> dict[str, Any]:
     """What a server answers."""
     path = exchange.path.partition("?")[0]
     for body in exchange.before:
-        assert requests.post(f"{url}{exchange.path}", data=body, timeout=10).status_code == 204, path
+        assert requests.post(f"{url}{exchange.path}", data=body, timeout=60).status_code == 204, path
     answer = requests.request(exchange.method, f"{url}{exchange.path}", data=exchange.body, headers=exchange.headers,
-                              timeout=10)
+                              timeout=60)
     return {"status": answer.status_code, "body": answer.content,
             **{name: answer.headers.get(name) for name in HEADERS}}
 
@@ -113,14 +106,24 @@ def said(url: str, exchange: Exchange) -> dict[str, Any]:
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=[exchange.title for exchange in EXCHANGES])
 def test_the_sandbox_answers_as_the_real_server(influxdb1: str, exchange: Exchange) -> None:
     create = f"DROP DATABASE sandbox; CREATE DATABASE sandbox WITH DURATION {RETENTION_SECONDS}s NAME autogen"
-    requests.post(f"{influxdb1}/query", data={"q": create}, timeout=10).raise_for_status()
+    requests.post(f"{influxdb1}/query", data={"q": create}, timeout=60).raise_for_status()
     with running_influxdb(flavour="v1", retention_seconds=RETENTION_SECONDS) as sandbox:
         assert said(sandbox.url, exchange) == said(influxdb1, exchange)
         count = "SELECT count(*) FROM m"
-        series = requests.get(f"{influxdb1}/query", params={"db": "sandbox", "q": count}, timeout=10).json()
-        stored = requests.get(f"{sandbox.url}/sandbox/points?measurement=m", timeout=10).json()
+        series = requests.get(f"{influxdb1}/query", params={"db": "sandbox", "q": count}, timeout=60).json()
+        stored = requests.get(f"{sandbox.url}/sandbox/points?measurement=m", timeout=60).json()
         fields = sum(len(point["fields"]) for point in stored)
         assert fields == sum(sum(row["values"][0][1:]) for row in series["results"][0].get("series", []))
+
+
+@pytest.fixture(scope="module")
+def influxdb1_with_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an InfluxDB 1.6.7 with a user `sandbox`, password `secret`, and a database of the same name."""
+    with running_influxdb1(tmp_path_factory.mktemp("influxdb1"), auth=True) as url:
+        create = "CREATE USER sandbox WITH PASSWORD 'secret' WITH ALL PRIVILEGES"
+        requests.post(f"{url}/query", data={"q": create}, timeout=60).raise_for_status()
+        requests.post(f"{url}/query", data={"q": "CREATE DATABASE sandbox"}, auth=("sandbox", "secret"), timeout=60)
+        yield url
 
 
 @pytest.mark.parametrize(("query", "basic"), [
@@ -128,14 +131,10 @@ def test_the_sandbox_answers_as_the_real_server(influxdb1: str, exchange: Exchan
     ("", ("sandbox", "no")), ("", ("sandbox", "secret")),
 ])
 def test_the_sandbox_asks_for_user_and_password_as_the_real_server(
-        tmp_path_factory: pytest.TempPathFactory, query: str, basic: tuple[str, str] | None) -> None:
-    with running_influxdb1(tmp_path_factory.mktemp("influxdb1"), auth=True) as url:
-        create = "CREATE USER sandbox WITH PASSWORD 'secret' WITH ALL PRIVILEGES"
-        requests.post(f"{url}/query", data={"q": create}, timeout=10).raise_for_status()
-        requests.post(f"{url}/query", data={"q": "CREATE DATABASE sandbox"}, auth=("sandbox", "secret"), timeout=10)
-        answers = []
-        with running_influxdb(flavour="v1", identity=Identity(password="secret")) as sandbox:
-            for server in (url, sandbox.url):
-                answer = requests.post(f"{server}/write?db=sandbox{query}", data=b"m f=1", auth=basic, timeout=10)
-                answers.append((answer.status_code, answer.content, answer.headers.get("WWW-Authenticate")))
-        assert answers[0] == answers[1]
+        influxdb1_with_users: str, query: str, basic: tuple[str, str] | None) -> None:
+    answers = []
+    with running_influxdb(flavour="v1", identity=Identity(password="secret")) as sandbox:
+        for server in (influxdb1_with_users, sandbox.url):
+            answer = requests.post(f"{server}/write?db=sandbox{query}", data=b"m f=1", auth=basic, timeout=60)
+            answers.append((answer.status_code, answer.content, answer.headers.get("WWW-Authenticate")))
+    assert answers[0] == answers[1]

@@ -64,7 +64,7 @@ def said(url: str, exchange: Exchange, org: str, bucket: str, token: str) -> dic
     headers = dict(exchange.headers)
     if exchange.authorization is not None:
         headers["Authorization"] = exchange.authorization.replace("TOKEN", token)
-    answer = requests.post(f"{url}{exchange.path}?{query}", data=exchange.body, headers=headers, timeout=10)
+    answer = requests.post(f"{url}{exchange.path}?{query}", data=exchange.body, headers=headers, timeout=60)
     return {"status": answer.status_code, "body": answer.content,
             **{name: answer.headers.get(name) for name in HEADERS}}
 
@@ -72,7 +72,7 @@ def said(url: str, exchange: Exchange, org: str, bucket: str, token: str) -> dic
 @pytest.fixture(scope="module")
 def bucket() -> str:
     """The name of some bucket that is there; nothing is stored in it."""
-    buckets = requests.get(f"{URL}/api/v2/buckets?org={ORG}", headers={"Authorization": f"Token {TOKEN}"}, timeout=10)
+    buckets = requests.get(f"{URL}/api/v2/buckets?org={ORG}", headers={"Authorization": f"Token {TOKEN}"}, timeout=60)
     return next(str(found["name"]) for found in buckets.json()["buckets"] if found["type"] == "user")
 
 

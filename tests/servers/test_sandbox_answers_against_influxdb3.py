@@ -164,7 +164,7 @@ def server(kind: str) -> Iterator["Server"]:
         yield Server(URL, URL, name)
     finally:
         requests.delete(f"{URL}/api/v3/configure/database", params={"db": name},
-                        headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+                        headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
 
 
 class Server(Struct, frozen=True):
@@ -184,7 +184,7 @@ class Server(Struct, frozen=True):
         with requests.Session() as session:
             session.trust_env = False
             answer = session.request(exchange.method, self.url + self._filled(exchange.path), headers=headers,
-                                     data=exchange.body.replace(b'"DB"', f'"{self.database}"'.encode()), timeout=30)
+                                     data=exchange.body.replace(b'"DB"', f'"{self.database}"'.encode()), timeout=60)
         body = answer.content.replace(self.database.encode(), b"DB")
         if exchange.path == "/ping" and answer.ok:
             body = re.sub(rb'"(revision|process_id)":"[^"]*"', rb'"\1":""', body)
@@ -200,7 +200,7 @@ class Server(Struct, frozen=True):
         """What the Flight service answers to DoGet: columns and rows, or an error with its words."""
         ticket = ticket.replace(b'"DB"', f'"{self.database}"'.encode())
         headers = [(b"authorization", self._filled(authorization).encode())] if authorization else []
-        options = flight.FlightCallOptions(timeout=30, headers=headers)
+        options = flight.FlightCallOptions(timeout=60, headers=headers)
         with flight.FlightClient(self.flight_url.replace("http://", "grpc+tcp://"),
                                  generic_options=[("grpc.enable_http_proxy", 0)]) as client:
             try:

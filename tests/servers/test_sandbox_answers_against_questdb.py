@@ -54,7 +54,7 @@ def named(text: str, table: str) -> bytes:
 
 def said(url: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
     """What a server answers, without the id of the error."""
-    answer = requests.request(method, url + path, data=body, headers=headers, timeout=10)
+    answer = requests.request(method, url + path, data=body, headers=headers, timeout=60)
     content: Any = answer.content
     if answer.headers.get("Content-Type", "").startswith("application/json"):
         content = msgspec.json.decode(content)
@@ -66,12 +66,12 @@ def real_rows(table: str) -> list[dict[str, Any]]:
     """The rows of a table of the real server, once they can be read; none when there is no such table."""
     until = time.monotonic() + SEEN_SECONDS
     while time.monotonic() < until:
-        state = requests.get(f"{URL}/exec", timeout=10, params={
+        state = requests.get(f"{URL}/exec", timeout=60, params={
             "query": f"select writerTxn, sequencerTxn from wal_tables() where name = '{table}'"}).json()["dataset"]
         if not state or state[0][0] == state[0][1]:
             break
         time.sleep(0.02)
-    text = requests.get(f"{URL}/exec", params={"query": f"select * from '{table}' order by timestamp"}, timeout=10).text
+    text = requests.get(f"{URL}/exec", params={"query": f"select * from '{table}' order by timestamp"}, timeout=60).text
     found = msgspec.json.decode(text.encode()) if "\x01" not in text else {"dataset": []}
     names = [column["name"] for column in found.get("columns", []) if column["name"] != "timestamp"]
     return [{name: value for name, value in zip(names, row, strict=False) if value is not None}
@@ -88,11 +88,11 @@ def test_the_sandbox_answers_and_keeps_as_the_real_server(text: str) -> None:
                 assert theirs["body"].pop("message") and ours["body"].pop("message")
             assert ours == theirs
             if not any(part in text for part in ("\x01", "5t", "@.", "@-")):
-                stored = requests.get(f"{sandbox.url}/sandbox/points", timeout=10).json()
+                stored = requests.get(f"{sandbox.url}/sandbox/points", timeout=60).json()
                 rows = [{**dict(one["tags"]), **one["fields"]} for one in sorted(stored, key=lambda one: one["time"])]
                 assert [row for row in rows if row] == [row for row in real_rows(table) if row]
         finally:
-            requests.get(f"{URL}/exec", params={"query": f"drop table if exists '{table}'"}, timeout=10)
+            requests.get(f"{URL}/exec", params={"query": f"drop table if exists '{table}'"}, timeout=60)
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers"), [
@@ -113,7 +113,7 @@ def test_the_sandbox_answers_other_requests_as_the_real_server(
 
 def has_dedup(url: str, table: str) -> bool:
     """Whether a table has DEDUP UPSERT KEYS."""
-    answer = requests.get(f"{url}/exec", params={"query": "SELECT table_name, dedup FROM tables()"}, timeout=10)
+    answer = requests.get(f"{url}/exec", params={"query": "SELECT table_name, dedup FROM tables()"}, timeout=60)
     return bool(dict(answer.json()["dataset"])[table])
 
 
@@ -124,17 +124,17 @@ def test_rows_written_twice_are_there_twice_until_the_table_has_dedup() -> None:
         try:
             for url in (sandbox.url, URL):
                 for _ in range(2):
-                    requests.post(f"{url}/write", data=body, timeout=10).raise_for_status()
+                    requests.post(f"{url}/write", data=body, timeout=60).raise_for_status()
                 assert not has_dedup(url, table)
-            assert requests.get(f"{sandbox.url}/sandbox/count", timeout=10).json()["points"] == 4
+            assert requests.get(f"{sandbox.url}/sandbox/count", timeout=60).json()["points"] == 4
             assert len(real_rows(table)) == 4
             for url in (sandbox.url, URL):
                 query = f"ALTER TABLE '{table}' DEDUP ENABLE UPSERT KEYS(timestamp, t)"
-                assert requests.get(f"{url}/exec", params={"query": query}, timeout=10).json() == {"ddl": "OK"}
-                requests.post(f"{url}/write", data=body, timeout=10).raise_for_status()
+                assert requests.get(f"{url}/exec", params={"query": query}, timeout=60).json() == {"ddl": "OK"}
+                requests.post(f"{url}/write", data=body, timeout=60).raise_for_status()
                 wait_until(partial(has_dedup, url, table), SEEN_SECONDS, "DEDUP")
             # Of those that were there before, the real one keeps one of each key once it writes their part anew.
-            assert requests.get(f"{sandbox.url}/sandbox/count", timeout=10).json()["points"] == 2
+            assert requests.get(f"{sandbox.url}/sandbox/count", timeout=60).json()["points"] == 2
             assert len(real_rows(table)) in (2, 4)
         finally:
-            requests.get(f"{URL}/exec", params={"query": f"drop table if exists '{table}'"}, timeout=10)
+            requests.get(f"{URL}/exec", params={"query": f"drop table if exists '{table}'"}, timeout=60)

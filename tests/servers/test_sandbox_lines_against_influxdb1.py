@@ -2,17 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.testbed.sandbox.influxdb.lines import LineError, Point, parse_lines
-from tests.support.influxdb_servers import running_influxdb1
 
 ROWS = (Path(__file__).parents[1] / "data/lines.ndjson").read_text().split("\n")
 BODIES = [json.loads(line)["body"] for line in ROWS if line]
@@ -28,19 +25,12 @@ _BY_STORAGE = ("field type conflict", "invalid field name", "invalid tag key")
 Stored = list[tuple[str, tuple[tuple[str, str], ...], dict[str, Any], int | None]]
 
 
-@pytest.fixture(scope="module")
-def influxdb1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real InfluxDB."""
-    with running_influxdb1(tmp_path_factory.mktemp("influxdb1")) as url:
-        yield url
-
-
 def real(url: str, session: requests.Session, body: bytes) -> tuple[str, Stored]:
     """What the real server says of a body written to an empty database, and what it has in it then."""
-    session.post(f"{url}/query", data={"q": "DROP DATABASE lines; CREATE DATABASE lines"}, timeout=10)
-    answer = session.post(f"{url}/write", params={"db": "lines", "precision": "n"}, data=body, timeout=10)
+    session.post(f"{url}/query", data={"q": "DROP DATABASE lines; CREATE DATABASE lines"}, timeout=60)
+    answer = session.post(f"{url}/write", params={"db": "lines", "precision": "n"}, data=body, timeout=60)
     query = {"db": "lines", "q": "SELECT * FROM /.*/ GROUP BY *", "epoch": "ns"}
-    result = session.get(f"{url}/query", params=query, timeout=10).json()["results"][0]
+    result = session.get(f"{url}/query", params=query, timeout=60).json()["results"][0]
     stored: Stored = []
     for series in result.get("series", []):
         tags = tuple(sorted((key, value) for key, value in series.get("tags", {}).items() if value))

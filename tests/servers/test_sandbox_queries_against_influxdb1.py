@@ -31,10 +31,10 @@ QUERIES = [
 @pytest.fixture(scope="module")
 def urls(influxdb1: str) -> Iterator[tuple[str, str]]:
     """The real server and the sandbox, with the same points."""
-    requests.post(f"{influxdb1}/query", params={"q": "CREATE DATABASE compared"}, timeout=10).raise_for_status()
+    requests.post(f"{influxdb1}/query", params={"q": "CREATE DATABASE compared"}, timeout=60).raise_for_status()
     with running_influxdb(flavour="v1") as server:
         for url, name in ((influxdb1, "compared"), (server.url, "sandbox")):
-            answer = requests.post(f"{url}/write?db={name}", data="\n".join(LINES).encode(), timeout=10)
+            answer = requests.post(f"{url}/write?db={name}", data="\n".join(LINES).encode(), timeout=60)
             assert answer.status_code == 204, answer.text
         yield influxdb1, server.url
 
@@ -42,7 +42,7 @@ def urls(influxdb1: str) -> Iterator[tuple[str, str]]:
 def ask(url: str, database: str, query: str) -> tuple[int, list[Any]]:
     """Status and lines of the answer."""
     answer = requests.post(f"{url}/query?db={database}&epoch=ns&chunked=true&chunk_size=10", data={"q": query},
-                           timeout=10)
+                           timeout=60)
     return answer.status_code, [json.loads(line) for line in answer.text.splitlines()]
 
 

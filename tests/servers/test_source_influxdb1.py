@@ -52,7 +52,7 @@ def start(tmp_path: Path, sandbox: SandboxIggy, influxdb1: str, database: str, s
 
 def query(url: str, text: str, **more: str) -> dict[str, Any]:
     """One InfluxQL statement."""
-    answer = requests.post(f"{url}/query", params={"q": text, **more}, timeout=30)
+    answer = requests.post(f"{url}/query", params={"q": text, **more}, timeout=60)
     answer.raise_for_status()
     found: dict[str, Any] = answer.json()
     return found
@@ -61,7 +61,7 @@ def query(url: str, text: str, **more: str) -> dict[str, Any]:
 def write(url: str, database: str, lines: list[str]) -> None:
     """Stores lines, 5,000 at a time."""
     for at in range(0, len(lines), 5_000):
-        answer = requests.post(f"{url}/write?db={database}", data="\n".join(lines[at:at + 5_000]).encode(), timeout=30)
+        answer = requests.post(f"{url}/write?db={database}", data="\n".join(lines[at:at + 5_000]).encode(), timeout=60)
         assert answer.status_code == 204, answer.text
 
 
@@ -111,7 +111,7 @@ def test_points_written_while_it_runs_follow_and_a_restart_sends_none_again(
     run = start(source='from = "2020-01-01T00:00:00Z"')
     run.wait_for(lambda status: status.points == 1_000)
     query(influxdb1, f"CREATE DATABASE {database}")
-    requests.post(f"{influxdb1}/write?db={database}", data=f"live v=1i {soon()}", timeout=10).raise_for_status()
+    requests.post(f"{influxdb1}/write?db={database}", data=f"live v=1i {soon()}", timeout=60).raise_for_status()
     run.wait_for(lambda status: status.points == 1_001)
     assert run.stop() == 0
     run.start("--until-caught-up")
@@ -159,7 +159,7 @@ def test_killing_everything_loses_nothing_and_a_new_start_goes_on(
     run.close()
     for pid in status.pids.values():
         wait_until(lambda pid=pid: not Path(f"/proc/{pid}/cmdline").exists()  # type: ignore[misc]
-                   or not Path(f"/proc/{pid}/cmdline").read_bytes(), 10, f"process {pid} to end")
+                   or not Path(f"/proc/{pid}/cmdline").read_bytes(), 60, f"process {pid} to end")
     run.start("--until-caught-up")
     assert run.ends() == 0
     points = run.points()
@@ -211,7 +211,7 @@ def test_measurements_are_chosen_by_patterns_and_new_ones_and_new_fields_are_fou
     run.wait_for(lambda status: status.points == 2)
     at = soon()
     body = f"cpu_c v=1i {at}\ndisk v=1i {at}\ncpu_a v=2i,extra=3i,new=t {at}"
-    requests.post(f"{influxdb1}/write?db={database}", data=body, timeout=10).raise_for_status()
+    requests.post(f"{influxdb1}/write?db={database}", data=body, timeout=60).raise_for_status()
     run.wait_for(lambda status: status.points == 4)
     points = run.points()
     assert Counter(p["measurement"] for p in points) == {"cpu_a": 2, "cpu_b": 1, "cpu_c": 1}

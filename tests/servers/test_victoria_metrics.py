@@ -28,11 +28,11 @@ def victoria(tmp_path: Path) -> Iterator[str]:
 
     def answers() -> bool:
         try:
-            return requests.get(f"http://{address}/health", timeout=1).ok
+            return requests.get(f"http://{address}/health", timeout=60).ok
         except (requests.ConnectionError, requests.Timeout):
             return False
 
-    wait_until(answers, 30, "VictoriaMetrics")
+    wait_until(answers, 60, "VictoriaMetrics")
     yield f"http://{address}"
     process.kill()
     process.wait()
@@ -40,8 +40,8 @@ def victoria(tmp_path: Path) -> Iterator[str]:
 
 def exported(url: str, name: str) -> list[dict[str, Any]]:
     """All series of a metric, with their values and times."""
-    requests.get(f"{url}/internal/force_flush", timeout=10)
-    text = requests.get(f"{url}/api/v1/export", params={"match[]": name}, timeout=30).text
+    requests.get(f"{url}/internal/force_flush", timeout=60)
+    text = requests.get(f"{url}/api/v1/export", params={"match[]": name}, timeout=60).text
     return [json.loads(line) for line in text.splitlines()]
 
 

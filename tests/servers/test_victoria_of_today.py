@@ -27,8 +27,8 @@ SEEN_SECONDS = 60.0
 
 def exported(name: str) -> list[dict[str, Any]]:
     """All series of a metric."""
-    requests.get(f"{URL}/internal/force_flush", timeout=10)
-    text = requests.get(f"{URL}/api/v1/export", params={"match[]": name}, timeout=30).text
+    requests.get(f"{URL}/internal/force_flush", timeout=60)
+    text = requests.get(f"{URL}/api/v1/export", params={"match[]": name}, timeout=60).text
     return [json.loads(line) for line in text.splitlines()]
 
 

@@ -16,7 +16,7 @@ from pipeline.testbed.sandbox.iggy.server import Broker
 SERVER = os.environ.get("IGGY_TEST_SERVER", "")
 SERVER_HTTP = os.environ.get("IGGY_TEST_HTTP", f"{SERVER.partition(':')[0]}:3000")
 #: Longest wait for one call of the broker's thread or the server's HTTP API, seconds.
-CALL_SECONDS = 10.0
+CALL_SECONDS = 60.0
 
 
 class RunningIggy(Protocol):

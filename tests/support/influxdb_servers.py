@@ -15,7 +15,7 @@ from pipeline.testbed.harness import waiting
 from pipeline.testbed.sandbox.influxdb.server import InfluxServer
 
 #: Longest wait for a server to start or stop, seconds.
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 @contextmanager

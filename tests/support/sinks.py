@@ -70,7 +70,7 @@ class SandboxInflux:
 
     def count(self) -> int:
         """Points stored."""
-        return int(requests.get(f"{self.url}/sandbox/count?bucket=sandbox", timeout=10).json()["points"])
+        return int(requests.get(f"{self.url}/sandbox/count?bucket=sandbox", timeout=60).json()["points"])
 
     def points(self) -> list[dict[str, Any]]:
         """All points, sorted."""
@@ -80,12 +80,12 @@ class SandboxInflux:
 
     def stats(self) -> dict[str, Any]:
         """Requests, bytes and statuses so far."""
-        found: dict[str, Any] = requests.get(f"{self.url}/sandbox/stats", timeout=10).json()
+        found: dict[str, Any] = requests.get(f"{self.url}/sandbox/stats", timeout=60).json()
         return found
 
     def fail(self, *rules: dict[str, Any]) -> None:
         """Makes writes fail as `pipeline.testbed.sandbox.influxdb.faults` has it; no rule: all works."""
-        requests.put(f"{self.url}/sandbox/faults", data=json.dumps(list(rules)), timeout=10).raise_for_status()
+        requests.put(f"{self.url}/sandbox/faults", data=json.dumps(list(rules)), timeout=60).raise_for_status()
 
     def stall_after(self, writes: int) -> None:
         """Takes so many more writes, one each 20 ms for a sender, and answers 503 from then on: until `fail()`.

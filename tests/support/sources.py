@@ -198,7 +198,7 @@ def write(influxdb: SandboxInflux, lines: list[str]) -> None:
     path = {"v1": "/write?db=sandbox", "v2": "/api/v2/write?org=sandbox&bucket=sandbox",
             "v3": "/api/v3/write_lp?db=sandbox&precision=nanosecond"}[influxdb.flavour]
     for at in range(0, len(lines), 5_000):
-        answer = requests.post(influxdb.url + path, data="\n".join(lines[at:at + 5_000]).encode(), timeout=30,
+        answer = requests.post(influxdb.url + path, data="\n".join(lines[at:at + 5_000]).encode(), timeout=60,
                                headers={"Authorization": "Token sandbox-token"})
         assert answer.status_code == 204, answer.text
 

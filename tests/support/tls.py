@@ -29,7 +29,7 @@ def forwarder(port: int, tls: ssl.SSLContext | None, seen: list[bytes]) -> Itera
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     server = asyncio.run_coroutine_threadsafe(
-        asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls), loop).result(10)
+        asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls), loop).result(60)
     yield server.sockets[0].getsockname()[1]
     loop.call_soon_threadsafe(server.close)
     loop.call_soon_threadsafe(loop.stop)

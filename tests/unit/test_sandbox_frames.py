@@ -180,7 +180,7 @@ async def replay() -> list[bytes]:
     async def ask(number: int, request: bytes) -> bytes:
         reader, writer = streams[number]
         writer.write(request)
-        header = await asyncio.wait_for(reader.readexactly(256), 5)
+        header = await asyncio.wait_for(reader.readexactly(256), 60)
         return header + await reader.readexactly(int.from_bytes(header[48:52], "little") - 256)
 
     for exchange in EXCHANGES:

@@ -15,8 +15,8 @@ from pipeline.testbed.harness import processes, procfs, telemetry, waiting
 from pipeline.wire import sink as wire
 
 PARTITIONS = 2
-#: How long the pipeline is watched while the database is down and the window is full, seconds.
-DOWN_SECONDS = 20.0
+#: While the database is down, the pipeline is watched until it has read nothing more for so long, seconds.
+STALLED_SECONDS = 6.0
 #: What the catching up may take at most, seconds beside a second for so many messages.
 CATCH_UP_SECONDS, CATCH_UP_RATE = 60.0, 20_000
 
@@ -57,7 +57,7 @@ def measure(folder: Path, messages: int, workers: int, data: str = "telemetry") 
         run = processes.PipelineRun(folder, iggy.iggy, f"http://127.0.0.1:{port}", workers)
         down = Peak()
         run.wait_for(lambda s: bool(s.retrying), processes.READY_SECONDS, "the writers to find no database")
-        stalled = _watch(run, down, DOWN_SECONDS)
+        stalled = _watch_until_stalled(run, down)
         receiver, _ = processes.start_sandbox(folder, "--only", "influxdb", "--count-only", "--influx-port", str(port))
         up = Peak()
         began = time.monotonic()
@@ -75,6 +75,13 @@ def measure(folder: Path, messages: int, workers: int, data: str = "telemetry") 
             "peak_pss_mb_database_down": _mb(down.bytes), "peak_pss_mb_catching_up": _mb(up.bytes),
             "pss_mb_by_process": {name: _mb(size) for name, size in sorted(down.parts.items())},
             "in_flight_while_down": stalled.in_flight, "catch_up_seconds": round(seconds, 1), "exit_code": exit_code}
+
+
+def _watch_until_stalled(run: processes.PipelineRun, peak: Peak) -> wire.Status:
+    read = -1
+    while (status := _watch(run, peak, STALLED_SECONDS)).read > read:
+        read = status.read
+    return status
 
 
 def _watch(run: processes.PipelineRun, peak: Peak, seconds: float) -> wire.Status:

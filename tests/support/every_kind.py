@@ -58,7 +58,7 @@ def write(url: str, database: str, text: Iterable[str]) -> None:
 
 def ask(url: str, query: str) -> None:
     """One InfluxQL statement."""
-    answer = requests.post(f"{url}/query", data={"q": query}, timeout=30)
+    answer = requests.post(f"{url}/query", data={"q": query}, timeout=60)
     answer.raise_for_status()
     assert "error" not in answer.text
 
