@@ -186,7 +186,7 @@ def test_a_missing_topic_of_dead_letters_is_made_at_the_start(
     sandbox.create_topic(stream, TOPIC, 1)
     sink = start_sink(sandbox.address, stream, influxdb)
     sink.wait_for(lambda status: status.ready)
-    assert "influxdb-dlq" in sandbox.broker.streams[stream].topics
+    assert "influxdb-dlq" in sandbox.broker.state.streams[stream].topics
 
 
 def test_what_a_pipeline_makes_is_for_its_user_alone(

@@ -38,12 +38,12 @@ def test_until_caught_up_ends_though_messages_have_expired_or_were_lost(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 3)
     send(sandbox.address, stream, [message(n) for n in range(3_000)], 3)
-    sandbox.call(sandbox.broker.expire, stream, TOPIC, 0, 1_000)
+    sandbox.call(sandbox.broker.state.expire, stream, TOPIC, 0, 1_000)
     influxdb.fail({"status": 503})
     sink = start_sink(sandbox.address, stream, influxdb, arguments=["--until-caught-up"],
                       options="window_messages = 600")
     sink.wait_for(lambda status: status.read >= 600)
-    sandbox.call(sandbox.broker.expire, stream, TOPIC, 1, 1_000)
+    sandbox.call(sandbox.broker.state.expire, stream, TOPIC, 1, 1_000)
     sandbox.call(sandbox.broker.crash, stream, TOPIC, 2, 900, 0.0)
     influxdb.fail()
     assert sink.process.wait(60) == 0

@@ -111,7 +111,7 @@ def test_a_killed_ingest_and_a_restarted_server_lose_nothing_in_a_group(
     influxdb.stall_after(4)
     sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, arguments=["--readers", "2"])
     sink.wait_for(lambda status: status.ready)
-    influxdb.wait_for_stall()
+    wait_until(lambda: influxdb.count() >= 500, 60, "the first points")
     sink.kill("ingest")
     sandbox.call(sandbox.broker.restart, 0.5)
     influxdb.fail()

@@ -23,7 +23,8 @@ def running(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_si
 
 def stores(sandbox: SandboxIggy, stream: str, offset: int | None, partition: int = 0) -> None:
     """Waits until this offset is stored."""
-    wait_until(lambda: sandbox.call(sandbox.broker.stored_offset, stream, TOPIC, partition, "pipeline") == offset, 60,
+    state = sandbox.broker.state
+    wait_until(lambda: sandbox.call(state.stored_offset, stream, TOPIC, partition, "pipeline") == offset, 60,
                f"offset {offset} to be stored")
 
 
@@ -76,7 +77,7 @@ def test_a_call_that_is_never_answered_costs_the_connection_and_nothing_else(
 def test_added_partitions_are_read_from_their_beginning(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
                                                         start_sink: Start) -> None:
     sink = running(sandbox, stream, influxdb, start_sink)
-    sandbox.call(sandbox.broker.add_partitions, stream, TOPIC, 2)
+    sandbox.call(sandbox.broker.state.add_partitions, stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_500)], 3)
     status = sink.settles(2_500)
     assert len(status.partitions) == 3
@@ -91,7 +92,7 @@ def test_messages_that_expired_unread_are_named_and_counted(sandbox: SandboxIggy
     sink.settles(1_000)
     assert sink.stop() == 0
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)])
-    sandbox.call(sandbox.broker.expire, stream, TOPIC, 0, 1_300)
+    sandbox.call(sandbox.broker.state.expire, stream, TOPIC, 0, 1_300)
     sink.start()
     status = sink.wait_for(lambda status: status.written == 700)
     assert status.missed == 300
@@ -104,7 +105,7 @@ def test_what_expired_before_the_first_start_is_no_gap(sandbox: SandboxIggy, str
                                                        start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 1)
     send(sandbox.address, stream, [message(n) for n in range(1_000)])
-    sandbox.call(sandbox.broker.expire, stream, TOPIC, 0, 400)
+    sandbox.call(sandbox.broker.state.expire, stream, TOPIC, 0, 400)
     sink = start_sink(sandbox.address, stream, influxdb)
     status = sink.wait_for(lambda status: status.written == 600)
     assert status.missed == 0
@@ -181,7 +182,7 @@ def test_on_truncation_stop_stops_with_the_reason(sandbox: SandboxIggy, stream: 
 def test_a_topic_deleted_and_made_again_is_read_from_its_beginning(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, refill: int) -> None:
     sink = running(sandbox, stream, influxdb, start_sink)
-    sandbox.call(sandbox.broker.recreate_topic, stream, TOPIC)
+    sandbox.call(sandbox.broker.state.recreate_topic, stream, TOPIC)
     send(sandbox.address, stream, [message(n) for n in range(1_000, 1_000 + refill)])
     written(influxdb, range(1_000 + refill))
     stores(sandbox, stream, refill - 1)
@@ -195,7 +196,7 @@ def test_a_missing_topic_does_not_hold_up_another(sandbox: SandboxIggy, stream: 
                    topic=f'[[topics]]\nstream = "{stream}"\ntopic = "other"')
 
     def delete() -> None:
-        del sandbox.broker.stream(stream).topics["other"]
+        del sandbox.broker.state.stream(stream).topics["other"]
 
     sandbox.call(delete)
     wait_until(lambda: f"{stream}/other is missing" in sink.log(), 60, "the missing topic to be said")

@@ -23,7 +23,7 @@ def test_a_load_reaches_the_topic_and_says_how_it_went(sandbox: SandboxIggy, tmp
                "--json")
     result = json.loads(done.stdout)
     assert result["messages"] == 1_000 and done.returncode == (0 if result["held"] else 1), done.stderr
-    assert len(sandbox.broker.streams["a"].topics["b"].logs) == 3
+    assert len(sandbox.broker.state.streams["a"].topics["b"].logs) == 3
     assert "sent 1,000 messages" in done.stderr
 
 

@@ -39,7 +39,7 @@ def test_show_tells_stored_end_and_lag(sandbox: SandboxIggy, stream: str, influx
                                        start_sink: Start) -> None:
     sink = stopped(sandbox, stream, influxdb, start_sink)
     send(sandbox.address, stream, [message(n) for n in range(1_000, 1_100)], 1)
-    sandbox.call(sandbox.broker.add_partitions, stream, TOPIC, 1)
+    sandbox.call(sandbox.broker.state.add_partitions, stream, TOPIC, 1)
     shown = offsets(sink, "show")
     assert shown.returncode == 0, shown.stderr
     assert rows(shown.stdout) == [["0", "499", "599", "100"], ["1", "499", "499", "0"], ["2", "-", "-", "0"]]

@@ -39,4 +39,4 @@ def test_the_last_messages_of_each_partition_are_shown(iggy: RunningIggy, stream
         for partition, offset, n in [(0, 498, 498), (0, 499, 499), (1, 498, 998), (1, 499, 999)]}
     assert counts["rejected"] == 0
     if isinstance(iggy, SandboxIggy):
-        assert iggy.broker.stored_offset(stream, TOPIC, 0, "pipeline") in (None, -1)
+        assert iggy.broker.state.stored_offset(stream, TOPIC, 0, "pipeline") in (None, -1)

@@ -181,7 +181,7 @@ def test_expired_messages_are_skipped_by_every_way_to_poll(sandbox: SandboxIggy,
         client = await connected(sandbox)
         for first in (0, 10):
             await send(client, stream, numbered(first, 10))
-        sandbox.call(sandbox.broker.expire, stream, TOPIC, 0, 13)
+        sandbox.call(sandbox.broker.state.expire, stream, TOPIC, 0, 13)
         strategies = [PollingStrategy.Offset(2), PollingStrategy.First(), PollingStrategy.Next(),
                       PollingStrategy.Timestamp(0)]
         for strategy in strategies:
@@ -191,7 +191,7 @@ def test_expired_messages_are_skipped_by_every_way_to_poll(sandbox: SandboxIggy,
         assert payloads(await poll(client, stream, PollingStrategy.Last(), count=100)) == numbered(13, 7)
         details = await client.get_topic(stream, TOPIC)
         assert details is not None and (details.messages_count, details.partitions[0].current_offset) == (7, 19)
-        sandbox.call(sandbox.broker.expire, stream, TOPIC, 0, 1000)
+        sandbox.call(sandbox.broker.state.expire, stream, TOPIC, 0, 1000)
         assert await poll(client, stream, PollingStrategy.First()) == []
         await send(client, stream, [b"after"])
         assert [message.offset() for message in await poll(client, stream, PollingStrategy.Offset(0))] == [20]
@@ -207,7 +207,7 @@ def test_a_recreated_topic_is_empty_and_has_no_offsets_or_groups(sandbox: Sandbo
         await send(client, stream, numbered(0, 10))
         await store(client, stream, 4)
         await client.create_consumer_group(stream, TOPIC, GROUP)
-        sandbox.call(sandbox.broker.recreate_topic, stream, TOPIC, 2)
+        sandbox.call(sandbox.broker.state.recreate_topic, stream, TOPIC, 2)
         assert await stored(client, stream) is None
         assert await poll(client, stream, PollingStrategy.First()) == []
         assert await client.get_consumer_group(stream, TOPIC, GROUP) is None
@@ -224,7 +224,7 @@ def test_partitions_are_added_while_a_group_reads(sandbox: SandboxIggy, stream: 
         client = await connected(sandbox)
         await client.create_consumer_group(stream, TOPIC, GROUP)
         await client.join_consumer_group(stream, TOPIC, GROUP)
-        sandbox.call(sandbox.broker.add_partitions, stream, TOPIC, 2)
+        sandbox.call(sandbox.broker.state.add_partitions, stream, TOPIC, 2)
         assert await owners(client, stream) == [[0, 1, 2]]
         await send(client, stream, numbered(0, 3), partition=2)
 
@@ -239,7 +239,7 @@ def test_a_client_survives_a_poll_reply_cut_in_the_middle(sandbox: SandboxIggy, 
         await send(client, stream, numbered(0, 500))
         sandbox.call(sandbox.broker.cut_polls, 1)
         await polled_again(client, stream, numbered(0, 500))
-        assert sandbox.broker.polls_to_cut == 0
+        assert sandbox.broker.state.polls_to_cut == 0
 
     run(scenario())
 

@@ -220,7 +220,7 @@ def test_a_pending_partition_is_handed_over_when_the_time_is_up(stream: str) -> 
         async def scenario() -> None:
             first, second = await two_members(iggy, stream)
             assert await owners(first, stream) == [[0, 1], []]
-            iggy.broker.rebalancing_timeout = 0.0
+            iggy.broker.state.rebalancing_timeout = 0.0
 
             async def handed_over() -> bool:
                 return await owners(first, stream) == [[0], [1]]

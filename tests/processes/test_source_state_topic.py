@@ -324,9 +324,9 @@ def test_a_topic_of_several_partitions_is_refused(start: Start, iggy: RunningIgg
 
 def test_a_topic_whose_messages_expire_is_refused(start: Start, sandbox: SandboxIggy, stream: str) -> None:
     def make() -> None:
-        sandbox.broker.new_stream(stream)
+        sandbox.broker.state.new_stream(stream)
         hour = (3_600_000_000).to_bytes(8, "little")
-        sandbox.broker.new_topic(stream, "state", 1, {"message_expiry": (UINT64, hour)})
+        sandbox.broker.state.new_topic(stream, "state", 1, {"message_expiry": (UINT64, hour)})
 
     sandbox.call(make)
     run = start(address=sandbox.address)
@@ -343,10 +343,10 @@ def test_a_state_that_iggy_has_deleted_is_no_new_begin(sandbox: SandboxIggy, str
         await topic.save(state_of(stream, 1, points))
 
     asyncio.run(scenario())
-    log = sandbox.call(sandbox.broker.topic, stream, "state").log(0)
+    log = sandbox.call(sandbox.broker.state.topic, stream, "state").log(0)
     # Twice, so that a partition whose first state is gone isn't like a new one.
     assert log.current_offset == (7 if points else 1)
-    sandbox.call(sandbox.broker.expire, stream, "state", 0, log.current_offset + 1 - left)
+    sandbox.call(sandbox.broker.state.expire, stream, "state", 0, log.current_offset + 1 - left)
     with pytest.raises(StateError, match="had a state, and has deleted it; .* give another state_topic to begin again"):
         asyncio.run(topic_of(sandbox, stream).load(NOW))
 

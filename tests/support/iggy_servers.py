@@ -56,9 +56,9 @@ class SandboxIggy:
     def create_topic(self, stream: str, topic: str, partitions: int) -> None:
         """Makes a topic, and its stream unless it is there."""
         def create() -> None:
-            if stream not in self.broker.streams:
-                self.broker.new_stream(stream)
-            self.broker.new_topic(stream, topic, partitions)
+            if stream not in self.broker.state.streams:
+                self.broker.state.new_stream(stream)
+            self.broker.state.new_topic(stream, topic, partitions)
 
         self.call(create)
 

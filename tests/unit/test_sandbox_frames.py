@@ -172,7 +172,7 @@ MASKS = (
 async def replay() -> list[bytes]:
     """What a sandbox broker answers to each recorded request."""
     broker = Broker(strict_options=True)
-    broker.new_stream("there before the recording began")
+    broker.state.new_stream("there before the recording began")
     await broker.start()
     streams: dict[int, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
     answers = []

@@ -124,8 +124,8 @@ def _write_addresses(path: Path, broker: Broker | None, influxdb: InfluxServer |
 def _announce(options: SandboxOptions, broker: Broker | None, influxdb: InfluxServer | None) -> None:
     print("A sandbox, for trying out. It is not for production: everything is in memory, and gone when it stops.")
     if broker is not None:
-        broker.new_stream(STREAM)
-        broker.new_topic(STREAM, TOPIC, PARTITIONS)
+        broker.state.new_stream(STREAM)
+        broker.state.new_topic(STREAM, TOPIC, PARTITIONS)
         print(f"Iggy:      {broker.address}, user iggy, password iggy; "
               f"topic {STREAM}/{TOPIC} with {PARTITIONS} partitions")
     if influxdb is not None:

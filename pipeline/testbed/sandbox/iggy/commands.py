@@ -5,12 +5,9 @@ groups by an entry in its result section; an operation on a partition by status 
 Source: `core/server/src/dispatch.rs` and `responses.rs` of apache/iggy, server 0.9.0-edge.5.
 """
 
-from __future__ import annotations
-
 import struct
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pipeline.testbed.sandbox.iggy import protocol, system
 from pipeline.testbed.sandbox.iggy.groups import Group
@@ -26,9 +23,7 @@ from pipeline.testbed.sandbox.iggy.protocol import (
     Refused,
     Request,
 )
-
-if TYPE_CHECKING:
-    from pipeline.testbed.sandbox.iggy.server import Broker, Connection
+from pipeline.testbed.sandbox.iggy.state import CutAnswer, Evicted, Session, State
 
 #: Kinds of consumer, and of polling strategy.
 SINGLE, GROUP = 1, 2
@@ -45,42 +40,40 @@ COMMITTED_AS = {CREATE_TOPIC: 64, CREATE_PARTITIONS: 65}
 Malformed = (struct.error, IndexError, UnicodeDecodeError)
 
 
-def handle(broker: Broker, connection: Connection, request: Request) -> Answer | None:
-    """The answer; None when there is none, or it is on its way already."""
+def handle(state: State, session: Session, request: Request) -> Answer | Evicted | CutAnswer:
+    """Carries a request out. The connection sends what is returned."""
     if not request.intact():
-        return _denied(connection, protocol.INVALID_FORMAT)
+        return _denied(session, protocol.INVALID_FORMAT)
     if request.operation == GENERIC:
-        return _read(broker, connection, request)
+        return _read(state, session, request)
     if request.operation == REGISTER:
-        return _login(broker, connection, request)
+        return _login(state, session, request)
     if request.operation == LOGOUT:
-        client, session = (request.client, connection.session) if connection.session else (connection.transport_id, 0)
-        connection.end_session()
-        return Answer([b""], client, session, broker.op)
-    if not connection.session:
-        connection.transport.write(protocol.eviction(connection.transport_id, protocol.EVICTED_NO_SESSION))
-        return None
+        client, op = (request.client, session.id) if session.id else (session.transport_id, 0)
+        state.end_session(session)
+        return Answer([b""], client, op, state.op)
+    if not session.id:
+        return Evicted(session.transport_id, protocol.EVICTED_NO_SESSION)
     if request.operation >= protocol.FIRST_PARTITION_OPERATION:
-        return _on_partition(broker, connection, request)
-    return _on_metadata(broker, connection, request)
+        return _on_partition(state, session, request)
+    return _on_metadata(state, session, request)
 
 
-def _denied(connection: Connection, code: int, commit: int = 0) -> Answer:
-    return Answer([b""], connection.transport_id, commit=commit, status=code)
+def _denied(session: Session, code: int, commit: int = 0) -> Answer:
+    return Answer([b""], session.transport_id, commit=commit, status=code)
 
 
-def _login(broker: Broker, connection: Connection, request: Request) -> Answer | None:
-    reason = _login_refusal(broker, Reader(request.body))
+def _login(state: State, session: Session, request: Request) -> Answer | Evicted:
+    reason = _login_refusal(state, Reader(request.body))
     if reason is not None:
-        connection.transport.write(protocol.eviction(request.client, reason))
-        return None
-    connection.end_session()
-    session = connection.session = broker.next_op()
-    body = struct.pack("<IQI", 0, session, protocol.PROTOCOL_VERSION) + protocol.text(protocol.SERVER_VERSION)
-    return Answer([protocol.result(body)], request.client, session, session)
+        return Evicted(request.client, reason)
+    state.end_session(session)
+    session.id = state.next_op()
+    body = struct.pack("<IQI", 0, session.id, protocol.PROTOCOL_VERSION) + protocol.text(protocol.SERVER_VERSION)
+    return Answer([protocol.result(body)], request.client, session.id, session.id)
 
 
-def _login_refusal(broker: Broker, reader: Reader) -> int | None:
+def _login_refusal(state: State, reader: Reader) -> int | None:
     """Why a login is refused: an eviction's reason, or None."""
     try:
         version, _, _ = reader.u32(), reader.text(), reader.text()
@@ -89,83 +82,82 @@ def _login_refusal(broker: Broker, reader: Reader) -> int | None:
         credentials = reader.text(), reader.text()
     except Malformed:
         return protocol.EVICTED_MALFORMED_LOGIN
-    return None if credentials == broker.credentials else protocol.EVICTED_BAD_CREDENTIALS
+    return None if credentials == state.credentials else protocol.EVICTED_BAD_CREDENTIALS
 
 
-def _read(broker: Broker, connection: Connection, request: Request) -> Answer | None:
-    if not connection.session and request.code != PING:
-        return _denied(connection, protocol.UNAUTHENTICATED)
+def _read(state: State, session: Session, request: Request) -> Answer | CutAnswer:
+    if not session.id and request.code != PING:
+        return _denied(session, protocol.UNAUTHENTICATED)
     handler = _READS.get(request.code)
     status, parts = 0, Parts([b""])
     try:
         if request.code == POLL:
-            parts = _poll(broker, connection, Reader(request.body))
-            if broker.polls_to_cut and len(parts) > 1:
-                broker.polls_to_cut -= 1
-                connection.send_cut(request, parts)
-                return None
+            parts = _poll(state, session, Reader(request.body))
+            if state.polls_to_cut and len(parts) > 1:
+                state.polls_to_cut -= 1
+                return CutAnswer(Answer(parts, request.client, request.session, state.op))
         elif handler is None:
             status = protocol.INVALID_COMMAND
         else:
-            parts = [handler(broker, connection, Reader(request.body))]
+            parts = [handler(state, session, Reader(request.body))]
     except Refused as refused:
         status = refused.code
     except Malformed:
         status = protocol.INVALID_COMMAND
-    return Answer(parts, request.client, request.session, broker.op, status=status)
+    return Answer(parts, request.client, request.session, state.op, status=status)
 
 
-def _on_metadata(broker: Broker, connection: Connection, request: Request) -> Answer:
+def _on_metadata(state: State, session: Session, request: Request) -> Answer:
     handler = _METADATA.get(request.operation)
     if handler is None:
-        return _denied(connection, protocol.INVALID_COMMAND, broker.op)
+        return _denied(session, protocol.INVALID_COMMAND, state.op)
     try:
-        body = protocol.result(handler(broker, connection, Reader(request.body)))
+        body = protocol.result(handler(state, session, Reader(request.body)))
     except Denied as denied:
-        return _denied(connection, denied.code, broker.op)
+        return _denied(session, denied.code, state.op)
     except Refused as refused:
         body = protocol.refusal(refused.code)
     except Malformed:
-        return _denied(connection, protocol.INVALID_COMMAND, broker.op)
-    op = broker.next_op()
-    return Answer([body], request.client, op, op, broker.clock(),
+        return _denied(session, protocol.INVALID_COMMAND, state.op)
+    op = state.next_op()
+    return Answer([body], request.client, op, op, state.clock(),
                   operation=COMMITTED_AS.get(request.operation, 0), clustered=True)
 
 
-def _on_partition(broker: Broker, connection: Connection, request: Request) -> Answer:
+def _on_partition(state: State, session: Session, request: Request) -> Answer:
     handler = _PARTITION.get(request.operation)
     if handler is None:
-        return _denied(connection, protocol.INVALID_COMMAND, broker.op)
+        return _denied(session, protocol.INVALID_COMMAND, state.op)
     try:
-        return handler(broker, connection, Reader(request.body))
+        return handler(state, session, Reader(request.body))
     except Denied as denied:
-        return Answer([b""], connection.transport_id, status=denied.code, clustered=True)
+        return Answer([b""], session.transport_id, status=denied.code, clustered=True)
     except Refused:
-        return _denied(connection, protocol.RESOURCE_NOT_FOUND, broker.op)
+        return _denied(session, protocol.RESOURCE_NOT_FOUND, state.op)
     except (*Malformed, ValueError):
-        return _denied(connection, protocol.INVALID_COMMAND, broker.op)
+        return _denied(session, protocol.INVALID_COMMAND, state.op)
 
 
-def _committed(connection: Connection, log: PartitionLog, body: bytes, timestamp: int) -> Answer:
+def _committed(session: Session, log: PartitionLog, body: bytes, timestamp: int) -> Answer:
     log.op += 1
-    return Answer([body], connection.transport_id, log.op, log.op, timestamp, clustered=True)
+    return Answer([body], session.transport_id, log.op, log.op, timestamp, clustered=True)
 
 
-def _send(broker: Broker, connection: Connection, reader: Reader) -> Answer:
+def _send(state: State, session: Session, reader: Reader) -> Answer:
     end = reader.u32() + 4
     stream_id, topic_id = reader.identifier(), reader.identifier()
-    topic = broker.topic(stream_id, topic_id)
+    topic = state.topic(stream_id, topic_id)
     if reader.u8() != 2:
         raise Denied(protocol.INVALID_COMMAND)
     log = topic.log(int.from_bytes(reader.take(reader.u8()), "little"))
-    batch = log.append(memoryview(reader.body)[end:], broker.clock())
-    body = struct.pack("<IIIIQ", 1, broker.stream(stream_id).id, topic.id, log.partition, batch.base)
-    return _committed(connection, log, body, batch.timestamp)
+    batch = log.append(memoryview(reader.body)[end:], state.clock())
+    body = struct.pack("<IIIIQ", 1, state.stream(stream_id).id, topic.id, log.partition, batch.base)
+    return _committed(session, log, body, batch.timestamp)
 
 
-def _poll(broker: Broker, connection: Connection, reader: Reader) -> Parts:
+def _poll(state: State, session: Session, reader: Reader) -> Parts:
     kind, consumer = reader.u8(), reader.identifier()
-    topic = broker.topic(reader.identifier(), reader.identifier())
+    topic = state.topic(reader.identifier(), reader.identifier())
     asked = reader.partition()
     strategy, value, count, commit = reader.u8(), reader.u64(), reader.u32(), reader.u8()
     number = DEFAULT_PARTITION if asked is None else asked
@@ -173,8 +165,8 @@ def _poll(broker: Broker, connection: Connection, reader: Reader) -> Parts:
     if kind == GROUP:
         if asked is None or not OFFSET <= strategy <= NEXT:
             return [_polled(0)]
-        group = _settled_group(broker, topic, consumer)
-        if group is None or not group.may_poll(connection.session, number):
+        group = _settled_group(state, topic, consumer)
+        if group is None or not group.may_poll(session.id, number):
             return [_polled(protocol.RESYNC_PARTITION)]
     log = topic.log(number)
     stored = group.offsets.get(number) if group else topic.offsets.get((consumer, number))
@@ -194,12 +186,12 @@ def _polled(partition: int, current_offset: int = 0, count: int = 0) -> bytes:
     return struct.pack("<IQI", partition, current_offset, count)
 
 
-def _settled_group(broker: Broker, topic: Topic, name: int | str) -> Group | None:
+def _settled_group(state: State, topic: Topic, name: int | str) -> Group | None:
     try:
         group = topic.group(name)
     except Refused:
         return None
-    broker.settle(group)
+    state.settle(group)
     return group
 
 
@@ -210,211 +202,211 @@ def _store(topic: Topic, group: Group | None, consumer: int | str, partition: in
         topic.offsets[consumer, partition] = offset
 
 
-def _offset_target(broker: Broker, connection: Connection,
+def _offset_target(state: State, session: Session,
                    reader: Reader) -> tuple[Topic, Group | None, int | str, PartitionLog]:
     """What a store or a removal of an offset is about. Raises Refused; also for a group's partition that isn't ours."""
     kind, consumer = reader.u8(), reader.identifier()
-    topic = broker.topic(reader.identifier(), reader.identifier())
+    topic = state.topic(reader.identifier(), reader.identifier())
     asked = reader.partition()
     if asked is None:
         raise Refused(protocol.PARTITION_NOT_FOUND)
     group = None
     if kind == GROUP:
-        group = _settled_group(broker, topic, consumer)
-        if group is None or not group.owns(connection.session, asked):
+        group = _settled_group(state, topic, consumer)
+        if group is None or not group.owns(session.id, asked):
             raise Refused(protocol.MEMBER_NOT_FOUND)
     return topic, group, consumer, topic.log(asked)
 
 
-def _store_offset(broker: Broker, connection: Connection, reader: Reader) -> Answer:
-    topic, group, consumer, log = _offset_target(broker, connection, reader)
+def _store_offset(state: State, session: Session, reader: Reader) -> Answer:
+    topic, group, consumer, log = _offset_target(state, session, reader)
     offset, acknowledged = reader.u64(), reader.u8()
     if not log.next_offset or offset > log.current_offset:
         raise Denied(protocol.INVALID_OFFSET)
     _store(topic, group, consumer, log.partition, offset)
-    return _offset_changed(broker, connection, log, acknowledged)
+    return _offset_changed(state, session, log, acknowledged)
 
 
-def _delete_offset(broker: Broker, connection: Connection, reader: Reader) -> Answer:
-    topic, group, consumer, log = _offset_target(broker, connection, reader)
+def _delete_offset(state: State, session: Session, reader: Reader) -> Answer:
+    topic, group, consumer, log = _offset_target(state, session, reader)
     acknowledged = reader.u8()
     removed = group.offsets.pop(log.partition, None) if group else topic.offsets.pop((consumer, log.partition), None)
     if removed is None:
         raise Denied(protocol.OFFSET_NOT_FOUND)
-    return _offset_changed(broker, connection, log, acknowledged)
+    return _offset_changed(state, session, log, acknowledged)
 
 
-def _offset_changed(broker: Broker, connection: Connection, log: PartitionLog, acknowledged: int) -> Answer:
+def _offset_changed(state: State, session: Session, log: PartitionLog, acknowledged: int) -> Answer:
     if acknowledged:
-        return _committed(connection, log, protocol.result(), broker.clock())
-    return Answer([protocol.result()], connection.transport_id, log.op, log.op, clustered=True)
+        return _committed(session, log, protocol.result(), state.clock())
+    return Answer([protocol.result()], session.transport_id, log.op, log.op, clustered=True)
 
 
-def _get_offset(broker: Broker, _: Connection, reader: Reader) -> bytes:
+def _get_offset(state: State, _: Session, reader: Reader) -> bytes:
     kind, consumer = reader.u8(), reader.identifier()
     try:
-        topic = broker.topic(reader.identifier(), reader.identifier())
+        topic = state.topic(reader.identifier(), reader.identifier())
     except Refused:
         return b""
     asked = reader.partition()
     log = topic.log(DEFAULT_PARTITION if asked is None else asked)
     if kind == GROUP:
-        group = _settled_group(broker, topic, consumer)
+        group = _settled_group(state, topic, consumer)
         stored = group.offsets.get(log.partition) if group else None
     else:
         stored = topic.offsets.get((consumer, log.partition))
     return b"" if stored is None else struct.pack("<IQQ", log.partition, log.current_offset, stored)
 
 
-def _ping(_: Broker, __: Connection, ___: Reader) -> bytes:
+def _ping(_: State, __: Session, ___: Reader) -> bytes:
     return b""
 
 
-def _get_stream(broker: Broker, _: Connection, reader: Reader) -> bytes:
+def _get_stream(state: State, _: Session, reader: Reader) -> bytes:
     try:
-        stream = broker.stream(reader.identifier())
+        stream = state.stream(reader.identifier())
     except Refused:
         return b""
     return stream.summary() + b"".join(topic.summary() for topic in stream.topics.values())
 
 
-def _get_streams(broker: Broker, _: Connection, __: Reader) -> bytes:
-    return b"".join(stream.summary() for stream in broker.streams.values())
+def _get_streams(state: State, _: Session, __: Reader) -> bytes:
+    return b"".join(stream.summary() for stream in state.streams.values())
 
 
-def _create_stream(broker: Broker, _: Connection, reader: Reader) -> bytes:
+def _create_stream(state: State, _: Session, reader: Reader) -> bytes:
     name = reader.text()
     if protocol.read_options(reader.rest()):
         raise Denied(protocol.UNSUPPORTED_OPTION)
-    return broker.new_stream(name).summary()
+    return state.new_stream(name).summary()
 
 
-def _delete_stream(broker: Broker, _: Connection, reader: Reader) -> bytes:
-    del broker.streams[broker.stream(reader.identifier()).name]
+def _delete_stream(state: State, _: Session, reader: Reader) -> bytes:
+    del state.streams[state.stream(reader.identifier()).name]
     return b""
 
 
-def _get_topic(broker: Broker, _: Connection, reader: Reader) -> bytes:
+def _get_topic(state: State, _: Session, reader: Reader) -> bytes:
     try:
-        return broker.topic(reader.identifier(), reader.identifier()).details()
+        return state.topic(reader.identifier(), reader.identifier()).details()
     except Refused:
         return b""
 
 
-def _get_topics(broker: Broker, _: Connection, reader: Reader) -> bytes:
+def _get_topics(state: State, _: Session, reader: Reader) -> bytes:
     try:
-        topics = list(broker.stream(reader.identifier()).topics.values())
+        topics = list(state.stream(reader.identifier()).topics.values())
     except Refused:
         topics = []
     return struct.pack("<I", len(topics)) + b"".join(topic.summary() for topic in topics)
 
 
-def _create_topic(broker: Broker, _: Connection, reader: Reader) -> bytes:
+def _create_topic(state: State, _: Session, reader: Reader) -> bytes:
     stream, partitions, name = reader.identifier(), reader.u32(), reader.text()
     options = protocol.read_options(reader.rest())
-    if broker.strict_options and not options.keys() <= protocol.TOPIC_DEFAULTS.keys():
+    if state.strict_options and not options.keys() <= protocol.TOPIC_DEFAULTS.keys():
         raise Denied(protocol.UNSUPPORTED_OPTION)
     if partitions > MAX_PARTITIONS:
         raise Denied(protocol.TOO_MANY_PARTITIONS)
-    return broker.new_topic(stream, name, partitions, options).details(segments=0)
+    return state.new_topic(stream, name, partitions, options).details(segments=0)
 
 
-def _delete_topic(broker: Broker, _: Connection, reader: Reader) -> bytes:
-    stream = broker.stream(reader.identifier())
-    del stream.topics[broker.topic(stream.id, reader.identifier()).name]
+def _delete_topic(state: State, _: Session, reader: Reader) -> bytes:
+    stream = state.stream(reader.identifier())
+    del stream.topics[state.topic(stream.id, reader.identifier()).name]
     return b""
 
 
-def _purge_topic(broker: Broker, _: Connection, reader: Reader) -> bytes:
-    broker.topic(reader.identifier(), reader.identifier()).purge()
+def _purge_topic(state: State, _: Session, reader: Reader) -> bytes:
+    state.topic(reader.identifier(), reader.identifier()).purge()
     return b""
 
 
-def _partitions_change(broker: Broker, reader: Reader) -> tuple[Topic, int]:
+def _partitions_change(state: State, reader: Reader) -> tuple[Topic, int]:
     stream, topic, count = reader.identifier(), reader.identifier(), reader.u32()
     if not 0 < count <= MAX_PARTITIONS:
         raise Denied(protocol.TOO_MANY_PARTITIONS)
-    return broker.topic(stream, topic), count
+    return state.topic(stream, topic), count
 
 
-def _create_partitions(broker: Broker, _: Connection, reader: Reader) -> bytes:
-    topic, count = _partitions_change(broker, reader)
-    broker.change_partitions(topic, count)
+def _create_partitions(state: State, _: Session, reader: Reader) -> bytes:
+    topic, count = _partitions_change(state, reader)
+    state.change_partitions(topic, count)
     return b""
 
 
-def _delete_partitions(broker: Broker, _: Connection, reader: Reader) -> bytes:
-    topic, count = _partitions_change(broker, reader)
+def _delete_partitions(state: State, _: Session, reader: Reader) -> bytes:
+    topic, count = _partitions_change(state, reader)
     if count > len(topic.logs):
         raise Refused(protocol.BAD_PARTITION_COUNT)
-    broker.change_partitions(topic, -count)
+    state.change_partitions(topic, -count)
     return b""
 
 
-def _get_group(broker: Broker, _: Connection, reader: Reader) -> bytes:
-    topic = broker.topic(reader.identifier(), reader.identifier())
-    group = _settled_group(broker, topic, reader.identifier())
+def _get_group(state: State, _: Session, reader: Reader) -> bytes:
+    topic = state.topic(reader.identifier(), reader.identifier())
+    group = _settled_group(state, topic, reader.identifier())
     return group.details(len(topic.logs)) if group else b""
 
 
-def _get_groups(broker: Broker, _: Connection, reader: Reader) -> bytes:
-    topic = broker.topic(reader.identifier(), reader.identifier())
+def _get_groups(state: State, _: Session, reader: Reader) -> bytes:
+    topic = state.topic(reader.identifier(), reader.identifier())
     return b"".join(group.summary(len(topic.logs)) for group in topic.groups.values())
 
 
-def _sync(broker: Broker, connection: Connection, reader: Reader) -> bytes:
+def _sync(state: State, session: Session, reader: Reader) -> bytes:
     try:
-        _, group = _named_group(broker, reader)
+        _, group = _named_group(state, reader)
     except Refused:
         return b""
-    return group.assignment(connection.session)
+    return group.assignment(session.id)
 
 
-def _named_group(broker: Broker, reader: Reader) -> tuple[Topic, Group]:
-    topic = broker.topic(reader.identifier(), reader.identifier())
+def _named_group(state: State, reader: Reader) -> tuple[Topic, Group]:
+    topic = state.topic(reader.identifier(), reader.identifier())
     group = topic.group(reader.identifier())
-    broker.settle(group)
+    state.settle(group)
     return topic, group
 
 
-def _create_group(broker: Broker, _: Connection, reader: Reader) -> bytes:
-    topic = broker.topic(reader.identifier(), reader.identifier())
+def _create_group(state: State, _: Session, reader: Reader) -> bytes:
+    topic = state.topic(reader.identifier(), reader.identifier())
     name = reader.text()
     if name in topic.groups:
         raise Refused(protocol.GROUP_EXISTS)
     return topic.add_group(name).summary(len(topic.logs))
 
 
-def _delete_group(broker: Broker, _: Connection, reader: Reader) -> bytes:
-    topic, group = _named_group(broker, reader)
+def _delete_group(state: State, _: Session, reader: Reader) -> bytes:
+    topic, group = _named_group(state, reader)
     del topic.groups[group.name]
     return b""
 
 
-def _join(broker: Broker, connection: Connection, reader: Reader) -> bytes:
-    topic, group = _named_group(broker, reader)
-    group.join(connection.session, topic.partition_numbers, time.monotonic())
+def _join(state: State, session: Session, reader: Reader) -> bytes:
+    topic, group = _named_group(state, reader)
+    group.join(session.id, topic.partition_numbers, time.monotonic())
     return b""
 
 
-def _leave(broker: Broker, connection: Connection, reader: Reader) -> bytes:
-    topic, group = _named_group(broker, reader)
-    if not group.leave(connection.session, topic.partition_numbers):
+def _leave(state: State, session: Session, reader: Reader) -> bytes:
+    topic, group = _named_group(state, reader)
+    if not group.leave(session.id, topic.partition_numbers):
         raise Refused(protocol.MEMBER_NOT_FOUND)
     return b""
 
 
-_READS: dict[int, Callable[[Broker, Connection, Reader], bytes]] = {
+_READS: dict[int, Callable[[State, Session, Reader], bytes]] = {
     PING: _ping, 10: system.stats, 12: system.cluster, 13: system.options, 20: system.me, 120: _get_offset,
     200: _get_stream, 201: _get_streams, 300: _get_topic, 301: _get_topics, 600: _get_group, 601: _get_groups,
     606: _sync,
 }
-_METADATA: dict[int, Callable[[Broker, Connection, Reader], bytes]] = {
+_METADATA: dict[int, Callable[[State, Session, Reader], bytes]] = {
     128: _create_stream, 130: _delete_stream, CREATE_TOPIC: _create_topic, 134: _delete_topic,
     135: _purge_topic,
     CREATE_PARTITIONS: _create_partitions, 137: _delete_partitions, 139: _create_group, 140: _delete_group,
     148: _join, 149: _leave,
 }
-_PARTITION: dict[int, Callable[[Broker, Connection, Reader], Answer]] = {
+_PARTITION: dict[int, Callable[[State, Session, Reader], Answer]] = {
     160: _send, 161: _store_offset, 162: _delete_offset,
 }

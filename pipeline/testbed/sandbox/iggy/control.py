@@ -77,7 +77,7 @@ class Crash(Command, frozen=True):
 
 
 class Expire(Command, frozen=True):
-    """See `Broker.expire`."""
+    """Deletes a partition's messages below an offset."""
 
     stream: str
     topic: str
@@ -94,7 +94,7 @@ class CreateTopic(Command, frozen=True):
 
 
 class RecreateTopic(Command, frozen=True):
-    """See `Broker.recreate_topic`."""
+    """Deletes a topic, and creates it again, with as many partitions unless others are given."""
 
     stream: str
     topic: str
@@ -102,7 +102,7 @@ class RecreateTopic(Command, frozen=True):
 
 
 class AddPartitions(Command, frozen=True):
-    """See `Broker.add_partitions`."""
+    """Adds partitions to a topic."""
 
     stream: str
     topic: str
@@ -152,15 +152,15 @@ async def _carry_out(broker: Broker, command: AnyCommand) -> None:
         case Crash(stream, topic, partition, lose, seconds, ghosts):
             await broker.crash(stream, topic, partition, lose, seconds, ghosts)
         case Expire(stream, topic, partition, before):
-            broker.expire(stream, topic, partition, before)
+            broker.state.expire(stream, topic, partition, before)
         case CreateTopic(stream, topic, partitions):
-            if stream not in broker.streams:
-                broker.new_stream(stream)
-            broker.new_topic(stream, topic, partitions)
+            if stream not in broker.state.streams:
+                broker.state.new_stream(stream)
+            broker.state.new_topic(stream, topic, partitions)
         case RecreateTopic(stream, topic, wanted):
-            broker.recreate_topic(stream, topic, wanted)
+            broker.state.recreate_topic(stream, topic, wanted)
         case AddPartitions(stream, topic, count):
-            broker.add_partitions(stream, topic, count)
+            broker.state.add_partitions(stream, topic, count)
         case CutPolls(count):
             broker.cut_polls(count)
         case Status():
@@ -169,7 +169,7 @@ async def _carry_out(broker: Broker, command: AnyCommand) -> None:
 
 def _state(broker: Broker) -> dict[str, object]:
     topics: list[dict[str, object]] = []
-    for stream in broker.streams.values():
+    for stream in broker.state.streams.values():
         for topic in stream.topics.values():
             partitions = []
             for log in topic.logs:

@@ -5,19 +5,14 @@ All methods belong to the thread of the event loop that `start` ran on.
 
 import asyncio
 import socket
-import time
 from collections import deque
-from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from pipeline.testbed.sandbox.iggy import protocol
 from pipeline.testbed.sandbox.iggy.commands import handle
-from pipeline.testbed.sandbox.iggy.groups import Group
-from pipeline.testbed.sandbox.iggy.log import Stream, Topic
-from pipeline.testbed.sandbox.iggy.protocol import Options, Parts, Refused, Request, TopicOptions
+from pipeline.testbed.sandbox.iggy.protocol import Answer, Request
+from pipeline.testbed.sandbox.iggy.state import CutAnswer, Evicted, Session, State
 
-#: How long a partition may be on its way to a new member, seconds: the server's `consumer_group.rebalancing_timeout`.
-REBALANCING_TIMEOUT_SECONDS = 30.0
 #: First size of a connection's buffer, bytes; it grows to the largest frame.
 BUFFER_BYTES = 1 << 18
 #: Largest frame that is taken, bytes: the default of the server's `message_bus.max_message_size`.
@@ -26,41 +21,22 @@ MAX_FRAME_BYTES = 64 << 20
 SEND_BUFFER_BYTES = 4 << 20
 
 
-def now_micros() -> int:
-    """Microseconds since 1970."""
-    return time.time_ns() // 1_000
-
-
 class Broker:
     """Listens on loopback; see the methods from `refuse_connections` on for how it can be told to fail."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, username: str = "iggy", password: str = "iggy", *,
-                 rebalancing_timeout: float = REBALANCING_TIMEOUT_SECONDS, strict_options: bool = False,
-                 max_frame_bytes: int = MAX_FRAME_BYTES, clock: Callable[[], int] = now_micros) -> None:
-        """Port 0 takes a free one.
+                 max_frame_bytes: int = MAX_FRAME_BYTES, **options: Any) -> None:
+        """Port 0 takes a free one. A larger frame than `max_frame_bytes` ends its connection.
 
-        `rebalancing_timeout` in seconds. `strict_options` refuses topic options that server 0.9.0-edge.5 doesn't know,
-        as it does: client 0.9.0 can't create topics then. A larger frame than `max_frame_bytes` ends its connection.
-        `clock` gives microseconds since 1970.
+        `options` are those of `State`.
         """
         self.host = host
         self.port = port
-        self.credentials = username, password
-        self.rebalancing_timeout = rebalancing_timeout
-        self.strict_options = strict_options
         self.max_frame_bytes = max_frame_bytes
-        self.clock = clock
-        self.started_at = clock()
-        #: By name.
-        self.streams: dict[str, Stream] = {}
+        self.state = State((username, password), **options)
         self.connections: set[Connection] = set()
-        #: Number of the last operation on streams, topics, groups and sessions.
-        self.op = 0
         self.delay_seconds = 0.0
         self.hung = False
-        #: So many poll replies with messages are still to be cut.
-        self.polls_to_cut = 0
-        self._sequence = 0
         #: Bound, never listening: keeps the port while the broker is down.
         self._reservation: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -72,6 +48,7 @@ class Broker:
         self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._reservation.bind((self.host, self.port))
         self.port = self._reservation.getsockname()[1]
+        self.state.address = self.host, self.port
         await self._listen()
 
     async def _listen(self) -> None:
@@ -102,71 +79,6 @@ class Broker:
     def listening(self) -> bool:
         """Whether it takes connections now."""
         return self._server is not None
-
-    def stream(self, name: int | str) -> Stream:
-        """A stream by name or id. Raises Refused when there is none."""
-        for stream in self.streams.values():
-            if name in (stream.name, stream.id):
-                return stream
-        raise Refused(protocol.STREAM_NOT_FOUND)
-
-    def topic(self, stream: int | str, topic: int | str) -> Topic:
-        """A topic. Raises Refused when it or its stream is missing."""
-        for found in self.stream(stream).topics.values():
-            if topic in (found.name, found.id):
-                return found
-        raise Refused(protocol.TOPIC_NOT_FOUND)
-
-    def new_stream(self, name: str) -> Stream:
-        """Makes a stream with the lowest free id. Raises Refused when there is one of that name."""
-        if name in self.streams:
-            raise Refused(protocol.STREAM_EXISTS)
-        stream = self.streams[name] = Stream(_free_id([s.id for s in self.streams.values()]), name, self.clock())
-        return stream
-
-    def new_topic(self, stream: int | str, name: str, partitions: int, options: Options | None = None) -> Topic:
-        """Makes a topic with the lowest free id. Raises Refused: no such stream, or there is one of that name."""
-        topics = self.stream(stream).topics
-        if name in topics:
-            raise Refused(protocol.TOPIC_EXISTS)
-        topic = topics[name] = Topic(_free_id([t.id for t in topics.values()]), name, partitions, self.clock(),
-                                     TopicOptions(options or {}))
-        return topic
-
-    def change_partitions(self, topic: Topic, change: int) -> None:
-        """Adds `change` partitions, or removes the last `-change`; the groups are rebalanced at once."""
-        if change > 0:
-            topic.add_partitions(change, self.clock())
-        else:
-            topic.remove_partitions(-change)
-        for group in topic.groups.values():
-            group.rebalance(topic.partition_numbers)
-
-    def settle(self, group: Group) -> None:
-        """Completes the group's hand-overs that are due; before each look at a group."""
-        group.settle(time.monotonic(), self.rebalancing_timeout)
-
-    def stored_offset(self, stream: str, topic: str, partition: int, consumer: str) -> int | None:
-        """What is stored for a single consumer, or None."""
-        return self.topic(stream, topic).offsets.get((consumer, partition))
-
-    def next_op(self) -> int:
-        """The number of the operation that is being committed."""
-        self.op += 1
-        return self.op
-
-    def new_connection_number(self) -> int:
-        """1, 2, 3, ..."""
-        self._sequence += 1
-        return self._sequence
-
-    def forget_session(self, session: int) -> None:
-        """A session is over: it leaves its groups, whose other members take its partitions at once."""
-        self.op += 1
-        for stream in self.streams.values():
-            for topic in stream.topics.values():
-                for group in topic.groups.values():
-                    group.leave(session, topic.partition_numbers)
 
     async def refuse_connections(self, refuse: bool) -> None:
         """Takes no new connections (the client sees "connection refused") until told `False`; the old ones live on."""
@@ -205,12 +117,8 @@ class Broker:
         if self._restart is not None:
             self._restart.cancel()
         self._stop_listening()
-        for connection in self.connections if ghosts else ():
-            connection.session = 0
+        self.state.forget_connections(ghosts)
         self.drop_connections()
-        for stream in self.streams.values():
-            for topic in stream.topics.values():
-                topic.forget_polls()
         self._restart = asyncio.create_task(self._back_in(seconds))
         await asyncio.sleep(0)
 
@@ -225,45 +133,22 @@ class Broker:
         Stored offsets beyond the log's end become its current offset, as on the real server: 0 when all is lost, so
         that a poll of what is next then skips the first new message. Raises Refused when there is no such partition.
         """
-        self.topic(stream, topic).lose(partition, lose)
+        self.state.topic(stream, topic).lose(partition, lose)
         await self.restart(seconds, ghosts)
-
-    def expire(self, stream: str, topic: str, partition: int, before: int) -> None:
-        """Retention: the partition's messages below offset `before` are gone. Raises Refused when it isn't there."""
-        self.topic(stream, topic).log(partition).expire(before)
-
-    def recreate_topic(self, stream: str, topic: str, partitions: int | None = None) -> None:
-        """Deletes a topic with all it has, and makes one of the same name. Raises Refused when it isn't there."""
-        old = self.topic(stream, topic)
-        del self.stream(stream).topics[old.name]
-        self.new_topic(stream, old.name, len(old.logs) if partitions is None else partitions, old.options.explicit)
-
-    def add_partitions(self, stream: str, topic: str, count: int) -> None:
-        """Adds partitions to a topic. Raises Refused when it isn't there."""
-        self.change_partitions(self.topic(stream, topic), count)
 
     def cut_polls(self, count: int = 1) -> None:
         """Sends only half of each of the next `count` poll replies that have messages, then closes the connection."""
-        self.polls_to_cut = count
-
-
-def _free_id(taken: list[int]) -> int:
-    return next(number for number in range(len(taken) + 1) if number not in taken)
+        self.state.polls_to_cut = count
 
 
 class Connection(asyncio.BufferedProtocol):
     """One client's connection: cuts frames out of one buffer, answers each in order."""
 
     transport: asyncio.Transport
+    session: Session
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        #: 0: not logged in.
-        self.session = 0
-        self.number = broker.new_connection_number()
-        #: What replies to operations on a partition name instead of the client's own id.
-        self.transport_id = (1 << 112 | self.number).to_bytes(16, "little")
-        self.peer = ""
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._filled = 0
@@ -274,20 +159,14 @@ class Connection(asyncio.BufferedProtocol):
         """Takes the connection."""
         self.transport = cast(asyncio.Transport, transport)
         host, port = self.transport.get_extra_info("peername")[:2]
-        self.peer = f"{host}:{port}"
+        self.session = self.broker.state.connect(f"{host}:{port}")
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.broker.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self.broker.connections.discard(self)
-        self.end_session()
-
-    def end_session(self) -> None:
-        """Leaves all groups, if there is a session."""
-        if self.session:
-            self.broker.forget_session(self.session)
-            self.session = 0
+        self.broker.state.disconnect(self.session)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -337,13 +216,12 @@ class Connection(asyncio.BufferedProtocol):
     def _answer(self, request: Request) -> None:
         if self.transport.is_closing() or request.command != protocol.COMMAND_REQUEST:
             return
-        answer = handle(self.broker, self, request)
-        if answer is not None:
-            self.transport.writelines([protocol.reply_header(request, answer), *answer.parts])
-
-    def send_cut(self, request: Request, parts: Parts) -> None:
-        """Sends half of the reply to a read, then closes."""
-        answer = protocol.Answer(parts, request.client, request.session, self.broker.op)
-        whole = b"".join([protocol.reply_header(request, answer), *parts])
-        self.transport.write(whole[:len(whole) // 2])
-        self.transport.close()
+        match handle(self.broker.state, self.session, request):
+            case Evicted(client, reason):
+                self.transport.write(protocol.eviction(client, reason))
+            case CutAnswer(answer):
+                whole = b"".join([protocol.reply_header(request, answer), *answer.parts])
+                self.transport.write(whole[:len(whole) // 2])
+                self.transport.close()
+            case Answer() as answer:
+                self.transport.writelines([protocol.reply_header(request, answer), *answer.parts])

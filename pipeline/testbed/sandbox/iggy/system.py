@@ -1,52 +1,47 @@
-"""What the sandbox broker says about itself and its connections."""
-
-from __future__ import annotations
+"""What the sandbox broker reports about itself and its connections."""
 
 import os
 import platform
 import resource
 import struct
 import threading
-from typing import TYPE_CHECKING
 
 from pipeline.testbed.sandbox.iggy import protocol
 from pipeline.testbed.sandbox.iggy.protocol import Reader
-
-if TYPE_CHECKING:
-    from pipeline.testbed.sandbox.iggy.server import Broker, Connection
+from pipeline.testbed.sandbox.iggy.state import Session, State
 
 
-def cluster(broker: Broker, _: Connection, __: Reader) -> bytes:
+def cluster(state: State, _: Session, __: Reader) -> bytes:
     """The one node that there is: the client asks for it after each login."""
+    host, port = state.address
     return (protocol.long_text("single-node") + struct.pack("<I", 1) + protocol.long_text("iggy-node")
-            + protocol.long_text(broker.host) + struct.pack("<HHHHBB", broker.port, 0, 0, 0, 0, 0))
+            + protocol.long_text(host) + struct.pack("<HHHHBB", port, 0, 0, 0, 0, 0))
 
 
-def stats(broker: Broker, _: Connection, __: Reader) -> bytes:
+def stats(state: State, _: Session, __: Reader) -> bytes:
     """Counts of what is stored, and the process and machine it is in. Source: `responses/system/get_stats.rs`."""
-    logs = [log for stream in broker.streams.values() for log in stream.logs()]
-    topics = [topic for stream in broker.streams.values() for topic in stream.topics.values()]
+    logs = [log for stream in state.streams.values() for log in stream.logs()]
+    topics = [topic for _, topic in state.topics()]
     page, disk = os.sysconf("SC_PAGE_SIZE"), os.statvfs(".")
     numbers = struct.pack(
         "<IffQQQQQQQQIIIIQII", os.getpid(), 0.0, 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
-        os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page, broker.clock() - broker.started_at,
-        broker.started_at, 0, 0, sum(log.size for log in logs), len(broker.streams), len(topics), len(logs), len(logs),
-        sum(log.messages for log in logs), len(broker.connections), sum(len(topic.groups) for topic in topics))
+        os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page, state.clock() - state.started_at,
+        state.started_at, 0, 0, sum(log.size for log in logs), len(state.streams), len(topics), len(logs), len(logs),
+        sum(log.messages for log in logs), len(state.sessions), sum(len(topic.groups) for topic in topics))
     names = platform.node(), platform.system(), platform.version(), platform.release(), protocol.SERVER_VERSION
     return numbers + b"".join(map(protocol.long_text, names)) + struct.pack(
         "<IIIQQ", protocol.SERVER_SEMVER, 0, threading.active_count(), disk.f_bavail * disk.f_frsize,
         disk.f_blocks * disk.f_frsize)
 
 
-def options(_: Broker, __: Connection, reader: Reader) -> bytes:
+def options(_: State, __: Session, reader: Reader) -> bytes:
     """The options that topics (1) may have; streams and users have none."""
     return protocol.topic_catalog() if reader.u8() == 1 else bytes(4)
 
 
-def me(broker: Broker, connection: Connection, _: Reader) -> bytes:
+def me(state: State, session: Session, _: Reader) -> bytes:
     """The connection, and the groups it is a member of. Source: `responses/clients/client_response.rs`."""
-    memberships = [(stream.id, topic.id, group.id) for stream in broker.streams.values()
-                   for topic in stream.topics.values() for group in topic.groups.values()
-                   if group.member(connection.session)]
-    return (struct.pack("<IIB", connection.number, 0, 1) + protocol.long_text(connection.peer)
+    memberships = [(stream.id, topic.id, group.id) for stream, topic in state.topics()
+                   for group in topic.groups.values() if group.member(session.id)]
+    return (struct.pack("<IIB", session.number, 0, 1) + protocol.long_text(session.peer)
             + struct.pack("<I", len(memberships)) + b"".join(struct.pack("<III", *ids) for ids in memberships))
