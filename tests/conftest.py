@@ -26,6 +26,10 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.register_profile("search", settings.get_profile("same"), derandomize=False, max_examples=300)
 settings.load_profile("same")
 
+# Processes that tests start keep their bytecode, whatever the surroundings ask for: there are some hundreds, and each
+# would compile the product again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 #: Worker processes of pytest-xdist; each begins with a piece of the list of tests of its own.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
