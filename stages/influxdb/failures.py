@@ -48,7 +48,7 @@ _ADVICE: dict[tuple[Activity, str], str] = {
     ("write", "refused"): "correct the [influxdb] section, or the server's setup",
     ("read", "unauthorized"): "correct the token (or token_file), user or password, and its right to read this bucket",
     ("read", "not_found"): _NOT_FOUND,
-    ("read", "refused"): "correct the query, or the [source.influxdb] table",
+    ("read", "refused"): "correct the query, or the [sources.influxdb] table",
 }
 #: Those of `_OPERATOR` that are about credentials.
 _UNAUTHORIZED = ("header", "proxy_credentials")

@@ -13,7 +13,7 @@ from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux
 from tests.support.sources import SourceRun, check, lines_of, write
 
-#: flavour, language -> `[source.influxdb]`, more of `[[source]]`, and what a page query has in it, as sent.
+#: flavour, language -> `[sources.influxdb]`, more of `[[sources]]`, and what a page query has in it, as sent.
 LANGUAGES: dict[str, tuple[Flavour, str, str, str]] = {
     "v1": ("v1", 'database = "sandbox"', "", "ORDER"),
     "v2 flux": ("v2", 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', 'language = "flux"', "range"),
