@@ -1,9 +1,10 @@
 """Errors a user can do something about. The CLI turns each into one line and an exit code."""
 
 
-#: What is said of Flight where its extra isn't installed.
-NO_PYARROW = ("needs the package pyarrow, which is not installed; install it with "
-              "pip install 'iggy-influxdb-pipeline[flight]'")
+def missing_package(package: str, extra: str) -> str:
+    """The end of an error about an optional package that is not installed: which one, and how to install it."""
+    return (f"needs the package {package}, which is not installed; install it with "
+            f"pip install 'iggy-influxdb-pipeline[{extra}]'")
 
 
 class PipelineError(Exception):

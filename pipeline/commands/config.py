@@ -1,26 +1,26 @@
-"""The configuration of a command: read, and checked by all that knows something of it."""
+"""Reads a command's configuration with the checks of the schema and those of the mapping's own code."""
 
 from collections.abc import Collection, Mapping
 
-from pipeline.config.checks import Used
 from pipeline.config.load import read_config
 from pipeline.config.mapping_checks import mapping_contradictions
 from pipeline.config.schema import Config
+from pipeline.config.values import Used
 
 
 def load_config(path: str, environ: Mapping[str, str] | None = None, options: Mapping[str, object] | None = None,
                 sources: Mapping[str, object] | None = None, unused: Collection[str] = ()) -> Config:
-    """See `read_config`; the mappings are compiled, too. Raises ConfigError with every mistake."""
+    """`read_config`, which also compiles the mappings. Raises ConfigError with every mistake."""
     return read_config(path, environ, options, sources, unused, _mapping_problems)
 
 
 def _mapping_problems(config: Config, used: Used) -> list[str]:
-    """What only the mapping's own code finds: names that no line can hold, conditions, formats."""
+    """What only the mapping's code finds: names that no line can hold, and mistakes in conditions and formats."""
     problems: list[str] = []
     for index, sink in enumerate(config.all_sinks()):
         key = f"sinks[{index}].mapping" if config.sinks else "mapping"
         if used(key) and not mapping_contradictions(sink.mapping, key):
-            # Only those who have a mapping pay for its code.
+            # Imported here, because not every command has a mapping.
             from stages.mapping.check import mapping_problems
             problems += mapping_problems(sink.mapping, key, [(topic.stream, topic.topic) for topic in sink.topics])
     return problems

@@ -1,4 +1,4 @@
-"""Reads a configuration file: TOML into `pipeline.config.schema`, every mistake found and named at once."""
+"""Reads a configuration file: TOML into `pipeline.config.schema`; every mistake is named, all of them at once."""
 
 import os
 import sys
@@ -9,25 +9,24 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.config.checks import Used, config_problems
+from pipeline.config.checks import config_problems
 from pipeline.config.schema import Config, InfluxConfig
-from pipeline.config.values import Reading
+from pipeline.config.values import Reading, Used
 from pipeline.errors import ConfigError
 
 #: Path that means standard input.
 STANDARD_INPUT: Final = "-"
-#: Largest configuration, bytes: what is larger is something else, such as data.
+#: Largest configuration, bytes: a larger file is not a configuration.
 MAX_BYTES: Final = 10_000_000
 
-#: Keys that commands which write no points have no use for: `read_config(unused=...)`.
+#: Keys that commands which write no points do not use: `read_config(unused=...)`.
 DATABASE: Final = tuple(f"influxdb.{name}" for name in InfluxConfig.__struct_encode_fields__
                         if name not in ("precision", "gzip"))
-#: Keys of a source's connection that say nothing of which state is its own.
+#: Keys of a source's connection that do not identify its state.
 SOURCE_CONNECTION: Final = tuple(f"sources.{name}" for name in DATABASE if name not in
                                  ("influxdb.database", "influxdb.bucket", "influxdb.retention_policy"))
 
-
-#: What is checked of a configuration by code above this package: a line for each mistake. `Used` is as in `checks`.
+#: A check of a configuration by code above this package: a line for each mistake.
 Check = Callable[[Config, Used], list[str]]
 
 
@@ -36,20 +35,20 @@ def read_config(path: str, environ: Mapping[str, str] | None = None, options: Ma
                 also: Check = lambda config, used: []) -> Config:
     """The configuration in the file at `path` ("-": standard input), with variables replaced from `environ`.
 
-    Where they are not None, `options` take the place of what is in `[pipeline]`, and `sources` in each `[[sources]]`.
-    `unused` are tables and keys, such as "dead_letters" and "influxdb.token", that the command has no use for: their
-    files are not looked at, and their variables may be unset. `also` checks what this package cannot. Raises
-    ConfigError with every mistake: file, key, what is allowed.
+    Where they are not None, `options` replace what `[pipeline]` has, and `sources` what each `[[sources]]` has.
+    `unused` are tables and keys, such as "dead_letters" and "influxdb.token", that the command does not use: their
+    files are not read, and their variables may be unset. `also` checks what this package cannot. Raises ConfigError
+    with every mistake: file, key, what is allowed.
     """
     name = "standard input" if path == STANDARD_INPUT else path
     try:
-        tables = _parse(_read(path))
-        _override(tables, options or {}, sources or {})
+        tables = _read_tables(path)
         reading = Reading(os.environ if environ is None else environ, _folder(path), unused)
     except OSError as error:
         raise ConfigError(name, [f"cannot be read: {error.strerror}; give a file with -c FILE"]) from None
-    except _NoConfiguration as error:
+    except _NotToml as error:
         raise ConfigError(name, [str(error)]) from None
+    _override(tables, options or {}, sources or {})
     values = reading.value(tables, Config, "")
     problems = reading.problems
     if not problems:
@@ -61,21 +60,36 @@ def read_config(path: str, environ: Mapping[str, str] | None = None, options: Ma
     raise ConfigError(name, [reading.redacted(problem) for problem in problems])
 
 
-class _NoConfiguration(ValueError):
-    """The bytes are no TOML. The text says why, and nothing of what they are."""
+class _NotToml(ValueError):
+    """The bytes are not TOML. The text has the reason, and nothing of the bytes, which may be secret."""
+
+
+def _read_tables(path: str) -> dict[str, Any]:
+    """Raises OSError and _NotToml."""
+    content = _read(path)
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _NotToml("is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise _NotToml(f"is not valid TOML: {error}") from None
+    except RecursionError:
+        raise _NotToml("is not valid TOML: nested too deep") from None
+    except ValueError:  # an integer of thousands of digits
+        raise _NotToml("is not valid TOML: a number is too long") from None
 
 
 def _read(path: str) -> bytes:
-    """Raises OSError and _NoConfiguration."""
+    """Raises OSError and _NotToml."""
     if path == STANDARD_INPUT:
         if sys.stdin is None:
-            raise _NoConfiguration("is closed; give a file with -c FILE")
+            raise _NotToml("is closed; give a file with -c FILE")
         content = sys.stdin.buffer.read(MAX_BYTES + 1)
     else:
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise _NoConfiguration(f"is larger than {MAX_BYTES:,} bytes; give the configuration with -c FILE")
+        raise _NotToml(f"is larger than {MAX_BYTES:,} bytes; give the configuration with -c FILE")
     return content
 
 
@@ -84,26 +98,13 @@ def _folder(path: str) -> str:
     return os.path.dirname(os.path.abspath(path)) if os.path.isfile(path) else os.getcwd()
 
 
-def _parse(content: bytes) -> dict[str, Any]:
-    """Raises _NoConfiguration."""
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise _NoConfiguration("is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise _NoConfiguration(f"is not valid TOML: {error}") from None
-    except RecursionError:
-        raise _NoConfiguration("is not valid TOML: nested too deep") from None
-    except ValueError:  # an integer of thousands of digits
-        raise _NoConfiguration("is not valid TOML: a number is too long") from None
-
-
 def _override(tables: dict[str, Any], options: Mapping[str, object], sources: Mapping[str, object]) -> None:
-    """Puts what a command was given in the place of what the file has."""
+    """Replaces what the file has with the options of a command, where they are given. Wrong tables are left alone."""
     given = {name: value for name, value in options.items() if value is not None}
     if given and isinstance(tables.setdefault("pipeline", {}), dict):
         tables["pipeline"].update(given)
     given = {name: value for name, value in sources.items() if value is not None}
-    for source in tables.get("sources", []) if given and isinstance(tables.get("sources"), list) else []:
+    listed = tables.get("sources")
+    for source in listed if given and isinstance(listed, list) else []:
         if isinstance(source, dict):
             source.update(given)

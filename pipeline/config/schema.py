@@ -10,13 +10,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from pipeline.config.source_schema import DEFAULT_URL, FilePath, SourceConfig
+from pipeline.config.connection_schema import ConnectionConfig
+from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
+from pipeline.config.source_schema import SourceConfig
 from pipeline.points.field_type import FieldType
-
-PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
-#: Milliseconds, at most an hour.
-Milliseconds = Annotated[int, Meta(ge=1, le=3_600_000)]
-NonEmpty = Annotated[str, Meta(min_length=1)]
 
 Precision = Literal["ns", "us", "ms", "s"]
 #: `mapping.timestamp_format` of numbers.
@@ -43,7 +40,7 @@ class IggyConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 OnTruncation = Literal["resume_from_end", "reread", "stop"]
 
 
-class SourceTopic(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[topics]]`: one topic to read."""
 
     stream: NonEmpty
@@ -238,76 +235,30 @@ def start_position(start_from: str | int) -> tuple[str, int]:
     return "timestamp", round(time.timestamp() * 1_000_000)
 
 
-class InfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class InfluxConfig(ConnectionConfig, frozen=True, kw_only=True):
     """`[influxdb]`: the database to write to."""
 
-    #: The server, `DEFAULT_URL` when neither this nor `urls` is given.
-    url: NonEmpty = ""
-    #: Several servers, instead of `url`; `replication` says which of them a point is written to.
-    urls: tuple[NonEmpty, ...] = ()
-    #: "failover": the first of `urls` that works gets a point; "mirror": every one gets it.
+    #: With several `urls`: "failover" writes a point to the first server that works, "mirror" to every one.
     replication: Literal["failover", "mirror"] = "failover"
-    #: "v1" writes to /write?db=, "v2" to /api/v2/write (also InfluxDB 3 and Cloud), "v3" to /api/v3/write_lp;
-    #: "auto" asks the server what it is.
-    version: Literal["auto", "v1", "v2", "v3"] = "auto"
-    org: str = ""
-    #: Instead of org, its 16-digit id.
-    org_id: str = ""
-    bucket: str = ""
-    #: The database, with v1 and v3.
-    database: str = ""
-    #: Of v1: "" is the database's default.
-    retention_policy: str = ""
+    #: With v1, in a cluster: how many nodes must have stored the points; "" is the server's default.
     consistency: Literal["", "any", "one", "quorum", "all"] = ""
-    token: str = ""
-    #: File that holds the token; read again when the server answers 401.
-    token_file: FilePath = ""
-    #: Of v1; optional.
-    username: str = ""
-    password: str = ""
     precision: Precision = "ns"
-    gzip: bool = True
-    #: Of v3: store the good lines of a request with bad ones; answer before the write-ahead log is synced.
+    #: With v3: store the good lines of a request that has bad ones.
     accept_partial: bool = True
+    #: With v3: the server answers before its write-ahead log is synced; a crash of the server then loses points.
     no_sync: bool = False
-    #: Sent with every request.
-    headers: dict[str, str] = {}
-    #: TLS: PEM files of the certificate authority, of our own certificate and its key.
-    ca_file: FilePath = ""
-    client_cert_file: FilePath = ""
-    client_key_file: FilePath = ""
-    insecure_skip_verify: bool = False
-    #: http://host:port
-    proxy: str = ""
-    connect_timeout_ms: Milliseconds = 10_000
-    #: Longest wait for the next bytes of an answer.
-    read_timeout_ms: Milliseconds = 30_000
-    #: A whole request, from connecting to the last byte of the answer; it is given up then, and repeated. 0:
-    #: connect_timeout_ms + read_timeout_ms.
+    #: Longest time for a whole request, from connecting to the last byte of the answer; after it the request is
+    #: repeated. 0: connect_timeout_ms + read_timeout_ms.
     request_timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
-    #: Requests at a time, for each writer process, at most. 0: 4, and 32 with InfluxDB 3, which answers a request only
-    #: when it next flushes its write-ahead log, once a second.
+    #: Most requests at a time, for each writer process. 0: 4, and 32 with InfluxDB 3, which answers a request only when
+    #: it next flushes its write-ahead log, once a second.
     max_requests_in_flight: Annotated[int, Meta(ge=0, le=64)] = 0
     #: "partition": a write that needs a retry holds back later ones of its partition; "none": it does not.
     ordering: Literal["partition", "none"] = "partition"
-    #: Whether batches that are stored may be written once more, to keep that order and to tell poisonous lines from a
-    #: server in trouble; "auto": not to QuestDB and VictoriaMetrics, which keep what is written twice. "yes" is right
-    #: where each table of QuestDB has DEDUP UPSERT KEYS.
+    #: Whether stored batches may be written once more, to keep that order and to tell poison lines from a failing
+    #: server; "auto": not to QuestDB and VictoriaMetrics, which keep both copies. "yes" is right where each table of
+    #: QuestDB has DEDUP UPSERT KEYS.
     repeat_writes: Literal["auto", "yes", "no"] = "auto"
-    #: Retries wait a random time between 0 and retry_backoff_ms * retry_backoff_multiplier ** n, at most the maximum.
-    retry_backoff_ms: Milliseconds = 200
-    retry_backoff_multiplier: Annotated[float, Meta(ge=1.0, le=10.0)] = 2.0
-    retry_backoff_max_ms: Milliseconds = 30_000
-    #: A server's Retry-After is followed up to this.
-    retry_after_max_ms: Milliseconds = 300_000
-
-    def servers(self) -> tuple[str, ...]:
-        """The URLs of all servers, in the order of the configuration; at least one."""
-        return self.urls or (self.url or DEFAULT_URL,)
-
-    def named_servers(self) -> list[tuple[str, str]]:
-        """The same with the key of each: "url" or "urls[0]", and the URL."""
-        return [(f"urls[{index}]", url) for index, url in enumerate(self.urls)] or [("url", self.url or DEFAULT_URL)]
 
     def url_sets(self) -> list[tuple[str, ...]]:
         """The servers in sets: every point is written to each set, and in a set to the first server that works."""
@@ -370,7 +321,7 @@ class SinkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: NonEmpty
     #: Name under which this sink's offsets are stored; `iggy.consumer` when empty.
     consumer: str = ""
-    topics: tuple[SourceTopic, ...]
+    topics: tuple[TopicConfig, ...]
     mapping: MappingConfig = MappingConfig()
     influxdb: InfluxConfig = InfluxConfig()
 
@@ -432,7 +383,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole configuration file: one sink at the top level, or several as `[[sinks]]`; and sources, if there are."""
 
     iggy: IggyConfig = IggyConfig()
-    topics: tuple[SourceTopic, ...] = ()
+    topics: tuple[TopicConfig, ...] = ()
     mapping: MappingConfig = MappingConfig()
     influxdb: InfluxConfig = InfluxConfig()
     sinks: tuple[SinkConfig, ...] = ()

@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from pipeline.config.schema import Config, InfluxConfig
-from pipeline.config.source_schema import SourceInfluxConfig
+from pipeline.config.connection_schema import ConnectionConfig
+from pipeline.config.schema import Config
 
 #: A shorter one stands in too many words to be replaced wherever it stands.
 MIN_CHARACTERS: Final = 6
@@ -41,7 +41,7 @@ def token_forms(token: str) -> set[str]:
     return set(_forms("", token)) if len(token) >= MIN_CHARACTERS else set()
 
 
-def _of(influxdb: InfluxConfig | SourceInfluxConfig) -> Iterator[str]:
+def _of(influxdb: ConnectionConfig) -> Iterator[str]:
     yield from _forms("", influxdb.token)
     yield from _forms(influxdb.username, influxdb.password)
     for name, value in influxdb.headers.items():
@@ -83,7 +83,7 @@ def _plain(value: object, key: str = "") -> Iterator[str]:
         yield value
 
 
-def header_problems(influxdb: InfluxConfig | SourceInfluxConfig, key: str) -> list[str]:
+def header_problems(influxdb: ConnectionConfig, key: str) -> list[str]:
     """A line for each value that could not be sent: line breaks and the like in credentials, headers and URLs.
 
     The values themselves are not in it.

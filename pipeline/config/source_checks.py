@@ -4,52 +4,43 @@ import importlib.util
 import os
 import re
 import string
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from pipeline.config.schema import Config, InfluxConfig
+from pipeline.config.connection_checks import VersionOptions, connection_problems
+from pipeline.config.schema import Config
 from pipeline.config.source_schema import OutputConfig, SourceConfig
-from pipeline.errors import NO_PYARROW
+from pipeline.config.values import Used
+from pipeline.errors import missing_package
 from pipeline.points.times import parse_time
 
 #: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
 MAX_NAME_BYTES = 255
 #: Longest ending of a backfill's state topic. Source: `source_state.place_of`.
 BACKFILL_BYTES = 32
-_PLACES = ("measurement", "source")
-#: Of the options in `[sources.influxdb]`, those that are checked like `[influxdb]`'s.
-_SHARED = ("url", "urls", "version", "org", "org_id", "bucket", "database", "retention_policy", "token",
-           "token_file", "username", "password", "headers", "ca_file", "client_cert_file", "client_key_file",
-           "insecure_skip_verify", "proxy", "retry_backoff_ms", "retry_backoff_max_ms")
-#: What gRPC takes as the name and the value of a header. Source: "gRPC over HTTP2", Custom-Metadata.
+#: Names that may stand in braces in a template of `[sources.output]`.
+_TEMPLATE_NAMES = ("measurement", "source")
+#: Options that only some query APIs use: InfluxQL of InfluxDB 2 has databases and retention policies.
+_VERSION_OPTIONS: VersionOptions = (
+    ("bucket", ("v2",)), ("org", ("v2",)), ("org_id", ("v2",)), ("database", ("v1", "v2", "v3")),
+    ("retention_policy", ("v1", "v2")))
+#: What gRPC accepts as the name and the value of a header. Source: "gRPC over HTTP2", Custom-Metadata.
 HEADER_NAME, HEADER_VALUE = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[\x20-\x7e]*")
 
 
 def fed_by_sources(config: Config) -> bool:
-    """Whether a sink reads a topic that a source of the same configuration writes, or may come to write."""
+    """Whether a sink reads a topic that a source of the same configuration writes to, or may write to later."""
     return any(may_be(source.output.stream, topic.stream) and may_be(source.output.topic, topic.topic)
                for source in config.sources for topic in config.subscriptions())
 
 
 def may_be(template: str, name: str) -> bool:
-    """Whether {measurement} and {source} can be replaced so that the name comes out."""
+    """Whether a template with {measurement} and {source} can give this name."""
     return re.fullmatch(".*".join(map(re.escape, re.split(r"\{\w+\}", template))), name, re.DOTALL) is not None
 
 
-class InfluxChecks(Protocol):
-    """Checks `[influxdb]` under a key; see `influxdb_checks.influxdb_problems`."""
-
-    def __call__(self, influxdb: InfluxConfig, key: str, used: Callable[[str], bool], reading: bool) -> list[str]:
-        """A line for each mistake."""
-
-
-def source_problems(sources: tuple[SourceConfig, ...], influxdb_problems: InfluxChecks,
-                    used: Callable[[str], bool]) -> list[str]:
-    """A line for each mistake: key, and what is allowed. `influxdb_problems` checks `[influxdb]` under a key.
-
-    Of what is not `used`, no file is looked at.
-    """
+def source_problems(sources: tuple[SourceConfig, ...], used: Used) -> list[str]:
+    """A line for each mistake: key, and what is allowed. Files are read only for keys that are `used`."""
     problems = []
     for index, source in enumerate(sources):
         key = f"sources[{index}]"
@@ -61,8 +52,8 @@ def source_problems(sources: tuple[SourceConfig, ...], influxdb_problems: Influx
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
         for option in ("measurements", "exclude_measurements", "tags"):
             problems += _duplicate_problems(f"{key}.{option}", getattr(source, option))
-        shared = {name: getattr(source.influxdb, name) for name in _SHARED}
-        problems += influxdb_problems(InfluxConfig(**shared), f"{key}.influxdb", used, reading=True)
+        # The transport itself reads a source's ca_file before anything starts.
+        problems += connection_problems(source.influxdb, f"{key}.influxdb", used, _VERSION_OPTIONS, read_ca_file=False)
         if source.influxdb.transport == "flight":
             problems += _flight_problems(source, key)
     return problems
@@ -73,7 +64,7 @@ def _duplicate_problems(key: str, names: Sequence[str]) -> list[str]:
 
 
 def _state_problems(source: SourceConfig, others: tuple[SourceConfig, ...], key: str,
-                    used: Callable[[str], bool]) -> list[str]:
+                    used: Used) -> list[str]:
     if bool(source.state_file) == bool(source.state_topic):
         return [f"{key}.state_file: not beside state_topic; the state is kept in one of them" if source.state_file else
                 f'{key}.state_file: missing; give it, or state_topic = "stream/topic"']
@@ -139,11 +130,11 @@ def _query_problems(source: SourceConfig, key: str) -> list[str]:
 
 
 def _flight_problems(source: SourceConfig, key: str) -> list[str]:
-    """What gRPC has no use for is refused, and not left out."""
+    """Options that gRPC cannot honour."""
     problems = []
     influxdb = source.influxdb
     if importlib.util.find_spec("pyarrow") is None:
-        problems.append(f'{key}.influxdb.transport: "flight" {NO_PYARROW}')
+        problems.append(f'{key}.influxdb.transport: "flight" {missing_package("pyarrow", "flight")}')
     if influxdb.version not in ("auto", "v3"):
         problems.append(f'{key}.influxdb.transport: "flight" only with version = "v3" or "auto"')
     if source.language == "flux":
@@ -194,7 +185,7 @@ def _output_problems(output: OutputConfig, key: str) -> list[str]:
                       if name is not None]
         except ValueError:
             places = [("", "", None)]
-        if any(name not in _PLACES or form or conversion for name, form, conversion in places):
+        if any(name not in _TEMPLATE_NAMES or form or conversion for name, form, conversion in places):
             problems.append(f'{key}.{option}: "{template}" is not allowed; only {{measurement}} and {{source}} may '
                             "stand in braces")
         if len(template.encode()) > MAX_NAME_BYTES:

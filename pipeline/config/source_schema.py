@@ -1,69 +1,23 @@
 """The configuration's schema of the other direction, InfluxDB to Iggy: `[[sources]]` and the tables in it."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from pipeline.config.connection_schema import ConnectionConfig
+from pipeline.config.scalars import DayMilliseconds, FilePath, NonEmpty, YearMilliseconds
 from pipeline.points.field_type import FieldType
 
 Format = Literal["json", "line_protocol", "msgpack"]
 
-#: Milliseconds, at most a day.
-Pause = Annotated[int, Meta(ge=1, le=86_400_000)]
-#: Milliseconds, none to a year.
-Span = Annotated[int, Meta(ge=0, le=31_622_400_000)]
-NonEmpty = Annotated[str, Meta(min_length=1)]
-#: The server of `[influxdb]` and `[sources.influxdb]` where neither `url` nor `urls` is given.
-DEFAULT_URL: Final = "http://127.0.0.1:8086"
-#: A file or folder: relative to the folder of the configuration's file, or to the working directory where the
-#: configuration comes from standard input.
-FilePath = Annotated[str, Meta(extra={"path": True})]
 
+class SourceInfluxConfig(ConnectionConfig, frozen=True, kw_only=True):
+    """`[sources.influxdb]`: the database to read from."""
 
-class SourceInfluxConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[sources.influxdb]`: the database to read from. Options mean what they mean in `[influxdb]`."""
-
-    #: The server, `DEFAULT_URL` when neither this nor `urls` is given.
-    url: NonEmpty = ""
-    #: Several servers with the same data, instead of `url`: the first that answers is read.
-    urls: tuple[NonEmpty, ...] = ()
-    version: Literal["auto", "v1", "v2", "v3"] = "auto"
-    #: "flight": Arrow Flight, of InfluxDB 3 only; the URL is then where that is served. Needs the extra `flight`.
+    #: "flight": Arrow Flight, which only InfluxDB 3 serves; `url` is then where it is served. Needs the extra `flight`.
     transport: Literal["http", "flight"] = "http"
-    org: str = ""
-    org_id: str = ""
-    bucket: str = ""
-    #: With v1 and v3, and with v2 for InfluxQL where the database is not called like the bucket.
-    database: str = ""
-    #: Of v1: "" is the database's default.
-    retention_policy: str = ""
-    token: str = ""
-    token_file: FilePath = ""
-    username: str = ""
-    password: str = ""
-    #: Have answers compressed: pays over a network, not on one machine.
-    gzip: bool = True
-    headers: dict[str, str] = {}
-    ca_file: FilePath = ""
-    client_cert_file: FilePath = ""
-    client_key_file: FilePath = ""
-    insecure_skip_verify: bool = False
-    proxy: str = ""
-    connect_timeout_ms: Pause = 10_000
-    #: Longest silence within an answer.
-    read_timeout_ms: Pause = 60_000
-    retry_backoff_ms: Pause = 200
-    retry_backoff_multiplier: Annotated[float, Meta(ge=1.0, le=10.0)] = 2.0
-    retry_backoff_max_ms: Pause = 30_000
-    retry_after_max_ms: Pause = 300_000
-
-    def servers(self) -> tuple[str, ...]:
-        """The URLs of all servers, in the order of the configuration; at least one."""
-        return self.urls or (self.url or DEFAULT_URL,)
-
-    def named_servers(self) -> list[tuple[str, str]]:
-        """The same with the key of each: "url" or "urls[0]", and the URL."""
-        return [(f"urls[{index}]", url) for index, url in enumerate(self.urls)] or [("url", self.url or DEFAULT_URL)]
+    #: Longest wait for the next bytes of an answer.
+    read_timeout_ms: DayMilliseconds = 60_000
 
 
 class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,11 +79,11 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     from_: NonEmpty = "earliest"
     #: Where to end, RFC 3339 and not included; "" goes on for ever. With it, the state is kept in a file of its own.
     to: str = ""
-    poll_interval_ms: Pause = 5_000
+    poll_interval_ms: DayMilliseconds = 5_000
     #: Points younger than this are left for later: what is still being written.
-    buffer_duration_ms: Span = 10_000
+    buffer_duration_ms: YearMilliseconds = 10_000
     #: So much of what was read is read again each time; what is new or changed in it is sent.
-    overlap_ms: Span = 0
+    overlap_ms: YearMilliseconds = 0
     #: Points remembered for that, for each measurement; of more, the oldest would be sent again.
     max_fingerprints: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     #: Rows and bytes in one page, and pages on their way: they bound the memory.
@@ -138,6 +92,6 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     pages_in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 6
     #: Measurements asked for at a time.
     max_parallel_queries: Annotated[int, Meta(ge=1, le=64)] = 2
-    discovery_interval_ms: Pause = 60_000
+    discovery_interval_ms: DayMilliseconds = 60_000
     influxdb: SourceInfluxConfig = SourceInfluxConfig()
     output: OutputConfig

@@ -6,7 +6,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -31,6 +31,9 @@ _LONG: Final = re.compile(rf'"([^"]{{{SHOWN_CHARACTERS},}})"')
 _SECRETS: Final = ("password", "token", "headers")
 _ADDRESSES: Final = ("url", "urls", "proxy", "address", "listen")
 _DATA: Final = ("query", "when")
+
+#: Whether a key such as "sinks[0].influxdb.token" is used by the command.
+Used = Callable[[str], bool]
 
 
 class _LeftOut:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from msgspec import Struct
 
-from pipeline.config.schema import InfluxConfig
+from pipeline.config.connection_schema import ConnectionConfig
 from stages.influxdb.deadline import Deadline, Limits
 from stages.influxdb.http_answer import TLS_EXPECTED, AnswerHead, AnswerReader, HttpFault
 from stages.influxdb.http_connection import Connection, connect, speaks_tls
@@ -31,7 +31,7 @@ class Reply(Struct, frozen=True):
 class HttpClient:
     """Sends requests to the servers of one configuration. Thread-safe: each thread has connections of its own."""
 
-    def __init__(self, config: InfluxConfig) -> None:
+    def __init__(self, config: ConnectionConfig) -> None:
         """TLS files, proxy, user and headers are those of `config`; the files are read at the first exchange."""
         self._config = config
         self._lock = threading.Lock()

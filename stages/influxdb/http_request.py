@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from pipeline.config.schema import InfluxConfig
+from pipeline.config.connection_schema import ConnectionConfig
 from stages.influxdb.http_answer import HttpFault
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -24,13 +24,13 @@ def split_url(url: str) -> SplitResult:
     return parts
 
 
-def target_of(parts: SplitResult, config: InfluxConfig) -> str:
+def target_of(parts: SplitResult, config: ConnectionConfig) -> str:
     """The request target: the path, or the whole URL for a proxy that forwards the request."""
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{parts.query}" if parts.query else "")
     return f"http://{netloc(parts)}{path}" if config.proxy and parts.scheme == "http" else path
 
 
-def headers_of(parts: SplitResult, config: InfluxConfig, given: Mapping[str, str]) -> dict[str, str]:
+def headers_of(parts: SplitResult, config: ConnectionConfig, given: Mapping[str, str]) -> dict[str, str]:
     """All headers. Those of the configuration replace the `given` ones, except for Authorization."""
     headers = {"host": netloc(parts), "accept-encoding": "identity"}
     if config.username and not (config.token or config.token_file):

@@ -1,11 +1,8 @@
-"""Credentials and sessions for one InfluxDB: token, user, TLS, proxy, headers."""
+"""The token of one InfluxDB, from the configuration or from a file."""
 
 from pathlib import Path
 
-import requests
-from requests.adapters import HTTPAdapter
-
-from pipeline.config.schema import InfluxConfig
+from pipeline.config.connection_schema import ConnectionConfig
 from pipeline.config.secrets import token_forms, why_no_value
 from pipeline.errors import PipelineError
 from pipeline.logs import hide
@@ -16,7 +13,7 @@ from stages.influxdb.flavour import Version
 class Credentials:
     """The token, from the configuration or from a file that may change while we run. Thread-safe."""
 
-    def __init__(self, config: InfluxConfig) -> None:
+    def __init__(self, config: ConnectionConfig) -> None:
         self._config = config
         self._token = config.token
         if config.token_file:
@@ -39,26 +36,3 @@ class Credentials:
     def header(self, version: Version) -> dict[str, str]:
         """The Authorization header, if there is a token."""
         return {"Authorization": authorization(version, self._token)} if self._token else {}
-
-
-def new_session(config: InfluxConfig) -> requests.Session:
-    """A session with the configured TLS, proxy, user and headers."""
-    session = requests.Session()
-    # A ~/.netrc must not replace our token, nor a proxy be guessed.
-    session.trust_env = False
-    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=2, max_retries=0)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    session.headers.update({"Content-Type": "text/plain; charset=utf-8", "Accept": "application/json"})
-    if config.gzip:
-        session.headers["Content-Encoding"] = "gzip"
-    session.headers.update(config.headers)
-    if config.username and not (config.token or config.token_file):
-        session.auth = config.username, config.password
-    session.verify = False if config.insecure_skip_verify else config.ca_file or True
-    if config.client_cert_file:
-        session.cert = (config.client_cert_file, config.client_key_file) if config.client_key_file \
-            else config.client_cert_file
-    if config.proxy:
-        session.proxies = {"http": config.proxy, "https": config.proxy}
-    return session

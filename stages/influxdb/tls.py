@@ -5,7 +5,7 @@ import ssl
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from pipeline.config.schema import InfluxConfig
+from pipeline.config.connection_schema import ConnectionConfig
 from stages.influxdb.deadline import Deadline
 from stages.influxdb.http_answer import FaultKind, HttpFault
 
@@ -19,7 +19,7 @@ _CLIENT_CERTIFICATE = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "HANDSHAKE_FAI
 _DATE_CODES, _NAME_CODES = (9, 10), (62, 64)
 
 
-def tls_context(config: InfluxConfig) -> ssl.SSLContext:
+def tls_context(config: ConnectionConfig) -> ssl.SSLContext:
     """The client's side of TLS. Raises HttpFault (`tls_files`) with the file that can't be used."""
     context = unverified_context() if config.insecure_skip_verify else verified_context(config.ca_file)
     if config.client_cert_file:

@@ -23,7 +23,7 @@ from pyarrow import flight
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from pipeline import __version__
-from pipeline.config.schema import InfluxConfig
+from pipeline.config.connection_schema import ConnectionConfig
 from pipeline.config.source_checks import HEADER_VALUE
 from pipeline.errors import PipelineError
 from pipeline.printable import excerpt
@@ -51,8 +51,8 @@ _AFTER = re.compile(r"\. (?:gRPC client debug context: |Detail: ).*", re.DOTALL)
 class FlightTransport:
     """Queries over Arrow Flight; one gRPC channel for each server."""
 
-    def __init__(self, config: InfluxConfig, gzip: bool) -> None:
-        """`gzip`: answers may be compressed. Raises PipelineError if a token or certificate file cannot be used."""
+    def __init__(self, config: ConnectionConfig) -> None:
+        """With `config.gzip` answers may be compressed. Raises PipelineError if a file cannot be used."""
         # gRPC's own log has less than the errors, and goes to standard error.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         self.timeout = config.connect_timeout_ms / 1000, config.read_timeout_ms / 1000
@@ -65,7 +65,7 @@ class FlightTransport:
             ("grpc.max_receive_message_length", MAX_BATCH_BYTES),
             # gRPC would otherwise use a proxy from the environment.
             ("grpc.http_proxy", config.proxy) if config.proxy else ("grpc.enable_http_proxy", 0)]
-        if not gzip:
+        if not config.gzip:
             # Bits: identity, deflate, gzip.
             self._options.append(("grpc.compression_enabled_algorithms_bitset", 1))
         self._lock = threading.Lock()
@@ -215,7 +215,7 @@ def _unavailable(words: str, url: str) -> Retry | OperatorNeeded:
     return Retry("unavailable", f"{url} answered: unavailable: {reason}")
 
 
-def _tls_options(config: InfluxConfig) -> dict[str, Any]:
+def _tls_options(config: ConnectionConfig) -> dict[str, Any]:
     """TLS options with the files' contents. Raises PipelineError if a file cannot be used."""
     options: dict[str, Any] = {}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -6,7 +6,7 @@ from types import TracebackType
 
 import msgspec
 
-from pipeline.config.schema import InfluxConfig
+from pipeline.config.connection_schema import ConnectionConfig
 from stages.influxdb.answers import Accepted, OperatorNeeded, Retry, TooLarge, classify
 from stages.influxdb.deadline import Limits
 from stages.influxdb.failures import answered_by, failure_of
@@ -26,11 +26,10 @@ MAX_ERROR_BYTES = 100_000
 class HttpTransport:
     """Queries over HTTP; each thread has its own connections."""
 
-    def __init__(self, config: InfluxConfig, gzip: bool) -> None:
-        """`gzip`: ask for compressed answers. Raises PipelineError if the token file cannot be read."""
+    def __init__(self, config: ConnectionConfig) -> None:
+        """With `config.gzip` it asks for compressed answers. Raises PipelineError if the token file cannot be read."""
         self.timeout = config.connect_timeout_ms / 1000, config.read_timeout_ms / 1000
         self._config = config
-        self._gzip = gzip
         self._credentials = Credentials(config)
         self._client = HttpClient(config)
 
@@ -42,7 +41,7 @@ class HttpTransport:
 
     def ask(self, url: str, request: QueryRequest, version: Version) -> "HttpReply":
         headers = {"Content-Type": request.content_type, "Accept": request.accept,
-                   "Accept-Encoding": "gzip" if self._gzip else "identity", **self._credentials.header(version)}
+                   "Accept-Encoding": "gzip" if self._config.gzip else "identity", **self._credentials.header(version)}
         connect, silence = self.timeout
         limits = Limits(connect + silence * ANSWER_FACTOR, silence, connect, MAX_ANSWER_BYTES)
         try:

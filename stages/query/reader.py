@@ -7,7 +7,6 @@ import time
 
 from msgspec import Struct
 
-from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_schema import SourceConfig
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import Column
@@ -265,23 +264,11 @@ def _transport(config: SourceConfig) -> QueryTransport:
     if config.influxdb.transport == "flight":
         # Imported here, because pyarrow costs every other user start-up time and memory.
         from stages.query.flight import FlightTransport
-        return FlightTransport(to_influx_config(config), config.influxdb.gzip)
-    return HttpTransport(to_influx_config(config), config.influxdb.gzip)
+        return FlightTransport(config.influxdb)
+    return HttpTransport(config.influxdb)
 
 
 def is_selected(config: SourceConfig, measurement: str) -> bool:
     """Whether a measurement matches `measurements`, and not `exclude_measurements`."""
     return (any(fnmatch.fnmatchcase(measurement, pattern) for pattern in config.measurements)
             and not any(fnmatch.fnmatchcase(measurement, pattern) for pattern in config.exclude_measurements))
-
-
-def to_influx_config(config: SourceConfig) -> InfluxConfig:
-    """The source's connection options, as the shared client takes them."""
-    source = config.influxdb
-    return InfluxConfig(
-        url=source.url, urls=source.urls, version=source.version, org=source.org, org_id=source.org_id,
-        bucket=source.bucket, database=source.database, token=source.token, token_file=source.token_file,
-        username=source.username, password=source.password, gzip=False, headers=source.headers,
-        ca_file=source.ca_file, client_cert_file=source.client_cert_file, client_key_file=source.client_key_file,
-        insecure_skip_verify=source.insecure_skip_verify, proxy=source.proxy,
-        connect_timeout_ms=source.connect_timeout_ms, read_timeout_ms=source.read_timeout_ms)

@@ -7,7 +7,7 @@ import trustme
 
 from pipeline.commands.config import load_config
 from pipeline.config.checks import config_warnings
-from pipeline.config.influxdb_checks import same_server
+from pipeline.config.connection_checks import same_server
 from pipeline.config.load import DATABASE
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
@@ -246,7 +246,7 @@ def test_options_that_harm_nothing_are_only_warned_of(tmp_path: Path) -> None:
         "sink main: mapping.exclude_fields", "sink main: mapping.constant_tags.a"]
     sink = '[[sinks]]\nname = "{0}"\nconsumer = "{0}"\n[[sinks.topics]]\nstream = "s"\ntopic = "t"\n' \
         '[sinks.influxdb]\nbucket = "b"\n'
-    assert "sink two: s/t is written where sink one" in config_warnings(
+    assert "sink two: s/t is also read by sink one" in config_warnings(
         load(tmp_path, sink.format("one") + sink.format("two")))[0]
     config = load(tmp_path, V2 + "insecure_skip_verify = true")
     assert [warning.partition(": no ")[0] for warning in config_warnings(config)] == [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.schema import Config, IggyConfig, InfluxConfig, SourceTopic
+from pipeline.config.schema import Config, IggyConfig, InfluxConfig, TopicConfig
 from pipeline.config.secrets import header_problems, secrets_of, token_forms
 from pipeline.coordinator.reject_log import MAX_KINDS, RejectLog
 from pipeline.logs import LineFormatter, RepeatFilter, clean, hide, setup_logging
@@ -64,7 +64,7 @@ def test_no_line_of_a_traceback_can_be_taken_for_a_record(log: io.StringIO) -> N
 
 def test_secrets_are_replaced_in_every_form(log: io.StringIO) -> None:
     token = "s3cret/+=token"
-    config = Config(topics=(SourceTopic(stream="iggy", topic="t"),), iggy=IggyConfig(password="iggy"),
+    config = Config(topics=(TopicConfig(stream="iggy", topic="t"),), iggy=IggyConfig(password="iggy"),
                     influxdb=InfluxConfig(token=token, username="me", password="pass wörd", bucket="b",
                                           proxy="http://user:proxy%20pass@proxy:1", headers={
                                               "Authorization": "Bearer abcdefgh", "X-Team": "telemetry"}))

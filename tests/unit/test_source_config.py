@@ -80,8 +80,7 @@ def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
                                        "alone doesn't get smaller"),
     ("output", 'topic = "t"\ndead_letter_topic = "t"',
      "sources[0].output.dead_letter_topic: must be another than topic"),
-    ("rest", '[mapping]\ntag_fields = ["a"]', "mapping: without [[topics]] there is no sink that it is for; a source "
-                                              "has its own [sources.influxdb] and [sources.output]"),
+    ("rest", '[mapping]\ntag_fields = ["a"]', "mapping: no effect without [[topics]]"),
 ])
 def test_a_mistake_is_named_with_what_is_allowed(tmp_path: Path, where: str, text: str, expected: str) -> None:
     found = problems(tmp_path, **{where: text})

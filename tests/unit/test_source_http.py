@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from pipeline.config.schema import InfluxConfig
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from stages.languages.language import QueryRequest
 from stages.query.http import MAX_ERROR_BYTES, HttpTransport
@@ -61,7 +60,7 @@ def headers(connection: socket.socket) -> None:
     lambda connection: None])
 def test_no_answer_is_more_than_a_failure(write: Callable[[socket.socket], None]) -> None:
     with answering(write) as url:
-        channel = HttpTransport(InfluxConfig(url=url, read_timeout_ms=2_000, token="secret-token"), gzip=True)
+        channel = HttpTransport(SourceInfluxConfig(url=url, read_timeout_ms=2_000, token="secret-token"))
         with pytest.raises(QueryFailed) as caught, channel.ask(url, QueryRequest("/query", b"q"), "v2") as reply:
             for _ in reply:
                 pass

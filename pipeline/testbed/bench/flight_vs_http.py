@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import Struct
 
-from pipeline.errors import NO_PYARROW, PipelineError
+from pipeline.errors import PipelineError, missing_package
 from pipeline.testbed.bench import influxd
 from pipeline.testbed.bench.source_throughput import Reading, read
 from pipeline.testbed.bench.throughput import sandbox
@@ -65,7 +65,7 @@ def turns_of(folder: Path, points: int, page_size: int, turns: int,
     Which transport goes first changes from turn to turn, and each reads into a new Iggy.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise PipelineError(f"Flight {NO_PYARROW}")
+        raise PipelineError(f"Flight {missing_package('pyarrow', 'flight')}")
     with sandbox(folder, "--only", "influxdb", "--flavour", "v3", "--flight-port", "0") as server:
         influxd.bare_loop(server.influxdb, points, TOKEN)
         for turn in range(turns):

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from typing import Any, Final
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, missing_package
 
 #: Units of a millisecond that are told apart.
 UNITS_PER_MS: Final = 10
@@ -26,8 +26,7 @@ class Latencies:
         try:
             histogram: Any = importlib.import_module("hdrh.histogram").HdrHistogram
         except ImportError:
-            raise PipelineError("the package hdrhistogram is missing; install it with "
-                                "pip install 'iggy-influxdb-pipeline[bench]'") from None
+            raise PipelineError(f"the benchmark {missing_package('hdrhistogram', 'bench')}") from None
         self._all: Any = histogram.decode(encoded) if encoded else histogram(1, LONGEST, DIGITS)
         self._by_second: dict[int, Counter[int]] = {}
 

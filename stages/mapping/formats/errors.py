@@ -1,5 +1,7 @@
 """What is wrong with a format's options, its files or the packages that it needs."""
 
+from pipeline import errors
+
 
 class BadFormat(ValueError):
     """The format cannot be used as configured: `option` says which key of the mapping is to blame."""
@@ -11,5 +13,4 @@ class BadFormat(ValueError):
 
 def missing_package(option: str, value: str, package: str, extra: str) -> BadFormat:
     """An optional package is not installed."""
-    return BadFormat(option, f'"{value}" needs the package {package}, which is not installed; '
-                             f"install it with pip install 'iggy-influxdb-pipeline[{extra}]'")
+    return BadFormat(option, f'"{value}" {errors.missing_package(package, extra)}')

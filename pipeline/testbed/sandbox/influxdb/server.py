@@ -301,8 +301,8 @@ def _flight_service(host: str, port: int | None, flavour: Flavour, ask: "Asked")
     try:
         from pipeline.testbed.sandbox.influxdb.flight import FlightService
     except ImportError:
-        from pipeline.errors import NO_PYARROW
-        raise PipelineError(f"--flight-port {NO_PYARROW}") from None
+        from pipeline.errors import missing_package
+        raise PipelineError(f"--flight-port {missing_package('pyarrow', 'flight')}") from None
     return FlightService(host, port, ask)
 
 
