@@ -124,12 +124,14 @@ def _backfill(path: str, options: Mapping[str, object], begin: str | None, end: 
     """The configuration's sources alone, from `begin` to `end`."""
     import msgspec
 
-    from pipeline.points.times import parse_time
+    from pipeline.points.times import TimeOutOfRange, parse_time
 
     for option, text in (("--from", begin), ("--to", end)):
         try:
             if text is not None and not (option == "--from" and text == "earliest"):
                 parse_time(text)
+        except TimeOutOfRange as error:
+            raise click.BadParameter(str(error), param_hint=option) from None
         except ValueError:
             raise click.BadParameter(f"{text} is not a time like 2026-01-31T00:00:00Z", param_hint=option) from None
     config = load_config(path, options=options, sources={"from": begin, "to": end},

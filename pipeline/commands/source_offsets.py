@@ -13,7 +13,8 @@ from pipeline.config.schema import Config
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.retry import retry_on_disconnect
-from pipeline.points.times import MIN_TIME, format_time, parse_time
+from pipeline.points.times import MIN_TIME, TimeOutOfRange, format_time, parse_time
+from pipeline.points.windows import floor
 from pipeline.printable import printable
 from pipeline.source_coordinator.state import SourceState
 from pipeline.source_coordinator.state_store import StateStore, store_of, this_command
@@ -85,13 +86,15 @@ def _mark(source: SourceConfig, to: str) -> int:
     else:
         try:
             mark = parse_time(to)
+        except TimeOutOfRange as error:
+            raise PipelineError(f"{error}; give earliest, latest or a time between") from None
         except ValueError:
             raise PipelineError(f"{to}: for sources give earliest, latest or a time like "
                                 "2026-01-31T00:00:00Z") from None
         if mark > time.time_ns():
             raise PipelineError(f"{to} is in the future by this machine's clock, and no mark may be; to leave out what "
                                 "is there, give latest")
-    return mark - mark % align
+    return floor(mark, align)
 
 
 def _shown(mark: int) -> str:

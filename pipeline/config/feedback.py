@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
+from pipeline.config.patterns import matches_any
 from pipeline.config.schema import Config, SinkConfig, Subscription
 from pipeline.config.source_schema import SourceConfig
 
@@ -118,8 +118,8 @@ def _may_read(source: SourceConfig, sink: SinkConfig, subscription: Subscription
     mapping = sink.mapping
     fixed = {"static": mapping.measurement_name, "topic": subscription.topic, "stream": subscription.stream}
     names = set(_measurements(fixed.get(mapping.measurement_from, ""), sink))
-    return any(not name or any(fnmatchcase(name, pattern) for pattern in source.measurements)
-               and not any(fnmatchcase(name, pattern) for pattern in source.exclude_measurements) for name in names)
+    return any(not name or matches_any(name, source.measurements) and not matches_any(name, source.exclude_measurements)
+               for name in names)
 
 
 def _measurements(fixed: str, sink: SinkConfig) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pipeline.config.schema import Config
 from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.config.values import Used
 from pipeline.errors import missing_package
-from pipeline.points.times import parse_time
+from pipeline.points.times import TimeOutOfRange, parse_time
 
 #: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
 MAX_NAME_BYTES = 255
@@ -165,6 +165,8 @@ def _time_problems(source: SourceConfig, key: str) -> list[str]:
             continue
         try:
             times[option] = parse_time(text)
+        except TimeOutOfRange as error:
+            problems.append(f"{key}.{option}: {error}" + ('; give "earliest"' if option == "from" else ""))
         except ValueError:
             allowed = '"earliest", "now", or a time' if option == "from" else "a time"
             problems.append(f'{key}.{option}: "{text}" is not allowed; give {allowed} like 2026-01-31T00:00:00Z')

@@ -12,10 +12,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)?")
 
 
+class TimeOutOfRange(ValueError):
+    """A time before or after those that InfluxDB can store."""
+
+
 def parse_time(text: str) -> int:
     """Nanoseconds since 1970 of an RFC 3339 time; without a zone it is UTC, as InfluxDB 3 prints it.
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else, and TimeOutOfRange for a time that InfluxDB cannot store.
     """
     found = _RFC3339.fullmatch(text)
     if found is None:
@@ -26,7 +30,11 @@ def parse_time(text: str) -> int:
         minutes = int(zone[1:3]) * 60 + int(zone[4:6])
         tz = timezone(timedelta(minutes=-minutes if zone[0] == "-" else minutes))
     whole = datetime(*map(int, numbers), tzinfo=tz) - _EPOCH  # type: ignore[arg-type, misc]
-    return (whole.days * 86_400 + whole.seconds) * SECOND + int((fraction or "").ljust(9, "0"))
+    time = (whole.days * 86_400 + whole.seconds) * SECOND + int((fraction or "").ljust(9, "0"))
+    if not MIN_TIME <= time <= MAX_TIME:
+        raise TimeOutOfRange(f"{text} is outside the times of InfluxDB, {format_time(MIN_TIME)} to "
+                             f"{format_time(MAX_TIME)}")
+    return time
 
 
 class TimeReader:

@@ -8,6 +8,8 @@ window that is too narrow costs little. Rows of equal time always stay together.
 
 from msgspec import Struct
 
+from pipeline.points.times import MIN_TIME
+
 
 class TimeWindow(Struct, frozen=True, array_like=True):
     """`[start, end)`, nanoseconds since 1970."""
@@ -22,8 +24,9 @@ class TimeWindow(Struct, frozen=True, array_like=True):
 
 
 def floor(time: int, align: int) -> int:
-    """The last multiple of `align` that is not after `time`."""
-    return time - time % align
+    """The last multiple of `align` that is not after `time`; or the first one that InfluxDB can store."""
+    found = time - time % align
+    return found if found >= MIN_TIME else found + align
 
 
 def cut_before(window: TimeWindow, last: int) -> int:

@@ -68,6 +68,9 @@ class FluxDialect:
         _raise_unless_whole(body)
         return values_of(body)
 
+    def unread_policies(self, body: bytes) -> list[str]:
+        return []
+
     def columns(self, measurement: str) -> None:
         """None: answers are annotated with their columns."""
 

@@ -20,8 +20,10 @@ from pipeline.printable import excerpt
 from stages.languages.custom_rows import CustomColumns, CustomRows
 from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, non_empty_lines, substitute
 
-#: Statements in each query for measurements or columns.
-LIST_STATEMENTS = 2
+#: Statements in the queries for measurements, and for columns.
+MEASUREMENT_STATEMENTS, COLUMN_STATEMENTS = 3, 2
+#: In the errors of a server that is busy or is being stopped, or has stopped a query: it may answer later.
+_BUSY = ("timeout", "shutting down", "engine", "max-concurrent-queries", "query interrupted", "query killed")
 _CAST: dict[str, str] = {"float": "float", "integer": "integer", "unsigned": "unsigned", "boolean": "boolean",
                          "string": "string"}
 _PYTHON: dict[FieldType, Any] = {"float": float | None, "integer": int | None, "unsigned": int | None,
@@ -85,11 +87,26 @@ class InfluxqlDialect:
 
     def measurements(self) -> QueryRequest:
         # For a missing database the list is empty; only a SELECT is an error, in 2.7 only as the last statement.
-        return self._ask('SHOW MEASUREMENTS; SELECT "x" FROM "x" WHERE time = 0 LIMIT 1')
+        return self._ask(f"SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON {identifier(self._database)}; "  # nosec B608: quoted
+                         'SELECT "x" FROM "x" WHERE time = 0 LIMIT 1')
 
     def read_measurements(self, body: bytes) -> list[str]:
-        return [str(_row.decode(value)[0]) for chunk in _all_chunks(body, LIST_STATEMENTS) for series in _series(chunk)
+        chunks = _all_chunks(body, MEASUREMENT_STATEMENTS)
+        return [str(_row.decode(value)[0]) for chunk in chunks for series in _series(chunk)
                 for value in series.values if series.columns == ["name"]]
+
+    def unread_policies(self, body: bytes) -> list[str]:
+        unread = []
+        for chunk in _all_chunks(body, MEASUREMENT_STATEMENTS):
+            for series in _series(chunk):
+                if "default" in series.columns:
+                    for raw in series.values:
+                        policy = dict(zip(series.columns, _head.decode(raw), strict=False))
+                        is_read = policy["name"] == self._retention_policy if self._retention_policy \
+                            else policy["default"]
+                        if not is_read:
+                            unread.append(str(policy["name"]))
+        return unread
 
     def columns(self, measurement: str) -> QueryRequest:
         where = self._from(measurement)
@@ -98,7 +115,7 @@ class InfluxqlDialect:
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
         columns: list[Column] = []
         types: dict[str, set[FieldType]] = {}
-        for chunk in _all_chunks(body, LIST_STATEMENTS):
+        for chunk in _all_chunks(body, COLUMN_STATEMENTS):
             for series in _series(chunk):
                 for value in series.values:
                     row = _row.decode(value)
@@ -222,7 +239,7 @@ def _decoded(line: bytes) -> _Chunk:
         raise QueryError(f"the answer is not JSON: {excerpt(line)}", retryable=True) from None
     error = chunk.error or next((result.error for result in chunk.results if result.error), "")
     if error:
-        raise QueryError(error, retryable="timeout" in error or "shutting down" in error or "engine" in error)
+        raise QueryError(error, retryable=any(text in error for text in _BUSY))
     return chunk
 
 

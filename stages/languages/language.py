@@ -71,6 +71,9 @@ class Dialect(Protocol):
     def read_measurements(self, body: bytes) -> list[str]:
         """Reads the answer to `measurements`. Raises QueryError."""
 
+    def unread_policies(self, body: bytes) -> list[str]:
+        """From the answer to `measurements`: retention policies of the database that are not read."""
+
     def columns(self, measurement: str) -> QueryRequest | None:
         """The query for tag and field keys of a measurement; None where answers describe their own columns."""
 

@@ -88,6 +88,9 @@ class V3Dialect(ABC):
     def read_measurements(self, body: bytes) -> list[str]:
         return [str(row["table_name"]) for row in self._listed(body)]
 
+    def unread_policies(self, body: bytes) -> list[str]:
+        return []
+
     def columns(self, measurement: str) -> QueryRequest:
         return self._ask("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'iox' "  # nosec B608: quoted
                          f"AND table_name = {literal(measurement)}", "sql")

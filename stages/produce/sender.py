@@ -2,23 +2,29 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import msgspec
+import xxhash
 from msgspec import Struct
 
 from pipeline.backoff import Backoff
+from pipeline.config.source_checks import MAX_NAME_BYTES
 from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import BadRow
+from pipeline.printable import excerpt
 from stages.produce.batching import SEND_BYTES, BatchOptions, Send, make_sends, split_by_size
 
 #: First and longest pause between attempts while Iggy is unavailable, seconds.
 RETRY_SECONDS, RETRY_MAX_SECONDS = 0.2, 10.0
+#: What Rust parses as an unsigned integer, as Iggy's client does with names.
+_NUMBER = re.compile(r"\+?[0-9]+")
 
 
 class RowDeadLetter(Struct, frozen=True, kw_only=True):
@@ -77,8 +83,13 @@ class PageSender:
         """`on_failure` is awaited after each failed attempt."""
         names = {"measurement": measurement, "source": config.name}
         output = config.output
-        self.stream, self.topic = substitute_names(output.stream, names), substitute_names(output.topic, names)
-        self._headers = {key: substitute_names(text, names) for key, text in output.headers.items()} or None
+        self.stream, self.topic = (fit_name(substitute_names(template, names), template)
+                                   for template in (output.stream, output.topic))
+        self._headers = {key: shortened(substitute_names(text, names)) for key, text in output.headers.items()} or None
+        if substitute_names(output.stream, names) != self.stream or substitute_names(output.topic, names) != self.topic:
+            link.logger.warning("source %s: messages of the measurement %s go to %s/%s, because Iggy's names have at "
+                                "most %d bytes, and a number is taken for an identifier", config.name,
+                                excerpt(measurement), self.stream, self.topic, MAX_NAME_BYTES)
         self._config = config
         self._measurement = measurement
         self._options = batch_options_of(output)
@@ -154,6 +165,30 @@ class PageSender:
         return msgspec.json.encode(RowDeadLetter(
             time=datetime.now(UTC).isoformat(), source=self._config.name, measurement=self._measurement,
             reason=row.reason, detail=row.detail, row=row.row))
+
+
+def fit_name(name: str, template: str) -> str:
+    """The name of a stream or topic that a template gave, changed if Iggy would not allow or understand it.
+
+    Iggy's client takes a number for the identifier of a stream or topic, so a hash is appended to a name that is one;
+    unless the template is the number, which is then meant as the client reads it.
+    """
+    if name != template and _NUMBER.fullmatch(name):
+        return name + _ending(name)
+    return shortened(name)
+
+
+def shortened(text: str) -> str:
+    """A text of at most MAX_NAME_BYTES: a longer one is cut, with a hash of all of it, so that texts stay different."""
+    encoded = text.encode()
+    if len(encoded) <= MAX_NAME_BYTES:
+        return text
+    ending = _ending(text)
+    return encoded[:MAX_NAME_BYTES - len(ending)].decode("utf-8", "ignore") + ending
+
+
+def _ending(text: str) -> str:
+    return f"~{xxhash.xxh64_hexdigest(text.encode())}"
 
 
 def substitute_names(template: str, names: dict[str, str]) -> str:

@@ -1,12 +1,12 @@
 """Queries one source's InfluxDB and turns the answers into pages. Used by several threads, one query each."""
 
-import fnmatch
 import logging
 import threading
 import time
 
 from msgspec import Struct
 
+from pipeline.config.patterns import matches_any
 from pipeline.config.source_schema import SourceConfig
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import Column
@@ -72,6 +72,8 @@ class SourceReader:
         #: measurement -> rows of a chunk, by the size of its last answer's rows.
         self._chunk_rows: dict[str, int] = {}
         self._failures = RepeatFilter()
+        #: Retention policies of the database that are not read, as last logged.
+        self._unread_policies: list[str] = []
 
     @unreadable_is_failure()
     def discover(self) -> tuple[list[str], bool]:
@@ -82,9 +84,17 @@ class SourceReader:
         body = self._list(dialect.measurements())
         try:
             found = dialect.read_measurements(body)
+            self._log_unread_policies(dialect.unread_policies(body))
         except QueryError as error:
             raise to_failure(error) from None
         return [name for name in found if is_selected(self.config, name)], dialect.ordered
+
+    def _log_unread_policies(self, policies: list[str]) -> None:
+        if policies and policies != self._unread_policies:
+            self.logger.warning("source %s: the points of these retention policies of the database are not read: %s. "
+                                "To read one, add a source with influxdb.retention_policy", self.config.name,
+                                ", ".join(policies))
+        self._unread_policies = policies
 
     @unreadable_is_failure()
     def read(self, measurement: str, window: TimeWindow, whole: bool) -> QueryPage | WindowOverflow:
@@ -270,5 +280,4 @@ def _transport(config: SourceConfig) -> QueryTransport:
 
 def is_selected(config: SourceConfig, measurement: str) -> bool:
     """Whether a measurement matches `measurements`, and not `exclude_measurements`."""
-    return (any(fnmatch.fnmatchcase(measurement, pattern) for pattern in config.measurements)
-            and not any(fnmatch.fnmatchcase(measurement, pattern) for pattern in config.exclude_measurements))
+    return matches_any(measurement, config.measurements) and not matches_any(measurement, config.exclude_measurements)

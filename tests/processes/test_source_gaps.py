@@ -1,5 +1,6 @@
 """What must leave no gap: answers that something in between cuts off cleanly, and rows larger than a page."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -57,6 +58,33 @@ def test_answers_that_are_cut_off_cleanly_are_read_again(start: Start, language:
         assert run.ends() == 0
         check(run.points(), 2_000)
         assert "incomplete" in run.log() or "not a whole" in run.log()
+
+
+@pytest.mark.parametrize("error", [
+    "max-concurrent-queries limit exceeded(2, 2)", "query interrupted", "query-timeout limit exceeded",
+    "engine: context canceled"])
+def test_a_server_that_is_busy_at_the_start_is_waited_for(start: Start, error: str) -> None:
+    with running_influxdb(flavour="v1") as server:
+        influxdb = SandboxInflux(server.url, "v1")
+        write(influxdb, lines_of(100))
+        influxdb.fail({"query": True, "status": 200, "times": 4, "body": json.dumps(
+            {"results": [{"statement_id": 0, "error": error}]})})
+        run = start(influxdb, "v1", "")
+        assert run.ends() == 0
+        check(run.points(), 100)
+
+
+def test_aligned_windows_may_begin_at_the_earliest_time(start: Start) -> None:
+    with running_influxdb(flavour="v1") as server:
+        influxdb = SandboxInflux(server.url, "v1")
+        write(influxdb, lines_of(100))
+        run = start(influxdb, "v1", """query = 'SELECT "i" FROM "m" WHERE time >= $from AND time < $to'
+measurement = "m"
+window_align_ms = 86_400_000
+types = {i = "integer"}
+""")
+        assert run.ends() == 0
+        assert sorted(point["fields"]["i"] for point in run.points()) == list(range(100))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -245,7 +245,7 @@ def expected_rows(reader: QueryAnswerReader, table: Table) -> Iterator[object]:
 @pytest.mark.parametrize("end", range(0, 200, 3))
 def test_a_list_that_is_cut_anywhere_is_read_again(end: int) -> None:
     names = (b'{"results":[{"statement_id":0,"series":[{"name":"measurements","columns":["name"],'
-             b'"values":[["a"]]}]}]}\n{"results":[{"statement_id":1}]}\n')
+             b'"values":[["a"]]}]}]}\n{"results":[{"statement_id":1}]}\n{"results":[{"statement_id":2}]}\n')
     keys = (b'{"results":[{"statement_id":0,"series":[{"name":"m","columns":["tagKey"],"values":[["t"]]}]}]}\n'
             b'{"results":[{"statement_id":1,"series":[{"name":"m","columns":["fieldKey","fieldType"],'
             b'"values":[["f","float"]]}]}]}\n')

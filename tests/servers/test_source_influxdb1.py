@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import requests
 from pipeline.points.times import MIN_TIME
 from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import source as source_wire
+from stages.produce.sender import fit_name
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 from tests.support.sinks import SandboxInflux
@@ -304,6 +306,48 @@ def test_points_in_batches_long_and_compressed_and_topics_by_measurement(
     lines = [line for message in messages for line in message.splitlines()]
     assert len(messages) == 100 and len(set(lines)) == 5_000
     assert f"sensors,device=d00,site=s0 count=0i {FIRST_TIME}" in lines
+
+
+def test_measurements_with_odd_names_have_topics_of_their_own(influxdb1: str, database: str, start: Start) -> None:
+    long = ["n" * 300 + ending for ending in "ab"]
+    write(influxdb1, database, [f"{name} v=1i 1" for name in (*long, "a[1]", "a1", "17")])
+    run = start(source='exclude_measurements = ["a[1]"]', output='headers = {name = "{measurement}"}',
+                arguments=["--until-caught-up"], start=False)
+    run.config.write_text(run.config.read_text().replace('topic = "out"', 'topic = "{measurement}"'))
+    run.start()
+    assert run.ends() == 0
+    for name in (*long, "a1", "17"):
+        assert [point["measurement"] for point in run.points(fit_name(name, "{measurement}"))] == [name]
+    assert run.messages("a[1]") == []
+    assert run.log().count("Iggy's names have at most 255 bytes") == 3
+
+
+def test_retention_policies_that_are_not_read_are_named(influxdb1: str, database: str, start: Start) -> None:
+    write(influxdb1, database, ["m v=1i 1"])
+    query(influxdb1, f"CREATE RETENTION POLICY old ON {database} DURATION INF REPLICATION 1")
+    requests.post(f"{influxdb1}/write?db={database}&rp=old", data="m v=2i 1", timeout=10).raise_for_status()
+    run = start(arguments=["--until-caught-up"])
+    assert run.ends() == 0
+    assert [point["fields"] for point in run.points()] == [{"v": 1}]
+    assert re.search("retention policies .* are not read: old", run.log())
+
+
+def test_a_user_and_a_password_may_have_any_characters(tmp_path: Path, sandbox: SandboxIggy, stream: str) -> None:
+    with running_influxdb1(tmp_path, auth=True) as url:
+        login = ("jürgen", "pässwörd €")
+        query(url, f"""CREATE USER "{login[0]}" WITH PASSWORD '{login[1]}' WITH ALL PRIVILEGES""")
+        auth = tuple(text.encode() for text in login)
+        for path, options in (("query", {"params": {"q": "CREATE DATABASE db"}}),
+                              ("write?db=db", {"data": "m v=1i 1"})):
+            requests.post(f"{url}/{path}", auth=auth, timeout=30, **options).raise_for_status()  # type: ignore[arg-type]
+        table = f'version = "v1"\ndatabase = "db"\nusername = "{login[0]}"\npassword = "{login[1]}"'
+        run = SourceRun(tmp_path / "p", sandbox.address, url, table, stream, arguments=["--until-caught-up"])
+        try:
+            assert run.ends() == 0
+            assert [point["fields"] for point in run.points()] == [{"v": 1}]
+            assert login[1] not in run.log()
+        finally:
+            run.close()
 
 
 def test_a_server_that_goes_away_and_comes_back_is_waited_for(

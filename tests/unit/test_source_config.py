@@ -58,6 +58,10 @@ def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
     ("source", "page_size = 0", "sources[0].page_size: 0 is not allowed; give an integer from 1 to 200000"),
     ("source", 'from = "yesterday"', 'sources[0].from: "yesterday" is not allowed; give "earliest", "now", or a time '
                                      "like 2026-01-31T00:00:00Z"),
+    ("source", 'from = "1600-01-01T00:00:00Z"', "sources[0].from: 1600-01-01T00:00:00Z is outside the times of "
+     'InfluxDB, 1677-09-21T00:12:43.145224194Z to 2262-04-11T23:47:16.854775806Z; give "earliest"'),
+    ("source", 'to = "2300-01-01T00:00:00Z"', "sources[0].to: 2300-01-01T00:00:00Z is outside the times of InfluxDB, "
+     "1677-09-21T00:12:43.145224194Z to 2262-04-11T23:47:16.854775806Z"),
     ("source", 'from = "2026-02-01T00:00:00Z"\nto = "2026-01-01T00:00:00Z"', "sources[0].to: must be later than from"),
     ("source", 'from = "now"\nto = "2026-01-01T00:00:00Z"',
      'sources[0].from: "now" not with to; give a time, or "earliest"'),

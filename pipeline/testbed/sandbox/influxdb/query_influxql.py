@@ -1,6 +1,6 @@
 """InfluxQL as the sandbox understands it, answered as InfluxDB 1.6.7 answers `/query` with chunked=true and epoch=ns.
 
-    SHOW MEASUREMENTS; SHOW TAG KEYS FROM "m"; SHOW FIELD KEYS FROM "m"
+    SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON "b"; SHOW TAG KEYS FROM "m"; SHOW FIELD KEYS FROM "m"
     SELECT "a"::tag, "f"::float FROM "m" [WHERE time >= 1 AND time < 2] [ORDER BY time ASC] [LIMIT 3]
     SELECT "x" FROM "x" WHERE time = 0 LIMIT 1
 """
@@ -60,6 +60,10 @@ def _statement(bucket: Bucket, reader: Reader, size: int) -> list[tuple[dict[str
     """Series, and whether each is cut off by the chunk's size."""
     if reader.take("SHOW MEASUREMENTS"):
         return _list("measurements", ["name"], [[name] for name in bucket.measurements()])
+    if reader.take("SHOW RETENTION POLICIES ON"):
+        reader.name()
+        return [({"columns": ["name", "duration", "shardGroupDuration", "replicaN", "default"],
+                  "values": [["autogen", "0s", "168h0m0s", 1, True]]}, False)]
     if reader.take("SHOW TAG KEYS FROM"):
         name = _measurement(reader)
         return _list(name, ["tagKey"], [[key] for key in bucket.tag_keys(name)])
