@@ -1,6 +1,14 @@
 """Configuration of the documentation: `sphinx-build -W docs build/docs`."""
 
+import sys
+from pathlib import Path
+
 from pipeline import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
+import options  # noqa: E402  (beside this file)
+
+options.write(Path(__file__).parent)
 
 project = "Iggy to InfluxDB pipeline"
 author = "the authors"

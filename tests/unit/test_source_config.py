@@ -213,6 +213,6 @@ def test_a_ready_configuration_loads_and_names_every_option_it_should(
 def test_the_example_in_the_documentation_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "reference" / "source.rst").read_text()
-    block = text.partition(".. code:: toml\n")[2].partition("\nReady")[0]
+    block = text.partition(".. code:: toml\n")[2].partition("\nComplete")[0]
     (tmp_path / "pipeline.toml").write_text(textwrap.dedent(block))
     assert load_config("pipeline.toml", {}).sources[0].output.topic == "{measurement}"

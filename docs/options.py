@@ -1,0 +1,121 @@
+"""Writes the page of all configuration keys from the schema: keys, types, ranges, defaults and comments (`#:`)."""
+
+import ast
+import inspect
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from msgspec import NODEFAULT, UNSET
+from msgspec import inspect as types
+
+from pipeline.config import schema, source_schema
+
+INTRODUCTION = """Configuration keys
+==================
+
+Every table and key of a configuration, generated from the schema that checks it. :doc:`configuration` describes the
+checks, environment variables and paths; :doc:`mapping`, :doc:`writing` and :doc:`source` describe how keys work
+together.
+
+.. contents::
+   :local:
+   :depth: 1
+"""
+MODULES = (schema, source_schema)
+
+
+def tables() -> list[type]:
+    """The Structs of tables, in the order of the schema: those whose docstring starts with the table's name."""
+    return [item for module in MODULES for item in vars(module).values()
+            if inspect.isclass(item) and inspect.getmodule(item) is module and (item.__doc__ or "").startswith("`[")]
+
+
+def page() -> str:
+    """The page, reStructuredText."""
+    return INTRODUCTION + "".join(_table(struct) for struct in tables())
+
+
+def write(folder: Path) -> None:
+    """Writes `reference/options.rst` below the documentation's folder, if it has changed."""
+    path = folder / "reference" / "options.rst"
+    text = page()
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def _table(struct: type) -> str:
+    title, _, purpose = _literals(inspect.getdoc(struct) or "").partition(":")
+    out = f"\n{title}\n{'-' * len(title)}\n\n{purpose.strip()[:1].upper()}{purpose.strip()[1:]}\n\n"
+    comments = _comments(struct)
+    info = types.type_info(struct)
+    assert isinstance(info, types.StructType)
+    for field in info.fields:
+        about = comments.get(field.name, "")
+        out += f"``{field.encode_name}``\n   {_type(field.type)}; {_default(field)}\n"
+        out += f"\n   {about}\n\n" if about else "\n"
+    return out
+
+
+def _comments(struct: type) -> dict[str, str]:
+    """Field -> its `#:` comment, from the source of the class and of those that it inherits from."""
+    found: dict[str, str] = {}
+    for part in reversed(struct.__mro__):
+        module: ModuleType | None = inspect.getmodule(part)
+        if module not in MODULES:
+            continue
+        lines = inspect.getsource(part).split("\n")
+        (definition,) = ast.parse("\n".join(lines)).body
+        assert isinstance(definition, ast.ClassDef)
+        for statement in definition.body:
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                above: list[str] = []
+                at = statement.lineno - 2
+                while lines[at].strip().startswith("#:"):
+                    above.insert(0, lines[at].strip()[2:].strip())
+                    at -= 1
+                if above:
+                    found[statement.target.id] = _literals(" ".join(above))
+    return found
+
+
+def _literals(text: str) -> str:
+    """Python's single back quotes as reStructuredText has them."""
+    return text.replace("`", "``").replace("*", "\\*")
+
+
+def _type(kind: types.Type) -> str:
+    match kind:
+        case types.LiteralType(values=values):
+            return "one of " + ", ".join(f"``{json.dumps(value)}``" for value in sorted(values, key=str))
+        case types.IntType(ge=low, le=high) | types.FloatType(ge=low, le=high):
+            name = "integer" if isinstance(kind, types.IntType) else "number"
+            return f"{name}, {low:,} to {high:,}" if low is not None and high is not None else name
+        case types.BoolType():
+            return "boolean"
+        case types.StrType(min_length=least):
+            return "string, not empty" if least else "string"
+        case types.VarTupleType(item_type=item):
+            return "array of tables" if isinstance(item, types.StructType) else f"array ({_type(item)})"
+        case types.DictType(value_type=value):
+            return f"table of {_type(value)}"
+        case types.UnionType(types=some):
+            return " or ".join(_type(one) for one in some)
+        case types.StructType():
+            return "table"
+        case types.Metadata(type=inner):
+            return _type(inner)
+        case _:
+            return "any value"
+
+
+def _default(field: types.Field) -> str:
+    if field.required:
+        return "required"
+    value: Any = field.default if field.default not in (NODEFAULT, UNSET) else field.default_factory()
+    if isinstance(value, (tuple, dict)):
+        return "default: none" if not value else f"default ``{json.dumps(value)}``"
+    if isinstance(value, (str, bool)):
+        return f"default ``{json.dumps(value)}``"
+    return f"default ``{value:,}``" if isinstance(value, (int, float)) else "default: its own defaults"

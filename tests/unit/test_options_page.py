@@ -1,0 +1,30 @@
+"""The page of configuration keys, which the documentation's build generates, has every key of the schema."""
+
+import importlib.util
+from pathlib import Path
+
+import msgspec
+
+from pipeline.config.schema import Config
+
+PATH = Path(__file__).parents[2] / "docs" / "options.py"
+
+
+def keys(kind: msgspec.inspect.Type) -> set[str]:
+    """The keys of a table and of those in it."""
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        return keys(kind.item_type)
+    if not isinstance(kind, msgspec.inspect.StructType):
+        return set()
+    return {key for field in kind.fields for key in {field.encode_name} | keys(field.type)}
+
+
+def test_every_key_is_on_the_page() -> None:
+    spec = importlib.util.spec_from_file_location("options", PATH)
+    assert spec is not None and spec.loader is not None
+    options = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(options)
+    page = options.page()
+    tables = {field.encode_name for field in msgspec.structs.fields(Config)}
+    missing = {key for key in keys(msgspec.inspect.type_info(Config)) - tables if f"``{key}``" not in page}
+    assert missing == set()
