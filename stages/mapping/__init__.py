@@ -1,1 +1,4 @@
-"""From an Iggy message to a line of InfluxDB line protocol. Pure: no I/O in this package."""
+"""From an Iggy message to lines of InfluxDB line protocol.
+
+Without I/O, except that `formats.avro` and `formats.protobuf` read their schema files when an encoder is made.
+"""

@@ -1,17 +1,16 @@
 """The memory that all caches of one encoder process may take together, in bytes. Pure.
 
-Keys of the caches come from payloads: devices, measurements, field names. A cache that is told apart from the others by
-a count alone holds any number of bytes. When they would take too much together, the largest is emptied: what is needed
-of it is made again.
+Keys of the caches come from payloads: devices, measurements, field names, so a limit on the number of entries would not
+limit their bytes. When all caches together would exceed the budget, the largest is emptied and filled again as needed.
 """
 
 import weakref
 from collections.abc import Callable
 from typing import Final
 
-#: Where no configuration says otherwise; see `pipeline.encoder_cache_bytes`.
+#: The default of `pipeline.encoder_cache_bytes`.
 DEFAULT_BYTES: Final = 128_000_000
-#: What an entry of a dict costs beside its texts, and a text beside its characters, bytes, about.
+#: Approximate bytes of a dict's entry beside its texts, and of a text beside its characters.
 ENTRY_BYTES: Final = 150
 TEXT_BYTES: Final = 60
 #: Most bytes of a character.
@@ -21,29 +20,29 @@ MOST_OF_ALL: Final = 8
 
 
 def cost_of(*texts: str) -> int:
-    """Bytes of an entry with these texts, about."""
+    """Approximate bytes of an entry with these texts."""
     return ENTRY_BYTES + sum([TEXT_BYTES + len(text) * (1 if text.isascii() else CHARACTER_BYTES) for text in texts])
 
 
 class Budget:
-    """What all caches of one process share. Not thread-safe."""
+    """The memory that all caches of one process share. Not thread-safe."""
 
     def __init__(self, limit: int = DEFAULT_BYTES) -> None:
         """`limit` in bytes."""
         self.limit = limit
-        #: Bytes of all caches, as far as they are counted.
+        #: Approximate bytes of all caches.
         self.used = 0
-        #: Of caches that are still used by anybody.
+        #: The shares of caches that still exist.
         self._shares: weakref.WeakSet[Share] = weakref.WeakSet()
 
     def share(self, clear: Callable[[], object]) -> "Share":
-        """The share of a cache that `clear` empties. The cache keeps it, and it ends with the cache."""
+        """Makes the share of a cache that `clear` empties. The cache owns it, and it ends with the cache."""
         share = Share(self, clear)
         self._shares.add(share)
         return share
 
     def make_room(self, cost: int) -> None:
-        """Empties the largest caches until `cost` bytes more are within the limit."""
+        """Empties the largest caches until `cost` more bytes are within the limit."""
         while self.used + cost > self.limit:
             largest = max(self._shares, key=lambda share: share.used)
             if not largest.used:
@@ -52,7 +51,7 @@ class Budget:
 
 
 class Share:
-    """What one cache takes."""
+    """The memory of one cache."""
 
     __slots__ = ("__weakref__", "_budget", "_clear", "used")
 
@@ -62,9 +61,9 @@ class Share:
         self.used = 0
 
     def takes(self, cost: int) -> bool:
-        """Counts an entry of `cost` bytes that is about to be kept. False: it is too large to be kept.
+        """Counts an entry of `cost` bytes that is about to be stored. Returns False if it is too large to be stored.
 
-        May empty this cache, or another, before.
+        May empty this cache, or another, first.
         """
         budget = self._budget
         if cost > budget.limit // MOST_OF_ALL:

@@ -1,4 +1,4 @@
-"""Opens payloads that are not one JSON object each: decompressed, from another format, or an array of objects."""
+"""Decodes payloads that are not one JSON object each: compressed, in another format, or an array of objects."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -21,30 +21,30 @@ from stages.mapping.reject import Reject, and_more, failure, shown
 
 
 class Opened(NamedTuple):
-    """A batch of messages as one of JSON objects, any number of them from a message."""
+    """A batch of messages as a batch of JSON objects, any number for each message."""
 
     payloads: list[bytes]
-    #: Of the payloads.
+    #: Origin of the payloads.
     origin: BatchOrigin
-    #: Of each payload, the index of its message, and what it is called there.
+    #: For each payload, the index of its message, and its name in errors, such as "line 3: ".
     messages: list[int]
     names: list[str]
-    #: Lines that pass through; by the indices of the messages.
+    #: Lines that pass through, with the indices of their messages.
     lines: list[Line]
-    #: Of messages that could not be opened; by their indices.
+    #: Messages that could not be decoded, with their indices.
     rejects: list[Rejected]
-    #: Of what else stood in a message: how many payloads came before it, and what is wrong with it.
+    #: Bad objects of messages that have others: the number of payloads before it, and the reject.
     bad: list[tuple[int, Rejected]]
-    #: How many messages there were.
+    #: Number of messages.
     total: int
 
 
 class _SomeLines(Reject):
-    """Some lines of a message are wrong; the others count."""
+    """Some lines of a message are bad; the others are written."""
 
 
 class PayloadDecoder:
-    """Opens the payloads of one mapping. Not thread-safe."""
+    """Decodes the payloads of one mapping. Not thread-safe."""
 
     def __init__(self, rules: RecordMapper) -> None:
         """Raises `formats.errors.BadFormat`."""

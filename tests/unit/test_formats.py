@@ -157,7 +157,7 @@ def problems_of(**options: Any) -> str:
     ({"csv_header": ("a",)}, 'mapping.csv_header: only with format = "csv"'),
     ({"format": "protobuf"}, 'mapping.protobuf_descriptor: required with format = "protobuf"'),
     ({"format": "avro", "avro_schema": "/no/file"}, 'mapping.avro_schema: "/no/file" can\'t be read: No such file'),
-    ({"format": "avro", "avro_schema": __file__}, "is no Avro schema"),
+    ({"format": "avro", "avro_schema": __file__}, "is not an Avro schema"),
     ({"format": "protobuf", "protobuf_descriptor": "/no/file", "protobuf_message": "m"}, "can't be read"),
     ({"format": "line_protocol", "bucket_template": "{topic}", "allowed_buckets": ("a",)}, "whose lines pass through"),
     ({"constant_tags": {"time": "x"}}, "tag key is time"),

@@ -1,6 +1,6 @@
-"""What payloads may be: one file for each format, which turns a payload into the JSON texts of objects.
+"""Payload formats: one module for each, which turns a payload into the JSON texts of objects.
 
-From there on every format goes the same way. `line_protocol` is the exception: its lines pass through.
+All formats are mapped in the same way from there on. `line_protocol` is the exception: its lines pass through.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,15 +9,15 @@ from pipeline.config.schema import MappingConfig
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
-#: Payload -> (what to call the object in an error, its JSON text or what is wrong with it) of each object in it. Raises
-#: Reject for the whole.
+#: Payload -> (prefix for errors about an object, such as "line 3: ", and its JSON text or Reject) for each object in
+#: it. Raises Reject for the whole payload.
 Transcoder = Callable[[bytes], Iterator[tuple[str, bytes | Reject]]]
 
 
 def transcoder(config: MappingConfig) -> Transcoder:
-    """The transcoder of a mapping's format. Raises `errors.BadFormat` where its files or packages are not there.
+    """The transcoder of a mapping's format. Raises `errors.BadFormat` if its files or packages are missing.
 
-    Its objects come one by one, each when it is asked for: whoever takes them can stop at a limit.
+    It yields objects one by one, so that the caller can stop at a limit.
     """
     limits = Limits.of(config)
     # Each process imports only the format that it needs.

@@ -1,7 +1,7 @@
-"""`format = "avro"`: one record a payload by the schema in a file, or object container files, which have their own.
+"""`format = "avro"`: one record for each payload, by the schema in a file; or object container files with their schema.
 
-Times of logical types stay the numbers that they are (`timestamp-millis`: `timestamp_format = "epoch_ms"`) where the
-schema comes from a file; those of a container file become RFC 3339 texts.
+With a schema file, times of logical types stay numbers (`timestamp-millis`: `timestamp_format = "epoch_ms"`); those of
+a container file become RFC 3339 texts.
 """
 
 import io
@@ -17,20 +17,20 @@ from stages.mapping.formats.json_values import json_or_reject, to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
-#: Schemas of container files that are remembered, at most, and the longest one, bytes.
+#: Most schemas of container files that are cached, and the longest schema in bytes.
 _MAX_SCHEMAS: Final = 16
 _MAX_SCHEMA_BYTES: Final = 1_000_000
 
 
 class _Schema(NamedTuple):
-    """A schema, as fastavro reads by it, and what measures records of it."""
+    """A schema parsed by fastavro, and the measure of its records."""
 
     parsed: Any
     measure: Measure
 
 
 def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transcoder:
-    """Records by the schema in the file. Raises BadFormat."""
+    """The transcoder of records with the schema in the file, or of container files. Raises BadFormat."""
     try:
         import fastavro
     except ImportError:
@@ -49,12 +49,12 @@ def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transco
         except OSError as error:
             raise BadFormat("avro_schema", f'"{schema_file}" can\'t be read: {error.strerror}') from None
         except Exception as error:  # fastavro has no common error of its own
-            raise BadFormat("avro_schema", f'"{schema_file}" is no Avro schema: {error}') from None
+            raise BadFormat("avro_schema", f'"{schema_file}" is not an Avro schema: {error}') from None
     known: dict[bytes, _Schema] = {}
 
     def schema_of(text: bytes) -> _Schema:
         if len(text) > _MAX_SCHEMA_BYTES:
-            raise Reject("not_avro", f"its schema takes {len(text)} bytes, more than {_MAX_SCHEMA_BYTES}")
+            raise Reject("not_avro", f"its schema has {len(text)} bytes, more than {_MAX_SCHEMA_BYTES}")
         found = known.get(text)
         if found is None:
             if len(known) >= _MAX_SCHEMAS:
@@ -63,7 +63,7 @@ def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transco
         return found
 
     def records(payload: bytes) -> Iterator[Any]:
-        """Those of a container file."""
+        """The records of a container file."""
         metadata, at = header(payload)
         schema = schema_of(metadata["avro.schema"])
         for count, data in blocks(payload, at, metadata.get("avro.codec", b"null").decode(), max_bytes):
@@ -88,14 +88,14 @@ def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transco
         except Exception as error:  # a payload can be anything, and so can what the reader raises
             raise Reject("not_avro", f"{type(error).__name__}: {shown(str(error))}") from None
         if file.read(1):
-            raise Reject("not_avro", "there is more in the payload than a record of the schema")
+            raise Reject("not_avro", "the payload is longer than one record of the schema")
         yield "", to_json(record, limits)
 
     return objects
 
 
 def _without_times(schema: Any) -> Any:
-    """The schema with dates and times as the integers below them."""
+    """The schema with the underlying integers in place of dates and times."""
     if isinstance(schema, list):
         return [_without_times(part) for part in schema]
     if not isinstance(schema, dict):

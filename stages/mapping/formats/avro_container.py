@@ -1,7 +1,7 @@
-"""Object container files of Avro, whose blocks may be compressed: taken apart, and inflated within a limit. Pure.
+"""Reads the blocks of Avro object container files and decompresses them within a limit. Pure.
 
-Source: Avro 1.12 specification, "Object Container Files". A library that inflates a block whole makes gigabytes of
-kilobytes; here no block becomes larger than what is left of the limit.
+Source: Avro 1.12 specification, "Object Container Files". Libraries decompress a block as a whole, which can turn
+kilobytes into gigabytes; here no block becomes larger than what is left of the limit.
 """
 
 import bz2
@@ -21,9 +21,9 @@ _CHECKSUM_BYTES: Final = 4
 
 
 def header(payload: bytes) -> tuple[dict[str, bytes], int]:
-    """The file's metadata, and where its marker begins. Raises ValueError and EOFError."""
+    """The file's metadata, and the position of its sync marker. Raises ValueError and EOFError."""
     if not payload.startswith(_MAGIC):
-        raise ValueError("it does not begin as a container file does")
+        raise ValueError("it does not start with the magic bytes of a container file")
     found: dict[str, bytes] = {}
     at = len(_MAGIC)
     while True:
@@ -38,9 +38,9 @@ def header(payload: bytes) -> tuple[dict[str, bytes], int]:
 
 
 def blocks(payload: bytes, at: int, codec: str, max_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """How many records each block has, and its data; `at` is where the marker begins.
+    """Yields the number of records and the content of each block; `at` is the position of the sync marker.
 
-    Raises Reject where they are more than `max_bytes` together, and ValueError and EOFError.
+    Raises Reject if the content of all blocks exceeds `max_bytes`, and ValueError and EOFError.
     """
     marker = payload[at:at + _SYNC_BYTES]
     at += _SYNC_BYTES
@@ -49,7 +49,7 @@ def blocks(payload: bytes, at: int, codec: str, max_bytes: int) -> Iterator[tupl
         count, at = read_long(payload, at)
         data, at = read_bytes(payload, at)
         if count < 0 or len(marker) != _SYNC_BYTES or payload[at:at + _SYNC_BYTES] != marker:
-            raise ValueError("a block does not end where it says")
+            raise ValueError("a block does not end with the sync marker")
         at += _SYNC_BYTES
         content = _inflated(codec, data, left)
         if len(content) > left:
@@ -59,7 +59,7 @@ def blocks(payload: bytes, at: int, codec: str, max_bytes: int) -> Iterator[tupl
 
 
 def _inflated(codec: str, data: bytes, most: int) -> bytes:
-    """A block's content, or the first `most` + 1 bytes of it."""
+    """A block's content, at most the first `most` + 1 bytes."""
     if codec == "null":
         return data
     if codec == "deflate":
@@ -72,7 +72,7 @@ def _inflated(codec: str, data: bytes, most: int) -> bytes:
         return _into_buffer("snappy", "decompress_raw_into", data[:-_CHECKSUM_BYTES], most)
     if codec == "zstandard":
         return _into_buffer("zstd", "decompress_into", data, most)
-    raise ValueError(f"the codec {codec} is not known here; there are null, deflate, bzip2, xz, snappy and zstandard")
+    raise ValueError(f"unknown codec {codec}; supported are null, deflate, bzip2, xz, snappy and zstandard")
 
 
 def _into_buffer(module: str, function: str, data: bytes, most: int) -> bytes:
@@ -87,4 +87,4 @@ def _into_buffer(module: str, function: str, data: bytes, most: int) -> bytes:
     except cramjam.DecompressionError as error:
         if any(words in str(error) for words in ("failed to write whole buffer", "is smaller than required")):
             return bytes(most + 1)
-        raise ValueError(f"no {module} block: {error}") from None
+        raise ValueError(f"not a {module} block: {error}") from None

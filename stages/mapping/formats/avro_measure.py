@@ -1,8 +1,8 @@
-"""How much is in an Avro record, found by walking over it, before fastavro makes an object for each value. Pure.
+"""Checks the limits of an Avro record by walking over its bytes, before fastavro makes objects of its values. Pure.
 
-fastavro goes as deep as the data say, and ends the process where that is deeper than its stack; and an array may say
-that it has any number of elements that take no byte each. So what a schema makes possible is looked at once, and only
-records that can be dangerous under it, or that are large, are walked over.
+fastavro follows any nesting in the data, and overflows its stack on deep ones; an array may claim any number of
+elements of no bytes each. The schema is examined once, and only records that can be dangerous under it, or are large,
+are walked over.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,37 +11,37 @@ from typing import Any, Final
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
-#: A record of so many bytes is walked over whatever its schema: each byte of it may take a hundred in memory.
+#: Records larger than this are walked over whatever their schema: each byte may take a hundred bytes in memory.
 _LARGE_BYTES: Final = 100_000
-#: The same with decimals of any length: to make them takes time by the square of that; and the longest one taken.
+#: The same if the schema has decimals, since converting one takes quadratic time; and the longest decimal accepted.
 _LARGE_DECIMALS: Final = 2_000
 _MAX_DECIMAL: Final = 1_000
-#: Values that a record has without taking a byte, at most, for it not to be dangerous.
+#: Most values without bytes that a record may have before its schema counts as dangerous.
 _FREE_VALUES: Final = 10_000
 _FIXED: Final = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _MOST_VARINT_BYTES: Final = 10
 
-#: (data, where a value begins, its depth) -> where it ends.
+#: (data, start of a value, its depth) -> its end.
 _Skip = Callable[[bytes, int, int], int]
 
 
 class Measure:
-    """Walks over records of one schema. Not thread-safe: it counts."""
+    """Walks over records of one schema. Not thread-safe: it counts values."""
 
     def __init__(self, schema: Any, named: Mapping[str, Any], limits: Limits) -> None:
-        """The schema as fastavro has parsed it, with the types that it names."""
+        """`schema` as parsed by fastavro; `named`: its named types."""
         self._limits = limits
         self._named = named
         self._skips: dict[str, _Skip] = {}
         self._values = 0
         self._recursive = self._free_arrays = self._decimals = False
         self._weights: dict[str, int] = {}
-        weight = self._look(schema, frozenset())[1]
+        weight = self._examine(schema, frozenset())[1]
         self._dangerous = self._recursive or self._free_arrays or weight > _FREE_VALUES
         self._skip = self._skipper(schema)
 
     def check(self, data: bytes, count: int = 1) -> None:
-        """Checks `count` records that begin with `data`. Raises Reject, and ValueError or EOFError for what is none."""
+        """Checks `count` records at the start of `data`. Raises Reject, or ValueError and EOFError for invalid data."""
         large = len(data) > (_LARGE_DECIMALS if self._decimals else _LARGE_BYTES)
         if not (large or self._dangerous):
             return
@@ -52,19 +52,19 @@ class Measure:
         if at > len(data):
             raise EOFError("the data end within a record")
 
-    def _look(self, schema: Any, within: frozenset[str]) -> tuple[int, int]:
-        """Least bytes of a value, and values that it has, but for those of arrays; notes what is dangerous."""
+    def _examine(self, schema: Any, within: frozenset[str]) -> tuple[int, int]:
+        """Least bytes of a value, and the number of values in it without arrays. Records what is dangerous."""
         if isinstance(schema, list):
-            return 1, 1 + max([self._look(branch, within)[1] for branch in schema], default=0)
+            return 1, 1 + max([self._examine(branch, within)[1] for branch in schema], default=0)
         kind = schema["type"] if isinstance(schema, dict) else schema
         if isinstance(kind, dict | list):
-            return self._look(kind, within)
+            return self._examine(kind, within)
         if kind in self._named and not isinstance(schema, dict):
-            return self._look_named(kind, within)
+            return self._examine_named(kind, within)
         if kind in ("record", "error"):
-            return self._look_named(schema["name"], within)
+            return self._examine_named(schema["name"], within)
         if kind in ("array", "map"):
-            least, _ = self._look(schema["items" if kind == "array" else "values"], within)
+            least, _ = self._examine(schema["items" if kind == "array" else "values"], within)
             self._free_arrays = self._free_arrays or kind == "array" and least == 0
             return 1, 1
         if kind == "fixed":
@@ -73,7 +73,7 @@ class Measure:
             self._decimals = True
         return _FIXED.get(kind, 1), 1
 
-    def _look_named(self, name: str, within: frozenset[str]) -> tuple[int, int]:
+    def _examine_named(self, name: str, within: frozenset[str]) -> tuple[int, int]:
         if name in within:
             self._recursive = True
             return 1, 1
@@ -81,7 +81,7 @@ class Measure:
         if schema["type"] not in ("record", "error"):
             return (schema["size"] if schema["type"] == "fixed" else 1), 1
         if name not in self._weights:
-            parts = [self._look(field["type"], within | {name}) for field in schema["fields"]]
+            parts = [self._examine(field["type"], within | {name}) for field in schema["fields"]]
             self._weights[name] = sum(weight for _, weight in parts) + 1
             self._weights[f"{name} bytes"] = sum(least for least, _ in parts)
         return self._weights[f"{name} bytes"], self._weights[name]
@@ -113,7 +113,7 @@ class Measure:
         return self._by_name(kind)
 
     def _by_name(self, name: str) -> _Skip:
-        """A named type, which may be within itself: what skips it is made when it is first met in data."""
+        """Skips a named type. It may contain itself, so its function is made when data first has the type."""
         def skip(data: bytes, at: int, depth: int) -> int:
             found = self._skips.get(name)
             if found is None:
@@ -158,7 +158,7 @@ class Measure:
                 if count == 0:
                     return at
                 if count < 0:
-                    _, at = read_long(data, at)  # of how many bytes, which nobody has to believe
+                    _, at = read_long(data, at)  # the block's size in bytes, which is not trusted
                 for _ in range(abs(count)):
                     self._count()
                     if keys:
@@ -171,7 +171,7 @@ class Measure:
 
 
 def read_long(data: bytes, at: int) -> tuple[int, int]:
-    """An int or long, zigzag as Avro has it, and where it ends. Raises EOFError and ValueError."""
+    """An int or long (variable-length zigzag), and its end. Raises EOFError and ValueError."""
     shift = value = 0
     for index in range(at, at + _MOST_VARINT_BYTES):
         if index >= len(data):
@@ -185,7 +185,7 @@ def read_long(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
-    """Bytes, or a string's, and where they end. Raises EOFError and ValueError."""
+    """Bytes, or the bytes of a string, and their end. Raises EOFError and ValueError."""
     size, at = read_long(data, at)
     if size < 0:
         raise ValueError("a length is negative")

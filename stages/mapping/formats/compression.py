@@ -1,4 +1,4 @@
-"""`compression`: payloads that are compressed one by one."""
+"""`compression`: decompresses payloads, and compresses those of the load generator."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -12,12 +12,12 @@ Compressor = Callable[[bytes], bytes]
 #: First bytes of each frame format.
 _MAGIC: Final = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "lz4": b"\x04\x22\x4d\x18",
                  "snappy": b"\xff\x06\x00\x00sNaPpY"}
-#: What cramjam says where the content is larger than the buffer.
+#: Parts of cramjam's error when the content is larger than the buffer.
 _TOO_LARGE: Final = ("failed to write whole buffer", "is smaller than required")
 
 
 def compressor(compression: str) -> Compressor:
-    """What makes payloads that `decompressor` opens. Raises BadFormat where cramjam is not installed."""
+    """The counterpart of `decompressor`. Raises BadFormat if cramjam is not installed."""
     if compression in ("none", "auto"):
         return bytes
     try:
@@ -29,9 +29,9 @@ def compressor(compression: str) -> Compressor:
 
 
 def decompressor(compression: str, max_bytes: int) -> Decompressor:
-    """Gives back the content of one payload, at most `max_bytes`. Raises BadFormat where cramjam is not installed.
+    """Returns a function that decompresses a payload to at most `max_bytes`. Raises BadFormat without cramjam.
 
-    With "auto", what has no known first bytes is taken as it is. "snappy" also takes the raw format.
+    With "auto", a payload without known magic bytes is returned unchanged. "snappy" also accepts the raw format.
     """
     try:
         import cramjam
@@ -55,6 +55,6 @@ def decompressor(compression: str, max_bytes: int) -> Decompressor:
         except cramjam.DecompressionError as error:
             if any(words in str(error) for words in _TOO_LARGE):
                 raise Reject("too_large", f"larger than {max_bytes} bytes after decompression") from None
-            raise Reject("not_compressed", f"no {name} payload: {error}") from None
+            raise Reject("not_compressed", f"not a {name} payload: {error}") from None
 
     return decompress

@@ -1,7 +1,7 @@
-"""`format = "csv"`: a point a line, as RFC 4180 has it.
+"""`format = "csv"`: one point for each line. Source: RFC 4180.
 
-A cell that has the form of a JSON number, or is true, false, NaN or an infinity, is one; an empty one is null. Declare
-a type where that is not meant: `types = { zip = "string" }` keeps 01234 and 12345 alike.
+A cell that looks like a JSON number, or is true, false, NaN or an infinity, is one; an empty cell is null. Declare a
+type where that is wrong: `types = { zip = "string" }` keeps 01234 and 12345 as they are.
 """
 
 import csv
@@ -19,9 +19,9 @@ _BARE: Final = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]
 
 
 def csv_transcoder(header: Sequence[str], delimiter: str, trim: bool, limits: Limits) -> Transcoder:
-    """Objects with the cells of a line at the keys in `header`; without one the payload's first line has them.
+    """The transcoder: yields an object for each line, with the keys in `header`, or else in the payload's first line.
 
-    `trim` takes the white space around names and cells away, also that before a quote.
+    `trim` removes white space around names and cells, also before a quote.
     """
     def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         try:
@@ -41,17 +41,17 @@ def csv_transcoder(header: Sequence[str], delimiter: str, trim: bool, limits: Li
 
 
 def _header(row: Sequence[str], trim: bool) -> list[str]:
-    """The names in the first line. Raises Reject where one is there twice."""
+    """The names in the first line. Raises Reject if a name occurs twice."""
     keys = [name.strip() for name in row] if trim else list(row)
     if len(set(keys)) < len(keys):
         name = next(name for index, name in enumerate(keys) if name in keys[:index])
-        raise Reject("not_csv", f'line 1: two columns are called "{shown(name)}"; give csv_header')
+        raise Reject("not_csv", f'line 1: two columns are named "{shown(name)}"; set csv_header')
     return keys
 
 
 def _object(keys: Sequence[bytes], row: Sequence[str], limits: Limits) -> bytes | Reject:
     if len(row) != len(keys):
-        return Reject("not_csv", f"{len(row)} cells, where there are {len(keys)} names")
+        return Reject("not_csv", f"{len(row)} cells for {len(keys)} names")
     return b"{" + b",".join([key + _cell(cell, limits) for key, cell in zip(keys, row, strict=True)]) + b"}"
 
 

@@ -1,10 +1,10 @@
-"""What is wrong with a format's options, its files or the packages that it needs."""
+"""Errors of a format's options, its files, and the packages that it needs."""
 
 from pipeline import errors
 
 
 class BadFormat(ValueError):
-    """The format cannot be used as configured: `option` says which key of the mapping is to blame."""
+    """The format cannot be used as configured; `option` is the key of the mapping that causes it."""
 
     def __init__(self, option: str, problem: str) -> None:
         super().__init__(problem)
@@ -12,5 +12,5 @@ class BadFormat(ValueError):
 
 
 def missing_package(option: str, value: str, package: str, extra: str) -> BadFormat:
-    """An optional package is not installed."""
+    """The error for an optional package that is not installed."""
     return BadFormat(option, f'"{value}" {errors.missing_package(package, extra)}')

@@ -1,4 +1,4 @@
-"""`format = "json"`: an object, or an array of objects that are a point each."""
+"""`format = "json"`: an object, or an array of objects, each a point."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from stages.mapping.reject import Reject
 
 
 def json_transcoder(limits: Limits) -> Transcoder:
-    """The payload itself, or the elements of the array that it is."""
+    """The transcoder: yields the payload itself, or its elements if it is an array."""
     def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         if not is_array(payload):
             yield "", payload

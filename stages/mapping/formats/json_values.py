@@ -1,4 +1,4 @@
-"""From Python values, as the binary formats' libraries give them, to JSON text with exact numbers."""
+"""Converts the Python values that libraries of binary formats return to JSON text with exact numbers."""
 
 import math
 from typing import Any
@@ -12,15 +12,16 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def to_json(value: Any, limits: Limits) -> bytes:
-    """JSON text of a value. Bytes are Base64, times RFC 3339, NaN and infinities bare tokens. Raises Reject."""
+    """The JSON text of a value: bytes as Base64, times as RFC 3339, NaN and infinities as bare tokens. Raises
+    Reject."""
     try:
         return _encoder.encode(_plain(value, 1, limits))
     except (TypeError, ValueError, OverflowError) as error:
-        raise Reject("bad_field", f"a value has no JSON text: {error}") from None
+        raise Reject("bad_field", f"a value cannot be represented in JSON: {error}") from None
 
 
 def json_or_reject(value: Any, limits: Limits) -> bytes | Reject:
-    """The same, or what is wrong with the value: for one of several in a payload. Raises TooComplex."""
+    """The same for one of several values of a payload: returns the Reject of a bad one. Raises TooComplex."""
     try:
         return to_json(value, limits)
     except TooComplex:
@@ -35,7 +36,7 @@ def _plain(value: Any, depth: int, limits: Limits) -> Any:
         pairs = [(key if isinstance(key, str) else _key(key), _plain(member, depth + 1, limits))
                  for key, member in value.items()]
         members = dict(pairs)
-        if len(members) < len(pairs):  # 1 and "1": both are there, as in JSON that has a key twice
+        if len(members) < len(pairs):  # 1 and "1": keep both, as in JSON that has a key twice
             return msgspec.Raw(b"{%b}" % b",".join([_encoder.encode(key) + b":" + _encoder.encode(member)
                                                      for key, member in pairs]))
         return members

@@ -1,7 +1,7 @@
-"""Lines like others before them: the same head, and the same fields with values of the same types. Pure.
+"""Recognises lines like earlier ones: the same series, and the same fields with values of the same types. Pure.
 
-One pattern proves such a line right from its first field to its end, and it passes as it is. Whatever is unusual, an
-escape before the fields or a number with an exponent, has no pattern: it takes the long way, which gives the same line.
+One pattern validates such a line from its first field to its end, and it passes unchanged. Anything unusual, such as an
+escape in the series or a number with an exponent, has no pattern and is parsed in full, which gives the same line.
 """
 
 import re
@@ -14,51 +14,51 @@ from stages.mapping.budget import Budget, cost_of
 from stages.mapping.records.series import SHORT_CHARS
 from stages.mapping.records.type_guard import kind_of
 
-#: What a measurement costs beside its texts, and the pattern of a field, bytes, about.
+#: Approximate bytes of a measurement's entry beside its texts, and of the pattern of a field.
 _MEASUREMENT_BYTES: Final = 500
 _PATTERN_BYTES: Final = 1_500
-#: A pattern takes about a hundred times as long to make as its line takes to be read the long way. So a line gets one
-#: only when about as many fields were read for each of its own, but for the first ones, so that lines that are all
-#: different cost no more than twice as much.
+#: Compiling a pattern takes about a hundred times as long as parsing its line. Except for the first ones, a pattern is
+#: compiled only after about that many fields were parsed for each of its fields, so that lines that are all different
+#: cost at most twice as much.
 _READ_PER_FIELD: Final = 100
 _FIRST_FIELDS: Final = 500
-#: Sets of fields remembered for each measurement; further ones take the long way.
+#: Sets of fields cached for each measurement; lines with further ones are parsed in full.
 _MAX_SHAPES: Final = 32
-#: Values that are in range, and written as they came.
+#: Values that are certainly in range, and written unchanged.
 _VALUES: Final[dict[FieldType, str]] = {
     "float": r"-?[0-9]{1,17}+(?:\.[0-9]{1,17}+)?+", "integer": r"-?[0-9]{1,18}+i", "unsigned": "[0-9]{1,18}+u",
     "boolean": "(?:true|false)", "string": r'"[^"\\\x00]*+"'}
-#: Digits of a time that is in range whatever they are, by its unit; with one more, the first is 8 at most.
+#: Digits of a time that is in range whatever they are, by its unit; with one more digit, the first is at most 8.
 _DIGITS: Final[dict[Precision, int]] = {"ns": 18, "us": 15, "ms": 12, "s": 9}
 
 _Match = Callable[[str, int], re.Match[str] | None]
 
 
 class KnownLine(NamedTuple):
-    """A line that passes."""
+    """A line that passes unchanged."""
 
     #: Measurement and tags, sorted; escaped.
     head: str
     time: str
     #: All of it, with its line break.
     text: str
-    #: Where the next one begins.
+    #: Start of the next line.
     end: int
 
 
 class KnownLines:
-    """What was learned of the lines of one topic. Not thread-safe."""
+    """The patterns learned from the lines of one topic. Not thread-safe."""
 
     def __init__(self, given: Precision, written: Precision, budget: Budget | None = None) -> None:
-        """Knows nothing for ever where the times that are given have to be converted."""
+        """Learns nothing if times have to be converted from `given` to another precision."""
         self._learns = given == written
-        #: For so many fields a pattern may be made at present, and at most.
+        #: The number of fields for which a pattern may be compiled now.
         self._credit = float(_FIRST_FIELDS)
         digits = _DIGITS[given]
         self._time = f" (0|-?[1-9][0-9]{{0,{digits - 1}}}+|-?[1-8][0-9]{{{digits}}})(?:\\n|\\Z)"
-        #: As a line has it -> sorted, and the patterns of its measurement.
+        #: Series as received -> with sorted tags, and the patterns of its measurement.
         self._heads: dict[str, tuple[str, list[_Match]]] = {}
-        #: Measurement -> its patterns, and the sets of fields that they are of.
+        #: Measurement -> its patterns, and the sets of fields that they match.
         self._measurements: dict[str, tuple[list[_Match], set[tuple[tuple[str, FieldType], ...]]]] = {}
         self._share = (budget or Budget()).share(self._forget)
 
@@ -67,7 +67,7 @@ class KnownLines:
         self._measurements.clear()
 
     def find(self, text: str, at: int) -> KnownLine | None:
-        """The line that begins at `at`; None where it is not like others before."""
+        """The line that starts at `at`; None if no pattern matches it."""
         space = text.find(" ", at, at + SHORT_CHARS)
         known = self._heads.get(text[at:space]) if space > at else None
         if known is None:
@@ -83,9 +83,9 @@ class KnownLines:
         return None
 
     def learn(self, came: str, measurement: str, head: str, fields: dict[str, str]) -> None:
-        """Remembers a line that was found right, and written with its fields as they came.
+        """Learns from a line that was valid and written with unchanged fields.
 
-        `came` is its head as it came, `fields` are `key=` -> value.
+        `came` is its series as received, `fields` are `key=` -> value.
         """
         if not self._learns or "\\" in came:
             return

@@ -1,6 +1,6 @@
-"""`format = "line_protocol"`: lines are checked, their tags sorted and their times converted; the rest passes through.
+"""`format = "line_protocol"`: checks lines, sorts their tags and converts their times; the rest passes through.
 
-Source: InfluxDB line protocol reference. Stricter than some servers: a line that only one of them takes is rejected.
+Source: InfluxDB line protocol reference. Stricter than some servers: a line that only some of them accept is rejected.
 """
 
 import re
@@ -19,12 +19,12 @@ from stages.mapping.reject import Reject, shown
 
 
 def _name(first: str, plain: str, escapes: str) -> str:
-    """A name: its first character, characters without a backslash, and what stands there with backslashes."""
+    """Pattern of a name: its first character, characters without a backslash, and sequences with backslashes."""
     return rf"(?:{first}|{escapes}){plain}*+(?:(?:{escapes}){plain}*+)*+"
 
 
-# With several backslashes before a comma, space or equals sign, InfluxDB 1 and 2 say in two ways whether the last one
-# is an escape. In a tag it is, unless a space follows; elsewhere that is no name.
+# With several backslashes before a comma, space or equals sign, InfluxDB 1 and 2 disagree on whether the last one is an
+# escape. In a tag it is, unless a space follows; elsewhere such a name is rejected.
 _MEASUREMENT: Final = _name(r"[^#, \t\n\r\x00\\]", r"[^, \n\r\x00\\]", r'\\[, ]|\\++[^,= "\n\r\x00\\]')
 _TAG_PART: Final = _name(r"[^,= \t\n\r\x00\\]", r"[^,= \n\r\x00\\]", r"\\ |\\++[^ \n\r\x00\\]")
 _FIELD_KEY: Final = _name(r"[^,= \t\n\r\x00\\]", r"[^,= \n\r\x00\\]", r'\\[,= ]|\\++[^,= "\n\r\x00\\]')
@@ -37,7 +37,7 @@ _LINE: Final = re.compile(
 _HEAD: Final = re.compile(rf"({_MEASUREMENT})((?:,{_TAG_PART}={_TAG_PART})*)", re.DOTALL)
 _TAG: Final = re.compile(rf",({_TAG_PART})=({_TAG_PART})", re.DOTALL)
 _FIELD: Final = re.compile(rf"({_FIELD_KEY}=)({_VALUE}),?", re.DOTALL)
-#: The end of a field that others follow.
+#: The end of a field that is followed by another.
 _COMMA: Final = re.compile(rf'=(?:{_STRING}|[^," \n\r\x00]++),', re.DOTALL)
 _FLOAT: Final = re.compile(r"-?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?+")
 _INTEGER: Final = re.compile(r"(-?[0-9]++)([iu])")
@@ -45,17 +45,18 @@ _BOOLEANS: Final = {**dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true"),
                     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")}
 
 
-#: Longest text of a time or an integer that is looked at, and of a float that is in range without an exponent.
+#: Longest text of a time or an integer that is parsed.
 _MAX_TIME_CHARS: Final = 25
-#: Longest head of a line that is remembered: so all of them take 20 MB at most.
+#: Longest series of a line that is cached: all of them take at most 20 MB.
 _REMEMBERED_CHARS: Final = 500
+#: Longest text of a float that is certainly in range without an exponent.
 _SAFE_NUMBER_CHARS: Final = 300
 
 
 class PassedHead(NamedTuple):
     """Measurement and tags of a line, still escaped."""
 
-    #: As the line has it.
+    #: As received.
     came: str
     measurement: str
     #: key, without its escapes -> `,key=value`.
@@ -72,15 +73,15 @@ class PassedLine(NamedTuple):
     fields: dict[str, str]
     #: In the precision written; None where the line has none.
     time: int | None
-    #: A field key that is there twice with different values, or "".
+    #: A field key that occurs twice with different values, or "".
     twice: str = ""
 
 
 def lines(payload: bytes, given: Precision, written: Precision, limits: Limits,
           known: KnownLines | None = None) -> Iterator[tuple[int, PassedLine | KnownLine | Reject]]:
-    """Where each line of a payload begins, from 0, and the line or its mistake; times in `given` become `written` ones.
+    """Yields the start of each line of a payload and the line, or its Reject; converts times from `given` to `written`.
 
-    Those that `known` knows come as they are. Raises Reject where the payload is no text.
+    Lines that match a pattern in `known` are yielded as KnownLine. Raises Reject if the payload is not UTF-8 text.
     """
     try:
         text = payload.decode("utf-8-sig")
@@ -104,7 +105,7 @@ def lines(payload: bytes, given: Precision, written: Precision, limits: Limits,
         at = text.find("\n", at) + 1 or len(text)
         line = text[begin:at].strip()
         if line and not line.startswith("#"):
-            yield begin, Reject("not_line_protocol", f"cannot be read: {shown(line)}")
+            yield begin, Reject("not_line_protocol", f"cannot be parsed: {shown(line)}")
 
 
 def _reason(error: Exception) -> str:
@@ -112,7 +113,7 @@ def _reason(error: Exception) -> str:
 
 
 def _head(text: str) -> PassedHead:
-    """The head of a line, remembered where it is short: series come again. Raises Reject and Unwritable."""
+    """The series of a line, cached if it is short, since series repeat. Raises Reject and Unwritable."""
     return _short_head(text) if len(text) <= _REMEMBERED_CHARS else _any_head(text)
 
 
@@ -124,13 +125,13 @@ def _short_head(text: str) -> PassedHead:
 def _any_head(text: str) -> PassedHead:
     match = _HEAD.fullmatch(text)
     if match is None:
-        raise Reject("not_line_protocol", f"cannot be read: {shown(text)}")
+        raise Reject("not_line_protocol", f"cannot be parsed: {shown(text)}")
     pairs: list[tuple[str, str]] = _TAG.findall(match[2])
     tags = {escape.unescaped(key): f",{key}={value}" for key, value in pairs}
     if len(tags) < len(pairs):
-        raise Reject("unwritable", "a tag key is there twice")
+        raise Reject("unwritable", "a tag key occurs twice")
     if "time" in tags:
-        raise Reject("unwritable", "a tag key is time, which InfluxDB keeps for itself")
+        raise Reject("unwritable", "a tag key is time, which InfluxDB reserves")
     return PassedHead(text, match[1], tags, match[1] + "".join([tags[key] for key in sorted(tags)]))
 
 
@@ -145,7 +146,7 @@ def _passed(match: re.Match[str], given: Precision, written: Precision, limits: 
     fields = dict(pairs)
     twice = "" if len(fields) == len(pairs) else next((lead[:-1] for lead, value in pairs if fields[lead] != value), "")
     if "time=" in fields:
-        raise Reject("unwritable", "a field key is time, which InfluxDB keeps for itself")
+        raise Reject("unwritable", "a field key is time, which InfluxDB reserves")
     if len(text) + len(field_set) > SHORT_CHARS:
         escape.check_key(text, max(fields, key=lambda lead: len(lead.encode())))
     if time is None:
@@ -168,7 +169,7 @@ def _value(lead: str, value: str) -> str:
         return _BOOLEANS[value]
     integer = _INTEGER.fullmatch(value)
     if integer is None:
-        raise Reject("bad_field", f"{lead}{shown(value)}: no number, boolean or quoted string")
+        raise Reject("bad_field", f"{lead}{shown(value)}: not a number, boolean or quoted string")
     if len(value) < _MAX_TIME_CHARS and int(integer[1]) in (I64 if integer[2] == "i" else U64):
         return value
     raise Reject("bad_field", f"{lead}{shown(value)}: out of a 64-bit integer's range")

@@ -1,4 +1,4 @@
-"""`format = "msgpack"`: a map, or an array of maps that are a point each. Keys become texts, `bin` Base64."""
+"""`format = "msgpack"`: a map, or an array of maps, each a point. Keys become strings, `bin` values Base64."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -12,9 +12,9 @@ from stages.mapping.reject import Reject
 
 _decoder = msgspec.msgpack.Decoder(Any)
 _encoder = msgspec.msgpack.Encoder()
-#: Only walks over a payload, and so proves it whole: every length that it gives is there.
+#: Walks over a payload without making objects, and so proves that it is complete.
 _raw = msgspec.msgpack.Decoder(msgspec.Raw)
-#: Bytes that follow a first byte from 0xc0 to 0xdf: of a value's own, and of a length that follows.
+#: Bytes that follow a first byte from 0xc0 to 0xdf: those of a value, and those of a length.
 _FIXED: Final = {0xC0: 0, 0xC1: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1,
                  0xD1: 2, 0xD2: 4, 0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
 _LENGTH: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4,
@@ -22,7 +22,7 @@ _LENGTH: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1,
 
 
 def msgpack_transcoder(limits: Limits) -> Transcoder:
-    """The map or maps."""
+    """The transcoder: yields the map or maps."""
     def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         try:
             if len(payload) > limits.values:
@@ -30,7 +30,7 @@ def msgpack_transcoder(limits: Limits) -> Transcoder:
                 _count_values(payload, limits)
             value = _decoder.decode(payload)
             if _may_lack(value, payload) and _count_values(payload, limits) > _values_in(value):
-                raise Reject("not_msgpack", "a map has one key twice")
+                raise Reject("not_msgpack", "a map has a key twice")
         except (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
             raise Reject("not_msgpack", str(error)) from None
         if isinstance(value, list):
@@ -44,22 +44,22 @@ def msgpack_transcoder(limits: Limits) -> Transcoder:
 
 
 def _may_lack(value: Any, payload: bytes) -> bool:
-    """Whether a payload may hold more than the value that was read from it: False where it is of the same length.
+    """Whether decoding may have dropped something: False if the value, encoded again, has the payload's length.
 
-    Only a 32-bit float (0xca) is shorter than it would be written here.
+    Only a 32-bit float (0xca) becomes longer when it is encoded again.
     """
     return b"\xca" in payload or len(_encoder.encode(value)) != len(payload)
 
 
 def _values_in(value: Any) -> int:
-    """How many values a value has, itself and keys included."""
+    """Number of values in a value, including itself and keys."""
     if isinstance(value, dict):
         return 1 + len(value) + sum(map(_values_in, value.values()))
     return 1 + sum(map(_values_in, value)) if isinstance(value, list) else 1
 
 
 def _count_values(payload: bytes, limits: Limits) -> int:
-    """How many values a whole payload has; an object need not be made for each of them. Raises TooComplex."""
+    """Number of values in a complete payload, without making an object for each. Raises TooComplex."""
     at = values = 0
     left = 1
     while left:

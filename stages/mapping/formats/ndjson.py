@@ -1,4 +1,4 @@
-"""`format = "ndjson"`: a JSON object on each line; empty lines do not count."""
+"""`format = "ndjson"`: one JSON object on each line; empty lines are skipped."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from stages.mapping.reject import Reject
 
 
 def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
-    """The lines."""
+    """Yields the lines."""
     begin, number = 0, 0
     while begin < len(payload):
         end = payload.find(b"\n", begin)

@@ -1,8 +1,8 @@
-"""`format = "protobuf"`: one message a payload, by a FileDescriptorSet; `protoc --descriptor_set_out` makes one.
+"""`format = "protobuf"`: one message for each payload, by a FileDescriptorSet (`protoc --descriptor_set_out`).
 
-Fields keep their names. A field without presence is there with its default, as 0 is a measured value; one with
-presence only where it was set. 64-bit integers stay exact, enums are their names, bytes Base64, and
-google.protobuf.Timestamp is an RFC 3339 text with nanoseconds.
+Fields keep their names. A field without presence always has a value, its default if necessary, since 0 can be a
+measured value; a field with presence has one only if it was set. 64-bit integers stay exact, enums become their names,
+bytes Base64, and google.protobuf.Timestamp an RFC 3339 text with nanoseconds.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
-#: Messages that are one value, so that it may be missing. Source: google/protobuf/wrappers.proto.
+#: Messages that wrap one value, so that it may be missing. Source: google/protobuf/wrappers.proto.
 _WRAPPERS: Final = frozenset(f"google.protobuf.{kind}Value" for kind in (
     "Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes"))
 
 
 def protobuf_transcoder(descriptor_file: str, name: str, limits: Limits) -> Transcoder:
-    """Messages of the type `name` in the descriptor file. Raises BadFormat."""
+    """The transcoder of messages of the type `name` in the descriptor file. Raises BadFormat."""
     kind = message_class(descriptor_file, name)
     from google.protobuf.message import DecodeError
 
@@ -35,7 +35,7 @@ def protobuf_transcoder(descriptor_file: str, name: str, limits: Limits) -> Tran
 
 
 def message_class(descriptor_file: str, name: str) -> Any:
-    """The class of the messages of the type `name` in the descriptor file. Raises BadFormat."""
+    """The class of messages of the type `name` in the descriptor file. Raises BadFormat."""
     try:
         from google.protobuf import message_factory
     except ImportError:
@@ -57,7 +57,7 @@ def _pool(descriptor_file: str) -> Any:
     except OSError as error:
         raise BadFormat("protobuf_descriptor", f'"{descriptor_file}" can\'t be read: {error.strerror}') from None
     except DecodeError as error:
-        raise BadFormat("protobuf_descriptor", f'"{descriptor_file}" is no FileDescriptorSet: {error}') from None
+        raise BadFormat("protobuf_descriptor", f'"{descriptor_file}" is not a FileDescriptorSet: {error}') from None
     pool = descriptor_pool.DescriptorPool()
     try:
         for file_descriptor in found.file:
@@ -77,7 +77,7 @@ class _Reader:
         self._values = 0
 
     def members(self, message: Any, depth: int) -> Any:
-        """A message as a dict of its fields, or what a well-known type stands for."""
+        """A message as a dict of its fields, or the value that a well-known type represents."""
         name = message.DESCRIPTOR.full_name
         self._limits.check_depth(depth)
         if name == "google.protobuf.Timestamp":
@@ -116,5 +116,5 @@ def _rfc3339(seconds: int, nanos: int) -> str:
     try:
         day = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     except OverflowError:
-        raise Reject("bad_timestamp", f"{seconds} s is no time that can be written") from None
+        raise Reject("bad_timestamp", f"{seconds} s is outside the range of times") from None
     return f"{day:%Y-%m-%dT%H:%M:%S}.{nanos:09d}Z"

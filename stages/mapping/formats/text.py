@@ -9,7 +9,7 @@ from stages.mapping.reject import Reject
 
 
 def text_transcoder(field: str, limits: Limits) -> Transcoder:
-    """Objects with the payload's text at the key `field`."""
+    """The transcoder: yields an object with the payload's text at the key `field`."""
     def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         try:
             yield "", to_json({field: payload.decode("utf-8-sig")}, limits)

@@ -1,22 +1,22 @@
-"""Points of one batch with the same measurement, tags and time: InfluxDB keeps only one of them."""
+"""Merges points of one batch with the same measurement, tags and time, of which InfluxDB keeps only one."""
 
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-#: `key=` and value of each field of a field set that we wrote.
+#: `key=` and value of each field of a field set that this package wrote.
 _FIELD: Final = re.compile(r'([^=\\]*+(?:\\.[^=\\]*+)*+=)("[^"\\]*+(?:\\.[^"\\]*+)*+"|[^,]*+),?', re.DOTALL)
 
 
-#: One point on its way into a body: index of its message, head (measurement and tags), time, the whole line with its
-#: line break, and the bucket it goes to ("" is the configured one). A bare tuple: a batch has thousands.
+#: One point of a body: index of its message, series key, time, the whole line with its line break, and its bucket (""
+#: is the configured one). A bare tuple because a batch has thousands.
 Line = tuple[int, str, str, str, str]
 
 
 class Merged(NamedTuple):
-    """The points of a batch, each once."""
+    """The points of a batch without duplicates."""
 
-    #: At the place of the first of each; later fields win.
+    #: Each at the place of its first occurrence; later fields win.
     lines: list[Line]
     #: The messages that each line comes from.
     sources: list[tuple[int, ...]]
@@ -63,5 +63,5 @@ def fields_of(line: Line) -> dict[str, str]:
 
 
 def field_set(text: str) -> dict[str, str]:
-    """`key=` to value of a field set that we wrote."""
+    """`key=` to value of a field set that this package wrote."""
     return dict(_FIELD.findall(text))

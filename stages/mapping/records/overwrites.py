@@ -1,7 +1,7 @@
-"""Points that take the place of others: InfluxDB keeps one of each measurement, tag set and time.
+"""Counts points that overwrite others: InfluxDB keeps one for each measurement, tag set and time.
 
-Within a batch they are all counted (`records.merge`). Between batches, against the points that this encoder made last:
-not against what it has forgotten, nor against what another encoder made.
+Within a batch all of them are counted (`records.merge`). Between batches, points are compared with the last points of
+the same encoder; older points, and those of other encoders, are not seen.
 """
 
 from collections import deque
@@ -16,20 +16,20 @@ from pipeline.wire.sink import Overwritten
 from stages.mapping.batch import BatchOrigin, Encoded, Points, series_of
 from stages.mapping.records.merge import Merged, fields_of
 
-#: What is remembered, at most: the last points of a batch, those of all, batches, and bytes of lines; but of the last
-#: batch something always is.
+#: Most points kept for comparison: the last ones of a batch, all of them; and most batches and bytes of lines. Some
+#: points of the last batch are always kept.
 _LAST_POINTS: Final = 250
 _MAX_POINTS: Final = 1_000
 _MAX_BATCHES: Final = 100
 _MAX_BYTES: Final = 4_000_000
-#: Points, while there are some that overwrite others: looking for more costs time only then.
-_MAX_POINTS_THEN: Final = 20_000
-#: Of measurement and tags, in an example.
+#: Most points kept after a point that overwrites another was found: comparing more of them costs time only then.
+_MAX_POINTS_AFTER_HIT: Final = 20_000
+#: Longest series key in an example, characters.
 _SHOWN_CHARS: Final = 200
 
 
 class Place(NamedTuple):
-    """Where a message is."""
+    """The place of a message."""
 
     #: "stream/topic".
     topic: str
@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 
 def example(earlier: Place, later: Place, head: str, time: str) -> str:
-    """One point that took the place of another, in words."""
+    """The description of a point that overwrites another."""
     point = f"the point {head if len(head) <= _SHOWN_CHARS else head[:_SHOWN_CHARS] + '...'} at {time}"
     if earlier == later:
         return f"{later} makes {point} more than once"
@@ -51,7 +51,7 @@ def example(earlier: Place, later: Place, head: str, time: str) -> str:
 
 
 def within(merged: Merged, topic: str, origin: BatchOrigin) -> Overwritten:
-    """The points of a batch that took the place of others of it."""
+    """The points of a batch that overwrite others of the same batch."""
     if merged.example is None:
         return Overwritten()
     earlier, later = [Place(topic, origin.partition, origin.of(line[0]).offset) for line in merged.example]
@@ -59,7 +59,7 @@ def within(merged: Merged, topic: str, origin: BatchOrigin) -> Overwritten:
 
 
 def repeated(written: Points, topic: str, origin: BatchOrigin) -> Overwritten:
-    """The same where line i comes from message i, and all lines have the same fields."""
+    """The same if line i comes from message i, and all lines have the same fields."""
     last: dict[tuple[str, str], int] = {}
     points, words = 0, ""
     for index, key in enumerate(zip(written.heads, written.times, strict=True)):
@@ -72,7 +72,7 @@ def repeated(written: Points, topic: str, origin: BatchOrigin) -> Overwritten:
 
 
 class _Batch(Struct, frozen=True):
-    """The last points of a batch."""
+    """The last points of a batch, kept for comparison."""
 
     #: Index of the sink.
     sink: int
@@ -80,24 +80,24 @@ class _Batch(Struct, frozen=True):
     origin: BatchOrigin
     #: Offset of the batch's last message.
     last: int
-    #: As `Points` has them.
+    #: As in `Points`.
     heads: Sequence[str]
     times: Sequence[str]
     lines: Sequence[str]
-    #: Of each, the index of its last message in the batch.
+    #: For each point, the index of its last message in the batch.
     messages: Sequence[int]
-    #: Which point has a hash of head and time.
+    #: Hash of head and time -> index of the point.
     by_hash: dict[int, int]
-    #: Bytes of the lines, about.
+    #: Approximate bytes of the lines.
     size: int
 
     def reaches(self, other: "_Batch") -> bool:
-        """Whether it has messages of the other one, or later ones of the same partition for the same sink."""
+        """Whether it has messages of `other`, or later ones of the same partition, for the same sink."""
         return (self.last >= other.origin.of(0).offset and self.origin.partition == other.origin.partition
                 and self.topic == other.topic and self.sink == other.sink)
 
     def place(self, point: int) -> Place:
-        """Where a point's message is."""
+        """The place of a point's message."""
         return Place(self.topic, self.origin.partition, self.origin.of(self.messages[point]).offset)
 
     def fields(self, point: int) -> set[str]:
@@ -105,29 +105,29 @@ class _Batch(Struct, frozen=True):
         return set(fields_of((0, series_of(self.heads[point]), self.times[point], self.lines[point], "")))
 
     def find(self, hashed: int, head: str, time: str) -> int | None:
-        """The point with this head and time, if there is one."""
+        """Index of the point with this head and time; None if there is none."""
         point = self.by_hash.get(hashed)
         return point if point is not None and (self.heads[point], self.times[point]) == (head, time) else None
 
 
 class RecentPoints:
-    """The points that one process made last. Not thread-safe."""
+    """The last points of one encoder. Not thread-safe."""
 
     def __init__(self) -> None:
         self._batches: deque[_Batch] = deque()
-        #: Points and bytes of these.
+        #: Points and bytes of all batches.
         self._points = self._bytes = 0
 
     def add(self, sink: int, topic: str, origin: BatchOrigin, messages: int, encoded: Encoded,
             again: bool = False) -> Overwritten:
-        """Remembers the points of a batch; gives back which of them took the place of earlier ones, of this batch too.
+        """Keeps the points of a batch. Returns which of them overwrite earlier ones, including those of this batch.
 
-        `sink` tells where they go, `topic` is "stream/topic"; `origin` and number are those of the batch's messages.
-        Those that are read again, as `again` says, or an offset that was met before, become the points that they have
-        become: nothing is overwritten.
+        `sink` is the index of the sink, `topic` is "stream/topic"; `origin` and `messages` describe the batch's
+        messages. Messages that are read again (`again`, or an offset that was seen before) become the same points as
+        before and overwrite nothing.
         """
         found = encoded.overwritten
-        batch = _batch(sink, topic, origin, messages, encoded, _MAX_POINTS_THEN if found.points else _LAST_POINTS)
+        batch = _batch(sink, topic, origin, messages, encoded, _MAX_POINTS_AFTER_HIT if found.points else _LAST_POINTS)
         if not again and not any(earlier.reaches(batch) for earlier in self._batches):
             same = [earlier for earlier in reversed(self._batches)
                     if earlier.sink == sink and not earlier.by_hash.keys().isdisjoint(encoded.written.hashes)]
@@ -136,7 +136,7 @@ class RecentPoints:
                 between = _overwritten(same, whole)
                 found = found.and_also(between)
                 batch = whole if between.points else batch
-        self._remember(batch, _MAX_POINTS_THEN if found.points else _MAX_POINTS)
+        self._remember(batch, _MAX_POINTS_AFTER_HIT if found.points else _MAX_POINTS)
         return found
 
     def _remember(self, batch: _Batch, points: int) -> None:
@@ -152,7 +152,7 @@ class RecentPoints:
 
 def _batch(sink: int, topic: str, origin: BatchOrigin, messages: int, encoded: Encoded,
            most: int) -> _Batch:
-    """So many of a batch's last points, at most."""
+    """The last points of a batch, at most `most`."""
     heads, times, lines, _ = encoded.written
     count = min(len(lines), most)
     size = sum(map(len, lines[len(lines) - count:]))
@@ -169,7 +169,7 @@ def _batch(sink: int, topic: str, origin: BatchOrigin, messages: int, encoded: E
 
 
 def _overwritten(before: Sequence[_Batch], batch: _Batch) -> Overwritten:
-    """What the points of a batch overwrite of earlier ones, the latest first."""
+    """The points of a batch that overwrite points of earlier batches, given with the latest first."""
     found, words = 0, ""
     for hashed, point in batch.by_hash.items():
         head, time = batch.heads[point], batch.times[point]

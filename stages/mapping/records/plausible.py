@@ -1,6 +1,6 @@
-"""Times in messages that are far from the present: a clock that was not set, or a number in another unit.
+"""Finds times in messages that are far from the present: a clock that was not set, or a number in another unit. Pure.
 
-They are written as they are, and warned of: a point in 1970 is there, and nobody looks for it there. Pure.
+They are written unchanged, with a warning, because nobody looks for a point in 1970.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from pipeline.config.schema import MappingConfig, Precision
 from stages.mapping.batch import BatchOrigin, Encoded
 from stages.mapping.records.timestamps import MAX_NS, UNIT_NS
 
-#: The earliest time that is plausible: a billion seconds since 1970, 2001-09-09. From there to 2286 a time has the same
-#: number of digits in each precision. And the latest, beyond the present: some forecasts go so far.
+#: The earliest plausible time: a billion seconds since 1970, 2001-09-09. From there to 2286 a time has the same number
+#: of digits in each precision. And the latest, in seconds after the present: some forecasts go so far.
 EARLIEST_SECONDS: Final = 1_000_000_000
 AHEAD_SECONDS: Final = 30 * 86_400
-#: So many times at either end of a batch are compared with the latest.
+#: Times at either end of a batch that are compared with the latest plausible one.
 _SAMPLE: Final = 250
 
 
 class Implausible(NamedTuple):
-    """Times of a batch."""
+    """The implausible times of a batch."""
 
     #: How many, at least.
     points: int
@@ -29,16 +29,16 @@ class Implausible(NamedTuple):
 
 
 def implausible(times: Sequence[str], precision: Precision, now: int) -> Implausible | None:
-    """The times, as lines have them, that are before the earliest, or beyond the latest by `now`: us since 1970.
+    """Times of lines before the earliest or after the latest plausible time; `now` in microseconds since 1970.
 
-    Of large batches the first and the last times are compared with the latest: one that is ahead is seldom alone.
+    In large batches only the first and last times are compared with the latest: a time in the future is seldom alone.
     """
     if not times:
         return None
     earliest = str(EARLIEST_SECONDS * UNIT_NS["s"] // UNIT_NS[precision])
     digits = len(earliest)
     latest = str(min(now * 1_000 + AHEAD_SECONDS * UNIT_NS["s"], MAX_NS) // UNIT_NS[precision])
-    # Texts of as many digits are in the order of their numbers; others are rare.
+    # Texts with the same number of digits sort like their numbers; others are rare.
     if len("".join(times)) == digits * len(times) and (
             max(times[:_SAMPLE]) <= latest and max(times[-_SAMPLE:]) <= latest):
         return None
@@ -48,7 +48,7 @@ def implausible(times: Sequence[str], precision: Precision, now: int) -> Implaus
 
 
 def message_of(encoded: Encoded, point: int) -> int:
-    """Index of the message that a batch's point comes from; the first one of them."""
+    """Index of the (first) message that a batch's point comes from."""
     for group in encoded.groups:
         if point < group.points:
             return group.sources[point][0] if group.sources is not None else point
@@ -57,7 +57,7 @@ def message_of(encoded: Encoded, point: int) -> int:
 
 
 def words(time: str, precision: Precision, config: MappingConfig, now: int) -> str:
-    """What a time is, and what it may be instead."""
+    """The time as a date, and the unit that would make it a present time."""
     ns = int(time) * UNIT_NS[precision]
     passes = config.format == "line_protocol"
     unit = config.line_protocol_precision if passes else config.timestamp_format.removeprefix("epoch_")
@@ -73,7 +73,7 @@ def words(time: str, precision: Precision, config: MappingConfig, now: int) -> s
 
 def look_at(encoded: Encoded, origin: BatchOrigin, config: MappingConfig, precision: Precision
             ) -> tuple[int, str, str] | None:
-    """How many points of a batch have implausible times, where the first one's message is, and what it is."""
+    """Number of points of a batch with implausible times, the place of the first one's message, and its time."""
     if config.timestamp_from != "field" and config.format != "line_protocol" or origin.arrival is None:
         return None
     found = implausible(encoded.written.times, precision, origin.arrival)

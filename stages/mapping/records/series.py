@@ -1,4 +1,4 @@
-"""Measurement and tag set of a record: the head of its line, which names the series."""
+"""Builds the series key of a record: its measurement and tag set, the first part of a line."""
 
 from collections.abc import Callable, Set
 from string import Formatter
@@ -14,27 +14,27 @@ from stages.mapping.records.record import NOT_NUMBERS, Record, loads
 from stages.mapping.records.values import BadValue, exact_integer
 from stages.mapping.reject import Reject, shown
 
-#: What a head costs beside its texts, bytes.
+#: Bytes of a cached series key beside its texts.
 _HEAD_BYTES: Final = 300
-#: Measurement and tags in so many characters, beside a field key of no more, are never too long a series key.
+#: A series key of at most this many characters, with a field key of at most as many, is never too long.
 SHORT_CHARS: Final = 8_000
-#: Added to a tag's key where it becomes a field: InfluxDB 3 knows only one kind of column by one name.
+#: Suffix of a tag's key when it becomes a field: in InfluxDB 3 a column is either a tag or a field.
 FIELD_SUFFIX: Final = "_value"
 
 
 class Origin(Struct, frozen=True):
-    """Where one message was, as far as the mapping asks; times in microseconds since 1970."""
+    """The place, times and headers of one message that the mapping needs; times in microseconds since 1970."""
 
     partition: int = 0
     offset: int = 0
     timestamp: int | None = None
     arrival: int | None = None
-    #: Values of the headers in `header_tags`, in that order; "" where there is none.
+    #: Values of the headers in `header_tags`, in that order; "" for a missing one.
     headers: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
-        """Partition and offset, for people."""
+        """Partition and offset, for logs."""
         return f"partition {self.partition} offset {self.offset}"
 
 
@@ -44,17 +44,17 @@ class SeriesKey(NamedTuple):
     measurement: str
     #: `,key=value` of every tag, by key.
     tags: str
-    #: Tags that have become fields, as `key=` to value.
+    #: Tags that became fields: `key=` -> value.
     moved: dict[str, str]
     #: `key=` of every tag.
     leads: Set[str]
 
 
 class SeriesKeyBuilder:
-    """Makes heads as one mapping says, for messages of one topic."""
+    """Builds the series keys of one mapping, for messages of one topic."""
 
     def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices, budget: Budget) -> None:
-        """Raises `escape.Unwritable` where the configured names cannot be written."""
+        """Raises `escape.Unwritable` if configured names cannot be written."""
         self._notices = notices
         self._names = {"topic": topic, "stream": stream}
         self._template = list(Formatter().parse(config.measurement_template))
@@ -68,19 +68,19 @@ class SeriesKeyBuilder:
         self.measurement_path = config.measurement_field if config.measurement_from == "field" else ""
         self._in_head = frozenset([*config.tag_fields, self.measurement_path, *config.template_paths()])
         static = {"static": config.measurement_name, "topic": topic, "stream": stream}
-        #: The measurement where no message changes it, escaped.
+        #: The measurement, escaped, if it does not depend on the message; else "".
         self.fixed = ""
         if config.measurement_from in static:
             self.fixed = escape.measurement(static[config.measurement_from])
         self._pieces: dict[tuple[str, str], str] = {}
         self._pieces_share = budget.share(self._pieces.clear)
-        #: Heads by the tags' keys and texts, where nothing else decides.
+        #: Cached series keys by the tags' keys and texts, if they depend on nothing else.
         self._heads: dict[tuple[tuple[str, str] | None, ...], SeriesKey] = {}
         self._heads_share = budget.share(self._heads.clear)
-        #: Whether the last head had two values for one tag.
+        #: Whether the last series key had two values for one tag.
         self._clashed = False
         self._by_paths = bool(self.fixed) and not (self._map_prefix or self._headers or self._from_origin)
-        #: Called with key and value of each tag that is met for the first time, or again after a while.
+        #: Called with key and value of each tag that is not in the cache.
         self.seen: Callable[[str, str], None] = lambda key, value: None
         #: Tags over the cardinality limit, and whether they become fields; otherwise their messages are rejected.
         self.over: frozenset[str] = frozenset()
@@ -90,9 +90,9 @@ class SeriesKeyBuilder:
         self._constant = {key: _tag(key, value) for key, value in constant.items() if value}
         for key in (*config.tag_renames.values(), *config.header_tags.values()):
             _tag(key, "x")
-        #: Tags of headers and metadata: those of the message go before them, which is worth a word.
+        #: Tags of headers and metadata. A tag of the message replaces them, with a warning.
         self._outer = {*config.header_tags.values(), *config.metadata_tags}
-        #: Every tag that is not of the message.
+        #: `key=` of every tag that does not come from the message.
         self.outer_leads = frozenset(lead_of(key) for key in {*self._constant, *self._outer})
 
     def contains(self, path: str) -> bool:
@@ -100,7 +100,7 @@ class SeriesKeyBuilder:
         return path in self._in_head or bool(self._map_prefix and path.startswith(self._map_prefix))
 
     def tag_key(self, path: str, key: str) -> str:
-        """Key of the tag at `path`, "" where there is none."""
+        """Key of the tag at `path`; "" if it is not a tag."""
         if self._map_prefix and path.startswith(self._map_prefix):
             key = path[len(self._map_prefix):]
         elif path not in self._tag_paths:
@@ -108,11 +108,11 @@ class SeriesKeyBuilder:
         return self._renames.get(path, key)
 
     def is_outer(self, tag: str) -> bool:
-        """Whether headers or metadata have a tag of that key."""
+        """Whether headers or metadata have a tag with this key."""
         return tag in self._outer
 
     def moved_key(self, path: str, key: str) -> str:
-        """Key of the tag at `path` if it is over the limit and becomes a field; otherwise ""."""
+        """Key of the tag at `path` if it exceeds the limit and becomes a field; otherwise ""."""
         if not self.over or not self.over_to_field:
             return ""
         tag = self.tag_key(path, key)
@@ -121,7 +121,7 @@ class SeriesKeyBuilder:
     def head(self, record: Record, origin: Origin, measurement: str = "") -> SeriesKey:
         """Line protocol elements `measurement` and `tag set`, the tags sorted by key. Raises Reject.
 
-        `measurement`, escaped, takes the place of the configured one.
+        `measurement`, escaped, replaces the configured one.
         """
         if not self._by_paths or measurement or self.over:
             return self._made(record, origin, measurement)
@@ -160,7 +160,7 @@ class SeriesKeyBuilder:
 
     def fill(self, template: list[tuple[str, str | None, str | None, str | None]], record: Record,
              reason: str = "bad_measurement") -> str:
-        """A parsed template with the record's values. Raises Reject, with the reason, where one is missing."""
+        """A parsed template with the record's values. Raises Reject with `reason` if one is missing."""
         out = ""
         for literal, name, _, _ in template:
             out += literal
@@ -168,10 +168,10 @@ class SeriesKeyBuilder:
                 continue
             _, text = record.get(name, ("", ""))
             if text[:1] in ("{", "["):
-                raise Reject(reason, f"{name}: an object or array, and the template needs a value of its own")
+                raise Reject(reason, f"{name}: the template needs a single value, not an object or array")
             value = self._names.get(name) or tag_text(name, text)
             if not value:
-                raise Reject(reason, f"{name}: missing or empty, and the template needs it")
+                raise Reject(reason, f"{name}: the template needs it, and it is missing or empty")
             out += value
         return out
 
@@ -183,7 +183,7 @@ class SeriesKeyBuilder:
         sent: dict[str, str] = {}
         for key, value in zip(self._headers, origin.headers, strict=False):
             if value:
-                # JSON has no text that begins with a NUL: a header's value is not taken for one.
+                # No JSON text begins with a NUL, so a header's value is never mistaken for one.
                 self._set(sent, key, self._pieces.get((key, f"\0{value}")) or self._piece(key, f"\0{value}", value))
         tags = self._own_tags(record)
         if sent:
@@ -191,12 +191,12 @@ class SeriesKeyBuilder:
         for key in self._outer & tags.keys():
             if outer.get(key, tags[key]) != tags[key]:
                 self._clashed = True
-                self._notices.note("name_clash", f"tag {shown(key)}: the message's own goes before that of a header or "
+                self._notices.note("name_clash", f"tag {shown(key)}: the message's value replaces that of a header or "
                                                 "of metadata_tags")
         return {**outer, **tags} if outer else tags
 
     def _own_tags(self, record: Record) -> dict[str, str]:
-        """Those of the message's values."""
+        """The tags from values of the message."""
         tags: dict[str, str] = {}
         if self._map_prefix:
             if (whole := record.get(self._tag_map, ("", "null"))[1]) != "null":
@@ -218,7 +218,7 @@ class SeriesKeyBuilder:
         return tags
 
     def _set(self, tags: dict[str, str], key: str, piece: str) -> None:
-        """Puts a tag beside others of its kind. Raises Reject where two values have its key."""
+        """Adds a tag. Raises Reject if another value has its key and that is the policy."""
         if tags.setdefault(key, piece) != piece:
             self._clashed = True
             self._notices.clash(f"tag {shown(key)}: {shown(_tag_value(tags[key]))} and {shown(_tag_value(piece))}")
@@ -240,9 +240,9 @@ class SeriesKeyBuilder:
         return piece
 
     def moved(self, tags: dict[str, str]) -> dict[str, str]:
-        """Takes the tags over the limit out of `tags` (key -> `,key=value`), and gives them back as fields.
+        """Removes tags that exceed the limit from `tags` (key -> `,key=value`) and returns them as fields.
 
-        Raises Reject where that is the policy.
+        Raises Reject if that is the policy.
         """
         moved = {}
         for key in sorted(self.over & tags.keys()):
@@ -255,13 +255,13 @@ class SeriesKeyBuilder:
 
 def _tag(key: str, value: str) -> str:
     if key == "time":
-        raise escape.Unwritable("tag key is time, which InfluxDB keeps for itself; rename it (tag_renames), or leave "
-                                "it out (exclude_fields)")
+        raise escape.Unwritable("tag key is time, which InfluxDB reserves; rename it (tag_renames), or leave it out "
+                                "(exclude_fields)")
     return f",{escape.tag_key(key)}={escape.tag_value(value)}"
 
 
 def lead_of(key: str) -> str:
-    """`key=` of a tag, escaped as a field's is."""
+    """`key=` of a tag, escaped like a field key."""
     return key.translate(escape.KEY) + "="
 
 
@@ -274,7 +274,7 @@ def _tag_value(piece: str) -> str:
 
 
 def tag_text(key: str, text: str) -> str:
-    """A tag's value from its JSON text; "" where it is left out (missing, null, empty). Raises Reject."""
+    """A tag's value from its JSON text; "" if it is missing, null or empty. Raises Reject."""
     if text in ("", "null", '""'):
         return ""
     if text[0] == '"':
@@ -287,7 +287,7 @@ def tag_text(key: str, text: str) -> str:
 
 
 def _without_exponent(text: str) -> str:
-    """An integer in full; what is none, or is too long for that, as it was written."""
+    """An integer without exponent; a fraction, or an integer that is too long, as it was written."""
     try:
         return str(exact_integer(text))
     except BadValue:

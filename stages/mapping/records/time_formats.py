@@ -1,7 +1,7 @@
-"""`timestamp_format`: from the text of a time to nanoseconds since 1970, for ISO 8601 and strptime formats. Pure.
+"""`timestamp_format`: parses ISO 8601 and strptime formats to nanoseconds since 1970. Pure.
 
-Nothing depends on the machine: neither its zone, nor its locale (names of months and days are English). Made by
-`time_reader`; what cannot give a moment is found there, not with the first message.
+Neither the machine's zone nor its locale matters (names of months and days are English). `time_reader` refuses formats
+that cannot give a moment, at the start rather than with the first message.
 """
 
 import re
@@ -17,7 +17,7 @@ from stages.mapping.reject import shown
 #: (text, the message's own time or None: microseconds since 1970) -> nanoseconds since 1970. Raises BadTimestamp.
 Reader = Callable[[str, int | None], int]
 
-#: Longest text that is looked at.
+#: Longest text that is parsed.
 _MAX_CHARS: Final = 200
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _DAY_SECONDS: Final = 86_400
@@ -26,7 +26,7 @@ _FULL_MONTHS: Final = ("january", "february", "march", "april", "may", "june", "
                        "october", "november", "december")
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _FULL_DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-#: What each directive of strptime takes. Source: the library reference of Python, datetime, "Format Codes".
+#: Pattern of each directive of strptime. Source: the library reference of Python, datetime, "Format Codes".
 _DIRECTIVES: Final = {
     "a": "|".join(_DAYS), "A": "|".join(_FULL_DAYS), "b": "|".join(_MONTHS), "B": "|".join(_FULL_MONTHS),
     "d": "3[01]|[12][0-9]|0[1-9]|[1-9]| [1-9]", "f": "[0-9]+", "H": "2[0-3]|[01][0-9]|[0-9]",
@@ -36,7 +36,7 @@ _DIRECTIVES: Final = {
 }
 #: Directives that stand for others, in the locale C.
 _MACROS: Final = {"c": "%a %b %d %H:%M:%S %Y", "x": "%m/%d/%y", "X": "%H:%M:%S"}
-#: Those of weeks: formats with them are read by Python's own strptime.
+#: Directives of weeks: formats with them are parsed by Python's own strptime.
 _WEEKS: Final = frozenset("UWGV")
 _ISO: Final = re.compile(
     r"(?:([0-9]{4})-([0-9]{2})-([0-9]{2})|([0-9]{4})([0-9]{2})([0-9]{2}))"
@@ -45,7 +45,7 @@ _ISO: Final = re.compile(
 
 
 class BadTimeFormat(ValueError):
-    """A format cannot give a moment, or a zone is none: `option` says which key of the mapping is to blame."""
+    """A format cannot give a moment, or a zone does not exist; `option` is the key of the mapping that causes it."""
 
     def __init__(self, problem: str, option: str = "timestamp_format") -> None:
         super().__init__(problem)
@@ -53,19 +53,19 @@ class BadTimeFormat(ValueError):
 
 
 class _Parts(NamedTuple):
-    """A time as its text has it."""
+    """The parts of a time in a text."""
 
     month: int
     day: int
-    #: Of the day, with nanoseconds; of the zone that the text, or else the configuration, gives.
+    #: Seconds of the day, and nanoseconds; in the zone of the text, or else of the configuration.
     seconds: int
     nanoseconds: int
-    #: Seconds ahead of UTC; None where the text does not say.
+    #: Seconds ahead of UTC; None if the text has no offset.
     offset: int | None
 
 
 def time_reader(form: str, zone: str, zone_names: Mapping[str, str]) -> Reader:
-    """Reads times of a format; `zone` is that of texts without an offset, `zone_names` are abbreviations for %Z.
+    """A reader of times of a format; `zone` is for texts without an offset, `zone_names` are abbreviations for %Z.
 
     Raises BadTimeFormat.
     """
@@ -96,27 +96,27 @@ def _offsets(zone_names: Mapping[str, str]) -> dict[str, int]:
 
 
 def _checked(form: str, plain: str, offsets: Mapping[str, int]) -> set[str]:
-    """The directives of a format that can give a moment. Raises BadTimeFormat."""
+    """The directives of a format. Raises BadTimeFormat if it cannot give a moment."""
     found = [name for name in re.findall("%(.?)", plain, re.DOTALL) if name != "%"]
     used = set(found)
     unknown = [name for name in found if name not in _DIRECTIVES and name not in _WEEKS]
     if unknown:
-        raise BadTimeFormat(f'"{form}": strptime knows no %{unknown[0]}; seconds since 1970 are epoch_s, fractions %f')
+        raise BadTimeFormat(f'"{form}": strptime has no %{unknown[0]}; seconds since 1970 are epoch_s, fractions %f')
     twice = [name for name in found if found.count(name) > 1]
     if twice:
-        raise BadTimeFormat(f'"{form}": %{twice[0]} is there twice')
+        raise BadTimeFormat(f'"{form}": %{twice[0]} occurs twice')
     has_day = used & {"j"} or used & set("bBm") and "d" in used
     has_week = used & {"U", "W"} and used & set("aAwu") or {"V", "u"} <= used or {"V", "a"} <= used
     if not (used & set("YyG") or has_day) or used & _WEEKS and not has_week:
-        raise BadTimeFormat(f'"{form}": it has no date, and so gives no moment')
+        raise BadTimeFormat(f'"{form}": it has no date, so it cannot give a moment')
     if not used & set("YyG") and not has_day or used & {"d"} and not used & set("bBmj"):
         raise BadTimeFormat(f'"{form}": it has no month')
     if ("I" in used) != ("p" in used):
-        raise BadTimeFormat(f'"{form}": %I (1 to 12) and %p (AM or PM) say the hour together; %H is 0 to 23')
+        raise BadTimeFormat(f'"{form}": %I (1 to 12) and %p (AM or PM) need each other; %H is 0 to 23')
     if "Z" in used and (len(offsets) == 4 or used & _WEEKS):
-        raise BadTimeFormat(f'"{form}": %Z does not tell the offset; say those of the abbreviations in '
+        raise BadTimeFormat(f'"{form}": %Z does not give the offset; set those of the abbreviations in '
                             'timestamp_zone_names = { CET = "+01:00", CEST = "+02:00" } (UTC and GMT are known), or '
-                            "write one that is always the same as it stands, and give timestamp_zone")
+                            "put an abbreviation that never changes into the format, and set timestamp_zone")
     return used
 
 
@@ -132,7 +132,7 @@ def _moment(year: int, parts: _Parts, zone: tzinfo) -> int:
 
 
 def _nanoseconds(fraction: str | None) -> int:
-    """A fraction of a second; what is finer than a nanosecond is cut."""
+    """A fraction of a second in nanoseconds, rounded down."""
     return int((fraction or "0")[:9].ljust(9, "0"))
 
 
@@ -167,7 +167,8 @@ def _by_weeks(text: str, form: str, zone: tzinfo) -> int:
 
 
 class _Strptime:
-    """Reads times of one strptime format, as Python does; with fractions of any length, and years that are told."""
+    """Parses times of one strptime format as Python does, but with fractions of any length, and years from the
+    message."""
 
     def __init__(self, form: str, plain: str, zone: tzinfo, offsets: Mapping[str, int]) -> None:
         self._form = form
@@ -182,7 +183,7 @@ class _Strptime:
         self._match = re.compile(pattern, re.IGNORECASE | re.ASCII).fullmatch
 
     def read(self, text: str, near: int | None) -> int:
-        """The time of a text. Without a year it is the one that puts it nearest to `near`. Raises BadTimestamp."""
+        """The time of a text. A missing year is the one nearest to `near`. Raises BadTimestamp."""
         match = self._match(text.strip()) if len(text) <= _MAX_CHARS else None
         if match is None:
             raise BadTimestamp(f"not a time like {self._form}: {shown(text)!r}")
@@ -199,7 +200,7 @@ class _Strptime:
 
     def _nearest(self, found: Mapping[str, str], near: int | None) -> int:
         if near is None:
-            raise BadTimestamp("the year is not in it, and the message came without a time that says it")
+            raise BadTimestamp("it has no year, and the message has no time to derive it from")
         middle = (datetime(1970, 1, 1) + timedelta(microseconds=near)).year
         moments = []
         for year in range(max(1, middle - 8), min(9_999, middle + 8) + 1):
@@ -236,7 +237,7 @@ def _century(year: int) -> int:
 
 
 def _day(found: Mapping[str, str], year: int) -> tuple[int, int]:
-    """Month and day of the month; the first where the format has none."""
+    """Month and day of the month; 1 if the format has none."""
     if "j" in found:
         at = date(year, 1, 1) + timedelta(days=int(found["j"]) - 1)
         if at.year != year:

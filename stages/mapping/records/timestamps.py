@@ -1,6 +1,7 @@
-"""Timestamps: JSON text or RFC 3339 to nanoseconds, exactly, and nanoseconds to the precision written.
+"""Converts numbers and RFC 3339 texts to nanoseconds, and nanoseconds to the precision written, without rounding
+errors.
 
-No value passes through a float: `1700000000.123456789` seconds keep their last digit.
+No value is converted through a float: `1700000000.123456789` seconds keep their last digit.
 """
 
 import re
@@ -21,17 +22,17 @@ _RFC3339 = re.compile(
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))",
     re.ASCII,
 )
-#: A present time's unit, by its number of digits.
+#: The unit of a present time, by its number of digits.
 _UNIT_BY_DIGITS: Final = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
 
 class BadTimestamp(ValueError):
-    """The time cannot be read, or is out of range (reject reason "bad_timestamp")."""
+    """The time cannot be parsed, or is out of range (reject reason "bad_timestamp")."""
 
 
 def check_range(ns: int) -> int:
-    """Line protocol element `timestamp`: give `ns` back if the servers' range holds it."""
+    """Line protocol element `timestamp`: returns `ns`. Raises BadTimestamp if it is outside the servers' range."""
     if not MIN_NS <= ns <= MAX_NS:
         raise BadTimestamp(f"time out of range: {ns} ns" if abs(ns) < 10**40 else "time out of range")
     return ns
@@ -43,10 +44,7 @@ def to_precision(ns: int, precision: str) -> int:
 
 
 def parse_epoch(text: str, unit: str) -> int:
-    """A number's decimal text, counted in `unit` ("ns", "us", "ms", "s"), in nanoseconds.
-
-    Digits finer than a nanosecond are rounded down.
-    """
+    """Nanoseconds of a number's decimal text in `unit` ("ns", "us", "ms", "s"), rounded down. Raises BadTimestamp."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise BadTimestamp(f"not a number: {text[:40]!r}")
@@ -66,7 +64,7 @@ def parse_epoch(text: str, unit: str) -> int:
 
 
 def hint(text: str) -> str:
-    """What a time that cannot be read may be: the beginning of an advice; "" where nothing is seen."""
+    """A suggestion of the format of a time that cannot be parsed, to append to the error; "" if there is none."""
     unit = _UNIT_BY_DIGITS.get(len(text)) if text.isascii() and text.isdigit() and text[0] == "1" else None
     if unit is None:
         return ""
@@ -84,9 +82,9 @@ def _day_seconds(day: str) -> int:
 
 
 def parse_rfc3339(text: str) -> int:
-    """An RFC 3339 date-time, any offset, up to nine digits of fraction, in nanoseconds.
+    """Nanoseconds of an RFC 3339 date-time with any offset and up to nine digits of fraction. Raises BadTimestamp.
 
-    A leap second (`:60`) counts as the first second of the next minute.
+    A leap second (`:60`) is the first second of the next minute.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:

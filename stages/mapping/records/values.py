@@ -1,4 +1,4 @@
-"""From the JSON text of one value to a line protocol field value of a declared type, or of the type it has.
+"""Converts the JSON text of one value to a line protocol field value of its declared type, or of the type that it has.
 
 Source of the forms: InfluxDB line protocol reference, "Data types and format".
 """
@@ -12,7 +12,7 @@ from pipeline.points import escape
 from stages.mapping.records.record import NOT_NUMBERS, compact, loads
 from stages.mapping.reject import Reject, shown
 
-#: A converter takes JSON text; "" means that the field is left out.
+#: JSON text -> line protocol value; "" leaves the field out.
 Converter = Callable[[str], str]
 
 I64: Final = range(-(2**63), 2**63)
@@ -25,9 +25,9 @@ _BASED = re.compile(r"[+-]?0(?:[xX][0-9a-fA-F]++|[oO][0-7]++|[bB][01]++)")
 _DIGITS: Final = "-0123456789"
 _TRUE: Final = frozenset(("true", "t", "yes", "y", "on", "1"))
 _FALSE: Final = frozenset(("false", "f", "no", "n", "off", "0"))
-#: Longest text of a number that is looked at.
+#: Longest text of a number that is parsed.
 _MAX_NUMBER_CHARS: Final = 400
-#: A number's text that is shorter, and has no exponent, is within a float's range.
+#: A number that is shorter than this, and has no exponent, is within a float's range.
 _SAFE_NUMBER_CHARS: Final = 300
 
 
@@ -36,12 +36,12 @@ class BadValue(ValueError):
 
 
 def is_infinite(number: str) -> bool:
-    """Whether a JSON number is beyond what a 64-bit float holds."""
+    """Whether a JSON number is outside the range of a 64-bit float."""
     return abs(float(number)) == float("inf")
 
 
 def exact_integer(number: str) -> int:
-    """The integer that a JSON number is. Raises BadValue where it has a fraction, or is too large to be looked at."""
+    """The integer of a JSON number. Raises BadValue if it has a fraction, or is too large to be computed."""
     if _INTEGER.fullmatch(number) and len(number) < 40:
         return int(number)
     mantissa, _, exponent = number.lower().partition("e")
@@ -64,7 +64,7 @@ def exact_integer(number: str) -> int:
 
 
 def _as_number(text: str) -> str:
-    """A JSON number: of itself, of a string that holds one, or 1 and 0 of true and false. Raises BadValue."""
+    """The JSON number of a number, of a string with a number, or 1 and 0 of true and false. Raises BadValue."""
     if text[0] == '"':
         return written_number(str(loads(text)))
     if text in ("true", "false"):
@@ -75,9 +75,9 @@ def _as_number(text: str) -> str:
 
 
 def written_number(text: str) -> str:
-    """The JSON number that a text holds: " +21.5 ", "007", ".5", "5.", "0x1F". Raises BadValue.
+    """The JSON number in a text such as " +21.5 ", "007", ".5", "5." or "0x1F". Raises BadValue.
 
-    What could mean two things, such as a comma between digits, is no number.
+    An ambiguous text, such as one with a comma between digits, is not a number.
     """
     text = text.strip()
     if len(text) > _MAX_NUMBER_CHARS:
@@ -93,7 +93,7 @@ def written_number(text: str) -> str:
 
 
 def to_float(text: str) -> str:
-    """Line protocol float: the number's own text. What is too small for a float is stored as zero."""
+    """Line protocol float: the number's own text. The database stores a number too small for a float as zero."""
     number = text if text[0] in _DIGITS else _as_number(text)
     if (len(number) >= _SAFE_NUMBER_CHARS or "e" in number or "E" in number) and is_infinite(number):
         raise BadValue("out of a float's range")
@@ -117,7 +117,7 @@ def to_unsigned(text: str) -> str:
 
 
 def to_boolean(text: str) -> str:
-    """Line protocol boolean: of true, false, 1, 0, and "true", "t", "yes", "y", "on", "1" and their opposites."""
+    """Line protocol boolean of true, false, 1, 0, and "true", "t", "yes", "y", "on", "1" and their opposites."""
     word = str(loads(text)).strip().lower() if text[0] == '"' else text
     if word not in _TRUE and word not in _FALSE:
         try:
@@ -130,7 +130,7 @@ def to_boolean(text: str) -> str:
 
 
 def to_string(text: str) -> str:
-    """Line protocol string: a string's content, of anything else its JSON text."""
+    """Line protocol string: a string's content, or the JSON text of anything else."""
     if text[0] == '"' and "\\" not in text:
         return text
     if text in NOT_NUMBERS:
@@ -150,7 +150,7 @@ _CONVERTERS: dict[DeclaredType, Converter] = {
 
 
 def undeclared(as_written: bool) -> Converter:
-    """The converter of fields without a declared type; with `as_written`, a number without a point is an integer."""
+    """The converter of fields without a declared type. With `as_written`, a number without a point is an integer."""
 
     def convert(text: str) -> str:
         first = text[0]
@@ -166,7 +166,7 @@ def undeclared(as_written: bool) -> Converter:
 
 
 def converter(config: MappingConfig, path: str) -> Converter:
-    """How the field at `path` is written. The converter raises Reject, as `on_bad_value` says."""
+    """The converter of the field at `path`. It raises Reject if `on_bad_value` is "reject"."""
     declared = config.types.get(path)
     inner = _CONVERTERS[declared] if declared else undeclared(config.integers == "as_written")
     policy = config.on_bad_value
@@ -175,7 +175,7 @@ def converter(config: MappingConfig, path: str) -> Converter:
 
     def convert(text: str) -> str:
         if plain and text[0] in _DIGITS and len(text) < _SAFE_NUMBER_CHARS and "e" not in text and "E" not in text:
-            return text  # as `to_float` gives it: most values are such numbers
+            return text  # what `to_float` returns; most values are such numbers
         if text == "null":
             return ""
         try:

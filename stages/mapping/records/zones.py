@@ -1,7 +1,7 @@
 """Time zones as a configuration names them: "UTC", an offset such as "+01:00", or a name such as "Europe/Berlin".
 
-Pure, but for the zone database: the machine's, or that of the package tzdata where the machine has none. What the
-machine's own zone is never matters.
+Pure, except for the zone database: the machine's, or that of the package tzdata if the machine has none. The machine's
+own zone never matters.
 """
 
 import re
@@ -26,7 +26,7 @@ def offset_seconds(text: str) -> int | None:
 
 
 def zone_of(name: str) -> tzinfo:
-    """The zone of a name. Raises ValueError, with words for a person, where there is none."""
+    """The zone of a name. Raises ValueError, with a text for the user, if it does not exist."""
     seconds = offset_seconds(name)
     if seconds is not None:
         return timezone(timedelta(seconds=seconds)) if seconds else UTC
@@ -36,15 +36,15 @@ def zone_of(name: str) -> tzinfo:
             return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         pass
-    raise ValueError('there is no such time zone; give "UTC", an offset such as "+01:00", or a name such as '
+    raise ValueError('there is no such time zone; use "UTC", an offset such as "+01:00", or a name such as '
                      '"Europe/Berlin"')
 
 
 def utc_offset(zone: tzinfo, local: datetime) -> int:
     """Seconds that a zone is ahead of UTC at a local time.
 
-    A time that is there twice, when clocks go back, is the first of the two; one that is left out, when they go
-    forward, is read by the offset before (02:30 as what the clocks show then: 03:30). Source: PEP 495, fold = 0.
+    A time that occurs twice, when clocks go back, is the first of the two. A time that is skipped, when they go
+    forward, has the offset from before the change (02:30 means 03:30). Source: PEP 495, fold = 0.
     """
     offset = local.replace(tzinfo=zone).utcoffset()
     return round(offset.total_seconds()) if offset is not None else 0
