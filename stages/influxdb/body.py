@@ -1,4 +1,4 @@
-"""The lines of a request's body, found again when the server does not take them all. Pure."""
+"""Splits a write body into lines and finds those that the server rejected. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 _KEY = rb"[^=\n]++(?:(?<=\\)=[^=\n]*+)*+="
 _VALUE = rb'(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^, \n"]++),?'
 FIELD = re.compile(b"(" + _KEY + b")(" + _VALUE + b")", re.DOTALL)
-#: A line as our encoders write it: a space or equals sign counts unless a backslash stands before it; a string field
-#: may hold line breaks.
+#: A line as the encoders write it: a backslash escapes a space or an equals sign; a string field may contain line
+#: breaks.
 LINE = re.compile(rb"([^ \n]++(?:(?<=\\) [^ \n]*+)*+ )((?:" + _KEY + _VALUE + rb")+)((?: -?[0-9]+)?\n)", re.DOTALL)
-#: Around each line that InfluxDB 1 and 2 name.
+#: Text around each line that InfluxDB 1 and 2 quote.
 _QUOTE_BEGINS, _QUOTE_ENDS = b"unable to parse '", b"': "
 _BACKSLASHES = re.compile(rb"\\\\+(?=(.))", re.DOTALL)
 
@@ -30,12 +30,12 @@ def _doubled_line(match: re.Match[bytes]) -> bytes:
 
 
 def _doubled_name(text: bytes) -> bytes:
-    """Of several backslashes the last one is an escape if a comma or equals sign comes after it; the others double."""
+    """Doubles backslashes, except the last one of several before a comma or equals sign, which is an escape."""
     return _BACKSLASHES.sub(lambda some: some[0] * 2 if some[1] not in b",=" else some[0][1:] * 2 + b"\\", text)
 
 
 def split_lines(body: bytes, count: int) -> list[bytes]:
-    """The `count` lines of a body, without their last line break. Raises ValueError when it holds another number."""
+    """The `count` lines of a body, without their line breaks. Raises ValueError if it has another number of lines."""
     lines = body.removesuffix(b"\n").split(b"\n")
     if len(lines) != count:
         lines = [match.group()[:-1] for match in LINE.finditer(body)]
@@ -44,37 +44,37 @@ def split_lines(body: bytes, count: int) -> list[bytes]:
     return lines
 
 
-def named_lines(lines: Sequence[bytes], words: str) -> dict[int, str] | None:
+def named_lines(lines: Sequence[bytes], message: str) -> dict[int, str] | None:
     """Index and reason of the lines that an answer quotes as `unable to parse '<line>': <why>`, one after the other.
 
-    None where the words are not such a list of these lines, in their order; and where several lines were sent of which
-    one may have been taken for the end of a quote, or another one: quotes have no escapes, and lines may hold anything.
+    None if the message is not a list of these lines in their order, or if several lines were sent and one contains text
+    that looks like the start or the end of a quote: quotes have no escapes, and lines may contain any text.
     """
     if len(lines) > 1 and any(_QUOTE_ENDS in line or _QUOTE_BEGINS in line for line in lines):
         return None
     quote, ends = _QUOTE_BEGINS.decode(), _QUOTE_ENDS.decode()
-    if words.startswith("partial write: "):
-        words = words.removeprefix("partial write: ").rpartition(" dropped=")[0]
+    if message.startswith("partial write: "):
+        message = message.removeprefix("partial write: ").rpartition(" dropped=")[0]
     found: dict[int, str] = {}
     at, index = 0, -1
-    while words.startswith(quote, at):
+    while message.startswith(quote, at):
         at += len(quote)
-        end = words.find(ends, at) if len(lines) > 1 else words.rfind(ends, at)
-        # What stands before a line is left out. Source: influxdata/influxdb 1.x, `models.skipWhitespace`.
+        end = message.find(ends, at) if len(lines) > 1 else message.rfind(ends, at)
+        # The server omits white space before a line. Source: influxdata/influxdb 1.x, `models.skipWhitespace`.
         index = next((i for i in range(index + 1, len(lines))
-                      if lines[i].lstrip(b" \t\0").decode("utf-8", "replace") == words[at:end]), -1)
+                      if lines[i].lstrip(b" \t\0").decode("utf-8", "replace") == message[at:end]), -1)
         if end < 0 or index < 0:
             return None
-        at = words.find(f"\n{quote}", end) + 1 or len(words)
-        found[index] = words[end + len(ends):at].strip()
-    return found if found and at == len(words) else None
+        at = message.find(f"\n{quote}", end) + 1 or len(message)
+        found[index] = message[end + len(ends):at].strip()
+    return found if found and at == len(message) else None
 
 
 def listed_lines(lines: Sequence[bytes], listed: Sequence[tuple[int, str, str]]) -> dict[int, str] | None:
-    """Index and reason of the lines that an answer lists by number, from 1, and text. None where one isn't found.
+    """Index and reason of the lines that an answer lists by number, from 1, and text. None if one is not found.
 
-    InfluxDB 3 cuts the text short, or prints the line anew, or another one after a string with line breaks: the number
-    counts; the text only where there is no such line.
+    The text is unreliable: InfluxDB 3 cuts it, reformats the line, or prints another one after a string with line
+    breaks. The number is used, and the text only if there is no line with this number.
     """
     found: dict[int, str] = {}
     for number, text, why in listed:

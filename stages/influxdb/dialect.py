@@ -1,4 +1,4 @@
-"""Lines as others than InfluxDB 1 and 2 read them. Pure: the encoder writes lines for those two.
+"""Adapts lines, which encoders write for InfluxDB 1 and 2, to servers that parse them differently. Pure.
 
 Sources: recorded answers of QuestDB 9.3.4 and of VictoriaMetrics 1.79 and 1.151; questdb/questdb,
 `cutlass/line/tcp/LineTcpParser.java`; VictoriaMetrics, `lib/protoparser/influx/parser.go`.
@@ -13,19 +13,19 @@ from stages.influxdb.body import FIELD, LINE, doubled
 #: no line break in a string. "questdb": every backslash escapes what follows it, and a line break has to be escaped.
 Dialect = Literal["influxdb", "influxdb3", "victoria_metrics", "questdb"]
 
-#: Backslashes in a name or tag, and what stands behind them.
+#: Backslashes in a name or tag, and the character behind them.
 _RUN = re.compile(rb"\\++(.)", re.DOTALL)
-#: In a string: an escape that every server knows, a backslash that is one, or a line break.
+#: In a string: an escape that every server knows, a literal backslash, or a line break.
 _IN_STRING = re.compile(rb'\\["\\]|\\|\n', re.DOTALL)
 #: Names of a line without backslashes and quotes.
 _NAMES = re.compile(rb"[ ,]([^ ,=]+)=")
 _TAG_NAME = re.compile(rb",((?:[^,= \\]|\\.)+)=(?:[^,= \\]|\\.)*")
-#: QuestDB keeps a LONG of this value as the absence of one.
+#: QuestDB stores a LONG of this value as NULL.
 _LEAST_LONG = b"-9223372036854775808i"
 
 
 def adapted(body: bytes, dialect: Dialect) -> bytes:
-    """The same points for a server of that dialect."""
+    """The body for a server of this dialect."""
     if dialect == "questdb":
         return LINE.sub(_for_questdb, body) if b"\\" in body or b'"' in body else body
     if dialect == "victoria_metrics":
@@ -42,7 +42,7 @@ def _for_questdb(match: re.Match[bytes]) -> bytes:
 
 
 def _escaped(text: bytes) -> bytes:
-    """A name or tag with every backslash doubled but for the one before a comma, space or equals sign."""
+    """A name or tag with every backslash doubled, except the one before a comma, space or equals sign."""
     if b"\\" not in text:
         return text
 
@@ -54,7 +54,7 @@ def _escaped(text: bytes) -> bytes:
 
 
 def _string(value: bytes, line_break: bytes) -> bytes:
-    """A field's value with what follows it, with another `line_break`; other backslashes than escapes are doubled."""
+    """A field's value with `line_break` for line breaks, and with doubled backslashes except in escapes."""
     if not value.startswith(b'"'):
         return value
     replaced = {b"\n": line_break, b"\\": b"\\\\"}
@@ -62,7 +62,7 @@ def _string(value: bytes, line_break: bytes) -> bytes:
 
 
 def _without_breaks(match: re.Match[bytes]) -> bytes:
-    """A line without line breaks in its strings, which become `\\n`: VictoriaMetrics stores a string as 0 anyway."""
+    """A line with `\\n` for line breaks in its strings: VictoriaMetrics stores a string as 0 anyway."""
     head, fields, time = match.groups()
     if b"\n" not in fields:
         return match.group()
@@ -70,36 +70,36 @@ def _without_breaks(match: re.Match[bytes]) -> bytes:
 
 
 class Columns:
-    """What QuestDB would lose of a line without a word. Remembers the sets of names that are well."""
+    """Finds lines of which QuestDB would silently drop a part. Caches the sets of names that are good."""
 
-    #: Sets of names remembered, at most.
+    #: Most sets of names that are cached.
     MOST = 10_000
 
     def __init__(self) -> None:
-        self._well: set[tuple[bytes, ...]] = set()
+        self._good: set[tuple[bytes, ...]] = set()
 
     def unwritable(self, line: bytes) -> str:
-        """What is wrong with a line; "" if nothing is.
+        """Why QuestDB would drop a part of the line; "" if it would not.
 
-        Tags and fields are columns of one table, whose names are told apart without regard to case: of two of the same
-        name the second is left out. The least integer becomes NULL.
+        Tags and fields are columns of one table with case-insensitive names: of two with the same name, the second is
+        dropped. The smallest integer becomes NULL.
         """
         names = self._names(line)
         if _LEAST_LONG in line and any(field[2].startswith(_LEAST_LONG) for field in _fields(line)):
-            return "QuestDB keeps the integer -9223372036854775808 as NULL"
-        if names in self._well:
+            return "QuestDB stores the integer -9223372036854775808 as NULL"
+        if names in self._good:
             return ""
         columns: dict[str, str] = {}
         for text in [name.decode("utf-8", "replace") for name in names]:
             other = columns.get(folded := _folded(text))
             if other == text:
-                return f"QuestDB has one column for the tag and the field {text}: it would leave the field out"
+                return f"QuestDB has one column for the tag and the field {text}: it would drop the field"
             if other is not None:
-                return f"QuestDB has one column for {other} and {text}: it would leave one of them out"
+                return f"QuestDB has one column for {other} and {text}: it would drop one of them"
             columns[folded] = text
-        if len(self._well) >= self.MOST:
-            self._well.clear()
-        self._well.add(names)
+        if len(self._good) >= self.MOST:
+            self._good.clear()
+        self._good.add(names)
         return ""
 
     def _names(self, line: bytes) -> tuple[bytes, ...]:
@@ -112,7 +112,7 @@ class Columns:
 
 
 def _folded(name: str) -> str:
-    """A name as QuestDB compares it: each character of the first plane in lower case."""
+    """A name as QuestDB compares it: characters of the basic multilingual plane in lower case."""
     return name.lower() if name.isascii() else "".join([one.lower()[0] if one <= "\uffff" else one for one in name])
 
 

@@ -1,4 +1,4 @@
-"""Which InfluxDB answers at a URL: from its `/health` and `/ping`. `detect` is pure."""
+"""Detects the kind of server at a URL from its `/health` and `/ping`. `detect` is pure."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
@@ -6,9 +6,9 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from pipeline.config.schema import InfluxConfig
-from stages.influxdb.body_words import json_object, one_line
 from stages.influxdb.deadline import Limits
 from stages.influxdb.dialect import Dialect
+from stages.influxdb.error_body import json_object, one_line
 from stages.influxdb.http_client import HttpClient
 
 Version = Literal["v1", "v2", "v3"]
@@ -18,9 +18,9 @@ IGGY: Final = "Apache Iggy's HTTP API"
 
 
 class Flavour(Struct, frozen=True):
-    """What a server says it is."""
+    """The kind of a server."""
 
-    #: For people: "InfluxDB OSS", "InfluxDB Core", "InfluxDB Cloud", ...
+    #: For logs: "InfluxDB OSS", "InfluxDB Core", "InfluxDB Cloud", ...
     product: str
     #: As the server has it; "" when it does not say.
     version: str
@@ -44,8 +44,8 @@ def detect(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]
     version = one_line(headers.get("x-influxdb-version") or str(fields.get("version") or ""))
     build = one_line(headers.get("x-influxdb-build", ""))
     if ping_status == 401 and "cluster-uuid" in headers:
-        return Flavour("InfluxDB 3, which says no more without a valid token", "", "v3")
-    if headers.get("server", "").lower().startswith("questdb"):  # which says that it is an InfluxDB 2
+        return Flavour("InfluxDB 3, which reports no more without a valid token", "", "v3")
+    if headers.get("server", "").lower().startswith("questdb"):  # which reports itself as InfluxDB 2
         return Flavour(QUESTDB, "", None)
     if ping_body == b"pong" and "iggy-view" in headers.get("access-control-expose-headers", ""):
         return Flavour(IGGY, "", None)
@@ -65,7 +65,7 @@ def detect(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]
 
 
 def ask(client: HttpClient, url: str, credentials: Mapping[str, str], limits: Limits) -> Flavour:
-    """Asks the server at `url`. Raises HttpFault. InfluxDB 3 answers only with `credentials`, headers."""
+    """Queries the server at `url`. Raises HttpFault. InfluxDB 3 answers only with `credentials`, headers."""
     health, ping = (client.exchange("GET", url.rstrip("/") + path, b"", credentials, limits)
                     for path in ("/health", "/ping"))
     return detect((health.status, health.body), (ping.status, ping.headers, ping.body))
@@ -76,27 +76,27 @@ def write_version(config: InfluxConfig, flavour: Flavour | None) -> Version:
     if config.version != "auto":
         return config.version
     api = flavour.api if flavour else None
-    if api == "v3":  # which has the others, too, but only its own tells which lines were bad
+    if api == "v3":  # it has the others, too, but only its own identifies bad lines
         return "v3"
     return "v2" if config.bucket and api != "v1" else "v1"
 
 
 def dialect_of(config: InfluxConfig, flavour: Flavour | None) -> Dialect:
-    """How the server reads lines."""
+    """The dialect of line protocol that the server parses."""
     if flavour is not None and flavour.product in (QUESTDB, VICTORIA_METRICS):
         return "questdb" if flavour.product == QUESTDB else "victoria_metrics"
     return "influxdb3" if config.version == "v3" or flavour is not None and flavour.api == "v3" else "influxdb"
 
 
 def keeps_repeats(flavour: Flavour) -> bool:
-    """Whether what is written twice is there twice: QuestDB without DEDUP, and VictoriaMetrics."""
+    """Whether the server stores twice what is written twice: QuestDB without DEDUP, and VictoriaMetrics."""
     return flavour.product in (QUESTDB, VICTORIA_METRICS)
 
 
 def version_mismatch(config: InfluxConfig, flavour: Flavour) -> str:
     """What is wrong with the configuration for this server, and what to do; "" when nothing is."""
     if flavour.product == IGGY:
-        return f"it is {flavour}, no InfluxDB; set url to InfluxDB's, such as http://127.0.0.1:8086"
+        return f"it is {flavour}, not InfluxDB; set url to InfluxDB's, such as http://127.0.0.1:8086"
     if config.version == "v3" and (flavour.api in ("v1", "v2") or flavour.product in (VICTORIA_METRICS, QUESTDB)):
         return f'it is {flavour}, which has no /api/v3/write_lp; set version = "{flavour.api or "v1"}" or "auto"'
     if config.version == "v2" and flavour.api == "v1" and not flavour.version.startswith(("1.8", "1.9", "1.1")):

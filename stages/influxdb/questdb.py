@@ -1,4 +1,4 @@
-"""Which tables of a QuestDB keep rows that are written twice. Pure.
+"""Warns about tables of a QuestDB that store rows twice if they are written twice. Pure.
 
 Source: questdb.com/docs/concepts/deduplication; recorded answers of QuestDB 9.3.4.
 """
@@ -6,17 +6,16 @@ Source: questdb.com/docs/concepts/deduplication; recorded answers of QuestDB 9.3
 from collections.abc import Mapping
 from typing import Any
 
-#: What QuestDB is asked, at `/exec`.
+#: The query for `/exec`.
 TABLES = "SELECT table_name, dedup FROM tables()"
-#: Tables that a warning names, at most.
+#: Most tables that a warning names.
 MOST_NAMED = 5
-_WHY = ("keeps rows twice that are written twice, which happens after a crash or an answer that was lost; to have them "
-        "once: ")
+_WHY = ("stores rows twice that are written twice, which happens after a crash or a lost answer; to store them once: ")
 _HOW = "ALTER TABLE '{}' DEDUP ENABLE UPSERT KEYS(timestamp, <the tags>)"
 
 
 def tables_of(answer: Mapping[str, Any]) -> dict[str, bool] | None:
-    """The tables, and whether they have DEDUP UPSERT KEYS; None for another answer: of an old version, or a refusal."""
+    """Table -> whether it has DEDUP UPSERT KEYS; None for another answer: of an old version, or a refusal."""
     rows = answer.get("dataset")
     if not isinstance(rows, list):
         return None
@@ -24,18 +23,18 @@ def tables_of(answer: Mapping[str, Any]) -> dict[str, bool] | None:
 
 
 def dedup_warnings(tables: Mapping[str, bool] | None, measurement: str) -> list[str]:
-    """What to warn of at the start; `measurement`: the one that is written, "" where there may be several."""
+    """The warnings at the start; `measurement`: the one that is written, "" if there may be several."""
     if tables is None:
-        return [f"QuestDB does not say which tables have DEDUP; one without {_WHY}{_HOW.format('<table>')}"]
+        return [f"QuestDB does not report which tables have DEDUP; a table without {_WHY}{_HOW.format('<table>')}"]
     if measurement:
         found = next((name for name in tables if name.lower() == measurement.lower()), None)
         if found is not None and tables[found]:
             return []
-        state = "" if found is not None else ", which QuestDB will make without DEDUP at the first row,"
+        state = "" if found is not None else ", which QuestDB will create without DEDUP at the first row,"
         return [f"table {measurement}{state} {_WHY}{_HOW.format(measurement)}"]
     without = sorted(name for name, dedup in tables.items() if not dedup and not name.startswith(("sys.", "telemetry")))
     named = ", ".join(without[:MOST_NAMED]) + (f" and {len(without) - MOST_NAMED} more" if len(without) > MOST_NAMED
                                                else "")
     there = f" (there are {named})" if without else ""
     return [f"a table without DEDUP UPSERT KEYS{there} {_WHY}{_HOW.format('<table>')}; "
-            "QuestDB makes new tables without"]
+            "QuestDB creates new tables without it"]

@@ -1,8 +1,8 @@
-"""Which times a database takes, learned from what it refuses: its retention, and the limits of writing. Pure.
+"""Learns which times a database accepts from its refusals: its retention, and its write limits. Pure.
 
-InfluxDB refuses lines older than now - duration, and says how many of a request they were, not which. InfluxDB 2 and
-1.12 tell the bound, InfluxDB 1 before 1.12 does not, but can be asked for the duration. What is known is kept as a
-time that moves with this machine's monotonic clock: neither a wrong clock here nor one there matters.
+InfluxDB refuses lines older than now - duration, and reports how many of a request they were, not which. InfluxDB 2 and
+1.12 report the bound; InfluxDB 1 before 1.12 does not, but can be queried for the duration. A bound is kept as a time
+that moves with this machine's monotonic clock, so a wrong clock on either machine does not matter.
 
 Sources: influxdata/influxdb, `coordinator/points_writer.go` of 1.6 to 1.12, `v1/coordinator/points_writer.go` of 2.7;
 recorded answers of 1.6.7 and 2.7.12; influxdata/influxdb#24642 for InfluxDB Cloud Serverless and Dedicated.
@@ -19,17 +19,17 @@ from msgspec import Struct
 #: Nanoseconds of a second, and of the units of precision.
 SECOND = 1_000_000_000
 UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": SECOND}
-#: One batch in so many seconds is sent with the lines that would be refused: the database may take more than before.
-LOOK_SECONDS = 10.0
-#: A bound that refused nothing for so long is forgotten, seconds: batches are not looked through any more.
-FORGET_SECONDS = 600.0
+#: Interval in which one batch is sent unchecked, seconds: the database may accept more than before.
+PROBE_SECONDS = 10.0
+#: A bound that refused nothing for this time is dropped, seconds: batches are no longer checked.
+UNUSED_SECONDS = 600.0
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|\+00:00)"
 _DURATION = r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|us|µs|ns))+"
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|us|µs|ns)")
 _NANOSECONDS = {"h": 3_600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": 1_000_000, "us": 1_000, "µs": 1_000, "ns": 1}
-#: How InfluxDB 2.7.12 and 1.12 tell the bound. Series keys stand between the two, which may hold any text: the first
-#: part counts at the beginning of the message, the second where it begins for the last time.
-_TOLD = re.compile(
+#: How InfluxDB 2.7.12 and 1.12 report the bound. Between the two parts are series keys, which may contain any text: the
+#: first part must be at the beginning of the message, and the last occurrence of the second part counts.
+_REPORT = re.compile(
     rf"(?:failure writing points to database: |unexpected error writing points to database: )?partial write: dropped "
     rf"[0-9]+ points outside retention policy of duration (?P<duration>{_DURATION})"
     rf"(?: and [0-9]+ points outside write window \((?:-(?P<past>{_DURATION}))?(?: to )?(?P<future>{_DURATION})?\))?"
@@ -39,8 +39,8 @@ _BOUND = re.compile(
     rf"(?P<bound>Retention Policy Lower|Write Window Upper|Write Window Lower) Bound at (?P<at>{_TIME}) dropped=[0-9]+"
     r"(?: for database: \S+ for retention policy: [^\n]*)?")
 _POINT = re.compile(rf" at (?P<time>{_TIME})")
-#: InfluxDB Cloud Serverless and Dedicated, Clustered; a table's name stands between the two.
-_TOLD_V3 = re.compile("(?:dml handler error: )?data in table ")
+#: InfluxDB Cloud Serverless, Dedicated and Clustered; a table's name is between the two parts.
+_REPORT_V3 = re.compile("(?:dml handler error: )?data in table ")
 _LAST_V3 = " is outside of the retention period: "
 _BOUND_V3 = re.compile(rf"minimum acceptable timestamp is (?P<at>{_TIME}), but observed timestamp {_TIME} is older\.?")
 #: Longest time with " at " before it, characters.
@@ -48,28 +48,28 @@ _POINT_CHARACTERS = 42
 
 
 class Bounds(Struct, frozen=True):
-    """The times that a database takes, nanoseconds since 1970. None: no bound is known on that side."""
+    """The times that a database accepts, nanoseconds since 1970. None: no bound is known on that side."""
 
     oldest: int | None = None
     newest: int | None = None
 
     def hold(self, time: int | None) -> bool:
-        """Whether a line of that time is inside; one without a time gets the server's."""
+        """Whether a line with this time is inside the bounds. A line without a time gets the server's time."""
         return time is None or ((self.oldest is None or time >= self.oldest)
                                 and (self.newest is None or time <= self.newest))
 
     def why(self, time: int) -> str:
-        """Why a line of that time, which is outside, is not written: for a dead letter."""
+        """Why a line with this time, which is outside, is not written: the detail of a dead letter."""
         if self.oldest is not None and time < self.oldest:
-            return (f"older than the database keeps: its time is {shown(time)}, the oldest that is taken "
+            return (f"older than the database keeps: its time is {shown(time)}, the oldest accepted time "
                     f"{shown(self.oldest)}")
-        return (f"too far in the future for the database: its time is {shown(time)}, the newest that is taken "
+        return (f"too far in the future for the database: its time is {shown(time)}, the newest accepted time "
                 f"{shown(self.newest or 0)}")
 
 
 def shown(time: int) -> str:
-    """A time (nanoseconds since 1970) as RFC 3339 with the digits that it has; the number where there is no such year.
-    """
+    """A time (nanoseconds since 1970) as RFC 3339 with its significant digits; as a number if the year is out of
+    range."""
     seconds, rest = divmod(time, SECOND)
     try:
         text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -79,7 +79,7 @@ def shown(time: int) -> str:
 
 
 def times(lines: Iterable[bytes], unit: int) -> list[int | None]:
-    """The times of lines in nanoseconds since 1970, None for a line without; `unit`: nanoseconds of one."""
+    """The times of lines in nanoseconds since 1970, None for a line without; `unit`: nanoseconds of the lines' unit."""
     found: list[int | None] = []
     for line in lines:
         try:
@@ -89,25 +89,25 @@ def times(lines: Iterable[bytes], unit: int) -> list[int | None]:
     return found
 
 
-def told(message: str) -> Bounds | None:
-    """The bounds that a server tells with what it refuses, by its clock; None where it tells none."""
-    if _TOLD_V3.match(message):
+def reported_bounds(message: str) -> Bounds | None:
+    """The bounds that a server reports in a refusal, by its clock; None if it reports none."""
+    if _REPORT_V3.match(message):
         last = _BOUND_V3.fullmatch(message, message.rfind(_LAST_V3) + len(_LAST_V3))
         return Bounds(_nanoseconds(last["at"])) if last else None
-    first, at = _TOLD.match(message), message.rfind(_LAST)
+    first, at = _REPORT.match(message), message.rfind(_LAST)
     last = _BOUND.fullmatch(message, at + len(_LAST))
     point = _POINT.search(message, max(0, at - _POINT_CHARACTERS), max(0, at))
     if first is None or last is None or point is None or point.end() != at:
         return None
     duration, past, future = (duration_of(first[name] or "0s") for name in ("duration", "past", "future"))
-    return _told(duration, past, future, last["bound"], _nanoseconds(last["at"]), _nanoseconds(point["time"]))
+    return _bounds_of(duration, past, future, last["bound"], _nanoseconds(last["at"]), _nanoseconds(point["time"]))
 
 
-def _told(duration: int, past: int, future: int, bound: str, at: int, time: int) -> Bounds | None:
-    """What follows when a point of `time` violates a bound that lies `at` a time."""
+def _bounds_of(duration: int, past: int, future: int, bound: str, at: int, time: int) -> Bounds | None:
+    """The bounds that follow if a point of `time` violates the bound at `at`."""
     length = {"Retention Policy Lower": duration, "Write Window Lower": past, "Write Window Upper": -future}[bound]
     if not length:
-        # With a limit of writing, 1.12 calls a point without a shard older than the retention, whatever it is.
+        # With a write limit, 1.12 reports any point without a shard as older than the retention.
         return Bounds(at) if time < at else None
     now = at + length
     kept = min(filter(None, (duration, past)), default=0)
@@ -119,16 +119,16 @@ def duration_of(text: str) -> int:
     return int(sum(Decimal(number) * _NANOSECONDS[unit] for number, unit in _DURATION_PART.findall(text)))
 
 
-def question(database: str) -> str:
-    """The InfluxQL that asks an InfluxDB 1 for the retention policies of a database."""
+def policies_query(database: str) -> str:
+    """The InfluxQL query for the retention policies of a database."""
     escaped = database.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'SHOW RETENTION POLICIES ON "{escaped}"'
 
 
-def answered(reply: Any, policy: str, now: int) -> Bounds | None:
-    """The bounds that follow from the decoded answer to `question`, for a policy ("": the default one).
+def queried_bounds(reply: Any, policy: str, now: int) -> Bounds | None:
+    """The bounds that follow from the decoded answer to `policies_query`, for a policy ("": the default one).
 
-    `now`: the server's time when it answered, nanoseconds since 1970. None where nothing follows.
+    `now`: the server's time of the answer, nanoseconds since 1970. None if the answer has no bounds.
     """
     try:
         series = reply["results"][0]["series"][0]
@@ -147,45 +147,47 @@ def _nanoseconds(text: str) -> int:
 
 
 class Retention:
-    """What is known of one bucket's, or database's, bounds. Times on this machine in seconds, monotonic."""
+    """The known bounds of one bucket or database. Times of this machine in seconds, monotonic."""
 
     def __init__(self) -> None:
         self._bounds = Bounds()
-        #: Between these two the server said it.
+        #: The request whose answer reported the bounds was sent and answered at these times.
         self._began = self._answered = 0.0
-        #: When a line was refused by it, and when one outside was last sent.
-        self._used = self._looked = 0.0
+        #: When the bounds last refused a line, and when a line outside was last sent.
+        self._used = self._probed = 0.0
 
     def bounds(self, now: float) -> Bounds | None:
-        """The bounds at `now`, never narrower than the server's; None while nothing is known."""
-        if self._bounds == Bounds() or now - self._used > FORGET_SECONDS:
+        """The bounds at `now`, never narrower than the server's; None if none are known."""
+        if self._bounds == Bounds() or now - self._used > UNUSED_SECONDS:
             return None
         oldest, newest = self._bounds.oldest, self._bounds.newest
         return Bounds(None if oldest is None else oldest + int((now - self._answered) * SECOND),
                       None if newest is None else newest + int((now - self._began) * SECOND))
 
-    def looks(self, now: float) -> bool:
-        """Whether lines outside are to be sent, to see whether they are still refused; then they count as sent."""
-        if now - self._looked < LOOK_SECONDS:
+    def should_probe(self, now: float) -> bool:
+        """Whether to send lines outside the bounds, to check that they are still refused. Counts as sent if True."""
+        if now - self._probed < PROBE_SECONDS:
             self._used = now
             return False
-        self._looked = now
+        self._probed = now
         return True
 
     def learn(self, bounds: Bounds, began: float, answered: float) -> None:
-        """A server refused lines outside of `bounds`, which it told. They take the place of those known."""
+        """Replaces the bounds with those that a server reported."""
         self._bounds, self._began, self._answered = bounds, began, answered
-        self._used = self._looked = answered
+        self._used = self._probed = answered
 
     def refused(self, sent: Sequence[int | None], began: float, answered: float) -> None:
-        """A server refused every line of a request for its time, and tells no bound: what is older is, too."""
+        """A server refused every line of a request for its time without reporting a bound: older lines are refused,
+        too."""
         known = self.bounds(answered) or Bounds()
         found = [time for time in sent if time is not None]
         if found and len(found) == len(sent) and (known.oldest is None or known.oldest <= max(found)):
             self.learn(Bounds(max(found) + 1, known.newest), began, answered)
 
     def stored(self, sent: Iterable[int | None], began: float) -> None:
-        """A server took all lines of a request that was sent at `began`: bounds that hold one outside are no more."""
+        """A server accepted all lines of a request that was sent at `began`: drops bounds that would refuse one of
+        them."""
         known = self.bounds(began)
         if known is not None and not all(known.hold(time) for time in sent):
             self._bounds = Bounds()

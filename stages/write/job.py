@@ -26,7 +26,7 @@ from stages.influxdb.answers import (
     UnlocatedBadLines,
     line_reason,
 )
-from stages.influxdb.body_words import one_line
+from stages.influxdb.error_body import one_line
 from stages.influxdb.retention import Bounds, Retention, times
 
 #: A piece that alone keeps getting 5xx is cut after so many failures while others pass; while nothing was ever stored
@@ -76,14 +76,14 @@ class RefusedLine(Struct, frozen=True):
 class Chunk:
     """Lines of a job that are sent in one request."""
 
-    __slots__ = ("attempts", "body", "canary", "depth", "failures", "indices", "looks", "passed_before", "probe",
-                 "sent_at")
+    __slots__ = ("attempts", "body", "canary", "depth", "failures", "indices", "passed_before", "probe",
+                 "probes_retention", "sent_at")
 
     def __init__(self, indices: Sequence[int], body: bytes | None, depth: int = 0, attempts: int = 0,
-                 canary: bool = False, probe: bool = False, looks: bool = False) -> None:
+                 canary: bool = False, probe: bool = False, probes_retention: bool = False) -> None:
         self.indices = indices
         #: It is sent whatever the times of its lines, to see whether those outside the known bounds are still refused.
-        self.looks = looks
+        self.probes_retention = probes_retention
         #: When it was taken, seconds, monotonic.
         self.sent_at = 0.0
         #: A line that is sent to see whether anything is stored; what becomes of it is decided with the others.
@@ -154,7 +154,7 @@ class WriteJob:
                 continue
             if self._run is not None and len(piece.indices) > self._run:
                 self._todo.appendleft(Chunk(piece.indices[self._run:], None, piece.depth, piece.attempts,
-                                            looks=piece.looks))
+                                            probes_retention=piece.probes_retention))
                 self._open += 1
                 piece.indices, piece.body = piece.indices[:self._run], None
             if piece.body is None:
@@ -169,7 +169,7 @@ class WriteJob:
     def _is_inside(self, piece: Chunk, now: float) -> bool:
         """Refuses lines of a piece outside of the times that are taken. False where none is left."""
         bounds = self._evidence.retention.bounds(now)
-        if bounds is None or piece.looks or piece.probe or piece.canary:
+        if bounds is None or piece.probes_retention or piece.probe or piece.canary:
             return True
         try:
             outside = self._outside(piece, bounds)
@@ -177,8 +177,8 @@ class WriteJob:
             return True
         if not outside:
             return True
-        if self._evidence.retention.looks(now):
-            piece.looks = True
+        if self._evidence.retention.should_probe(now):
+            piece.probes_retention = True
             return True
         lines = self.lines()
         self.refused += [RefusedLine(index, "outside_retention", f"{why}; not sent", 0, piece.attempts,
@@ -244,7 +244,7 @@ class WriteJob:
                 self._open -= 1
                 self._stored = piece.indices[0]
                 self._canary = self._canary and not piece.canary
-                if piece.looks:
+                if piece.probes_retention:
                     self._evidence.retention.stored([self.times()[index] for index in piece.indices], piece.sent_at)
             case BadLines() | UnlocatedBadLines() | TooLarge():
                 return self._not_taken(piece, answer, now)
@@ -275,7 +275,7 @@ class WriteJob:
         rest = [index for index in piece.indices if index not in bad]
         if rest and not (isinstance(answer, BadLines) and answer.rest_stored):
             self.delayed = True
-            self._add(Chunk(rest, None, piece.depth, piece.attempts, looks=piece.looks))
+            self._add(Chunk(rest, None, piece.depth, piece.attempts, probes_retention=piece.probes_retention))
         reason = "too_large" if isinstance(answer, TooLarge) else \
             answer.reason
         self._refuse(piece, answer, reason, bad)
@@ -328,8 +328,8 @@ class WriteJob:
 
     def _believed(self, answer: BadLines | UnlocatedBadLines | TooLarge) -> Answer:
         """Of several batches, each refused line by line while nothing was ever stored, only the first are believed."""
-        told = all(line.reason != "outside_retention" for line in self.refused)
-        if self._open or len(self.refused) < self.points or self._evidence.stored or not told:
+        from_server = all(line.reason != "outside_retention" for line in self.refused)
+        if self._open or len(self.refused) < self.points or self._evidence.stored or not from_server:
             return answer
         self._evidence.refused_batches += 1
         if self._evidence.refused_batches <= BELIEVED_BATCHES:
@@ -341,7 +341,7 @@ class WriteJob:
 
     def _refuse(self, piece: Chunk, answer: BadLines | UnlocatedBadLines | TooLarge | Retry, reason: str,
                 bad: dict[int, str]) -> None:
-        """Ends a piece: its `bad` lines are refused, each with its why. An empty reason is told from that."""
+        """Ends a piece: its `bad` lines are refused, each with its why. An empty `reason` is derived from it."""
         lines = self.lines()
         self.refused += [RefusedLine(index, reason or line_reason(why), why, answer.status, piece.attempts,
                                      lines[index].decode("utf-8", "replace")) for index, why in bad.items()]
@@ -400,7 +400,7 @@ class WriteJob:
     def _replace(self, piece: Chunk, *parts: Sequence[int]) -> None:
         self._open -= 1
         for indices in parts:
-            self._add(Chunk(indices, None, piece.depth + 1, piece.attempts, looks=piece.looks))
+            self._add(Chunk(indices, None, piece.depth + 1, piece.attempts, probes_retention=piece.probes_retention))
 
     def _add(self, piece: Chunk) -> None:
         self._open += 1

@@ -23,10 +23,10 @@ from stages.influxdb.answers import (
     seconds_of,
 )
 from stages.influxdb.body import LINE
-from stages.influxdb.body_words import json_object
 from stages.influxdb.deadline import Limits
 from stages.influxdb.dialect import Columns, adapted
 from stages.influxdb.endpoint import write_url
+from stages.influxdb.error_body import json_object
 from stages.influxdb.failures import answered_by, failure_of, with_advice
 from stages.influxdb.flavour import (
     QUESTDB,
@@ -184,14 +184,14 @@ class Transport:
         database, policy = bucket or self.config.database or self.config.bucket, self.config.retention_policy
         if version == "v2":  # a bucket of InfluxDB 1.8 is database/policy
             database, _, policy = (bucket or self.config.bucket).partition("/")
-        query = urlencode({"db": database, "q": retention.question(database)})
+        query = urlencode({"db": database, "q": retention.policies_query(database)})
         try:
             reply = self._client.exchange("GET", f"{url.rstrip('/')}/query?{query}", b"", self.credentials.header("v1"),
                                           limits_of(self.config))
         except HttpFault:
             return None
         at = seconds_of(reply.headers.get("date", ""))
-        found = at and retention.answered(json_object(reply.body), policy, int(at) * retention.SECOND)
+        found = at and retention.queried_bounds(json_object(reply.body), policy, int(at) * retention.SECOND)
         if not found:
             self._unanswered[url, bucket] = time.monotonic() + ASK_SECONDS
         return found or None

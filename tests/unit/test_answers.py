@@ -104,7 +104,7 @@ def test_listed_lines_are_found_by_number_and_by_text_where_there_is_no_such_num
     ((200, b"OK"), (200, {"x-influxdb-build": "Core", "x-influxdb-version": "3.9.6"},
                     b'{"product_name":"InfluxDB 3 Core","version":"3.9.6"}'), "InfluxDB Core", "v3"),
     ((401, b""), (401, {"cluster-uuid": "a1cce656"}, b'{"error": "the request was not authenticated"}'),
-     "InfluxDB 3, which says no more without a valid token", "v3"),
+     "InfluxDB 3, which reports no more without a valid token", "v3"),
     ((200, b"OK"), (204, {}, b""), "VictoriaMetrics or alike", None),
     ((404, b""), (404, {}, b""), "a server that does not say what it is", None)])
 def test_a_server_is_recognised(health: tuple[int, bytes], ping: tuple[int, dict[str, str], bytes], product: str,

@@ -14,8 +14,8 @@ def test_tables_are_read_from_the_answer_of_exec() -> None:
 @pytest.mark.parametrize(("tables", "measurement", "words"), [
     ({"readings": True}, "readings", []), ({"Readings": True}, "readings", []),
     ({"readings": False}, "readings", ["ALTER TABLE 'readings' DEDUP ENABLE UPSERT KEYS"]),
-    ({}, "readings", ["will make without DEDUP"]), (None, "readings", ["does not say"]),
-    ({"a": True, "b": False}, "", ["there are b"]), ({"a": True}, "", ["makes new tables without"])])
+    ({}, "readings", ["will create without DEDUP"]), (None, "readings", ["does not report"]),
+    ({"a": True, "b": False}, "", ["there are b"]), ({"a": True}, "", ["creates new tables without"])])
 def test_a_table_without_dedup_is_warned_of_with_what_to_do(
         tables: dict[str, bool] | None, measurement: str, words: list[str]) -> None:
     found = dedup_warnings(tables, measurement)

@@ -3,17 +3,17 @@
 import pytest
 
 from stages.influxdb.retention import (
-    FORGET_SECONDS,
-    LOOK_SECONDS,
+    PROBE_SECONDS,
     SECOND,
+    UNUSED_SECONDS,
     Bounds,
     Retention,
-    answered,
     duration_of,
-    question,
+    policies_query,
+    queried_bounds,
+    reported_bounds,
     shown,
     times,
-    told,
 )
 
 #: 2026-11-26T09:13:20.095921517Z
@@ -35,7 +35,7 @@ CLOUD = ("dml handler error: data in table {table} is outside of the retention p
 
 
 def test_influxdb_2_tells_the_bound() -> None:
-    assert told(TOLD.format(key="p,a=3")) == Bounds(BOUND)
+    assert reported_bounds(TOLD.format(key="p,a=3")) == Bounds(BOUND)
 
 
 @pytest.mark.parametrize("text", [
@@ -47,21 +47,21 @@ def test_influxdb_2_tells_the_bound() -> None:
     "partial write: dropped 9 points outside retention policy of duration 9h0m0s - oldest point ",
 ])
 def test_a_name_that_speaks_like_the_server_is_not_believed(text: str) -> None:
-    assert told(TOLD.format(key=f"p,a={text}")) == Bounds(BOUND)
-    found = told(CLOUD.format(table=text))
+    assert reported_bounds(TOLD.format(key=f"p,a={text}")) == Bounds(BOUND)
+    found = reported_bounds(CLOUD.format(table=text))
     assert found is not None and found.oldest is not None and shown(found.oldest) == "2023-07-30T11:05:48.178479165Z"
-    assert told(f"unable to parse '{TOLD.format(key='p')}': missing fields") is None
+    assert reported_bounds(f"unable to parse '{TOLD.format(key='p')}': missing fields") is None
 
 
 def test_a_message_of_a_megabyte_is_read_at_once() -> None:
-    assert told(TOLD.format(key=", newest point p dropped because it violates a " * 20_000)) == Bounds(BOUND)
+    assert reported_bounds(TOLD.format(key=", newest point p dropped because it violates a " * 20_000)) == Bounds(BOUND)
 
 
 @pytest.mark.parametrize("message", [
     "partial write: points beyond retention policy dropped=4", "", "partial write: field type conflict: x dropped=1",
     TOLD.format(key="p").replace("1h0m0s", "an hour"), TOLD.format(key="p") + " and more\n"])
 def test_other_words_tell_none(message: str) -> None:
-    assert told(message) is None
+    assert reported_bounds(message) is None
 
 
 @pytest.mark.parametrize(("window", "bound", "at", "time", "expected"), [
@@ -76,13 +76,13 @@ def test_other_words_tell_none(message: str) -> None:
 def test_limits_of_writing_are_told_by_influxdb_1_12(window: str, bound: str, at: int, time: int,
                                                      expected: Bounds) -> None:
     """`BOUND` is the server's time."""
-    assert told(WINDOW.format(duration="3h0m0s", window=window, bound=bound, at=shown(at), time=shown(time))) \
-        == expected
+    message = WINDOW.format(duration="3h0m0s", window=window, bound=bound, at=shown(at), time=shown(time))
+    assert reported_bounds(message) == expected
 
 
 def test_a_future_point_says_nothing_about_an_endless_retention() -> None:
     """1.12 without a retention prints the least time that there is as the bound."""
-    assert told(WINDOW.format(duration="0s", window="15m0s", bound="Retention Policy Lower",
+    assert reported_bounds(WINDOW.format(duration="0s", window="15m0s", bound="Retention Policy Lower",
                               at="1677-09-21T00:12:43.145224194Z", time=shown(BOUND))) is None
 
 
@@ -93,16 +93,16 @@ def test_durations_are_read_as_go_prints_them(text: str, seconds: float) -> None
 
 
 def test_influxdb_1_is_asked_for_its_policies() -> None:
-    assert question('a"b\\c') == 'SHOW RETENTION POLICIES ON "a\\"b\\\\c"'
+    assert policies_query('a"b\\c') == 'SHOW RETENTION POLICIES ON "a\\"b\\\\c"'
     reply = {"results": [{"statement_id": 0, "series": [{
         "columns": ["name", "duration", "shardGroupDuration", "replicaN", "default"],
         "values": [["autogen", "0s", "168h0m0s", 1, False], ["hour", "1h0m0s", "1h0m0s", 1, True]]}]}]}
-    assert answered(reply, "", BOUND) == answered(reply, "hour", BOUND) == Bounds(BOUND - HOUR)
-    assert answered(reply, "autogen", BOUND) is answered(reply, "none", BOUND) is None
+    assert queried_bounds(reply, "", BOUND) == queried_bounds(reply, "hour", BOUND) == Bounds(BOUND - HOUR)
+    assert queried_bounds(reply, "autogen", BOUND) is queried_bounds(reply, "none", BOUND) is None
     refusals: list[object] = [{"results": [{"error": "database not found: x"}]}, {"error": "authorization failed"},
                               None, [], {}]
     for refusal in refusals:
-        assert answered(refusal, "", BOUND) is None
+        assert queried_bounds(refusal, "", BOUND) is None
 
 
 def test_the_time_of_a_line_is_what_follows_its_last_space() -> None:
@@ -133,21 +133,21 @@ def test_without_a_bound_told_what_is_older_than_a_refused_line_is_refused() -> 
 def test_lines_outside_are_sent_now_and_then_and_a_longer_retention_is_seen() -> None:
     known = Retention()
     known.learn(Bounds(100 * SECOND), 0.0, 0.0)
-    assert not known.looks(LOOK_SECONDS - 1)
-    assert known.looks(LOOK_SECONDS) and not known.looks(LOOK_SECONDS + 1)
-    known.stored([200 * SECOND], LOOK_SECONDS)
-    assert known.bounds(LOOK_SECONDS) is not None
-    known.stored([50 * SECOND, 200 * SECOND], LOOK_SECONDS)
-    assert known.bounds(LOOK_SECONDS) is None
+    assert not known.should_probe(PROBE_SECONDS - 1)
+    assert known.should_probe(PROBE_SECONDS) and not known.should_probe(PROBE_SECONDS + 1)
+    known.stored([200 * SECOND], PROBE_SECONDS)
+    assert known.bounds(PROBE_SECONDS) is not None
+    known.stored([50 * SECOND, 200 * SECOND], PROBE_SECONDS)
+    assert known.bounds(PROBE_SECONDS) is None
 
 
 def test_a_bound_that_refuses_nothing_any_more_is_forgotten() -> None:
     known = Retention()
     known.learn(Bounds(100), 0.0, 0.0)
-    assert known.bounds(FORGET_SECONDS) is not None
-    known.looks(5.0)
-    assert known.bounds(FORGET_SECONDS + 5) is not None
-    assert known.bounds(FORGET_SECONDS + 6) is None
+    assert known.bounds(UNUSED_SECONDS) is not None
+    known.should_probe(5.0)
+    assert known.bounds(UNUSED_SECONDS + 5) is not None
+    assert known.bounds(UNUSED_SECONDS + 6) is None
 
 
 def test_a_dead_letter_says_the_times() -> None:
