@@ -1,3 +1,3 @@
-"""Connector between Apache Iggy and InfluxDB: what every process of the pipeline shares."""
+"""Connector between Apache Iggy and InfluxDB: commands, processes that coordinate, and what all processes share."""
 
 __version__ = "0.1.0"

@@ -4,7 +4,7 @@ from pipeline.interrupts import end_on_interrupt
 
 
 def run() -> None:
-    """The command. Ctrl-C ends it with a line from here on; what takes time to import comes after that."""
+    """Runs the command. Handles Ctrl-C before the slow imports, so that it never ends in a traceback."""
     end_on_interrupt()
     from pipeline.cli import run as run_command
 

@@ -1,4 +1,4 @@
-"""Addresses of servers by names that two spellings of one have in common."""
+"""Compares addresses of servers that may be spelled in several ways."""
 
 import contextlib
 import ipaddress
@@ -6,10 +6,11 @@ import socket
 
 
 def names_of(address: str) -> list[str]:
-    """All names of the server at "host:port": as it is spelled, and by each IP address that the name has now.
+    """All names of the server at "host:port": the given one, and each IP address that it resolves to now.
 
-    All addresses of this machine are "localhost". So two configurations mean the same server if a name is in both lists
-    (but for different servers at one port of this machine's addresses). Asks the system's resolver.
+    All addresses of this machine are "localhost". Two addresses mean the same server if their lists have a name in
+    common (except for different servers on the same port of different addresses of this machine). Uses the system's
+    resolver.
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]").rstrip(".").lower()
@@ -25,7 +26,7 @@ def names_of(address: str) -> list[str]:
 
 
 def _is_local(text: str) -> bool:
-    """Whether an IP address is one of this machine: then a socket can be bound to it."""
+    """Whether an IP address belongs to this machine: whether a socket can be bound to it."""
     ip = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped

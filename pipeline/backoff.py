@@ -1,4 +1,4 @@
-"""Exponential backoff with full jitter. Pure: the caller sleeps, and gives the randomness."""
+"""Exponential backoff with full jitter. Pure: the caller sleeps and provides the random numbers."""
 
 import random
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class BackoffOptions(Protocol):
 
 
 class Backoff:
-    """Pauses between tries: uniform between 0 and `initial * multiplier ** n`, never over `maximum` (all seconds).
+    """Pauses between tries: uniform between 0 and `initial * multiplier ** n`, at most `maximum` (all in seconds).
 
     Source: "Exponential Backoff And Jitter", the "full jitter" variant.
     """

@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.commands.config import load_config
 from pipeline.config.renamed import RENAMED_OPTIONS
 from pipeline.errors import PipelineError
-from pipeline.exit import run_and_exit, tell
+from pipeline.exit import print_error, run_and_exit
 from pipeline.files import keep_private
 from pipeline.interrupts import end_on_interrupt
 from pipeline.options import CONTEXT, Group, config_option, log_level_option, renamed_options
@@ -54,7 +54,7 @@ class _Group(Group):
         try:
             return super().invoke(ctx)
         except PipelineError as error:
-            ctx.exit(tell(error))
+            ctx.exit(print_error(error))
 
 
 def run() -> NoReturn:

@@ -1,4 +1,4 @@
-"""gzip for what is sent: fast to write, bounded to read."""
+"""gzip: fast compression of request bodies, and decompression."""
 
 import zlib
 
@@ -11,7 +11,7 @@ GZIP_LEVEL = 1
 
 
 def compress(body: bytes) -> bytes:
-    """A gzip member, at the level that pays for telemetry."""
+    """The body as a gzip member, at a fast level that suits telemetry."""
     return isal_zlib.compress(body, GZIP_LEVEL, GZIP_WINDOW_BITS)
 
 

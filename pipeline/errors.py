@@ -1,4 +1,4 @@
-"""Errors a user can do something about. The CLI turns each into one line and an exit code."""
+"""Errors that a user can do something about. `pipeline.exit` prints each as a line and sets the exit code."""
 
 
 def missing_package(package: str, extra: str) -> str:
@@ -8,7 +8,7 @@ def missing_package(package: str, extra: str) -> str:
 
 
 class PipelineError(Exception):
-    """Something the user has to know: what happened, to what, what to do. Exit code 1."""
+    """An error for the user: what happened, to what, and what to do. Exit code 1."""
 
     exit_code = 1
 

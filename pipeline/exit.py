@@ -1,4 +1,4 @@
-"""How a command ends: errors become a line each and an exit code here, and nowhere else."""
+"""Ends a command: the only place that prints errors and chooses the exit code."""
 
 import errno
 import os
@@ -9,15 +9,15 @@ from typing import IO, Final, NoReturn
 
 from pipeline.errors import PipelineError
 
-#: Set to anything, it shows where in the code an unexpected error came from.
+#: When this environment variable is set, an unexpected error is printed with its traceback.
 TRACEBACK_VARIABLE: Final = "PIPELINE_TRACEBACK"
 
 
 def run_and_exit(command: Callable[[], object]) -> NoReturn:
-    """Runs a command, and ends the process with its exit code.
+    """Runs a command, then exits the process with its exit code.
 
-    Without the shutdown of the interpreter: the Iggy client's threads may still be calling into it, and abort it (seen
-    in one of twelve runs with CPython 3.11, as exit code 134).
+    Skips the interpreter's shutdown: threads of the Iggy client may still call into the interpreter and abort it (one
+    of twelve runs with CPython 3.11, exit code 134).
     """
     _open_streams()
     code = 1
@@ -29,16 +29,16 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except PipelineError as error:
-        code = tell(error)
+        code = print_error(error)
     except BaseException as error:
-        _say(error)
+        _print_unexpected(error)
     code = _flush(sys.stdout) or code
     _flush(sys.stderr)
     os._exit(code)
 
 
-def tell(error: PipelineError) -> int:
-    """Says what is wrong, a line each; the exit code."""
+def print_error(error: PipelineError) -> int:
+    """Prints each line of the error on standard error, without secrets. Returns the exit code."""
     from pipeline.logs import clean
 
     for line in str(error).split("\n"):
@@ -47,12 +47,12 @@ def tell(error: PipelineError) -> int:
 
 
 def _open_streams() -> None:
-    """Makes standard input, output and error usable where they are closed, or can't hold every character."""
+    """Makes standard input, output and error usable if they are closed or cannot encode every character."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # Else the next file that is opened would be taken for it.
+            # Otherwise the next file that is opened gets this number.
             os.open(os.devnull, os.O_RDWR)
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
@@ -64,7 +64,7 @@ def _open_streams() -> None:
 
 
 def _flush(stream: IO[str]) -> int:
-    """The exit code where what was written can't be: nobody reads it any more, or the disk is full. Else 0."""
+    """Flushes a stream. Returns 1 if the output cannot be written (closed pipe, full disk), else 0."""
     try:
         stream.flush()
     except BrokenPipeError:
@@ -73,25 +73,25 @@ def _flush(stream: IO[str]) -> int:
         if stream is sys.stdout:
             sys.stderr.write(f"pipeline: error: standard output: {error.strerror}\n")
         return 1
-    except ValueError:  # it was closed
+    except ValueError:  # the stream is closed
         return 0
     return 0
 
 
-def _say(error: BaseException) -> None:
-    """An error that no command has foreseen, in a line."""
+def _print_unexpected(error: BaseException) -> None:
+    """Prints an error that no command expects as one line, or as a traceback (`TRACEBACK_VARIABLE`)."""
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
         return
     if isinstance(error, OSError):
         if error.errno == errno.EPIPE:
             return
-        words = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror or error)
+        text = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror or error)
     elif isinstance(error, MemoryError):
-        words = "there is not enough memory"
+        text = "not enough memory"
     else:
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
-        words = (f"{type(error).__name__}: {error}{place}; this is a fault in the pipeline, please report it. With "
-                 f"{TRACEBACK_VARIABLE}=1 it says more")
-    tell(PipelineError(" ".join(words.split())))
+        text = (f"{type(error).__name__}: {error}{place}; this is a fault in the pipeline, please report it. Set "
+                f"{TRACEBACK_VARIABLE}=1 for a traceback")
+    print_error(PipelineError(" ".join(text.split())))

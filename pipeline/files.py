@@ -1,7 +1,8 @@
-"""Files and folders that are this user's alone: opened without following links, their owner and mode looked at.
+"""Opens files and folders that belong to this user: without following links, and with a check of owner and mode.
 
-Whoever may write to the folder of a file could put a link there instead, and have us empty or fill another file. So
-what is not ours (or root's), or not what we expect, is refused with an `OSError` whose `strerror` says why.
+A user who may write to a file's folder could replace the file with a link and make the pipeline truncate or fill
+another file. Files of other users (root excepted) and unexpected kinds of files are therefore refused with an `OSError`
+whose `strerror` gives the reason.
 """
 
 import errno
@@ -10,30 +11,30 @@ import pwd
 import stat
 from pathlib import Path
 
-#: What to do about an error, by its number; what is missing there says enough by itself.
+#: Advice by error number; other errors need none.
 _ADVICE = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space there, or raise the quota",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
     errno.EACCES: "let user {user} write there",
     errno.EPERM: "let user {user} write there",
-    errno.EROFS: "give a place that can be written to",
+    errno.EROFS: "choose a folder that can be written to",
     errno.ENOENT: "make the folder {folder}",
     errno.ENOTDIR: "make the folder {folder}",
     errno.EISDIR: "give a file",
     errno.ELOOP: "give the file itself",
 }
-#: Permissions that others than the owner have, and those by which they may write.
+#: Permission bits of group and others, and those of them that allow writing.
 OTHERS, OTHERS_WRITE = 0o077, 0o022
 
 
 def keep_private() -> None:
-    """Has this process, and those that it starts, make files and folders that nobody else may read."""
+    """Sets the umask of this process and its children: new files and folders are private to the user."""
     os.umask(os.umask(OTHERS) | OTHERS)
 
 
 def user_name() -> str:
-    """The name of the user that this process runs as; his number where he has none."""
+    """Name of the user that this process runs as; the user number if it has no name."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -41,10 +42,10 @@ def user_name() -> str:
 
 
 def open_own(path: Path, flags: int) -> int:
-    """Opens a regular file of this user; one that `flags` make (`os.O_CREAT`) is for him alone. Gives a descriptor.
+    """Opens a regular file of this user and returns its descriptor. A new file (`os.O_CREAT`) gets mode 0600.
 
-    Raises OSError: also for a link, another user's file, one with a second name (a hard link), and one that others may
-    write to.
+    Raises OSError, also for a symbolic link, another user's file, a file with a second name (hard link), and one that
+    others may write to.
     """
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
@@ -61,7 +62,7 @@ def open_own(path: Path, flags: int) -> int:
 
 
 def close_to_others(path: Path) -> None:
-    """Takes away what others may do with a file of ours. Raises OSError as `open_own` does."""
+    """Removes the permissions of group and others from a file of this user. Raises OSError as `open_own` does."""
     descriptor = open_own(path, os.O_RDONLY)
     try:
         os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~OTHERS)
@@ -73,7 +74,7 @@ def _check_file(found: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise OSError(errno.EISDIR, "is a folder", str(path))
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "is no regular file", str(path))
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
     _check_owner(found, path)
     if found.st_nlink > 1:
         raise OSError(errno.EMLINK, "has a second name (a hard link)", str(path))
@@ -88,24 +89,24 @@ def _check_owner(found: os.stat_result, path: Path) -> None:
 
 
 def check_own_folder(path: Path) -> None:
-    """Raises OSError unless `path` is a folder of this user, or root's, that nobody else may write to.
+    """Raises OSError unless `path` is a folder of this user, or of root, that nobody else may write to.
 
-    A link to one is all right if it is his, or root's.
+    A link to such a folder is accepted if it belongs to this user or root.
     """
     link = path.lstat()
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
         raise OSError(errno.ELOOP, f"is a symbolic link of another user (number {link.st_uid})", str(path))
     found = path.stat()
     if not stat.S_ISDIR(found.st_mode):
-        raise OSError(errno.ENOTDIR, "is no folder", str(path))
+        raise OSError(errno.ENOTDIR, "is not a folder", str(path))
     _check_owner(found, path)
 
 
 def secret_problem(path: str) -> str:
-    """Why a file is no place for a secret: "" when it is one, or is not there.
+    """Why a file must not hold a secret; "" if it may, or if it does not exist.
 
-    As with OpenSSH's keys, what belongs to this user must be for him alone; the permissions of another's file (root's,
-    in a container) are that one's choice.
+    As with OpenSSH's keys, a file of this user must be private to the user. The mode of another user's file (root's, in
+    a container) is that user's choice.
     """
     try:
         found = os.stat(path)
@@ -117,7 +118,7 @@ def secret_problem(path: str) -> str:
 
 
 def sync_folder(path: Path) -> None:
-    """Puts the names in a folder on the disk. Raises OSError."""
+    """Writes a folder's entries to disk (fsync): after a rename, for example. Raises OSError."""
     folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
@@ -125,13 +126,13 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def in_words(error: OSError, path: str | os.PathLike[str] = "") -> str:
-    """Which file an error is about (`path`, or what the error says), what is wrong with it, and what to do."""
+def describe(error: OSError, path: str | os.PathLike[str] = "") -> str:
+    """An error for the user: the file (`path`, or the error's own), what is wrong with it, and what to do."""
     name = os.fspath(path) or os.fsdecode(error.filename or "")
-    return f"{name}: {why(error, name)}" if name else why(error, name)
+    return f"{name}: {problem(error, name)}" if name else problem(error, name)
 
 
-def why(error: OSError, path: str | os.PathLike[str]) -> str:
+def problem(error: OSError, path: str | os.PathLike[str]) -> str:
     """What is wrong with the file at `path`, and what to do."""
     advice = _ADVICE.get(error.errno or 0, "").format(user=user_name(), folder=os.path.dirname(path) or ".")
     return str(error.strerror or error) + (f"; {advice}" if advice else "")

@@ -1,7 +1,7 @@
-"""What Ctrl-C and SIGTERM do to a command: they end it in a line, from its first moment on.
+"""Ctrl-C and SIGTERM: they end a command with one line, at any time after its start.
 
-No handler raises: an exception in the middle of an import or of a callback is a traceback somewhere. Every process
-imports this module first, so it imports little itself.
+No handler raises: an exception in the middle of an import or a callback would end in a traceback. Every process imports
+this module first, so it imports little itself.
 """
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Source: prctl(2).
 PR_SET_PDEATHSIG: Final = 1
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-#: Exit codes of a process that a signal has ended are this and the signal's number, as shells have it.
+#: Exit code of a process that a signal ended: this plus the signal's number, as in shells.
 EXIT_CODE_BASE: Final = 128
 SHOW_CURSOR: Final = b"\x1b[?25h"
 #: Longest wait for killed processes, seconds.
@@ -27,18 +27,20 @@ KILLED_SECONDS: Final = 2.0
 Handler = Callable[[int, FrameType | None], None]
 
 
-def end_on_interrupt(words: str = "pipeline: interrupted") -> None:
-    """Has SIGINT end this process at once, with exit code 130 and `words`; SIGTERM ends it by itself, silently.
+def end_on_interrupt(message: str = "pipeline: interrupted") -> None:
+    """Makes SIGINT end this process at once with exit code 130, and `message` on standard error. Unblocks both signals.
 
-    The first thing that a command does, and any process that was started with its signals held (`started`, `held`).
+    Called first by each command, and by each process that was started with its signals blocked (`start_blocked`).
+    SIGTERM keeps its default: it ends the process silently.
     """
-    signal.signal(signal.SIGINT, _ending(words))
+    signal.signal(signal.SIGINT, _ending(message))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def end_with_parent(parent: int) -> None:
-    """Has this process ignore SIGINT and SIGTERM, which a terminal and systemd send to the whole group, and be killed
-    when `parent` ends: that one decides.
+    """Makes this process ignore SIGINT and SIGTERM, and has the kernel kill it when `parent` ends.
+
+    A terminal and systemd send these signals to the whole group; the parent decides when its children stop.
     """
     import ctypes
 
@@ -50,24 +52,25 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _ending(words: str, cleanup: Callable[[], None] = lambda: None) -> Handler:
+def _ending(message: str, cleanup: Callable[[], None] = lambda: None) -> Handler:
     def end(number: int, _frame: FrameType | None) -> None:
-        for held_back in SIGNALS:
-            signal.signal(held_back, signal.SIG_IGN)
+        for ignored in SIGNALS:
+            signal.signal(ignored, signal.SIG_IGN)
         cleanup()
         with suppress(OSError):
             if os.isatty(1):
                 os.write(1, SHOW_CURSOR)
-            if words:
-                os.write(2, f"{words}\n".encode())
+            if message:
+                os.write(2, f"{message}\n".encode())
         os._exit(EXIT_CODE_BASE + number)
 
     return end
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """SIGINT and SIGTERM wait for the block's end; processes that are started in it never get them, until they ask."""
+def signals_blocked() -> Iterator[None]:
+    """Blocks SIGINT and SIGTERM; they are delivered at the end of the block. Processes started in it inherit the
+    mask."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -75,19 +78,22 @@ def held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def started(process: "BaseProcess") -> None:
-    """Starts a process of `multiprocessing` that gets neither SIGINT nor SIGTERM while it imports."""
+def start_blocked(process: "BaseProcess") -> None:
+    """Starts a process of `multiprocessing` with SIGINT and SIGTERM blocked until it unblocks them, after its
+    imports."""
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # it lets signals through itself once it has been started
-    with held():
+    resource_tracker.ensure_running()  # its start unblocks signals, so it must run before
+    with signals_blocked():
         process.start()
 
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator["Path"]:
-    """A folder while the block lasts. SIGINT and SIGTERM meanwhile kill all processes that this one has started, remove
-    the folder, and end this process. In the main thread only.
+    """A temporary folder for the duration of the block. In the main thread only.
+
+    SIGINT and SIGTERM during the block kill all processes that this one has started, remove the folder, and end this
+    process.
     """
     import shutil
     import tempfile
@@ -97,7 +103,7 @@ def temporary_folder(prefix: str) -> Iterator["Path"]:
     folder = tempfile.mkdtemp(prefix=prefix)
 
     def cleanup() -> None:
-        # What other threads miss from now on, we have killed.
+        # Other threads fail from here on because their processes are killed; their errors mean nothing.
         threading.excepthook = lambda _: None
         kill_descendants()
         shutil.rmtree(folder, ignore_errors=True)
@@ -112,7 +118,7 @@ def temporary_folder(prefix: str) -> Iterator["Path"]:
 
 
 def kill_descendants() -> None:
-    """Kills the processes that this one has started, and those that they have, and waits for its own."""
+    """Kills all descendants of this process, and waits for its direct children."""
     import time
 
     for pid in _descendants(os.getpid()):

@@ -1,7 +1,7 @@
-"""Keeps a second pipeline away from the same offsets, and from the same runtime folder. Of one user on one host.
+"""Locks against a second pipeline on the same offsets or in the same runtime folder: of one user on one host.
 
-The kernel lets go of the locks when the supervisor ends, however it ends. Their files are in folders that are this
-user's alone, at places that no environment variable moves.
+The kernel releases the locks when the supervisor ends, however it ends. The lock files are in folders private to the
+user, at paths that do not depend on environment variables.
 """
 
 import errno
@@ -20,43 +20,43 @@ from pathlib import Path
 from pipeline.addresses import names_of
 from pipeline.config.schema import Config, Subscription
 from pipeline.errors import PipelineError
-from pipeline.files import OTHERS, check_own_folder, in_words, open_own
+from pipeline.files import OTHERS, check_own_folder, describe, open_own
 
-#: Where a user's locks are: in each of these that is there, so that two processes meet if they have one in common.
-#: Not XDG_RUNTIME_DIR, which only some processes of a user have, nor TMPDIR. systemd's PrivateTmp= hides the last two,
-#: ProtectSystem=strict leaves only the first writable, and RemoveIPC= empties that when a user logs out.
+#: Folders for a user's locks. All that exist are used, so that two processes conflict if they share one of them. Not
+#: XDG_RUNTIME_DIR, which only some processes of a user have, nor TMPDIR. systemd's PrivateTmp= hides the last two,
+#: ProtectSystem=strict leaves only the first writable, and RemoveIPC= empties the first when a user logs out.
 LOCK_ROOTS = ("/dev/shm", "/run/lock", "/var/tmp", "/tmp")  # nosec B108: only a folder of ours in them is used
-#: Further names of a user's folder there, where others have taken the first.
+#: Further names of a user's folder there, if another user has taken the first one.
 _SPARE_FOLDERS = 9
-#: In such a folder, the file of which each locked name is a byte.
+#: The file in such a folder in which each locked name is one locked byte.
 _NAMES_FILE = "names"
 #: `struct flock` of Linux on 64-bit machines: type, whence, start, length, process.
 _FLOCK = struct.Struct("hhqqi4x")
-#: Runtime folders that we make have this prefix, and hold a lock file of this name.
+#: Prefix of the runtime folders that the pipeline makes, and the name of the lock file in a runtime folder.
 FOLDER_PREFIX = "pipeline-run-"
 FOLDER_LOCK = "lock"
-#: What a lock file holds: the holder's process number.
+#: Content of a lock file: the holder's process number.
 _CONTENT = re.compile(rb"(?:[0-9]{1,20}\n)?")
-#: Tries for a file that another process deletes meanwhile, and the pause between them, seconds.
+#: Tries to open a file that another process deletes at the same time, and the pause between them in seconds.
 _TRIES, _PAUSE_SECONDS = 20, 0.01
 
 
 class Locked(PipelineError):
-    """Somebody else has the lock."""
+    """Another process has the lock."""
 
 
 class Locks:
-    """The locks that this process holds. They end with `release`, or with the process."""
+    """The locks that this process holds, until `release` or the end of the process."""
 
     def __init__(self) -> None:
         self._held: list[int] = []
-        #: Descriptors of the files of names, by folder. They are opened once: closing one would let go of its locks.
+        #: Descriptors of the name files, by folder. They stay open: closing one would release its locks.
         self._files: dict[Path, int] = {}
 
     def take(self, path: Path, what: str, shared: bool = False) -> None:
-        """Locks a file, made if need be. `what` says what its holder does.
+        """Locks a file, and makes it if necessary. `what` completes the error: what the holder is doing.
 
-        Raises Locked, which names the holder, and PipelineError for a file that can't be, or is not ours.
+        Raises Locked, which names the holder, and PipelineError if the file cannot be made or is not this user's.
         """
         try:
             descriptor = _opened_and_locked(path, shared)
@@ -67,11 +67,11 @@ class Locks:
                 return
             holder = _holder(path)
         except OSError as error:
-            raise PipelineError(f"the lock {in_words(error, path)}") from None
+            raise PipelineError(f"the lock {describe(error, path)}") from None
         raise Locked(f"another pipeline (process {holder}) {what}")
 
     def take_name(self, names: Iterable[str], what: str, shared: bool = False) -> None:
-        """Locks names, for this user on this host. Raises as `take`, and PipelineError where no folder can be made."""
+        """Locks names for this user on this host. Raises as `take` does, and PipelineError if no folder can be made."""
         if not self._files:
             self._open_name_files()
         starts = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 2 for name in names]
@@ -82,20 +82,20 @@ class Locks:
                 except (BlockingIOError, PermissionError):
                     raise Locked(f"another pipeline (process {_holder_of_byte(descriptor, start)}) {what}") from None
                 except OSError as error:
-                    raise PipelineError(f"the lock {in_words(error, folder / _NAMES_FILE)}") from None
+                    raise PipelineError(f"the lock {describe(error, folder / _NAMES_FILE)}") from None
 
     def _open_name_files(self) -> None:
         for folder in own_lock_folders():
             try:
                 self._files[folder] = open_own(folder / _NAMES_FILE, os.O_RDWR | os.O_CREAT)
             except OSError as error:
-                raise PipelineError(f"the lock {in_words(error, folder / _NAMES_FILE)}") from None
+                raise PipelineError(f"the lock {describe(error, folder / _NAMES_FILE)}") from None
         if not self._files:
             raise PipelineError(f"no folder for locks can be made in any of {', '.join(LOCK_ROOTS)}; make one of them "
                                 "writable")
 
     def release(self) -> None:
-        """Lets go of all."""
+        """Releases all locks."""
         for descriptor in (*self._held, *self._files.values()):
             os.close(descriptor)
         self._held.clear()
@@ -103,14 +103,14 @@ class Locks:
 
 
 def _holder_of_byte(descriptor: int, start: int) -> str:
-    """Number of the process that has locked a byte; "?" where it can't be seen from here."""
+    """Number of the process that has locked a byte; "?" if it is not visible (another PID namespace)."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
     kind, _, _, _, process = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
     return str(process) if kind != fcntl.F_UNLCK and process > 0 else "?"
 
 
 def _opened_and_locked(path: Path, shared: bool) -> int | None:
-    """The lock file's descriptor; None when somebody else holds the lock. Raises OSError."""
+    """Descriptor of the locked file; None if another process holds the lock. Raises OSError."""
     for _ in range(_TRIES):
         descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
         try:
@@ -120,7 +120,7 @@ def _opened_and_locked(path: Path, shared: bool) -> int | None:
                 os.close(descriptor)
                 return None
             if not _CONTENT.fullmatch(os.pread(descriptor, 32, 0)):
-                raise OSError(errno.EEXIST, "is not a lock of ours: it holds something else", str(path))
+                raise OSError(errno.EEXIST, "is not a lock file of the pipeline: it has other content", str(path))
             if os.path.samestat(os.fstat(descriptor), path.lstat()):
                 return descriptor
         except FileNotFoundError:
@@ -130,7 +130,7 @@ def _opened_and_locked(path: Path, shared: bool) -> int | None:
             raise
         os.close(descriptor)
         time.sleep(_PAUSE_SECONDS)
-    raise OSError(errno.EAGAIN, "is deleted again and again", str(path))
+    raise OSError(errno.EAGAIN, "was deleted by another process on every try", str(path))
 
 
 def _holder(path: Path) -> str:
@@ -142,9 +142,9 @@ def _holder(path: Path) -> str:
 
 
 def own_lock_folders() -> list[Path]:
-    """The folders of this user's locks, made if need be: all of them count, so that one that is missing is no matter.
+    """The folders of this user's locks, made if necessary. All of them are used, so a missing one does no harm.
 
-    A folder that somebody else has put in its place is passed over, and another name taken.
+    A folder of another user under the expected name is skipped, and the next name is used.
     """
     return [folder for root in LOCK_ROOTS for folder in _own_folders(Path(root))]
 
@@ -164,16 +164,16 @@ def _own_folders(root: Path) -> list[Path]:
 
 
 def lock_offsets(locks: Locks, config: Config) -> None:
-    """Takes the lock of every topic (or, where they are named, of every partition) for its consumer.
+    """Locks every topic (or every configured partition) for its consumer.
 
-    Members of a consumer group share their topic, and lock nothing. Raises Locked.
+    Members of a consumer group share their topics and lock nothing. Raises Locked.
     """
     servers = names_of(config.iggy.address)
     for source in config.subscriptions():
         if source.group:
             continue
         what = (f"reads {source.stream}/{source.topic} of {config.iggy.address} as consumer \"{source.consumer}\" "
-                "already; stop it, or give one of the two another iggy.consumer, or other partitions")
+                "already; stop it, or set another iggy.consumer, or other partitions, for one of them")
         locks.take_name(_names(servers, source, ""), what, shared=bool(source.partitions))
         for partition in source.partitions:
             locks.take_name(_names(servers, source, str(partition)), what)
@@ -184,9 +184,9 @@ def _names(servers: list[str], source: Subscription, part: str) -> list[str]:
 
 
 def make_runtime_folder(locks: Locks, configured: str) -> str:
-    """Makes the folder of the sockets, a new one where none is configured, and ours alone. Returns its name.
+    """Makes the private folder of the sockets, a new one if none is configured, and locks it. Returns its path.
 
-    Raises Locked, and PipelineError for a folder that can't be made, or that others may write to.
+    Raises Locked, and PipelineError if the folder cannot be made or others may write to it.
     """
     try:
         folder = configured or tempfile.mkdtemp(prefix=FOLDER_PREFIX)
@@ -194,21 +194,21 @@ def make_runtime_folder(locks: Locks, configured: str) -> str:
         check_own_folder(Path(folder))
     except OSError as error:
         name = "pipeline.runtime_dir" if configured else "the folder of the sockets (TMPDIR)"
-        raise PipelineError(f"{name}: {in_words(error, error.filename or configured)}") from None
-    locks.take(Path(folder) / FOLDER_LOCK, f"has its sockets in {folder} already; give another pipeline.runtime_dir")
-    for left in Path(folder).glob("listener-*"):
-        # Sockets of `multiprocessing` of a run that was killed.
-        left.unlink(missing_ok=True)
+        raise PipelineError(f"{name}: {describe(error, error.filename or configured)}") from None
+    locks.take(Path(folder) / FOLDER_LOCK, f"has its sockets in {folder} already; set another pipeline.runtime_dir")
+    for stale in Path(folder).glob("listener-*"):
+        # Sockets of `multiprocessing`, left by a run that was killed.
+        stale.unlink(missing_ok=True)
     return folder
 
 
 def sweep_runtime_folders() -> None:
-    """Removes this user's runtime folders under the temporary folder whose pipelines were killed."""
+    """Removes this user's runtime folders in the temporary folder whose pipelines were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
         abandoned = Locks()
         try:
             if _was_a_runtime_folder(folder):
-                abandoned.take(folder / FOLDER_LOCK, "lives")
+                abandoned.take(folder / FOLDER_LOCK, "is running")
                 shutil.rmtree(folder, ignore_errors=True)
         except (PipelineError, OSError):
             continue
@@ -217,10 +217,10 @@ def sweep_runtime_folders() -> None:
 
 
 def _was_a_runtime_folder(folder: Path) -> bool:
-    """Whether a folder is ours alone, and its lock was held once: that of a new one is empty before it is held."""
+    """Whether a folder is private to this user and its lock was held once: a lock file is empty before that."""
     return _is_own_folder(folder.lstat()) and (folder / FOLDER_LOCK).lstat().st_size > 0
 
 
 def _is_own_folder(found: os.stat_result) -> bool:
-    """Whether a folder that we have made is this one still: no link, and for this user alone."""
+    """Whether this is a folder private to this user, and not a link."""
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & OTHERS

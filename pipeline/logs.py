@@ -1,8 +1,8 @@
-"""Logging of one process: a line of its own for each record on standard error, with the time (UTC), level and process.
+"""Logging of one process: one line on standard error for each record, with time (UTC), level and process.
 
-Much of what is logged comes from outside: parts of payloads, servers' words, names of topics, texts of other libraries'
-exceptions. So here, and nowhere else, everything that is no visible character becomes an escape, long messages are cut,
-and the secrets of the configuration are replaced.
+Much of what is logged comes from outside: parts of payloads, servers' messages, names of topics, exceptions of
+libraries. This module, and no other, escapes characters that are not printable, cuts long messages and replaces the
+secrets of the configuration.
 """
 
 import logging
@@ -16,13 +16,13 @@ from pipeline.printable import printable
 #: Longest message, characters, and the most lines of a traceback.
 MAX_CHARACTERS = 4_000
 MAX_TRACEBACK_LINES = 200
-#: Before each line of a traceback, so that none can be taken for a record.
+#: Prefix of each line of a traceback, so that none can be mistaken for a record.
 TRACEBACK_INDENT = "  | "
 HIDDEN = "***"
 
 
 class LineFormatter(logging.Formatter):
-    """Formats records; see the module. Knows the secrets of this process."""
+    """Formats records as the module describes. Holds the secrets of this process."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
@@ -32,21 +32,21 @@ class LineFormatter(logging.Formatter):
         self.hide(secrets)
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Replaces these texts, too, from now on."""
+        """Adds texts to replace."""
         self._secrets.update(filter(None, secrets))
         if self._secrets:
             longest_first = sorted(self._secrets, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def clean(self, text: str) -> str:
-        """A text as one line without secrets."""
-        text = text[:MAX_CHARACTERS * 2]  # a secret that is cut in two is not found
+        """The text as one line, without secrets, at most MAX_CHARACTERS long."""
+        text = text[:MAX_CHARACTERS * 2]  # longer than the result: a secret that is cut in two would not be found
         if self._pattern is not None:
             text = self._pattern.sub(HIDDEN, text)
         return printable(text, MAX_CHARACTERS)
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
+        """One line for the record, and one for each line of its traceback."""
         record.message = self.clean(record.getMessage())
         record.asctime = self.formatTime(record, self.datefmt)
         lines = [self.formatMessage(record)]
@@ -60,7 +60,7 @@ class LineFormatter(logging.Formatter):
 
 
 def setup_logging(process: str, level: str, secrets: Iterable[str] = ()) -> logging.Logger:
-    """The logger of this process. Call once, at its start. `secrets` are never logged."""
+    """Sets up and returns the logger of this process. Call once, at its start. `secrets` are never logged."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(secrets))
     root = logging.getLogger()
@@ -72,13 +72,13 @@ def setup_logging(process: str, level: str, secrets: Iterable[str] = ()) -> logg
 
 
 def hide(secrets: Iterable[str]) -> None:
-    """Has this process log these texts no more: of a token that was read from a file, for example."""
+    """Replaces these texts, too, in what this process logs: a token that was read from a file, for example."""
     for formatter in _formatters():
         formatter.hide(secrets)
 
 
 def clean(text: str) -> str:
-    """A text that may come from outside, as it would be logged: for errors that are printed or sent on."""
+    """A text as it would be logged: for errors that are printed or sent to another process."""
     return next(_formatters(), LineFormatter()).clean(text)
 
 
@@ -88,20 +88,20 @@ def _formatters() -> Iterator[LineFormatter]:
 
 
 class RepeatFilter:
-    """Lets each text through once in `seconds`, and no more than a few different ones: texts may differ each time."""
+    """Limits repeated log lines: each text once in `seconds`, and at most MAX_TEXTS different texts in that time."""
 
-    #: Different texts within the time.
-    MOST = 5
+    #: Different texts that are logged within `seconds`.
+    MAX_TEXTS = 5
 
     def __init__(self, seconds: float = 10.0) -> None:
         self.seconds = seconds
-        #: When each was let through; seconds of the caller's clock.
-        self._said: dict[str, float] = {}
+        #: Text -> when it was last allowed, in seconds of the caller's clock.
+        self._allowed: dict[str, float] = {}
 
     def allows(self, text: str, now: float) -> bool:
         """True when `text` should be logged at `now` (seconds of any monotonic clock)."""
-        self._said = {said: at for said, at in self._said.items() if now - at < self.seconds}
-        if text in self._said or len(self._said) >= self.MOST:
+        self._allowed = {allowed: at for allowed, at in self._allowed.items() if now - at < self.seconds}
+        if text in self._allowed or len(self._allowed) >= self.MAX_TEXTS:
             return False
-        self._said[text] = now
+        self._allowed[text] = now
         return True

@@ -1,4 +1,4 @@
-"""What commands have in common: how `-c`, `--log-level` and `-h` look, and that an option is given once."""
+"""What all commands share: the options `-c`, `--log-level` and `-h`, and the check that an option is given once."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
@@ -7,7 +7,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: For the outermost command; those in it have it from there.
+#: Settings of the outermost command; its subcommands inherit them.
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 config_option = click.option("-c", "--config", "path", required=True, metavar="FILE",
@@ -36,7 +36,7 @@ def _answer_with(text: str) -> Callable[[click.Context, click.Parameter, str | N
 
 
 class Command(click.Command):
-    """Refuses an option that is given twice: which of the two would count is a guess."""
+    """A command that refuses an option given twice, since it is unclear which value is meant."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Raises UsageError."""
@@ -45,7 +45,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of commands that do the same."""
 
     command_class = Command
     group_class = type
@@ -68,4 +68,4 @@ def _check_once(command: click.Command, ctx: click.Context, args: list[str]) -> 
         if other is not parameter:
             raise click.UsageError(f"{other.opts[-1]} and {parameter.opts[-1]} exclude each other", ctx)
         if not parameter.is_flag and order.count(parameter) > 1:
-            raise click.UsageError(f"{parameter.opts[-1]} is there twice; give it once", ctx)
+            raise click.UsageError(f"{parameter.opts[-1]} is given twice; give it once", ctx)

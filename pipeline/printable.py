@@ -1,8 +1,8 @@
-"""Text from outside, made safe to print on a terminal or in one line of a log. Pure."""
+"""Makes text from outside safe to print on a terminal or in one line of a log. Pure."""
 
 import re
 
-#: What `json.dumps` leaves as it is, and no terminal should see.
+#: Characters that `json.dumps` does not escape and that may be unsafe on a terminal.
 _HIDDEN = re.compile(r"[^\x20-\x7e\n]")
 #: Characters of outside text, such as a row or a server's message, that an error or a dead letter quotes.
 SHOWN_CHARACTERS = 500
@@ -11,10 +11,10 @@ ELLIPSIS = "…"
 
 
 def printable(text: str, most: int = 0) -> str:
-    r"""`text` with everything that is no visible character as an escape: line breaks, ANSI, bidirectional controls.
+    r"""`text` with escapes for what is not printable: line breaks, terminal sequences, bidirectional controls.
 
-    `a\nb` becomes `a\\nb`, and an escape character `\x1b`. At most `most` characters are looked at, where it isn't 0;
-    a cut text ends in an ellipsis.
+    `a\nb` becomes `a\\nb`, and an escape character `\x1b`. The text is cut to `most` characters, unless that is 0, and
+    then ends with an ellipsis.
     """
     if most and len(text) > most:
         text = text[:most - 1] + ELLIPSIS
@@ -24,7 +24,7 @@ def printable(text: str, most: int = 0) -> str:
 
 
 def printable_bytes(content: bytes, most: int) -> str:
-    """Bytes that may be text, at most `most` of them, as `printable` has it."""
+    """At most `most` bytes, which may be text, in the form that `printable` gives."""
     shown = printable(content[:most].decode("utf-8", "backslashreplace"))
     return shown + ELLIPSIS if len(content) > most else shown
 
@@ -36,7 +36,7 @@ def excerpt(content: str | bytes) -> str:
 
 
 def printable_json(text: str) -> str:
-    r"""JSON text, of which characters that are not visible become `\u` escapes; line breaks between values stay."""
+    r"""JSON text with `\u` escapes for characters that are not printable; line breaks between values are kept."""
     return _HIDDEN.sub(lambda found: found[0] if found[0].isprintable() else _escaped(found[0]), text)
 
 

@@ -1,7 +1,7 @@
-"""What a process works on, in a file that outlives it: so it is known what a process died of, or hangs on.
+"""Records the range that a process is working on in a file that outlives it: what it died of, or hangs on.
 
-A message to the coordinator would cost it a look for each batch, and may be lost with the process that sends it. Memory
-that a file is mapped to costs 0.3 us a batch, and the kernel keeps it however the process ends.
+A message would cost the coordinator a wake-up for each batch, and could be lost with its sender. A memory-mapped file
+costs 0.3 us a batch, and the kernel keeps its content however the process ends.
 """
 
 import logging
@@ -13,9 +13,9 @@ from typing import Final
 
 from pipeline.wire.sink import Partition, Range
 
-#: The fields of a Range, in order.
+#: The fields of a Range, in their order.
 _RANGE: Final = struct.Struct("<9q")
-#: Where they are; before them is one byte: whether they count. And where the beats are counted.
+#: Offset of the Range in the file; byte 0 is 1 while a range is being worked on. Then the beat counter and its offset.
 _AT: Final = 8
 _BEATS: Final = struct.Struct("<Q")
 _BEATS_AT: Final = 128
@@ -23,46 +23,47 @@ _SIZE: Final = mmap.PAGESIZE
 
 
 def work_path(folder: str, name: str) -> Path:
-    """The file of the process `name`."""
+    """Path of the work file of the process `name`."""
     return Path(folder) / f"{name}.work"
 
 
 class WorkFile:
-    """Written by one process; a new one of the same name begins with nothing."""
+    """The work file of one process, which alone writes it. A new process of the same name starts with no range."""
 
     def __init__(self, folder: str, name: str, logger: logging.Logger) -> None:
-        """Without a folder, or where the file cannot be made, nobody learns what it worked on."""
+        """With no folder, or if the file cannot be made, the range is recorded in memory only, and is lost at its
+        end."""
         self._memory = mmap.mmap(-1, _SIZE)
         if folder:
             try:
                 self._memory = _mapped(work_path(folder, name))
             except OSError as error:
-                logger.warning("%s can't be made: %s; what this process dies of will not be known",
-                               work_path(folder, name), error.strerror)
+                logger.warning("cannot make %s: %s; a message that kills this process cannot be identified. Free space "
+                               "in the folder, or correct its mode", work_path(folder, name), error.strerror)
         self.end()
 
     def begin(self, range_: Range) -> None:
-        """The process works on this range from now on."""
+        """Records that the process starts to work on this range."""
         partition = range_.partition
         _RANGE.pack_into(self._memory, _AT, range_.epoch, partition.topic, partition.number, range_.first, range_.last,
                          range_.messages, range_.bytes, range_.generation, range_.ingest)
         self._memory[0] = 1
 
     def end(self) -> None:
-        """The process works on none."""
+        """Records that the process works on no range."""
         self._memory[0] = 0
 
     def beat(self) -> None:
-        """Shows that the process does not hang."""
+        """Counts a beat, which shows that the process does not hang."""
         (beats,) = _BEATS.unpack_from(self._memory, _BEATS_AT)
         _BEATS.pack_into(self._memory, _BEATS_AT, beats + 1)
 
 
 def _mapped(path: Path) -> mmap.mmap:
-    """Raises OSError where the file cannot be made, or has no room."""
+    """Maps the file, made if necessary. Raises OSError if it cannot be made or the disk is full."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        # Room for it now: to write to memory without any ends a process.
+        # Allocate now: writing to mapped memory on a full disk would kill the process (SIGBUS).
         os.posix_fallocate(descriptor, 0, _SIZE)
         return mmap.mmap(descriptor, _SIZE)
     finally:
@@ -70,7 +71,7 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 def work_of(folder: str, name: str) -> Range | None:
-    """What the process `name`, which has ended, worked on; None where that was nothing, or is not known."""
+    """The range that the process `name`, which has ended, was working on; None if there was none, or it is unknown."""
     try:
         content = work_path(folder, name).read_bytes()
     except OSError:
@@ -82,7 +83,7 @@ def work_of(folder: str, name: str) -> Range | None:
 
 
 def beats_of(folder: str, name: str) -> int:
-    """How often the process `name` has shown that it does not hang; 0 where that is not known."""
+    """How many beats the process `name` has counted; 0 if unknown."""
     try:
         content = work_path(folder, name).read_bytes()
     except OSError:

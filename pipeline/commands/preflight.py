@@ -13,7 +13,7 @@ from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.retry import retry_on_disconnect
-from pipeline.interrupts import end_on_interrupt, started
+from pipeline.interrupts import end_on_interrupt, start_blocked
 from pipeline.logs import setup_logging
 from pipeline.source_coordinator.state_store import store_of, writer_of
 from stages.influxdb.answers import OperatorNeeded, Retry
@@ -76,7 +76,7 @@ def _checked_apart(source: SourceConfig, config: Config) -> Retry | OperatorNeed
     context = multiprocessing.get_context("spawn")
     found, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_check_and_end, args=(source, config, theirs))
-    started(process)
+    start_blocked(process)
     theirs.close()
     try:
         answer: Retry | OperatorNeeded | str | None = found.recv()

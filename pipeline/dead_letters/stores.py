@@ -11,7 +11,7 @@ from pipeline.config.schema import Config, DeadLetterConfig, Subscription
 from pipeline.dead_letters.letters import DeadLetter, Tombstone, decode_record, is_sha256_of
 from pipeline.dead_letters.rotating_file import RotatingFile
 from pipeline.errors import PipelineError
-from pipeline.files import in_words
+from pipeline.files import describe
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyNotFound
 from pipeline.iggy.retry import retry_on_disconnect
@@ -115,7 +115,7 @@ class FileStore:
             raise self._error("written to", error) from None
 
     def _error(self, what: str, error: OSError) -> StoreError:
-        return StoreError(f"dead_letters.file can't be {what}: {in_words(error, error.filename or self.name)}")
+        return StoreError(f"dead_letters.file can't be {what}: {describe(error, error.filename or self.name)}")
 
 
 class TopicStore:

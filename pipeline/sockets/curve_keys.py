@@ -14,7 +14,7 @@ import zmq.auth
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
-from pipeline.files import check_own_folder, in_words, keep_private, secret_problem
+from pipeline.files import check_own_folder, describe, keep_private, secret_problem
 
 #: The worker that the pipeline's own processes are.
 LOCAL = "local"
@@ -57,7 +57,7 @@ def make_keys(folder: str) -> None:
         zmq.auth.create_certificates(path, "server")
         (path / "server.key_secret").chmod(0o600)
     except OSError as error:
-        raise PipelineError(in_words(error, error.filename or folder)) from None
+        raise PipelineError(describe(error, error.filename or folder)) from None
     add_worker(folder, LOCAL)
 
 
@@ -80,7 +80,7 @@ def add_worker(folder: str, name: str) -> Path:
         (own / "worker.key").rename(path / "workers" / f"{name}.key")
         shutil.copy(path / "server.key", own / "server.key")
     except OSError as error:
-        raise PipelineError(in_words(error, error.filename or own)) from None
+        raise PipelineError(describe(error, error.filename or own)) from None
     return own
 
 
@@ -100,7 +100,7 @@ def load_identity(folder: str) -> Identity:
         server_public, _ = zmq.auth.load_certificate(worker / "server.key")
         worker_public, worker_secret = _secret(worker / "worker.key_secret")
     except (OSError, ValueError) as error:
-        words = in_words(error, error.filename or "") if isinstance(error, OSError) else str(error)
+        words = describe(error, error.filename or "") if isinstance(error, OSError) else str(error)
         raise PipelineError(f"keys in {folder} can't be read: {words}; make them with: pipeline keys") from None
     return Identity(server_public, server_secret, worker_public, worker_secret)
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from pipeline.config.source_schema import SourceConfig
-from pipeline.files import open_own, sync_folder, why
+from pipeline.files import open_own, problem, sync_folder
 from pipeline.source_coordinator.state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
 
 
@@ -34,7 +34,7 @@ class StateFile:
         except FileNotFoundError:
             return SourceState(identity_of(self._config), now)
         except OSError as error:
-            raise StateError(f"source {self._config.name}: {self.path} can't be read: {why(error, self.path)}"
+            raise StateError(f"source {self._config.name}: {self.path} can't be read: {problem(error, self.path)}"
                              ) from None
         with os.fdopen(descriptor, "rb") as handle:
             content = handle.read()
@@ -53,5 +53,5 @@ class StateFile:
             os.replace(beside, self.path)
             sync_folder(self.path.parent)
         except OSError as error:
-            raise StateError(f"source {self._config.name}: {self.path} can't be written: {why(error, self.path)}"
+            raise StateError(f"source {self._config.name}: {self.path} can't be written: {problem(error, self.path)}"
                              ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.interrupts import held
+from pipeline.interrupts import signals_blocked
 from pipeline.sockets.curve_keys import add_worker, make_keys
 from tests.support.iggy_servers import SandboxIggy
 
@@ -45,7 +45,7 @@ def interrupted(folder: Path, seconds: float, *arguments: str) -> tuple[int, str
     """Exit code and output of a command that gets SIGINT after so many seconds, as its whole group does by Ctrl-C."""
     environ = {**os.environ, "TMPDIR": str(folder)}
     # Held until the command asks for it: the interpreter itself, before that, would print a traceback.
-    with held():
+    with signals_blocked():
         process = subprocess.Popen([sys.executable, "-m", *arguments], stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environ)
     try:

@@ -228,7 +228,7 @@ def test_endless_input_has_an_end(config: str) -> None:
 
 
 def test_an_option_is_given_once_and_what_excludes_each_other_is_refused(config: str) -> None:
-    assert "--config is there twice" in run("start", "-c", config, "-c", config)[1]
+    assert "--config is given twice" in run("start", "-c", config, "-c", config)[1]
     assert "exclude each other" in run("start", "-c", config, "--once", "--until-caught-up")[1]
     assert run("start", "-c", config, "--log-level", "loud")[0] == 2
     assert run("offsets", "set", "-h")[0] == 0

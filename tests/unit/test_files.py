@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import check_own_folder, in_words, keep_private, open_own, secret_problem
+from pipeline.files import check_own_folder, describe, keep_private, open_own, secret_problem
 
 
 def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, monkeypatc
     folder.chmod(0o775)
     with pytest.raises(OSError, match="written to by others"):
         check_own_folder(folder)
-    with pytest.raises(OSError, match="no folder"):
+    with pytest.raises(OSError, match="not a folder"):
         check_own_folder(Path("/dev/null"))
     folder.chmod(0o700)
     give_away(folder, monkeypatch)
@@ -99,7 +99,7 @@ def test_a_secret_of_another_user_is_that_ones_affair(tmp_path: Path, monkeypatc
     (errno.EIO, "/data/x: Input/output error"),
 ])
 def test_an_error_is_said_with_its_file_and_what_to_do(number: int, words: str) -> None:
-    assert in_words(OSError(number, os.strerror(number)), "/data/x") == words
+    assert describe(OSError(number, os.strerror(number)), "/data/x") == words
 
 
 def test_what_is_made_from_now_on_is_private(tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ sensors,site=b v=200 1700000000
 # line 6
 # rejected: no_fields: no field has a value
 # the same point at precision s: line 1, line 2; of equal fields only the last stays
-# 1 overwritten: InfluxDB keeps one point of a measurement, tag set and time, and of equal fields the later value; \
-give [influxdb] precision = "ns" (now "s"), another timestamp_from (now "field"), or a tag that tells them apart
+# 1 overwritten: InfluxDB keeps one point for each measurement, tag set and time, and the later value of each field; \
+set [influxdb] precision = "ns" (now "s"), another timestamp_from (now "field"), or a tag that distinguishes them
 # messages 5, lines 2, rejected 1, left out 1; nothing was written
 """
 

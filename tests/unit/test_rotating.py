@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.dead_letters import rotating_file
 from pipeline.dead_letters.rotating_file import RotatingFile
-from pipeline.files import in_words
+from pipeline.files import describe
 
 
 def contents(file: RotatingFile) -> list[bytes]:
@@ -70,7 +70,7 @@ def test_what_a_full_disk_takes_only_in_part_is_taken_back(file: RotatingFile, t
     file.path.chmod(0o600)
     with full_disk(200), pytest.raises(OSError, match="large") as caught:
         file.write([b"x" * 90] * 5)
-    assert "ulimit" in in_words(caught.value, file.path)
+    assert "ulimit" in describe(caught.value, file.path)
     assert file.path.read_bytes() == tail
     file.write([b"y"] * 2)
     assert contents(file)[-2:] == [b"y", b"y"]

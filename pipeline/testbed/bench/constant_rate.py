@@ -13,7 +13,7 @@ import requests
 
 from pipeline.config.schema import IggyConfig
 from pipeline.errors import PipelineError
-from pipeline.interrupts import held
+from pipeline.interrupts import signals_blocked
 from pipeline.testbed.bench import influxd
 from pipeline.testbed.bench.latency import Latencies
 from pipeline.testbed.bench.results import Held
@@ -63,7 +63,7 @@ class Result(msgspec.Struct, frozen=True):
 def receiver(folder: Path, forward: str = "") -> Iterator[str]:
     """A receiver while the block lasts: its URL. `forward`: that of a database it passes everything on to."""
     address_file = folder / "receiver.json"
-    with held():
+    with signals_blocked():
         process = subprocess.Popen([sys.executable, "-m", "pipeline.testbed.bench.receiver", "--address-file",
                                     str(address_file), "--forward", forward])
     try:

@@ -14,7 +14,7 @@ import zmq
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
-from pipeline.interrupts import held
+from pipeline.interrupts import signals_blocked
 from pipeline.points.times import MAX_TIME
 from pipeline.points.windows import TimeWindow
 from pipeline.sockets.endpoints import Endpoints
@@ -156,7 +156,7 @@ def read(folder: Path, influxdb: str, servers: dict[str, int], points: int, page
 @contextmanager
 def _running(folder: Path, config: str) -> Iterator["subprocess.Popen[bytes]"]:
     (folder / "pipeline.toml").write_text(config)
-    with (folder / "pipeline.log").open("ab") as log, held():
+    with (folder / "pipeline.log").open("ab") as log, signals_blocked():
         process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(folder / "pipeline.toml")],
                                    stderr=log)
     try:

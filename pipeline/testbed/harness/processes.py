@@ -12,7 +12,7 @@ import zmq
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
-from pipeline.interrupts import held
+from pipeline.interrupts import signals_blocked
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import sink as wire
@@ -38,7 +38,7 @@ class Addresses(Struct, frozen=True):
 def start_sandbox(folder: Path, *options: str) -> tuple["subprocess.Popen[bytes]", Addresses]:
     """Starts `pipeline.testbed.sandbox.run` on free ports with further `options`, and returns when it listens."""
     address_file = folder / f"sandbox-{len(list(folder.iterdir()))}.json"
-    with held():
+    with signals_blocked():
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.testbed.sandbox.run", "--iggy-port", "0", "--influx-port", "0",
              "--address-file", str(address_file), *options],
@@ -93,7 +93,7 @@ class PipelineRun:
 
     def start(self) -> None:
         """Starts it (again)."""
-        with self.log.open("ab") as log, held():
+        with self.log.open("ab") as log, signals_blocked():
             self.process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(self.config),
                                              "--workers", str(self.workers)], stderr=log)
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pipeline.config.schema import IggyConfig, MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
-from pipeline.interrupts import end_with_parent, started
+from pipeline.interrupts import end_with_parent, start_blocked
 from pipeline.testbed.load.schedule import Schedule, Shape
 from pipeline.testbed.load.sender import Part, Sent, run_part
 from pipeline.testbed.load.telemetry import DEFAULT_MAPPING, DEFAULT_TIME, Telemetry, TimeForm
@@ -89,7 +89,7 @@ def _run_parts(parts: list[Part]) -> list[Sent]:
     outcomes = []
     for part in parts:
         outcome, theirs = context.Pipe(duplex=False)
-        started(context.Process(target=_run_part, args=(part, os.getpid(), theirs), daemon=True))
+        start_blocked(context.Process(target=_run_part, args=(part, os.getpid(), theirs), daemon=True))
         theirs.close()
         outcomes.append(outcome)
     sent = []
