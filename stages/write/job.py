@@ -1,11 +1,11 @@
-"""One batch on its way into one database: what is still to be sent, and which lines are refused. Pure.
+"""Writes one batch to one database: which lines are still to be sent, and which are refused. Pure.
 
-A job begins as one piece, the body as the encoder made it. What the server does not take whole is cut into smaller
-pieces until the bad lines stand alone: O(bad lines x log n) requests. Sending a line twice changes nothing.
+A job starts as one piece, the body from the encoder. A piece that the server does not accept as a whole is divided
+until the bad lines are found: O(bad lines x log n) requests. Sending a line twice changes nothing.
 
-Whatever a server says, it may be the request that it refuses and not its lines, as long as it has never stored
-anything. Then a job tries lines one by one from all over the batch, and is in doubt when none is stored: nothing of it
-is refused before something is, be it of another batch.
+As long as a server has never stored anything, it may refuse the request rather than its lines, whatever its message. A
+job then tries single lines from the whole batch. If none is stored it is in doubt: none of its lines is refused before
+something is stored, by this job or another.
 """
 
 import zlib
@@ -29,45 +29,45 @@ from stages.influxdb.answers import (
 from stages.influxdb.error_body import one_line
 from stages.influxdb.retention import Bounds, Retention, times
 
-#: A piece that alone keeps getting 5xx is cut after so many failures while others pass; while nothing was ever stored
-#: of its batch, only after this times `PATIENCE` for each time it was cut before.
+#: A piece that alone keeps getting 5xx is divided after this many failures while others succeed; while nothing of its
+#: batch was ever stored, only after this times `PATIENCE` for each earlier division.
 SUSPECT_FAILURES = 4
 PATIENCE = 2
-#: Failures of a single line, others passing, after which it is poison.
+#: Failures of a single line, while others succeed, after which it is refused.
 POISON_FAILURES = 3
-#: Single lines, from all over a batch, that are tried before it is in doubt.
+#: Single lines, from the whole batch, that are tried before it is in doubt.
 PROBES = 8
 #: The golden ratio: its multiples, modulo 1, spread evenly however many there are.
 _SPREAD = 0.618034
-#: Fewest lines of a request to a server that names only the first bad line.
+#: Fewest lines of a request to a server that identifies only the first bad line.
 LEAST_RUN = 16
-#: Batches of which every line was refused in words about lines, before anything was stored, that are believed.
+#: Batches of which every line was refused by messages about lines, before anything was stored, that are trusted.
 BELIEVED_BATCHES = 2
 
 
 class Evidence:
-    """What is known of one bucket of one database, by all jobs that write to it."""
+    """What all jobs that write to one bucket of one database know about it."""
 
     def __init__(self, stored: int = 0) -> None:
-        """`stored`: 1 where it need not be shown that the server stores anything."""
+        """`stored`: 1 if the server is known to store lines."""
         #: Requests of which something was stored.
         self.stored = stored
-        #: Batches refused whole before that, in words about lines.
+        #: Batches that were refused completely before that, by messages about lines.
         self.refused_batches = 0
         #: A batch was found to be in doubt.
         self.doubted = False
-        #: The times that are taken.
+        #: The times that are accepted.
         self.retention = Retention()
 
 
 class RefusedLine(Struct, frozen=True):
-    """A line that the database will never take."""
+    """A line that the database will never accept."""
 
     line: int
     reason: str
-    #: What the server said.
+    #: The server's message.
     message: str
-    #: HTTP status, 0 where there was none.
+    #: HTTP status; 0 if there was none.
     status: int
     attempts: int
     text: str
@@ -82,55 +82,55 @@ class Chunk:
     def __init__(self, indices: Sequence[int], body: bytes | None, depth: int = 0, attempts: int = 0,
                  canary: bool = False, probe: bool = False, probes_retention: bool = False) -> None:
         self.indices = indices
-        #: It is sent whatever the times of its lines, to see whether those outside the known bounds are still refused.
+        #: It is sent regardless of its lines' times, to check that those outside the known bounds are still refused.
         self.probes_retention = probes_retention
-        #: When it was taken, seconds, monotonic.
+        #: When it was sent, seconds, monotonic.
         self.sent_at = 0.0
-        #: A line that is sent to see whether anything is stored; what becomes of it is decided with the others.
+        #: A single line that is sent to check whether the server stores anything; it is sent again with the others.
         self.probe = probe
-        #: A line that was stored before, sent to see whether the server takes anything.
+        #: A line that was stored before, sent to check whether the server accepts anything.
         self.canary = canary
-        #: As sent; None until it is made from the lines.
+        #: The body as sent; None until it is made from the lines.
         self.body = body
         self.depth = depth
         self.attempts = attempts
-        #: Failures in a row that may be this piece's own fault, and how many requests had passed at the first.
+        #: Consecutive failures that this piece may have caused, and the number of successful requests at the first one.
         self.failures = 0
         self.passed_before = 0
 
 
 class WriteJob:
-    """The writing of one batch. Call `take` for a piece to send, then `answered` with what came of it."""
+    """The writing of one batch. Call `take` for a piece to send, then `answered` with the answer to it."""
 
     def __init__(self, content: bytes, points: int, gzip: bool, max_bytes: int | None = None,
                  evidence: Evidence | None = None, unit: int = 1) -> None:
-        """`content` is the body as the encoder made it, of `points` lines; `max_bytes` is the server's limit.
+        """`content` is the body from the encoder, with `points` lines; `max_bytes` is the server's limit.
 
-        `evidence` is shared by the jobs of a bucket; without it every refusal is believed. `unit`: nanoseconds of one
-        in the lines' times.
+        `evidence` is shared by the jobs of a bucket; without it every refusal is trusted. `unit`: nanoseconds of the
+        unit of the lines' times.
         """
         self.points = points
         self.refused: list[RefusedLine] = []
         self.sent_bytes = 0
-        #: Some lines of it are sent later than the first time: younger batches may be stored before them.
+        #: Some lines are sent again: younger batches may be stored before them.
         self.delayed = False
-        #: Nothing of it is decided before something of any batch is stored.
+        #: No line of it is refused before something of any batch is stored.
         self.in_doubt = False
         self._evidence = evidence or Evidence(stored=1)
         self._content = content
         self._gzip = gzip
-        #: A line that was stored, and whether it is on its way once more.
+        #: A line that was stored, and whether it is being sent once more.
         self._stored: int | None = None
         self._canary = False
-        #: While it is not known whether the server stores anything: what was refused, and how many lines were tried.
+        #: While it is unknown whether the server stores anything: refused pieces, and the number of lines tried.
         self._aside: list[Chunk] = []
         self._probes = 0
         self._probing = False
         self.max_bytes = max_bytes
         self._lines: list[bytes] | None = None
-        #: Whether a line that is stored may be sent once more; it is there twice then, at some.
+        #: Whether a stored line may be sent once more; some servers then store it twice.
         self.may_repeat = True
-        #: Most lines of a request, once a server has named only the first bad line of one: it follows their distance.
+        #: Most lines of a request, after a server identified only the first bad line: it follows their distance.
         self._run: int | None = None
         self._unit = unit
         self._times: list[int | None] | None = None
@@ -143,9 +143,9 @@ class WriteJob:
         return self._open == 0
 
     def take(self, now: float = 0.0) -> Chunk | None:
-        """The next piece to send at `now` (seconds, monotonic), or None while all are on their way.
+        """The next piece to send at `now` (seconds, monotonic), or None while all are in flight.
 
-        Lines that are known to be outside of the times that are taken are refused: the job may be done with that.
+        Lines outside the known bounds of accepted times are refused; the job may be done after that.
         """
         while self._todo:
             piece = self._todo.popleft()
@@ -167,13 +167,13 @@ class WriteJob:
         return None
 
     def _is_inside(self, piece: Chunk, now: float) -> bool:
-        """Refuses lines of a piece outside of the times that are taken. False where none is left."""
+        """Refuses lines of a piece outside the accepted times. False if no line is left."""
         bounds = self._evidence.retention.bounds(now)
         if bounds is None or piece.probes_retention or piece.probe or piece.canary:
             return True
         try:
             outside = self._outside(piece, bounds)
-        except (ValueError, zlib.error, EOFError):  # no lines: the server says so, too
+        except (ValueError, zlib.error, EOFError):  # not lines: the server will refuse them
             return True
         if not outside:
             return True
@@ -189,13 +189,13 @@ class WriteJob:
         return bool(piece.indices)
 
     def _outside(self, piece: Chunk, bounds: Bounds) -> dict[int, str]:
-        """The lines of a piece outside of the times that are taken, and why."""
+        """The lines of a piece outside the accepted times, and why."""
         found = self.times()
         return {index: bounds.why(time) for index in piece.indices
                 if (time := found[index]) is not None and not bounds.hold(time)}
 
     def again(self) -> None:
-        """Everything is to be sent once more: an older batch was stored after this one. Refused lines stay refused."""
+        """Starts again, because an older batch was stored after this one. Refused lines stay refused."""
         refused = {line.line for line in self.refused}
         self._todo.clear()
         if len(refused) < self.points:
@@ -210,16 +210,16 @@ class WriteJob:
         return self._lines
 
     def times(self) -> list[int | None]:
-        """The times of the batch's lines, nanoseconds since 1970; None where a line has none."""
+        """The times of the batch's lines, nanoseconds since 1970; None for a line without a time."""
         if self._times is None:
             self._times = times(self.lines(), self._unit)
         return self._times
 
     def answered(self, piece: Chunk, answer: Answer, passed: int, now: float = 0.0) -> Answer:
-        """Takes the answer to a piece, which came at `now` (seconds, monotonic).
+        """Handles the answer to a piece, received at `now` (seconds, monotonic).
 
-        `passed` counts the requests that any job has had acknowledged so far. Returns what the answer means for the
-        database: a Paused, where it seems to refuse whatever it is sent.
+        `passed` is the number of requests of all jobs that were acknowledged so far. Returns what the answer means for
+        the database: OperatorNeeded if it seems to refuse everything.
         """
         piece.attempts += 1
         if _shows_stored(answer, len(piece.indices)):
@@ -302,7 +302,8 @@ class WriteJob:
         return None
 
     def _doubt(self, answer: BadLines | UnlocatedBadLines | TooLarge, is_probe: bool = True) -> Answer:
-        """Tries one more line, while nothing was ever stored; in doubt after some, which is a pause."""
+        """Tries another single line while nothing was ever stored. After PROBES lines the job is in doubt and
+        pauses."""
         self._probes += is_probe
         if not self._probing:
             self._probing = True
@@ -319,7 +320,7 @@ class WriteJob:
                       "(pipeline preview shows them), the mapping", status=answer.status)
 
     def _end_doubt(self) -> None:
-        """Something was stored: what was refused is looked at as ever."""
+        """Ends the doubt after something was stored: refused pieces are sent again."""
         self.delayed |= self.in_doubt
         self._todo.extend(self._aside)
         self._aside.clear()
@@ -327,7 +328,8 @@ class WriteJob:
         self._probes = 0
 
     def _believed(self, answer: BadLines | UnlocatedBadLines | TooLarge) -> Answer:
-        """Of several batches, each refused line by line while nothing was ever stored, only the first are believed."""
+        """Trusts only the first BELIEVED_BATCHES batches that are refused line by line while nothing was ever
+        stored."""
         from_server = all(line.reason != "outside_retention" for line in self.refused)
         if self._open or len(self.refused) < self.points or self._evidence.stored or not from_server:
             return answer
@@ -341,14 +343,14 @@ class WriteJob:
 
     def _refuse(self, piece: Chunk, answer: BadLines | UnlocatedBadLines | TooLarge | Retry, reason: str,
                 bad: dict[int, str]) -> None:
-        """Ends a piece: its `bad` lines are refused, each with its why. An empty `reason` is derived from it."""
+        """Ends a piece: its `bad` lines (index -> why) are refused. An empty `reason` is derived from why."""
         lines = self.lines()
         self.refused += [RefusedLine(index, reason or line_reason(why), why, answer.status, piece.attempts,
                                      lines[index].decode("utf-8", "replace")) for index, why in bad.items()]
         self._open -= 1
 
     def _leave_out(self, line: int) -> None:
-        """A line is stored: it is not sent with the others."""
+        """Removes a line that is stored from the pieces to send."""
         for piece in [piece for piece in self._todo if line in piece.indices]:
             piece.indices, piece.body = [index for index in piece.indices if index != line], None
             if not piece.indices:
@@ -382,7 +384,7 @@ class WriteJob:
                 self._add(Chunk([self._stored], None, canary=True))
 
     def _split(self, piece: Chunk) -> None:
-        """Two pieces of about half the bytes in place of one."""
+        """Replaces a piece with two of about half its bytes."""
         lines = self.lines()
         half = sum(len(lines[index]) + 1 for index in piece.indices) / 2
         size = at = 0
@@ -392,7 +394,7 @@ class WriteJob:
         self._replace(piece, piece.indices[:at], piece.indices[at:])
 
     def _split_by_time(self, piece: Chunk, oldest: int) -> None:
-        """Two pieces in place of one, with so many of the oldest lines in the first; there are more."""
+        """Replaces a piece with two, of which the first has the `oldest` oldest lines. The piece has more lines."""
         found = self.times()
         by_time = sorted(piece.indices, key=lambda index: (found[index] is None, found[index] or 0))
         self._replace(piece, sorted(by_time[:oldest]), sorted(by_time[oldest:]))
@@ -408,7 +410,7 @@ class WriteJob:
 
 
 def _shows_stored(answer: Answer, lines: int) -> bool:
-    """Whether an answer to a request of so many lines shows that some of them are stored."""
+    """Whether the answer to a request of `lines` lines shows that some of them are stored."""
     match answer:
         case Accepted():
             return True

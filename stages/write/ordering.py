@@ -1,8 +1,8 @@
 """The order of one partition's batches at one database. Pure.
 
-Batches of a partition are written side by side as long as none fails. When one fails, later ones wait for it; those
-that were stored in the meantime are written once more after it. So a value that is written late because of a retry
-never stays in place of a newer one of the same series and time.
+Batches of a partition are written concurrently as long as none fails. When one fails, later ones wait for it, and those
+that were stored in the meantime are written once more after it. A value that a retry writes late therefore never
+remains in place of a newer one of the same series and time.
 """
 
 from bisect import insort
@@ -17,14 +17,14 @@ class _Job(Protocol):
         """Whether there is nothing left to send."""
 
     def again(self) -> None:
-        """Everything is to be sent once more."""
+        """Sends everything once more."""
 
 
 J = TypeVar("J", bound=_Job)
 
 
 class Entry(Generic[J]):
-    """A job in its lane."""
+    """A job in the order of its partition."""
 
     __slots__ = ("first", "job", "overtaken", "started", "written")
 
@@ -33,7 +33,7 @@ class Entry(Generic[J]):
         self.first = first
         self.job = job
         self.started = self.written = False
-        #: An older batch was stored while this one was on its way.
+        #: An older batch was stored while this one was in flight.
         self.overtaken = False
 
 
@@ -44,13 +44,13 @@ class PartitionOrder(Generic[J]):
         self.entries: list[Entry[J]] = []
 
     def add(self, first: int, job: J) -> Entry[J]:
-        """Takes a batch in."""
+        """Adds a batch."""
         entry = Entry(first, job)
         insort(self.entries, entry, key=lambda e: e.first)
         return entry
 
     def startable(self) -> list[Entry[J]]:
-        """The entries that may have requests on their way now, oldest first."""
+        """The entries that may have requests in flight now, oldest first."""
         out = []
         for entry in self.entries:
             if not entry.written:
@@ -60,26 +60,26 @@ class PartitionOrder(Generic[J]):
         return out
 
     def finished(self, entry: Entry[J], repeats: bool = True) -> list[J]:
-        """A job's last line is stored or refused. Returns the jobs that are over with that, oldest first.
+        """Handles that a job's last line is stored or refused. Returns the jobs that are final with that, oldest first.
 
-        Without `repeats` what is stored is not written once more.
+        Without `repeats`, stored batches are not written once more.
         """
         entry.written = True
         if entry.overtaken and repeats:
             self._send_again(entry)
         if not entry.written:
             return []
-        over = []
+        final = []
         while self.entries and self.entries[0].written:
             head = self.entries.pop(0)
-            over.append(head.job)
+            final.append(head.job)
             if head.job.delayed and repeats:
                 for later in self.entries:
                     if later.written:
                         self._send_again(later)
                     elif later.started:
                         later.overtaken = True
-        return over
+        return final
 
     def _send_again(self, entry: Entry[J]) -> None:
         entry.overtaken = False

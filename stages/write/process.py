@@ -1,7 +1,7 @@
-"""Write: POSTs bodies to InfluxDB, several at a time, and goes on with each until it is acknowledged or refused.
+"""Process `write`: POSTs bodies to InfluxDB, several at a time, until every line is acknowledged or refused.
 
-One thread owns all state: the pure jobs, lanes and paces of `stages.influxdb`. A few others do nothing but one HTTP
-request at a time.
+One thread owns all state (jobs, partition orders, concurrency limiters). Each thread of a pool sends one HTTP request
+at a time.
 """
 
 import logging
@@ -30,17 +30,17 @@ from stages.write.ordering import Entry, PartitionOrder
 from stages.write.requests_watch import RequestsWatch
 from stages.write.transport import MAX_IN_FLIGHT_V3, Transport, limits_of
 
-#: How long one wait takes at most, milliseconds.
+#: Longest wait for events, milliseconds.
 POLL_MILLISECONDS = 1_000
-#: Batches queued for this writer from each encoder, at most. With 1, nothing ever comes through an authenticated
-#: socket (libzmq 4.3.5: the handshake takes a place).
+#: Most batches queued for this writer from each encoder. With 1, nothing ever arrives through an authenticated socket
+#: (libzmq 4.3.5: the handshake takes a place).
 HIGH_WATER_MARK = 2
-#: Batches taken in, for each request that may be on its way: what was stored early waits for older ones that fail.
+#: Batches accepted for each request that may be in flight: batches that are stored early wait for older ones that fail.
 HELD_PER_REQUEST = 2
 
 
 class _Batch:
-    """One batch of lines, and how many of its jobs are not over."""
+    """One batch of lines, and the number of its unfinished jobs."""
 
     def __init__(self, lines: wire.Lines) -> None:
         self.lines = lines
@@ -48,15 +48,15 @@ class _Batch:
         self.given_up = False
         self.sent_bytes = 0
         self.rejects: dict[int, wire.Reject] = {reject.offset: reject for reject in lines.rejects}
-        #: Lines that a database refused, as (index of the group, line in it): a message may have several, or a part.
+        #: Lines that a database refused, as (index of the bucket's lines, line): a message may have several lines.
         self.refused_lines: set[tuple[int, int]] = set()
 
 
 class _BatchJob(WriteJob):
-    """A job that knows its batch and group, and where its lines go."""
+    """A job with its batch, the lines of one bucket, and its target."""
 
     def __init__(self, batch: _Batch, index: int, target: "_Target", content: bytes) -> None:
-        """`index` is that of its group in the batch."""
+        """`index` is the index of the bucket's lines in the batch."""
         group = batch.lines.buckets[index]
         super().__init__(content, group.points, target.config.gzip, target.pace.max_bytes,
                          target.evidence.setdefault(group.bucket, Evidence()), UNITS[target.config.precision])
@@ -75,7 +75,7 @@ class _BatchJob(WriteJob):
 
 
 class _Target:
-    """One database that has to take every line of a sink."""
+    """One database that has to store every line of a sink."""
 
     def __init__(self, config: InfluxConfig, urls: tuple[str, ...], logger: logging.Logger) -> None:
         self.config = config
@@ -83,20 +83,20 @@ class _Target:
         backoff = Backoff.of(config)
         self.pace = ConcurrencyLimiter(self.transport.most_requests, backoff, config.retry_after_max_ms / 1000)
         self.lanes: dict[object, PartitionOrder[_BatchJob]] = {}
-        #: By bucket: each may be set up, or not.
+        #: By bucket: each may exist or not.
         self.evidence: dict[str, Evidence] = {}
-        #: The lane that was served last, so that all get their turn.
+        #: Index of the partition that was served last, so that all are served in turn.
         self.turn = 0
-        #: What one request may take, at all of its servers, seconds; and those under way.
+        #: Longest time of one write over all servers, seconds; and the requests in flight.
         self.seconds = limits_of(config).seconds * len(urls)
         self.watch: RequestsWatch[tuple[_BatchJob, Chunk]] = RequestsWatch(self.seconds)
         self.outages = OutageLog(logger, self.pace)
 
     def problem(self, now: float) -> str:
-        """What is wrong at `now` (seconds, monotonic), "" while all is well."""
-        if self.pace.problem or not self.watch.lasts(now):
+        """The problem of the database at `now` (seconds, monotonic); "" if there is none."""
+        if self.pace.problem or not self.watch.has_long(now):
             return self.pace.problem
-        return f"{self.transport.urls[0]} has not answered a write completely for long"
+        return f"{self.transport.urls[0]} has not completely answered a write for a long time"
 
     def lane(self, batch: _Batch) -> PartitionOrder[_BatchJob]:
         """The lane of a batch's partition; with ordering = "none" each batch has its own."""
@@ -105,12 +105,13 @@ class _Target:
 
     def next_piece(self, now: float, work: WorkFile
                    ) -> tuple[PartitionOrder[_BatchJob], Entry[_BatchJob], Chunk | None] | None:
-        """The next request to send at `now` (seconds, monotonic), the lanes in turn.
+        """The next request to send at `now` (seconds, monotonic), partitions in turn.
 
-        Without a piece where a job is done without one: the times of its lines are known to be refused.
+        The piece is None if a job is done without a request, because the times of all its lines are known to be
+        refused.
         """
         lanes = list(self.lanes.items())
-        # What is in doubt comes last: it waits for something else to be stored.
+        # Jobs in doubt come last: they wait until something else is stored.
         for in_doubt in (False, True):
             for step in range(len(lanes)):
                 at = (self.turn + 1 + step) % len(lanes)
@@ -155,7 +156,7 @@ class WriteStage:
         self.pull = self._context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.endpoints.bind_writer(self.pull, index)
-        #: What this thread has in hand. The requests that are under way are not: they wait for an answer.
+        #: The range that this thread is working on. Ranges of requests in flight do not count: they wait for an answer.
         self._work = WorkFile(plan.folder, name, logger)
         self._pool: CallPool[_Outcome] = CallPool(self._context, requests, "post")
 
@@ -169,7 +170,7 @@ class WriteStage:
         poller.register(self.link.socket, zmq.POLLIN)
         while True:
             self.link.beat()
-            self._name_long_requests()
+            self._log_long_requests()
             wait = self._start_requests()
             has_room = self._held < HELD_PER_REQUEST * sum([target.pace.most for target in self._all_targets])
             poller.register(self.pull, zmq.POLLIN if has_room else 0)
@@ -179,10 +180,10 @@ class WriteStage:
             if self.pull in ready:
                 self._receive()
             if self.link.socket in ready:
-                self._take_order()
+                self._handle_order()
 
     def _receive(self) -> None:
-        """Takes a batch in, if there is one: a handshake can make a socket seem ready, too."""
+        """Receives a batch, if there is one: a handshake can make a socket appear ready, too."""
         try:
             lines, bodies = wire.read_lines(self.pull.recv_multipart(zmq.NOBLOCK))
         except zmq.Again:
@@ -195,8 +196,8 @@ class WriteStage:
         else:
             self._accept(lines, bodies)
 
-    def _take_order(self) -> None:
-        """Does what the coordinator says, if it has said something."""
+    def _handle_order(self) -> None:
+        """Handles a message of the coordinator, if there is one."""
         message = self.link.receive(0)
         if isinstance(message, wire.Allow):
             self.endpoints.admit(message.keys)
@@ -214,7 +215,8 @@ class WriteStage:
         self._work.end()
 
     def _start_requests(self) -> float:
-        """Sends what may be sent now. Returns the seconds until that may be more without an answer coming in."""
+        """Sends the requests that may be sent now. Returns the seconds until more may be sent without further
+        answers."""
         now = time.monotonic()
         wait = POLL_MILLISECONDS / 1000
         for target in self._all_targets:
@@ -238,7 +240,7 @@ class WriteStage:
         try:
             answer = target.transport.post(piece.body or b"", entry.job.group.bucket,
                                            entry.job.group.escapes)
-        except Exception as error:  # a thread that dies silently would lose the batch's place
+        except Exception as error:  # a thread that dies silently would block its batch for ever
             answer = Retry("no_connection", f"{type(error).__name__}: {error}")
         return _Outcome(target, lane, entry, piece, answer, time.monotonic() - began)
 
@@ -264,35 +266,35 @@ class WriteStage:
         if isinstance(answer, Retry | OperatorNeeded):
             target.outages.failed("writing", answer, now)
         elif target.outages.recovered():
-            self.logger.info("%s takes writes again", target.transport.urls[0])
+            self.logger.info("%s accepts writes again", target.transport.urls[0])
         self._report()
         if entry.job.done:
             self._finished(lane, entry)
 
     def _finished(self, lane: PartitionOrder[_BatchJob], entry: Entry[_BatchJob]) -> None:
-        """A job has nothing left to send."""
+        """Handles that a job has nothing left to send."""
         for job in lane.finished(entry, entry.job.may_repeat):
             self._job_done(job)
 
-    def _name_long_requests(self) -> None:
-        """Logs which requests last, and whose messages wait for them."""
+    def _log_long_requests(self) -> None:
+        """Logs requests that take long, and the messages that wait for them."""
         now = time.monotonic()
         for target in self._all_targets:
-            for (job, piece), seconds in target.watch.to_name(now):
+            for (job, piece), seconds in target.watch.due(now):
                 partition, range_ = job.batch.lines.range.partition, job.batch.lines.range
                 topic = self.topics[partition.topic]
                 self.logger.warning(
-                    "%s has not answered a write completely for %.0f s; given up after %g s, and repeated: %s/%s "
+                    "%s has not completely answered a write for %.0f s; it is repeated after %g s: %s/%s "
                     "partition %d, offsets %d to %d, %d bytes", target.transport.urls[0], seconds, target.seconds,
                     topic.stream, topic.topic, partition.number, range_.first, range_.last, len(piece.body or b""))
         self._report()
 
     def _give_up(self, batch: _Batch, error: Exception) -> None:
-        """Forgets a batch whose bodies are none: what they stand for is read again, when it is overdue."""
+        """Discards a batch with invalid bodies. Its messages are redelivered when the range is overdue."""
         if batch.given_up:
             return
         batch.given_up = True
-        self.link.dropped.drop("encode", f"a body that holds no lines: {type(error).__name__}")
+        self.link.dropped.drop("encode", f"a body without lines: {type(error).__name__}")
         self._held -= 1
         for targets in self.targets:
             for target in targets:
@@ -300,7 +302,7 @@ class WriteStage:
                     lane.entries[:] = [entry for entry in lane.entries if entry.job.batch is not batch]
 
     def _job_done(self, job: _BatchJob) -> None:
-        """A job is done for good; with its batch's last one the range is settled."""
+        """Handles that a job is final. The last job of a batch settles the range."""
         batch = job.batch
         batch.open -= 1
         batch.sent_bytes += job.sent_bytes
@@ -314,7 +316,7 @@ class WriteStage:
                                         batch.lines.overwritten))
 
     def _report(self) -> None:
-        """Reports to the coordinator what is wrong outside."""
+        """Reports the problems of the databases to the coordinator."""
         now = time.monotonic()
         wrong = "; ".join(filter(None, (target.problem(now) for target in self._all_targets)))
         self.link.report(wrong, any(target.pace.paused for target in self._all_targets))

@@ -1,4 +1,4 @@
-"""The HTTP side of writing: sessions, credentials, TLS, one attempt at a time, failover between servers."""
+"""Writes over HTTP: one attempt at a time, with failover between the servers of a database."""
 
 import logging
 import threading
@@ -45,28 +45,28 @@ from stages.influxdb.questdb import TABLES, dedup_warnings, tables_of
 from stages.influxdb.retention import Bounds
 from stages.influxdb.session import Credentials
 
-#: Seconds that a server which failed is tried last, in failover.
+#: Seconds for which a failed server is tried last, with several servers.
 QUARANTINE_SECONDS = 30.0
-#: Requests at a time where none are configured: for a server that answers at once, and for one that gathers them.
+#: Default of requests at a time: for servers that answer at once, and for InfluxDB 3, which answers when it flushes.
 MAX_IN_FLIGHT, MAX_IN_FLIGHT_V3 = 4, 32
-#: Bytes that any answer may have, and beyond them so many for each byte of lines, which InfluxDB quotes: in JSON one
-#: character may take six.
+#: Most bytes of an answer: a constant, and a factor of the bytes of the lines, which InfluxDB quotes: in JSON a
+#: character may take six bytes.
 FREE_BYTES, QUOTED_FACTOR = 1_000_000, 6
-#: An InfluxDB 1 that does not say how long it keeps a database is asked again after so long, seconds.
+#: An InfluxDB 1 that did not report the retention of a database is queried again after this time, seconds.
 ASK_SECONDS = 60.0
-#: Longest look at a server at the start, seconds.
+#: Longest check of a server at the start, seconds.
 CHECK_SECONDS = 5.0
 
 
 def limits_of(config: InfluxConfig, body: bytes = b"") -> Limits:
-    """What one request may take; `body`: what is sent, of which an answer may quote every line."""
+    """Limits of one request; `body` is what is sent, since an answer may quote every line."""
     connect, read = config.connect_timeout_ms / 1000, config.read_timeout_ms / 1000
     size = int.from_bytes(body[-4:], "little") if config.gzip else len(body)  # RFC 1952, ISIZE
     return Limits(config.request_timeout_ms / 1000 or connect + read, read, connect, FREE_BYTES + QUOTED_FACTOR * size)
 
 
 class Transport:
-    """Writes to one database: at the first of its servers that works. Thread-safe."""
+    """Writes to one database, at the first of its servers that works. Thread-safe."""
 
     def __init__(self, config: InfluxConfig, urls: tuple[str, ...], logger: logging.Logger) -> None:
         self.config = config
@@ -77,14 +77,14 @@ class Transport:
         self._lock = threading.Lock()
         self._flavours: dict[str, Flavour] = {}
         self._quarantined: dict[str, float] = {}
-        #: URLs and buckets whose retention was asked for in vain, and when to ask again.
+        #: (URL, bucket) whose retention could not be queried -> when to query again.
         self._unanswered: dict[tuple[str, str], float] = {}
         self._complaints = RepeatFilter(60.0)
         self._columns = Columns()
 
     @property
     def most_requests(self) -> int:
-        """How many to have on the way at a time, at most, as far as the servers are known."""
+        """Most requests in flight, as far as the servers are known."""
         if self.config.max_requests_in_flight:
             return self.config.max_requests_in_flight
         gathers = self.config.version == "v3" or any(found.api == "v3" for found in list(self._flavours.values()))
@@ -92,16 +92,16 @@ class Transport:
 
     @property
     def may_repeat(self) -> bool:
-        """Whether what is stored may be written once more, as far as the servers are known."""
+        """Whether stored lines may be written once more, as far as the servers are known."""
         if self.config.repeat_writes != "auto":
             return self.config.repeat_writes == "yes"
         return not any(keeps_repeats(found) for found in list(self._flavours.values()))
 
     def post(self, data: bytes, bucket: str, escapes: bool = False) -> Answer:
-        """One write, at the server that is most likely to work; at the next ones when there is no connection.
+        """Writes to the server that is most likely to work, and to the next ones after a failure.
 
-        `escapes`: a backslash, or a line break in a string, stands somewhere. The words of what has to be waited for
-        say what answered, and what to do.
+        `escapes`: the body has a backslash, or a line break in a string. The message of a Retry or OperatorNeeded has
+        the URL and what to do.
         """
         now = time.monotonic()
         answer: Answer = Retry("no_connection", "no server")
@@ -118,7 +118,7 @@ class Transport:
         try:
             answer = self._attempt(url, data, bucket, escapes)
             if isinstance(answer, OperatorNeeded) and answer.reason == "unauthorized" and self.credentials.reload():
-                self.logger.info("the token file has another token; trying with it")
+                self.logger.info("influxdb.token_file has a new token; retrying with it")
                 self._flavours.clear()
                 answer = self._attempt(url, data, bucket, escapes)
             if isinstance(answer, OperatorNeeded) and answer.reason != "unauthorized":
@@ -128,13 +128,13 @@ class Transport:
         except PipelineError as error:
             answer = OperatorNeeded("unauthorized", str(error))
         if isinstance(answer, Retry | OperatorNeeded):
-            # What answered may not be what is to answer: behind a name there may be several servers, or another route.
+            # Another server may answer a new connection: a name may have several servers, or a route may have changed.
             self._client.disconnect()
             return with_advice(answer, "write")
         return answer
 
     def _attempt(self, url: str, data: bytes, bucket: str, escapes: bool) -> Answer:
-        """One request. Raises HttpFault."""
+        """Sends one request. Raises HttpFault."""
         flavour = self._flavour(url) if self.config.version != "v3" else None
         version, dialect = write_version(self.config, flavour), dialect_of(self.config, flavour)
         if dialect == "questdb" and (lost := self._lost(data)):
@@ -158,7 +158,7 @@ class Transport:
         return answer
 
     def _asked(self, url: str, limits: Limits) -> Flavour:
-        """Asks what answers. Raises HttpFault; with a configured version only where a write would not get through."""
+        """Detects the server. Raises HttpFault; with a configured version only for faults that prevent writes, too."""
         try:
             return ask(self._client, url, self.credentials.header("v2"), limits)
         except HttpFault as fault:
@@ -167,7 +167,7 @@ class Transport:
             return UNKNOWN
 
     def _lost(self, data: bytes) -> BadLines | None:
-        """The lines of which QuestDB would lose a part without a word, as if it had refused them."""
+        """The lines of which QuestDB would silently drop a part, in the form of a refusal."""
         plain = decompress(data) if self.config.gzip else data
         lines = plain.removesuffix(b"\n").split(b"\n")
         if b'"' in plain:
@@ -177,8 +177,7 @@ class Transport:
         return BadLines("not sent", found, reason="refused") if found else None
 
     def _bounds(self, url: str, bucket: str, version: Version) -> Bounds | None:
-        """The times that an InfluxDB 1 takes for a database, which it has to be asked for; None where it does not say.
-        """
+        """The times that an InfluxDB 1 accepts for a database, by a query; None if it does not report them."""
         if time.monotonic() < self._unanswered.get((url, bucket), 0.0):
             return None
         database, policy = bucket or self.config.database or self.config.bucket, self.config.retention_policy
@@ -197,7 +196,7 @@ class Transport:
         return found or None
 
     def _explained(self, url: str, answer: OperatorNeeded) -> OperatorNeeded:
-        """With what is wrong with the configuration for the server there, asked again: it may be another one now."""
+        """The answer with the advice for the server at `url`, which is detected again because it may be another one."""
         with self._lock:
             self._flavours.pop(url, None)
         try:
@@ -207,7 +206,7 @@ class Transport:
         return msgspec.structs.replace(answer, advice=wrong) if wrong else answer
 
     def _flavour(self, url: str) -> Flavour:
-        """What answers at `url`. Raises HttpFault."""
+        """The kind of server at `url`. Raises HttpFault."""
         with self._lock:
             if url not in self._flavours:
                 limits = msgspec.structs.replace(limits_of(self.config), max_bytes=FREE_BYTES)
@@ -220,7 +219,7 @@ class Transport:
 
 
 def _located(answer: BadLines, quoted: tuple[bytes, str], sent: bytes) -> BadLines | UnlocatedBadLines:
-    """The answer with the number of the line from which on it quotes what was sent."""
+    """The answer with the number of the bad line, found by the part of `sent` that the answer quotes."""
     rest, why = quoted
     if not rest or not sent.endswith(rest):
         return UnlocatedBadLines("refused", answer.message, about_lines=True, status=answer.status)
@@ -229,9 +228,9 @@ def _located(answer: BadLines, quoted: tuple[bytes, str], sent: bytes) -> BadLin
 
 
 def describe(config: InfluxConfig, logger: logging.Logger, measurement: str = "") -> None:
-    """Says at the start which server answers, and what is wrong with the configured version for it.
+    """Logs at the start which server answers, and what is wrong with the configured version for it.
 
-    `measurement`: the one that is written; "" where there may be several.
+    `measurement`: the one that is written; "" if there may be several.
     """
     client = HttpClient(config)
     try:
@@ -239,13 +238,14 @@ def describe(config: InfluxConfig, logger: logging.Logger, measurement: str = ""
     except PipelineError:  # the writers stop with it
         credentials = {}
     if config.insecure_skip_verify:
-        logger.warning("influxdb.insecure_skip_verify: anybody on the way can read and change what is written")
+        logger.warning("influxdb.insecure_skip_verify: TLS certificates are not verified: traffic can be intercepted "
+                       "and altered. Set ca_file instead")
     limits = Limits(CHECK_SECONDS, connect=min(CHECK_SECONDS, config.connect_timeout_ms / 1000))
     for url in config.servers():
         try:
             flavour = ask(client, url, credentials, limits)
         except HttpFault as fault:
-            logger.warning("%s; starting, and retrying until it answers",
+            logger.warning("%s; starting anyway, and retrying until it answers",
                            with_advice(failure_of(fault, url), "write").message)
             continue
         wrong = version_mismatch(config, flavour)
@@ -258,7 +258,7 @@ def describe(config: InfluxConfig, logger: logging.Logger, measurement: str = ""
 
 
 def _tables(client: HttpClient, url: str, credentials: Mapping[str, str], limits: Limits) -> dict[str, bool] | None:
-    """The tables of a QuestDB, and whether they have DEDUP; None where it does not say."""
+    """Table of a QuestDB -> whether it has DEDUP; None if it does not report them."""
     target = f"{url.rstrip('/')}/exec?{urlencode({'query': TABLES})}"
     try:
         reply = client.exchange("GET", target, b"", credentials, limits)

@@ -110,7 +110,7 @@ def test_an_outage_of_each_kind_loses_nothing_and_ends_unaided(
     assert status.rejected == 0
     assert sink.stop() == 0
     if not fault.get("reset") == "after":
-        assert "takes writes again" in sink.log()
+        assert "accepts writes again" in sink.log()
 
 
 def test_a_line_that_makes_the_server_fail_is_found_while_others_pass(
