@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import requests
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from pipeline.errors import PipelineError
 from pipeline.interrupts import temporary_folder
+from pipeline.options import Command
 from pipeline.testbed.harness import processes, telemetry
 from pipeline.wire import sink as wire
 
@@ -23,6 +25,15 @@ PATIENCE_SECONDS = 60.0
 SHOWN_POINTS = 5
 #: Columns of a line where there is no terminal.
 PLAIN_WIDTH = 140
+
+
+@click.command(cls=Command)
+@click.option("--messages", default=100_000, show_default=True, type=click.IntRange(1), help="How many to send.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
+@click.option("--plain", is_flag=True, help="Plain lines instead of the live view.")
+def demo(messages: int, workers: int, plain: bool) -> None:
+    """Shows the whole thing: sandbox, producer, pipeline, and a verdict. Needs no servers."""
+    sys.exit(run_demo(messages, workers, plain))
 
 
 def run_demo(messages: int, workers: int, plain: bool) -> int:

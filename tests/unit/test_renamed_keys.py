@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from pipeline.cli import start
 from pipeline.commands.config import load_config
+from pipeline.commands.start import start
 from pipeline.config.renamed import RENAMED_KEYS, RENAMED_OPTIONS, RenamedKey
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
