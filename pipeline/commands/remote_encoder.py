@@ -171,7 +171,7 @@ class _Encoder:
         link = ControlLink(zmq.Context.instance(), self._endpoints, self._endpoints.control, self._name)
         digest, watcher = config_digest(self._config), os.getppid()
         # To the pipeline it is the same one when it is started again.
-        link.greeting = lambda startup_cpu: wire.Join(self._name, watcher, digest, startup_cpu)
+        link.make_heartbeat = lambda startup_cpu: wire.Join(self._name, watcher, digest, startup_cpu)
         admitted = self._join(link)
         if admitted is None:
             return

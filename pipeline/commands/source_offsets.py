@@ -32,9 +32,9 @@ def show_marks(config: Config) -> None:
     async def rows() -> None:
         for source in config.sources:
             store, state = await _loaded(config, source)
-            for measurement, mark in sorted(state.marks.items()):
+            for measurement, mark in sorted(state.watermarks.items()):
                 add(source.name, measurement, _shown(mark), store.where)
-            if not state.marks:
+            if not state.watermarks:
                 add(source.name, "-", f"begins at {source.from_}", store.where)
 
     asyncio.run(rows())
@@ -50,8 +50,8 @@ def set_mark(config: Config, name: str, measurement: str, to: str) -> None:
 
     async def change() -> None:
         store, state = await _loaded(config, source)
-        state.marks[measurement] = mark
-        state.prints.pop(measurement, None)
+        state.watermarks[measurement] = mark
+        state.fingerprints.pop(measurement, None)
         await store.save(state)
 
     asyncio.run(change())
@@ -64,8 +64,8 @@ def reset_marks(config: Config, to: str) -> None:
     async def change() -> None:
         for source, mark in zip(config.sources, marks, strict=True):
             store, state = await _loaded(config, source)
-            state.marks = dict.fromkeys(state.marks, mark)
-            state.prints = {}
+            state.watermarks = dict.fromkeys(state.watermarks, mark)
+            state.fingerprints = {}
             await store.save(state)
 
     asyncio.run(change())

@@ -352,6 +352,10 @@ class Subscription(Struct, frozen=True):
     partitions: tuple[int, ...] = ()
     on_truncation: OnTruncation = "resume_from_end"
 
+    def label(self, partition: int | None = None) -> str:
+        """Names the topic, or one of its partitions, for people: "stream/topic", "stream/topic partition 0"."""
+        return f"{self.stream}/{self.topic}" + ("" if partition is None else f" partition {partition}")
+
 
 class CaseConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[tests]]`: a message and what the mapping has to make of it; run by `pipeline test`."""

@@ -16,7 +16,7 @@ from pipeline.points.times import TimeOutOfRange, parse_time
 
 #: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
 MAX_NAME_BYTES = 255
-#: Longest ending of a backfill's state topic. Source: `source_state.place_of`.
+#: Longest ending of a backfill's state topic. Source: `source_coordinator.state.state_name`.
 BACKFILL_BYTES = 32
 #: Names that may stand in braces in a template of `[sources.output]`.
 _TEMPLATE_NAMES = ("measurement", "source")

@@ -1,7 +1,7 @@
-"""What has been dispatched, what is settled, and so which offset may be stored. Pure: no sockets, no clock.
+"""Which ranges are dispatched and settled, and so which offset may be committed. Pure: no sockets, no clock.
 
-One rule: the offset that may be stored for a partition is the last offset of the contiguous prefix of its
-dispatched ranges that are settled (written, or rejected and recorded).
+One rule: the offset that may be stored for a partition is the last offset of the contiguous prefix of its dispatched
+ranges that are settled: written, or rejected with their dead letters stored.
 """
 
 from collections import OrderedDict
@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from pipeline.wire.sink import Partition, Range
 
-#: Ranges of a partition that are settled before their dispatch was heard of, at most: only a few can be.
+#: Ranges of a partition whose Settled arrived before their Dispatched, at most. Usually there are none or a few.
 MAX_EARLY = 10_000
 
 
 class _Entry:
-    """One dispatched range: whether it is settled, was so once, and when it was last sent."""
+    """One dispatched range: whether it is settled, was ever settled (`counted`), and when it was last sent."""
 
     __slots__ = ("counted", "range", "sent_at", "settled")
 
@@ -26,7 +26,7 @@ class _Entry:
 
 
 class Load:
-    """What one ingest process has dispatched since the epoch began, and what of it is in flight."""
+    """Totals that one ingest process has dispatched in this epoch, and how much of it is in flight."""
 
     __slots__ = ("dispatched_bytes", "dispatched_messages", "in_flight_bytes", "in_flight_messages")
 
@@ -46,7 +46,7 @@ class Load:
         self.in_flight_bytes += range_.bytes
 
     def remove(self, range_: Range) -> None:
-        """A range is not in flight any more."""
+        """A range is no longer in flight."""
         self.in_flight_messages -= range_.messages
         self.in_flight_bytes -= range_.bytes
 
@@ -54,20 +54,20 @@ class Load:
 class Ledger:
     """The ranges of all partitions in one epoch. Not thread-safe; the coordinator owns it.
 
-    Ranges of a partition are dispatched in the order of their offsets; gaps between them (messages that the log no
-    longer has) are allowed. A range may be settled before its dispatch is heard of, and more than once.
+    Ranges of a partition are dispatched in the order of their offsets, with gaps where the log has lost messages. The
+    report that a range is settled may arrive before that of its dispatch, and more than once.
 
-    A partition's log has incarnations, counted from 0: offsets are used again after the log was cut off. And an ingest
-    process that dies may have sent a batch without its dispatch being heard of; its successor begins at the same
-    offset, and may cut another batch. So a word on a range counts only for exactly that range.
+    A partition's log has generations, counted from 0: offsets are used again after the log was truncated. An ingest
+    process may also die after it sent a batch and before it reported the dispatch; its successor continues at the same
+    offset, and may cut another batch. So a report counts only for exactly its range.
     """
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        #: By the number of the ingest process.
+        #: By the index of the ingest process.
         self.loads: dict[int, Load] = {}
         self._open: dict[Partition, OrderedDict[int, _Entry]] = {}
-        #: Ranges settled before their dispatch was heard of; of the present incarnation.
+        #: Ranges of the current generation whose Settled arrived before their Dispatched.
         self._early: dict[Partition, set[Range]] = {}
         #: Last offset dispatched, by partition.
         self._end: dict[Partition, int] = {}
@@ -75,20 +75,20 @@ class Ledger:
         self._prefix: dict[Partition, int] = {}
         #: Last offset stored in Iggy, by partition.
         self._stored: dict[Partition, int] = {}
-        #: Incarnation of the log, by partition; kept when a partition is dropped.
+        #: Generation of the log, by partition; kept when a partition is dropped.
         self._generations: dict[Partition, int] = {}
 
     def start(self, partition: Partition, position: int, stored: int) -> None:
-        """Records where reading of a partition begins, and what is stored in Iggy (-1: nothing). Once per partition."""
+        """Records where reading of a partition starts, and the offset stored in Iggy (-1: none). Once per partition."""
         if partition not in self._end:
             self._end[partition] = position - 1
             self._stored[partition] = stored
 
     def truncate(self, partition: Partition, position: int, stored: int) -> int:
-        """The log was cut off: what it holds below `position` is as it was, all else is new.
+        """The log was truncated: messages below `position` are unchanged, all others are new.
 
-        Forgets what reaches beyond, and begins a new incarnation. Returns where reading must go on: at `position`, or
-        earlier, where a range straddles it. `stored` is the offset stored in Iggy now, or -1.
+        Forgets ranges that reach beyond, and starts a new generation. Returns where reading must continue: at
+        `position`, or earlier where a range straddles it. `stored` is the offset stored in Iggy now, or -1.
         """
         entries = self._open.get(partition, OrderedDict())
         for entry in list(entries.values()):
@@ -99,18 +99,18 @@ class Ledger:
             self._prefix[partition] = position - 1
         self._end[partition] = position - 1
         self._stored[partition] = min(stored, position - 1)
-        self._begin_generation(partition)
+        self._start_generation(partition)
         return position
 
     def drop(self, partition: Partition) -> None:
-        """Forgets a partition that another reads now. What comes in of it later is ignored."""
+        """Forgets a partition, which another process reads now. Later reports about its ranges are ignored."""
         for entry in list(self._open.get(partition, {}).values()):
             self._forget(entry)
         for table in (self._open, self._end, self._prefix, self._stored):
             table.pop(partition, None)
-        self._begin_generation(partition)
+        self._start_generation(partition)
 
-    def _begin_generation(self, partition: Partition) -> None:
+    def _start_generation(self, partition: Partition) -> None:
         self._early.pop(partition, None)
         self._generations[partition] = self.generation(partition) + 1
 
@@ -120,12 +120,12 @@ class Ledger:
             self.loads[entry.range.ingest].remove(entry.range)
 
     def generation(self, partition: Partition) -> int:
-        """The present incarnation of a partition's log."""
+        """The current generation of a partition's log."""
         return self._generations.get(partition, 0)
 
     def dispatch(self, range_: Range, now: float = 0.0) -> None:
-        """Records that a range is about to be sent. One of another epoch is ignored; one of another log, or a repeated
-        one, counts as dispatched, as it does with ingest, and is in flight no more."""
+        """Records that a range is about to be sent. Ignored in another epoch. A duplicate, or a range of an older
+        generation, is added to the dispatched totals (ingest counted it too) but not to what is in flight."""
         partition = range_.partition
         if range_.epoch != self.epoch:
             return
@@ -144,7 +144,7 @@ class Ledger:
                 self._settle_entry(entry)
 
     def settle(self, range_: Range) -> bool:
-        """Marks a range as dealt with. True the first time; False for a repeated, reopened or stale one."""
+        """Marks a range as settled. True the first time; False for a repeated, reopened or stale one."""
         if range_.epoch != self.epoch:
             return False
         if range_.first > self._end.get(range_.partition, -1):
@@ -163,7 +163,7 @@ class Ledger:
         return new
 
     def _entry(self, range_: Range) -> _Entry | None:
-        """The entry of a range, which may be of an earlier incarnation, if what is left of that log holds it."""
+        """The entry of exactly this range, which may be of an earlier generation; None when there is none."""
         entries = self._open.get(range_.partition)
         entry = entries.get(range_.first) if entries else None
         return entry if entry is not None and entry.range == range_ else None
@@ -181,9 +181,9 @@ class Ledger:
             del entries[first]
 
     def split(self, range_: Range, parts: list[tuple[int, int]]) -> list[Range]:
-        """Puts parts, (first, last) offsets that make up a range, in its place. Returns them as ranges.
+        """Replaces a range by its parts, (first, last) offsets. Returns these as ranges.
 
-        None where the range is settled, or not in question any more. What comes in of the whole range is ignored.
+        Returns none where the range is settled, or no longer tracked. Later reports about the whole range are ignored.
         """
         entry = self._entry(range_)
         if entry is None or entry.settled:
@@ -208,32 +208,32 @@ class Ledger:
         return ranges
 
     def reopen(self, lost: list[Range]) -> list[Range]:
-        """The ranges to read again when these unsettled ones may be lost: they, and the later ones of their partitions.
+        """The ranges to read again when these unsettled ones may be lost: they, and all later ones of their partitions.
 
-        What was settled of those is not so any more, so that nothing stays written before something older.
+        Later ones that were settled are reopened, so that an older value never stays written over a newer one.
         """
         first: dict[Partition, int] = {}
         for range_ in lost:
             if self._entry(range_) is not None:
                 first[range_.partition] = min(range_.first, first.get(range_.partition, range_.first))
-        again = []
+        found = []
         for partition, begin in first.items():
             for entry in self._open[partition].values():
                 if entry.range.first < begin:
                     continue
-                again.append(entry.range)
+                found.append(entry.range)
                 if entry.settled:
                     entry.settled = False
                     self.load(entry.range.ingest).return_(entry.range)
-        return again
+        return found
 
     def was_settled(self, range_: Range) -> bool:
-        """Whether a range of this epoch was dealt with once, or is not in question any more."""
+        """True if the range, of this epoch, was ever settled, or is no longer tracked."""
         entry = self._entry(range_)
         return self.is_settled(range_) or entry is not None and entry.counted
 
     def is_settled(self, range_: Range) -> bool:
-        """Whether a range of this epoch is dealt with, or not in question any more."""
+        """True if the range, of this epoch, is settled, or no longer tracked."""
         if range_.first > self._end.get(range_.partition, -1):
             return range_.generation != self.generation(range_.partition) \
                 or range_ in self._early.get(range_.partition, ())
@@ -241,7 +241,7 @@ class Ledger:
         return entry is None or entry.settled
 
     def unsettled(self) -> list[Range]:
-        """Every range dispatched and not settled, oldest first in each partition."""
+        """Every range dispatched and not settled, in the order of offsets in each partition."""
         return [e.range for entries in self._open.values() for e in entries.values() if not e.settled]
 
     def overdue(self, now: float, seconds: float) -> list[Range]:
@@ -250,14 +250,14 @@ class Ledger:
                 if not e.settled and now - e.sent_at > seconds]
 
     def resent(self, ranges: list[Range], now: float) -> None:
-        """Records that these ranges are being read again, so that they are not overdue at once."""
+        """Records that these ranges are being read again, so that they are not overdue immediately."""
         for range_ in ranges:
             entry = self._entry(range_)
             if entry is not None:
                 entry.sent_at = now
 
     def storable(self) -> list[tuple[Partition, int]]:
-        """(partition, offset) for each partition whose settled prefix is beyond what is stored in Iggy."""
+        """(partition, offset) for each partition whose settled prefix is beyond the offset stored in Iggy."""
         return [(partition, last) for partition, last in self._prefix.items() if last > self._stored.get(partition, -1)]
 
     def stored(self, partition: Partition, offset: int) -> None:
@@ -306,7 +306,8 @@ class Ledger:
 
 
 def divided(range_: Range, parts: list[tuple[int, int]]) -> list[Range]:
-    """A range in parts, (first, last) offsets. Where it has gaps, each part's messages are so many at most."""
+    """A range in parts, (first, last) offsets. The messages of each part are an upper bound where the range has
+    gaps."""
     ranges = []
     width, left = range_.last - range_.first + 1, range_.bytes
     for first, last in parts:

@@ -1,488 +1,338 @@
-"""The coordinator: keeps the ledger, grants ingest its window, stores offsets in Iggy, tells the status.
+"""The coordinator process of the sink direction: keeps the ledger, grants credit, commits offsets, publishes the
+Status.
 
-It alone decides what is stored: an offset whose whole prefix is settled, and never more.
+It alone decides which offset is committed: the end of a prefix that is settled completely.
 """
 
 import asyncio
 import contextlib
 import logging
-import os
 import time
+from collections.abc import Callable
+from typing import Any
 
-import zmq
-import zmq.asyncio
 from msgspec import Struct
 
-from pipeline.config.digest import config_digest
 from pipeline.config.plan import Plan
-from pipeline.coordinator.admission import Admission
 from pipeline.coordinator.assignments import Assignments
 from pipeline.coordinator.coalescing import ReportCoalescer
-from pipeline.coordinator.cornering import Cornering
+from pipeline.coordinator.deliveries import Deliveries
 from pipeline.coordinator.field_registry import FieldRegistry
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.offset_store import OffsetStore
+from pipeline.coordinator.poison_tracker import PoisonTracker
 from pipeline.coordinator.reject_log import RejectLog
+from pipeline.coordinator.router import Router
+from pipeline.coordinator.status import Counters, make_status
 from pipeline.logs import RepeatFilter
-from pipeline.overwriting import overwriting_advice
-from pipeline.sockets.control_socket import ControlSocket, sender_of
+from pipeline.sockets.control_socket import ControlSocket
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.intake import Dropped
-from pipeline.sockets.sink_rules import WireRules, kind_of
+from pipeline.sockets.peers import Peers
+from pipeline.sockets.sink_rules import kind_of
+from pipeline.sockets.status_socket import StatusPublisher
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 
-#: Seconds between two Status messages.
-STATUS_SECONDS = 0.25
-#: An encoder of another machine that is silent for so long has left.
+#: An encoder of another machine without a heartbeat for so long, seconds, has left.
 REMOTE_SILENCE_SECONDS = 10.0
+#: The name under which the coordinator's own failures are reported as being retried.
+NAME = "coordinator"
+
+_Handler = Callable[[str, Any], None]
 
 
-def run_coordinator(plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     """Runs the coordinator until the process is killed."""
     asyncio.run(Coordinator(plan, logger).run())
 
 
-def _router() -> "zmq.Socket[bytes]":
-    """A process that takes the place of another takes its name, too."""
-    router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
-    router.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    return router
-
-
 class Coordinator:
-    """One per pipeline. A new one begins a new epoch: what the old one had in flight is read again."""
+    """One per pipeline. A new one starts a new epoch: what is in flight is read again."""
 
     def __init__(self, plan: Plan, logger: logging.Logger) -> None:
         self.plan = plan
         self.logger = logger
-        self.ledger = Ledger(plan.epoch)
         self.topics = plan.config.subscriptions()
-        self.counsel = FieldRegistry(plan.config, plan.folder, plan.run, logger)
-        self.gathering = ReportCoalescer(plan.config.pipeline.window_messages)
         self.ingest_names = plan.ingest_names()
-        self.cornering = Cornering(self.ledger, self.topics, plan.folder, plan.run, logger)
-        self.assignments = Assignments(self.ledger, self.topics, plan.until, self.cornering.suspects)
-        self.store = OffsetStore(plan.config, self.ledger, self.assignments, self._send, logger)
-        context = zmq.asyncio.Context.instance()
         self.endpoints = Endpoints(plan.folder, plan.config.network)
-        self.router = ControlSocket(_router())
-        self.endpoints.bind_control(self.router.socket)
-        #: For encoders of other machines, where there may be some.
-        self.remote: ControlSocket | None = None
-        if self.endpoints.has_remote:
-            self.remote = ControlSocket(_router(), with_keys=True)
-            self.endpoints.bind_remote_control(self.remote.socket)
-        self.admission = Admission(config_digest(plan.config), [
-            name for name in plan.stages() if kind_of(name) in ("ingest", "write")])
-        self.rules = WireRules(plan.config, plan.ingests)
-        self.dropped = Dropped(logger)
-        self._dropped_by: dict[str, int] = {}
-        #: The processes of this machine that may speak.
-        self._own = frozenset({"supervisor", *plan.stages()})
-        self.status = context.socket(zmq.PUB)
-        self.endpoints.bind(self.status, self.endpoints.status)
-        self.pids: dict[str, int] = {"coordinator": os.getpid()}
-        self.startup_cpu: dict[str, float] = {"coordinator": time.process_time()}
-        #: When each process was last heard of, seconds, monotonic.
-        self.heard: dict[str, float] = {}
+        self.peers = Peers(NAME)
+        self.router = Router(plan, self.endpoints, self.peers, logger)
+        self.publisher = StatusPublisher(self.endpoints, self.endpoints.status)
+        self.ledger = Ledger(plan.epoch)
+        self.registry = FieldRegistry(plan.config, plan.folder, plan.run, logger)
+        self.coalescer = ReportCoalescer(plan.config.pipeline.window_messages)
+        self.poison = PoisonTracker(self.ledger, self.topics, plan.folder, plan.run, logger)
+        self.assignments = Assignments(self.ledger, self.topics, plan.until, self.poison.suspects)
+        self.offsets = OffsetStore(plan.config, self.ledger, self.assignments, self.router.send, logger)
+        self.counters = Counters()
+        self.deliveries = Deliveries(plan, self.ledger, self.poison, self.peers, self.counters, self.router.send,
+                                     logger)
+        #: Last offset of each log at the last refresh.
         self.ends: dict[wire.Partition, int] = {}
-        self.retrying: dict[str, common.Retrying] = {}
-        #: Settled but for their dead letters.
-        self.burying: dict[wire.Range, wire.Settled] = {}
         self.draining = False
-        #: Ingest processes that have said Started, and Stopped.
+        #: Ingest processes that have sent Started, and Stopped.
         self.started: set[str] = set()
         self.stopped: set[str] = set()
+        #: Why the pipeline must stop, or "".
         self.fatal = ""
-        self.overwritten = 0
-        #: Topics whose points were said to overwrite others.
-        self._said_overwriting: set[int] = set()
-        self.encoded = self.filtered = self.written = self.rejected = self.batches = self.sent_bytes = self.reread = 0
-        self.first_dispatched_at = self.last_settled_at = 0.0
-        #: Of which ingest processes something was settled since their last Window.
-        self._owed: set[int] = set()
-        self._seen: set[str] = set()
-        #: All processes of the pipeline have been heard of: nothing is read before there is somewhere to put it.
-        self.opened = False
-        self._rejects = RejectLog(logger)
         self._notices = RejectLog(logger, verb="warning for")
         self._failures = RepeatFilter()
+        self._handlers: dict[type[Struct], _Handler] = {
+            common.Heartbeat: self._heartbeat,
+            common.Retrying: self.peers.retrying,
+            common.Drain: self._drain,
+            wire.Dispatched: self._dispatched,
+            wire.Encoded: self._encoded,
+            wire.Settled: self._settled,
+            wire.DeadLettersStored: self._dead_letters_stored,
+            wire.Started: self._partitions_started,
+            wire.Truncated: self._truncated,
+            wire.Gap: self._gap,
+            wire.Revoked: self._revoked,
+            wire.Stored: self._offset_stored,
+            wire.Progress: self._progress,
+            wire.Stopped: self._ingest_stopped,
+            wire.Failed: self._failed,
+            wire.ProcessDied: self._process_died,
+            wire.GaveUp: self._gave_up,
+            wire.Restarted: self._remote_restarted,
+            wire.Join: self._joined,
+            wire.Leave: self._left,
+            wire.Allowed: self.router.allowed,
+            wire.FieldTypesRequest: self._answer_encoder,
+            wire.TagCardinalities: self._answer_encoder,
+        }
 
     async def run(self) -> None:
-        """Receives, stores and publishes until cancelled."""
-        sockets = [self.router, *([self.remote] if self.remote is not None else [])]
-        await asyncio.gather(*map(self._receive, sockets), self.store.run(), self._publish())
+        """Receives, commits and publishes until cancelled."""
+        await asyncio.gather(*map(self._receive, self.router.sockets), self.offsets.run(),
+                             self.publisher.run(self.status), self._every_second())
 
     async def _receive(self, socket: ControlSocket) -> None:
         while True:
-            # What can't be understood, or doesn't fit, is left out. Of what a replaced process has left, only what
-            # stays true counts: its successor was told already where to go on, and a late Dispatched contradicts it.
-            messages = [found for came in await socket.receive_from() if (found := self._understood(*came)) is not None]
+            messages = await self.router.receive(socket)
             for sender, message in messages:
-                await self._handle(sender, message)
-            while self._owed:
-                await self._grant(self._owed.pop())
+                self.handle(sender, message)
+            self.deliveries.grant_due()
             if all(isinstance(message, wire.BatchReport) for _, message in messages):
                 in_flight = self.ledger.in_flight_messages
-                await asyncio.sleep(self.gathering.pause(self.ledger.dispatched_messages - in_flight, in_flight,
+                await asyncio.sleep(self.coalescer.pause(self.ledger.dispatched_messages - in_flight, in_flight,
                                                          time.monotonic()))
 
-    def _understood(self, identity: bytes, key: str | None, frames: list[bytes]) -> tuple[str, wire.Control] | None:
-        """Sender and message, where they are what they should be; `key` is that of another machine's encoder."""
-        sender = sender_of(identity)
-        try:
-            message = wire.read_control(frames)
-        except wire.Malformed as error:
-            self.dropped.drop(sender, str(error))
-            return None
-        wrong = self.rules.sender(sender, message) or self.rules.control(message)
-        if key is None and not wrong and sender and sender not in self._own:
-            wrong = "there is no process of this name"
-        elif key is not None and not wrong:
-            wrong = self._wrong_in_remote(sender, key, message)
-        if wrong:
-            self.dropped.drop(sender, wrong)
-            return None
-        return sender, message
+    def handle(self, sender: str, message: wire.Control) -> None:
+        """Handles one message that the router has checked."""
+        handler = self._handlers.get(type(message))
+        if handler is not None:
+            handler(sender, message)
 
-    def _wrong_in_remote(self, sender: str, key: str, message: wire.Control) -> str:
-        """What is wrong in a message of another machine's encoder, or "". Whether it may take part is decided here."""
-        if isinstance(message, wire.Join) and sender not in self._own:
-            self._join(message, key)
-            return ""
-        if isinstance(message, wire.Join | common.Heartbeat) or not self.admission.admits(sender, key):
-            return "its worker was not admitted"
-        return ""
+    # Processes: heartbeats, deaths, encoders of other machines
 
-    async def _handle(self, sender: str, message: wire.Control) -> None:
-        match message:
-            case wire.Settled():
-                await self._settled(message)
-            case wire.Dispatched(range=range_):
-                if self._is_foreign(sender, range_):
-                    self.dropped.drop(sender, "it dispatches what it was not given")
-                    return
-                now = time.monotonic()
-                self.first_dispatched_at = self.first_dispatched_at or now
-                self.ledger.dispatch(range_, now)
-                self.assignments.dispatched(message)
-                await self._settle_quarantined([range_])
-            case wire.Encoded(points=points, dropped=dropped):
-                self.encoded += points
-                self.filtered += dropped
-                for topic, notice in message.notices:
-                    if not 0 <= topic < len(self.topics):
-                        continue
-                    source = self.topics[topic]
-                    self._notices.add(f"{source.stream}/{source.topic}", notice.place, notice.kind, notice.detail,
-                                      time.monotonic(), notice.count)
-            case common.Heartbeat():
-                await self._hello(message)
-            case wire.Join(name=name, pid=pid, startup_cpu=startup_cpu):
-                if self.admission.knows(name):
-                    await self._hello(common.Heartbeat(name, pid, startup_cpu))
-            case wire.Allowed(keys=keys):
-                self.admission.confirmed(sender, keys)
-            case wire.Started() | wire.Truncated() | wire.Gap() | wire.Revoked():
-                if message.epoch == self.ledger.epoch:
-                    await self._partitions_changed(sender, message)
-            case wire.Stored():
-                if self.assignments.owners.get(message.partition) == sender:
-                    self.store.confirmed(message)
-            case wire.Failed(reason=reason):
-                self.fatal = self.fatal or reason
-            case wire.Progress(ends=ends):
-                self.ends.update((partition, end) for partition, end in ends if self.ledger.knows(partition))
-                await self._check_owner(sender, [partition for partition, _ in ends])
-            case common.Retrying(reason=reason):
-                self.retrying.pop(sender, None)
-                if reason:
-                    self.retrying[sender] = message
-            case wire.DeadLettersStored(range=range_):
-                settled = self.burying.pop(range_, None)
-                if settled is not None and range_.epoch == self.ledger.epoch:
-                    await self._finish(settled)
-            case wire.ProcessDied(name=name, work=work, how=how):
-                if work is not None:
-                    deaths = 0 if work in self.burying else self.cornering.died(name, work, how)
-                    self.router.send(sender.encode(), common.encode(wire.Excused(name, work, deaths)))
-                await self._lost(name, f"{name} died")
-            case wire.GaveUp(range=range_, why=why):
-                if range_ not in self.burying:
-                    await self._read_again(self.cornering.gave_up(sender, range_, why), f"{sender} gave up")
-            case wire.Restarted(work=work, how=how):
-                if work is not None and work not in self.burying:
-                    self.cornering.died(sender, work, how)
-                await self._read_again(self._held_by(sender), f"{sender} died")
-            case wire.Leave(name=name):
-                self.logger.info("worker %s leaves", name)
-                self.admission.remove(name)
-                await self._lost(name, f"{name} has left")
-            case wire.FieldTypesRequest() | wire.TagCardinalities():
-                await self._advise(sender, self._counsel(message))
-            case common.Drain():
-                self.draining = self.store.draining = True
-                for name in self.ingest_names:
-                    await self._send(name, message)
-            case wire.Stopped():
-                self.stopped.add(sender)
+    def _heartbeat(self, _sender: str, message: common.Heartbeat) -> None:
+        name = message.name
+        arrival = self.peers.heartbeat(message, time.monotonic())
+        if arrival == "known":
+            return
+        self.router.started(name)
+        if self.peers.have_all_started(self.plan.stages()):
+            self.deliveries.open()
+        if name in self.ingest_names:
+            self._assign(name)
+        if kind_of(name) == "encode":
+            self._send_to_encoders(name, self.registry.initial_messages())
+        if name == "dead-letter":
+            self.deliveries.send_dead_letters_again()
+        elif arrival == "replacement":
+            # Batches sent to the process that died may have been lost even after its death was noticed.
+            self.deliveries.redeliver(self.deliveries.held_by(name), f"{name} was restarted", suspects=False)
+
+    def _assign(self, ingest: str) -> None:
+        """Tells a new ingest process where to continue, and grants it credit."""
+        self.stopped.discard(ingest)
+        index = self.ingest_names.index(ingest)
+        self.router.send(ingest, self.assignments.assign(ingest, index))
+        self.deliveries.grant(index)
+        if self.draining:
+            self.router.send(ingest, common.Drain())
+
+    def _process_died(self, sender: str, message: wire.ProcessDied) -> None:
+        work = message.work
+        if work is not None:
+            excused = 0
+            if not self.deliveries.awaits_dead_letters(work):
+                excused = self.poison.died(message.name, work, message.how)
+            self.router.reply(sender, wire.Excused(message.name, work, excused))
+        self._remove(message.name, f"{message.name} died")
+
+    def _remove(self, name: str, reason: str) -> None:
+        """Removes a process that has ended, and has the ranges that it held read again."""
+        if self.peers.died(name):
+            if name not in self.plan.stages():
+                self.peers.forget(name)
+            if name != "dead-letter":
+                self.deliveries.redeliver(self.deliveries.held_by(name), reason)
+
+    def _gave_up(self, sender: str, message: wire.GaveUp) -> None:
+        if not self.deliveries.awaits_dead_letters(message.range):
+            self.deliveries.redeliver(self.poison.gave_up(sender, message.range, message.why), f"{sender} gave up")
+
+    def _remote_restarted(self, sender: str, message: wire.Restarted) -> None:
+        if message.work is not None and not self.deliveries.awaits_dead_letters(message.work):
+            self.poison.died(sender, message.work, message.how)
+        self.deliveries.redeliver(self.deliveries.held_by(sender), f"{sender} died")
+
+    def _joined(self, sender: str, message: wire.Join) -> None:
+        heartbeat = self.router.joined(message)
+        if heartbeat is not None:
+            self._heartbeat(sender, heartbeat)
+
+    def _left(self, _sender: str, message: wire.Leave) -> None:
+        self.router.left(message.name)
+        self._remove(message.name, f"{message.name} has left")
+
+    def _failed(self, _sender: str, message: wire.Failed) -> None:
+        self.fatal = self.fatal or message.reason
+
+    def _drain(self, _sender: str, message: common.Drain) -> None:
+        self.draining = self.offsets.draining = True
+        for name in self.ingest_names:
+            self.router.send(name, message)
+
+    # Batches
+
+    def _dispatched(self, sender: str, message: wire.Dispatched) -> None:
+        range_, now = message.range, time.monotonic()
+        if self._is_foreign(sender, range_):
+            self.router.dropped.drop(sender, "it dispatches a partition that was not assigned to it")
+            return
+        self.counters.first_dispatched_at = self.counters.first_dispatched_at or now
+        self.ledger.dispatch(range_, now)
+        self.assignments.dispatched(message)
+        self.deliveries.settle_quarantined([range_])
 
     def _is_foreign(self, sender: str, range_: wire.Range) -> bool:
-        """Whether an ingest process dispatches for another, or in a partition that nobody has begun to read."""
+        """Whether an ingest process dispatches for another, or in a partition that was never started."""
         return self.ingest_names[range_.ingest] != sender or (
             range_.epoch == self.ledger.epoch and not self.ledger.knows(range_.partition)
             and range_.generation == self.ledger.generation(range_.partition))
 
-    async def _lost(self, name: str, why: str) -> None:
-        """A process is gone; what it held is read again."""
-        self.retrying.pop(name, None)
-        self.heard.pop(name, None)
-        if self.pids.pop(name, None) is not None or name in self._seen:
-            if name not in self.plan.stages():
-                self._seen.discard(name)
-            if name != "dead-letter":
-                await self._read_again(self._held_by(name), why)
+    def _encoded(self, _sender: str, message: wire.Encoded) -> None:
+        self.counters.encoded += message.points
+        self.counters.filtered += message.dropped
+        for topic, notice in message.notices:
+            if topic < len(self.topics):
+                self._notices.add(self.topics[topic].label(), notice.place, notice.kind, notice.detail,
+                                  time.monotonic(), notice.count)
 
-    def _join(self, message: wire.Join, key: str) -> None:
-        """Answers an encoder of another machine, once ingest and the writers take its key."""
-        assert self.remote is not None
-        reason = self.admission.refusal(message, self.pids.get(message.name))
-        if reason:
-            self.admission.remove(message.name, key)
-            if self._failures.allows(f"{message.name} {reason}", time.monotonic()):
-                self.logger.error("worker %s is not admitted: %s", message.name, reason)
-        else:
-            if not self.admission.knows(message.name):
-                self.logger.info("worker %s joins", message.name)
-            self.admission.admit(message.name, key)
-            for door in (unconfirmed := self.admission.unconfirmed(key)):
-                self.router.send(door.encode(), common.encode(self.admission.allow))
-            if unconfirmed:
-                return  # it asks again within a second
-        answer = wire.Admit(reason, len(self.ingest_names), self.plan.writers)
-        self.remote.send(message.name.encode(), common.encode(answer))
+    def _settled(self, _sender: str, message: wire.Settled) -> None:
+        self.deliveries.settled(message)
 
-    async def _hello(self, message: common.Heartbeat) -> None:
-        self.heard[message.name] = time.monotonic()
-        self._dropped_by[message.name] = message.dropped
-        if self.pids.get(message.name) == message.pid:
+    def _dead_letters_stored(self, _sender: str, message: wire.DeadLettersStored) -> None:
+        self.deliveries.dead_letters_stored(message.range)
+
+    # Partitions
+
+    def _partitions_started(self, sender: str, message: wire.Started) -> None:
+        if message.epoch == self.ledger.epoch:
+            self.router.send(sender, self.assignments.start(sender, message))
+            self.started.add(sender)
+            self._partitions_changed()
+
+    def _truncated(self, sender: str, message: wire.Truncated) -> None:
+        if message.epoch == self.ledger.epoch:
+            self.poison.truncated(message.partition, message.offset)
+            self.router.send(sender, self.assignments.truncate(sender, message))
+            self._partitions_changed()
+
+    def _gap(self, _sender: str, message: wire.Gap) -> None:
+        if message.epoch == self.ledger.epoch:
+            self.assignments.gap(message)
+            self._partitions_changed()
+
+    def _revoked(self, sender: str, message: wire.Revoked) -> None:
+        if message.epoch == self.ledger.epoch:
+            for partition in message.partitions:
+                self.poison.truncated(partition, 0)
+            self.assignments.revoke(sender, message, time.monotonic())
+            self._partitions_changed()
+
+    def _partitions_changed(self) -> None:
+        self.deliveries.forget_obsolete()
+        self.deliveries.grant_all()
+
+    def _offset_stored(self, sender: str, message: wire.Stored) -> None:
+        if self.assignments.owners.get(message.partition) == sender:
+            self.offsets.confirmed(message)
+
+    def _progress(self, sender: str, message: wire.Progress) -> None:
+        self.ends.update((partition, end) for partition, end in message.ends if self.ledger.knows(partition))
+        if sender not in self.started or self.draining:
             return
-        self.pids[message.name] = message.pid
-        self.startup_cpu[message.name] = message.startup_cpu
-        self.admission.restarted(message.name)
-        if self.admission.allow.keys and kind_of(message.name) in ("ingest", "write"):
-            await self._send(message.name, self.admission.allow)
-        replaces = message.name in self._seen
-        self._seen.add(message.name)
-        if not self.opened and self._seen.issuperset(self.plan.stages()):
-            self.opened = True
-            self._owed.update(range(len(self.ingest_names)))
-        if message.name in self.ingest_names:
-            self.stopped.discard(message.name)
-            ingest = self.ingest_names.index(message.name)
-            await self._send(message.name, self.assignments.assign(message.name, ingest))
-            await self._grant(ingest)
-            if self.draining:
-                await self._send(message.name, common.Drain())
-        if message.name.startswith("encode"):
-            await self._advise(message.name, self.counsel.initial_messages())
-        if message.name == "dead-letter":
-            for settled in self.burying.values():
-                await self._send("dead-letter", wire.StoreDeadLetters(settled.range, settled.rejects))
-        elif replaces:
-            # What was on its way to the process that died may have been lost even after its death was noticed.
-            await self._read_again(self._held_by(message.name), f"{message.name} is new", suspects=False)
+        foreign = self.assignments.not_owned(sender, [partition for partition, _ in message.ends])
+        if foreign:
+            self.logger.warning("%s is reading %s, which is assigned to another ingest process; restarting it there "
+                                "from the committed offset", sender,
+                                ", ".join(self.topics[one.topic].label(one.number) for one in foreign))
+            self.router.send(sender, wire.Unassigned(self.ledger.epoch, foreign))
 
-    def _held_by(self, name: str) -> list[wire.Range]:
-        """The ranges that may be lost with a process: all that are unsettled, or those that an ingest dispatched."""
-        unsettled = self.ledger.unsettled()
-        if name not in self.ingest_names:
-            return unsettled
-        return [r for r in unsettled if r.ingest == self.ingest_names.index(name)]
+    def _ingest_stopped(self, sender: str, _message: wire.Stopped) -> None:
+        self.stopped.add(sender)
 
-    async def _partitions_changed(self, sender: str,
-                                  message: wire.Started | wire.Truncated | wire.Gap | wire.Revoked) -> None:
-        """Ingest has got, lost, or found something in its partitions."""
-        match message:
-            case wire.Started():
-                await self._send(sender, self.assignments.start(sender, message))
-                self.started.add(sender)
-            case wire.Truncated():
-                self.cornering.cut_off(message.partition, message.offset)
-                await self._send(sender, self.assignments.truncate(sender, message))
-            case wire.Gap():
-                self.assignments.gap(message)
-            case wire.Revoked():
-                for partition in message.partitions:
-                    self.cornering.cut_off(partition, 0)
-                self.assignments.revoke(sender, message, time.monotonic())
-        self.burying = {range_: settled for range_, settled in self.burying.items()
-                        if not self.ledger.is_settled(range_)}
-        for ingest in range(len(self.ingest_names)):
-            await self._grant(ingest)
+    # The field registry
 
-    async def _check_owner(self, ingest: str, read: list[wire.Partition]) -> None:
-        """Has ingest begin anew with what it reads and nobody would store."""
-        disowned = self.assignments.disowned(ingest, read) if ingest in self.started and not self.draining else []
-        if disowned:
-            names = ", ".join(f"{self.topics[w.topic].stream}/{self.topics[w.topic].topic} partition {w.number}"
-                              for w in disowned)
-            self.logger.warning("%s reads %s, which another has told of as its own; it begins anew there", ingest,
-                                names)
-            await self._send(ingest, wire.Unassigned(self.ledger.epoch, disowned))
-
-    def _counsel(self, message: wire.FieldTypesRequest | wire.TagCardinalities) -> list[Struct]:
-        """The answer to an encoder's question; none while it can't be written down, which the encoder waits for."""
+    def _answer_encoder(self, sender: str, message: wire.FieldTypesRequest | wire.TagCardinalities) -> None:
+        """Answers an encoder; but not while the decision cannot be written to the disk: the encoder waits for it."""
         try:
-            return self.counsel.answer(message)
+            answers = self.registry.answer(message)
         except OSError as error:
-            reason = f"types can't be written to {self.endpoints.folder}: {error.strerror}"
-            self.retrying["coordinator"] = common.Retrying(reason, paused=True)
+            reason = f"field types cannot be written to {self.endpoints.folder}: {error.strerror}"
+            self.peers.retrying(NAME, common.Retrying(reason, paused=True))
             if self._failures.allows(reason, time.monotonic()):
-                self.logger.error("%s; make room there. Encoders that meet new fields wait, nothing is lost", reason)
-            return []
+                self.logger.error("%s; free space there. Encoders with new fields wait, nothing is lost", reason)
+            return
+        self._send_to_encoders(sender, answers)
 
-    def _write_types(self) -> None:
-        """Tries to write down again what could not be written."""
-        if "coordinator" in self.retrying:
+    def _send_to_encoders(self, encoder: str, messages: list[Struct]) -> None:
+        """Sends an encoder its messages, and OverLimit to all encoders."""
+        for message in messages:
+            all_encoders = [name for name in self.peers.pids if kind_of(name) == "encode"]
+            for name in all_encoders if isinstance(message, wire.OverLimit) else [encoder]:
+                self.router.send(name, message)
+
+    def _retry_field_types(self) -> None:
+        """Writes the field types that could not be written before."""
+        if self.peers.is_retrying(NAME):
             with contextlib.suppress(OSError):
-                self.counsel.write()
-                del self.retrying["coordinator"]
-                self.logger.info("types are written again")
+                self.registry.write()
+                self.peers.retrying(NAME, common.Retrying(""))
+                self.logger.info("field types are written again")
 
-    async def _advise(self, encoder: str, advice: list[Struct]) -> None:
-        """Tells an encoder what it asked for, and all of them what concerns all."""
-        for message in advice:
-            names = [name for name in self.pids if name.startswith("encode")]
-            for name in names if isinstance(message, wire.OverLimit) else [encoder]:
-                await self._send(name, message)
-
-    async def _settled(self, message: wire.Settled) -> None:
-        """A range is dealt with, but for its dead letters: those are kept first."""
-        if message.range in self.burying or message.range.epoch != self.ledger.epoch:
-            return
-        if not self.ledger.knows(message.range.partition):
-            return  # another reads the partition now
-        if message.rejects and self.plan.config.dead_letters.stores and not self.ledger.was_settled(message.range):
-            self.burying[message.range] = message
-            await self._send("dead-letter", wire.StoreDeadLetters(message.range, message.rejects))
-        else:
-            await self._finish(message)
-
-    async def _finish(self, message: wire.Settled) -> None:
-        new = self.ledger.settle(message.range)
-        self._owed.add(message.range.ingest)
-        if not new:
-            return
-        self.last_settled_at = time.monotonic()
-        if self.cornering.quarantined(message.range) is None:
-            self.cornering.settled()
-        self.batches += 1
-        self.written += message.points
-        self.sent_bytes += message.sent_bytes
-        self.rejected += len(message.rejects)
-        self._count_overwritten(message.range.partition, message.overwritten)
-        for reject in message.rejects:
-            self._log_reject(message.range.partition, reject)
-
-    def _count_overwritten(self, partition: wire.Partition, found: wire.Overwritten) -> None:
-        """Counts points that took the place of others; the first time that a topic has some it is said why."""
-        self.overwritten += found.points
-        if found.points and partition.topic not in self._said_overwriting:
-            self._said_overwriting.add(partition.topic)
-            self.logger.warning("points overwrite others: %s; %s. From now on they are only counted", found.example,
-                                overwriting_advice(self.plan.config.all_sinks()[self.topics[partition.topic].sink]))
-
-    def _log_reject(self, partition: wire.Partition, reject: wire.Reject) -> None:
-        source = self.topics[partition.topic]
-        self._rejects.add(f"{source.stream}/{source.topic}", f"partition {partition.number} offset {reject.offset}",
-                          reject.reason, reject.detail, time.monotonic())
-
-    async def _grant(self, ingest: int) -> None:
-        """Tells an ingest process how far it may go: what it has in flight, within its share of the window."""
-        if not self.opened:
-            return
-        pipeline, load = self.plan.config.pipeline, self.ledger.load(ingest)
-        await self._send(self.ingest_names[ingest], wire.Credit(
-            self.ledger.epoch,
-            load.dispatched_messages - load.in_flight_messages + pipeline.window_messages // len(self.ingest_names),
-            load.dispatched_bytes - load.in_flight_bytes + pipeline.window_bytes // len(self.ingest_names)))
-
-    async def _read_again(self, ranges: list[wire.Range], why: str, suspects: bool = True) -> None:
-        """Has ranges that may be lost read again; without `suspects`, only those that no process has died of."""
-        ranges = [r for r in ranges if r not in self.burying and self.ingest_names[r.ingest] in self.pids]
-        ranges = await self._settle_quarantined([r for r in self.ledger.reopen(ranges) if r not in self.burying])
-        ranges = self.cornering.to_send(ranges, self.pids, suspects)
-        if not ranges:
-            return
-        self.ledger.resent(ranges, time.monotonic())
-        self.reread += len(ranges)
-        self.logger.warning("%s: reading %d batches in flight again", why, len(ranges))
-        for ingest, name in enumerate(self.ingest_names):
-            if theirs := [r for r in ranges if r.ingest == ingest]:
-                await self._send(name, wire.Redeliver(theirs))
-
-    async def _settle_quarantined(self, ranges: list[wire.Range]) -> list[wire.Range]:
-        """Makes dead letters of the quarantined messages among ranges. Returns the others."""
-        others = []
-        for range_ in ranges:
-            settled = self.cornering.quarantined(range_)
-            if settled is None:
-                others.append(range_)
-            else:
-                await self._settled(settled)
-        return others
-
-    async def _send(self, name: str, message: Struct) -> None:
-        if name in self.pids:
-            socket = self.remote if self.remote is not None and self.admission.knows(name) else self.router
-            socket.send(name.encode(), common.encode(message))
-
-    async def _publish(self) -> None:
-        ticks = 0
-        while True:
-            await asyncio.sleep(STATUS_SECONDS)
-            ticks += 1
-            await self.status.send(common.encode(self._status()))
-            if ticks % round(1 / STATUS_SECONDS) == 0:
-                await self._every_second()
+    # Time
 
     async def _every_second(self) -> None:
-        self._write_types()
-        self.cornering.forget_stored()
-        for log in (self._rejects, self._notices):
-            log.tell(time.monotonic(), everything=self.draining)
-        now, own = time.monotonic(), {"coordinator", *self._own}
-        for name in [name for name in self.pids if name not in own and now - self.heard[name] > REMOTE_SILENCE_SECONDS]:
-            self.logger.warning("worker %s was not heard of for %g s", name, REMOTE_SILENCE_SECONDS)
-            await self._lost(name, f"{name} is silent")
-        if not self.retrying:
-            seconds = self.plan.config.pipeline.redelivery_timeout_ms / 1000
-            await self._read_again(self.ledger.overdue(time.monotonic(), seconds), f"not settled for {seconds:g} s")
-            await self._read_again(self.cornering.unanswered(time.monotonic()), "suspect")
+        while True:
+            await asyncio.sleep(1.0)
+            self._retry_field_types()
+            self.poison.forget_committed()
+            now = time.monotonic()
+            for log in (self.deliveries.rejects, self._notices):
+                log.summarize(now, everything=self.draining)
+            self._remove_silent(now)
+            if not self.peers.is_retrying():
+                seconds = self.plan.config.pipeline.redelivery_timeout_ms / 1000
+                self.deliveries.redeliver(self.ledger.overdue(now, seconds), f"not settled for {seconds:g} s")
+                self.deliveries.redeliver(self.poison.unanswered(now), "suspect")
 
-    def _status(self) -> wire.Status:
-        ledger, topics = self.ledger, self.topics
-        paused = any(retrying.paused for retrying in self.retrying.values())
-        return wire.Status(
-            epoch=ledger.epoch,
-            ready=len(self.started) == len(self.ingest_names) and self.pids.keys() >= {*self.plan.stages()}
-            and not paused,
-            drained=(self.draining or bool(self.plan.until)) and self.stopped >= set(self.ingest_names) and ledger.idle,
-            read=ledger.dispatched_messages, encoded=self.encoded, written=self.written, rejected=self.rejected,
-            batches=self.batches, sent_bytes=self.sent_bytes, in_flight=ledger.in_flight_messages,
-            in_flight_bytes=ledger.in_flight_bytes, reread=self.reread,
-            first_dispatched_at=self.first_dispatched_at, last_settled_at=self.last_settled_at,
-            pids=dict(self.pids), startup_cpu=dict(self.startup_cpu),
-            retrying={name: retrying.reason for name, retrying in self.retrying.items()}, paused=paused,
-            partitions=[
-                wire.PartitionStatus(topics[partition.topic].stream, topics[partition.topic].topic, partition.number,
-                                     ledger.committed(partition), position - 1,
-                                     # A look is older than what has been dispatched since.
-                                     max(self.ends.get(partition, -1), position - 1))
-                for partition, position in sorted(ledger.positions(), key=lambda p: (p[0].topic, p[0].number))],
-            filtered=self.filtered, overwritten=self.overwritten, now=time.monotonic(), heard=dict(self.heard),
-            fatal=self.fatal,
-            missed=self.assignments.missed, gaps=list(self.assignments.gaps), truncations=self.assignments.truncations,
-            dropped=self.dropped.count + sum(self._dropped_by.values()))
+    def _remove_silent(self, now: float) -> None:
+        """Removes encoders of other machines that send no heartbeats. The supervisor watches the processes here."""
+        own = {NAME, *self.router.local_names}
+        for name in [name for name in self.peers.pids if name not in own
+                     and now - self.peers.last_heard[name] > REMOTE_SILENCE_SECONDS]:
+            self.logger.warning("no heartbeat from worker %s for %g s", name, REMOTE_SILENCE_SECONDS)
+            self._remove(name, f"{name} is silent")
+
+    def status(self) -> wire.Status:
+        """The Status now."""
+        ready = len(self.started) == len(self.ingest_names) and self.peers.pids.keys() >= {*self.plan.stages()}
+        stopped = (self.draining or bool(self.plan.until)) and self.stopped >= set(self.ingest_names)
+        return make_status(self.counters, self.ledger, self.assignments, self.topics, self.ends, self.peers, ready,
+                           stopped, self.fatal, self.router.dropped.count, time.monotonic())

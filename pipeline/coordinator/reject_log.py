@@ -1,6 +1,6 @@
-"""What is logged of rejects: the first of each kind at once, then a line a minute with a count and an example.
+"""Logs rejects: the first of each kind immediately, then one line a minute with a count and an example.
 
-A log that tells of every reject would bury the outages in it.
+A line for every reject would hide the outages in the log.
 """
 
 import logging
@@ -9,21 +9,21 @@ from msgspec import Struct
 
 #: Seconds between two lines of one kind.
 SUMMARY_SECONDS = 60.0
-#: Kinds told apart, at most; the rest are one kind, for each topic.
+#: Kinds that are counted separately, at most; all others are one kind for each topic.
 MAX_KINDS = 200
 OTHER = "other"
-#: Of a reject's detail, so many characters are logged.
+#: Longest detail that is logged, characters.
 DETAIL_CHARACTERS = 300
 
 
 class _Kind(Struct):
     """Rejects of one topic for one reason."""
 
-    #: Since its last line.
+    #: Since the last log line.
     count: int
-    #: When that was; seconds of the caller's clock.
-    told_at: float
-    #: Where the last one was, and what was wrong.
+    #: When that was logged; seconds of the caller's clock.
+    logged_at: float
+    #: Position of the last reject, and what was wrong.
     place: str = ""
     detail: str = ""
 
@@ -32,17 +32,17 @@ class RejectLog:
     """The rejects of one process."""
 
     def __init__(self, logger: logging.Logger, thing: str = "messages", verb: str = "rejected") -> None:
-        """`thing`: what is rejected, in the plural; `verb`: what each line begins with."""
+        """`thing`: what is rejected, in the plural; `verb`: first words of each line."""
         self._logger = logger
         self._thing = thing
         self._verb = verb
-        #: By topic (or what stands for it) and reason.
+        #: By topic and reason.
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def add(self, topic: str, place: str, reason: str, detail: str, now: float, count: int = 1) -> None:
-        """A reject: of which topic, where there, why. Logs it where it is the first of its kind for a minute.
+        """Counts a reject, and logs it if it is the first of its kind for a minute.
 
-        `count`: how many there are of the kind, of which this is one.
+        `place`: its position in the topic; `count`: how many rejects this one stands for.
         """
         detail = detail[:DETAIL_CHARACTERS]
         kind = self._kinds.get((topic, reason))
@@ -55,18 +55,18 @@ class RejectLog:
             return
         kind.count += count
         kind.place, kind.detail = place, detail
-        if now - kind.told_at >= SUMMARY_SECONDS:
-            self._tell(topic, reason, kind, now)
+        if now - kind.logged_at >= SUMMARY_SECONDS:
+            self._log(topic, reason, kind, now)
 
-    def tell(self, now: float, everything: bool = False) -> None:
-        """Logs what is due, or all. A kind of which there were no more is new when it comes again."""
+    def summarize(self, now: float, everything: bool = False) -> None:
+        """Logs the summaries that are due, or `everything`. A kind without rejects for a minute is forgotten."""
         for (topic, reason), kind in list(self._kinds.items()):
-            if kind.count and (everything or now - kind.told_at >= SUMMARY_SECONDS):
-                self._tell(topic, reason, kind, now)
-            elif now - kind.told_at >= SUMMARY_SECONDS:
+            if kind.count and (everything or now - kind.logged_at >= SUMMARY_SECONDS):
+                self._log(topic, reason, kind, now)
+            elif now - kind.logged_at >= SUMMARY_SECONDS:
                 del self._kinds[topic, reason]
 
-    def _tell(self, topic: str, reason: str, kind: _Kind, now: float) -> None:
+    def _log(self, topic: str, reason: str, kind: _Kind, now: float) -> None:
         self._logger.warning("%s %d more %s of %s in %.0f s: %s; the last one: %s: %s", self._verb, kind.count,
-                             self._thing, topic, now - kind.told_at, reason, kind.place, kind.detail)
-        kind.count, kind.told_at = 0, now
+                             self._thing, topic, now - kind.logged_at, reason, kind.place, kind.detail)
+        kind.count, kind.logged_at = 0, now

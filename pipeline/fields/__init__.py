@@ -1,1 +1,1 @@
-"""What is known of fields and tags across encoders: types, and distinct tag values."""
+"""Fields and tags across all encoders: types, and numbers of distinct values."""

@@ -1,4 +1,4 @@
-"""How many distinct values each tag has, counted over all encoders. Pure; the coordinator keeps it."""
+"""Approximate number of distinct values of each tag, over all encoders. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,20 +7,20 @@ from typing import Final
 from pipeline.config.schema import Config
 from pipeline.fields.hyperloglog import HyperLogLog, is_sketch
 
-#: Tags counted for each sink, at most, and their keys' longest: those of a tag map could be any.
+#: Tags counted for each sink, and characters of their keys, at most: the keys of a tag map are unbounded.
 MAX_TAGS: Final = 1_000
 MAX_TAG_CHARACTERS: Final = 1_000
 
 
 class TagCardinality:
-    """The sketches of one encoder for one sink; those that have changed are sent now and then."""
+    """The sketches of one encoder for one sink."""
 
     def __init__(self) -> None:
         self._sketches: dict[str, HyperLogLog] = {}
         self._changed: set[str] = set()
 
     def add(self, tag: str, value: str) -> None:
-        """Counts a value that may have been counted before."""
+        """Counts a value; one that was counted before changes nothing."""
         sketch = self._sketches.get(tag)
         if sketch is None:
             if len(self._sketches) >= MAX_TAGS or len(tag) > MAX_TAG_CHARACTERS:
@@ -41,20 +41,22 @@ class TagCardinality:
 
 
 class Cardinality:
-    """The sketches of all encoders, by sink, and which tags have more values than `max_tag_values`."""
+    """The merged sketches of all encoders, by sink, and the tags with more values than `max_tag_values`. The
+    coordinator holds it."""
 
     def __init__(self, config: Config) -> None:
         self._limits = [sink.mapping.max_tag_values for sink in config.all_sinks()]
         self._sketches: dict[tuple[int, str], HyperLogLog] = {}
-        #: By sink: how many tags are counted.
+        #: Number of tags counted, by sink.
         self._counts: Counter[int] = Counter()
-        #: By sink: the tags over the limit.
+        #: The tags over the limit, by sink.
         self.over: dict[int, set[str]] = {}
 
     def merge(self, sink: int, sketches: Mapping[str, bytes]) -> list[tuple[str, int]]:
-        """Adds an encoder's sketches. The tags that are over the limit for the first time, with their estimates.
+        """Merges an encoder's sketches. Returns the tags that are over the limit for the first time, with their
+        estimates.
 
-        Of a sketch that is none, and of tags beyond `MAX_TAGS`, nothing is kept.
+        Malformed sketches, and tags beyond `MAX_TAGS`, are ignored.
         """
         new = []
         for tag, registers in sketches.items():

@@ -1,4 +1,4 @@
-"""Counts distinct texts in 2 KiB: a HyperLogLog. Pure.
+"""Counts distinct texts approximately in 2 KiB: a HyperLogLog. Pure.
 
 Source: Flajolet et al., "HyperLogLog: the analysis of a near-optimal cardinality estimation algorithm", 2007, with
 64-bit hashes, so that no correction for large counts is needed.
@@ -20,18 +20,18 @@ _POWERS: Final = tuple(2.0 ** -rank for rank in range(_REST_BITS + 2))
 
 
 def is_sketch(registers: bytes) -> bool:
-    """Whether these are the registers of a sketch."""
+    """Whether these are valid registers."""
     return len(registers) == REGISTERS and max(registers) <= _REST_BITS + 1
 
 
 class HyperLogLog:
-    """A set of texts of which only the size can be asked."""
+    """Approximate distinct counter."""
 
     def __init__(self, registers: bytes = bytes(REGISTERS)) -> None:
         self.registers = bytearray(registers)
 
     def add(self, text: str) -> bool:
-        """Adds a text. False where the sketch stays as it was."""
+        """Adds a text. False if that changes nothing."""
         digest = xxhash.xxh3_64_intdigest(text.encode())
         index = digest >> _REST_BITS
         rank = _REST_BITS - (digest & ((1 << _REST_BITS) - 1)).bit_length() + 1
@@ -41,11 +41,11 @@ class HyperLogLog:
         return True
 
     def merge(self, registers: bytes) -> None:
-        """Adds all that another sketch has."""
+        """Adds all texts of another counter."""
         self.registers = bytearray(map(max, self.registers, registers))
 
     def estimate(self) -> float:
-        """About how many texts were added."""
+        """The approximate number of distinct texts added."""
         estimate = _ALPHA * REGISTERS ** 2 / sum([_POWERS[rank] for rank in self.registers])
         empty = self.registers.count(0)
         if estimate <= 2.5 * REGISTERS and empty:

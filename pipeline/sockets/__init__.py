@@ -1,1 +1,1 @@
-"""ZeroMQ endpoints, control links and CURVE keys."""
+"""ZeroMQ: endpoints, control and Status sockets, CURVE keys, and checks of what is received."""

@@ -1,45 +1,56 @@
-"""The link that each process of a pipeline keeps to its coordinator."""
+"""The link of each process of a pipeline to its coordinator: heartbeats, reports and orders."""
 
+import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import zmq
 from msgspec import Struct
 
+from pipeline.sockets.control_socket import ControlSocket
+from pipeline.sockets.dropped import DroppedMessages
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.intake import Dropped
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire.frames import cut
 
-#: Seconds between two Hellos.
+#: Seconds between two heartbeats.
 HEARTBEAT_SECONDS = 1.0
+M = TypeVar("M")
+
+
+def _dealer(context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, endpoint: str,
+            name: str) -> "zmq.Socket[bytes]":
+    """A DEALER to the coordinator without a high-water mark: a send never blocks."""
+    dealer = context.socket(zmq.DEALER)
+    dealer.setsockopt(zmq.IDENTITY, name.encode())
+    dealer.setsockopt(zmq.LINGER, 0)
+    dealer.setsockopt(zmq.SNDHWM, 0)
+    endpoints.connect(dealer, endpoint)
+    return dealer
 
 
 class ControlLink:
-    """The DEALER of a synchronous process to the coordinator; says Hello once a second when asked to `beat`."""
+    """The link of a synchronous process. `beat` has to be called more often than once a second."""
 
-    #: What is sent instead, made of the CPU seconds that the start-up took.
-    greeting: Callable[[float], Struct] | None = None
+    #: Makes another message than Heartbeat, from the CPU seconds that the start-up took.
+    make_heartbeat: Callable[[float], Struct] | None = None
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, endpoint: str,
                  name: str) -> None:
         """`endpoint` is the coordinator's, one of `endpoints`."""
         self.name = name
-        self.dropped = Dropped(logging.getLogger(name))
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.IDENTITY, name.encode())
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.SNDHWM, 0)
-        endpoints.connect(self.socket, endpoint)
-        self._hello_at = float("-inf")
+        self.dropped = DroppedMessages(logging.getLogger(name))
+        self.socket = _dealer(context, endpoints, endpoint, name)
+        self._heartbeat_at = float("-inf")
         self._reported = common.Retrying("")
         self._startup_cpu = 0.0
 
     def send(self, message: Struct) -> None:
-        """Sends one control message; queued while the coordinator is away."""
+        """Sends one control message. It is queued while the coordinator is down."""
         self.socket.send_multipart(cut([common.encode(message)]))
 
     def report(self, problem: str, paused: bool) -> None:
@@ -53,7 +64,7 @@ class ControlLink:
             self.send(retrying)
 
     def receive(self, milliseconds: int) -> wire.Control | None:
-        """The next message from the coordinator, if one comes in that time. What is none is dropped."""
+        """The next message from the coordinator, or None when none comes in that time. Malformed ones are dropped."""
         if not self.socket.poll(milliseconds):
             return None
         try:
@@ -63,11 +74,53 @@ class ControlLink:
             return None
 
     def beat(self) -> None:
-        """Says Hello if a second has passed since the last one."""
+        """Sends a heartbeat if the last one is a second old."""
         now = time.monotonic()
-        if now - self._hello_at >= HEARTBEAT_SECONDS:
-            self._hello_at = now
-            self._startup_cpu = self._startup_cpu or time.process_time()
-            greeting = self.greeting or (lambda startup_cpu: common.Heartbeat(
-                self.name, os.getpid(), startup_cpu, self.dropped.count))
-            self.send(greeting(self._startup_cpu))
+        if now - self._heartbeat_at < HEARTBEAT_SECONDS:
+            return
+        self._heartbeat_at = now
+        self._startup_cpu = self._startup_cpu or time.process_time()
+        if self.make_heartbeat is not None:
+            self.send(self.make_heartbeat(self._startup_cpu))
+        else:
+            self.send(common.Heartbeat(self.name, os.getpid(), self._startup_cpu, self.dropped.count))
+
+
+class AsyncControlLink(Generic[M]):
+    """The link of an asyncio process."""
+
+    def __init__(self, endpoints: Endpoints, endpoint: str, name: str, read: Callable[[Sequence[Any]], M],
+                 check: Callable[[M], str]) -> None:
+        """`endpoint` is the coordinator's, one of `endpoints`. `read` decodes frames, and raises Malformed; `check`
+        returns why a message does not fit this pipeline, or ""."""
+        self.name = name
+        self.dropped = DroppedMessages(logging.getLogger(name))
+        self._read = read
+        self._check = check
+        self._socket = ControlSocket(_dealer(zmq.Context.instance(), endpoints, endpoint, name))
+
+    def send(self, message: Struct) -> None:
+        """Sends one control message. It is queued while the coordinator is down."""
+        self._socket.send(common.encode(message))
+
+    async def receive(self) -> list[M]:
+        """The messages that have arrived; waits for the first. Those that are malformed or do not fit are dropped."""
+        messages = []
+        for frames in await self._socket.receive():
+            try:
+                message = self._read(frames)
+                problem = self._check(message)
+            except wire.Malformed as error:
+                problem = str(error)
+            if problem:
+                self.dropped.drop("the coordinator", problem)
+            else:
+                messages.append(message)
+        return messages
+
+    async def send_heartbeats(self) -> None:
+        """Sends a heartbeat every second, until cancelled."""
+        startup_cpu = time.process_time()
+        while True:
+            self.send(common.Heartbeat(self.name, os.getpid(), startup_cpu, self.dropped.count))
+            await asyncio.sleep(HEARTBEAT_SECONDS)

@@ -1,7 +1,8 @@
-"""Limits of every socket; and a control socket for asyncio: everything that has come in at once, sends that never wait.
+"""Limits of every socket; and a control socket for asyncio that receives all messages at once and never blocks on a
+send.
 
-`zmq.asyncio` makes a future and a task for each message, about 0.1 ms of CPU; this costs that once for all messages
-that have come in since the last look.
+`zmq.asyncio` creates a future and a task for each message, about 0.1 ms of CPU. Here that is paid once for all messages
+that have arrived since the last call.
 """
 
 import asyncio
@@ -13,34 +14,39 @@ from pipeline.wire.frames import FRAME_BYTES, cut
 
 #: What encryption adds to a frame, bytes, at most.
 FRAME_MARGIN = 1_024
-#: A peer that has not said who it is after so long, milliseconds, is disconnected.
+#: A peer that has not completed the handshake after this time, milliseconds, is disconnected.
 HANDSHAKE_MILLISECONDS = 5_000
-#: Largest Status, bytes: it is one frame, since of several the newest could not be kept alone.
-STATUS_BYTES = 64 << 20
-#: A look at the socket at least so often, seconds, whatever its file descriptor says.
-LOOK_SECONDS = 1.0
+#: The socket is read at least this often, seconds, whatever its file descriptor signals.
+CHECK_SECONDS = 1.0
 
 
 def sender_of(identity: bytes) -> str:
-    """The name of the process that a ROUTER's message is from; "" for one that has been replaced.
+    """The name of the process that sent a ROUTER's message; "" for one that has been replaced.
 
-    When a process takes the name of one that died, what the dead one has left in its pipe comes under an identity that
-    0MQ makes up: a zero byte and four more. Source: `router_t::identify_peer` of libzmq, with ROUTER_HANDOVER.
+    When a process takes over the name of one that died, the messages left in the dead one's pipe get an identity that
+    0MQ generates: a zero byte and four more. Source: `router_t::identify_peer` of libzmq, with ROUTER_HANDOVER.
     """
     return "" if identity[:1] == b"\0" else identity.decode("utf-8", "backslashreplace")
 
 
 def limit(socket: "zmq.Socket[Any]", frame_bytes: int = FRAME_BYTES) -> None:
-    """Bounds what a peer can send before it is known, and how long it may take for that. To be called first.
+    """Bounds the frames and the handshake of unknown peers. To be called before bind or connect.
 
-    A larger frame costs its sender the connection, before it is read.
+    A peer that sends a larger frame is disconnected before the frame is read.
     """
     socket.setsockopt(zmq.MAXMSGSIZE, frame_bytes + FRAME_MARGIN)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MILLISECONDS)
 
 
+def router() -> "zmq.Socket[bytes]":
+    """The ROUTER of a coordinator. A process that replaces another takes over its name."""
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    return socket
+
+
 def _key_of(frame: zmq.Frame) -> str:
-    """The key of a frame's sender, as `pipeline.sockets.door` has told libzmq; "" where there is none."""
+    """The key of a frame's sender, which `pipeline.sockets.zap_handler` has set; "" where there is none."""
     try:
         return str(frame.get("User-Id"))
     except zmq.ZMQError:
@@ -48,14 +54,14 @@ def _key_of(frame: zmq.Frame) -> str:
 
 
 class ControlSocket:
-    """A ROUTER or DEALER without a high-water mark, so that a send never has to wait. For one event loop.
+    """A ROUTER or DEALER without a send high-water mark, so that a send never blocks. For one event loop.
 
-    A 0MQ file descriptor tells of new events once, and a send may take in the telling: so each send looks again.
+    ZMQ_FD is edge-triggered and a send can consume the edge, so every send causes another check for input.
     """
 
     def __init__(self, socket: "zmq.Socket[bytes]", with_keys: bool = False) -> None:
-        """The socket is made by the caller; its send high-water mark is taken away here, which counts for connections
-        that are made later. `with_keys`: the keys of senders are wanted."""
+        """Removes the send high-water mark of a socket, for connections that are made later. `with_keys`: the senders'
+        keys are needed."""
         socket.setsockopt(zmq.SNDHWM, 0)
         self.socket = socket
         self._with_keys = with_keys
@@ -63,17 +69,18 @@ class ControlSocket:
         self._ready: asyncio.Future[None] | None = None
 
     async def receive(self) -> list[list[bytes]]:
-        """All messages that are there, each a list of its frames; waits for the first one."""
-        while not (messages := self._all()):
+        """All messages that have arrived, each a list of its frames. Waits for the first one."""
+        while not (messages := self._receive_all()):
             await self._wait()
         return messages
 
     async def _wait(self) -> None:
-        """Until there may be something. Only then is the descriptor watched: it is readable until one looks."""
+        """Waits until there may be input. The descriptor stays readable until it is read, so it is watched only
+        here."""
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         loop.add_reader(self._descriptor, self._wake)
-        timer = loop.call_later(LOOK_SECONDS, self._wake)
+        timer = loop.call_later(CHECK_SECONDS, self._wake)
         try:
             await self._ready
         finally:
@@ -86,11 +93,11 @@ class ControlSocket:
             self._ready.set_result(None)
 
     async def receive_from(self) -> list[tuple[bytes, str | None, list[bytes]]]:
-        """The same of a ROUTER: of each message the sender's identity, its key where that is wanted, and the frames."""
+        """The same for a ROUTER: each message's sender identity, its key where that is needed, and the frames."""
         return [(identity, frames.pop() if self._with_keys else None, frames)  # type: ignore[misc]
                 for identity, *frames in await self.receive()]
 
-    def _all(self) -> list[list[bytes]]:
+    def _receive_all(self) -> list[list[bytes]]:
         messages: list[Any] = []
         try:
             while True:
@@ -103,6 +110,6 @@ class ControlSocket:
             return messages
 
     def send(self, *parts: bytes) -> None:
-        """Sends one message; what a ROUTER has no peer for is dropped."""
+        """Sends one message. A ROUTER drops it if the peer is not connected."""
         self.socket.send_multipart(cut(parts), zmq.NOBLOCK)
         self._wake()

@@ -1,4 +1,4 @@
-"""CURVE keys: those of a pipeline and of the workers that it admits.
+"""CURVE keys of a pipeline and of the workers that may join it.
 
 A pipeline's folder holds `server.key_secret` and `server.key`, and in `workers/` the public keys that are admitted.
 A worker's folder, which goes to the worker's machine, holds `worker.key_secret` and the pipeline's `server.key`.
@@ -16,7 +16,7 @@ from msgspec import Struct
 from pipeline.errors import PipelineError
 from pipeline.files import check_own_folder, describe, keep_private, secret_problem
 
-#: The worker that the pipeline's own processes are.
+#: The name of the worker keys of the pipeline's own processes.
 LOCAL = "local"
 
 
@@ -29,21 +29,21 @@ class Identity(Struct, frozen=True):
     worker_secret: bytes
 
     def serve(self, socket: "zmq.Socket[Any]") -> None:
-        """Makes a socket, before it is bound, one that admits known workers only."""
+        """Enables CURVE on a socket before it is bound: only known workers may connect."""
         assert self.server_secret is not None
         socket.curve_secretkey = self.server_secret
         socket.curve_publickey = self.server_public
         socket.curve_server = True
 
     def join(self, socket: "zmq.Socket[Any]") -> None:
-        """Makes a socket, before it is connected, one that proves who it is and knows whom it speaks to."""
+        """Enables CURVE on a socket before it is connected: it authenticates itself, and checks the server's key."""
         socket.curve_secretkey = self.worker_secret
         socket.curve_publickey = self.worker_public
         socket.curve_serverkey = self.server_public
 
 
 def make_keys(folder: str) -> None:
-    """Makes a pipeline's keys, and those of its own processes. Raises PipelineError when there are some already."""
+    """Creates a pipeline's keys, and those of its own processes. Raises PipelineError when there are some already."""
     path = Path(folder)
     keep_private()
     if not folder:
@@ -62,11 +62,11 @@ def make_keys(folder: str) -> None:
 
 
 def add_worker(folder: str, name: str) -> Path:
-    """Makes a worker's keys and admits it. Returns the worker's folder. Raises PipelineError."""
+    """Creates a worker's keys and adds it to `workers/`. Returns the worker's folder. Raises PipelineError."""
     path = Path(folder)
     keep_private()
     if not os.path.exists(path / "server.key"):
-        raise PipelineError(f"{folder} has no server.key; make the pipeline's keys first: pipeline keys {folder}")
+        raise PipelineError(f"{folder} has no server.key; create the pipeline's keys first: pipeline keys {folder}")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
         raise PipelineError(f"{name} is no name for a worker; give letters, digits, and - _ . between them")
     own = path / f"worker-{name}"
@@ -87,7 +87,7 @@ def add_worker(folder: str, name: str) -> Path:
 def load_identity(folder: str) -> Identity:
     """The keys in a pipeline's or a worker's folder.
 
-    Raises PipelineError: also for keys that others can read, and where others could put the key of a worker of theirs.
+    Raises PipelineError, also when other users can read the secret keys, or can add keys of workers.
     """
     path = Path(folder)
     worker = path / f"worker-{LOCAL}" if (path / "server.key_secret").exists() else path
@@ -100,8 +100,8 @@ def load_identity(folder: str) -> Identity:
         server_public, _ = zmq.auth.load_certificate(worker / "server.key")
         worker_public, worker_secret = _secret(worker / "worker.key_secret")
     except (OSError, ValueError) as error:
-        words = describe(error, error.filename or "") if isinstance(error, OSError) else str(error)
-        raise PipelineError(f"keys in {folder} can't be read: {words}; make them with: pipeline keys") from None
+        reason = describe(error, error.filename or "") if isinstance(error, OSError) else str(error)
+        raise PipelineError(f"keys in {folder} cannot be read: {reason}; create them with: pipeline keys") from None
     return Identity(server_public, server_secret, worker_public, worker_secret)
 
 

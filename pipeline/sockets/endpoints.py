@@ -1,8 +1,8 @@
-"""Where the sockets of one pipeline are, and how they are secured.
+"""The endpoints of a pipeline's sockets, and how they are secured.
 
 On one machine they are Unix sockets in a runtime folder. With `[network] listen` the coordinator, ingest and the
-writers also listen on TCP, for encoders on other machines; then every one of these sockets is encrypted and
-authenticated by CURVE (ZeroMQ's own, https://rfc.zeromq.org/spec/26/), the local ones too.
+writers also listen on TCP for encoders on other machines. Then each of these sockets is encrypted and authenticated by
+CURVE (https://rfc.zeromq.org/spec/26/), the local ones too.
 """
 
 import os
@@ -16,27 +16,27 @@ from pipeline.config.schema import NetworkConfig
 from pipeline.errors import PipelineError
 from pipeline.sockets.control_socket import limit
 from pipeline.sockets.curve_keys import Identity, load_identity
-from pipeline.sockets.door import Door
+from pipeline.sockets.zap_handler import ZapHandler
 
-#: How long a process of this machine waits before it connects again to one that isn't listening (yet). ZeroMQ's own 100
-#: would be a good part of a start, and of each restart.
+#: Pause before a process of this machine reconnects to one that is not listening yet. ZeroMQ's default, 100, would
+#: noticeably delay each start and restart.
 LOCAL_RECONNECT_MILLISECONDS = 5
-#: Ports after the first one: of ingest processes, and of writers.
+#: Offsets from the first port: of ingest processes, and of writers.
 BATCH_PORTS, WRITER_PORTS = 1, 40
 
 
 class Endpoints:
-    """The endpoints of a pipeline on this machine; other machines see those of `RemoteEndpoints`."""
+    """The endpoints of a pipeline on this machine. Encoders of other machines use `RemoteEndpoints`."""
 
     def __init__(self, folder: str, network: NetworkConfig | None = None) -> None:
-        """Raises PipelineError when the folder's name is too long for a Unix socket, or the keys can't be read."""
+        """Raises PipelineError when the folder's name is too long for a Unix socket, or the keys cannot be read."""
         self.folder = os.path.abspath(folder)
         if len(os.fsencode(f"{self.folder}/{LONGEST_SOCKET}")) > MAX_SOCKET_PATH:
-            raise PipelineError(f"runtime_dir {self.folder}: too long for a socket's name; give a shorter folder in "
-                                "pipeline.runtime_dir, or in TMPDIR where there is none")
+            raise PipelineError(f"runtime_dir {self.folder}: too long for the path of a Unix socket; give a shorter "
+                                "folder in pipeline.runtime_dir, or in TMPDIR if that is not set")
         self._network = network if network is not None and network.listen else None
         self._identity: Identity | None = load_identity(self._network.keys) if self._network else None
-        self._door: Door | None = None
+        self._zap: ZapHandler | None = None
         #: ROUTER of the coordinator.
         self.control = f"ipc://{self.folder}/control.ipc"
         #: PUB of the coordinator; for this machine only.
@@ -63,13 +63,14 @@ class Endpoints:
 
     @property
     def has_remote(self) -> bool:
-        """Whether encoders of other machines may take part."""
+        """Whether encoders of other machines may join."""
         return self._network is not None
 
     def bind_remote_control(self, socket: "zmq.Socket[Any]") -> None:
-        """Binds the coordinator's ROUTER for encoders of other machines: there, no name of a process here can be taken.
+        """Binds the coordinator's ROUTER for encoders of other machines. They cannot take names of local processes
+        there.
 
-        Raises PipelineError when the TCP port is taken.
+        Raises PipelineError when the TCP port is in use.
         """
         self._secure(socket)
         self._listen(socket, 0)
@@ -83,39 +84,39 @@ class Endpoints:
         self._bind(socket, self.writer(index), WRITER_PORTS + index)
 
     def _bind(self, socket: "zmq.Socket[Any]", endpoint: str, port: int) -> None:
-        """Raises PipelineError when the TCP port is taken."""
+        """Raises PipelineError when the TCP port is in use."""
         if self.has_remote:
             self._secure(socket).admitted = frozenset()
             self._listen(socket, port)
         self.bind(socket, endpoint)
 
     def admit(self, keys: Iterable[str]) -> None:
-        """Takes connections of workers with these keys, and of no others, from now on."""
-        if self._door is not None:
-            self._door.admitted = frozenset(key.encode() for key in keys)
+        """Accepts connections of workers with these keys, and of no others, from now on."""
+        if self._zap is not None:
+            self._zap.admitted = frozenset(key.encode() for key in keys)
 
     def bind(self, socket: "zmq.Socket[Any]", endpoint: str) -> None:
         """Binds a socket that only processes of this machine connect to."""
         limit(socket)
         socket.bind(endpoint)
 
-    def _secure(self, socket: "zmq.Socket[Any]") -> Door:
-        """Makes a socket, before it is bound, one that only workers with keys can connect to."""
+    def _secure(self, socket: "zmq.Socket[Any]") -> ZapHandler:
+        """Enables CURVE on a socket before it is bound: only workers with keys can connect."""
         assert self._network is not None and self._identity is not None
-        if self._door is None:
-            self._door = Door(self._network.keys, self._identity.worker_public, socket.context)
+        if self._zap is None:
+            self._zap = ZapHandler(self._network.keys, self._identity.worker_public, socket.context)
         limit(socket)
         self._identity.serve(socket)
-        return self._door
+        return self._zap
 
     def _listen(self, socket: "zmq.Socket[Any]", port: int) -> None:
-        """Raises PipelineError when the TCP port is taken."""
+        """Raises PipelineError when the TCP port is in use."""
         assert self._network is not None
         address = f"tcp://{self._network.listen}:{self._network.port + port}"
         try:
             socket.bind(address)
         except zmq.ZMQError as error:
-            raise PipelineError(f"network.listen: {address} can't be listened on: {error.strerror}; give an address of "
+            raise PipelineError(f"network.listen: {address} cannot be bound: {error.strerror}; give an address of "
                                 "this machine, and a port that is free with the 100 after it") from None
 
     def connect(self, socket: "zmq.Socket[Any]", endpoint: str) -> None:
@@ -132,10 +133,10 @@ class RemoteEndpoints(Endpoints):
     """The endpoints of a pipeline on another machine."""
 
     def __init__(self, host: str, port: int, keys: str) -> None:
-        """`keys` is a worker's folder. Raises PipelineError when it can't be read."""
+        """`keys` is a worker's folder. Raises PipelineError when it cannot be read."""
         self._network = None
         self._identity = load_identity(keys)
-        self._door = None
+        self._zap = None
         self._host = host
         self._port = port
         self.folder = ""

@@ -1,7 +1,7 @@
-"""Whether a message fits this pipeline: who may send what, and whether what it names is there. Pure.
+"""Checks whether a message fits this pipeline: whether its sender may send it, and whether what it names exists. Pure.
 
-`pipeline.wire.sink` bounds each number by itself; here they are compared with each other and with the configuration.
-What does not fit comes from a process with another configuration, or from no process of ours: it is dropped.
+`pipeline.wire.sink` bounds each number; here they are compared with each other and with the configuration. A message
+that does not fit was sent by a process of another pipeline, or with another configuration, and is dropped.
 """
 
 from collections.abc import Iterable, Iterator, Sized
@@ -15,18 +15,17 @@ from pipeline.fields.types import declared_types
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 
-#: By kind of process, as its name begins: what it may send to the coordinator.
+#: Kind of process -> messages that it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
     "supervisor": (common.Heartbeat, wire.ProcessDied, common.Drain),
     "ingest": (common.Heartbeat, wire.Started, wire.Truncated, wire.Gap, wire.Revoked, wire.Stored, wire.Failed,
                wire.Dispatched, wire.Progress, common.Retrying, wire.Settled, wire.Stopped, wire.Allowed),
     "encode": (common.Heartbeat, wire.FieldTypesRequest, wire.TagCardinalities, wire.Encoded, wire.Settled, wire.Join,
-               wire.Leave,
-               wire.GaveUp, wire.Restarted),
+               wire.Leave, wire.GaveUp, wire.Restarted),
     "write": (common.Heartbeat, wire.Settled, common.Retrying, wire.Allowed),
     "dead-letter": (common.Heartbeat, wire.DeadLettersStored, common.Retrying),
 }
-#: What a process that has been replaced may have left, and what stays true.
+#: Messages of a process that has been replaced that remain true.
 LEFT_BEHIND: Final = (wire.Settled, wire.Encoded, wire.DeadLettersStored)
 #: Longest name of a process, characters.
 MAX_NAME: Final = 200
@@ -34,15 +33,15 @@ _GZIP: Final = b"\x1f\x8b"
 
 
 def kind_of(name: str) -> str:
-    """The kind of a process by its name: "encode" of "encode-1"."""
+    """The kind of a process: "encode" for "encode-1"."""
     return name if name in MAY_SEND else name.partition("-")[0]
 
 
 class WireRules:
-    """The facts of one pipeline that messages are compared with. Each method gives "" or what is wrong."""
+    """The sizes of one pipeline that messages are compared with. Each method returns what is wrong, or ""."""
 
     def __init__(self, config: Config, ingests: int) -> None:
-        """`readers`: ingest processes."""
+        """`ingests`: number of ingest processes."""
         self._topics = len(config.subscriptions())
         self._sinks = len(config.all_sinks())
         self._ingests = ingests
@@ -52,21 +51,21 @@ class WireRules:
         self._gzip = [sinks[topic.sink].influxdb.gzip for topic in config.subscriptions()]
 
     def sender(self, name: str, message: wire.Control) -> str:
-        """Whether a process may send this to the coordinator; "" is one that has been replaced."""
+        """Whether a process may send this to the coordinator. The name is "" for one that has been replaced."""
         allowed = MAY_SEND.get(kind_of(name), ()) if name else LEFT_BEHIND
         kind = type(message).__name__
         if not isinstance(message, allowed):
-            return f"a process of this kind sends no {kind}"
+            return f"processes of this kind send no {kind}"
         match message:
             case common.Heartbeat(name=own) | wire.Join(name=own) | wire.Leave(name=own) if own != name:
                 return f"{kind} in the name of another process"
             case wire.Settled(points=points, sent_bytes=size) if kind_of(name) in ("encode", "ingest") \
                     and (points or size):
-                return "only a writer writes points"
+                return "only writers write points"
         return ""
 
     def control(self, message: wire.Control) -> str:
-        """Whether what a control message names is there."""
+        """Whether everything that a control message names exists."""
         match message:
             case wire.Dispatched(range=range_) | wire.DeadLettersStored(range=range_) | wire.GaveUp(range=range_):
                 return self.range(range_)
@@ -81,11 +80,11 @@ class WireRules:
             case wire.FieldTypesRequest(namespace=namespace):
                 return "" if namespace in self._namespaces else "it names a bucket that no sink writes to"
             case wire.Gap(first=first, last=last) if first > last:
-                return "it ends before it begins"
-        return self._places(_places_in(message))
+                return "it ends before it starts"
+        return self._partitions(_partitions_in(message))
 
     def batch(self, batch: wire.Batch, joined: Sized, lengths: Any) -> str:
-        """Whether a batch is whole: `joined` are its payloads, as `payload_frame` joins them, of these `lengths`."""
+        """Whether a batch is complete. `joined`: its payloads, joined by `payload_frame`, with these `lengths`."""
         if not payload_frame.fits(joined, lengths):
             return "its payloads do not have their lengths"
         count = payload_frame.count(lengths)
@@ -95,7 +94,7 @@ class WireRules:
         return self.range(batch.range) or _offsets(batch.range, batch.first, batch.offsets, count)
 
     def lines(self, lines: wire.Lines, bodies: list[bytes]) -> str:
-        """Whether lines are whole."""
+        """Whether lines are complete."""
         range_ = lines.range
         if wrong := self.range(range_) or _rejects(range_, lines.rejects):
             return wrong
@@ -109,27 +108,27 @@ class WireRules:
                 return f"{len(group.messages)} indices for {group.points} points"
             messages = chain.from_iterable(group.messages) if group.messages is not None else (group.points - 1,)
             if not group.points or max(messages, default=0) >= count:
-                return "it has lines of no message"
+                return "it has lines without a message"
         return ""
 
     def range(self, range_: wire.Range) -> str:
-        """Whether a range can be one."""
+        """Whether a range is valid."""
         if range_.ingest >= self._ingests:
             return f"there is no ingest process {range_.ingest}"
         if not 0 < range_.messages <= range_.last - range_.first + 1:
             return f"{range_.messages} messages from offset {range_.first} to {range_.last}"
-        return self._places((range_.partition,))
+        return self._partitions((range_.partition,))
 
-    def _places(self, places: Iterable[wire.Partition]) -> str:
-        absent = next((partition.topic for partition in places if partition.topic >= self._topics), None)
+    def _partitions(self, partitions: Iterable[wire.Partition]) -> str:
+        absent = next((partition.topic for partition in partitions if partition.topic >= self._topics), None)
         return "" if absent is None else f"there is no topic {absent}"
 
 
-def _places_in(message: wire.Control) -> Iterator[wire.Partition]:
+def _partitions_in(message: wire.Control) -> Iterator[wire.Partition]:
     """The partitions that a message names."""
     match message:
-        case wire.Started(partitions=beginnings):
-            yield from (beginning.partition for beginning in beginnings)
+        case wire.Started(partitions=starts):
+            yield from (start.partition for start in starts)
         case wire.Revoked(partitions=partitions) | wire.Unassigned(partitions=partitions):
             yield from partitions
         case wire.Assign(positions=positions) | wire.Seek(positions=positions):
@@ -144,11 +143,11 @@ def _rejects(range_: wire.Range, rejects: list[wire.Reject]) -> str:
     if len(rejects) > range_.messages:
         return f"{len(rejects)} rejects of {range_.messages} messages"
     if any(not range_.first <= reject.offset <= range_.last for reject in rejects):
-        return "a reject is of another range"
+        return "a reject is outside of its range"
     return ""
 
 
 def _offsets(range_: wire.Range, first: int, offsets: list[int] | None, count: int) -> str:
     """Whether the offsets of messages are within a range."""
     least, most = (min(offsets), max(offsets)) if offsets else (first, first + count - 1)
-    return "" if range_.first <= least and most <= range_.last else "its messages are not those of its range"
+    return "" if range_.first <= least and most <= range_.last else "its messages are outside of its range"

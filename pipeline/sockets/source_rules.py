@@ -1,7 +1,4 @@
-"""Whether a message of the source direction fits this pipeline: who may send what, and whether it is in range. Pure.
-
-See `pipeline.sockets.sink_rules`, which is the same for the sinks.
-"""
+"""Checks whether a message of the source direction fits this pipeline, as `sink_rules.py` does for sinks. Pure."""
 
 from typing import Final
 
@@ -15,7 +12,7 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 
-#: By kind of process: what it may send to the coordinator.
+#: Kind of process -> messages that it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
     "supervisor": (common.Heartbeat, wire.ProcessDied, common.Drain),
     "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.PageRead,
@@ -27,7 +24,7 @@ _TIMES: Final = range(MIN_TIME, MAX_TIME + 1)
 
 
 class SourceRules:
-    """The facts of one pipeline that messages are compared with. Each method gives "" or what is wrong."""
+    """The sizes of one pipeline that messages are compared with. Each method returns what is wrong, or ""."""
 
     def __init__(self, plan: Plan) -> None:
         self._sources = len(plan.config.sources)
@@ -40,48 +37,51 @@ class SourceRules:
         if name not in self._own:
             return "there is no process of this name"
         if not isinstance(message, MAY_SEND.get(kind_of(name), ())):
-            return f"a process of this kind sends no {kind}"
+            return f"processes of this kind send no {kind}"
         if isinstance(message, common.Heartbeat) and message.name != name:
             return f"{kind} in the name of another process"
         return ""
 
     def control(self, message: source_wire.Control) -> str:
-        """Whether what a control message names is there."""
+        """Whether everything that a control message names exists."""
         match message:
             case source_wire.PageRead(id=page, end=end, first=first):
                 return self._page(page, end, first)
             case source_wire.PageOverflow(id=page, first=first):
                 return self._page(page, first)
-            case source_wire.PageConfirmed(id=page, prints=prints):
-                return self._page(page) or _whole(prints, FINGERPRINT_BYTES)
-            case source_wire.Read(id=page, window=window, past=past):
+            case source_wire.PageConfirmed(id=page, fingerprints=fingerprints):
+                return self._page(page) or _whole(fingerprints, FINGERPRINT_BYTES)
+            case source_wire.Read(id=page, window=window, overlap=overlap):
                 if window.start >= window.end:
-                    return "its window ends before it begins"
-                return self._page(page, window.start, window.end) or (_whole(past.known, KNOWN_BYTES) if past else "")
+                    return "its window ends before it starts"
+                return self._page(page, window.start, window.end) or _overlap(overlap)
             case source_wire.Discover() | source_wire.Discovered():
                 return self._source(message.source, message.epoch)
-            case source_wire.StartPages(epoch=epoch, lanes=lanes):
-                return next(filter(None, (self._source(lane.source, epoch) for lane, _ in lanes)), "")
+            case source_wire.StartPages(epoch=epoch, measurements=measurements):
+                return next(filter(None, (self._source(id_.source, epoch) for id_, _ in measurements)), "")
         return ""
 
     def page(self, message: source_wire.Page) -> str:
-        """Whether a page is one."""
-        past = message.past
-        return self._page(message.id, message.before) or (_whole(past.known, KNOWN_BYTES) if past else "")
+        """Whether a page is valid."""
+        return self._page(message.id, message.before) or _overlap(message.overlap)
 
     def messages(self, message: source_wire.Messages) -> str:
-        """Whether the head of messages is one."""
-        return self._page(message.id, message.end) or _whole(message.prints, FINGERPRINT_BYTES)
+        """Whether the head of messages is valid."""
+        return self._page(message.id, message.end) or _whole(message.fingerprints, FINGERPRINT_BYTES)
 
     def _page(self, page: source_wire.PageId, *times: int) -> str:
         if any(time not in _TIMES for time in times):
             return "a time is out of range"
-        return self._source(page.lane.source, page.epoch)
+        return self._source(page.measurement.source, page.epoch)
 
     def _source(self, source: int, epoch: int) -> str:
         if source >= self._sources:
             return f"there is no source {source}"
-        return "" if epoch >> EPOCH_BITS == self._run else "it is of another run"
+        return "" if epoch >> EPOCH_BITS == self._run else "it belongs to another run"
+
+
+def _overlap(overlap: source_wire.Overlap | None) -> str:
+    return _whole(overlap.known, KNOWN_BYTES) if overlap is not None else ""
 
 
 def _whole(packed: bytes, size: int) -> str:

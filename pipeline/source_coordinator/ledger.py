@@ -1,6 +1,6 @@
-"""What has been read of one measurement, and up to where all of it is in Iggy. Pure: no sockets, no clock.
+"""The pages of one measurement, and its watermark: up to where all points are in Iggy. Pure: no sockets, no clock.
 
-One rule: the mark is the end of the contiguous prefix of pages that are confirmed, and never moves back.
+One rule: the watermark is the end of the contiguous prefix of confirmed pages, and never moves back.
 """
 
 from collections import OrderedDict
@@ -12,10 +12,10 @@ from pipeline.source_coordinator.stride import Stride
 
 
 class Page:
-    """A page on its way."""
+    """A page in flight: ordered, and not settled."""
 
-    __slots__ = ("answered", "attempt", "done", "prints", "remember_from", "seen_until", "sent_at", "seq", "whole",
-                 "window")
+    __slots__ = ("attempt", "confirmed", "fingerprints", "is_read", "ordered_at", "remember_from", "seen_until", "seq",
+                 "whole", "window")
 
     def __init__(self, seq: int, window: TimeWindow, seen_until: int, remember_from: int) -> None:
         self.seq = seq
@@ -24,154 +24,158 @@ class Page:
         self.seen_until = seen_until
         self.remember_from = remember_from
         self.attempt = 0
-        #: The window is to be read without a limit.
+        #: The window is to be read without a limit of rows.
         self.whole = False
-        #: The page covers its window; it is with convert or produce.
-        self.answered = False
-        self.done = False
-        self.prints: list[Fingerprint] = []
-        #: When it was ordered last; seconds of the caller's clock.
-        self.sent_at = 0.0
+        #: The query stage has read it; convert or produce has it.
+        self.is_read = False
+        #: Iggy has all of its messages.
+        self.confirmed = False
+        self.fingerprints: list[Fingerprint] = []
+        #: When it was last ordered or read; seconds of the caller's clock.
+        self.ordered_at = 0.0
 
 
 class WatermarkLedger:
-    """The pages of one measurement in one epoch. One is being read at a time; several may be on their way to Iggy."""
+    """The pages of one measurement in one epoch. One is read at a time; several may be on the way to Iggy."""
 
-    def __init__(self, mark: int, stride: Stride, page_size: int, overlap: int, floor: int,
-                 prints: Fingerprints) -> None:
-        """All before `mark` is in Iggy already. `overlap` nanoseconds before it are read again each round, but nothing
-        before `floor`."""
-        self.mark = mark
-        self.prints = prints
+    def __init__(self, watermark: int, stride: Stride, page_size: int, overlap: int, floor: int,
+                 fingerprints: Fingerprints) -> None:
+        """All points before `watermark` are in Iggy. Each round reads `overlap` nanoseconds before it again, but
+        nothing before `floor`."""
+        self.watermark = watermark
+        self.fingerprints = fingerprints
         self.pages: OrderedDict[int, Page] = OrderedDict()
         self._stride = stride
         self._page_size = page_size
         self._overlap = overlap
         self._floor = floor
         self._seq = 0
-        #: Where the next page begins, and where this round ends.
-        self._position = mark
-        self._round_end = mark
+        #: Start of the next page, and end of this round.
+        self._position = watermark
+        self._round_end = watermark
         self._seen_until = MIN_TIME
-        #: What is read in this round is to be remembered from here on.
+        #: Points of this round from this time on are to be remembered.
         self._remember_from = 0
 
     @property
     def next_seq(self) -> int:
-        """Number of the first page that isn't confirmed."""
+        """Number of the first page that is not settled."""
         return next(iter(self.pages), self._seq)
 
     @property
-    def resting(self) -> bool:
-        """The round is over: `next` would begin another."""
+    def round_is_over(self) -> bool:
+        """Whether `next` would start another round."""
         return self._position >= self._round_end or self._stride.next(self._position, self._round_end) is None
 
     @property
     def sending(self) -> bool:
-        """Whether something that was read is on its way to Iggy. What is only being read may be left."""
-        return any(page.answered and not page.done for page in self.pages.values())
+        """Whether a page was read that Iggy has not confirmed. Pages that are only being read may be abandoned."""
+        return any(page.is_read and not page.confirmed for page in self.pages.values())
 
     def behind(self, target: int) -> bool:
         """Whether something before `target` is not in Iggy yet."""
-        return self._stride.next(self.mark, target) is not None
+        return self._stride.next(self.watermark, target) is not None
 
     def next(self, target: int, now: float = 0.0) -> Page | None:
-        """The next page to read, up to `target` at most; None when there is none, or one is being read."""
-        if any(not page.answered for page in self.pages.values()):
+        """The next page to read, up to `target`; None when there is none, or one is being read."""
+        if any(not page.is_read for page in self.pages.values()):
             return None
-        if self.resting and not self._begin_round(target):
+        if self.round_is_over and not self._start_round(target):
             return None
         window = self._stride.next(self._position, self._round_end)
         if window is None:
             return None
         page = Page(self._seq, window, self._seen_until, self._remember_from)
-        page.sent_at = now
+        page.ordered_at = now
         self.pages[self._seq] = page
         self._seq += 1
         return page
 
-    def _begin_round(self, target: int) -> bool:
-        # Over the overlap, all that was sent before must be known first.
+    def _start_round(self, target: int) -> bool:
+        # With an overlap, the fingerprints of everything sent before must be known first.
         if self._stride.next(self._round_end, target) is None or (self._overlap and self.pages):
             return False
         if self._overlap:
-            # Not before the floor; and what is read for the first time can't have been sent.
+            # Not before the floor; and what is read for the first time cannot have been sent.
             self._position = max(min(self._floor, self._position), self._position - self._overlap)
             self._seen_until = self._round_end
             self._remember_from = target - self._overlap
         self._round_end = target
         return True
 
-    def answered(self, seq: int, attempt: int, end: int, rows: int, first: int, now: float = 0.0) -> bool:
-        """A page of `rows` covers its window up to `end`. False for an older try."""
-        page = self._known(seq, attempt)
-        if page is None or page.answered or not page.window.start < end <= page.window.end:
+    def page_read(self, seq: int, attempt: int, end: int, rows: int, first: int, now: float = 0.0) -> bool:
+        """A page of `rows` covers its window up to `end`. False for an earlier attempt."""
+        page = self._current(seq, attempt)
+        if page is None or page.is_read or not page.window.start < end <= page.window.end:
             return False
         cut = end < page.window.end
         page.window = TimeWindow(page.window.start, end)
-        page.answered = True
-        page.sent_at = now
+        page.is_read = True
+        page.ordered_at = now
         if not page.whole:
             self._stride.read(page.window, max(rows, self._page_size) if cut else rows, self._page_size, first)
         if seq == self._seq - 1:
             self._position = end
-        self._move_mark()
+        self._move_watermark()
         return True
 
-    def too_full(self, seq: int, attempt: int, one_time: bool, first: int, now: float = 0.0) -> Page | None:
-        """More rows than a page: the page is to be read again, narrower, or whole when it can't be. None: an older try.
+    def overflow(self, seq: int, attempt: int, one_time: bool, first: int, now: float = 0.0) -> Page | None:
+        """The window has more rows than a page. Returns the page to be read again, narrower, or whole where it cannot
+        be; None for an earlier attempt.
 
-        `one_time`: they are all of the window's first time; `first` is the time of one of them.
+        `one_time`: all rows have the window's first time; `first` is the time of one of them.
         """
-        page = self._known(seq, attempt)
-        if page is None or page.answered:
+        page = self._current(seq, attempt)
+        if page is None or page.is_read:
             return None
         start = page.window.start
         window = TimeWindow(start, start + 1) if one_time else self._stride.narrower(page.window, first)
         page.whole = one_time or window is None
         page.window = window or page.window
         page.attempt += 1
-        page.sent_at = now
+        page.ordered_at = now
         return page
 
-    def confirmed(self, seq: int, attempt: int, prints: list[Fingerprint]) -> bool:
-        """Iggy has the page; that may be heard of before its answer is. True the first time; False for an older try."""
-        page = self._known(seq, attempt)
-        if page is None or page.done:
+    def confirm(self, seq: int, attempt: int, fingerprints: list[Fingerprint]) -> bool:
+        """Iggy has the page; this report may arrive before that of `page_read`. True the first time; False for an
+        earlier attempt."""
+        page = self._current(seq, attempt)
+        if page is None or page.confirmed:
             return False
-        page.done, page.prints = True, prints
-        self._move_mark()
+        page.confirmed, page.fingerprints = True, fingerprints
+        self._move_watermark()
         return True
 
-    def _move_mark(self) -> None:
+    def _move_watermark(self) -> None:
         while self.pages:
             first, oldest = next(iter(self.pages.items()))
-            if not (oldest.done and oldest.answered):
+            if not (oldest.confirmed and oldest.is_read):
                 break
-            self.mark = max(self.mark, oldest.window.end)
-            self.prints.add(oldest.prints)
+            self.watermark = max(self.watermark, oldest.window.end)
+            self.fingerprints.add(oldest.fingerprints)
             del self.pages[first]
-        self.prints.prune(self.mark - self._overlap)
+        self.fingerprints.prune(self.watermark - self._overlap)
 
-    def again(self, now: float, answered_only: bool = False) -> list[Page]:
-        """All that is on its way may be lost, or with `answered_only` what the query stage has sent on: to be read
-        again, each page as it was."""
-        out = []
+    def to_reread(self, now: float, read_only: bool = False) -> list[Page]:
+        """The pages in flight, which may be lost and are to be read again, unchanged. `read_only`: only those that were
+        read, not those that the query stage still works on."""
+        found = []
         for page in self.pages.values():
-            if (page.answered and not page.done) or not (page.answered or answered_only):
+            if (page.is_read and not page.confirmed) or not (page.is_read or read_only):
                 page.attempt += 1
-                page.done = False
-                # As it was read, whatever is in it now: the pages after it begin at its end.
-                page.whole = page.whole or page.answered
-                page.answered = False
-                page.sent_at = now
-                out.append(page)
-        return out
+                page.confirmed = False
+                # With the same window, whatever it holds now: the next page starts at its end.
+                page.whole = page.whole or page.is_read
+                page.is_read = False
+                page.ordered_at = now
+                found.append(page)
+        return found
 
-    def oldest(self) -> float | None:
-        """When the page was ordered or answered that waits longest for Iggy; None when there is none."""
-        return min((page.sent_at for page in self.pages.values() if page.answered and not page.done), default=None)
+    def oldest_unconfirmed(self) -> float | None:
+        """`ordered_at` of the page that has waited longest for Iggy; None when there is none."""
+        return min((page.ordered_at for page in self.pages.values() if page.is_read and not page.confirmed),
+                   default=None)
 
-    def _known(self, seq: int, attempt: int) -> Page | None:
+    def _current(self, seq: int, attempt: int) -> Page | None:
         page = self.pages.get(seq)
         return page if page is not None and page.attempt == attempt else None

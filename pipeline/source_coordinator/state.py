@@ -1,8 +1,7 @@
-"""What a source has sent, kept over restarts: a mark for each measurement, and fingerprints of the overlap. Pure.
+"""The state of a source that survives restarts: watermarks, and fingerprints of the overlap. Pure.
 
-It has one form, JSON with a checksum, whether it is kept in a file (`source_state_file`) or in an Iggy topic
-(`source_state_topic`). One that is damaged, or another source's, is an error: to begin at zero without a word would
-send everything twice.
+It is stored as JSON with a checksum, in a file (`state_file.py`) or an Iggy topic (`state_topic.py`). A state that is
+damaged, or belongs to another source, is an error: starting from the beginning instead would send everything twice.
 """
 
 import base64
@@ -11,31 +10,31 @@ from datetime import UTC, datetime
 
 import msgspec
 import xxhash
-from msgspec import Struct
+from msgspec import Struct, field
 
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.points.fingerprints import Known, fingerprints_of, known_from, pack, unpack
 from pipeline.points.times import parse_time
 
-#: Of the layout.
+#: Version of the layout.
 VERSION = 1
 FORMAT = "pipeline-source-state"
 
 
 class StateError(PipelineError):
-    """A state that can't be used, or stored."""
+    """A state cannot be used, or stored."""
 
 
 class Identity(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a state belongs to. A server's address is no part of it: it may move."""
+    """What a state belongs to. The server's address is not part of it, since it may change."""
 
     source: str
     #: Bucket or database, with the retention policy if there is one.
     database: str
-    #: Hash of the query of one's own; "" without.
+    #: Hash of the custom query; "" without.
     query: str = ""
-    #: Of a backfill.
+    #: The bounds of a backfill.
     from_: str = ""
     to: str = ""
 
@@ -46,10 +45,10 @@ class SourceState(Struct):
     identity: Identity
     #: When this source was started for the first time.
     begun: int
-    #: measurement -> all before it is in Iggy.
-    marks: dict[str, int] = {}
-    #: measurement -> points of the overlap.
-    prints: dict[str, Known] = {}
+    #: Measurement -> watermark: all points before it are in Iggy.
+    watermarks: dict[str, int] = {}
+    #: Measurement -> fingerprints of points of the overlap.
+    fingerprints: dict[str, Known] = {}
 
 
 class _Stored(Struct, forbid_unknown_fields=True):
@@ -59,17 +58,17 @@ class _Stored(Struct, forbid_unknown_fields=True):
     version: int
     identity: Identity
     begun: int
-    marks: dict[str, int]
+    watermarks: dict[str, int] = field(name="marks")
     #: base64 of `fingerprints.pack`.
     fingerprints: dict[str, str]
     #: When it was written, for people.
     written: str
-    #: xxh64 of the rest, as `_sum` has it.
+    #: xxh64 of the rest, by `_sum`.
     checksum: str
 
 
 def identity_of(config: SourceConfig) -> Identity:
-    """What the state of this source is known by."""
+    """The identity of the state of this source."""
     influxdb = config.influxdb
     database = influxdb.database or influxdb.bucket
     if influxdb.retention_policy:
@@ -79,10 +78,11 @@ def identity_of(config: SourceConfig) -> Identity:
     return Identity(config.name, database, query, *bounds)
 
 
-def place_of(config: SourceConfig, name: str) -> str:
-    """The file or topic called `name`, or beside it that of a backfill (with `to`), which doesn't move that mark.
+def state_name(config: SourceConfig, name: str) -> str:
+    """The file or topic for the state: `name`, and for a backfill (with `to`) another beside it, so that it does not
+    move the watermarks of `name`.
 
-    The ending of a backfill's has 32 bytes at most.
+    The suffix for a backfill has at most 32 bytes.
     """
     if not config.to:
         return name
@@ -92,26 +92,26 @@ def place_of(config: SourceConfig, name: str) -> str:
 
 
 def encode_state(state: SourceState) -> bytes:
-    """The state as it is stored: JSON, for people to read, too."""
-    stored = _Stored(FORMAT, VERSION, state.identity, state.begun, state.marks,
+    """The state as indented JSON."""
+    stored = _Stored(FORMAT, VERSION, state.identity, state.begun, state.watermarks,
                      {name: base64.b64encode(pack(fingerprints_of(known))).decode()
-                      for name, known in state.prints.items() if known},
+                      for name, known in state.fingerprints.items() if known},
                      datetime.now(UTC).isoformat(timespec="seconds"), "")
     stored.checksum = _sum(stored)
     return msgspec.json.format(msgspec.json.encode(stored)) + b"\n"
 
 
 def decode_state(content: bytes, config: SourceConfig, where: str, option: str, remedy: str) -> SourceState:
-    """The state of a source. Raises StateError for what is not whole, or not this source's.
+    """The state of a source. Raises StateError when it is damaged, or belongs to another source.
 
-    `where` it is kept, the `option` that says so, and the `remedy` that removes it, for the words of the error.
+    For the error: `where` it is stored, the `option` for that, and the `remedy` that removes it.
     """
-    advice = f"restore it from a copy, or {remedy} to begin again at `from`"
+    advice = f"restore it from a copy, or {remedy} to start again at `from`"
     here, expected = f"source {config.name}: {where}", identity_of(config)
     try:
         stored = msgspec.json.decode(content, type=_Stored)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise StateError(f"{here} is damaged, or no state ({error}); {advice}") from None
+        raise StateError(f"{here} is damaged, or not a state ({error}); {advice}") from None
     if stored.format != FORMAT or stored.version != VERSION:
         raise StateError(f"{here} is of format {stored.format} version {stored.version}, not {FORMAT} version "
                          f"{VERSION}; {advice}")
@@ -121,16 +121,16 @@ def decode_state(content: bytes, config: SourceConfig, where: str, option: str, 
         raise StateError(f"{here} belongs to {_shown(stored.identity)}, not to {_shown(expected)}; give this source "
                          f"another {option}, or {remedy}")
     try:
-        prints = {name: known_from(unpack(base64.b64decode(text, validate=True)))
+        fingerprints = {name: known_from(unpack(base64.b64decode(text, validate=True)))
                   for name, text in stored.fingerprints.items()}
     except (ValueError, binascii.Error) as error:
         raise StateError(f"{here} is damaged ({error}); {advice}") from None
-    return SourceState(stored.identity, stored.begun, stored.marks, prints)
+    return SourceState(stored.identity, stored.begun, stored.watermarks, fingerprints)
 
 
 def _sum(stored: _Stored) -> str:
     return xxhash.xxh64_hexdigest(msgspec.json.encode(
-        (stored.format, stored.version, stored.identity, stored.begun, sorted(stored.marks.items()),
+        (stored.format, stored.version, stored.identity, stored.begun, sorted(stored.watermarks.items()),
          sorted(stored.fingerprints.items()), stored.written)))
 
 

@@ -1,5 +1,5 @@
-"""A source's state in a file, which is replaced as a whole, and never half: written beside, synced, renamed, and the
-folder synced.
+"""A source's state in a file that is replaced atomically: a new file is written, synced and renamed; the folder is
+synced.
 """
 
 import asyncio
@@ -8,24 +8,31 @@ from pathlib import Path
 
 from pipeline.config.source_schema import SourceConfig
 from pipeline.files import open_own, problem, sync_folder
-from pipeline.source_coordinator.state import SourceState, StateError, decode_state, encode_state, identity_of, place_of
+from pipeline.source_coordinator.state import (
+    SourceState,
+    StateError,
+    decode_state,
+    encode_state,
+    identity_of,
+    state_name,
+)
 
 
 class StateFile:
-    """The state of one source, in its `state_file`. See `source_state_store.StateStore`."""
+    """A `StateStore`: the state of one source in its `state_file`."""
 
     def __init__(self, config: SourceConfig) -> None:
         self._config = config
-        self.path = Path(place_of(config, config.state_file))
+        self.path = Path(state_name(config, config.state_file))
         self.where = str(self.path)
         self.warnings: tuple[str, ...] = ()
 
     async def load(self, now: int) -> SourceState:
-        """The stored state; a new one, begun at `now`, when there is no file. Raises StateError."""
+        """The stored state; when there is no file, a new one that begins at `now`. Raises StateError."""
         return await asyncio.to_thread(self._load, now)
 
     async def save(self, state: SourceState) -> None:
-        """Stores a state for good. Raises StateError; then the old one is still there."""
+        """Stores a state durably. Raises StateError; then the previous one remains."""
         await asyncio.to_thread(self._save, state)
 
     def _load(self, now: int) -> SourceState:
@@ -34,7 +41,7 @@ class StateFile:
         except FileNotFoundError:
             return SourceState(identity_of(self._config), now)
         except OSError as error:
-            raise StateError(f"source {self._config.name}: {self.path} can't be read: {problem(error, self.path)}"
+            raise StateError(f"source {self._config.name}: {self.path} cannot be read: {problem(error, self.path)}"
                              ) from None
         with os.fdopen(descriptor, "rb") as handle:
             content = handle.read()
@@ -44,7 +51,7 @@ class StateFile:
         beside = self.path.with_name(self.path.name + ".new")
         content = encode_state(state)
         try:
-            # What a process that was killed has left, or somebody's link.
+            # A leftover of a process that was killed, or a link.
             beside.unlink(missing_ok=True)
             with os.fdopen(open_own(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as handle:
                 handle.write(content)
@@ -53,5 +60,5 @@ class StateFile:
             os.replace(beside, self.path)
             sync_folder(self.path.parent)
         except OSError as error:
-            raise StateError(f"source {self._config.name}: {self.path} can't be written: {problem(error, self.path)}"
+            raise StateError(f"source {self._config.name}: {self.path} cannot be written: {problem(error, self.path)}"
                              ) from None

@@ -1,8 +1,8 @@
-"""A state as messages of a topic: its content cut into parts of a size that every Iggy takes. Pure.
+"""A state as messages of a topic: its content is cut into parts of a size that every Iggy server accepts. Pure.
 
-A part's payload is a piece of the content, so that the payloads of a state, one after the other, are what a state file
-has; which piece it is, and who wrote it, is in the message's user headers. A state counts when all its parts are there,
-with nothing between them: one that was being written when its writer died is passed over, and the one before it counts.
+The payloads of a state's parts, joined, are the content of a state file. The number of the part and its writer are in
+the message's user headers. A state is valid when all of its parts are present with no other message between them: one
+whose writer died before its last part is skipped, and the one before it is used.
 """
 
 import re
@@ -10,24 +10,24 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-#: Most bytes of one message: what Iggy takes however its limits are set, as `max_message_bytes` has it by default.
+#: Bytes of one message that Iggy accepts whatever its limits are: the default of `max_message_bytes`.
 PART_BYTES = 1_000_000
 _PART = re.compile(r"([1-9][0-9]{0,8}) of ([1-9][0-9]{0,8})")
 
 
 class Writer(Struct, frozen=True):
-    """Who writes states."""
+    """The process or command that writes states."""
 
-    #: Of one run of a pipeline, whichever of its processes writes, or of one command: no two have the same.
+    #: Unique to one run of a pipeline, or of one command.
     run: str
     #: For people: "process 17 on host".
     name: str
 
 
 class Part(Struct, frozen=True):
-    """One message."""
+    """One message of a state."""
 
-    #: Which state it is a part of; no two have the same.
+    #: Unique to the state that it is a part of.
     state: str
     #: From 1 to `of`.
     number: int
@@ -49,11 +49,11 @@ def cut(content: bytes, state: str, writer: Writer, size: int = PART_BYTES) -> I
 
 
 def part_of(headers: dict[str, str], payload: bytes) -> Part:
-    """The part in a message. Raises ValueError when it is none."""
+    """The part in a message. Raises ValueError when the message is not a part."""
     found = _PART.fullmatch(headers.get("part", ""))
     state, run = headers.get("state", ""), headers.get("run", "")
     if found is None or not state or not run:
-        raise ValueError("no part of a state")
+        raise ValueError("not a part of a state")
     number, of = int(found[1]), int(found[2])
     if number > of:
         raise ValueError(f"part {number} of only {of}")
@@ -61,7 +61,8 @@ def part_of(headers: dict[str, str], payload: bytes) -> Part:
 
 
 def joined(parts: Sequence[Part]) -> bytes | None:
-    """The content of a state whose parts these are, in the log's order; None unless they are all, and no others."""
+    """The content of a state from its parts in the log's order; None unless these are all of its parts, and no
+    others."""
     if not parts or len(parts) != parts[0].of:
         return None
     for number, part in enumerate(parts, 1):

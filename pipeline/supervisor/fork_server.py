@@ -1,6 +1,8 @@
-"""The process that all others of a pipeline are forked from: it has imported what they need, so each starts at once.
+"""The process that all others of a pipeline are forked from. It has imported their modules, so that each starts
+quickly.
 
-It is the one of `multiprocessing`. It ends when the supervisor does, however that ends, and the processes end with it.
+It is the fork server of `multiprocessing`. It ends when the supervisor ends, however that happens, and the processes
+end with it.
 """
 
 import multiprocessing
@@ -12,39 +14,33 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Final
 
-from pipeline.config.plan import Plan
-
-#: Exit code of a process whose fork server ended, as `multiprocessing` has it.
+#: Exit code that `multiprocessing` reports for a process whose fork server has ended.
 SERVER_GONE: Final = 255
-#: The process that imported this module first: in one that was forked from the fork server, the server.
+#: The process that imported this module first: in a process that was forked from the fork server, the server.
 _IMPORTED_BY: Final = os.getpid()
-#: What the processes of each direction are made of.
-_SINK_MODULES: Final = ("pipeline.coordinator.process", "stages.ingest.process", "stages.encode.process",
-                        "stages.write.process", "stages.dead_letter.process")
-_SOURCE_MODULES: Final = ("pipeline.source_coordinator.process", "stages.query.process", "stages.convert.process",
-                          "stages.produce.process")
 _BLOCKED: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class ForkServer:
-    """The fork server of this process, started when it is needed, and again when it was killed."""
+    """The fork server of this process. It is started when it is needed, and restarted when it was killed."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, folder: str, modules: list[str]) -> None:
+        """`folder`: for the server's socket; `modules`: imported before the first fork."""
         self._context = multiprocessing.get_context("forkserver")
-        # Where `multiprocessing` puts its sockets: else in a folder of its own, which nobody removes after a kill.
-        multiprocessing.current_process()._config["tempdir"] = plan.folder  # type: ignore[attr-defined]
-        self._context.set_forkserver_preload(["pipeline.supervisor.child", *(_SINK_MODULES if plan.stages() else ()),
-                                              *(_SOURCE_MODULES if plan.source_stages() else ())])
+        # Else `multiprocessing` creates a temporary folder, which remains after a kill.
+        multiprocessing.current_process()._config["tempdir"] = folder  # type: ignore[attr-defined]
+        self._context.set_forkserver_preload(modules)
 
     def start(self, name: str, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
-        """Forks a process that runs `target(*arguments, connection)`. Returns it, and the other end of the connection.
+        """Forks a process that runs `target(*arguments, connection)`. Returns the process, and the other end of the
+        connection.
 
-        Raises OSError or EOFError when the server has just been killed; the next call starts another one.
+        Raises OSError or EOFError when the server has just been killed; the next call restarts it.
         """
-        # The tracker of multiprocessing, which is started with it, unblocks these signals.
+        # The resource tracker, which is started with the server, unblocks these signals.
         resource_tracker.ensure_running()
-        # A terminal and systemd signal the whole group; the supervisor alone decides when a process ends. The server
-        # inherits which signals are blocked.
+        # A terminal and systemd signal the whole group; only the supervisor decides when a process ends. The server
+        # inherits the blocked signals.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         try:
             forkserver.ensure_running()
@@ -58,14 +54,14 @@ class ForkServer:
 
 
 def leave_fork_server() -> None:
-    """To be called first in a forked process: so that the server ends with the supervisor, whoever else still lives.
+    """To be called first in a forked process, so that the server ends with the supervisor even if this process lives.
 
-    Every process forked from it holds the pipe that keeps it alive (CPython, `multiprocessing.forkserver`).
+    Every forked process inherits the pipe that keeps the server alive (CPython, `multiprocessing.forkserver`).
     """
     server: Any = getattr(forkserver, "_forkserver")  # noqa: B009
     os.close(server._forkserver_alive_fd)
 
 
 def is_orphan() -> bool:
-    """Whether the fork server of this process is gone. False where it had not imported this module."""
+    """Whether the fork server of this process has ended. False if the server had not imported this module."""
     return _IMPORTED_BY != os.getpid() and os.getppid() != _IMPORTED_BY

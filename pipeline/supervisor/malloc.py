@@ -1,13 +1,13 @@
-"""How a process keeps the memory that it frees: batches are large, and come one after the other."""
+"""Makes the C library reuse freed memory: batches are large, and follow one another."""
 
 import ctypes
 
 #: `mallopt` parameters. Source: malloc.h of the GNU C library.
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
-#: Blocks smaller than this come from memory that is used again, not from pages that the kernel clears anew each time.
+#: Smaller blocks are taken from the heap, not from new pages that the kernel has to clear each time.
 MMAP_BYTES = 32 << 20
-#: Free memory at the end of the heap beyond this is given back.
+#: Free memory at the end of the heap beyond this is returned to the kernel.
 TRIM_BYTES = 64 << 20
 
 

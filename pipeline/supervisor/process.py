@@ -1,4 +1,4 @@
-"""The supervisor, the CLI's own process: spawns the others, watches, restarts and stops them.
+"""The supervisor, which is the process of `pipeline start`: starts the others, watches, restarts and stops them.
 
 Signal handlers only count; the main loop acts.
 """
@@ -22,25 +22,28 @@ from pipeline.errors import PipelineError
 from pipeline.interrupts import SIGNALS
 from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.supervisor.child import run_child
-from pipeline.supervisor.directions import Direction, SinkDirection, SourceDirection
+from pipeline.supervisor.child import preloaded_modules, run_child
+from pipeline.supervisor.directions import SinkDirection, SourceDirection
 from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
 from pipeline.supervisor.restart_policy import RestartPolicy
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.work_file import work_of, work_path
 
-#: The main loop looks at everything at least so often, seconds.
+#: Longest wait of the main loop, seconds.
 TICK_SECONDS = 0.1
-#: Seconds between two lines of progress in the log, and between two Drains.
+#: Seconds between two log lines of progress.
 PROGRESS_SECONDS = 10.0
-#: Pause before a process that could not be forked is started again, seconds.
-AGAIN_SECONDS = 0.5
-#: Seconds between two messages of a death that the coordinator has not answered.
+#: Pause before a fork that failed is tried again, seconds.
+FORK_RETRY_SECONDS = 0.5
+#: Seconds between two reports of a death that the coordinator has not answered.
 REPEAT_SECONDS = 1.0
-#: What ends with the fork server within so long counts as one death, seconds.
+#: Processes that end with the fork server within this time count as one death, seconds.
 ONE_DEATH_SECONDS = 2.0
+#: Seconds between two Drains: a coordinator that was restarted has not received the first one.
 DRAIN_REPEAT_SECONDS = 0.5
+
+Direction = SinkDirection | SourceDirection
 
 
 class Supervisor:
@@ -48,7 +51,7 @@ class Supervisor:
 
     def __init__(self, config: Config, workers: int, writers: int, logger: logging.Logger,
                  until: Until = "") -> None:
-        """Counts signals from now on. Raises PipelineError when the runtime folder can't be used, or another has it."""
+        """Counts signals from now on. Raises PipelineError when the runtime folder cannot be used, or is in use."""
         self.config = config
         self.logger = logger
         self._signals = 0
@@ -65,25 +68,26 @@ class Supervisor:
         self.directions: list[Direction] = [*([SinkDirection(self.plan, timeout)] if self.plan.stages() else []),
                                     *([SourceDirection(self.plan, timeout)] if self.plan.source_stages() else [])]
         self._direction = {name: direction for direction in self.directions for name in direction.names}
-        #: They begin when the others are done. A sink of a batch job ends with what is in its topics when it begins, so
-        #: what our own sources bring has to be there.
+        #: They start when the others are done: the sinks of a batch job end with what is in their topics at their
+        #: start, which includes what the pipeline's own sources send.
         self._later: list[Direction] = self.directions[:1] if until and fed_by_sources(config) else []
         del self.directions[:len(self._later)]
         self.processes: dict[str, ForkServerProcess] = {}
         self.restarts = RestartPolicy(config.pipeline.max_restarts, config.pipeline.restart_window_ms / 1000)
-        self._fork = ForkServer(self.plan)
-        #: When processes last ended with their fork server: seconds, monotonic.
+        self._fork = ForkServer(self.plan.folder, preloaded_modules(self.plan))
+        #: When the fork server last ended: seconds, monotonic.
         self._server_gone_at = float("-inf")
-        #: Why a child failed, by name; and when it was started, and when a dead one starts again: seconds, monotonic.
+        #: Connections that carry why a process failed, by name.
         self._reasons: dict[str, Connection] = {}
+        #: When each process was started, and how often.
         self._started: dict[str, float] = {}
-        #: How often each was started.
         self._starts: Counter[str] = Counter()
+        #: When a dead process is to be restarted: seconds, monotonic.
         self._due: dict[str, float] = {}
-        #: How those that were killed because they hung have ended; and who died last, and how: for people.
+        #: How the processes that were killed because they hung have ended, for people; and the last death.
         self._hung: dict[str, str] = {}
         self._last_death = ""
-        #: Deaths with something in hand that the coordinator has not answered; and when they were told of again.
+        #: Deaths during work that the coordinator has not answered; and when they were reported again.
         self._unanswered: list[wire.ProcessDied] = []
         self._repeated_at = 0.0
         self._drain_until = 0.0
@@ -91,9 +95,9 @@ class Supervisor:
         self._progress_at = time.monotonic()
 
     def run(self) -> int:
-        """Runs until a signal, or until all is done that it was started for. Returns the exit code.
+        """Runs until a signal, or until the pipeline is complete. Returns the exit code.
 
-        Raises PipelineError when processes keep dying, or one of them has found that it must not go on.
+        Raises PipelineError when processes keep dying, or one of them reports that the pipeline must stop.
         """
         try:
             self.start_directions(self.directions)
@@ -101,7 +105,7 @@ class Supervisor:
                 self.reap()
                 for direction in self.directions:
                     direction.receive()
-                self.take_excuses()
+                self.apply_excuses()
                 self.kill_hung()
                 self._check_folder()
                 self.restart_due()
@@ -114,12 +118,12 @@ class Supervisor:
             self._locks.release()
 
     def _check_folder(self) -> None:
-        """Raises PipelineError when the runtime folder is gone: a process that dies could not be replaced."""
+        """Raises PipelineError when the runtime folder was removed: a process that dies could not be replaced."""
         if not os.path.isdir(self.endpoints.folder):
-            raise PipelineError(f"the runtime folder {self.endpoints.folder} was removed while the pipeline ran, and "
-                                "its processes can't find each other without it; start again, with "
-                                "pipeline.runtime_dir where nobody cleans up. Nothing is lost: what was not written "
-                                "will be read again")
+            raise PipelineError(f"the runtime folder {self.endpoints.folder} was removed while the pipeline ran; its "
+                                "processes cannot connect to each other without it. Start again, and set "
+                                "pipeline.runtime_dir to a folder that is not cleaned up. Nothing is lost: messages "
+                                "that were not written will be read again")
 
     def _count_signal(self, _signal: int, _frame: object) -> None:
         self._signals += 1
@@ -132,39 +136,39 @@ class Supervisor:
             self.logger.info("started%s; sockets in %s", direction.label, self.endpoints.folder)
 
     def start_process(self, name: str) -> None:
-        """Starts one process by its name; a little later, if the fork server has just been killed."""
+        """Starts a process by its name; a little later if the fork server has just been killed."""
         number = name.rpartition("-")[2]
         index = int(number) if number.isdigit() else 0
         plan = msgspec.structs.replace(self.plan, incarnation=self._starts[name])
         self._starts[name] += 1
-        # What an earlier process of the name had in hand is not this one's.
+        # It holds the work of the previous process of that name.
         work_path(self.endpoints.folder, name).unlink(missing_ok=True)
         try:
             process, reasons = self._fork.start(name, run_child, name, index, plan)
         except (OSError, EOFError) as error:
-            self.logger.warning("%s can't be started, trying again: %s", name, error)
-            self._due[name] = time.monotonic() + AGAIN_SECONDS
+            self.logger.warning("%s cannot be started; retrying: %s", name, error)
+            self._due[name] = time.monotonic() + FORK_RETRY_SECONDS
             return
         self.processes[name], self._reasons[name] = process, reasons
         self._started[name] = time.monotonic()
         self._direction[name].watchdog.started(name, self._started[name])
 
     def reap(self) -> None:
-        """Waits a tick, and takes note of who has died meanwhile. Raises PipelineError when that is too much."""
+        """Waits a tick, and handles processes that have died. Raises PipelineError when one cannot start."""
         names = {process.sentinel: name for name, process in self.processes.items()}
         if not names:
             time.sleep(TICK_SECONDS)
         for sentinel in wait(list(names), TICK_SECONDS) if names else []:
-            self._bury(names[sentinel])  # type: ignore[index]
+            self._handle_death(names[sentinel])  # type: ignore[index]
 
-    def _bury(self, name: str) -> None:
-        """A process has died: tells the coordinator, and when it is to be started again."""
+    def _handle_death(self, name: str) -> None:
+        """Reports the death of a process to the coordinator, and schedules its restart."""
         process = self.processes.pop(name)
         process.join()
         now = time.monotonic()
-        reason = _summary(self._reasons.pop(name))
+        reason = _reason(self._reasons.pop(name))
         death = f"{_death(process.exitcode)}{': ' if reason else ''}{reason}"
-        # What is killed while it starts says nothing of whether it can.
+        # A process that was killed while it started could perhaps have started.
         killed = process.exitcode is not None and process.exitcode < 0 or process.exitcode == SERVER_GONE
         booted = killed or self._direction[name].watchdog.booted(name, process.pid)
         pause = 0.0
@@ -173,20 +177,20 @@ class Supervisor:
         if process.exitcode == SERVER_GONE:
             self._server_gone_at = now
         if self.restarts.fails_at_boot(name):
-            raise PipelineError(f"{name} can't start ({death}); nothing was read that isn't kept")
+            raise PipelineError(f"{name} failed to start: {death}. No messages were lost")
         self._last_death = f"{name} ({death})"
-        self.logger.warning("%s died (%s); starting it again%s", name, death, f" in {pause:.2g} s" if pause else "")
+        self.logger.warning("%s died (%s); restarting it%s", name, death, f" in {pause:.2g} s" if pause else "")
         if name != self._direction[name].coordinator:
-            lost = wire.ProcessDied(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death))
-            self._direction[name].link.send(lost)
-            if lost.work is not None:
-                self._unanswered.append(lost)
+            died = wire.ProcessDied(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death))
+            self._direction[name].link.send(died)
+            if died.work is not None:
+                self._unanswered.append(died)
         self._due[name] = now + pause
 
-    def take_excuses(self) -> None:
-        """Does not count deaths that a message is to blame for. Raises PipelineError when there are too many others."""
+    def apply_excuses(self) -> None:
+        """Uncounts deaths that messages caused. Raises PipelineError when there are too many others."""
         for excused in [excused for direction in self.directions for excused in direction.excused()]:
-            answered = [lost for lost in self._unanswered if (lost.name, lost.work) == (excused.name, excused.work)]
+            answered = [died for died in self._unanswered if (died.name, died.work) == (excused.name, excused.work)]
             if not answered:
                 continue
             self._unanswered.remove(answered[0])
@@ -194,47 +198,47 @@ class Supervisor:
                 self.restarts.excuse(excused.name, excused.deaths)
                 if excused.name in self._due:
                     self._due[excused.name] = time.monotonic()
-        self._repeat_lost()
+        self._repeat_reports()
         if self.restarts.too_many(time.monotonic()):
             raise PipelineError(
                 f"{self.restarts.deaths} processes died within {self.config.pipeline.restart_window_ms / 1000:g} s "
                 f"(pipeline.max_restarts is {self.config.pipeline.max_restarts}), the last was {self._last_death}; see "
-                "the lines above. Nothing is lost: what was not written will be read again at the next start")
+                "the lines above. Nothing is lost: messages that were not written are read again at the next start")
 
-    def _repeat_lost(self) -> None:
-        """Tells again of deaths that the coordinator has not answered: it may have died itself."""
+    def _repeat_reports(self) -> None:
+        """Reports deaths again that the coordinator has not answered: it may have died itself."""
         now = time.monotonic()
         if self._unanswered and now - self._repeated_at > REPEAT_SECONDS:
             self._repeated_at = now
-            for lost in self._unanswered:
-                self._direction[lost.name].link.send(lost)
+            for died in self._unanswered:
+                self._direction[died.name].link.send(died)
 
     def restart_due(self) -> None:
-        """Starts the dead whose pause is over."""
+        """Restarts the dead processes whose pause is over."""
         for name in [name for name, due in self._due.items() if time.monotonic() >= due]:
             del self._due[name]
             self.start_process(name)
 
     def kill_hung(self) -> None:
-        """Kills processes that live and say nothing: their death is seen in the next tick."""
+        """Kills processes that send no heartbeats. Their deaths are handled in the next tick."""
         for direction in self.directions:
             pids = {name: process.pid for name, process in self.processes.items()
                     if process.pid is not None and name in direction.names}
             for name in direction.watchdog.hung(pids, time.monotonic()):
-                self.logger.warning("%s hangs: not heard of for %g s; killing it", name,
+                self.logger.warning("%s hangs: no heartbeat for %g s; killing it", name,
                                     self.config.pipeline.heartbeat_timeout_ms / 1000)
                 self._hung[name] = f"hung for {self.config.pipeline.heartbeat_timeout_ms / 1000:g} s, and was killed"
                 self.processes[name].kill()
                 direction.watchdog.started(name, time.monotonic())
 
     def _finished(self) -> bool:
-        """Acts on signals. True when the pipeline has drained, or must stop without."""
+        """Acts on signals. True when the pipeline has drained, or must stop without that."""
         now = time.monotonic()
         drained = all(direction.drained for direction in self.directions)
         if not self._signals:
             if not drained or not self._later:
                 return drained
-            self.logger.info("the sources are done, now the sinks")
+            self.logger.info("the sources are complete; starting the sinks")
             self.start_directions(self._later)
             self.directions += self._later
             self._later = []
@@ -252,9 +256,9 @@ class Supervisor:
     def _summary(self) -> int:
         code = 0
         for direction in self.directions:
-            done, words = direction.summary()
-            self.logger.log(logging.INFO if done else logging.WARNING, "%s", words)
-            code = code if done else 1
+            drained, line = direction.summary()
+            self.logger.log(logging.INFO if drained else logging.WARNING, "%s", line)
+            code = code if drained else 1
         return code
 
     def _log_progress(self) -> None:
@@ -262,19 +266,19 @@ class Supervisor:
         seconds = now - self._progress_at
         if seconds >= PROGRESS_SECONDS:
             self._progress_at = now
-            for words in filter(None, (direction.progress(seconds) for direction in self.directions)):
-                self.logger.info("%s", words)
+            for line in filter(None, (direction.progress(seconds) for direction in self.directions)):
+                self.logger.info("%s", line)
 
     def kill_all(self) -> None:
-        """Ends every child at once. They hold nothing that can't be read again."""
+        """Kills all processes. They hold nothing that cannot be read again."""
         for process in self.processes.values():
             process.kill()
         for process in self.processes.values():
             process.join()
 
 
-def _summary(reasons: Connection) -> str:
-    """Why a child failed, if it could say so."""
+def _reason(reasons: Connection) -> str:
+    """Why a process failed, if it has sent the reason."""
     with reasons:
         try:
             return str(reasons.recv()) if reasons.poll(0) else ""

@@ -1,6 +1,6 @@
-"""What a pipeline needs of its machine, checked before it starts: open files and address space.
+"""Checks before the start whether a pipeline may open enough files and use enough address space.
 
-Without enough of them libraries abort, or threads can't start, at a time of their own choosing.
+Without them libraries abort, or threads fail to start, at any later time.
 """
 
 import resource
@@ -8,18 +8,18 @@ from typing import Final
 
 from pipeline.errors import PipelineError
 
-#: Open files that one process needs, and more for each process of the pipeline: sockets, pipes, connections. About
-#: twice what is measured.
+#: Open files that one process needs, and those it needs for each process of the pipeline: sockets, pipes, connections.
+#: About twice what was measured.
 FILES: Final = 256
 FILES_FOR_EACH: Final = 8
-#: Address space of one process, bytes: about twice what is measured, caches and batches included.
+#: Address space of one process, bytes: about twice what was measured, with caches and batches.
 ADDRESS_SPACE: Final = 1_000_000_000
 
 
 def check_resources(processes: int) -> None:
-    """Raises the limit of open files as far as it may be raised.
+    """Raises the soft limit of open files as far as needed and allowed.
 
-    Raises PipelineError where that is not enough for so many processes, or too little address space is allowed.
+    Raises PipelineError when that is not enough for this number of processes, or the address space is limited too much.
     """
     needed = FILES + FILES_FOR_EACH * processes
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,62 +1,48 @@
-"""Finds the processes that hang: those that live and say nothing. Pure: the caller gives the time.
+"""Finds the processes that hang: those that live and send no heartbeats. Pure: the caller gives the time.
 
-Every process says Hello to the coordinator once a second, and the coordinator's Status tells when it last heard of
-each. So a coordinator that hangs is seen by its Status not coming, and then nothing is known of the others.
+Every process sends the coordinator a heartbeat once a second, and the coordinator's Status has the time of the last
+one. A coordinator that hangs sends no Status, and then nothing is known of the others.
 """
 
-from typing import Protocol
+from pipeline.wire.common import CoordinatorStatus
 
-#: What a process may take until its first Hello, seconds: many may start at once, on a busy machine.
+#: Time until the first heartbeat, seconds: many processes may start at once, on a busy machine.
 BOOT_SECONDS = 30.0
-#: A suspicion must last so long, seconds: after a halt of the whole machine everybody seems late for a moment.
+#: A process must be late for this time, seconds: after a halt of the whole machine all seem late for a moment.
 CONFIRM_SECONDS = 2.0
-#: An older Status than this says nothing of who hangs, seconds.
+#: An older Status than this is not used, seconds.
 FRESH_SECONDS = 2.0
 
 
-class Heard(Protocol):
-    """Of a coordinator's Status: who lives, when it was sent, and when each was last heard of (CLOCK_MONOTONIC)."""
-
-    @property
-    def pids(self) -> dict[str, int]:
-        """name -> pid."""
-
-    @property
-    def now(self) -> float:
-        """Seconds."""
-
-    @property
-    def heard(self) -> dict[str, float]:
-        """name -> seconds."""
-
-
 class Watchdog:
-    """Knows when each process was started and last heard of. Times are CLOCK_MONOTONIC, one for all processes."""
+    """Tracks when each process was started and last heard from. Times are CLOCK_MONOTONIC, the same in all
+    processes."""
 
     def __init__(self, timeout: float, coordinator: str = "coordinator") -> None:
-        """A process not heard of for `timeout` seconds hangs. `coordinator`: whose Status it is."""
+        """A process without a heartbeat for `timeout` seconds hangs. `coordinator`: the process that sends the
+        Status."""
         self._timeout = timeout
         self._coordinator = coordinator
         self._started: dict[str, float] = {}
         self._suspects: dict[str, float] = {}
-        self._status: Heard | None = None
+        self._status: CoordinatorStatus | None = None
         self._status_at = float("-inf")
 
     def started(self, name: str, now: float) -> None:
-        """A process was started (again)."""
+        """A process was started, or restarted."""
         self._started[name] = now
         self._suspects.pop(name, None)
 
-    def heard(self, status: Heard, now: float) -> None:
-        """A Status came in."""
+    def received(self, status: CoordinatorStatus, now: float) -> None:
+        """A Status was received."""
         self._status, self._status_at = status, now
 
     def booted(self, name: str, pid: int | None) -> bool:
-        """Whether this process has ever said Hello."""
+        """Whether this process has ever sent a heartbeat."""
         return self._status is not None and self._status.pids.get(name) == pid
 
     def hung(self, pids: dict[str, int], now: float) -> list[str]:
-        """Of the living processes, those that hang."""
+        """The processes that hang among the living ones, name -> pid."""
         late = {name for name, pid in pids.items() if self._is_late(name, pid, now)}
         self._suspects = {name: self._suspects.get(name, now) for name in sorted(late)}
         return [name for name, since in self._suspects.items() if now - since >= CONFIRM_SECONDS]
@@ -71,4 +57,4 @@ class Watchdog:
             return False
         if not self.booted(name, pid):
             return now - since > booting
-        return status.now - max(since, status.heard.get(name, since)) > self._timeout
+        return status.now - max(since, status.last_heard.get(name, since)) > self._timeout

@@ -1,1 +1,1 @@
-"""Messages between processes: MessagePack Structs, by who exchanges them."""
+"""Messages between processes: MessagePack Structs, by direction."""

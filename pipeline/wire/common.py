@@ -5,32 +5,67 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-#: What is counted, offsets among it; and the same where -1 stands for "none". A number beyond them is not decoded.
+#: A count or an offset. Decoding fails for a number outside its range.
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+#: The same, where -1 stands for "none".
+CountOrNone = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+#: Index of a topic, sink, source or process.
+Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Pid = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class Heartbeat(Struct, frozen=True, tag=True):
-    """Any process -> coordinator, at its start and every second: so a new coordinator soon knows everybody."""
+    """Any process -> coordinator, at its start and every second. A new coordinator learns of every process by it."""
 
     name: str
     pid: Pid
-    #: CPU seconds this process had used when it first said Hello: what its start-up cost.
+    #: CPU seconds that this process had used at its first heartbeat: the cost of its start-up.
     startup_cpu: float = 0.0
-    #: Messages that it has dropped, because they were none of this pipeline's.
+    #: Messages that it has dropped because they were malformed or did not fit the pipeline.
     dropped: Count = 0
 
 
 class Retrying(Struct, frozen=True, tag=True):
-    """Writer or dead-letter -> coordinator: something outside fails and will be tried again; "" once it works."""
+    """Any process -> coordinator: an external call fails and is being retried; the reason is "" once it works again."""
 
     reason: str
-    #: A person has to do something: credentials, a missing bucket or topic.
+    #: An operator has to act: credentials, a missing bucket or topic.
     paused: bool = False
 
 
 class Drain(Struct, frozen=True, tag=True):
     """Supervisor -> coordinator -> ingest: stop reading; finish what is in flight."""
+
+
+class CoordinatorStatus(Struct, frozen=True, kw_only=True):
+    """What the coordinators of both directions publish. Counters start at 0 with the coordinator."""
+
+    epoch: int
+    #: Every process has sent a heartbeat, none is paused, and it is known what to read.
+    ready: bool
+    #: Everything that was read is settled and stored, and no more is read.
+    drained: bool
+    rejected: int
+    #: Bytes sent to the target, after compression.
+    sent_bytes: int
+    #: Messages, or pages of the source direction, that were dispatched and are not settled.
+    in_flight: int
+    #: Batches, or pages of the source direction, that were read again: a process died, or they were overdue.
+    redelivered: int
+    #: Pid, and CPU seconds of the start-up, of every process that has sent a heartbeat, by name.
+    pids: dict[str, int]
+    startup_cpu: dict[str, float]
+    #: Process -> the external failure that it is retrying.
+    retrying: dict[str, str]
+    #: One of them waits for an operator.
+    paused: bool
+    #: When this was sent, and when each process was last heard from: seconds, CLOCK_MONOTONIC.
+    now: float = 0.0
+    last_heard: dict[str, float] = {}
+    #: Why the pipeline must stop; "" while it may continue.
+    fatal: str = ""
+    #: Messages that processes have dropped because they were malformed or did not fit the pipeline.
+    dropped: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,19 +1,19 @@
-"""Messages as ZeroMQ frames of a bounded size. Pure.
+"""Cuts messages into ZeroMQ frames of a bounded size. Pure.
 
-A socket refuses a larger frame before it has read it, and before it knows who the sender is: so what a stranger can
-make it hold is one such frame a connection. A part of a message that is larger is cut; a frame of exactly the full size
-goes on in the next one.
+A socket refuses a larger frame before it has read it or knows the sender, so an unknown peer can make it allocate one
+such frame for each connection. A larger part of a message is cut; a frame of exactly the full size is continued in the
+next one.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-#: Largest frame, bytes: most parts of messages are smaller.
+#: Largest frame, bytes. Most parts of messages are smaller.
 FRAME_BYTES: Final = 1 << 20
 
 
 def cut(parts: Sequence[Any]) -> list[Any]:
-    """The frames of a message, whose parts are bytes or the like. Copies nothing."""
+    """The frames of a message whose parts are bytes-like. Copies nothing."""
     frames = []
     for part in parts:
         if len(part) < FRAME_BYTES:
@@ -25,21 +25,21 @@ def cut(parts: Sequence[Any]) -> list[Any]:
 
 
 def joined(frames: Iterable[Any]) -> list[Any]:
-    """The parts of a message again: as they are, bytes or `zmq.Frame`, or as bytes where one was cut.
+    """The parts of a message: unchanged, bytes or `zmq.Frame`, or as bytes where one was cut.
 
-    Raises ValueError when the last part goes on in a frame that is not there.
+    Raises ValueError when the last part is not complete.
     """
     parts: list[Any] = []
-    open_: list[Any] = []
+    incomplete: list[Any] = []
     for frame in frames:
         if len(frame) == FRAME_BYTES:
-            open_.append(_buffer(frame))
-        elif open_:
-            parts.append(b"".join([*open_, _buffer(frame)]))
-            open_ = []
+            incomplete.append(_buffer(frame))
+        elif incomplete:
+            parts.append(b"".join([*incomplete, _buffer(frame)]))
+            incomplete = []
         else:
             parts.append(frame)
-    if open_:
+    if incomplete:
         raise ValueError("its last frame is missing")
     return parts
 

@@ -1,7 +1,7 @@
-"""The payloads of a batch as one frame, so that nobody needs an object for each of them.
+"""The payloads of a batch as one frame, so that no process needs an object for each of them.
 
-They stand as the elements of a JSON array do, each on a line of its own, whatever they are: where all are JSON the
-frame is JSON too. Their lengths travel beside it and tell them apart where they are something else.
+They are written like the elements of a JSON array, one a line, whatever they are: where all are JSON the frame is JSON
+too. Their lengths travel in a second frame, by which other payloads are told apart.
 """
 
 from array import array
@@ -11,7 +11,7 @@ from typing import Any, Final
 OPENING: Final = b"["
 SEPARATOR: Final = b",\n"
 CLOSING: Final = b"]"
-#: `array` type of a payload's length: Iggy takes none of 4 GiB.
+#: `array` type of a payload's length: Iggy accepts no payload of 4 GiB.
 _LENGTH: Final = "I"
 LENGTH_BYTES: Final = array(_LENGTH).itemsize
 
@@ -27,12 +27,12 @@ def lengths(payloads: Sequence[bytes]) -> bytes:
 
 
 def count(lengths_frame: Any) -> int:
-    """How many payloads there are."""
+    """The number of payloads."""
     return len(lengths_frame) // LENGTH_BYTES
 
 
 def fits(frame: Sized, lengths_frame: Any) -> bool:
-    """Whether a frame of `lengths` is one, and belongs to one of `joined`."""
+    """Whether a frame of lengths is valid and belongs to a frame of `joined` payloads."""
     if len(lengths_frame) % LENGTH_BYTES:
         return False
     sizes = array(_LENGTH)
@@ -42,7 +42,7 @@ def fits(frame: Sized, lengths_frame: Any) -> bool:
 
 
 def split(frame: Any, lengths_frame: Any) -> list[bytes]:
-    """The payloads again, from a frame of `joined` and one of `lengths`. Raises ValueError when they don't fit."""
+    """The payloads in a frame of `joined` and one of `lengths`. Raises ValueError when they do not fit each other."""
     sizes = array(_LENGTH)
     sizes.frombytes(lengths_frame)
     content = bytes(frame)

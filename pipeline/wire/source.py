@@ -1,7 +1,7 @@
-"""What crosses between the processes of the source direction; `Heartbeat`, `Retrying`, `ProcessDied` and `Drain` are
-`wire`'s.
+"""The messages of the source direction: tagged MessagePack Structs. ProcessDied is `wire.sink`'s.
 
-A page is known by its lane, its number there (`seq`) and the try (`attempt`): answers to an older try are ignored.
+A page is identified by its measurement, its number there (`seq`) and the attempt. Answers to an earlier attempt are
+ignored.
 """
 
 from collections.abc import Sequence
@@ -12,186 +12,172 @@ from msgspec import Struct
 
 from pipeline.points.table import BadRow, Column
 from pipeline.points.windows import TimeWindow
-from pipeline.wire import common
 from pipeline.wire import sink as wire
+from pipeline.wire.common import CoordinatorStatus, Count, Drain, Heartbeat, Index, Retrying
+from pipeline.wire.decode import buffer_of, read
 
-#: The dialects by name: as `source_wire.Page` has them.
+#: Names of the dialects, in `Page`.
 Language = Literal["influxql", "flux", "sql", "v3_influxql", "flight_sql", "flight_influxql"]
 
 
 class MeasurementId(Struct, frozen=True, array_like=True):
-    """One measurement of one source. `source` is the index into the configuration's `[[sources]]`."""
+    """One measurement of one source."""
 
-    source: wire.Index
-    measurement: str
+    #: Index into the configuration's sources.
+    source: Index
+    name: str
 
 
 class PageId(Struct, frozen=True, array_like=True):
-    """Names one try at one page."""
+    """One attempt at one page."""
 
-    #: The coordinator's incarnation; what carries another one is stale and ignored.
-    epoch: common.Count
-    lane: MeasurementId
-    #: Counts the lane's pages in the order of time, from 0 in each epoch.
-    seq: common.Count
-    attempt: common.Count
+    #: The coordinator's epoch. A page of another epoch is stale and ignored.
+    epoch: Count
+    measurement: MeasurementId
+    #: Number of the page among those of its measurement, in the order of time, from 0 in each epoch.
+    seq: Count
+    attempt: Count
 
 
 class Overlap(Struct, frozen=True, array_like=True):
-    """What is known of a page's points from before; see `payloads.Dedupe`."""
+    """What is known of a page's points from earlier rounds; `stages.convert.payloads.Dedupe` uses it."""
 
+    #: Points before this time may have been sent already, nanoseconds since 1970.
     seen_until: int
-    #: As `Fingerprints.between` packs them.
+    #: Their fingerprints, packed by `Fingerprints.between`.
     known: bytes
+    #: Fingerprints of points from this time on are to be returned.
     remember_from: int
 
 
 class Discover(Struct, frozen=True, tag=True):
-    """Coordinator -> query, about every `discovery_interval_ms`: which measurements are there?"""
+    """Coordinator -> query, every `discovery_interval_ms`: which measurements does the source have?"""
 
-    epoch: common.Count
-    source: wire.Index
+    epoch: Count
+    source: Index
 
 
 class Discovered(Struct, frozen=True, tag=True):
     """Query -> coordinator, answers Discover. `ordered`: answers to page queries are in the order of time."""
 
-    epoch: common.Count
-    source: wire.Index
+    epoch: Count
+    source: Index
     measurements: list[str]
     ordered: bool
 
 
 class Read(Struct, frozen=True, tag=True):
-    """Coordinator -> query: ask for a window, and send the page on."""
+    """Coordinator -> query: query a window, and send its page to a converter."""
 
     id: PageId
     window: TimeWindow
-    #: All of it, however much that is: it was read before, or can't be made smaller.
+    #: Read the window without a limit of rows: it was read before, or cannot be made smaller.
     whole: bool
-    past: Overlap | None
+    overlap: Overlap | None
 
 
 class PageRead(Struct, frozen=True, tag=True):
-    """Query -> coordinator, before it sends the page on: it covers the window up to `end`."""
+    """Query -> coordinator, before it sends the page: the page covers the window up to `end`."""
 
     id: PageId
     end: int
-    rows: common.Count
-    size: common.Count
+    rows: Count
+    size: Count
     #: Time of the first row, where that is known; else the window's start.
     first: int
 
 
 class PageOverflow(Struct, frozen=True, tag=True):
-    """Query -> coordinator: the window has more than a page of rows, in no order; nothing was sent on."""
+    """Query -> coordinator: the window has more rows than a page, in no order. No page was sent."""
 
     id: PageId
-    #: All rows so far are of the window's first time, which is to be read whole.
+    #: All rows seen have the window's first time, which is to be read whole.
     one_time: bool
     #: Time of some row, where that is known; else the window's start.
     first: int
 
 
 class StartPages(Struct, frozen=True, tag=True):
-    """Coordinator -> produce: a lane's pages come from this `seq` on."""
+    """Coordinator -> produce: the number of the next page of these measurements."""
 
-    epoch: common.Count
-    lanes: list[tuple[MeasurementId, common.Count]]
+    epoch: Count
+    measurements: list[tuple[MeasurementId, Count]]
 
 
 class PageConfirmed(Struct, frozen=True, tag=True):
-    """Produce -> coordinator: Iggy has confirmed all messages of the page (or it had none)."""
+    """Produce -> coordinator: Iggy has confirmed all messages of the page, if it had any."""
 
     id: PageId
-    points: common.Count
-    messages: common.Count
-    size: common.Count
-    rejected: common.Count
+    points: Count
+    messages: Count
+    size: Count
+    rejected: Count
     #: Points of the overlap that had been sent before.
-    repeated: common.Count
-    #: Of the points to remember, as `fingerprints.pack` packs them.
-    prints: bytes
+    repeated: Count
+    #: Fingerprints of the points to remember, packed by `fingerprints.pack`.
+    fingerprints: bytes
 
 
 # Data: PUSH -> PULL
 
 
 class Page(Struct, frozen=True, tag=True):
-    """Query -> convert. Bulk: the server's answer."""
+    """Query -> convert. Further part: the server's answer."""
 
     id: PageId
-    #: What the answer is in.
+    #: Language of the query, which decides the format of the answer.
     language: Language
     columns: tuple[Column, ...]
-    #: Rows from here on belong to the next page.
+    #: Rows from this time on belong to the next page.
     before: int
-    past: Overlap | None
+    overlap: Overlap | None
 
 
 class Messages(Struct, frozen=True, tag=True):
-    """Convert -> produce. Bulk: MessagePack list of messages (bin), and of the hashes of their series."""
+    """Convert -> produce. Further part: MessagePack list of messages (bin), and of the hashes of their series."""
 
     id: PageId
-    #: Where the page's window ends.
+    #: End of the page's window.
     end: int
-    points: common.Count
-    repeated: common.Count
+    points: Count
+    repeated: Count
     bad: list[BadRow]
-    prints: bytes
+    fingerprints: bytes
 
 
-# Status: the source coordinator's PUB
+# Status: PUB of the source coordinator
 
 
-class LaneStatus(Struct, frozen=True):
-    """Where one measurement stands. Times in nanoseconds since 1970."""
+class MeasurementStatus(Struct, frozen=True):
+    """Progress of one measurement. Times in nanoseconds since 1970."""
 
     source: str
     measurement: str
-    #: Everything before it is in Iggy.
-    mark: int
+    #: All points before it are in Iggy.
+    watermark: int
+    #: Pages.
     in_flight: int
 
 
-class SourceStatus(Struct, frozen=True, tag=True):
-    """Source coordinator -> whoever subscribes, four times a second. Counters since its start."""
+class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
+    """Source coordinator -> supervisor, demo, bench: four times a second."""
 
-    epoch: int
-    #: Every process has said Hello, measurements are known, and none is paused.
-    ready: bool
-    drained: bool
-    #: All that was there at the coordinator's start (or, with `to`, all before that) is in Iggy, and the state stored.
+    #: All that existed when the coordinator started (or, with `to`, all before it) is in Iggy, and the state stored.
     caught_up: bool
     rows: int
     points: int
     messages: int
-    sent_bytes: int
-    rejected: int
     repeated: int
     pages: int
-    in_flight: int
-    #: Pages that were read once more because a process died, or they were overdue.
-    reread: int
     #: When the first page was ordered and the last one confirmed: seconds, CLOCK_MONOTONIC; 0 before.
     first_at: float
     last_at: float
-    pids: dict[str, int]
-    startup_cpu: dict[str, float]
-    retrying: dict[str, str]
-    paused: bool
-    lanes: list[LaneStatus]
-    now: float = 0.0
-    heard: dict[str, float] = {}
-    fatal: str = ""
-    #: Messages of strangers, or of another version, that processes have dropped.
-    dropped: int = 0
+    measurements: list[MeasurementStatus]
 
 
 Control = (
-    common.Heartbeat | common.Retrying | wire.ProcessDied | common.Drain | Discover | Discovered | Read | PageRead
-    | PageOverflow
-    | StartPages | PageConfirmed
+    Heartbeat | Retrying | Drain | wire.ProcessDied
+    | Discover | Discovered | Read | PageRead | PageOverflow | StartPages | PageConfirmed
 )
 
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
@@ -201,20 +187,20 @@ _status = msgspec.msgpack.Decoder(SourceStatus)
 
 
 def read_control(frames: Sequence[Any]) -> Control:
-    """The control message in frames. Raises wire.Malformed for anything else."""
-    return wire.read(_control, frames)[0]
+    """The control message in frames. Raises Malformed for anything else."""
+    return read(_control, frames)[0]
 
 
 def read_page(frames: Sequence[Any]) -> tuple[Page, bytes]:
-    """A Page and the server's answer. Raises wire.Malformed for anything else."""
-    page, (body,) = wire.read(_page, frames, 2)
-    return page, bytes(wire.buffer_of(body))
+    """A Page and the server's answer. Raises Malformed for anything else."""
+    page, (body,) = read(_page, frames, 2)
+    return page, bytes(buffer_of(body))
 
 
 def read_messages(frames: Sequence[Any]) -> tuple[Messages, bytes]:
-    """The head of Messages, and its bulk. Raises wire.Malformed for anything else."""
-    messages, (bulk,) = wire.read(_messages, frames, 2)
-    return messages, bytes(wire.buffer_of(bulk))
+    """Messages without their payloads, and the part that holds them. Raises Malformed for anything else."""
+    messages, (bulk,) = read(_messages, frames, 2)
+    return messages, bytes(buffer_of(bulk))
 
 
 def decode_status(frame: Any) -> SourceStatus:

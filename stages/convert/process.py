@@ -29,6 +29,11 @@ HIGH_WATER_MARK = 1
 MAX_ENCODERS = 1_000
 
 
+def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+    """Runs a converter until the process is killed."""
+    ConvertStage(name, plan, logger).run()
+
+
 class ConvertStage:
     """One converter process: pulls pages from query and pushes messages to produce."""
 
@@ -84,9 +89,9 @@ class ConvertStage:
                 raise QueryError(f"the answer is not understood ({type(error).__name__}: {str(error)[:200]})") from None
         except QueryError as error:
             # Nothing is sent on, so the watermark stays: once the query is corrected, the window is read again.
-            name = self.sources[page.id.lane.source].name
+            name = self.sources[page.id.measurement.source].name
             self.logger.error("source %s: reading %s is paused, nothing is lost: %s; correct the query and restart "
-                              "the pipeline", name, page.id.lane.measurement, error.message)
+                              "the pipeline", name, page.id.measurement.name, error.message)
             self.link.send(common.Retrying(f"{name}: {error.message}", paused=True))
             return
         head = source_wire.Messages(page.id, page.before, messages.points, messages.repeated, messages.bad,
@@ -98,15 +103,15 @@ class ConvertStage:
 
     def _messages(self, page: source_wire.Page, body: bytes) -> PageMessages:
         """The messages of a page. Raises QueryError if the answer as a whole cannot be read."""
-        lane = page.id.lane
-        config = self.sources[lane.source]
-        past = page.past
-        dedupe = Dedupe(past.seen_until, unpack_known(past.known), past.remember_from) if past else None
+        measurement = page.id.measurement
+        config = self.sources[measurement.source]
+        overlap = page.overlap
+        dedupe = Dedupe(overlap.seen_until, unpack_known(overlap.known), overlap.remember_from) if overlap else None
         messages = PageMessages()
         if body:
-            dialect = self._dialect(lane.source, config, page.language)
-            for table in dialect.tables(lane.measurement, page.columns, body, page.before):
-                self._encoder(lane, config, table.columns).encode(table, dedupe, messages)
+            dialect = self._dialect(measurement.source, config, page.language)
+            for table in dialect.tables(measurement.name, page.columns, body, page.before):
+                self._encoder(measurement, config, table.columns).encode(table, dedupe, messages)
         return messages
 
     def _dialect(self, index: int, config: SourceConfig, language: Language) -> Dialect:
@@ -115,13 +120,13 @@ class ConvertStage:
             found = self._dialects[index, language] = dialect_of(config, language)
         return found
 
-    def _encoder(self, lane: source_wire.MeasurementId, config: SourceConfig,
+    def _encoder(self, measurement: source_wire.MeasurementId, config: SourceConfig,
                  columns: tuple[Column, ...]) -> PointEncoder:
-        encoder = self._encoders.get((lane, columns))
+        encoder = self._encoders.get((measurement, columns))
         if encoder is None:
             if len(self._encoders) >= MAX_ENCODERS:
                 self._encoders.clear()
             output = config.output
-            encoder = self._encoders[lane, columns] = PointEncoder(
-                lane.measurement, columns, output.format, output.shape == "long", output.max_message_bytes)
+            encoder = self._encoders[measurement, columns] = PointEncoder(
+                measurement.name, columns, output.format, output.shape == "long", output.max_message_bytes)
         return encoder

@@ -38,6 +38,13 @@ TICK_SECONDS = 0.5
 HIGH_WATER_MARK = 1
 
 
+def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+    """Runs an encoder until the process is killed."""
+    endpoints = Endpoints(plan.folder, plan.config.network)
+    link = ControlLink(zmq.Context.instance(), endpoints, endpoints.control, name)
+    EncodeStage(plan, endpoints, link, logger).run()
+
+
 class EncodeStage:
     """One encoder process; takes batches from ingest as it gets free, gives lines to the writer of the partition."""
 

@@ -7,20 +7,13 @@ coordinator has sent the position: see `wire.Seek`.
 
 import asyncio
 import logging
-import os
 import time
-
-import zmq
-import zmq.asyncio
-from msgspec import Struct
 
 from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
-from pipeline.sockets.control_link import HEARTBEAT_SECONDS
-from pipeline.sockets.control_socket import ControlSocket
+from pipeline.sockets.control_link import HEARTBEAT_SECONDS, AsyncControlLink
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.intake import Dropped
 from pipeline.sockets.sink_rules import WireRules
 from pipeline.wire import common
 from pipeline.wire import sink as wire
@@ -38,7 +31,7 @@ GROUP_REFRESH_SECONDS = 0.5
 ERROR_PAUSE_SECONDS = 0.5
 
 
-def run_ingest(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     """Runs ingest until the process is killed."""
     asyncio.run(IngestStage(name, index, plan, logger).run())
 
@@ -47,24 +40,19 @@ class IngestStage:
     """Its part of the partitions of all configured topics: membership, and the coordinator's orders."""
 
     def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
-        self.name = name
         self.logger = logger
         self.iggy = IggyConnection(plan.config.iggy)
         self.topics = plan.config.subscriptions()
         self.until = plan.until
         self.monitor = TopicMonitor(index, plan.ingests, plan.config, self.iggy, logger)
         self.refresh_seconds = GROUP_REFRESH_SECONDS if any(topic.group for topic in self.topics) else REFRESH_SECONDS
-        self.rules = WireRules(plan.config, plan.ingests)
-        self.dropped = Dropped(logger)
         self.endpoints = Endpoints(plan.folder, plan.config.network)
-        control: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        control.setsockopt(zmq.IDENTITY, name.encode())
-        self.control = ControlSocket(control)
-        self.endpoints.connect(control, self.endpoints.control)
+        self.link = AsyncControlLink(self.endpoints, self.endpoints.control, name, wire.read_control,
+                                     WireRules(plan.config, plan.ingests).control)
         sender = BatchSender(index, plan.config, self.endpoints)
-        self.poller = Poller(index, plan, self.iggy, sender, self._send, logger)
-        self.rereads = Rereads(self.topics, self.iggy, sender, self._send, logger)
-        self.outage = Outage(logger, self._send)
+        self.poller = Poller(index, plan, self.iggy, sender, self.link.send, logger)
+        self.rereads = Rereads(self.topics, self.iggy, sender, self.link.send, logger)
+        self.outage = Outage(logger, self.link.send)
         #: Orders that the reading task has not carried out yet.
         self.assignment: wire.Assign | None = None
         self.seeks: list[wire.Position] = []
@@ -80,29 +68,13 @@ class IngestStage:
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        await asyncio.gather(self._receive_orders(), self._beat(), self._read(), self._carry_out_stores())
-
-    async def _beat(self) -> None:
-        startup_cpu = time.process_time()
-        while True:
-            self._send(common.Heartbeat(self.name, os.getpid(), startup_cpu, self.dropped.count))
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    def _send(self, message: Struct) -> None:
-        self.control.send(common.encode(message))
+        await asyncio.gather(self._receive_orders(), self.link.send_heartbeats(), self._read(),
+                             self._carry_out_stores())
 
     async def _receive_orders(self) -> None:
         while True:
-            for frames in await self.control.receive():
-                try:
-                    message = wire.read_control(frames)
-                except wire.Malformed as error:
-                    self.dropped.drop("coordinator", str(error))
-                    continue
-                if wrong := self.rules.control(message):
-                    self.dropped.drop("coordinator", wrong)
-                else:
-                    self._take_order(message)
+            for message in await self.link.receive():
+                self._take_order(message)
             self._wake.set()
 
     def _take_order(self, message: wire.Control) -> None:
@@ -127,7 +99,7 @@ class IngestStage:
                 self.poller.draining = True
             case wire.Allow(keys=keys):
                 self.endpoints.admit(keys)
-                self._send(wire.Allowed(keys))
+                self.link.send(wire.Allowed(keys))
 
     async def _carry_out_stores(self) -> None:
         """Stores offsets of the group as ordered: only a connection that has joined may."""
@@ -135,7 +107,7 @@ class IngestStage:
             store = await self._stores.get()
             async with self._changing:
                 problem = await self._carry_out(store)
-            self._send(wire.Stored(store.epoch, store.partition, store.generation, store.offset, problem))
+            self.link.send(wire.Stored(store.epoch, store.partition, store.generation, store.offset, problem))
 
     async def _carry_out(self, store: wire.Store) -> str:
         """Stores an offset. Returns what was wrong, or ""."""
@@ -172,7 +144,7 @@ class IngestStage:
     async def _step(self) -> None:
         """Does the one thing that is most urgent. Raises IggyError."""
         if self.assignment is None and not self.rereads and (self.poller.draining or self._is_complete()):
-            self._send(wire.Stopped())
+            self.link.send(wire.Stopped())
             await self._pause(HEARTBEAT_SECONDS)
             return
         connection = self.iggy.connections
@@ -268,16 +240,16 @@ class IngestStage:
         """Sends the buffers of the replaced readers, and reports the changes to the coordinator."""
         epoch = self.poller.epoch
         if changes.fatal:
-            self._send(wire.Failed(changes.fatal))
+            self.link.send(wire.Failed(changes.fatal))
         for reader in replaced:
             await self.poller.flush(reader)
         if changes.revoked_at_once:
-            self._send(wire.Revoked(epoch, changes.revoked_at_once, at_once=True))
+            self.link.send(wire.Revoked(epoch, changes.revoked_at_once, at_once=True))
         if changes.revoked:
-            self._send(wire.Revoked(epoch, changes.revoked))
+            self.link.send(wire.Revoked(epoch, changes.revoked))
         for start in changes.truncated:
-            self._send(wire.Truncated(epoch, start.partition, start.offset, start.stored, start.end))
+            self.link.send(wire.Truncated(epoch, start.partition, start.offset, start.stored, start.end))
         if changes.new or not self.announced:
-            self._send(wire.Started(epoch, [new.start for new in changes.new]))
+            self.link.send(wire.Started(epoch, [new.start for new in changes.new]))
             self.announced = True
-        self._send(wire.Progress([end for end in changes.ends if end[0] in self.poller.readers]))
+        self.link.send(wire.Progress([end for end in changes.ends if end[0] in self.poller.readers]))

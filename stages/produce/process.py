@@ -5,13 +5,11 @@ A page that is received again, because a process died, is confirmed without send
 
 import asyncio
 import logging
-import os
 import time
 
 import msgspec
 import zmq
 import zmq.asyncio
-from msgspec import Struct
 
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
@@ -19,14 +17,12 @@ from pipeline.coordinator.reject_log import RejectLog
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError
 from pipeline.points.table import BadRow
-from pipeline.sockets.control_link import HEARTBEAT_SECONDS
+from pipeline.sockets.control_link import AsyncControlLink
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.sockets.intake import Dropped
 from pipeline.sockets.source_rules import SourceRules
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
-from pipeline.wire.frames import cut
 from stages.produce.pages import Page, PageQueue
 from stages.produce.sender import Delivery, IggyLink, PageSender
 
@@ -34,6 +30,8 @@ from stages.produce.sender import Delivery, IggyLink, PageSender
 HIGH_WATER_MARK = 1
 #: Measurements that may have pages before the coordinator has announced them.
 MAX_UNKNOWN = 100_000
+#: Seconds between two checks whether a summary of rejected rows is due.
+SUMMARY_CHECK_SECONDS = 1.0
 #: Characters of a rejected row that are logged.
 ROW_CHARACTERS = 200
 
@@ -53,18 +51,13 @@ class ProduceStage:
     """One per pipeline; a task for each measurement that has something to send."""
 
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
-        self.name = name
         self.rules = SourceRules(plan)
         self.sources = plan.config.sources
         self._iggy = IggyLink(IggyConnection(plan.config.iggy), logger)
         endpoints = Endpoints(plan.folder)
-        context = zmq.asyncio.Context.instance()
-        self.control = context.socket(zmq.DEALER)
-        self.control.setsockopt(zmq.IDENTITY, name.encode())
-        self.control.setsockopt(zmq.SNDHWM, 0)
-        endpoints.connect(self.control, endpoints.source_control)
-        self.dropped = Dropped(logger)
-        self.pull = context.socket(zmq.PULL)
+        self.link = AsyncControlLink(endpoints, endpoints.source_control, name, source_wire.read_control,
+                                     self.rules.control)
+        self.pull = zmq.asyncio.Context.instance().socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         endpoints.bind(self.pull, endpoints.messages)
         #: Completed with the exception that ends this process.
@@ -79,36 +72,25 @@ class ProduceStage:
     async def run(self) -> None:
         """Sends until the process is killed."""
         self._failure = asyncio.get_running_loop().create_future()
-        await asyncio.gather(self._beat(), self._listen(), self._receive(), self._failure)
+        await asyncio.gather(self.link.send_heartbeats(), self._summarize_rejects(), self._listen(), self._receive(),
+                             self._failure)
 
-    async def _beat(self) -> None:
-        startup_cpu = time.process_time()
+    async def _summarize_rejects(self) -> None:
         while True:
-            self._rejects.tell(time.monotonic())
-            await self._report(common.Heartbeat(self.name, os.getpid(), startup_cpu, self.dropped.count))
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    async def _report(self, message: Struct) -> None:
-        await self.control.send_multipart(cut([common.encode(message)]))
+            self._rejects.summarize(time.monotonic())
+            await asyncio.sleep(SUMMARY_CHECK_SECONDS)
 
     async def _listen(self) -> None:
         """Receives from the coordinator where the pages of each measurement start."""
         while True:
-            frames = await self.control.recv_multipart()
-            try:
-                message = source_wire.read_control(frames)
-                wrong = self.rules.control(message)
-            except wire.Malformed as error:
-                wrong = str(error)
-            if wrong:
-                self.dropped.drop("source-coordinator", wrong)
-            elif isinstance(message, source_wire.StartPages):
-                self._begin_epoch(message.epoch)
-                for id_, seq in message.lanes if message.epoch == self.epoch else []:
-                    measurement = self._measurement(id_)
-                    if measurement.queue.next is None:
-                        measurement.queue.next = seq
-                    self._start_sending(measurement)
+            for message in await self.link.receive():
+                if isinstance(message, source_wire.StartPages):
+                    self._begin_epoch(message.epoch)
+                    for id_, seq in message.measurements if message.epoch == self.epoch else []:
+                        measurement = self._measurement(id_)
+                        if measurement.queue.next is None:
+                            measurement.queue.next = seq
+                        self._start_sending(measurement)
 
     def _begin_epoch(self, epoch: int) -> None:
         """Drops the pages of an older coordinator."""
@@ -124,7 +106,7 @@ class ProduceStage:
         measurement = self.measurements.get(id_)
         if measurement is None:
             measurement = self.measurements[id_] = _Measurement(id_, self.sources[id_.source])
-            measurement.sender = PageSender(measurement.config, id_.measurement, self._iggy,
+            measurement.sender = PageSender(measurement.config, id_.name, self._iggy,
                                             lambda error: self._sending_failed(id_, error))
         return measurement
 
@@ -138,7 +120,7 @@ class ProduceStage:
             except wire.Malformed as error:
                 wrong = str(error)
             if wrong:
-                self.dropped.drop("convert", wrong)
+                self.link.dropped.drop("convert", wrong)
                 continue
             self._begin_epoch(messages.id.epoch)
             if messages.id.epoch == self.epoch:
@@ -146,10 +128,10 @@ class ProduceStage:
 
     def _accept(self, page: Page) -> None:
         """Queues a page, within limits."""
-        measurement = self._measurement(page.head.id.lane)
+        measurement = self._measurement(page.head.id.measurement)
         queue = measurement.queue
         if queue.full or len(self.measurements) > MAX_UNKNOWN and queue.next is None:
-            self.dropped.drop("convert", "pages that nobody has ordered")
+            self.link.dropped.drop("convert", "pages that nobody has ordered")
             return
         queue.add(page)
         self._start_sending(measurement)
@@ -174,9 +156,9 @@ class ProduceStage:
             if delivery is None:
                 return
             queue.sent(page)
-            await self._report(source_wire.PageConfirmed(
+            self.link.send(source_wire.PageConfirmed(
                 head.id, head.points - head.repeated, delivery.messages, delivery.size, len(head.bad), head.repeated,
-                head.prints))
+                head.fingerprints))
 
     async def _send_page(self, measurement: _Measurement, page: Page) -> Delivery | None:
         """Sends one page. None if it is malformed: then it is not confirmed, and so read again."""
@@ -185,28 +167,28 @@ class ProduceStage:
             if len(payloads) != len(series):
                 raise ValueError("the number of series differs from that of messages")
         except (msgspec.MsgspecError, ValueError) as error:
-            self.dropped.drop("convert", f"malformed messages: {error}")
+            self.link.dropped.drop("convert", f"malformed messages: {error}")
             return None
         page.bulk = b""
         delivery = await measurement.sender.send(payloads, series, page.head.bad)
         if measurement.id in self._failing:
             self._failing.discard(measurement.id)
             if not self._failing:
-                await self._report(common.Retrying(""))
-        self._log_rejects(measurement, page.head.bad)
+                self.link.send(common.Retrying(""))
+        self._count_rejects(measurement, page.head.bad)
         return delivery
 
     async def _sending_failed(self, id_: source_wire.MeasurementId, error: IggyError) -> None:
         self._failing.add(id_)
-        await self._report(common.Retrying(f"messages cannot be sent: {error}",
+        self.link.send(common.Retrying(f"messages cannot be sent: {error}",
                                            paused=isinstance(error, IggyAuthenticationFailed)))
 
-    def _log_rejects(self, measurement: _Measurement, bad: list[BadRow]) -> None:
+    def _count_rejects(self, measurement: _Measurement, bad: list[BadRow]) -> None:
         for row in bad:
-            self._rejects.add(f"{measurement.config.name}/{measurement.id.measurement}",
+            self._rejects.add(f"{measurement.config.name}/{measurement.id.name}",
                               f"row {row.row[:ROW_CHARACTERS]}", row.reason, row.detail, time.monotonic())
 
 
-def run_produce(name: str, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     """Runs the stage until the process is killed."""
     asyncio.run(ProduceStage(name, plan, logger).run())

@@ -83,6 +83,11 @@ class _Source:
         return "; ".join(filter(None, (self.limiter.problem, *self.refusals.values())))
 
 
+def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+    """Runs the stage until the process is killed."""
+    QueryStage(name, plan, logger).run()
+
+
 class QueryStage:
     """One per pipeline; queries for all sources."""
 
@@ -136,7 +141,7 @@ class QueryStage:
             for source in self.sources:
                 source.clear_orders()
         if epoch == self.epoch:
-            index = message.source if isinstance(message, source_wire.Discover) else message.id.lane.source
+            index = message.source if isinstance(message, source_wire.Discover) else message.id.measurement.source
             orders = self.sources[index].orders
             # While the server is unavailable, only one Discover is queued.
             if isinstance(message, source_wire.Read) or message not in orders:
@@ -163,7 +168,7 @@ class QueryStage:
             if isinstance(order, source_wire.Discover):
                 found = source.reader.discover()
             else:
-                found = source.reader.read(order.id.lane.measurement, order.window, order.whole)
+                found = source.reader.read(order.id.measurement.name, order.window, order.whole)
         except QueryFailed as failed:
             found = failed
         except Exception as error:  # a thread that dies silently would lose the order
@@ -181,8 +186,8 @@ class QueryStage:
             if failures and source.outages.recovered():
                 self.logger.info("source %s: %s answers again after %d failures", source.config.name,
                                  ", ".join(source.config.influxdb.servers()), failures)
-            if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.lane.measurement, ""):
-                self.logger.info("source %s: reading %s has resumed", source.config.name, order.id.lane.measurement)
+            if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.measurement.name, ""):
+                self.logger.info("source %s: reading %s has resumed", source.config.name, order.id.measurement.name)
             self._send_on(order, found)
         self._report()
 
@@ -193,13 +198,13 @@ class QueryStage:
         if isinstance(order, source_wire.Read) and isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             source.limiter.answered(Accepted(), 0, seconds, now)
             if epoch == self.epoch:
-                source.refusals[order.id.lane.measurement] = answer.message
+                source.refusals[order.id.measurement.name] = answer.message
                 source.refused.append((now + REFUSED_SECONDS, order))
         else:
             source.limiter.answered(answer, 0, seconds, now)
             if epoch == self.epoch:
                 source.orders.appendleft(order)
-        what = "the list of measurements" if isinstance(order, source_wire.Discover) else order.id.lane.measurement
+        what = "the list of measurements" if isinstance(order, source_wire.Discover) else order.id.measurement.name
         source.outages.failed(f"source {source.config.name}: reading {what}", answer, now)
 
     def _send_on(self, order: _Order, found: QueryPage | WindowOverflow | tuple[list[str], bool]) -> None:
@@ -211,7 +216,7 @@ class QueryStage:
             self.link.send(source_wire.PageOverflow(order.id, found.one_time, found.first))
         elif isinstance(found, QueryPage):
             self.link.send(source_wire.PageRead(order.id, found.end, found.rows, len(found.body), found.first))
-            page = source_wire.Page(order.id, found.language, found.columns, found.end, order.past)
+            page = source_wire.Page(order.id, found.language, found.columns, found.end, order.overlap)
             while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
                 self.link.beat()
             self.push.send_multipart(cut([common.encode(page), found.body]), copy=False)

@@ -139,6 +139,11 @@ class _Outcome(NamedTuple):
     seconds: float
 
 
+def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+    """Runs a writer until the process is killed."""
+    WriteStage(name, index, plan, logger).run()
+
+
 class WriteStage:
     """One writer process: the batches of its partitions, to every database of their sink."""
 

@@ -68,12 +68,12 @@ def test_types_that_cannot_be_written_down_have_encoders_wait_and_not_fail(
     # As a full disk: no file of the coordinator may grow, its log neither.
     resource.prlimit(status.pids["coordinator"], resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     send(sandbox.address, stream, [message(n) for n in range(100)])
-    sink.wait_for(lambda status: "types can't be written to" in status.retrying.get("coordinator", ""))
+    sink.wait_for(lambda status: "cannot be written to" in status.retrying.get("coordinator", ""))
     assert influxdb.count() == 0
     resource.prlimit(status.pids["coordinator"], resource.RLIMIT_FSIZE,
                      (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     sink.settles(100)
     assert numbers(influxdb.points()) == list(range(100))
     assert "died" not in sink.log()
-    assert "types are written again" in sink.log()
+    assert "field types are written again" in sink.log()
     assert sink.stop() == 0

@@ -74,7 +74,7 @@ def test_what_comes_while_the_clock_is_ahead_is_not_missed_when_it_is_set_back(
         wait_until(lambda: values(run) == {1}, 60, "the first point")
         clock.set(HOUR)
         ahead = (time.time_ns() + 1_800 * 10**9)
-        run.wait_for(lambda status: any(lane.mark > ahead for lane in status.lanes))
+        run.wait_for(lambda status: any(lane.watermark > ahead for lane in status.measurements))
         assert "the clock was set forward by 3600 s" in run.log()
         write(influxdb, [f"m v=2i {time.time_ns()}"])
         clock.set(0)

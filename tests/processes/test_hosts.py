@@ -90,7 +90,7 @@ def test_remote_encoders_come_and_go_and_nothing_is_lost(
     assert numbers(influxdb.points()) == list(range(20_000))
     sink.wait_for(lambda status: not {"encode-killed", "encode-leaving"} & status.pids.keys())
     assert "worker encode-leaving leaves" in sink.log()
-    assert "worker encode-killed was not heard of for 10 s" in sink.log()
+    assert "no heartbeat from worker encode-killed for 10 s" in sink.log()
     join(remotes, sink, port, keys / "worker-far", "again")
     assert sink.stop() == 0
 

@@ -240,7 +240,7 @@ def test_a_full_disk_under_the_state_is_waited_for_and_nothing_is_sent_twice(
     resource.prlimit(coordinator, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     now = time.time_ns()
     write(influxdb, [f"m,device=d0 f={n}.5 {now + n}" for n in range(300)])
-    run.wait_for(lambda status: "state.json can't be written" in status.retrying.get("source-coordinator", ""))
+    run.wait_for(lambda status: "state.json cannot be written" in status.retrying.get("source-coordinator", ""))
     resource.prlimit(coordinator, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     run.wait_for(lambda status: status.points == 600 and not status.retrying)
     assert run.stop() == 0
@@ -315,7 +315,7 @@ stores = []
         wait_until(lambda: copy.count() == 300 and len(run.points("second")) == 300, 60, "both directions to be done")
         check(run.points(), 300)
         assert run.stop() == 0
-        assert "every offset committed" in run.log() and "every mark stored" in run.log()
+        assert "every offset committed" in run.log() and "every watermark stored" in run.log()
 
 
 def test_until_caught_up_of_both_directions_ends_when_what_the_source_brought_is_written(

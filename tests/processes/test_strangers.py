@@ -16,10 +16,11 @@ from pipeline.commands.config import load_config
 from pipeline.config.digest import config_digest
 from pipeline.config.plan import Plan
 from pipeline.coordinator.process import Coordinator
+from pipeline.sockets.control_socket import sender_of
 from pipeline.sockets.curve_keys import add_worker, make_keys
 from pipeline.sockets.endpoints import BATCH_PORTS, WRITER_PORTS, Endpoints, RemoteEndpoints
 from pipeline.source_coordinator.process import SourceCoordinator
-from pipeline.supervisor.child import run_child
+from pipeline.supervisor.child import preloaded_modules, run_child
 from pipeline.supervisor.fork_server import ForkServer
 from pipeline.testbed.harness.waiting import free_port, wait_until
 from pipeline.wire import common
@@ -141,7 +142,7 @@ def test_no_process_dies_of_what_its_coordinator_or_neighbour_sends(tmp_path: Pa
         router = bound(zmq.ROUTER, endpoints.source_control if source else endpoints.control)
         pushes = [bound(zmq.PUSH, {"encode-0": endpoints.batches(0), "convert-0": endpoints.pages}[name])] \
             if name in ("encode-0", "convert-0") else []
-        process, reasons = ForkServer(plan).start(name, run_child, name, 0, plan)
+        process, reasons = ForkServer(plan.folder, preloaded_modules(plan)).start(name, run_child, name, 0, plan)
         stack.callback(process.join)
         stack.callback(process.kill)
 
@@ -182,13 +183,13 @@ def test_no_message_of_anybody_kills_a_coordinator(tmp_path: Path, seed: int) ->
         senders = ["supervisor", *plan.stages(), *plan.source_stages(), "", "nobody", "encode-9"]
         for frames in itertools.islice(noise, 3_000):
             sender = chance.choice(senders)
-            if (found := sink._understood(sender.encode(), None, frames)) is not None:
-                await sink._handle(*found)
-            await source._take(sender.encode(), frames)
-        sink._status()
-        assert sink.dropped.count > 1_000
+            if (found := sink.router.check(sender.encode(), None, frames)) is not None:
+                sink.handle(*found)
+            source.take(sender_of(sender.encode()), frames)
+        sink.status()
+        assert sink.router.dropped.count > 1_000
         assert source.dropped.count > 500
-        sink.router.socket.close(0)
+        sink.router.close()
 
     asyncio.run(listen())
 

@@ -61,7 +61,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(sandbox: SandboxIggy, strea
     wait_until(lambda: influxdb.count() >= 500, 60, "the first points")
     sink.wait_for(lambda later: later.now > status.now + 1)  # the supervisor has heard of it, too
     os.kill(status.pids[victim], signal.SIGSTOP)
-    wait_until(lambda: f"{victim} hangs: not heard of for 3 s" in sink.log(), 60, "the hang to be seen")
+    wait_until(lambda: f"{victim} hangs: no heartbeat for 3 s" in sink.log(), 60, "the hang to be seen")
     wait_until(lambda: not alive(status.pids[victim]), 60, "the death of what hangs")
     influxdb.fail()
     sink.settles(6_000)
@@ -102,7 +102,7 @@ def test_a_process_that_can_not_start_stops_the_pipeline_with_its_reason(
     target = f'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken_file = "{broken}"'
     sink = start_sink(sandbox.address, stream, influxdb, target=target)
     assert sink.process.wait(60) == 1
-    assert "can't start (exit code 1: influxdb.token_file" in sink.log()
+    assert "failed to start: exit code 1: influxdb.token_file" in sink.log()
     assert "Traceback" not in sink.log()
 
 

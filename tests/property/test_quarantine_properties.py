@@ -128,5 +128,5 @@ def test_one_that_gives_up_a_message_alone_quarantines_it_at_once() -> None:
 def test_what_the_log_has_lost_is_forgotten() -> None:
     quarantine = Quarantine()
     quarantine.died(a_range(0, 39), "")
-    assert quarantine.cut_off(PARTITION, 21) and quarantine.suspects(PARTITION)[-1].last == 19
+    assert quarantine.truncated(PARTITION, 21) and quarantine.suspects(PARTITION)[-1].last == 19
     assert not quarantine.committed(Partition(1, 1), 100)

@@ -1,4 +1,4 @@
-"""The ledger of pages under any order of answers, losses and restarts: nothing before the mark is missing in Iggy."""
+"""The ledger of pages under any order of answers, losses and restarts: nothing before the watermark is missing."""
 
 import random
 from typing import Any
@@ -43,7 +43,7 @@ class World:
         self.orders: dict[tuple[int, int], tuple[TimeWindow, bool, int, int, bytes]] = {}
 
     def order(self, page: Page) -> None:
-        known = {one.point: one.content for one in self.ledger.prints.prints()}
+        known = {one.point: one.content for one in self.ledger.fingerprints.prints()}
         self.reading.append(page)
         self.orders[page.seq, page.attempt] = (page.window, page.whole, page.seen_until, page.remember_from,
                                                repr(known).encode())
@@ -57,12 +57,12 @@ class World:
         end = window.end
         if len(found) > PAGE_SIZE and not whole:
             if not self.ordered:
-                self.reorder(self.ledger.too_full(seq, attempt, one_time=False, first=self.dice.choice(found)[0]))
+                self.reorder(self.ledger.overflow(seq, attempt, one_time=False, first=self.dice.choice(found)[0]))
                 return
             try:
                 end = cut_before(window, found[PAGE_SIZE][0])
             except ValueError:
-                self.reorder(self.ledger.too_full(seq, attempt, one_time=True, first=window.start))
+                self.reorder(self.ledger.overflow(seq, attempt, one_time=True, first=window.start))
                 return
             found = [one for one in found if one[0] < end]
         self.unheard.append((seq, attempt, end, len(found), found[0][0] if found else window.start))
@@ -84,7 +84,7 @@ class World:
         """The produce stage's part."""
         for message in messages:
             self.iggy[message] = self.iggy.get(message, 0) + 1
-        self.ledger.confirmed(seq, attempt, prints)
+        self.ledger.confirm(seq, attempt, prints)
 
     def step(self, action: str) -> None:
         """One thing happens."""
@@ -98,7 +98,7 @@ class World:
             page = self.reading.pop(self.dice.randrange(len(self.reading)))
             self.answer(page.seq, page.attempt)
         elif action == "hear" and self.unheard:
-            self.ledger.answered(*self.unheard.pop(0))
+            self.ledger.page_read(*self.unheard.pop(0))
         elif action == "send" and self.read:
             self.send(*self.read.pop(self.dice.randrange(len(self.read))))
         elif action == "lose stages":
@@ -106,22 +106,22 @@ class World:
             self.read.clear()
             # What it said last may be lost, too.
             del self.unheard[self.dice.randrange(len(self.unheard) + 1):]
-            for page in self.ledger.again(0.0):
+            for page in self.ledger.to_reread(0.0):
                 self.order(page)
         elif action == "lose converters":
             self.read.clear()
-            for page in self.ledger.again(0.0, answered_only=True):
+            for page in self.ledger.to_reread(0.0, read_only=True):
                 self.order(page)
         elif action == "store":
-            self.stored = self.ledger.mark, self.ledger.prints.prints()
+            self.stored = self.ledger.watermark, self.ledger.fingerprints.prints()
         elif action == "lose coordinator":
             self.start()
         self.check()
 
     def check(self) -> None:
         missing = [number for number, time in self.points.items()
-                   if time < self.ledger.mark and not any(n == number for n, _ in self.iggy)]
-        assert not missing, f"before the mark {self.ledger.mark}, and not in Iggy: {missing}"
+                   if time < self.ledger.watermark and not any(n == number for n, _ in self.iggy)]
+        assert not missing, f"before the watermark {self.ledger.watermark}, and not in Iggy: {missing}"
 
     def finish(self) -> None:
         """All that is there is read to the end."""
@@ -133,7 +133,7 @@ class World:
                 self.step(action)
             if not (self.reading or self.read or self.unheard):
                 # A page whose answer is heard of only after it was lost: it is overdue after a while.
-                for page in self.ledger.again(0.0, answered_only=True):
+                for page in self.ledger.to_reread(0.0, read_only=True):
                     self.order(page)
         raise AssertionError("it does not come to an end")
 
@@ -151,8 +151,8 @@ def test_nothing_is_lost_whatever_dies(points: dict[int, int], ordered: bool, ov
     mark = 0
     for action in actions:
         world.step(action)
-        assert action == "lose coordinator" or world.ledger.mark >= mark
-        mark = world.ledger.mark
+        assert action == "lose coordinator" or world.ledger.watermark >= mark
+        mark = world.ledger.watermark
     world.finish()
     assert {number for number, _ in world.iggy} == set(points)
 

@@ -134,7 +134,7 @@ def test_pages_are_fitted_to_large_rows_and_the_watermark_stays_with_them(
     marks: set[int] = set()
 
     def all_sent(status: source_wire.SourceStatus) -> bool:
-        marks.update(lane.mark for lane in status.lanes)
+        marks.update(lane.watermark for lane in status.measurements)
         return status.points == rows
 
     run.wait_for(all_sent)

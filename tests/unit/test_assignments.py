@@ -91,8 +91,8 @@ def test_what_was_taken_from_an_ingest_is_not_its_to_give_up_or_cut_off() -> Non
         assignments.revoke("ingest", wire.Revoked(EPOCH, [GROUP], at_once), 6.0)
     assert assignments.truncate("ingest", wire.Truncated(EPOCH, GROUP, 5, 4, 5)).positions == []
     assert assignments.owners[GROUP] == "other" and assignments.revoking == {}
-    assert assignments.disowned("ingest", [SINGLE, GROUP]) == [GROUP]
-    assert assignments.disowned("other", [GROUP]) == []
+    assert assignments.not_owned("ingest", [SINGLE, GROUP]) == [GROUP]
+    assert assignments.not_owned("other", [GROUP]) == []
     assert ledger.settle(range_) and ledger.storable() == [(GROUP, 19)]
 
 

@@ -10,11 +10,11 @@ from apache_iggy import ReceiveMessage
 from pipeline.dead_letters.letters import DeadLetter, decode_record
 from pipeline.dead_letters.stores import Record, StoreError
 from pipeline.wire import sink as wire
-from stages.dead_letter.process import Burial, store_letters
+from stages.dead_letter.process import RejectedBatch, store_letters
 
 
 class Message:
-    """What a burial asks of a message of Iggy; those can't be made."""
+    """What a batch asks of a message of Iggy; those can't be made."""
 
     def __init__(self, offset: int) -> None:
         self._offset = offset
@@ -29,19 +29,19 @@ def polled(*offsets: int) -> list[ReceiveMessage]:
     return [cast(ReceiveMessage, Message(offset)) for offset in offsets]
 
 
-def burial(*rejected: int, messages: int = 1_000, size: int = 1_000_000) -> Burial:
+def batch(*rejected: int, messages: int = 1_000, size: int = 1_000_000) -> RejectedBatch:
     """Rejects of the offsets 0 to 999."""
     range_ = wire.Range(1, wire.Partition(0, 0), 0, 999, messages, size)
-    return Burial(wire.StoreDeadLetters(range_, [wire.Reject(offset, "not_json", "") for offset in rejected]))
+    return RejectedBatch(wire.StoreDeadLetters(range_, [wire.Reject(offset, "not_json", "") for offset in rejected]))
 
 
-def taken(of: Burial, *offsets: int) -> list[tuple[int, bool]]:
+def taken(of: RejectedBatch, *offsets: int) -> list[tuple[int, bool]]:
     """What an answer decides: offsets, and whether the message is there."""
     return [(reject.offset, message is not None) for reject, message in of.take(polled(*offsets))]
 
 
 def test_rejects_get_their_messages_in_order() -> None:
-    one = burial(7, 3, 3, 9)
+    one = batch(7, 3, 3, 9)
     assert one.count() == 1
     assert taken(one, 3) == [(3, True), (3, True)]
     assert one.count() == 3
@@ -50,13 +50,13 @@ def test_rejects_get_their_messages_in_order() -> None:
 
 
 def test_messages_that_are_gone_are_known_without_reading_what_comes_after_them() -> None:
-    one = burial(3, 7, 9)
+    one = batch(3, 7, 9)
     assert taken(one, 8) == [(3, False), (7, False)]
     assert one.count() == 1
     assert taken(one, 9) == [(9, True)]
-    one = burial(3, 7)
+    one = batch(3, 7)
     assert taken(one, 5_000) == [(3, False), (7, False)]
-    one = burial(3, 7)
+    one = batch(3, 7)
     assert taken(one) == [(3, False), (7, False)]
     assert one.rest == []
 
@@ -64,7 +64,7 @@ def test_messages_that_are_gone_are_known_without_reading_what_comes_after_them(
 @pytest.mark.parametrize(("messages", "size", "most"), [(1_000, 1_000_000, 999), (1_000, 256_000_000, 31),
                                                         (10, 600_000_000, 1), (0, 0, 999)])
 def test_what_is_asked_for_at_once_is_bounded_by_bytes(messages: int, size: int, most: int) -> None:
-    one = burial(0, 1, 999, messages=messages, size=size)
+    one = batch(0, 1, 999, messages=messages, size=size)
     taken(one, 0)
     assert one.count() == most
 
@@ -101,7 +101,7 @@ class Shelf:
 
 
 def test_a_store_that_fails_does_not_double_the_letters_of_another() -> None:
-    one = burial()
+    one = batch()
     letter = DeadLetter(time="2026-01-31T10:00:00Z", stream="s", topic="t", partition=0, offset=0, stage="encode",
                         reason="not_json", detail="", pipeline_version="1")
     one.letters = [(letter, b"x" * 900_000) for _ in range(10)]

@@ -86,7 +86,7 @@ def test_one_place_in_common_is_enough(gone: int, held: "subprocess.Popen[str]",
         Locks().take_name(["held"], "works")
 
 
-def test_what_others_put_in_the_place_of_our_folder_is_passed_over(
+def test_what_others_put_in_the_state_name_our_folder_is_passed_over(
         roots: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"pipeline-locks-{os.geteuid()}"
     (roots[0] / name).symlink_to(roots[1])

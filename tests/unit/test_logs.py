@@ -117,8 +117,8 @@ def test_rejects_are_told_once_for_each_kind_and_then_once_a_minute(caplog: pyte
     log = RejectLog(logging.getLogger("test-rejects"))
     for number in range(36_000):  # ten a second for an hour
         log.add("s/t", f"partition 0 offset {number}", "bad_field" if number % 2 else "not_json", "v: 1.5", number / 10)
-        log.tell(number / 10)
-    log.tell(3_600.0, everything=True)
+        log.summarize(number / 10)
+    log.summarize(3_600.0, everything=True)
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) <= 2 * 62
     assert lines[0] == "rejected s/t partition 0 offset 0: not_json: v: 1.5"
@@ -138,7 +138,7 @@ def test_a_kind_that_was_silent_for_a_minute_is_told_at_once_again(caplog: pytes
     log = RejectLog(logging.getLogger("test-rejects"))
     for now in (0.0, 100.0, 1_000.0):
         log.add("s/t", "offset 1", "not_json", "x", now)
-        log.tell(now + 70)
+        log.summarize(now + 70)
     assert [record.getMessage() for record in caplog.records] == ["rejected s/t offset 1: not_json: x"] * 3
 
 

@@ -1,4 +1,4 @@
-"""Marks in the future: where reading goes on, and that nothing is missed of what came while the clock was ahead."""
+"""Watermarks in the future: where reading continues, and that no point stored meanwhile is missed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,21 +9,21 @@ TIMES = st.integers(-(10**18), 4 * 10**18)
 
 
 @given(TIMES, TIMES, TIMES)
-def test_only_a_mark_in_the_future_is_corrected(mark: int, now: int, begin: int) -> None:
-    back = corrected(mark, now, begin)
-    assert back == mark if mark <= max(now, begin) else back < mark
-    assert back >= min(mark, begin)
+def test_only_a_watermark_in_the_future_is_corrected(watermark: int, now: int, begin: int) -> None:
+    back = corrected(watermark, now, begin)
+    assert back == watermark if watermark <= max(now, begin) else back < watermark
+    assert back >= min(watermark, begin)
 
 
 @given(TIMES, st.integers(1, 10**15), st.integers(0, 10**15), st.integers(0, 10**12))
 def test_all_is_read_again_that_came_while_the_clock_was_ahead(wrong_since: int, ahead: int, lasted: int,
                                                                buffer: int) -> None:
     now = wrong_since + lasted
-    mark = now + ahead - buffer
-    if lasted <= ahead - buffer and mark > now:
-        assert corrected(mark, now, -(2**63)) <= wrong_since
-    if mark > now:
-        assert corrected(mark, now, -(2**63), trusted=wrong_since) <= wrong_since
+    watermark = now + ahead - buffer
+    if lasted <= ahead - buffer and watermark > now:
+        assert corrected(watermark, now, -(2**63)) <= wrong_since
+    if watermark > now:
+        assert corrected(watermark, now, -(2**63), trusted=wrong_since) <= wrong_since
 
 
 def test_a_clock_that_is_set_is_seen_once() -> None:

@@ -35,7 +35,7 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "pipeline.toml"
     path.write_text(CONFIG.format(folder=tmp_path))
     state = stored(path)
-    state.marks, state.prints = {"rain": MARK, "wind": MIN_TIME}, {"rain": {1: (MARK, 2)}}
+    state.watermarks, state.fingerprints = {"rain": MARK, "wind": MIN_TIME}, {"rain": {1: (MARK, 2)}}
     asyncio.run(StateFile(load_config(str(path)).sources[0]).save(state))
     return path
 
@@ -54,7 +54,7 @@ def stored(config: Path) -> SourceState:
 
 def marks(config: Path) -> dict[str, int]:
     """Its marks."""
-    return stored(config).marks
+    return stored(config).watermarks
 
 
 def test_marks_are_shown_without_asking_iggy(config: Path) -> None:
@@ -68,7 +68,7 @@ def test_one_mark_is_set_and_the_others_stay(config: Path) -> None:
                      "--time", "2025-06-01T00:00:00Z")
     assert (code, text) == (0, "weather rain: reading begins at 2025-06-01T00:00:00Z\n")
     assert marks(config) == {"rain": parse_time("2025-06-01T00:00:00Z"), "wind": MIN_TIME}
-    assert stored(config).prints == {}
+    assert stored(config).fingerprints == {}
 
 
 def test_all_marks_are_reset(config: Path) -> None:

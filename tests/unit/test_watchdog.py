@@ -16,7 +16,7 @@ def status(now: float, **heard: float) -> wire.Status:
     empty: dict[str, Any] = {field.name: 0 for field in msgspec.structs.fields(wire.Status) if field.required}
     known: dict[str, Any] = {"ready": True, "drained": False, "paused": False, "pids": PIDS, "startup_cpu": {},
                              "retrying": {}, "partitions": []}
-    return wire.Status(**{**empty, **known}, now=now, heard={**dict.fromkeys(PIDS, now), **heard})
+    return wire.Status(**{**empty, **known}, now=now, last_heard={**dict.fromkeys(PIDS, now), **heard})
 
 
 def a_watchdog() -> Watchdog:
@@ -24,26 +24,26 @@ def a_watchdog() -> Watchdog:
     watchdog = Watchdog(TIMEOUT)
     for name in PIDS:
         watchdog.started(name, 0.0)
-    watchdog.heard(status(10.0), 10.0)
+    watchdog.received(status(10.0), 10.0)
     assert watchdog.hung(PIDS, 10.0) == []
     return watchdog
 
 
 def test_a_process_that_is_silent_is_found_after_the_timeout_and_only_it() -> None:
     watchdog = a_watchdog()
-    watchdog.heard(status(14.0, ingest=10.0), 14.0)
+    watchdog.received(status(14.0, ingest=10.0), 14.0)
     assert watchdog.hung(PIDS, 14.0) == []
     for now in (16.0, 16.0 + CONFIRM_SECONDS):
-        watchdog.heard(status(now, ingest=10.0), now)
+        watchdog.received(status(now, ingest=10.0), now)
         found = watchdog.hung(PIDS, now)
     assert found == ["ingest"]
 
 
 def test_a_silence_that_ends_before_it_is_confirmed_is_none() -> None:
     watchdog = a_watchdog()
-    watchdog.heard(status(60.0, **{"ingest": 10.0, "write-0": 10.0}), 60.0)
+    watchdog.received(status(60.0, **{"ingest": 10.0, "write-0": 10.0}), 60.0)
     assert watchdog.hung(PIDS, 60.0) == []
-    watchdog.heard(status(63.0), 63.0)
+    watchdog.received(status(63.0), 63.0)
     assert watchdog.hung(PIDS, 63.0) == []
 
 
@@ -59,7 +59,7 @@ def test_a_new_coordinator_gets_time_to_start_and_so_do_those_it_has_not_heard_o
     pids = {**PIDS, "coordinator": 9}
     assert watchdog.hung(pids, 20.0 + BOOT_SECONDS - 1) == []
     now = 20.0 + BOOT_SECONDS - 1
-    watchdog.heard(msgspec.structs.replace(status(now), pids={"coordinator": 9}, heard={}), now)
+    watchdog.received(msgspec.structs.replace(status(now), pids={"coordinator": 9}, last_heard={}), now)
     assert watchdog.hung(pids, now) == []
 
 
@@ -68,6 +68,6 @@ def test_a_process_that_never_says_hello_hangs_after_its_time_to_boot() -> None:
     watchdog.started("write-0", 10.0)
     pids = {**PIDS, "write-0": 33}
     for now in (10.0 + BOOT_SECONDS - 1, 11.0 + BOOT_SECONDS, 11.0 + BOOT_SECONDS + CONFIRM_SECONDS):
-        watchdog.heard(status(now), now)
+        watchdog.received(status(now), now)
         found = watchdog.hung(pids, now)
     assert found == ["write-0"]

@@ -1,0 +1,67 @@
+"""The counters of the coordinator, and the Status made of them."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from pipeline.config.schema import Subscription
+from pipeline.coordinator.assignments import Assignments
+from pipeline.coordinator.ledger import Ledger
+from pipeline.sockets.peers import Peers
+from pipeline.wire import sink as wire
+
+
+class Counters(Struct):
+    """Totals since the coordinator started."""
+
+    #: Points.
+    encoded: int = 0
+    written: int = 0
+    overwritten: int = 0
+    #: Messages.
+    filtered: int = 0
+    rejected: int = 0
+    batches: int = 0
+    redelivered: int = 0
+    sent_bytes: int = 0
+    #: When the first batch was dispatched and the last one settled: seconds, CLOCK_MONOTONIC; 0 before.
+    first_dispatched_at: float = 0.0
+    last_settled_at: float = 0.0
+
+    def settled(self, message: wire.Settled, now: float) -> None:
+        """Counts a batch that was settled for the first time."""
+        self.last_settled_at = now
+        self.batches += 1
+        self.written += message.points
+        self.sent_bytes += message.sent_bytes
+        self.rejected += len(message.rejects)
+        self.overwritten += message.overwritten.points
+
+
+def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, topics: Sequence[Subscription],
+                ends: Mapping[wire.Partition, int], peers: Peers, ready: bool, stopped: bool, fatal: str, dropped: int,
+                now: float) -> wire.Status:
+    """The Status at `now`.
+
+    `ends`: last offset of each log at the last refresh. `ready`: all partitions are assigned and all processes run.
+    `stopped`: ingest dispatches nothing more. `dropped`: messages that the coordinator has dropped.
+    """
+    return wire.Status(
+        epoch=ledger.epoch, ready=ready and not peers.paused, drained=stopped and ledger.idle,
+        read=ledger.dispatched_messages, encoded=counters.encoded, written=counters.written,
+        rejected=counters.rejected, batches=counters.batches, sent_bytes=counters.sent_bytes,
+        in_flight=ledger.in_flight_messages, in_flight_bytes=ledger.in_flight_bytes, redelivered=counters.redelivered,
+        first_dispatched_at=counters.first_dispatched_at, last_settled_at=counters.last_settled_at,
+        partitions=_partitions(ledger, topics, ends), filtered=counters.filtered, overwritten=counters.overwritten,
+        missed=assignments.missed, gaps=list(assignments.gaps), truncations=assignments.truncations, fatal=fatal,
+        dropped=dropped + peers.dropped, **peers.status_fields(now))
+
+
+def _partitions(ledger: Ledger, topics: Sequence[Subscription],
+                ends: Mapping[wire.Partition, int]) -> list[wire.PartitionStatus]:
+    positions = sorted(ledger.positions(), key=lambda position: (position[0].topic, position[0].number))
+    return [wire.PartitionStatus(topics[partition.topic].stream, topics[partition.topic].topic, partition.number,
+                                 ledger.committed(partition), position - 1,
+                                 # The last refresh is older than what has been dispatched since.
+                                 max(ends.get(partition, -1), position - 1))
+            for partition, position in positions]

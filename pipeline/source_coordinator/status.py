@@ -1,0 +1,54 @@
+"""The counters of the source coordinator, and the Status made of them."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from pipeline.sockets.peers import Peers
+from pipeline.source_coordinator.source import Source
+from pipeline.wire import source as source_wire
+
+
+class SourceCounters(Struct):
+    """Totals since the coordinator started."""
+
+    rows: int = 0
+    points: int = 0
+    messages: int = 0
+    sent_bytes: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    pages: int = 0
+    redelivered: int = 0
+    #: When the first page was ordered and the last one confirmed: seconds, CLOCK_MONOTONIC; 0 before.
+    first_at: float = 0.0
+    last_at: float = 0.0
+
+    def confirmed(self, message: source_wire.PageConfirmed, now: float) -> None:
+        """Counts a page that Iggy has confirmed."""
+        self.last_at = now
+        self.pages += 1
+        self.points += message.points
+        self.messages += message.messages
+        self.sent_bytes += message.size
+        self.rejected += message.rejected
+        self.repeated += message.repeated
+
+    def status(self, epoch: int, sources: Sequence[Source], peers: Peers, stages: int, draining: bool, fatal: str,
+               dropped: int, now: float) -> source_wire.SourceStatus:
+        """The Status at `now`. `stages`: how many processes there are but the coordinator; `dropped`: messages that the
+        coordinator has dropped."""
+        running = [name for name in peers.pids if name != "supervisor"]
+        all_stored = not fatal and all(source.changes == source.stored for source in sources)
+        return source_wire.SourceStatus(
+            epoch=epoch,
+            ready=len(running) > stages and not peers.paused
+            and bool(sources) and all(source.discovered for source in sources),
+            drained=draining and all_stored and not any(source.sending for source in sources),
+            caught_up=bool(sources) and all(source.caught_up for source in sources),
+            rows=self.rows, points=self.points, messages=self.messages, sent_bytes=self.sent_bytes,
+            rejected=self.rejected, repeated=self.repeated, pages=self.pages, redelivered=self.redelivered,
+            in_flight=sum(source.in_flight for source in sources), first_at=self.first_at, last_at=self.last_at,
+            measurements=[source_wire.MeasurementStatus(source.config.name, name, ledger.watermark, len(ledger.pages))
+                          for source in sources for name, ledger in sorted(source.ledgers.items())],
+            fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))

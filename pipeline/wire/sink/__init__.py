@@ -1,0 +1,59 @@
+"""The messages of the sink direction: tagged MessagePack Structs, by what they are about.
+
+A message on a control socket is one Struct. On a data socket it is a Struct, and the payloads or bodies in further
+parts, so that these are not encoded again. `pipeline.wire.frames` cuts the parts into frames.
+"""
+
+from pipeline.wire.decode import Malformed
+from pipeline.wire.sink.batches import (
+    Batch,
+    BucketLines,
+    DeadLettersStored,
+    Encoded,
+    Lines,
+    Notice,
+    Settled,
+    StoreDeadLetters,
+)
+from pipeline.wire.sink.control import (
+    BatchReport,
+    Control,
+    decode_control,
+    decode_status,
+    read_batch,
+    read_control,
+    read_lines,
+)
+from pipeline.wire.sink.field_registry import FieldTypes, FieldTypesRequest, OverLimit, TagCardinalities
+from pipeline.wire.sink.partitions import (
+    Assign,
+    Credit,
+    Dispatched,
+    Gap,
+    PartitionStart,
+    Position,
+    Progress,
+    Redeliver,
+    Revoked,
+    Seek,
+    Started,
+    Stopped,
+    Store,
+    Stored,
+    Truncated,
+    Unassigned,
+)
+from pipeline.wire.sink.ranges import Overwritten, Partition, Range, Reject, Suspect
+from pipeline.wire.sink.remote_encoders import Admit, Allow, Allowed, Join, Leave
+from pipeline.wire.sink.status import GapStatus, PartitionStatus, Status
+from pipeline.wire.sink.supervision import Excused, Failed, GaveUp, ProcessDied, Restarted
+
+__all__ = [
+    "Admit", "Allow", "Allowed", "Assign", "Batch", "BatchReport", "BucketLines", "Control", "Credit",
+    "DeadLettersStored", "Dispatched", "Encoded", "Excused", "Failed", "FieldTypes", "FieldTypesRequest", "Gap",
+    "GapStatus", "GaveUp", "Join", "Leave", "Lines", "Malformed", "Notice", "OverLimit", "Overwritten", "Partition",
+    "PartitionStart", "PartitionStatus", "Position", "ProcessDied", "Progress", "Range", "Redeliver", "Reject",
+    "Restarted", "Revoked", "Seek", "Settled", "Started", "Status", "Stopped", "Store", "StoreDeadLetters", "Stored",
+    "Suspect", "TagCardinalities", "Truncated", "Unassigned", "decode_control", "decode_status", "read_batch",
+    "read_control", "read_lines",
+]

@@ -1,0 +1,98 @@
+"""A batch: data messages from ingest to encoder to writer (PUSH -> PULL), and the reports of what became of it."""
+
+from msgspec import Struct
+
+from pipeline.wire.common import Count, Index
+from pipeline.wire.sink.ranges import Overwritten, Range, Reject
+
+
+class Batch(Struct, frozen=True, tag=True):
+    """Ingest -> encoder. Further parts: the payloads as `pipeline.wire.payload_frame` joins them, and their lengths."""
+
+    range: Range
+    #: Offset of the first message; larger than the range's when the log has lost some since.
+    first: Count
+    #: Offset of each message when they are not contiguous; None when it is `first + index`.
+    offsets: list[Count] | None
+    #: Iggy's timestamp of each message, microseconds since 1970; None where the mapping does not use it.
+    timestamps: list[int] | None
+    #: For each message the values of the headers in `header_tags`, "" for one that is missing; None where the mapping
+    #: has none.
+    headers: list[tuple[str, ...]] | None = None
+    #: The batch was read again: later batches of its partition may have been written before it.
+    redelivered: bool = False
+
+
+class BucketLines(Struct, frozen=True, array_like=True):
+    """Lines for one bucket or database; "" is the configured one."""
+
+    bucket: str
+    points: Count
+    #: For each line, the indices of the batch's messages that it comes from; None where line i comes from message i.
+    messages: list[tuple[Index, ...]] | None
+    #: The lines contain two backslashes in a row.
+    escapes: bool = False
+
+    def messages_of(self, line: int) -> tuple[int, ...]:
+        """The indices of the batch's messages that a line comes from."""
+        return self.messages[line] if self.messages else (line,)
+
+
+class Lines(Struct, frozen=True, tag=True):
+    """Encoder -> writer. Further parts: the body of each bucket's request, gzip'd if the configuration says so."""
+
+    range: Range
+    #: As in Batch.
+    first: Count
+    offsets: list[Count] | None
+    buckets: list[BucketLines]
+    rejects: list[Reject]
+    redelivered: bool = False
+    overwritten: Overwritten = Overwritten()
+
+
+class Notice(Struct, frozen=True, array_like=True):
+    """A warning about messages that were written, but perhaps not as their owner intends."""
+
+    #: One of `stages.mapping.records.notices`.
+    kind: str
+    #: How many messages, as far as they were counted.
+    count: Count
+    #: Where the first one was, such as "partition 0 offset 17", and what was found.
+    place: str
+    detail: str
+
+
+class Encoded(Struct, frozen=True, tag=True):
+    """Encoder -> coordinator: batches were encoded. For counters and warnings only."""
+
+    points: Count
+    #: Messages left out on purpose: by a rule, or because a field is missing.
+    dropped: Count = 0
+    #: (index into `Config.subscriptions()`, notice) of each kind and topic.
+    notices: list[tuple[Index, Notice]] = []
+
+
+class Settled(Struct, frozen=True, tag=True):
+    """Writer, or encoder or ingest when nothing is left to write -> coordinator: all messages are written or
+    rejected."""
+
+    range: Range
+    points: Count
+    #: Bytes sent to InfluxDB, after compression.
+    sent_bytes: Count
+    rejects: list[Reject]
+    overwritten: Overwritten = Overwritten()
+
+
+class StoreDeadLetters(Struct, frozen=True, tag=True):
+    """Coordinator -> dead-letter: store these messages with the reasons why they cannot be written."""
+
+    range: Range
+    rejects: list[Reject]
+
+
+class DeadLettersStored(Struct, frozen=True, tag=True):
+    """Dead-letter -> coordinator: the dead letters of the range are stored."""
+
+    range: Range

@@ -1,0 +1,60 @@
+"""What the coordinator of the sink direction publishes (PUB)."""
+
+from msgspec import Struct
+
+from pipeline.wire.common import CoordinatorStatus
+
+
+class PartitionStatus(Struct, frozen=True):
+    """Offsets of one partition; -1 where there is none yet."""
+
+    stream: str
+    topic: str
+    partition: int
+    #: Last offset stored in Iggy.
+    committed: int
+    #: Last offset dispatched.
+    dispatched: int
+    #: Last offset in the log, as far as it is known: from the last refresh, or because it was dispatched.
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Messages after the last one committed, at least those in flight."""
+        return max(0, self.end - self.committed)
+
+
+class GapStatus(Struct, frozen=True):
+    """Offsets `first` to `last` of a partition that were deleted from the log before they were read."""
+
+    stream: str
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
+class Status(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
+    """Coordinator -> supervisor, demo, bench: four times a second."""
+
+    #: Messages dispatched.
+    read: int
+    #: Points.
+    encoded: int
+    written: int
+    batches: int
+    #: Payload bytes that are not settled.
+    in_flight_bytes: int
+    #: When the first batch was dispatched and the last one settled: seconds, CLOCK_MONOTONIC; 0 before.
+    first_dispatched_at: float
+    last_settled_at: float
+    partitions: list[PartitionStatus]
+    #: Messages that the mapping left out on purpose; they are neither written nor rejected.
+    filtered: int = 0
+    #: Points that replaced others (`Overwritten`): all within a batch, and between batches as far as they are
+    #: remembered.
+    overwritten: int = 0
+    #: Messages that expired in Iggy before they were read; the newest of these gaps; logs that were truncated.
+    missed: int = 0
+    gaps: list[GapStatus] = []
+    truncations: int = 0
