@@ -1,1 +1,1 @@
-"""Dead letters: what one holds, and the stores that keep them."""
+"""Dead letters: their format, and the stores that hold them."""

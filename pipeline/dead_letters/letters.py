@@ -1,8 +1,7 @@
-"""Dead letters as they are stored: what a record holds, how large it may be, and how one is named. Pure.
+"""The format of dead letters: the fields of a record, its greatest size, and the ids. Pure.
 
-A store is only ever appended to: what was replayed or purged is marked by a record of its own (a tombstone) behind the
-letters, so that a topic can hold it, too. Anybody may write to a topic or a file: what is neither is no error here, but
-counted and left out by whoever reads.
+Stores are append-only, so that a topic can be one. Letters that were replayed or purged are marked by a later record, a
+tombstone. Others may write to a topic or a file: a record that is neither is not an error, but counted and skipped.
 """
 
 import base64
@@ -17,69 +16,69 @@ from msgspec import Meta, Struct
 #: Longest name of a stream, topic or sink in a letter, and longest time, characters. Source: Iggy's identifiers.
 Name = Annotated[str, Meta(max_length=255)]
 Time = Annotated[str, Meta(max_length=64)]
-#: Partitions and offsets, as far as they can be asked for.
+#: Valid partitions and offsets in requests to Iggy.
 Partition = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-#: Characters that are left of a line and of a detail in a letter that is too large.
+#: Characters of the line and of the detail in a shortened letter.
 SHORTENED_CHARACTERS = 500
-#: Hexadecimal digits of a letter's short id, and those that have to be given at least.
-SHORT_ID_DIGITS, FEWEST_DIGITS = 10, 4
-#: Bytes that JSON writes in two characters, and those that it may write in six.
+#: Hexadecimal digits of a letter's short id, and of a prefix of it at least.
+SHORT_ID_DIGITS, MIN_ID_DIGITS = 10, 4
+#: Bytes that JSON writes as two characters, and those that it may write as six.
 _TWO, _SIX = b'"\\', bytes(range(32))
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One message that can't be written. Its payload is text where it is UTF-8, else base64; neither if it is gone."""
+    """A message that cannot be written. Its payload is text if it is UTF-8, else base64; neither if it was deleted."""
 
-    #: When it was given up, RFC 3339.
+    #: When it was rejected, RFC 3339.
     time: Time
     stream: Name
     topic: Name
     partition: Partition
     offset: Offset
-    #: Iggy's time of the message, microseconds since 1970; 0 where the message is gone.
+    #: Iggy's time of the message, microseconds since 1970; 0 if the message was deleted.
     iggy_timestamp: int = 0
-    #: When its producer made it, by the producer's clock, microseconds since 1970; 0 where it did not say.
+    #: Time of origin that the producer has set, microseconds since 1970; 0 if it has not.
     origin_timestamp: int = 0
     headers: dict[str, str] = {}
     #: Name of the sink that could not write it; "" in letters of earlier versions.
     sink: Name = ""
     #: "encode" or "write".
     stage: str
-    #: The reason's class, e.g. not_json, type_conflict, too_large.
+    #: Class of the reason, e.g. not_json, type_conflict, too_large.
     reason: str
-    #: In words: the database's, or the mapping's.
+    #: Message of the database or the mapping.
     detail: str
-    #: HTTP status; 0 where the database wasn't asked.
+    #: HTTP status; 0 if no answer was received.
     status: int = 0
     attempts: int = 0
     #: The line that was refused, if there was one.
     line: str = ""
     payload: str | None = None
     payload_base64: str | None = None
-    #: The payload made the letter larger than its store takes, and is left out: its length in bytes, and its digest.
+    #: The payload is left out because the letter would be too large for its store: its length in bytes, and digest.
     payload_omitted: bool = False
     payload_length: int = 0
     payload_sha256: str = ""
-    #: Line and detail are cut to `SHORTENED_CHARACTERS`, and headers left out, for the same reason.
+    #: For the same reason, line and detail are cut to `SHORTENED_CHARACTERS` and headers are left out.
     shortened: bool = False
     pipeline_version: str
 
     @property
     def id(self) -> str:
-        """Names the letter: where its message is or was, and when it was given up."""
+        """Identifies the letter: position of its message, and time of the reject."""
         return f"{self.stream}/{self.topic}/{self.partition}/{self.offset}@{self.time}"
 
     @property
     def at(self) -> datetime:
-        """When it was given up. Raises ValueError in a letter that `decode_record` has not checked."""
+        """`time` as a datetime. Raises ValueError in a letter that `decode_record` has not checked."""
         at = datetime.fromisoformat(self.time)
         if at.tzinfo is None:
             raise ValueError("a time without its offset from UTC")
         return at
 
     def payload_bytes(self) -> bytes | None:
-        """The message's payload; None when it was gone from Iggy, or is left out."""
+        """The message's payload; None if it was deleted from Iggy, or is left out."""
         if self.payload_base64 is not None:
             return base64.b64decode(self.payload_base64, validate=True)
         return self.payload.encode() if self.payload is not None else None
@@ -89,12 +88,12 @@ class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, payload_base64=base64.b64encode(payload).decode())
 
     def without_payload(self) -> "DeadLetter":
-        """The letter as it is listed."""
+        """The letter without its payload, for listings."""
         return msgspec.structs.replace(self, payload=None, payload_base64=None)
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):
-    """Letters that have been replayed or purged."""
+    """Marks letters as replayed or purged."""
 
     #: "replayed" or "purged".
     mark: str
@@ -107,7 +106,7 @@ _tombstone = msgspec.json.Decoder(Tombstone)
 
 
 def decode_record(content: bytes) -> DeadLetter | Tombstone:
-    """The letter or the tombstone that a record is. Raises ValueError, which says why it is neither."""
+    """The letter or tombstone in a record. Raises ValueError with the reason why it is neither."""
     try:
         try:
             letter = _letter.decode(content)
@@ -131,8 +130,8 @@ def _decoded_tombstone(content: bytes, otherwise: msgspec.ValidationError) -> To
 def encode_letter(letter: DeadLetter, payload: bytes | None, max_bytes: int) -> bytes:
     """The record of a letter and its message's payload, of at most `max_bytes` (at least 10,000).
 
-    In the first of these forms that fits: the payload as text; as base64; either with a shortened line; without it,
-    with its length and digest; and that shortened, too.
+    It has the first of these forms that fits: with the payload as text; as base64; either with a shortened line;
+    without the payload, but with its length and digest; and that shortened.
     """
     for form in (letter, _shortened(letter)):
         size = len(msgspec.json.encode(form))
@@ -154,7 +153,7 @@ def _shortened(letter: DeadLetter) -> DeadLetter:
 
 
 def _with_payload(letter: DeadLetter, payload: bytes, room: int) -> DeadLetter | None:
-    """The letter with its payload in about `room` bytes; None where it is larger in each form."""
+    """The letter with its payload in about `room` bytes; None if it is larger in every form."""
     if json_size(payload) <= room:
         try:
             return msgspec.structs.replace(letter, payload=payload.decode())
@@ -171,12 +170,12 @@ def json_size(text: bytes) -> int:
 
 
 def is_sha256_of(letter: DeadLetter, payload: bytes) -> bool:
-    """Whether this is the payload that was left out of a letter."""
+    """Whether `payload` is the one that was left out of the letter."""
     return letter.payload_length == len(payload) and letter.payload_sha256 == hashlib.sha256(payload).hexdigest()
 
 
 def tombstones(kind: str, ids: Iterable[str], max_bytes: int) -> Iterator[bytes]:
-    """The records, each of about `max_bytes` at most, that mark these letters "replayed" or "purged"."""
+    """Tombstones, each of at most about `max_bytes`, that mark these letters as `kind`: "replayed" or "purged"."""
     time = datetime.now(UTC).isoformat()
     some: list[str] = []
     size = 0
@@ -192,13 +191,13 @@ def tombstones(kind: str, ids: Iterable[str], max_bytes: int) -> Iterator[bytes]
 
 
 def short_id(id_: str) -> str:
-    """The first hexadecimal digits of an id's digest: names the letter, too, and fits into any terminal."""
+    """The first hexadecimal digits of an id's digest: a short form that fits into any terminal."""
     return _digest(id_)[:SHORT_ID_DIGITS]
 
 
 def matching_ids(ids: Iterable[str], given: str) -> list[str]:
-    """The ids that `given` may mean: the id itself; its message, stream/topic/partition/offset; a beginning of the id
-    or of its digest. The first of these that one has counts.
+    """The ids that match `given`: equal to it; of the message stream/topic/partition/offset; or with it as a prefix of
+    the id or of its digest. The first of these rules that matches any id is used.
     """
     known = list(ids)
     given = given.strip().rstrip("….")
@@ -208,7 +207,7 @@ def matching_ids(ids: Iterable[str], given: str) -> list[str]:
     if of_message:
         return of_message
     return [id_ for id_ in known if id_.startswith(given)
-            or len(given) >= FEWEST_DIGITS and _digest(id_).startswith(given.lower())]
+            or len(given) >= MIN_ID_DIGITS and _digest(id_).startswith(given.lower())]
 
 
 def _digest(id_: str) -> str:

@@ -1,7 +1,7 @@
-"""An NDJSON file that is closed, numbered and begun anew at a size. Several processes may write to it.
+"""An NDJSON file that is rotated at a size. Several processes may write to it.
 
-A line is whole or not there: what could only be written in part, on a full disk, is taken back; and what a crash has
-left without an end is never written to, but ended first.
+Lines are written completely or not at all: a partial write, on a full disk, is undone; and an incomplete line that a
+crash has left is terminated before the next one is appended.
 """
 
 import contextlib
@@ -17,41 +17,41 @@ from msgspec import Struct
 
 from pipeline.files import close_to_others, open_own, sync_folder
 
-#: Longest wait for another process that writes to the file, seconds.
+#: Longest wait for the lock of the file, seconds.
 LOCK_SECONDS = 10.0
 _LOCK_PAUSE_SECONDS = 0.01
-#: A longer line is none of ours, and is not kept in memory.
+#: Longer lines are no dead letters, and are not held in memory.
 MAX_LINE_BYTES = 128 << 20
-#: What is written to see whether there is room: a whole block of most file systems, of empty lines.
+#: Written to test whether there is room: empty lines, a block of most file systems.
 _PROBE = b"\n" * 4_096
-#: Of file systems that know no locks.
+#: Error numbers of file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class Line(Struct, frozen=True):
     """A line of one of the files."""
 
-    #: For people: file and number of the line, from 1.
+    #: File and number of the line, from 1, for people.
     where: str
-    #: Without its end; of a line over `MAX_LINE_BYTES`, the beginning.
+    #: Without the line break; cut at `MAX_LINE_BYTES`.
     content: bytes
-    #: Whether all of it is there.
+    #: False if it was cut.
     whole: bool = True
 
 
 class RotatingFile:
-    """Appends lines; `name` is the newest, `name.1` the one before, and so on."""
+    """Appends lines to `name`. After a rotation the previous file is `name.1`, and so on."""
 
     def __init__(self, name: str, max_bytes: int, keep: int) -> None:
-        """`max_bytes` of one file; `keep` files beside the newest. Nothing is opened yet."""
+        """`max_bytes`: of one file; `keep`: rotated files that are kept. Opens nothing yet."""
         self.path = Path(name)
         self._max_bytes = max_bytes
         self._keep = keep
 
     def write(self, lines: list[bytes]) -> list[Path]:
-        """Appends lines and waits until they are on the disk. Returns the files that were too many, and deleted.
+        """Appends lines and waits until they are on the disk. Returns the rotated files that were deleted.
 
-        Raises OSError; then none of the lines is there.
+        Raises OSError; then none of the lines was written.
         """
         data = b"".join([line + b"\n" for line in lines])
         deleted: list[Path] = []
@@ -61,15 +61,15 @@ class RotatingFile:
                 _append(descriptor, data)
                 return deleted
             deleted = self._rotate()
-        # Whoever comes first makes the new file; it may have grown meanwhile, but not by much.
+        # Another process may have created the new file and written to it; it is not rotated again for that.
         with self._locked(self._open_to_write) as descriptor:
             _append(descriptor, data)
         return deleted
 
     def check(self) -> None:
-        """Makes the file if it is missing, and sees whether there is room. Raises OSError where `write` would.
+        """Creates the file if it is missing, and tests whether there is room. Raises OSError if `write` would.
 
-        Files that others could read, as earlier versions made them, are for their owner alone from then on.
+        Files of earlier versions that other users could read become private.
         """
         with self._locked(self._open_to_write) as descriptor:
             for path in (*self._numbered().values(), self.path):
@@ -80,7 +80,7 @@ class RotatingFile:
             os.ftruncate(descriptor, size)
 
     def lines(self) -> Iterator[Line]:
-        """All lines that are not empty, the oldest first. Raises OSError."""
+        """All lines that are not empty, oldest first. Raises OSError."""
         with contextlib.ExitStack() as opened:
             files = [(path, opened.enter_context(os.fdopen(descriptor, "rb"))) for path, descriptor in self._opened()]
             for path, file in files:
@@ -95,7 +95,7 @@ class RotatingFile:
                         yield Line(f"{path}, line {number}", line.rstrip(b"\r\n"), whole)
 
     def clear(self) -> None:
-        """Deletes the files, whatever they are. Raises OSError."""
+        """Deletes the file and the rotated ones. Raises OSError."""
         with contextlib.ExitStack() as held:
             with contextlib.suppress(OSError):
                 held.enter_context(self._locked(_open_to_read))
@@ -103,7 +103,7 @@ class RotatingFile:
                 path.unlink(missing_ok=True)
 
     def _opened(self) -> list[tuple[Path, int]]:
-        """All files that are there, the oldest first, opened while nobody numbers them."""
+        """All files that exist, oldest first, opened while no other process rotates them."""
         found: list[tuple[Path, int]] = []
         try:
             with contextlib.ExitStack() as held:
@@ -121,7 +121,7 @@ class RotatingFile:
 
     @contextlib.contextmanager
     def _locked(self, opened: Callable[[Path], int]) -> Iterator[int]:
-        """The newest file, which no other process writes to or numbers while the block lasts. Raises OSError."""
+        """The newest file, locked against writes and rotation by other processes. Raises OSError."""
         until = time.monotonic() + LOCK_SECONDS
         while True:
             descriptor = opened(self.path)
@@ -141,7 +141,7 @@ class RotatingFile:
         return descriptor
 
     def _numbered(self) -> dict[int, Path]:
-        """The files but for the newest, by number."""
+        """The rotated files, by number."""
         found = {}
         for path in self.path.parent.glob(f"{_literal(self.path.name)}.*"):
             number = path.name[len(self.path.name) + 1:]
@@ -166,7 +166,7 @@ class RotatingFile:
 
 
 def _literal(name: str) -> str:
-    """A name as a pattern that only fits this name."""
+    """A glob pattern that matches only this name."""
     return "".join([f"[{c}]" if c in "*?[" else c for c in name])
 
 
@@ -179,7 +179,7 @@ def _open_to_read(path: Path) -> int:
 
 
 def _lock(descriptor: int, until: float) -> None:
-    """Waits for the lock, up to the moment `until` (monotonic). Raises OSError."""
+    """Waits for the lock until `until` (monotonic). Raises OSError."""
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -195,7 +195,7 @@ def _lock(descriptor: int, until: float) -> None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one at `path`."""
+    """Whether an open file is still at `path`: it may have been rotated."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -203,7 +203,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _append(descriptor: int, data: bytes) -> None:
-    """Writes all of `data` as lines of their own, and to the disk; or nothing. Raises OSError."""
+    """Appends `data` as separate lines and syncs; all of it or nothing. Raises OSError."""
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         data = b"\n" + data

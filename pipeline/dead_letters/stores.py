@@ -1,4 +1,4 @@
-"""The stores of dead letters, files and Iggy topics, and what is read of them: letters, and what is no letter."""
+"""The stores of dead letters, files and Iggy topics: appending to them, and reading their letters."""
 
 import asyncio
 import logging
@@ -17,59 +17,60 @@ from pipeline.iggy.errors import IggyError, IggyNotFound
 from pipeline.iggy.retry import retry_on_disconnect
 from pipeline.printable import printable_bytes
 
-#: Largest record, bytes: the largest payload that the client takes. Source: Iggy's `MAX_PAYLOAD_SIZE`; a frame of a
-#: server with default settings (`message_bus.max_message_size`, 64 MiB) has room for it.
+#: Largest record, bytes: the largest payload that the client accepts. Source: Iggy's `MAX_PAYLOAD_SIZE`. It fits in a
+#: frame of a server with default settings (`message_bus.max_message_size`, 64 MiB).
 MAX_RECORD_BYTES = 64_000_000
-#: What every Iggy takes in one message, however its limits are set, bytes.
+#: Bytes of one message that every Iggy server accepts, whatever its limits.
 SAFE_BYTES = 1_000_000
-#: Records of one send, and their bytes: only a record that is larger by itself is sent in a larger one.
+#: Records of one send, and their bytes; a single record may be larger.
 SEND_RECORDS, SEND_BYTES = 1_000, SAFE_BYTES
-#: Bytes of letters given to whoever reads them whole, about, at once.
+#: Bytes of letters with payloads that are returned at once, approximately.
 READ_BYTES = 4_000_000
-#: So many connections lost in a row over a record larger than `SAFE_BYTES`, and it counts as larger than Iggy takes.
-TRIES_OF_LARGE = 3
-#: Records of one poll, and their bytes as far as the poll before it tells.
+#: After this many connections lost in a row while a record larger than `SAFE_BYTES` was sent, the server's limit is
+#: taken to be lower.
+LARGE_ATTEMPTS = 3
+#: Records of one poll, and their bytes, estimated by the previous poll.
 POLL_RECORDS, POLL_BYTES = 200, 16_000_000
-#: Bytes of a bad record that are shown.
+#: Bytes of a malformed record that are shown.
 SHOWN_BYTES = 60
 
 
 class StoreError(PipelineError):
-    """A dead-letter file can't be used: which one, why, what to do. Worth trying again."""
+    """A dead-letter file cannot be used: which one, why, and what to do. Can be retried."""
 
 
 class Record(Struct, frozen=True):
-    """One record of a store, whoever wrote it."""
+    """One record of a store, whichever process wrote it."""
 
-    #: For people: file and line, or partition and offset.
+    #: File and line, or partition and offset, for people.
     where: str
     content: bytes
-    #: Whether all of it is there; a line over `rotating.MAX_LINE_BYTES` isn't read.
+    #: False for a line that was cut at `rotating_file.MAX_LINE_BYTES`.
     whole: bool = True
 
 
 class DeadLetterStore(Protocol):
-    """A place that holds dead letters."""
+    """Holds dead letters."""
 
-    #: For people: the file, or stream/topic.
+    #: The file, or stream/topic, for people.
     name: str
-    #: Bytes of the largest record that it takes; may become smaller.
+    #: Bytes of the largest record that it accepts; may become smaller.
     max_bytes: int
 
     def records(self) -> AsyncIterator[Record]:
-        """All records, the oldest first; none when there is no such topic or file. Raises IggyError or StoreError."""
+        """All records, oldest first; none if the topic or file is missing. Raises IggyError or StoreError."""
 
     async def append(self, records: Sequence[bytes]) -> None:
-        """Adds the records of one send, about `SEND_BYTES` or a single one; returns when they are stored.
+        """Appends the records of one send, about `SEND_BYTES` or a single one; returns when they are stored.
 
         Raises IggyError or StoreError; then none of them is stored, as far as is known.
         """
 
     async def clear(self) -> None:
-        """Removes all records, whatever they are. Raises IggyError or StoreError."""
+        """Removes all records, also those that are no letters. Raises IggyError or StoreError."""
 
     async def check(self) -> None:
-        """Raises IggyError or StoreError where no record could be added now."""
+        """Raises IggyError or StoreError if no record could be appended now."""
 
 
 class FileStore:
@@ -83,7 +84,7 @@ class FileStore:
         self._logger = logger
 
     async def records(self) -> AsyncIterator[Record]:
-        """All lines, the oldest first. Raises StoreError."""
+        """All lines, oldest first. Raises StoreError."""
         try:
             for line in self._file.lines():
                 yield Record(line.where, line.content, line.whole)
@@ -91,13 +92,13 @@ class FileStore:
             raise self._error("read", error) from None
 
     async def append(self, records: Sequence[bytes]) -> None:
-        """Adds lines; returns when they are on the disk. Raises StoreError."""
+        """Appends lines; returns when they are on the disk. Raises StoreError."""
         try:
             deleted = await asyncio.to_thread(self._file.write, list(records))
         except OSError as error:
             raise self._error("written to", error) from None
         for path in deleted:
-            self._logger.warning("the oldest dead letters, in %s, are deleted: dead_letters.max_files is %d", path,
+            self._logger.warning("the oldest dead letters, in %s, were deleted: dead_letters.max_files is %d", path,
                                  self._keep)
 
     async def clear(self) -> None:
@@ -108,7 +109,7 @@ class FileStore:
             raise self._error("deleted", error) from None
 
     async def check(self) -> None:
-        """Makes the file, and sees whether there is room. Raises StoreError."""
+        """Creates the file, and tests whether there is room. Raises StoreError."""
         try:
             await asyncio.to_thread(self._file.check)
         except OSError as error:
@@ -128,48 +129,49 @@ class TopicStore:
         self._stream = stream
         self._topic = topic
         self._logger = logger
-        #: How often the connection was lost in a row over a large record.
-        self._lost = 0
+        #: Connections lost in a row while a large record was sent.
+        self._disconnects = 0
 
     async def records(self) -> AsyncIterator[Record]:
-        """All messages, the oldest first of each partition; none when there is no such topic. Raises IggyError."""
+        """All messages, oldest first in each partition; none if the topic is missing. Raises IggyError."""
         await self._iggy.ensure_connected()
         details = await self._iggy.details(self._stream, self._topic)
-        source = Subscription(0, self._stream, self._topic, 0, self._iggy.consumer)
+        subscription = Subscription(0, self._stream, self._topic, 0, self._iggy.consumer)
         for partition in details.partitions if details is not None else []:
             position, count = 0, 1
-            while messages := await self._iggy.poll(source, partition.id, position, count):
+            while messages := await self._iggy.poll(subscription, partition.id, position, count):
                 largest = 1
                 for message in messages:
                     content = message.payload()
                     largest = max(largest, len(content))
-                    yield Record(f"{self.name} partition {partition.id} offset {message.offset()}", content)
+                    yield Record(f"{subscription.label(partition.id)} offset {message.offset()}", content)
                 position = messages[-1].offset() + 1
                 count = max(1, min(2 * count, POLL_RECORDS, POLL_BYTES // largest))
 
     async def append(self, records: Sequence[bytes]) -> None:
-        """Adds messages; returns when Iggy has confirmed them. Raises IggyError."""
+        """Appends messages; returns when Iggy has confirmed them. Raises IggyError."""
         await self._iggy.ensure_connected()
         await self._iggy.make_topic(self._stream, self._topic)
         try:
             await self._iggy.send(self._stream, self._topic, list(records))
         except IggyError:
-            self._learn(sum(map(len, records)) if len(records) == 1 else 0)
+            self._learn_limit(sum(map(len, records)) if len(records) == 1 else 0)
             raise
-        self._lost = 0
+        self._disconnects = 0
 
-    def _learn(self, size: int) -> None:
-        """A server whose limit is lower than the default ends the connection, and says nothing."""
+    def _learn_limit(self, size: int) -> None:
+        """Lowers `max_bytes` after repeated failures: a server with a lower limit closes the connection without an
+        error."""
         if size <= SAFE_BYTES or self._iggy.is_connected:
             return
-        self._lost += 1
-        if self._lost >= TRIES_OF_LARGE:
-            self._lost = 0
+        self._disconnects += 1
+        if self._disconnects >= LARGE_ATTEMPTS:
+            self._disconnects = 0
             self.max_bytes = SAFE_BYTES
             self._logger.warning(
-                "Iggy has ended the connection %d times over a dead letter of %d bytes for %s: it counts as larger "
-                "than the server takes (message_bus.max_message_size); letters over %d bytes are kept shortened, or "
-                "without their payloads, from now on", TRIES_OF_LARGE, size, self.name, SAFE_BYTES)
+                "Iggy has closed the connection %d times when a dead letter of %d bytes was sent to %s. The server's "
+                "limit (message_bus.max_message_size) seems lower; from now on letters over %d bytes are stored "
+                "shortened or without their payloads", LARGE_ATTEMPTS, size, self.name, SAFE_BYTES)
 
     async def clear(self) -> None:
         """Purges the topic. Raises IggyError."""
@@ -178,7 +180,7 @@ class TopicStore:
             await self._iggy.purge(self._stream, self._topic)
 
     async def check(self) -> None:
-        """Makes the topic where its stream is there. Raises IggyError."""
+        """Creates the topic if its stream exists. Raises IggyError."""
         await self._iggy.ensure_connected()
         if await self._iggy.has_stream(self._stream):
             try:
@@ -189,7 +191,7 @@ class TopicStore:
 
 
 def stores(config: Config, iggy: IggyConnection, logger: logging.Logger) -> dict[str, list[DeadLetterStore]]:
-    """The configured stores, by kind: "iggy" (one topic a stream), "file"."""
+    """The configured stores, by kind: "iggy" (one topic for each stream), "file"."""
     options = config.dead_letters
     found: dict[str, list[DeadLetterStore]] = {}
     if "iggy" in options.stores:
@@ -201,7 +203,7 @@ def stores(config: Config, iggy: IggyConnection, logger: logging.Logger) -> dict
 
 
 async def check_stores(config: Config, logger: logging.Logger) -> None:
-    """Looks whether dead letters can be stored, before there are any: files first. Raises IggyError or StoreError."""
+    """Checks before the start whether dead letters can be stored, files first. Raises IggyError or StoreError."""
     iggy = IggyConnection(config.iggy)
     if config.subscriptions():
         for kind, configured in sorted(stores(config, iggy, logger).items()):
@@ -210,17 +212,17 @@ async def check_stores(config: Config, logger: logging.Logger) -> None:
 
 
 class Contents(Struct, frozen=True):
-    """What a store holds."""
+    """The contents of a store."""
 
-    #: The letters that have been neither replayed nor purged, the oldest first, without their payloads.
+    #: The letters that were neither replayed nor purged, oldest first, without their payloads.
     letters: list[DeadLetter]
-    #: Records that are neither letters nor tombstones; where the first is, why it is neither, and how it begins.
+    #: Number of records that are neither letters nor tombstones; position, error and beginning of the first.
     bad: int = 0
     example: str = ""
 
 
 async def read_contents(store: DeadLetterStore) -> Contents:
-    """Reads a store, and keeps no payload. Raises IggyError or StoreError."""
+    """Reads a store, without payloads. Raises IggyError or StoreError."""
     letters: dict[str, DeadLetter] = {}
     settled: set[str] = set()
     bad, example = 0, ""
@@ -245,7 +247,8 @@ def _decoded(record: Record) -> DeadLetter | Tombstone:
 
 
 async def read_letters(store: DeadLetterStore, ids: Collection[str], at_once: int) -> AsyncIterator[list[DeadLetter]]:
-    """The letters with these ids, whole, so many at a time (fewer where they are large). Raises as `records` does."""
+    """The letters with these ids, with payloads, up to `at_once` at a time, fewer if they are large. Raises as
+    `records`."""
     wanted = set(ids)
     some: list[DeadLetter] = []
     size = 0
@@ -268,13 +271,13 @@ async def read_letters(store: DeadLetterStore, ids: Collection[str], at_once: in
 
 
 async def find_payload(letter: DeadLetter, iggy: IggyConnection) -> DeadLetter:
-    """A letter whose payload was left out, with it as far as Iggy still has the very message. Raises IggyError."""
+    """The letter with its payload, if that was left out and Iggy still has the message. Raises IggyError."""
     if not letter.payload_omitted:
         return letter
     await iggy.ensure_connected()
-    source = Subscription(0, letter.stream, letter.topic, 0, iggy.consumer)
+    subscription = Subscription(0, letter.stream, letter.topic, 0, iggy.consumer)
     try:
-        found = await iggy.poll(source, letter.partition, letter.offset, 1)
+        found = await iggy.poll(subscription, letter.partition, letter.offset, 1)
     except IggyNotFound:
         return letter
     if not found or found[0].offset() != letter.offset or not is_sha256_of(letter, found[0].payload()):
