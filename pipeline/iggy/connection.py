@@ -1,4 +1,4 @@
-"""One connection to Iggy through the `apache-iggy` client, with a deadline on every call and errors in words."""
+"""One connection to Iggy through the `apache-iggy` client, with a deadline for every call and readable errors."""
 
 import asyncio
 import contextlib
@@ -36,39 +36,42 @@ from pipeline.iggy.requests import (
 
 T = TypeVar("T")
 
-#: Messages asked for at once where a whole topic is read.
-MESSAGES_AT_ONCE = 1_000
+#: Messages of one poll when a whole topic is read.
+POLL_MESSAGES = 1_000
 #: Longest wait for a connection, seconds.
 CONNECT_SECONDS = 5.0
-#: Pause before a check that lost its connection is made again, seconds.
-AGAIN_SECONDS = 0.1
-#: Calls that fail for so long, whatever the reason, cost the connection, seconds.
-RENEW_SECONDS = 5.0
-#: Words in the client's errors (it has texts only) that tell that the connection, or its session, is gone.
-LOST_WORDS = ("connect", "stale", "eof", "broken pipe", "reset by peer", "unauthenticated", "evict", "session",
+#: Pause before work that lost its connection is repeated, seconds.
+RETRY_SECONDS = 0.1
+#: A connection on which all calls fail for this time, for any reason, is dropped, seconds.
+MAX_FAILING_SECONDS = 5.0
+#: Texts in the client's errors, which have no codes, that mean a lost connection or session.
+DISCONNECT_TEXTS = ("connect", "stale", "eof", "broken pipe", "reset by peer", "unauthenticated", "evict", "session",
               "tcp error")
-#: Words in what a server answers that lives, and has no such thing.
-MISSING_WORDS = ("not found", "was not found")
+#: Texts in the client's errors that mean that the server works, and the object does not exist.
+NOT_FOUND_TEXTS = ("not found", "was not found")
 
 
 class IggyConnection:
-    """Connects when `ensure_connected` is called. A connection that is lost stays lost until then: the client's own
-    reconnection is switched off, because after it the log may be another one, and memberships are gone.
+    """Connects when `ensure_connected` is called.
+
+    The client's own reconnection is off, because the caller has to know: on a new connection a log may be another
+    one, and group memberships are lost.
     """
 
     def __init__(self, config: IggyConfig) -> None:
         self._config = config
         self._client: IggyClient | None = None
-        #: How many connections there have been: who sees it grow looks whether the logs are still the same.
+        #: Number of connections so far. When it grows, the caller has to check whether the logs are still the same.
         self.connections = 0
-        #: Groups that this connection has joined.
+        #: Subscriptions whose group this connection has joined.
         self._joined: set[Subscription] = set()
         self._failing_since: float | None = None
-        #: Topics that were found or made, by stream and topic.
-        self._made: set[tuple[str, str]] = set()
+        #: Topics that were found or created: (stream, topic).
+        self._known: set[tuple[str, str]] = set()
 
     async def connect(self) -> None:
-        """Connects and logs in. Raises IggyError, or IggyRefused when the server rejects user and password."""
+        """Connects and logs in. Raises IggyError, or IggyAuthenticationFailed when the server rejects the
+        credentials."""
         login = AutoLogin.username_password(self._config.username, self._config.password)
         try:
             client = IggyClient(TcpConfig(server_address=self._config.address, auto_login=login, nodelay=True,
@@ -76,9 +79,9 @@ class IggyConnection:
         except ValueError as error:
             raise IggyAuthenticationFailed(f"iggy.address: {error}; give host:port") from None
         try:
-            await asyncio.wait_for(_started(client), CONNECT_SECONDS)
+            await asyncio.wait_for(_connect(client), CONNECT_SECONDS)
         except (TimeoutError, RuntimeError) as error:
-            failure = self._in_words(error) if isinstance(error, RuntimeError) else None
+            failure = self._to_error(error) if isinstance(error, RuntimeError) else None
             if isinstance(failure, IggyAuthenticationFailed):
                 raise failure from None
             reason = error if failure else f"no connection within {CONNECT_SECONDS:.0f} s"
@@ -88,16 +91,16 @@ class IggyConnection:
         self.connections += 1
         self._joined.clear()
 
-    async def _call(self, what: Awaitable[T]) -> T:
+    async def _call(self, call: Awaitable[T]) -> T:
         client, seconds = self._client, self._config.call_timeout_ms / 1000
         try:
-            result = await asyncio.wait_for(what, seconds)
+            result = await asyncio.wait_for(call, seconds)
         except TimeoutError:
             self._drop_connection(client)
             raise IggyError(f"Iggy at {self._config.address} gave no answer within {seconds:g} s") from None
         except RuntimeError as error:
-            failure = self._in_words(error)
-            if any(word in str(error).lower() for word in LOST_WORDS) or self._fails_too_long(failure):
+            failure = self._to_error(error)
+            if any(text in str(error).lower() for text in DISCONNECT_TEXTS) or self._fails_too_long(failure):
                 self._drop_connection(client)
             raise failure from None
         self._failing_since = None
@@ -108,22 +111,22 @@ class IggyConnection:
             return False
         now = time.monotonic()
         self._failing_since = self._failing_since or now
-        return now - self._failing_since > RENEW_SECONDS
+        return now - self._failing_since > MAX_FAILING_SECONDS
 
     def _drop_connection(self, client: IggyClient | None) -> None:
-        """Gives a connection up, unless another has taken its place already."""
+        """Drops a connection, unless it has been replaced already."""
         if self._client is client:
             self._client = self._failing_since = None
             self._joined.clear()
 
-    def _in_words(self, error: RuntimeError) -> IggyError:
+    def _to_error(self, error: RuntimeError) -> IggyError:
         text = str(error)
-        where = f"Iggy at {self._config.address}"
+        server = f"Iggy at {self._config.address}"
         if any(word in text.lower() for word in ("credentials", "unauthenticated", "unauthorized", "password")):
-            return IggyAuthenticationFailed(f"{where} refused the login of user {self._config.username}; "
-                               "correct iggy.username and iggy.password")
-        kind = IggyNotFound if any(word in text.lower() for word in MISSING_WORDS) else IggyError
-        return kind(f"{where}: {text}")
+            return IggyAuthenticationFailed(f"{server} refused the login of user {self._config.username}; "
+                                            "correct iggy.username and iggy.password")
+        kind = IggyNotFound if any(found in text.lower() for found in NOT_FOUND_TEXTS) else IggyError
+        return kind(f"{server}: {text}")
 
     @property
     def client(self) -> IggyClient:
@@ -132,107 +135,107 @@ class IggyConnection:
             raise IggyError(f"Iggy at {self._config.address}: not connected")
         return self._client
 
-    async def topic(self, source: Subscription) -> TopicDetails:
-        """The topic's details, its partitions with their current offsets among them. Raises IggyMissing if missing."""
-        details = await self._call(self.client.get_topic(source.stream, source.topic))
+    async def topic(self, subscription: Subscription) -> TopicDetails:
+        """The topic's details, with its partitions and their current offsets. Raises IggyNotFound."""
+        details = await self._call(self.client.get_topic(subscription.stream, subscription.topic))
         if details is None:
-            raise IggyNotFound(f"Iggy at {self._config.address} has no topic {source.stream}/{source.topic}; "
+            raise IggyNotFound(f"Iggy at {self._config.address} has no topic {subscription.label()}; "
                               "create it, or correct [[topics]]")
         return details
 
-    async def poll(self, source: Subscription, partition: int, offset: int, count: int) -> list[ReceiveMessage]:
-        """Up to `count` messages of one partition from `offset` on; empty at the log's end. Commits nothing."""
-        return await self._poll(source, partition, PollingStrategy.Offset(offset), count)
+    async def poll(self, subscription: Subscription, partition: int, offset: int, count: int) -> list[ReceiveMessage]:
+        """Up to `count` messages of one partition from `offset` on; none at the end of the log. Commits nothing."""
+        return await self._poll(subscription, partition, PollingStrategy.Offset(offset), count)
 
-    async def first_since(self, source: Subscription, partition: int,
+    async def first_since(self, subscription: Subscription, partition: int,
                           microseconds: int) -> ReceiveMessage | None:
         """The first message with a timestamp at or after `microseconds` since 1970, or None."""
-        found = await self._poll(source, partition, PollingStrategy.Timestamp(microseconds), 1)
+        found = await self._poll(subscription, partition, PollingStrategy.Timestamp(microseconds), 1)
         return found[0] if found else None
 
-    async def last(self, source: Subscription, partition: int) -> ReceiveMessage | None:
+    async def last(self, subscription: Subscription, partition: int) -> ReceiveMessage | None:
         """The last message of a partition, or None. Raises IggyError."""
-        found = await self._poll(source, partition, PollingStrategy.Last(), 1)
+        found = await self._poll(subscription, partition, PollingStrategy.Last(), 1)
         return found[0] if found else None
 
-    async def _poll(self, source: Subscription, partition: int, strategy: PollingStrategy,
+    async def _poll(self, subscription: Subscription, partition: int, strategy: PollingStrategy,
                     count: int) -> list[ReceiveMessage]:
-        consumer = Consumer.Group(source.consumer) if source in self._joined else Consumer.Single(source.consumer)
+        kind = Consumer.Group if subscription in self._joined else Consumer.Single
         try:
             return await self._call(self.client.poll_messages(
-                source.stream, source.topic, consumer=consumer, polling_strategy=strategy,
-                count=count, auto_commit=False, partition_id=partition))
+                subscription.stream, subscription.topic, consumer=kind(subscription.consumer),
+                polling_strategy=strategy, count=count, auto_commit=False, partition_id=partition))
         except IggyNotFound:
-            self._made.discard((source.stream, source.topic))
+            self._known.discard((subscription.stream, subscription.topic))
             raise
 
-    async def stored_offset(self, source: Subscription, partition: int) -> int:
-        """The offset stored for our consumer, or -1. Source: GetConsumerOffset, code 120."""
-        body = self._consumer_body(source) + struct.pack("<BI", 1, partition)
+    async def stored_offset(self, subscription: Subscription, partition: int) -> int:
+        """The offset stored for the consumer, or -1. Source: GetConsumerOffset, code 120."""
+        body = self._consumer_body(subscription) + struct.pack("<BI", 1, partition)
         reply = await self._call(self.client.send_binary_request(GET_CONSUMER_OFFSET, body))
         return int(struct.unpack_from("<IQQ", reply)[2]) if len(reply) >= 20 else -1
 
-    async def store_offset(self, source: Subscription, partition: int, offset: int) -> None:
-        """Stores the offset of our consumer. Any connection may. Source: StoreConsumerOffset, code 121."""
-        body = self._consumer_body(source) + struct.pack("<BIQB", 1, partition, offset, 0)
+    async def store_offset(self, subscription: Subscription, partition: int, offset: int) -> None:
+        """Stores the offset of the consumer; in a group only a member may. Source: StoreConsumerOffset, code 121."""
+        body = self._consumer_body(subscription) + struct.pack("<BIQB", 1, partition, offset, 0)
         await self._call(self.client.send_binary_request(STORE_CONSUMER_OFFSET, body))
 
-    async def delete_offset(self, source: Subscription, partition: int) -> None:
-        """Removes the stored offset of our consumer, if there is one. Source: DeleteConsumerOffset, code 122."""
-        if await self.stored_offset(source, partition) >= 0:
-            body = self._consumer_body(source) + struct.pack("<BIB", 1, partition, 0)
+    async def delete_offset(self, subscription: Subscription, partition: int) -> None:
+        """Removes the stored offset of the consumer, if there is one. Source: DeleteConsumerOffset, code 122."""
+        if await self.stored_offset(subscription, partition) >= 0:
+            body = self._consumer_body(subscription) + struct.pack("<BIB", 1, partition, 0)
             await self._call(self.client.send_binary_request(DELETE_CONSUMER_OFFSET, body))
 
-    async def join(self, source: Subscription) -> None:
-        """Makes the group if need be, and joins it with this connection. Raises IggyError."""
-        if await self._call(self.client.get_consumer_group(source.stream, source.topic, source.consumer)) is None:
-            # Another member may make it at the same moment; anything else that is wrong, joining says.
+    async def join(self, subscription: Subscription) -> None:
+        """Joins the group with this connection, and creates it if it is missing. Raises IggyError."""
+        if await self._call(self.client.get_consumer_group(*_group(subscription))) is None:
+            # Another member may create it at the same time; any other failure is raised by joining.
             with contextlib.suppress(IggyError):
-                await self._call(self.client.create_consumer_group(source.stream, source.topic, source.consumer))
-        await self._call(self.client.join_consumer_group(source.stream, source.topic, source.consumer))
-        self._joined.add(source)
+                await self._call(self.client.create_consumer_group(*_group(subscription)))
+        await self._call(self.client.join_consumer_group(*_group(subscription)))
+        self._joined.add(subscription)
 
-    async def leave(self, source: Subscription) -> None:
+    async def leave(self, subscription: Subscription) -> None:
         """Leaves the group. Raises IggyError."""
-        self._joined.discard(source)
-        await self._call(self.client.leave_consumer_group(source.stream, source.topic, source.consumer))
+        self._joined.discard(subscription)
+        await self._call(self.client.leave_consumer_group(*_group(subscription)))
 
-    async def delete_group(self, source: Subscription) -> None:
+    async def delete_group(self, subscription: Subscription) -> None:
         """Deletes the group with its members and offsets, if there is one. Raises IggyError."""
-        self._joined.discard(source)
-        if await self._call(self.client.get_consumer_group(source.stream, source.topic, source.consumer)) is not None:
-            await self._call(self.client.delete_consumer_group(source.stream, source.topic, source.consumer))
+        self._joined.discard(subscription)
+        if await self._call(self.client.get_consumer_group(*_group(subscription))) is not None:
+            await self._call(self.client.delete_consumer_group(*_group(subscription)))
 
-    async def assignment(self, source: Subscription) -> list[int] | None:
-        """The partitions that this member of the group may poll now; None when it is no member (any more).
+    async def assignment(self, subscription: Subscription) -> list[int] | None:
+        """The partitions assigned to this member of the group; None when it is not a member, or no longer.
 
         Source: SyncConsumerGroup, code 606: `[generation u64][count u32][partition u32]...`.
         """
-        body = identifier(source.stream) + identifier(source.topic) + identifier(source.consumer)
+        body = b"".join(map(identifier, _group(subscription)))
         reply = await self._call(self.client.send_binary_request(SYNC_CONSUMER_GROUP, body))
         if len(reply) < 12:
             return None
         count = struct.unpack_from("<QI", reply)[1]
         return list(struct.unpack_from(f"<{count}I", reply, 12))
 
-    async def members(self, source: Subscription) -> list[list[int]]:
-        """The partitions of each of the group's members; none when there is no such group."""
-        group = await self._call(self.client.get_consumer_group(source.stream, source.topic, source.consumer))
+    async def members(self, subscription: Subscription) -> list[list[int]]:
+        """The partitions of each member of the group; none when the group does not exist."""
+        group = await self._call(self.client.get_consumer_group(*_group(subscription)))
         return [list(member.partitions) for member in group.members] if group is not None else []
 
     async def make_topic(self, stream: str, topic: str, partitions: int = 1,
                          options: Mapping[str, str] = NO_OPTIONS) -> None:
-        """Makes a topic of `partitions`, and its stream, if they are missing. Raises IggyError.
+        """Creates a topic with `partitions`, and its stream, if they are missing. Raises IggyError.
 
-        Of the options, those that the server doesn't know are left out.
+        Options that the server does not know are left out.
         """
-        if (stream, topic) in self._made:
+        if (stream, topic) in self._known:
             return
-        await _make_missing(lambda: self._call(self.client.get_stream(stream)),
+        await _create_missing(lambda: self._call(self.client.get_stream(stream)),
                             lambda: self._call(self.client.create_stream(stream)))
-        await _make_missing(lambda: self.details(stream, topic),
+        await _create_missing(lambda: self.details(stream, topic),
                             lambda: self._create(stream, topic, partitions, options))
-        self._made.add((stream, topic))
+        self._known.add((stream, topic))
 
     async def _create(self, stream: str, topic: str, partitions: int, options: Mapping[str, str]) -> None:
         known = {spec.key for spec in await self._call(self.client.describe_options("topic"))} if options else ()
@@ -240,7 +243,7 @@ class IggyConnection:
                                       {key: value for key, value in options.items() if key in known}))
 
     async def has_stream(self, stream: str) -> bool:
-        """Whether there is such a stream. Raises IggyError."""
+        """Whether the stream exists. Raises IggyError."""
         return await self._call(self.client.get_stream(stream)) is not None
 
     async def details(self, stream: str, topic: str) -> TopicDetails | None:
@@ -248,27 +251,27 @@ class IggyConnection:
         return await self._call(self.client.get_topic(stream, topic))
 
     async def partitions(self, stream: str, topic: str) -> int:
-        """How many partitions a topic has; 0 when it is missing. Raises IggyError."""
+        """The number of a topic's partitions; 0 when it is missing. Raises IggyError."""
         details = await self.details(stream, topic)
         return details.partitions_count if details is not None else 0
 
     async def send(self, stream: str, topic: str, payloads: list[bytes], partition: int | None = None,
                    headers: dict[str, str] | None = None) -> int | None:
-        """Sends messages to a topic, and returns when Iggy has confirmed them: the first one's offset, if it tells.
+        """Sends messages to a topic, and waits until Iggy has confirmed them. Returns the first offset, if known.
 
-        The broker chooses the partition where none is given. `headers` are each message's. Raises IggyError.
+        The server chooses the partition where none is given. Every message gets the `headers`. Raises IggyError.
         """
-        where = Partitioning.balanced() if partition is None else Partitioning.partition_id(partition)
+        partitioning = Partitioning.balanced() if partition is None else Partitioning.partition_id(partition)
         messages = [SendMessage(payload, headers) for payload in payloads]
         try:
-            answer = await self._call(self.client.send_messages(stream, topic, where, messages))
+            answer = await self._call(self.client.send_messages(stream, topic, partitioning, messages))
         except IggyError:
-            self._made.discard((stream, topic))
+            self._known.discard((stream, topic))
             raise
         return answer.confirmations[0].base_offset if answer.confirmations else None
 
     async def ensure_connected(self) -> None:
-        """Connects, unless that has been done. Raises IggyError."""
+        """Connects, unless there is a connection. Raises IggyError."""
         if self._client is None:
             await self.connect()
 
@@ -279,17 +282,17 @@ class IggyConnection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection that was not lost (as far as is known)."""
+        """Whether there is a connection, as far as is known."""
         return self._client is not None
 
     async def read_all(self, stream: str, topic: str) -> list[bytes]:
-        """The payloads of a whole topic, partition by partition; none when there is no such topic. Raises IggyError."""
+        """The payloads of a whole topic, partition by partition; none when the topic is missing. Raises IggyError."""
         details = await self.details(stream, topic)
         found: list[bytes] = []
-        source = Subscription(0, stream, topic, 0, self._config.consumer)
+        subscription = Subscription(0, stream, topic, 0, self._config.consumer)
         for partition in details.partitions if details is not None else []:
             position = 0
-            while messages := await self.poll(source, partition.id, position, MESSAGES_AT_ONCE):
+            while messages := await self.poll(subscription, partition.id, position, POLL_MESSAGES):
                 found += [message.payload() for message in messages]
                 position = messages[-1].offset() + 1
         return found
@@ -298,21 +301,28 @@ class IggyConnection:
         """Removes all messages of a topic. Raises IggyError."""
         await self._call(self.client.purge_topic(stream, topic))
 
-    def _consumer_body(self, source: Subscription) -> bytes:
-        kind = GROUP if source.group else SINGLE
-        return kind + identifier(source.consumer) + identifier(source.stream) + identifier(source.topic)
+    def _consumer_body(self, subscription: Subscription) -> bytes:
+        kind = GROUP if subscription.group else SINGLE
+        stream, topic, consumer = _group(subscription)
+        return kind + identifier(consumer) + identifier(stream) + identifier(topic)
 
 
-async def _make_missing(find: Callable[[], Awaitable[object | None]], make: Callable[[], Awaitable[object]]) -> None:
-    """Makes what is not found, unless another process is quicker. Raises IggyError."""
+def _group(subscription: Subscription) -> tuple[str, str, str]:
+    """Stream, topic and consumer: what names a consumer group."""
+    return subscription.stream, subscription.topic, subscription.consumer
+
+
+async def _create_missing(find: Callable[[], Awaitable[object | None]],
+                          create: Callable[[], Awaitable[object]]) -> None:
+    """Creates what is not found; another process may do so at the same time. Raises IggyError."""
     if await find() is None:
         try:
-            await make()
+            await create()
         except IggyError:
             if await find() is None:
                 raise
 
 
-async def _started(client: IggyClient) -> None:
+async def _connect(client: IggyClient) -> None:
     await client.connect()
     await client.ping()

@@ -1,14 +1,14 @@
-"""What Iggy answers when it refuses, or does not answer."""
+"""Errors of Iggy: it refused a request, or did not answer."""
 
 from pipeline.errors import PipelineError
 
 
 class IggyError(PipelineError):
-    """Iggy refused, or can't be reached. Worth trying again unless it is `IggyAuthenticationFailed`."""
+    """Iggy refused a request, or cannot be reached. Can be retried, except `IggyAuthenticationFailed`."""
 
 
 class IggyNotFound(IggyError):
-    """Iggy answered: there is no such stream, topic, partition or membership. Perhaps there will be."""
+    """Iggy answered that the stream, topic, partition or membership does not exist. It may be created later."""
 
 
 class IggyUnreachable(IggyError):
@@ -16,4 +16,4 @@ class IggyUnreachable(IggyError):
 
 
 class IggyAuthenticationFailed(IggyError):
-    """Iggy answered, and trying again won't help: wrong credentials."""
+    """Iggy rejected the credentials: retrying does not help."""

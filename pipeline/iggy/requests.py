@@ -1,4 +1,4 @@
-"""Raw requests of Iggy's binary protocol 0.11.0 that the client has no call for."""
+"""Requests of Iggy's binary protocol 0.11.0 for which the client has no call."""
 
 import itertools
 import struct
@@ -12,9 +12,9 @@ STORE_CONSUMER_OFFSET = 121
 DELETE_CONSUMER_OFFSET = 122
 CREATE_TOPIC = 302
 SYNC_CONSUMER_GROUP = 606
-#: Kinds of consumer on the wire.
+#: Codes of the kinds of consumer.
 SINGLE, GROUP = b"\x01", b"\x02"
-#: Kind of a text in a topic's options.
+#: Code of a string in a topic's options.
 OPTION_STRING = 2
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -27,9 +27,9 @@ def identifier(name: str) -> bytes:
 
 async def create_topic(client: IggyClient, stream: str, topic: str, partitions: int,
                        options: Mapping[str, str] = NO_OPTIONS) -> None:
-    """Creates a topic with the server's own defaults but for `options`. Raises RuntimeError.
+    """Creates a topic with the server's defaults, except for `options`. Raises RuntimeError.
 
-    `IggyClient.create_topic` of 0.9.0 sends option keys that the server 0.9.0 refuses. Source: CreateTopic, code 302;
+    `IggyClient.create_topic` 0.9.0 sends option keys that the server 0.9.0 rejects. Source: CreateTopic, code 302;
     an option is `[kind: 2, a string][length u32][key][kind: 2][length u32][value]`.
     """
     name = topic.encode()

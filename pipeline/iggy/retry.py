@@ -1,41 +1,40 @@
-"""Calls that are repeated while the connection is being made again."""
+"""Work that is repeated when its connection to Iggy is lost, and the check of Iggy at the start."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 from pipeline.config.schema import IggyConfig, Subscription
-from pipeline.iggy.connection import AGAIN_SECONDS, CONNECT_SECONDS, IggyConnection, T
+from pipeline.iggy.connection import CONNECT_SECONDS, RETRY_SECONDS, IggyConnection, T
 from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyNotFound, IggyUnreachable
 
 
 async def retry_on_disconnect(work: Callable[[], Awaitable[T]]) -> T:
-    """The result of `work`, which is begun again when its connection is lost (not when none can be made), for at most
-    `CONNECT_SECONDS`.
+    """The result of `work`, which is repeated from the start when its connection is lost, for `CONNECT_SECONDS`.
 
-    Raises IggyError.
+    Raises IggyError, also immediately when no connection can be made.
     """
-    until = time.monotonic() + CONNECT_SECONDS
+    deadline = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
             return await work()
         except (IggyNotFound, IggyAuthenticationFailed, IggyUnreachable):
             raise
         except IggyError:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_needed: bool) -> None:
-    """Raises IggyError when the server can't be reached, or refuses the login; IggyMissing when it has none of the
-    topics, or with `all_needed` not all of them. Which are missing, ingest tells: it waits for them.
+    """Raises IggyError when the server cannot be reached or refuses the login, and IggyNotFound when it has none of the
+    topics, or with `all_needed` not all of them. Otherwise ingest logs the missing ones and waits for them.
 
-    A connection that is lost in between is made again, for at most `CONNECT_SECONDS`.
+    The check is repeated when the connection is lost.
     """
     connection = IggyConnection(config)
 
-    async def look() -> None:
+    async def check() -> None:
         await connection.ensure_connected()
         missing = []
         for topic in topics:
@@ -49,4 +48,4 @@ async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_n
             names = ", ".join(f"{topic.stream}/{topic.topic}" for topic, _ in missing)
             raise IggyNotFound(f"Iggy at {config.address} lacks the topics {names}; create them, or correct [[topics]]")
 
-    await retry_on_disconnect(look)
+    await retry_on_disconnect(check)
