@@ -172,7 +172,7 @@ def lock_offsets(locks: Locks, config: Config) -> None:
     for source in config.subscriptions():
         if source.group:
             continue
-        what = (f"reads {source.stream}/{source.topic} of {config.iggy.address} as consumer \"{source.consumer}\" "
+        what = (f"reads {source.label()} of {config.iggy.address} as consumer \"{source.consumer}\" "
                 "already; stop it, or set another iggy.consumer, or other partitions, for one of them")
         locks.take_name(_names(servers, source, ""), what, shared=bool(source.partitions))
         for partition in source.partitions:

@@ -120,7 +120,7 @@ async def membership(iggy: IggyConnection, topics: tuple[Subscription, ...]) -> 
     for source in groups:
         if members := len(await iggy.members(source)):
             raise PipelineError(
-                f"the group {source.consumer} of {source.stream}/{source.topic} has {members} members, and only they "
+                f"the group {source.consumer} of {source.label()} has {members} members, and only they "
                 "may store its offsets: stop its pipelines. Members that are no pipelines are connections from before "
                 "a restart of Iggy; `pipeline offsets regroup` removes them")
         await iggy.join(source)
@@ -208,10 +208,10 @@ def set_(path: str, name: str | None, partition: int | None, offset: int | None,
         raise click.UsageError("give --topic, --partition and --offset, or --source, --measurement and --time")
 
     async def work(iggy: IggyConnection, found: list[Place]) -> None:
-        place = next((p for p in found if f"{p.source.stream}/{p.source.topic}" == name
+        place = next((p for p in found if p.source.label() == name
                       and p.partition == partition), None)
         if place is None:
-            known = ", ".join(sorted({f"{p.source.stream}/{p.source.topic}" for p in found}))
+            known = ", ".join(sorted({p.source.label() for p in found}))
             raise PipelineError(f"{name} partition {partition}: not in {path}, which has {known}")
         if offset > place.end:
             raise PipelineError(f"{name} partition {partition} ends at offset {place.end}; give that or less")

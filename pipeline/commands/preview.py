@@ -197,7 +197,7 @@ def chosen_subscription(config: Config, path: str, topic: str) -> int:
     """Index of the topic named "stream/topic" or "topic"; the first one without a name. Raises PipelineError."""
     if not config.subscriptions():
         raise NothingToPreview(f"{path}: has no [[topics]], and so no messages")
-    names = [f"{subscription.stream}/{subscription.topic}" for subscription in config.subscriptions()]
+    names = [subscription.label() for subscription in config.subscriptions()]
     for index, name in enumerate(names):
         if topic in ("", name, name.partition("/")[2]):
             return index

@@ -88,9 +88,9 @@ class Poller:
         gap = reader.add(messages, time.monotonic())
         if gap is not None:
             topic = self._topics[reader.partition.topic]
-            self._logger.error("%s/%s partition %d: offsets %d to %d have expired in Iggy before they were read; "
+            self._logger.error("%s: offsets %d to %d have expired in Iggy before they were read; "
                                "they are lost. Give the topic a longer message_expiry, or the pipeline more encoders",
-                               topic.stream, topic.topic, reader.partition.number, *gap)
+                               topic.label(reader.partition.number), *gap)
             self._send(wire.Gap(self.epoch, reader.partition, *gap))
 
     def _start_poll(self, after: PartitionReader | None = None) -> bool:

@@ -65,10 +65,9 @@ class Rereads:
                 and range_.partition.number not in (await self._iggy.assignment(topic) or []):
             return  # another member has the partition now, and begins after the stored offset
         if len(messages) < range_.messages:
-            self._logger.error("%s/%s partition %d: offsets %d to %d had to be read again, but only %d of their "
+            self._logger.error("%s: offsets %d to %d had to be read again, but only %d of their "
                                "messages are left in Iggy; the others are lost. Give the topic a longer message_expiry",
-                               topic.stream, topic.topic, range_.partition.number, range_.first, range_.last,
-                               len(messages))
+                               topic.label(range_.partition.number), range_.first, range_.last, len(messages))
         if messages:
             await self._sender.send(range_, messages, [message.payload() for message in messages], redelivered=True)
         else:

@@ -121,8 +121,8 @@ class TopicMonitor:
         if not topic.group:
             if (absent := set(topic.partitions) - numbers) and index not in self._logged_absent:
                 self._logged_absent.add(index)
-                self._logger.error("%s/%s has no partition %s, which [[topics]] partitions names; it is read once it "
-                                   "exists", topic.stream, topic.topic, ", ".join(map(str, sorted(absent))))
+                self._logger.error("%s has no partition %s, which [[topics]] partitions names; it is read once it "
+                                   "exists", topic.label(), ", ".join(map(str, sorted(absent))))
             return {number for number in numbers if (not topic.partitions or number in topic.partitions)
                     and (index + number) % self._readers == self._index}
         assigned = await self._iggy.assignment(topic)
@@ -130,7 +130,7 @@ class TopicMonitor:
             changes.revoked_at_once += [reader.partition for reader in ours]
             await self._iggy.join(topic)
             assigned = await self._iggy.assignment(topic) or []
-            self._logger.info("joined the consumer group %s of %s/%s", topic.consumer, topic.stream, topic.topic)
+            self._logger.info("joined the consumer group %s of %s", topic.consumer, topic.label())
         if self._stalled_due:
             await self._find_stalled(index, details, set(assigned))
         return numbers & set(assigned)
@@ -143,10 +143,10 @@ class TopicMonitor:
                 for partition in details.partitions if partition.id not in assigned}
         for partition in self._stalled[index].update(lags, time.monotonic()):
             self._logger.error(
-                "%s/%s partition %d belongs to another member of the consumer group %s, and no offset was committed "
+                "%s belongs to another member of the consumer group %s, and no offset was committed "
                 "there for %g s although messages are waiting. If no other pipeline has it, its owner is a connection "
                 "from before a restart of Iggy, which Iggy keeps: stop the group's pipelines, run `pipeline offsets "
-                "regroup`, and start them again", topic.stream, topic.topic, partition, topic.consumer,
+                "regroup`, and start them again", topic.label(partition), topic.consumer,
                 self._stalled_seconds)
 
     def _topic_missing(self, index: int, ours: list[PartitionReader], error: IggyNotFound) -> None:
@@ -155,15 +155,15 @@ class TopicMonitor:
         if index not in self._missing:
             self._missing.add(index)
             self._were_missing.add(index)
-            self._logger.error("%s/%s is missing; it is read once it exists, and the other topics meanwhile: %s",
-                               self.topics[index].stream, self.topics[index].topic, error)
+            self._logger.error("%s is missing; it is read once it exists, and the other topics meanwhile: %s",
+                               self.topics[index].label(), error)
 
     def _topic_found(self, index: int, ours: list[PartitionReader]) -> None:
         for reader in ours:
             reader.is_missing = False
         if index in self._missing:
             self._missing.discard(index)
-            self._logger.info("%s/%s exists again", self.topics[index].stream, self.topics[index].topic)
+            self._logger.info("%s exists again", self.topics[index].label())
 
     @property
     def all_present(self) -> bool:
@@ -231,7 +231,7 @@ class TopicMonitor:
                       what: str) -> int:
         """Where to continue in a log that was truncated or created again, by `on_truncation`. Logs it."""
         topic = self.topics[where.topic]
-        place = f"{topic.stream}/{topic.topic} partition {where.number}: the log {what}"
+        place = f"{topic.label(where.number)}: the log {what}"
         if topic.on_truncation == "stop":
             changes.fatal = (f"{place}. Iggy lost messages and is reusing their offsets; stopped because of "
                              "on_truncation = \"stop\". Check the offsets with `pipeline offsets show`, set them if "

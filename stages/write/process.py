@@ -289,9 +289,9 @@ class WriteStage:
                 partition, range_ = job.batch.lines.range.partition, job.batch.lines.range
                 topic = self.topics[partition.topic]
                 self.logger.warning(
-                    "%s has not completely answered a write for %.0f s; it is repeated after %g s: %s/%s "
-                    "partition %d, offsets %d to %d, %d bytes", target.transport.urls[0], seconds, target.seconds,
-                    topic.stream, topic.topic, partition.number, range_.first, range_.last, len(piece.body or b""))
+                    "%s has not completely answered a write for %.0f s; it is repeated after %g s: %s, "
+                    "offsets %d to %d, %d bytes", target.transport.urls[0], seconds, target.seconds,
+                    topic.label(partition.number), range_.first, range_.last, len(piece.body or b""))
         self._report()
 
     def _give_up(self, batch: _Batch, error: Exception) -> None:
