@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from pipeline.config.plan import EPOCH_BITS
 from pipeline.config.schema import IggyConfig
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from pipeline.iggy.connection import IggyConnection
@@ -133,8 +134,12 @@ def test_nothing_is_missing_when_each_process_is_killed_on_the_way(
     before = sum(numbers(run).values())
     assert len(numbers(run)) < 4_000
     influxdb1.fail()
+    assert run.status is not None
+    # A coordinator that is not dead yet may still publish, and the new one must have handlers before it is signalled.
+    old_run = run.status.epoch >> EPOCH_BITS
     run.start()
-    run.wait_for(lambda status: status.measurements and status.measurements[0].watermark > begin + 3_999 * 10**9)
+    run.wait_for(lambda status: status.epoch >> EPOCH_BITS != old_run and status.measurements
+                 and status.measurements[0].watermark > begin + 3_999 * 10**9)
     assert run.stop() == 0
     assert set(numbers(run)) == set(range(4_000))
     # It resumed at the stored watermark: from the start, it would have sent all of them again.
