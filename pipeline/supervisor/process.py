@@ -38,8 +38,6 @@ PROGRESS_SECONDS = 10.0
 FORK_RETRY_SECONDS = 0.5
 #: Seconds between two reports of a death that the coordinator has not answered.
 REPEAT_SECONDS = 1.0
-#: Processes that end with the fork server within this time count as one death, seconds.
-ONE_DEATH_SECONDS = 2.0
 #: Seconds between two Drains: a coordinator that was restarted has not received the first one.
 DRAIN_REPEAT_SECONDS = 0.5
 
@@ -75,7 +73,7 @@ class Supervisor:
         self.processes: dict[str, ForkServerProcess] = {}
         self.restarts = RestartPolicy(config.pipeline.max_restarts, config.pipeline.restart_window_ms / 1000)
         self._fork = ForkServer(self.plan.folder, preloaded_modules(self.plan))
-        #: When the fork server last ended: seconds, monotonic.
+        #: When it was noticed that a fork server has ended: seconds, monotonic.
         self._server_gone_at = float("-inf")
         #: Connections that carry why a process failed, by name.
         self._reasons: dict[str, Connection] = {}
@@ -172,10 +170,10 @@ class Supervisor:
         killed = process.exitcode is not None and process.exitcode < 0 or process.exitcode == SERVER_GONE
         booted = killed or self._direction[name].watchdog.booted(name, process.pid)
         pause = 0.0
-        if process.exitcode != SERVER_GONE or now - self._server_gone_at > ONE_DEATH_SECONDS:
+        # All that were forked from the same server end with it, which counts as one death.
+        if process.exitcode != SERVER_GONE or self._started[name] > self._server_gone_at:
             pause = self.restarts.died(name, now, now - self._started[name], booted)
-        if process.exitcode == SERVER_GONE:
-            self._server_gone_at = now
+            self._server_gone_at = now if process.exitcode == SERVER_GONE else self._server_gone_at
         if self.restarts.fails_at_boot(name):
             raise PipelineError(f"{name} failed to start: {death}. No messages were lost")
         self._last_death = f"{name} ({death})"
