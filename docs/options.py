@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import NODEFAULT, UNSET
 from msgspec import inspect as types
 
-from pipeline.config import schema, source_schema
+from pipeline.config import connection_schema, schema, source_schema
 
 INTRODUCTION = """Configuration keys
 ==================
@@ -48,22 +48,22 @@ def write(folder: Path) -> None:
 def _table(struct: type) -> str:
     title, _, purpose = _literals(inspect.getdoc(struct) or "").partition(":")
     out = f"\n{title}\n{'-' * len(title)}\n\n{purpose.strip()[:1].upper()}{purpose.strip()[1:]}\n\n"
-    comments = _comments(struct)
+    about_fields = comments(struct)
     info = types.type_info(struct)
     assert isinstance(info, types.StructType)
     for field in info.fields:
-        about = comments.get(field.name, "")
+        about = about_fields.get(field.name, "")
         out += f"``{field.encode_name}``\n   {_type(field.type)}; {_default(field)}\n"
         out += f"\n   {about}\n\n" if about else "\n"
     return out
 
 
-def _comments(struct: type) -> dict[str, str]:
+def comments(struct: type) -> dict[str, str]:
     """Field -> its `#:` comment, from the source of the class and of those that it inherits from."""
     found: dict[str, str] = {}
     for part in reversed(struct.__mro__):
         module: ModuleType | None = inspect.getmodule(part)
-        if module not in MODULES:
+        if module not in (*MODULES, connection_schema):
             continue
         lines = inspect.getsource(part).split("\n")
         (definition,) = ast.parse("\n".join(lines)).body

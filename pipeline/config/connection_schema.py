@@ -25,17 +25,20 @@ class ConnectionConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     org: str = ""
     #: 16-digit id of the organization, instead of `org`.
     org_id: str = ""
+    #: Name of the bucket, with v2.
     bucket: str = ""
-    #: The database, with v1 and v3. A source also needs it with v2 and InfluxQL, if it is not called like the
-    #: bucket.
+    #: Name of the database, with v1 and v3. A source also needs it with v2 and InfluxQL, if it does not have the
+    #: bucket's name.
     database: str = ""
-    #: With v1; "" is the database's default.
+    #: Retention policy, with v1; "" is the database's default.
     retention_policy: str = ""
+    #: Token of InfluxDB 2 or 3.
     token: str = ""
     #: File that holds the token; read again when the server answers 401.
     token_file: FilePath = ""
-    #: With v1; optional.
+    #: User, with v1; optional.
     username: str = ""
+    #: Password of the user.
     password: str = ""
     #: Compress what is written, or ask for compressed answers: worth it over a network, not on localhost.
     gzip: bool = True
@@ -43,20 +46,26 @@ class ConnectionConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     headers: dict[str, str] = {}
     #: PEM file of the certificate authority that the server's certificate is verified with; "": those of certifi.
     ca_file: FilePath = ""
-    #: PEM files of the client's own certificate and its key.
+    #: PEM file of the client's own certificate.
     client_cert_file: FilePath = ""
+    #: PEM file of its key.
     client_key_file: FilePath = ""
+    #: Accept any TLS certificate. Traffic can then be intercepted and altered; set `ca_file` instead.
     insecure_skip_verify: bool = False
-    #: http://host:port
+    #: http://host:port or http://user:password@host:port
     proxy: str = ""
+    #: Longest time for connecting, with TLS and the proxy.
     connect_timeout_ms: DayMilliseconds = 10_000
     #: Longest wait for the next bytes of an answer.
     read_timeout_ms: DayMilliseconds = 30_000
-    #: A retry waits a random time from 0 to retry_backoff_ms * retry_backoff_multiplier ** n, at most the maximum.
+    #: Retry n waits a random time from 0 to retry_backoff_ms * retry_backoff_multiplier ** n, at most
+    #: retry_backoff_max_ms.
     retry_backoff_ms: DayMilliseconds = 200
+    #: The multiplier in it.
     retry_backoff_multiplier: Annotated[float, Meta(ge=1.0, le=10.0)] = 2.0
+    #: Longest wait before a retry.
     retry_backoff_max_ms: DayMilliseconds = 30_000
-    #: A server's Retry-After is followed up to this.
+    #: Longest wait that a server's Retry-After may ask for.
     retry_after_max_ms: DayMilliseconds = 300_000
 
     def servers(self) -> tuple[str, ...]:

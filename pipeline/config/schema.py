@@ -1,6 +1,7 @@
-"""The configuration's schema: one frozen Struct a TOML table; defaults, units and ranges live here.
+"""The configuration's schema: one frozen Struct for each TOML table, with defaults, units and ranges.
 
-`pipeline.config.load` reads a file into these and reports every error at once.
+`pipeline.config.load` reads a file into these Structs and reports all mistakes at once. The `#:` comments are also the
+text of the documentation's page of all keys (`docs/options.py`), so they are written for users.
 """
 
 import re
@@ -16,40 +17,43 @@ from pipeline.config.source_schema import SourceConfig
 from pipeline.points.field_type import FieldType
 
 Precision = Literal["ns", "us", "ms", "s"]
-#: `mapping.timestamp_format` of numbers.
+#: Values of `mapping.timestamp_format` for numbers.
 EPOCH_FORMATS = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
 
 
 class IggyConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[iggy]`: the server to read from, and who we are there."""
+    """`[iggy]`: the server to read from, and the pipeline's user and consumer there."""
 
     #: host:port of the server's TCP transport.
     address: NonEmpty = "127.0.0.1:8090"
+    #: User of Iggy.
     username: NonEmpty = "iggy"
+    #: Password of that user.
     password: str = "iggy"
-    #: Name under which the offsets are stored (`Consumer.Single`).
+    #: Name under which the offsets are stored (an individual consumer of Iggy).
     consumer: NonEmpty = "pipeline"
-    #: Instead of `consumer`: a consumer group, which deals the partitions out to all pipelines that name it.
+    #: A consumer group, instead of `consumer`: Iggy assigns the partitions to all pipelines that name it.
     consumer_group: str = ""
-    #: Longest wait for any answer; after it the connection is given up, and a new one made.
+    #: Longest wait for any answer; after that the connection is closed and made again.
     call_timeout_ms: Milliseconds = 15_000
 
 
-#: What to do when a partition's log ends before our position, or its topic was deleted and made again:
-#: go on with the first message stored after the last one that was read; read all that is there; or stop.
+#: Reaction when a partition's log ends before the position of ingest, or its topic was deleted and made again.
 OnTruncation = Literal["resume_from_end", "reread", "stop"]
 
 
 class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[topics]]`: one topic to read."""
 
+    #: Name of the stream.
     stream: NonEmpty
+    #: Name of the topic.
     topic: NonEmpty
-    #: Where to begin when no offset is stored: "earliest", "latest", an offset (integer), or an RFC 3339 time.
+    #: Where to start if no offset is stored: "earliest", "latest", an offset (integer), or an RFC 3339 time.
     start_from: str | int = "earliest"
-    #: Only these partitions, where several pipelines share a topic by hand; empty: all.
+    #: Read only these partitions; for several pipelines that divide a topic by hand. Empty: all.
     partitions: tuple[Annotated[int, Meta(ge=0, le=4_294_967_295)], ...] = ()
-    #: `pipeline.on_truncation` when empty.
+    #: As `pipeline.on_truncation`, for this topic; "" uses that one.
     on_truncation: Literal["", "resume_from_end", "reread", "stop"] = ""
 
 
@@ -62,96 +66,105 @@ class RuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     #: The condition, e.g. "status == 'test' and not (temperature > 5)"; its grammar is in docs/reference/mapping.rst.
     when: NonEmpty
-    #: "drop" leaves the message out. Exactly one of `then`, `measurement` and `bucket` is given.
+    #: "drop" leaves the message out. Either this is given, or `measurement`, `bucket` or both.
     then: Literal["", "drop"] = ""
-    #: Measurement instead of the one that `measurement_from` gives.
+    #: Measurement, instead of the one of `measurement_from`.
     measurement: str = ""
-    #: Bucket (or database) instead of the configured one.
+    #: Bucket (or database), instead of the configured one.
     bucket: str = ""
 
 
 class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[mapping]`: how a message becomes a point.
 
-    A path names a JSON key, or by dots one inside nested objects: `"site"`, `"location.city"`.
+    A path names a JSON key, or with dots a key inside nested objects: `"site"`, `"location.city"`.
     """
 
+    #: Where the measurement comes from.
     measurement_from: Literal["static", "field", "topic", "stream", "template"] = "topic"
     #: The measurement, with measurement_from = "static".
     measurement_name: str = ""
     #: Path of the measurement, with measurement_from = "field".
     measurement_field: str = ""
-    #: With measurement_from = "template": text with {path}, {topic}, {stream}.
+    #: Text with {path}, {topic} and {stream}, with measurement_from = "template".
     measurement_template: str = ""
     #: Paths that become tags. Missing, null and empty values are left out.
     tag_fields: tuple[str, ...] = ()
-    #: path -> tag key, for tags that are not to be called like their path.
+    #: path -> tag key, for tags that are not named like their path.
     tag_renames: dict[str, str] = {}
     #: Path of an object whose members all become tags.
     tag_map_field: str = ""
-    #: Tags that every point gets.
+    #: Tags of every point.
     constant_tags: dict[str, str] = {}
-    #: Tags from where the message was: "offset" makes a series a message, and is warned of.
+    #: Tags from the message's place. "offset" makes every message a series of its own; a warning says so.
     metadata_tags: tuple[Literal["stream", "topic", "partition", "offset"], ...] = ()
     #: Iggy user header -> tag key.
     header_tags: dict[str, str] = {}
     #: "remaining": everything that is not a tag, the measurement or the time; "explicit": only `field_names`.
     field_strategy: Literal["remaining", "explicit"] = "remaining"
+    #: Paths that become fields, with field_strategy = "explicit".
     field_names: tuple[str, ...] = ()
-    #: path -> field key.
+    #: path -> field key, for fields that are not named like their path.
     field_renames: dict[str, str] = {}
-    #: Paths that are left out, with all that is in an object or array there: no fields, and no tags of `tag_map_field`.
+    #: Paths that are left out with everything inside them: as fields, and as tags of `tag_map_field`.
     exclude_fields: tuple[str, ...] = ()
-    #: Objects inside: opened ("flatten", keys joined by `flatten_separator`), kept as JSON text, or dropped.
+    #: Nested objects: a field for each member ("flatten"), kept as JSON text, or dropped.
     nested: Literal["flatten", "json", "drop"] = "flatten"
+    #: Text that joins the keys of flattened objects and of array elements.
     flatten_separator: str = "_"
-    #: Arrays: one string field of JSON text, a field for each element, one string of all elements, or dropped.
+    #: Arrays: kept as JSON text, a field for each element ("index"), one string of all elements ("join"), or dropped.
     arrays: Literal["json", "index", "join", "drop"] = "json"
+    #: Text that joins the elements, with arrays = "join".
     array_join_separator: str = ","
-    #: Path of an array: each element becomes a point of its own, with the rest of the message.
+    #: Path of an array of which each element becomes a point, together with the rest of the message.
     explode: str = ""
-    #: path -> type, for fields that have one; values are converted, and rejected where that would lose something.
+    #: path -> type. Values are converted; see `on_bad_value` for those that a type cannot hold.
     types: dict[str, DeclaredType] = {}
-    #: "float": every JSON number is written as a float; "as_written": `20` is an integer field, `20.0` a float.
+    #: Type of numbers without a declared type: always a float, or "as_written": `20` is an integer, `20.0` a float.
     integers: Literal["float", "as_written"] = "float"
-    #: A number that its type cannot hold, an infinity: reject the message, leave the field out, or write a string.
+    #: What to do with a value that its type cannot hold, NaN and infinities: reject the message, leave the field out,
+    #: or write a string.
     on_bad_value: Literal["reject", "drop_field", "string"] = "reject"
-    #: Two different values of a message that have one field key or tag key: reject the message, or write the last one
-    #: and say so.
+    #: What to do if two different values of a message get the same field key or tag key: reject the message, or write
+    #: the last value with a warning.
     on_name_clash: Literal["reject", "keep_last"] = "reject"
-    #: A message none of whose fields has a value.
+    #: What to do with a message without any field: reject it, or leave it out.
     on_no_fields: Literal["reject", "drop"] = "reject"
-    #: "iggy_timestamp": when the server took the message; "origin_timestamp": when its producer made it, by the
-    #: producer's clock; "arrival": when it was read; "field". At precision "ns", times that are not from a field are
-    #: told apart by the messages' places in the log (`stages.mapping.records.message_times`).
+    #: The time of a point: "iggy_timestamp": when the server received the message; "origin_timestamp": when its
+    #: producer made it, by the producer's clock; "arrival": when it was read; "field": `timestamp_field`. At precision
+    #: "ns", times that are not from a field are made distinct by the messages' places in the log.
     timestamp_from: Literal["field", "iggy_timestamp", "origin_timestamp", "arrival"] = "iggy_timestamp"
     #: Path of the time, with timestamp_from = "field".
     timestamp_field: str = ""
-    #: epoch_ns, epoch_us, epoch_ms, epoch_s, rfc3339, iso8601, or a strptime format such as "%d/%m/%Y %H:%M:%S".
+    #: Format of `timestamp_field`: epoch_ns, epoch_us, epoch_ms, epoch_s, rfc3339, iso8601, or a strptime format such
+    #: as "%d/%m/%Y %H:%M:%S".
     timestamp_format: str = "epoch_ms"
     #: Zone of times without an offset, with iso8601 and strptime formats: "UTC", "+01:00" or a name, "Europe/Berlin".
     timestamp_zone: str = "UTC"
     #: Abbreviation -> offset, for %Z in a strptime format: { CET = "+01:00" }. UTC and GMT are known.
     timestamp_zone_names: dict[str, str] = {}
-    #: A message whose time is missing or null; or 0, with timestamp_from = "origin_timestamp".
+    #: What to do with a message whose time is missing or null, or 0 with timestamp_from = "origin_timestamp": reject
+    #: it, or use another time.
     on_missing_timestamp: Literal["reject", "iggy_timestamp", "arrival"] = "reject"
-    #: Points of one batch with the same measurement, tags and time become one; later fields win.
+    #: Merge points of one batch with the same measurement, tags and time; later fields win.
     merge_duplicates: bool = True
-    #: One type for each field of each measurement, whichever message had it first; integers become floats where needed.
+    #: Keep each field of a measurement to one type over all encoders: the declared or the first one. Numbers are
+    #: converted if nothing is lost.
     type_guard: bool = True
-    #: Distinct values of one tag, about; 0 does not count them.
+    #: Most distinct values of one tag (estimated); 0 disables counting.
     max_tag_values: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 100_000
-    #: What is done to a tag with more: only a warning, written as the string field `<tag>_value`, or messages that
-    #: have the tag rejected.
+    #: Action for a tag above `max_tag_values`: a warning, writing it as the string field `<tag>_value`, or rejecting
+    #: messages that have the tag.
     on_high_cardinality: Literal["warn", "to_field", "reject"] = "warn"
-    #: What the payloads are. Each format is turned into JSON objects first, and then mapped like these.
+    #: Format of the payloads. Each is converted to JSON objects, which are then mapped; line protocol passes through.
     format: Literal["json", "ndjson", "msgpack", "line_protocol", "text", "csv", "avro", "protobuf"] = "json"
-    #: Key that the payload has as a text, with format = "text".
+    #: Field key of the payload's text, with format = "text".
     text_field: NonEmpty = "message"
-    #: Column names, with format = "csv"; when empty, the first line of each payload has them.
+    #: Column names, with format = "csv"; empty: the first line of each payload has them.
     csv_header: tuple[str, ...] = ()
+    #: Character between cells, with format = "csv".
     csv_delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
-    #: Take the white space around names and cells away, with format = "csv".
+    #: Remove white space around names and cells, with format = "csv".
     csv_trim: bool = False
     #: File of the schema (JSON), with format = "avro"; without it, payloads are object container files.
     avro_schema: FilePath = ""
@@ -159,37 +172,38 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     protobuf_descriptor: FilePath = ""
     #: Full name of the message in it, such as "telemetry.Reading".
     protobuf_message: str = ""
-    #: Of the payloads' own times, with format = "line_protocol".
+    #: Unit of the times in the payloads, with format = "line_protocol".
     line_protocol_precision: Precision = "ns"
-    #: How payloads are compressed; "auto" sees it by their first bytes (gzip, zstd, lz4 and snappy frames).
+    #: Compression of the payloads; "auto" detects gzip, zstd, lz4 and snappy frames by their first bytes.
     compression: Literal["none", "auto", "gzip", "zstd", "lz4", "snappy"] = "none"
-    #: Largest payload, after decompression; a larger one is rejected.
+    #: Largest payload after decompression; a larger one is rejected.
     max_payload_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10_000_000
-    #: What one message may be, at most; one over a limit is rejected. Objects and arrays within each other.
+    #: Deepest nesting of objects and arrays; a message over this, or over one of the next limits, is rejected.
     max_depth: Annotated[int, Meta(ge=1, le=200)] = 64
-    #: Keys of one point, with those in opened objects and arrays.
+    #: Most keys of one point, with those of flattened objects and arrays.
     max_keys: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
-    #: Points of one message: elements, records or lines, bad ones too.
+    #: Most points of one message: elements, records or lines, including bad ones.
     max_points: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
-    #: Values in all points of one message; those that its points share count with each.
+    #: Most values in all points of one message; values that points share count for each of them.
     max_values: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
-    #: Bytes that one message becomes on its way to line protocol, or in it.
+    #: Most bytes of one message as JSON or line protocol.
     max_expanded_bytes: Annotated[int, Meta(ge=1_000, le=4_000_000_000)] = 32_000_000
-    #: CPU time that an encoder spends on one message, milliseconds.
+    #: Longest CPU time that an encoder spends on one message, milliseconds.
     max_message_cpu_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 5_000
+    #: Rules that drop or route messages: `[[mapping.rules]]`.
     rules: tuple[RuleConfig, ...] = ()
-    #: Bucket (or database) by a template with {path}, {topic}, {stream}; what it gives must be in `allowed_buckets`.
+    #: Template of the bucket (or database) with {path}, {topic} and {stream}; its result must be in `allowed_buckets`.
     bucket_template: str = ""
-    #: Buckets that `bucket_template` may give.
+    #: Buckets that `bucket_template` may result in.
     allowed_buckets: tuple[NonEmpty, ...] = ()
 
     def needs_timestamps(self) -> bool:
-        """Whether Iggy's times of the messages are asked for."""
+        """Whether the mapping needs Iggy's times of the messages."""
         return (self.timestamp_from in ("iggy_timestamp", "origin_timestamp")
                 or self.on_missing_timestamp == "iggy_timestamp" or self.lacks_year())
 
     def lacks_year(self) -> bool:
-        """Whether the times have no year: it is the one that puts them nearest to Iggy's time of the message."""
+        """Whether the format has no year, so that the year nearest to Iggy's time of the message is used."""
         directives = re.findall("%(.)", self.timestamp_format, re.DOTALL)
         return self.timestamp_from == "field" and bool(directives) and not set(directives) & set("YyGcx")
 
@@ -242,22 +256,24 @@ class InfluxConfig(ConnectionConfig, frozen=True, kw_only=True):
     replication: Literal["failover", "mirror"] = "failover"
     #: With v1, in a cluster: how many nodes must have stored the points; "" is the server's default.
     consistency: Literal["", "any", "one", "quorum", "all"] = ""
+    #: Unit of the times that are written. Points of one series that are equal in it overwrite each other.
     precision: Precision = "ns"
     #: With v3: store the good lines of a request that has bad ones.
     accept_partial: bool = True
     #: With v3: the server answers before its write-ahead log is synced; a crash of the server then loses points.
     no_sync: bool = False
-    #: Longest time for a whole request, from connecting to the last byte of the answer; after it the request is
+    #: Longest time for a whole request, from connecting to the last byte of the answer; after that the request is
     #: repeated. 0: connect_timeout_ms + read_timeout_ms.
     request_timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
-    #: Most requests at a time, for each writer process. 0: 4, and 32 with InfluxDB 3, which answers a request only when
-    #: it next flushes its write-ahead log, once a second.
+    #: Most requests of each writer process at a time. 0: 4, or 32 with InfluxDB 3, which answers a request only when it
+    #: next flushes its write-ahead log, once a second.
     max_requests_in_flight: Annotated[int, Meta(ge=0, le=64)] = 0
-    #: "partition": a write that needs a retry holds back later ones of its partition; "none": it does not.
+    #: "partition": later batches of a partition wait for one that is retried, so that newer values remain; "none": they
+    #: do not wait.
     ordering: Literal["partition", "none"] = "partition"
-    #: Whether stored batches may be written once more, to keep that order and to tell poison lines from a failing
-    #: server; "auto": not to QuestDB and VictoriaMetrics, which keep both copies. "yes" is right where each table of
-    #: QuestDB has DEDUP UPSERT KEYS.
+    #: Whether stored batches may be written once more, to keep that order and to tell a bad line from a failing server.
+    #: "auto": not to QuestDB and VictoriaMetrics, which keep both copies. "yes" is right if each table of QuestDB has
+    #: DEDUP UPSERT KEYS.
     repeat_writes: Literal["auto", "yes", "no"] = "auto"
 
     def url_sets(self) -> list[tuple[str, ...]]:
@@ -266,63 +282,78 @@ class InfluxConfig(ConnectionConfig, frozen=True, kw_only=True):
 
 
 class DeadLetterConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[dead_letters]`: where messages go that can't be written. Empty `stores` only logs them."""
+    """`[dead_letters]`: where messages are stored that cannot be written."""
 
+    #: Where dead letters are stored: in a topic, a file, or both. Empty: they are only logged.
     stores: tuple[Literal["iggy", "file"], ...] = ("iggy",)
-    #: The topic, made if it is missing; the stream of each message's own topic when `stream` is empty.
+    #: Stream of the topic; "" uses the stream of each message's own topic.
     stream: str = ""
+    #: Name of the topic, with "iggy"; created if missing.
     topic: NonEmpty = "influxdb-dlq"
-    #: NDJSON file; with "file".
+    #: NDJSON file, with "file".
     file: FilePath = ""
-    #: The file is closed and numbered at this size; at most so many are kept.
+    #: The file is renamed to a numbered one before it exceeds this size.
     max_file_bytes: Annotated[int, Meta(ge=10_000, le=1_000_000_000_000)] = 100_000_000
+    #: Most numbered files that are kept; the oldest is deleted.
     max_files: Annotated[int, Meta(ge=1, le=10_000)] = 10
 
 
 class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[pipeline]`: batches, windows and processes."""
 
-    #: Encoder processes; 0 means one a core.
+    #: Encoder (and convert) processes; 0: one for each core.
     workers: Annotated[int, Meta(ge=0, le=256)] = 0
+    #: Writer processes.
     writers: Annotated[int, Meta(ge=1, le=64)] = 2
-    #: Processes that read Iggy; they share the partitions, and the window.
+    #: Ingest processes, which share the partitions and the window.
     readers: Annotated[int, Meta(ge=1, le=16)] = 1
-    #: A batch ends at the first of these three.
+    #: Most messages of a batch.
     batch_size: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
+    #: Most payload bytes of a batch.
     max_batch_bytes: Annotated[int, Meta(ge=1_024, le=256_000_000)] = 5_000_000
+    #: Longest time for which messages wait for a batch to fill. A batch is sent at once while nothing is in flight.
     flush_interval_ms: Milliseconds = 1_000
-    #: Read but not yet written, at most: where the window is full, reading stops.
+    #: Most messages that are read and not yet written; reading stops when the window is full.
     window_messages: PositiveInt = 400_000
+    #: Most payload bytes that are read and not yet written.
     window_bytes: PositiveInt = 64_000_000
-    #: Memory of what each encoder remembers of series, names and types, at most; when it is full, the largest part is
-    #: forgotten, and made again as it is needed.
+    #: Most memory of each encoder's caches of series, names and types; when it is full, the largest cache is emptied
+    #: and filled again as needed.
     encoder_cache_bytes: Annotated[int, Meta(ge=1_000_000, le=100_000_000_000)] = 128_000_000
+    #: Interval in which offsets are stored in Iggy, and states of sources.
     commit_interval_ms: Milliseconds = 200
     #: Longest time for finishing what is in flight at a stop.
     drain_timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 30_000
-    #: A range not settled for so long is read again, unless a writer is waiting for the database.
+    #: A range that is not settled after this time is read again, unless a writer is waiting for the database.
     redelivery_timeout_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 60_000
-    #: See `OnTruncation`.
+    #: After Iggy lost messages in a crash, or a topic was made again: "resume_from_end" continues with the first
+    #: message stored after the last one that was read, "reread" reads everything that exists, "stop" ends with exit
+    #: code 1.
     on_truncation: OnTruncation = "resume_from_end"
-    #: A process that was not heard of for so long is killed and started again.
+    #: A process without a heartbeat for this time is killed and started again.
     heartbeat_timeout_ms: Annotated[int, Meta(ge=3_000, le=3_600_000)] = 15_000
-    #: More restarts than this within the window stop the pipeline.
+    #: More restarts than this within `restart_window_ms` stop the pipeline.
     max_restarts: Annotated[int, Meta(ge=0, le=10_000)] = 10
+    #: The window for `max_restarts`.
     restart_window_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 60_000
-    #: Folder for the sockets; made anew under the system's temporary folder when empty.
+    #: Private folder for the sockets; "" makes a new one in the system's temporary folder.
     runtime_dir: FilePath = ""
+    #: Least severe records that are logged.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class SinkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[[sinks]]`: topics with a mapping and a database of their own."""
+    """`[[sinks]]`: topics with their own mapping and database, for several sinks in one configuration."""
 
-    #: Unique; appears in logs and metrics.
+    #: Unique name, shown in logs and dead letters.
     name: NonEmpty
-    #: Name under which this sink's offsets are stored; `iggy.consumer` when empty.
+    #: Name under which this sink's offsets are stored; "" uses `iggy.consumer`.
     consumer: str = ""
+    #: As `[[topics]]`.
     topics: tuple[TopicConfig, ...]
+    #: As `[mapping]`.
     mapping: MappingConfig = MappingConfig()
+    #: As `[influxdb]`.
     influxdb: InfluxConfig = InfluxConfig()
 
 
@@ -358,26 +389,31 @@ class Subscription(Struct, frozen=True):
 
 
 class CaseConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[[tests]]`: a message and what the mapping has to make of it; run by `pipeline test`."""
+    """`[[tests]]`: a message and the expected result of the mapping; run by `pipeline test`."""
 
+    #: Name of the case, shown when it fails.
     name: NonEmpty
     #: The payload as a text, or a table that becomes JSON.
     message: str | dict[str, Any] = ""
-    #: The payload in Base64, instead.
+    #: The payload in Base64, instead of `message`.
     message_base64: str = ""
-    #: Sink and topic whose mapping it is; the first ones by default.
+    #: Sink whose mapping is used; "" is the first one.
     sink: str = ""
+    #: Topic whose mapping is used; "" is the first one.
     topic: str = ""
+    #: Partition of the message.
     partition: Annotated[int, Meta(ge=0, le=4_294_967_295)] = 0
+    #: Offset of the message.
     offset: Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)] = 0
-    #: Iggy's time of the message, and that of reading it: microseconds since 1970.
+    #: Iggy's time of the message, and the time when it is read, microseconds since 1970.
     timestamp_us: Annotated[int, Meta(ge=-9_223_372_036_854_775, le=9_223_372_036_854_775)] = 1_700_000_000_000_000
+    #: User headers of the message.
     headers: dict[str, str] = {}
-    #: The lines expected.
+    #: The expected lines.
     lines: tuple[str, ...] = ()
-    #: Bucket that the lines are expected to go to; "" is the configured one.
+    #: Expected bucket of the lines; "" is the configured one.
     bucket: str = ""
-    #: Class of the reject expected, or the class and the beginning of its words: "bad_field: v: 1.5".
+    #: Expected reason of the reject, or reason and beginning of the detail: "bad_field: v: 1.5".
     reject: str = ""
     #: The message is expected to be left out.
     dropped: bool = False

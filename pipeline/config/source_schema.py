@@ -1,4 +1,4 @@
-"""The configuration's schema of the other direction, InfluxDB to Iggy: `[[sources]]` and the tables in it."""
+"""The configuration's schema of the source direction, InfluxDB to Iggy: `[[sources]]` and the tables in it."""
 
 from typing import Annotated, Literal
 
@@ -21,32 +21,34 @@ class SourceInfluxConfig(ConnectionConfig, frozen=True, kw_only=True):
 
 
 class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[sources.output]`: the messages, and where they go."""
+    """`[sources.output]`: the messages, and their topic."""
 
-    #: Made if they are missing. {measurement} and {source} are replaced.
+    #: Name of the stream, created if missing; may contain {measurement} and {source}.
     stream: NonEmpty
+    #: Name of the topic, created if missing; may contain {measurement} and {source}.
     topic: NonEmpty = "{measurement}"
-    #: Of a topic that is made.
+    #: Partitions of a topic that is created.
     partitions: Annotated[int, Meta(ge=1, le=1_000)] = 1
-    #: See stages/convert/payloads.py. Only "line_protocol" tells unsigned integers from others.
+    #: Format of the messages. Only "line_protocol" distinguishes unsigned integers.
     format: Literal["json", "line_protocol", "msgpack"] = "json"
-    #: "wide": all fields of a point together; "long": a message for each field.
+    #: "wide": all fields of a point together; "long": one message for each field.
     shape: Literal["wide", "long"] = "wide"
     #: Points in one message: lines of text, or a MessagePack array.
     batch_points: Annotated[int, Meta(ge=1, le=100_000)] = 1
-    #: Of messages with several points.
+    #: Compression of messages with several points.
     compression: Literal["none", "gzip"] = "none"
-    #: "series": all points of a series go to one partition, in the order of time; "balanced": the broker chooses for
-    #: each send; "fixed": `partition`.
+    #: "series": all points of a series are in one partition, in order of time; "balanced": Iggy chooses a partition for
+    #: each send; "fixed": always `partition`.
     partitioning: Literal["series", "balanced", "fixed"] = "series"
+    #: The partition, with partitioning = "fixed".
     partition: Annotated[int, Meta(ge=0, le=4_294_967_295)] = 0
-    #: User headers of every message; {measurement} and {source} are replaced.
+    #: User headers of every message; values may contain {measurement} and {source}.
     headers: dict[str, str] = {}
-    #: Messages in one request to Iggy.
+    #: Most messages in one request to Iggy.
     messages_per_send: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
-    #: A larger message is rejected; one of several points is made smaller.
+    #: Largest message. A larger one with several points is divided, one with a single point is rejected.
     max_message_bytes: Annotated[int, Meta(ge=1_024, le=64_000_000)] = 1_000_000
-    #: Where rows go that no message can be made of, in the same stream, made if it is missing; "" only logs them.
+    #: Topic in the same stream, created if missing, for rows that cannot become messages; "" only logs them.
     dead_letter_topic: str = ""
 
 
@@ -54,44 +56,52 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                    rename={"from_": "from"}):
     """`[[sources]]`: measurements of one database, to Iggy."""
 
-    #: Unique; appears in logs, and in {source}.
+    #: Unique name, shown in logs; replaces {source}.
     name: NonEmpty
-    #: Where is kept what has been sent; made at the first start, written whenever Iggy has confirmed something. One of
-    #: the two: a file, or a topic of Iggy, "stream/topic", with one partition and nothing else in it.
+    #: File of the watermarks and fingerprints, created at the first start. Either this or `state_topic` is required.
     state_file: FilePath = ""
+    #: Topic of Iggy for them, "stream/topic", with one partition and nothing else in it.
     state_topic: str = ""
-    #: Patterns of measurements, with * and ?; new ones are found while it runs.
+    #: Measurements to read: names, or patterns with * and ?. New ones are found while the source runs.
     measurements: tuple[NonEmpty, ...] = ("*",)
+    #: Measurements to leave out: names, or patterns.
     exclude_measurements: tuple[NonEmpty, ...] = ()
-    #: Instead of `measurements`: a query of one's own with $from (inside) and $to (outside), and a column for the time.
+    #: Custom query, instead of `measurements`, with $from (inclusive) and $to (exclusive), and a column for the time.
     query: str = ""
-    #: What the points of `query` are called.
+    #: Measurement of the points of `query`.
     measurement: str = ""
-    #: Columns of `query` that are tags, and the types of others, as far as the answer does not tell.
+    #: Columns of `query` that are tags, if the answer does not mark them.
     tags: tuple[NonEmpty, ...] = ()
+    #: Types of columns of `query`, if the answer does not have them.
     types: dict[str, FieldType] = {}
-    #: Windows of `query` end at multiples of this since 1970: the width of what it groups by.
+    #: Windows of `query` end at multiples of this since 1970: the interval that the query groups by.
     window_align_ms: Annotated[int, Meta(ge=0, le=31_622_400_000)] = 0
-    #: "auto": influxql for v1 and v2 (flux with `query`, or where v2 knows no database of the name), sql for v3, whose
-    #: measurements are read in sql whatever stands here: influxql is for a `query` there.
+    #: "auto": influxql for v1 and v2 (flux with `query`, or if no database of v2 has the name), sql for v3.
+    #: Measurements of v3 are always read with sql; influxql applies to `query` only.
     language: Literal["auto", "influxql", "flux", "sql"] = "auto"
-    #: Where to begin while the state knows nothing of a measurement: "earliest", "now", or an RFC 3339 time.
+    #: Where to start with a measurement that is not in the state: "earliest", "now", or an RFC 3339 time.
     from_: NonEmpty = "earliest"
-    #: Where to end, RFC 3339 and not included; "" goes on for ever. With it, the state is kept in a file of its own.
+    #: Where to end, RFC 3339, exclusive; "" never ends. With it, the source keeps a separate state.
     to: str = ""
+    #: Interval of queries after everything was read.
     poll_interval_ms: DayMilliseconds = 5_000
-    #: Points younger than this are left for later: what is still being written.
+    #: Points younger than this are read later, since others of the same time may still be written.
     buffer_duration_ms: YearMilliseconds = 10_000
-    #: So much of what was read is read again each time; what is new or changed in it is sent.
+    #: This much of the past is read again each time; new and changed points in it are sent.
     overlap_ms: YearMilliseconds = 0
-    #: Points remembered for that, for each measurement; of more, the oldest would be sent again.
+    #: Most points of each measurement that are compared for the overlap; beyond that, the oldest are sent again.
     max_fingerprints: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
-    #: Rows and bytes in one page, and pages on their way: they bound the memory.
+    #: Most rows in one page.
     page_size: Annotated[int, Meta(ge=1, le=200_000)] = 50_000
+    #: Most bytes of one page.
     max_page_bytes: Annotated[int, Meta(ge=1_024, le=1_000_000_000)] = 32_000_000
+    #: Most pages in flight; with the size of a page it limits the memory.
     pages_in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 6
-    #: Measurements asked for at a time.
+    #: Measurements that are read at a time.
     max_parallel_queries: Annotated[int, Meta(ge=1, le=64)] = 2
+    #: Interval in which new measurements are looked for.
     discovery_interval_ms: DayMilliseconds = 60_000
+    #: The database: `[sources.influxdb]`.
     influxdb: SourceInfluxConfig = SourceInfluxConfig()
+    #: The messages: `[sources.output]`.
     output: OutputConfig
