@@ -99,7 +99,7 @@ def _sink_problems(config: Config, used: Used) -> list[str]:
     for index, sink in enumerate(config.all_sinks()):
         key = f"sinks[{index}]." if config.sinks else ""
         if sink.name in [other.name for other in config.sinks[:index]]:
-            problems.append(f"{key}name: {shown(sink.name)} is there twice")
+            problems.append(f"{key}name: {shown(sink.name)} occurs twice")
         problems += name_problems(f"{key}consumer", sink.consumer)
         if not sink.topics:
             problems.append(f"{key}topics: at least one [[{'sinks.' if config.sinks else ''}topics]] table is required")
@@ -116,7 +116,7 @@ def _topic_problems(topic: TopicConfig, key: str, iggy: IggyConfig) -> list[str]
     if topic.partitions and iggy.consumer_group:
         problems.append(f"{key}.partitions: not with iggy.consumer_group; the group assigns the partitions")
     if len(set(topic.partitions)) < len(topic.partitions):
-        problems.append(f"{key}.partitions: a partition is there twice")
+        problems.append(f"{key}.partitions: a partition occurs twice")
     try:
         start_position(topic.start_from)
     except ValueError:
@@ -131,7 +131,7 @@ def _consumer_problems(sink: SinkConfig, topic: TopicConfig, key: str, iggy: Igg
     consumer = sink.consumer or iggy.consumer_group or iggy.consumer
     identity = topic.stream, topic.topic, consumer
     if identity in seen:
-        return [f"{key}: {topic.stream}/{topic.topic} is there twice for the consumer {shown(consumer)}; give one of "
+        return [f"{key}: {topic.stream}/{topic.topic} occurs twice for the consumer {shown(consumer)}; give one of "
                 "the sinks another consumer"]
     seen.add(identity)
     return []
@@ -159,7 +159,7 @@ def _dead_letter_problems(letters: DeadLetterConfig, has_sinks: bool, used: Used
         return ["dead_letters: no effect without a sink; a source has output.dead_letter_topic"]
     problems = []
     if len(set(letters.stores)) < len(letters.stores):
-        problems.append("dead_letters.stores: a store is there twice")
+        problems.append("dead_letters.stores: a store occurs twice")
     if ("file" in letters.stores) != bool(letters.file):
         problems.append('dead_letters.file: required with, and only with, "file" in dead_letters.stores')
     for store, options in (("iggy", ("stream", "topic")), ("file", ("max_file_bytes", "max_files"))):

@@ -61,7 +61,7 @@ def _url_problems(connection: ConnectionConfig, key: str) -> list[str]:
             problems.append(f"{key}.{option}: {wrong}")
             continue
         if same_server(url) in seen:
-            problems.append(f"{key}.{option}: {shown(url)} is there twice; name each server once")
+            problems.append(f"{key}.{option}: {shown(url)} occurs twice; name each server once")
         seen.append(same_server(url))
     if connection.url and connection.urls:
         problems.append(f"{key}.urls: not beside url; give one server as url, or all of them as urls")
@@ -193,7 +193,7 @@ def _header_problems(connection: ConnectionConfig, key: str) -> list[str]:
     seen = set()
     for name in connection.headers:
         if name.lower() in seen:
-            problems.append(f"{key}.headers: {shown(name)} is there twice; case does not matter in headers")
+            problems.append(f"{key}.headers: {shown(name)} occurs twice; case does not matter in headers")
         seen.add(name.lower())
         if name.lower() == "authorization" and (connection.token or connection.token_file or connection.username):
             problems.append(f"{key}.headers.{name}: not beside token, token_file and username")

@@ -1,4 +1,4 @@
-"""Configurations that would have a pipeline read what it writes itself, for ever. Pure; asks no server."""
+"""Finds configurations with which a pipeline would read what it writes, in an endless loop. Pure; queries no server."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pipeline.config.patterns import matches_any
 from pipeline.config.schema import Config, SinkConfig, Subscription
 from pipeline.config.source_schema import SourceConfig
 
-#: What Iggy's client takes for the id of a stream or topic instead of its name. Source: `Identifier::from_str`.
+#: Names that Iggy's client reads as the id of a stream or topic. Source: `Identifier::from_str`.
 _ID = re.compile(r"\+?[0-9]{1,10}", re.ASCII)
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # nosec B104: only compared with
 
@@ -78,7 +78,7 @@ def _source_problems(config: Config, keys: list[str]) -> list[str]:
             if may_be(source.output.stream, one.stream) and may_be(source.output.topic, one.topic) \
                     and _same_database(source, sink) and _may_read(source, sink, one):
                 problems.append(f"{key}: what sources[{index}] sends there is written to the database that it reads: "
-                                "every point would go round for ever; write to another bucket or database, or name "
+                                "every point would circulate endlessly; write to another bucket or database, or name "
                                 "the measurement in the source's exclude_measurements")
     return problems
 

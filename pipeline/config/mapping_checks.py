@@ -10,16 +10,16 @@ from pipeline.config.values import shown
 _DEFAULTS: Final = MappingConfig()
 #: Options that belong to one value of another: (option, the other, its value).
 _ONLY_WITH: Final = (("timestamp_field", "timestamp_from", "field"), ("field_names", "field_strategy", "explicit"))
-#: The same for details of another option: without it they harm nothing.
+#: The same for details of another option, which do no harm without it.
 _DETAILS: Final = (("timestamp_format", "timestamp_from", "field"), ("array_join_separator", "arrays", "join"),
                    ("csv_delimiter", "format", "csv"), ("text_field", "format", "text"),
                    ("line_protocol_precision", "format", "line_protocol"))
-#: What a line that passes through has by itself.
+#: Options for what a line that passes through has already.
 _NOT_OF_LINES: Final = ("measurement_from", "tag_fields", "tag_renames", "tag_map_field", "constant_tags",
                         "metadata_tags", "header_tags", "field_strategy", "field_names", "field_renames",
                         "exclude_fields", "nested", "flatten_separator", "arrays", "explode", "integers",
                         "timestamp_field")
-#: Delimiters that a CSV reader can't tell from what else stands in a line.
+#: Delimiters that a CSV reader cannot distinguish from other characters of a line.
 _NO_DELIMITERS: Final = ('"', "\n", "\r", "\0")
 
 
@@ -32,13 +32,13 @@ def mapping_contradictions(mapping: MappingConfig, key: str) -> list[str]:
     for option in ("tag_fields", "field_names", "exclude_fields", "metadata_tags", "csv_header", "allowed_buckets"):
         names = getattr(mapping, option)
         if len(set(names)) < len(names):
-            problems.append(f"{key}.{option}: a name is there twice")
+            problems.append(f"{key}.{option}: a name occurs twice")
     if mapping.csv_delimiter in _NO_DELIMITERS:
         problems.append(f"{key}.csv_delimiter: can't be a quotation mark, a line break or NUL")
     if not mapping.max_tag_values and mapping.on_high_cardinality != "warn":
         problems.append(f"{key}.on_high_cardinality: no effect with max_tag_values = 0, which counts no values")
     whens = [rule.when for rule in mapping.rules]
-    problems += [f"{key}.rules[{index}].when: is there twice, and the first rule that fits counts"
+    problems += [f"{key}.rules[{index}].when: occurs twice; only the first rule applies"
                  for index, when in enumerate(whens) if when in whens[:index]]
     if mapping.format == "line_protocol":
         return problems + _line_problems(mapping, key)
@@ -112,7 +112,7 @@ def _paths(mapping: MappingConfig) -> Iterator[tuple[str, str]]:
     for option in ("tag_fields", "tag_renames", "field_names", "field_renames", "exclude_fields", "types"):
         yield from ((option, path) for path in getattr(mapping, option))
     for option in ("measurement_template", "bucket_template"):
-        with suppress(ValueError):  # said elsewhere
+        with suppress(ValueError):  # reported elsewhere
             yield from [(option, path) for path in template_paths(getattr(mapping, option))]
 
 
@@ -122,7 +122,7 @@ def _wrong_paths(mapping: MappingConfig) -> dict[tuple[str, str], str]:
     known = {"csv": set(mapping.csv_header), "text": {mapping.text_field}}.get(mapping.format)
     for option, path in _paths(mapping):
         if "*" in path or path.startswith("^"):
-            wrong[option, path] = ("looks like a pattern, and there are none here; give each path"
+            wrong[option, path] = ("looks like a pattern, and patterns are not supported; give each path"
                                    + _instead_of_pattern(option))
         elif path.startswith("$."):
             wrong[option, path] = f"looks like JSONPath; give {shown(path[2:])}"
@@ -137,7 +137,7 @@ def _instead_of_pattern(option: str) -> str:
 
 
 def _role_problems(mapping: MappingConfig, key: str, wrong: Collection[tuple[str, str]]) -> list[str]:
-    """Renames and types of what is no tag or no field, and tags that can't be written."""
+    """Mistakes in renames and types of paths that are neither tags nor fields, and tags that cannot be written."""
     problems = []
     roles = _Roles(mapping)
     for path in mapping.tag_fields:
@@ -145,10 +145,10 @@ def _role_problems(mapping: MappingConfig, key: str, wrong: Collection[tuple[str
             problems.append(f'{key}.tag_fields: {shown(path)} would be a tag called "time", which InfluxDB keeps for '
                             "itself; give it another name in tag_renames, or take it for timestamp_field")
         if path == mapping.tag_map_field:
-            problems.append(f"{key}.tag_fields: {shown(path)} is tag_map_field, an object, which is no tag")
+            problems.append(f"{key}.tag_fields: {shown(path)} is tag_map_field, an object, which cannot be a tag")
     for path in mapping.tag_renames:
         if not roles.is_tag(path) and ("tag_renames", path) not in wrong:
-            problems.append(f"{key}.tag_renames: {shown(path)} is no tag; give a path of tag_fields"
+            problems.append(f"{key}.tag_renames: {shown(path)} is not a tag; give a path of tag_fields"
                             + (f", or {shown(f'{mapping.tag_map_field}.{path}')}" if mapping.tag_map_field else ""))
     for option in ("field_renames", "types"):
         problems += [f"{key}.{option}: {shown(path)} {why}" for path in getattr(mapping, option)

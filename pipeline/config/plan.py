@@ -24,7 +24,7 @@ class Plan(Struct, frozen=True):
     #: Ingest processes.
     ingests: int = 1
     until: Until = ""
-    #: Of this run alone, 32 hexadecimal digits: what another pipeline has written is told by it.
+    #: Identifies this run, 32 hexadecimal digits: distinguishes states written by another pipeline.
     run: str = ""
     #: How many processes of this name were started before in this run.
     incarnation: int = 0

@@ -11,14 +11,14 @@ import msgspec
 from pipeline.config.connection_schema import ConnectionConfig
 from pipeline.config.schema import Config
 
-#: A shorter one stands in too many words to be replaced wherever it stands.
+#: Shorter secrets occur in too many words to be replaced everywhere.
 MIN_CHARACTERS: Final = 6
 #: Names of headers whose values are secret.
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|token|key|secret|passw|credential|signature|session", re.IGNORECASE)
-#: What a header's value may hold, and its name. Source: RFC 9110, 5.5 and 5.6.2; characters beyond ASCII are refused.
+#: Patterns of a header's value and name. Source: RFC 9110, 5.5 and 5.6.2; characters beyond ASCII are refused.
 _VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: What a URL may hold as it is sent.
+#: Characters of a URL as it is sent.
 _URL: Final = re.compile(r"[^\x00-\x20\x7f]*")
 
 
@@ -99,7 +99,7 @@ def header_problems(influxdb: ConnectionConfig, key: str) -> list[str]:
         problems.append(f"{key}.username: has a colon, which ends a user's name in HTTP")
     for name, value in influxdb.headers.items():
         if not _NAME.fullmatch(name):
-            problems.append(f"{key}.headers: {ascii(name)[:60]} is no name of a header; give letters, digits and -")
+            problems.append(f"{key}.headers: {ascii(name)[:60]} is not a name of a header; use letters, digits and -")
         elif value and not _VALUE.fullmatch(value):
             problems.append(f"{key}.headers.{name}: {why_no_value(value)}")
     for option, url in (*influxdb.named_servers(), ("proxy", influxdb.proxy)):

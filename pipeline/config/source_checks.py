@@ -46,7 +46,7 @@ def source_problems(sources: tuple[SourceConfig, ...], used: Used) -> list[str]:
         key = f"sources[{index}]"
         others = sources[:index]
         if source.name in [other.name for other in others]:
-            problems.append(f'{key}.name: "{source.name}" is there twice')
+            problems.append(f'{key}.name: "{source.name}" occurs twice')
         problems += _state_problems(source, others, key, used)
         problems += _shared_topic_problems(source, sources, key)
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
@@ -60,7 +60,7 @@ def source_problems(sources: tuple[SourceConfig, ...], used: Used) -> list[str]:
 
 
 def _duplicate_problems(key: str, names: Sequence[str]) -> list[str]:
-    return [f'{key}: "{name}" is there twice' for index, name in enumerate(names) if name in names[:index]]
+    return [f'{key}: "{name}" occurs twice' for index, name in enumerate(names) if name in names[:index]]
 
 
 def _state_problems(source: SourceConfig, others: tuple[SourceConfig, ...], key: str,

@@ -15,9 +15,9 @@ import msgspec
 from pipeline.config.renamed import canonical_key, renamed_key
 from pipeline.config.variables import Place, expand, holds_variable
 
-#: Values of variables that are replaced by their names in what is said of mistakes, at least this long, characters.
+#: Values of variables at least this long, characters, are replaced by the variables' names in errors.
 REDACTED_CHARACTERS: Final = 6
-#: Of a value, what a mistake shows, characters.
+#: Most characters of a value that an error shows.
 SHOWN_CHARACTERS: Final = 160
 #: Integers beyond 64 bits fit nowhere: neither between processes nor to Iggy.
 INTEGERS: Final = range(-2**63, 2**64)
@@ -37,7 +37,7 @@ Used = Callable[[str], bool]
 
 
 class _LeftOut:
-    """Stands for a value that is left out: it is wrong, or its variable is not set and nobody needs it."""
+    """Stands for a value that is left out: it is wrong, or its variable is unset and the command does not need it."""
 
 
 _LEFT_OUT: Final = _LeftOut()
@@ -207,7 +207,7 @@ def _unless_secret(key: str, text: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for people. Tables and lists may hold secrets, and are only called so."""
+    """A value for errors. Tables and lists may contain secrets, so only their kind is named."""
     if isinstance(value, str):
         return f'"{_USERINFO.sub("***@", value)}"'
     if isinstance(value, dict | list):
@@ -274,7 +274,7 @@ def _items(text: str) -> list[str]:
 
 
 def _allowed(expected: Any, value: object) -> str:
-    """What a key takes instead of `value`, in words."""
+    """The description of what a key accepts instead of `value`."""
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin is typing.Annotated:
         return _allowed(arguments[0], value) + _bounds(arguments[1], value)
@@ -292,7 +292,7 @@ def _bounds(meta: msgspec.Meta, value: object) -> str:
         return " of one character"
     if meta.min_length:
         return " that is not empty"
-    # A limit that nobody comes near is told to those who do.
+    # A limit that is far away is named only to those who exceed it.
     if meta.ge is not None and meta.le is not None and (
             meta.le < UNTOLD_LIMIT or isinstance(value, int) and value > meta.le):
         return f" from {meta.ge} to {meta.le}"

@@ -1,7 +1,7 @@
 """`${VAR}` in a configuration's strings: replaced from the environment, and mistaken for nothing else. Pure.
 
 A string may hold `${VAR}`, `${VAR:-default}` (also for an empty variable) and `${VAR:?message}`. What looks like a
-variable and is none (`${VAR` without its end, `$VAR` alone) is a mistake, because nobody wants it written to a server.
+variable and is none (`${VAR` without its end, `$VAR` alone) is a mistake, since it would be sent to a server literally.
 A second dollar sign makes text of it: `$${VAR}`, `$$VAR`.
 """
 
@@ -27,7 +27,7 @@ class Expanded(Struct):
     """A string with its variables replaced."""
 
     text: str = ""
-    #: What was put in: variable -> value.
+    #: Variables that were replaced: variable -> value.
     values: dict[str, str] = {}
     #: A sentence for each variable that is needed and not set.
     unset: list[str] = []
@@ -50,7 +50,7 @@ def expand(raw: str, environ: Mapping[str, str], place: Place = "text") -> Expan
 
 
 def holds_variable(text: str) -> bool:
-    """Whether `${` stands in a text that is no string value, such as a key: there it is not replaced."""
+    """Whether `${` occurs outside string values, such as in a key, where it is not replaced."""
     return "${" in text
 
 

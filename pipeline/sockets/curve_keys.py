@@ -68,7 +68,7 @@ def add_worker(folder: str, name: str) -> Path:
     if not os.path.exists(path / "server.key"):
         raise PipelineError(f"{folder} has no server.key; create the pipeline's keys first: pipeline keys {folder}")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-        raise PipelineError(f"{name} is no name for a worker; give letters, digits, and - _ . between them")
+        raise PipelineError(f"{name} is not a name for a worker; use letters, digits, and - _ . between them")
     own = path / f"worker-{name}"
     if os.path.exists(own):
         raise PipelineError(f"there is a worker {name} already, in {own}")

@@ -1,4 +1,4 @@
-"""The encoder's questions to the coordinator: types of fields, and tags with too many values."""
+"""The encoder's side of the coordinator's registries: field types, and tags with too many values."""
 
 import logging
 import time
@@ -12,17 +12,17 @@ from pipeline.sockets.control_link import ControlLink
 from pipeline.wire import sink as wire
 from stages.mapping.encoder import Encoder
 
-#: How long one answer is waited for before the question is put again: a new coordinator may not know it.
+#: Longest wait for an answer before the request is sent again, since a new coordinator may not have received it.
 ANSWER_MILLISECONDS: Final = 1_000
-#: Seconds without an answer after which the log says so.
+#: Seconds without an answer after which the wait is logged.
 SILENCE_SECONDS: Final = 10.0
-#: Seconds between two reports of the sketches that have changed, and of all of them: a new coordinator has none.
+#: Seconds between two reports of the estimates that have changed, and of all of them: a new coordinator has none.
 SKETCH_SECONDS: Final = 5.0
 ALL_SKETCHES_SECONDS: Final = 60.0
 
 
 class RegistryClient:
-    """Asks over the process's control link, and hands what it is told to the encoders."""
+    """Requests field types over the process's control link, and passes on which tags have too many values."""
 
     def __init__(self, link: ControlLink, logger: logging.Logger) -> None:
         self._link = link
@@ -30,22 +30,22 @@ class RegistryClient:
         #: Encoders by sink.
         self._encoders: dict[int, list[Encoder]] = {}
         self._sketches: dict[int, TagCardinality] = {}
-        #: What was heard while an encoder was at work: it is told between two batches.
+        #: Messages received while an encoder was working; they are applied between two batches.
         self._over: list[wire.OverLimit] = []
-        #: The last word on whether this encoder, of another machine, may take part.
+        #: The last answer on whether this remote encoder is admitted.
         self._admitted = wire.Admit("", 0, 0)
         self._sketched_at = self._all_sketched_at = time.monotonic()
 
     def add(self, sink: int, encoder: Encoder) -> None:
-        """Counts the values of this encoder's tags, if its mapping asks for that, and tells it of those over."""
+        """Registers an encoder: counts the values of its tags, if its mapping has a limit, and applies the limit."""
         self._encoders.setdefault(sink, []).append(encoder)
         if encoder.rules.config.max_tag_values:
             encoder.rules.heads.seen = self._sketches.setdefault(sink, TagCardinality()).add
 
     def ask_types(self, namespace: str, measurement: str, types: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
-        """The types decided. Waits until the coordinator has answered: without it nothing is settled anyway."""
+        """The types that the fields have. Waits for the coordinator, without which nothing can be settled anyway."""
         began = time.monotonic()
-        said = False
+        logged = False
         while True:
             self._link.beat()
             self._link.send(wire.FieldTypesRequest(namespace, measurement, dict(types)))
@@ -57,10 +57,9 @@ class RegistryClient:
                         and message.types.keys() >= types.keys():
                     return message.types
                 self._take(message)
-            if not said and time.monotonic() - began > SILENCE_SECONDS:
-                said = True
-                self._logger.warning("the coordinator does not say which types the fields of %s have; waiting",
-                                     measurement)
+            if not logged and time.monotonic() - began > SILENCE_SECONDS:
+                logged = True
+                self._logger.warning("waiting for the coordinator to return the field types of %s", measurement)
 
     def _take(self, message: wire.Control | None) -> None:
         if isinstance(message, wire.OverLimit):
@@ -69,17 +68,17 @@ class RegistryClient:
             self._admitted = message
 
     def listen(self) -> None:
-        """Takes what the coordinator has said, and reports the sketches when it is time. Never waits.
+        """Handles the coordinator's messages, and reports the estimates when they are due. Never waits.
 
-        Raises PipelineError when it does not admit this encoder, of another machine, any more.
+        Raises PipelineError if the coordinator no longer admits this remote encoder.
         """
         while (message := self._link.receive(0)) is not None:
             self._take(message)
         check_admitted(self._admitted, self._link.name)
         while self._over:
-            told = self._over.pop(0)
-            for encoder in self._encoders.get(told.sink, []):
-                encoder.over_limit(frozenset(told.tags))
+            over = self._over.pop(0)
+            for encoder in self._encoders.get(over.sink, []):
+                encoder.over_limit(frozenset(over.tags))
         now = time.monotonic()
         if now - self._sketched_at < SKETCH_SECONDS:
             return
@@ -93,6 +92,6 @@ class RegistryClient:
 
 
 def check_admitted(message: wire.Admit, name: str) -> None:
-    """Raises PipelineError when a pipeline on another machine does not admit the encoder of that name."""
+    """Raises PipelineError if the pipeline does not admit the remote encoder `name`."""
     if message.refused:
         raise PipelineError(f"the pipeline does not admit {name}: {message.refused}")

@@ -72,7 +72,7 @@ class OperatorNeeded(Struct, frozen=True):
 
     reason: Literal["unauthorized", "not_found", "refused"]
     message: str
-    #: What to do; "": as `failures.with_advice` has it for the reason.
+    #: What to do; "": the advice of `failures.with_advice` for the reason.
     advice: str = ""
     #: HTTP status; 0 where there was no answer.
     status: int = 0

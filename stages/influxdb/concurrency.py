@@ -1,20 +1,20 @@
-"""How many requests one database gets at a time, and when it is left alone. Pure: the clock is passed in.
+"""Limits the number of concurrent requests to one database. Pure: the clock is passed in.
 
-Doubled with every round of answers until one is slow, from then on additive increase, multiplicative decrease; and a
-circuit breaker that stops sending, and so reading, but never skips anything: after a failure that is not one batch's
-own, one request at a time probes whether it works again.
+Slow start: the limit doubles with each round of answers until one is slow. After that: additive increase,
+multiplicative decrease. A circuit breaker stops sending, and so reading, but skips nothing: after a failure that does
+not concern one batch alone, one request at a time checks whether the database works again.
 """
 
 from pipeline.backoff import Backoff
 from stages.influxdb.answers import Accepted, Answer, BadLines, OperatorNeeded, Retry, TooLarge
 
-#: An answer slower than this many times the fastest (and than SLOW_SECONDS) means that the database is overloaded.
-#: InfluxDB 3 takes up to two seconds when all is well: it flushes its write-ahead log once a second.
+#: An answer slower than this many times the fastest one, and slower than SLOW_SECONDS, means an overloaded database.
+#: InfluxDB 3 normally takes up to two seconds: it flushes its write-ahead log once a second.
 SLOW_FACTOR = 8.0
 SLOW_SECONDS = 3.0
 DECREASE_OVERLOAD = 0.5
 DECREASE_SLOW = 0.8
-#: Of a body that was too large, what later ones may have.
+#: Share of a body that was too large that later ones may have.
 SMALLER = 0.75
 
 
@@ -37,7 +37,7 @@ class ConcurrencyLimiter:
         self.passed = 0
         #: Failures in a row.
         self.failures = 0
-        #: What is wrong, "" while all is well.
+        #: The problem of the database; "" if there is none.
         self.problem = ""
         #: A person has to do something.
         self.paused = False
@@ -60,11 +60,11 @@ class ConcurrencyLimiter:
         return max(0.0, self._closed_until - now) if self._closed_until is not None else 0.0
 
     def started(self) -> None:
-        """A request is on its way."""
+        """Records that a request was sent."""
         self.in_flight += 1
 
     def answered(self, answer: Answer, size: int, seconds: float, now: float) -> None:
-        """A request of `size` bytes was answered, or failed, after `seconds`."""
+        """Handles the answer to, or the failure of, a request of `size` bytes after `seconds`."""
         self.in_flight -= 1
         if isinstance(answer, Retry | OperatorNeeded):
             self._close(answer, now)

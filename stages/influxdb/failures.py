@@ -18,12 +18,12 @@ _OPERATOR: dict[FaultKind, str] = {
     "tls_expired": "renew the certificate, or correct this machine's clock",
     "tls_not_spoken": "write http:// in url, or the port on which it speaks TLS",
     "tls_expected": "write https:// in url",
-    "tls_client_certificate": "the server wants a certificate of ours: set client_cert_file and client_key_file to "
+    "tls_client_certificate": "the server requires a client certificate: set client_cert_file and client_key_file to "
                               "one that it trusts",
     "tls": "correct the TLS setup of the server, or url",
     "tls_files": "correct ca_file, client_cert_file or client_key_file",
-    "proxy_refused": "have the proxy allow it, or correct proxy or url",
-    "proxy_credentials": "give the proxy's user and password: proxy = \"http://user:password@host:port\"",
+    "proxy_refused": "configure the proxy to allow it, or correct proxy or url",
+    "proxy_credentials": "set the proxy's user and password: proxy = \"http://user:password@host:port\"",
     "header": "correct the token (or token_file), username, password or headers",
 }
 #: Advice for faults that may end by themselves, in case they do not.
@@ -32,12 +32,12 @@ _RETRY: dict[FaultKind, str] = {
     "refused": "start the server, or correct host and port in url",
     "unreachable": "correct the network, or host and port in url",
     "connect_timeout": "correct the network or its firewall, or host and port in url",
-    "broken": "the server may have been restarted; if it stays so, correct url: host, port, and whether it is https://",
-    "timeout": "the server is busy or gone, or this is no port for HTTP: correct url, or give it longer by "
+    "broken": "the server may have been restarted; if it persists, correct url: host, port, and http:// or https://",
+    "timeout": "the server is busy or unavailable, or the port does not serve HTTP: correct url, or raise "
                "read_timeout_ms and request_timeout_ms",
     "proxy": "start the proxy, or correct or remove proxy",
 }
-#: What a request was for.
+#: The purpose of a request.
 Activity = Literal["write", "read"]
 _NOT_FOUND = "create the bucket or database, or correct its name, the organization or the URL"
 #: Advice for an answer that has none of its own, by its reason.

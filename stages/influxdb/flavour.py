@@ -22,7 +22,7 @@ class Flavour(Struct, frozen=True):
 
     #: For logs: "InfluxDB OSS", "InfluxDB Core", "InfluxDB Cloud", ...
     product: str
-    #: As the server has it; "" when it does not say.
+    #: As the server reports it; "" if it does not.
     version: str
     #: The newest write API that it has for certain; None when that is not known.
     api: Version | None
@@ -31,7 +31,7 @@ class Flavour(Struct, frozen=True):
         return f"{self.product} {self.version}".strip()
 
 
-UNKNOWN: Final = Flavour("a server that does not say what it is", "", None)
+UNKNOWN: Final = Flavour("a server that does not identify itself", "", None)
 
 
 def detect(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]) -> Flavour:

@@ -18,13 +18,13 @@ MAX_HEAD_BYTES = 65_536
 _GZIP_WINDOW_BITS = 31
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: [^\r\n]*)?")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
-#: What a server that expects TLS sends to one who speaks plainly: an alert record of TLS 1.x. Source: RFC 8446, 5.1.
+#: Start of a TLS 1.x alert record, which a TLS server sends to a client without TLS. Source: RFC 8446, 5.1.
 _TLS_ALERT = b"\x15\x03"
 TLS_EXPECTED = "it speaks TLS on this port, and was spoken to without"
-#: Of what is not understood, so many bytes are shown.
+#: Most bytes of a malformed answer that are shown.
 _SHOWN_BYTES = 60
 
-#: What can go wrong with an exchange; `stages.influxdb.failures` says what each means and what to do.
+#: The kinds of faults of an exchange; `stages.influxdb.failures` has the advice for each.
 FaultKind = Literal[
     "url", "resolve", "refused", "unreachable", "connect_timeout", "broken", "timeout", "too_large", "malformed",
     "tls_untrusted", "tls_name", "tls_expired", "tls_not_spoken", "tls_expected", "tls_client_certificate", "tls",
@@ -32,7 +32,7 @@ FaultKind = Literal[
 
 
 class HttpFault(Exception):
-    """There is no answer, or none that can be understood. The text says what happened; it holds no secrets."""
+    """There is no answer, or a malformed one. The text says what happened, and contains no secrets."""
 
     def __init__(self, kind: FaultKind, text: str) -> None:
         super().__init__(text)
@@ -109,7 +109,7 @@ class AnswerReader:
         headers: dict[str, str] = {}
         while line := self._line():
             name, colon, value = line.partition(b":")
-            # A line that begins with a space goes on with the one before: obsolete, and nothing that is needed here.
+            # A line that starts with a space continues the one before: obsolete, and not needed here.
             if line[:1] in b" \t":
                 continue
             if not colon or not name.strip():
@@ -148,14 +148,14 @@ class AnswerReader:
                 return
             yield from self._exactly(int(size, 16))
             if self._line():
-                raise HttpFault("malformed", "a chunk of its body is longer than it says")
+                raise HttpFault("malformed", "a chunk of its body is longer than its declared length")
 
     def _line(self) -> bytes:
         """A line without its end; counts as head."""
         at = 0
         while (end := self._buffer.find(b"\n", at)) < 0:
             at = len(self._buffer)
-            # Without a line break a TLS alert would look like an answer that doesn't come.
+            # A TLS alert has no line break, so it would look like an answer that never arrives.
             if self._buffer.startswith(_TLS_ALERT):
                 return bytes(self._buffer)
             if at > self._head_left:
@@ -222,7 +222,7 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 yield member.decompress(piece, PIECE_BYTES)
             except zlib.error:
-                raise HttpFault("malformed", "its body is not the gzip that it says it is") from None
+                raise HttpFault("malformed", "its body is not gzip, as its Content-Encoding declares") from None
             piece = member.unused_data if member.eof else member.unconsumed_tail
     while began and not member.eof:  # what zlib still holds of the last piece
         piece = member.decompress(member.unconsumed_tail, PIECE_BYTES)
@@ -232,5 +232,5 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def shown(data: bytes) -> str:
-    """The beginning of some bytes, for a person: nothing in it can act on a terminal or begin a line."""
+    """The beginning of some bytes for logs, with escapes for what could act on a terminal or start a line."""
     return ascii(data[:_SHOWN_BYTES].decode("latin-1")) + ("..." if len(data) > _SHOWN_BYTES else "")

@@ -106,7 +106,7 @@ def test_listed_lines_are_found_by_number_and_by_text_where_there_is_no_such_num
     ((401, b""), (401, {"cluster-uuid": "a1cce656"}, b'{"error": "the request was not authenticated"}'),
      "InfluxDB 3, which reports no more without a valid token", "v3"),
     ((200, b"OK"), (204, {}, b""), "VictoriaMetrics or alike", None),
-    ((404, b""), (404, {}, b""), "a server that does not say what it is", None)])
+    ((404, b""), (404, {}, b""), "a server that does not identify itself", None)])
 def test_a_server_is_recognised(health: tuple[int, bytes], ping: tuple[int, dict[str, str], bytes], product: str,
                                 api: str | None) -> None:
     flavour = detect(health, ping)

@@ -50,7 +50,7 @@ def test_a_good_file_is_read_with_its_defaults(tmp_path: Path) -> None:
     ('[iggy]\nconsumer = "a"\nconsumer_group = "b"', "iggy.consumer: not beside iggy.consumer_group"),
     ('[iggy]\nconsumer_group = "b"\n[[topics]]\nstream = "x"\ntopic = "y"\npartitions = [1]',
      "topics[1].partitions: not with iggy.consumer_group"),
-    ('[[topics]]\nstream = "x"\ntopic = "y"\npartitions = [1, 1]', "topics[1].partitions: a partition is there twice"),
+    ('[[topics]]\nstream = "x"\ntopic = "y"\npartitions = [1, 1]', "topics[1].partitions: a partition occurs twice"),
     ('[[topics]]\nstream = "x"\ntopic = "y"\non_truncation = "wait"', "topics[1].on_truncation"),
     ("[pipeline]\nreaders = 4\nbatch_size = 5_000\nwindow_messages = 19_999",
      "pipeline.window_messages: must be at least pipeline.batch_size for each of the 4 ingest processes"),

@@ -124,7 +124,7 @@ def test_flight_without_its_package_names_the_extra(tmp_path: Path, monkeypatch:
 def test_two_sources_need_two_names_and_two_state_files(tmp_path: Path) -> None:
     again = GOOD.format(folder=tmp_path, source="", influxdb="", output="", rest="")
     assert problems(tmp_path, rest=again) == [
-        'sources[1].name: "weather" is there twice',
+        'sources[1].name: "weather" occurs twice',
         f'sources[1].state_file: "{tmp_path}/weather.json" is another source\'s already']
 
 
