@@ -23,7 +23,8 @@ from pipeline.testbed.bench import retention as retention_run
 from pipeline.testbed.bench import source_throughput as source_run
 from pipeline.testbed.bench.results import Figures, Throughput
 from pipeline.testbed.bench.source_throughput import Format
-from pipeline.testbed.harness import processes
+from pipeline.testbed.harness.configurations import SANDBOX_V2
+from pipeline.testbed.harness.sandboxes import running_sandbox
 from pipeline.testbed.load.schedule import Shape
 
 #: Pairs of bare loop and pipeline into a real database; the one with the middle ratio counts.
@@ -86,7 +87,7 @@ def bench(ctx: click.Context, as_json: bool, page: str | None, messages: int, wo
                 figures.held = constant_rate.hold(_below(folder, "held"), load, workers, writers, flush_interval_ms,
                                                   iggy, url)
         if compare:
-            with throughput.sandbox(folder, "--only", "influxdb", "--count-only") as counting:
+            with running_sandbox(folder, "--only", "influxdb", "--count-only") as counting:
                 figures.baselines = baselines.compare(counting.influxdb)
     _out(figures, as_json, page)
 
@@ -215,9 +216,9 @@ class Run(Struct, frozen=True):
     #: Cores that only the database uses; 0: it shares all.
     database_cores: int
 
-    def backlog(self, folder: Path, influxdb: str = "", template: str = processes.CONFIG) -> Throughput:
-        """See `throughput.backlog`."""
-        return throughput.backlog(folder, self.messages, self.workers, self.writers, influxdb, template, self.iggy)
+    def backlog(self, folder: Path, url: str = "", influxdb: str = SANDBOX_V2) -> Throughput:
+        """Reads it into a database that only counts, or into that of `url`, whose table has the lines `influxdb`."""
+        return throughput.backlog(folder, self.messages, self.workers, self.writers, url, influxdb, self.iggy)
 
 
 def _backlog(folder: Path, figures: Figures, run: Run, target: str) -> None:
@@ -251,7 +252,7 @@ def _pair(folder: Path, run: Run, cores: set[int]) -> tuple[int, Throughput]:
     with influxd.influxd(_below(folder, "bare"), cores) as server:
         bare = influxd.bare_loop(server.url, run.messages)
     with influxd.influxd(_below(folder, "ours"), cores) as server:
-        return bare, run.backlog(_below(folder, "backlog"), server.url, influxd.for_influxdb1(processes.CONFIG))
+        return bare, run.backlog(_below(folder, "backlog"), server.url, influxd.INFLUXDB1)
 
 
 def _powers() -> list[int]:

@@ -16,7 +16,9 @@ from rich.table import Table
 from pipeline.errors import PipelineError
 from pipeline.interrupts import temporary_folder
 from pipeline.options import Command
-from pipeline.testbed.harness import processes, telemetry
+from pipeline.testbed.harness import telemetry
+from pipeline.testbed.harness.runs import SinkRun
+from pipeline.testbed.harness.sandboxes import start_sandbox
 from pipeline.wire import sink as wire
 
 PARTITIONS = 2
@@ -50,10 +52,12 @@ def _shown(folder: Path, messages: int, workers: int, console: Console, plain: b
     run = sandbox = None
     try:
         console.print(f"Starting a sandbox (a small Iggy, a small InfluxDB) and a pipeline with {workers} encoders.")
-        sandbox, addresses = processes.start_sandbox(folder)
+        sandbox, addresses = start_sandbox(folder)
         telemetry.produce_now(addresses.iggy, 0, PARTITIONS)
-        run = processes.PipelineRun(folder, addresses.iggy, addresses.influxdb, workers, "flush_interval_ms = 200\n")
-        run.wait_for(lambda status: status.ready, processes.READY_SECONDS, "the pipeline")
+        options = f"workers = {workers}\nflush_interval_ms = 200\n"
+        run = telemetry.sink_run(folder, addresses.iggy, telemetry.sink_of(addresses.influxdb, options=options))
+        run.start()
+        run.wait_for(lambda status: status.ready)
         console.print(f"Sending {messages:,} messages of telemetry to {telemetry.STREAM}/{telemetry.TOPIC}.")
         producer = _Producer(addresses.iggy, messages)
         producer.start()
@@ -89,7 +93,7 @@ class _Producer(threading.Thread):
             self.error = error
 
 
-def _watch(run: processes.PipelineRun, producer: _Producer, console: Console, plain: bool) -> None:
+def _watch(run: SinkRun, producer: _Producer, console: Console, plain: bool) -> None:
     """Shows the way of the messages until all are committed. Raises PipelineError when they can't be sent."""
     messages = producer.messages
     until = time.monotonic() + PATIENCE_SECONDS + messages / 5_000

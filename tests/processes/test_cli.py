@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.iggy_servers import SandboxIggy
-from tests.support.sinks import CONFIG, TARGETS, TOPIC
+from tests.support.sinks import TARGETS, TOPIC, configuration
 
 
 def pipeline(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -15,12 +15,10 @@ def pipeline(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "pipeline", *arguments], capture_output=True, text=True, timeout=60)
 
 
-def write(folder: Path, iggy: str, **changes: str) -> str:
-    """A configuration; `changes` are of CONFIG's places."""
-    values = {"iggy": iggy, "stream": "s", "topic": "", "mapping": "", "influxdb": "http://127.0.0.1:9",
-              "target": TARGETS["v2"], "dead_letters": "", "options": "", "folder": str(folder / "run"), **changes}
+def write(folder: Path, iggy: str, target: str = TARGETS["v2"], **changes: str) -> str:
+    """A configuration; `changes` are arguments of `configuration`."""
     path = folder / "pipeline.toml"
-    path.write_text(CONFIG.format(**values))
+    path.write_text(configuration(iggy, "s", "http://127.0.0.1:9", target, folder / "run", **changes))
     return str(path)
 
 

@@ -9,23 +9,23 @@ from pipeline.testbed.harness.waiting import wait_until
 from tests.support.clocks import Clock
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, send
-from tests.support.sources import SourceRun, write
+from tests.support.sources import Source, write
 
 HOUR = 3_600
 SOURCE = TARGETS["v2"]
 
 
-def a_source(folder: Path, iggy: SandboxIggy, stream: str, influxdb: SandboxInflux, clock: Clock) -> SourceRun:
+def a_source(folder: Path, iggy: SandboxIggy, stream: str, influxdb: SandboxInflux, clock: Clock) -> Source:
     """A source that has read what was there."""
-    return SourceRun(folder, iggy.address, influxdb.url, SOURCE, stream, environ=clock.environ)
+    return Source(folder, iggy.address, influxdb.url, SOURCE, stream, environ=clock.environ)
 
 
-def values(run: SourceRun) -> set[int]:
+def values(run: Source) -> set[int]:
     """What has come to Iggy."""
     return {point["fields"]["v"] for point in run.points()}
 
 
-def stored_mark(run: SourceRun) -> int:
+def stored_mark(run: Source) -> int:
     """The mark that is in the state file; 0 before there is one."""
     return int(json.loads(run.state_file.read_text())["marks"].get("m", 0))
 
@@ -54,11 +54,11 @@ def test_a_source_goes_on_when_its_coordinator_is_replaced_after_the_clock_was_s
     run = a_source(tmp_path / "p", sandbox, stream, influxdb, clock)
     try:
         write(influxdb, [f"m v=1i {time.time_ns()}"])
-        wait_until(lambda: values(run) == {1} and stored_mark(run) > time.time_ns(), 60, "the first point")
+        wait_until(lambda: values(run) == {1} and stored_mark(run) > time.time_ns(), "the first point")
         clock.set(0)
         run.kill("source-coordinator")
         write(influxdb, [f"m v=2i {time.time_ns()}"])
-        wait_until(lambda: values(run) == {1, 2}, 60, "the second point")
+        wait_until(lambda: values(run) == {1, 2}, "the second point")
         assert "in the future" in run.log()
         assert run.stop() == 0
     finally:
@@ -71,16 +71,16 @@ def test_what_comes_while_the_clock_is_ahead_is_not_missed_when_it_is_set_back(
     run = a_source(tmp_path / "p", sandbox, stream, influxdb, clock)
     try:
         write(influxdb, [f"m v=1i {time.time_ns()}"])
-        wait_until(lambda: values(run) == {1}, 60, "the first point")
+        wait_until(lambda: values(run) == {1}, "the first point")
         clock.set(HOUR)
         ahead = (time.time_ns() + 1_800 * 10**9)
         run.wait_for(lambda status: any(lane.watermark > ahead for lane in status.measurements))
         assert "the clock was set forward by 3600 s" in run.log()
         write(influxdb, [f"m v=2i {time.time_ns()}"])
         clock.set(0)
-        wait_until(lambda: values(run) == {1, 2}, 60, "what came meanwhile")
+        wait_until(lambda: values(run) == {1, 2}, "what came meanwhile")
         write(influxdb, [f"m v=3i {time.time_ns()}"])
-        wait_until(lambda: values(run) == {1, 2, 3}, 60, "what came after")
+        wait_until(lambda: values(run) == {1, 2, 3}, "what came after")
         assert "the clock was set back by 3600 s" in run.log()
         assert "fault" not in run.log()
         assert run.stop() == 0
@@ -95,12 +95,12 @@ def test_a_mark_in_the_future_is_said_and_reading_goes_on_before_now(
     run = a_source(tmp_path / "p", sandbox, stream, influxdb, clock)
     try:
         write(influxdb, [f"m v=1i {time.time_ns()}"])
-        wait_until(lambda: values(run) == {1} and stored_mark(run) > time.time_ns(), 60, "the first point")
+        wait_until(lambda: values(run) == {1} and stored_mark(run) > time.time_ns(), "the first point")
         write(influxdb, [f"m v=2i {time.time_ns()}"])
         assert run.stop() == 0
         clock.set(0)
         run.start()
-        wait_until(lambda: values(run) == {1, 2}, 60, "what came while the clock was ahead")
+        wait_until(lambda: values(run) == {1, 2}, "what came while the clock was ahead")
         assert "the watermark of m is" in run.log()
         assert run.stop() == 0
         before = run.log().count("in the future")

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy, SandboxIggy, running_sandbox
-from tests.support.sinks import CONFIG, SOON_SECONDS, TARGETS, TOPIC, SandboxInflux, Sink, message, read_topic, send
+from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, configuration, message, read_topic, send
 
 
 def in_file(path: Path, more: str = "") -> str:
@@ -165,9 +165,8 @@ def test_a_file_that_cannot_be_written_is_said_at_the_start(
             path.touch()
             path.chmod(0o666)
     config = tmp_path / "pipeline.toml"
-    config.write_text(CONFIG.format(iggy=iggy.address, stream=stream, topic="", mapping="", influxdb=influxdb.url,
-                                    target=TARGETS["v2"], dead_letters=in_file(path), options="",
-                                    folder=tmp_path / "run"))
+    config.write_text(configuration(iggy.address, stream, influxdb.url, TARGETS["v2"], tmp_path / "run",
+                                    dead_letters=in_file(path)))
 
     def limited() -> None:
         if kind == "full":
@@ -201,5 +200,5 @@ def test_what_a_pipeline_makes_is_for_its_user_alone(
     send(iggy.address, stream, [bad(0), message(1)])
     sink.settles(2)
     made = [tmp_path / "letters.ndjson", *(sink.folder / "run").iterdir()]
-    wait_until(lambda: len(made) > 5, SOON_SECONDS, "sockets")
+    wait_until(lambda: len(made) > 5, "sockets")
     assert {path.name: oct(path.stat().st_mode & 0o077) for path in made if path.stat().st_mode & 0o077} == {}

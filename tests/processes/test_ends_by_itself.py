@@ -19,11 +19,11 @@ def test_until_caught_up_writes_what_was_there_and_ends_with_0(
     sink = start_sink(sandbox.address, stream, influxdb, arguments=["--until-caught-up", "--readers", ingest])
     sink.wait_for(lambda status: status.read and len(status.partitions) == 4)
     send(sandbox.address, stream, [message(n) for n in range(5_000, 5_100)], 1)
-    assert sink.process.wait(60) == 0
+    assert sink.ends() == 0
     assert numbers(influxdb.points()) == list(range(2_700))
     assert "2700 messages read, 2700 points written, 0 rejected, every offset committed" in sink.log()
     sink.start()
-    assert sink.process.wait(60) == 0
+    assert sink.ends() == 0
     assert numbers(influxdb.points()) == [*range(2_700), *range(5_000, 5_100)]
 
 
@@ -31,7 +31,7 @@ def test_until_caught_up_of_an_empty_topic_ends_at_once(sandbox: SandboxIggy, st
                                                         start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
     sink = start_sink(sandbox.address, stream, influxdb, arguments=["--until-caught-up"])
-    assert sink.process.wait(60) == 0
+    assert sink.ends() == 0
 
 
 def test_until_caught_up_ends_though_messages_have_expired_or_were_lost(
@@ -46,7 +46,7 @@ def test_until_caught_up_ends_though_messages_have_expired_or_were_lost(
     sandbox.call(sandbox.broker.state.expire, stream, TOPIC, 1, 1_000)
     sandbox.call(sandbox.broker.crash, stream, TOPIC, 2, 900, 0.0)
     influxdb.fail()
-    assert sink.process.wait(60) == 0
+    assert sink.ends() == 0
 
 
 def test_until_caught_up_ends_though_a_process_is_killed(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
@@ -60,7 +60,7 @@ def test_until_caught_up_ends_though_a_process_is_killed(sandbox: SandboxIggy, s
     sink.kill("ingest")
     sink.kill("encode-0")
     influxdb.fail()
-    assert sink.process.wait(60) == 0
+    assert sink.ends() == 0
     assert numbers(influxdb.points()) == list(range(10_000))
 
 
@@ -69,10 +69,10 @@ def test_once_writes_one_batch_of_each_partition(sandbox: SandboxIggy, stream: s
     sandbox.create_topic(stream, TOPIC, 3)
     send(sandbox.address, stream, [message(n) for n in range(2_200)], 2)
     sink = start_sink(sandbox.address, stream, influxdb, arguments=["--once"])
-    assert sink.process.wait(60) == 0
+    assert sink.ends() == 0
     assert numbers(influxdb.points()) == list(range(1_000))
     sink.start()
-    assert sink.process.wait(60) == 0
+    assert sink.ends() == 0
     assert numbers(influxdb.points()) == list(range(2_000))
 
 

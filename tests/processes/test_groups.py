@@ -47,7 +47,7 @@ def shares(iggy: RunningIggy, stream: str) -> list[list[int]]:
 def all_committed(iggy: RunningIggy, stream: str, influxdb: SandboxInflux, expected: Iterable[int]) -> None:
     """Waits until these messages are committed, and checks that they are stored."""
     expected = list(expected)
-    wait_until(lambda: committed(iggy, stream) >= len(expected), 60, f"{len(expected)} messages to be committed")
+    wait_until(lambda: committed(iggy, stream) >= len(expected), f"{len(expected)} messages to be committed")
     assert numbers(influxdb.points()) == expected
 
 
@@ -71,12 +71,12 @@ def test_a_second_pipeline_takes_its_share_while_the_first_is_busy(
     send(iggy.address, stream, [message(n) for n in range(20_000)], 4)
     influxdb.stall_after(4)
     first = start_sink(iggy.address, stream, influxdb, iggy_options=GROUP, options="window_messages = 3_000")
-    wait_until(lambda: influxdb.count() >= 500, 60, "the first points")
+    wait_until(lambda: influxdb.count() >= 500, "the first points")
     second = start_sink(iggy.address, stream, influxdb, iggy_options=GROUP)
     second.wait_for(lambda status: status.ready)
     assert shares(iggy, stream) == [[], [0, 1, 2, 3]]
     influxdb.fail()
-    wait_until(lambda: shares(iggy, stream) == [[0, 1], [2, 3]], 25, "the hand-over, within 30 s")
+    wait_until(lambda: shares(iggy, stream) == [[0, 1], [2, 3]], "the hand-over, within 30 s", 25)
     send(iggy.address, stream, [message(n) for n in range(20_000, 24_000)], 4)
     all_committed(iggy, stream, influxdb, range(24_000))
     assert second.wait_for(lambda status: len(status.partitions) == 2 and status.read)
@@ -89,19 +89,19 @@ def test_of_three_pipelines_one_is_killed_and_comes_back_and_nothing_is_lost(
     iggy.create_topic(stream, TOPIC, 6)
     influxdb.stall_after(4)
     sinks = [start_sink(iggy.address, stream, influxdb, iggy_options=GROUP) for _ in range(3)]
-    wait_until(lambda: list(map(len, shares(iggy, stream))) == [2, 2, 2], 60, "three shares")
+    wait_until(lambda: list(map(len, shares(iggy, stream))) == [2, 2, 2], "three shares")
     send(iggy.address, stream, [message(n) for n in range(12_000)], 6)
     sinks[1].wait_for(lambda status: status.read >= 500)
     sinks[1].process.kill()
     sinks[1].process.wait()
     influxdb.fail()
-    wait_until(lambda: len(shares(iggy, stream)) == 2, 60, "the server to see the death")
+    wait_until(lambda: len(shares(iggy, stream)) == 2, "the server to see the death")
     send(iggy.address, stream, [message(n) for n in range(12_000, 15_000)], 6)
     sinks[1].start()
     sinks[1].wait_for(lambda status: status.ready)
     send(iggy.address, stream, [message(n) for n in range(15_000, 18_000)], 6)
     all_committed(iggy, stream, influxdb, range(18_000))
-    wait_until(lambda: list(map(len, shares(iggy, stream))) == [2, 2, 2], 60, "three shares again")
+    wait_until(lambda: list(map(len, shares(iggy, stream))) == [2, 2, 2], "three shares again")
 
 
 def test_a_killed_ingest_and_a_restarted_server_lose_nothing_in_a_group(
@@ -111,11 +111,11 @@ def test_a_killed_ingest_and_a_restarted_server_lose_nothing_in_a_group(
     influxdb.stall_after(4)
     sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, arguments=["--readers", "2"])
     sink.wait_for(lambda status: status.ready)
-    wait_until(lambda: influxdb.count() >= 500, 60, "the first points")
+    wait_until(lambda: influxdb.count() >= 500, "the first points")
     sink.kill("ingest")
     sandbox.call(sandbox.broker.restart, 0.5)
     influxdb.fail()
-    wait_until(lambda: sandbox.broker.listening, 60, "the server")
+    wait_until(lambda: sandbox.broker.listening, "the server")
     send(sandbox.address, stream, [message(n) for n in range(10_000, 12_000)], 2)
     all_committed(sandbox, stream, influxdb, range(12_000))
     assert sink.stop() == 0
@@ -129,9 +129,9 @@ def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_wi
                       options="heartbeat_timeout_ms = 3_000")
     status = sink.wait_for(lambda status: status.ready and status.written == 1_000)
     # Each has one partition, and reads it.
-    wait_until(lambda: shares(sandbox, stream) == [[0], [1]], 60, "two shares")
+    wait_until(lambda: shares(sandbox, stream) == [[0], [1]], "two shares")
     send(sandbox.address, stream, [message(n) for n in range(1_000, 1_100)], 2)
-    wait_until(lambda: influxdb.count() == 1_100, 60, "both to read")
+    wait_until(lambda: influxdb.count() == 1_100, "both to read")
     # As if the other had looked before this one, and the coordinator had heard of it after it: too late to be true. It
     # takes the other's name, which has to be replaced for that.
     late: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
@@ -146,12 +146,12 @@ def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_wi
         for report in late_reports:
             late.send(common.encode(report))
         try:
-            wait_until(lambda: "assigned to another ingest process" in sink.log(), 5, "the coordinator's answer")
+            wait_until(lambda: "assigned to another ingest process" in sink.log(), "the coordinator's answer", 5)
         except PipelineError:
             return False
         return True
 
-    wait_until(restarted, 60, "the coordinator to see it")
+    wait_until(restarted, "the coordinator to see it")
     late.close()
     send(sandbox.address, stream, [message(n) for n in range(1_100, 3_000)], 2)
     all_committed(sandbox, stream, influxdb, range(3_000))
@@ -166,9 +166,9 @@ def test_a_log_cut_off_by_a_crash_skips_nothing_in_a_group(
     sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP)
     all_committed(sandbox, stream, influxdb, range(1_000))
     sandbox.call(sandbox.broker.crash, stream, TOPIC, 0, 1_000, 0.0)
-    wait_until(lambda: sandbox.broker.listening, 60, "the server")
+    wait_until(lambda: sandbox.broker.listening, "the server")
     send(sandbox.address, stream, [message(n) for n in range(1_000, 1_500)])
-    wait_until(lambda: influxdb.count() == 1_500, 60, "the new messages")
+    wait_until(lambda: influxdb.count() == 1_500, "the new messages")
     assert sink.stop() == 0
 
 
@@ -179,10 +179,10 @@ def test_a_ghosts_partitions_are_named_and_regroup_frees_them(
     sink = start_sink(sandbox.address, stream, influxdb, iggy_options=GROUP, options="heartbeat_timeout_ms = 3_000")
     all_committed(sandbox, stream, influxdb, range(1_000))
     sandbox.call(sandbox.broker.restart, 0.1, True)
-    wait_until(lambda: sandbox.broker.listening, 60, "the server")
-    wait_until(lambda: len(shares(sandbox, stream)) == 2, 60, "the second membership")
+    wait_until(lambda: sandbox.broker.listening, "the server")
+    wait_until(lambda: len(shares(sandbox, stream)) == 2, "the second membership")
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)], 2)
-    wait_until(lambda: "belongs to another member" in sink.log(), 60, "the ghost to be named")
+    wait_until(lambda: "belongs to another member" in sink.log(), "the ghost to be named")
     assert influxdb.count() == 1_500
     assert sink.stop() == 0
     done = subprocess.run([sys.executable, "-m", "pipeline", "offsets", "regroup", "-c", str(sink.config)],

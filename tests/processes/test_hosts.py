@@ -81,7 +81,7 @@ def test_remote_encoders_come_and_go_and_nothing_is_lost(
     killed, leaving = (join(remotes, sink, port, keys / "worker-far", name) for name in ("killed", "leaving"))
     influxdb.stall_after(8)
     send(sandbox.address, stream, [message(n) for n in range(20_000)], 2)
-    wait_until(lambda: influxdb.count() >= 500, 60, "the first points")
+    wait_until(lambda: influxdb.count() >= 500, "the first points")
     killed.process.kill()
     leaving.process.send_signal(signal.SIGTERM)
     influxdb.fail()
@@ -111,7 +111,7 @@ def test_a_remote_encoder_that_dies_is_started_again_and_tells_what_it_had_in_ha
     payloads[314] = message(poison, slow={f"k{key}": str(key) for key in range(9_000)})
     send(sandbox.address, stream, payloads)
     with Killer(sink, ["encode-far"], {poison}, watcher=far.process.pid):
-        wait_until(lambda: f"offset {poison} is quarantined" in sink.log(), 60, "the message to be cornered")
+        wait_until(lambda: f"offset {poison} is quarantined" in sink.log(), "the message to be cornered")
     for pid in own:
         os.kill(pid, signal.SIGCONT)
     sink.settles(10_500)
@@ -156,7 +156,7 @@ def test_a_stranger_is_not_let_in_and_another_configuration_is_refused(
     remote = Remote(tmp_path, sink.config, port, stranger, "stranger")
     remotes.callback(remote.process.wait)
     remotes.callback(remote.process.kill)
-    wait_until(lambda: "no answer from" in remote.log(), 60, "the stranger's complaint")
+    wait_until(lambda: "no answer from" in remote.log(), "the stranger's complaint")
     complained = time.monotonic()
     assert "encode-stranger" not in sink.wait_for(lambda status: status.now >= complained).pids
 

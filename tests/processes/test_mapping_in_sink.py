@@ -54,7 +54,7 @@ def test_all_encoders_give_a_field_one_type_also_after_the_coordinator_was_kille
     sink = start_sink(iggy.address, stream, influxdb, mapping='integers = "as_written"')
     sink.settles(1)
     sink.kill("coordinator")
-    wait_until(lambda: "coordinator died" in sink.log(), 60, "the death to be seen")
+    wait_until(lambda: "coordinator died" in sink.log(), "the death to be seen")
     more = payloads_of([{"v": 0.5}, *({"v": n} for n in range(2_000)), {"v": "warm"}])[1:]
     send(iggy.address, stream, more, 2)
     sink.settles(2_002)
@@ -72,9 +72,9 @@ def test_a_tag_with_too_many_values_is_said_and_treated_as_configured(
     sink = start_sink(iggy.address, stream, influxdb,
                       mapping=f'max_tag_values = 500\non_high_cardinality = "{policy}"')
     sink.settles(1_000)
-    wait_until(lambda: "tag device has about" in sink.log() and said in sink.log(), 60, "the warning")
+    wait_until(lambda: "tag device has about" in sink.log() and said in sink.log(), "the warning")
     influxdb_before = influxdb.count()
-    wait_until(lambda: _one_more(iggy, stream, influxdb, sink, influxdb_before, policy), 60, "the consequence")
+    wait_until(lambda: _one_more(iggy, stream, influxdb, sink, influxdb_before, policy), "the consequence")
 
 
 def _one_more(iggy: RunningIggy, stream: str, influxdb: SandboxInflux, sink: Sink, before: int, policy: str) -> bool:
@@ -126,7 +126,7 @@ def test_what_is_written_and_may_not_be_meant_is_warned_of_once_and_then_counted
     send(iggy.address, stream, [b'{"ts":%d,"a_b":1,"a":{"b":%d}}' % (n, n) for n in range(2, 302)])
     sink = start_sink(iggy.address, stream, influxdb, mapping='on_name_clash = "keep_last"')
     sink.settles(300)
-    wait_until(lambda: sink.log().count("warning for ") >= 2, 60, "the warnings")
+    wait_until(lambda: sink.log().count("warning for ") >= 2, "the warnings")
     sink.stop()
     assert influxdb.count() == 300
     lines = sink.log().splitlines()

@@ -115,7 +115,7 @@ def test_points_that_overwrite_others_are_counted_and_warned_of_once(
     assert status.written == written
     # Of two encoders each knows what it made itself.
     assert status.overwritten in ((99,) if "1000" in options else (98, 99))
-    wait_until(lambda: "points overwrite others" in sink.log(), 60, "the warning")
+    wait_until(lambda: "points overwrite others" in sink.log(), "the warning")
     assert sink.stop() == 0
     warning, = re.findall("points overwrite others: .*", sink.log())
     assert f"{stream}/{TOPIC} partition 0 offset" in warning

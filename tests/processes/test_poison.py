@@ -12,19 +12,13 @@ from pipeline.wire import sink as wire
 from tests.support.iggy_servers import RunningIggy
 from tests.support.killer import pid_of
 from tests.support.poison import good, poisons
-from tests.support.sinks import CONFIG, TOPIC, SandboxInflux, Sink, read_topic, send
+from tests.support.sinks import PATHS, TOPIC, SandboxInflux, Sink, read_topic, send
 
 Start = Callable[..., Sink]
 GOOD = 10_000
 #: Peak resident memory of an encoder, and the longest time in which nothing is settled.
 MOST_KIBIBYTES = 400 * 1024
 MOST_STALL_SECONDS = 30.0
-#: What the formats without paths do not have.
-PATHS = '''tag_fields = ["device"]
-timestamp_from = "field"
-timestamp_field = "ts"
-timestamp_format = "epoch_ns"
-'''
 MAPPINGS = {
     "json": 'explode = "e"\narrays = "index"',
     "ndjson": 'format = "ndjson"\nexplode = "e"',
@@ -59,11 +53,8 @@ def test_each_poison_among_good_messages_is_one_dead_letter(
             payloads.append(bad[name])
     for first in range(0, len(payloads), 200):
         send(iggy.address, stream, payloads[first:first + 200])
-    config = CONFIG
-    if form in ("text", "line_protocol"):
-        config = config.replace(PATHS, "")
-    sink = start_sink(iggy.address, stream, influxdb, mapping=MAPPINGS[form], config=config,
-                      options="max_restarts = 0")
+    paths = "" if form in ("text", "line_protocol") else PATHS
+    sink = start_sink(iggy.address, stream, influxdb, mapping=MAPPINGS[form], paths=paths, options="max_restarts = 0")
     encoders: set[int] = set()
     last, since, stall = -1, time.monotonic(), 0.0
 
@@ -76,7 +67,7 @@ def test_each_poison_among_good_messages_is_one_dead_letter(
         stall = max(stall, time.monotonic() - since)
         return sum(p.committed + 1 for p in status.partitions) >= len(payloads) and status.in_flight == 0
 
-    sink.wait_for(done, 240)
+    sink.wait_for(done, seconds=240)
     letters = [json.loads(record) for record in read_topic(iggy.address, stream, "influxdb-dlq")]
     assert {one["offset"]: one["reason"] for one in letters}.keys() == offsets.keys(), {
         offsets.get(one["offset"], one["offset"]): one["reason"] for one in letters}
@@ -95,9 +86,8 @@ def test_an_encoder_that_works_on_a_batch_for_long_is_not_taken_for_hung(
     iggy.create_topic(stream, "influxdb-dlq", 1)
     elements = b",".join([b'{"v":1,"w":{"x":2}}'] * 20_000)
     send(iggy.address, stream, [b'{"device":"d","e":[%b],"ts":%d}' % (elements, number) for number in range(20)])
-    config = CONFIG.replace("[pipeline]", "[pipeline]\nmax_batch_bytes = 40_000_000")
-    sink = start_sink(iggy.address, stream, influxdb, mapping='explode = "e"', config=config,
-                      options="heartbeat_timeout_ms = 3_000\nmax_restarts = 0")
+    sink = start_sink(iggy.address, stream, influxdb, mapping='explode = "e"',
+                      options="max_batch_bytes = 40_000_000\nheartbeat_timeout_ms = 3_000\nmax_restarts = 0")
     sink.settles(20, 120)
     assert influxdb.count() == 20
     assert sink.stop() == 0

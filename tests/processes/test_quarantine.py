@@ -8,12 +8,12 @@ from functools import partial
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy
 from tests.support.killer import Killer, kill
-from tests.support.sinks import CONFIG, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
 Start = Callable[..., Sink]
 POISON = 3_141
 #: One poison takes at least four deaths among 5,000 messages, of which none may count.
-BATCHES = CONFIG.replace("batch_size = 500", "batch_size = 5_000")
+BATCHES = "batch_size = 5_000\nflush_interval_ms = 50"
 
 
 def slow(number: int) -> bytes:
@@ -51,7 +51,7 @@ def test_a_message_that_kills_encoders_is_cornered_and_its_deaths_do_not_count(
     iggy.create_topic(stream, TOPIC, 1)
     iggy.create_topic(stream, "influxdb-dlq", 1)
     send(iggy.address, stream, messages(12_000))
-    sink = start_sink(iggy.address, stream, influxdb, config=BATCHES, options="max_restarts = 1")
+    sink = start_sink(iggy.address, stream, influxdb, batches=BATCHES, options="max_restarts = 1")
     with Killer(sink, ["encode-0", "encode-1"], {POISON}) as killer:
         check_that_only_the_poison_is_missing(sink, iggy, stream, influxdb, killer, 12_000)
     assert f"offset {POISON} is quarantined" in sink.log()
@@ -62,7 +62,7 @@ def test_a_message_that_hangs_encoders_is_cornered(
     iggy.create_topic(stream, TOPIC, 1)
     iggy.create_topic(stream, "influxdb-dlq", 1)
     send(iggy.address, stream, messages(5_000))
-    sink = start_sink(iggy.address, stream, influxdb, config=BATCHES,
+    sink = start_sink(iggy.address, stream, influxdb, batches=BATCHES,
                       options="max_restarts = 1\nheartbeat_timeout_ms = 3_000")
     with Killer(sink, ["encode-0", "encode-1"], {POISON}, signal.SIGSTOP) as killer:
         check_that_only_the_poison_is_missing(sink, iggy, stream, influxdb, killer, 5_000)
@@ -74,9 +74,9 @@ def test_a_coordinator_that_takes_over_goes_on_with_the_search(
     iggy.create_topic(stream, TOPIC, 1)
     iggy.create_topic(stream, "influxdb-dlq", 1)
     send(iggy.address, stream, messages(5_000))
-    sink = start_sink(iggy.address, stream, influxdb, config=BATCHES, options="max_restarts = 4")
+    sink = start_sink(iggy.address, stream, influxdb, batches=BATCHES, options="max_restarts = 4")
     with Killer(sink, ["encode-0", "encode-1"], {POISON}) as killer:
         for deaths in (1, 2, 3):
-            wait_until(partial(killer.has_signalled, deaths), 60, f"{deaths} deaths")
+            wait_until(partial(killer.has_signalled, deaths), f"{deaths} deaths")
             kill(sink, "coordinator")
         check_that_only_the_poison_is_missing(sink, iggy, stream, influxdb, killer, 5_000)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import requests
 
-from pipeline.testbed.bench.influxd import pings
 from pipeline.testbed.harness import waiting
+from pipeline.testbed.harness.influxd import pings
 from pipeline.testbed.sandbox.influxdb.answers import Identity
 from pipeline.testbed.sandbox.influxdb.server import InfluxServer
 from tests.support.influxdb_servers import running_influxdb
@@ -424,7 +424,7 @@ def test_a_refusing_server_cuts_connections_and_listens_again_on_its_port(v2: In
         with pytest.raises(requests.ConnectionError):
             while True:
                 session.get(f"{v2.url}/ping", timeout=ANSWER_SECONDS)
-        waiting.wait_until(lambda: pings(v2.url), ANSWER_SECONDS, "the server to listen again")
+        waiting.wait_until(lambda: pings(v2.url), "the server to listen again", ANSWER_SECONDS)
     assert write(v2, "m f=1 5").status_code == 204
 
 

@@ -13,8 +13,7 @@ import pytest
 import requests
 
 from pipeline.commands.config import load_config
-from pipeline.testbed.harness import processes
-from pipeline.testbed.harness.processes import Addresses
+from pipeline.testbed.harness.sandboxes import Addresses, start_sandbox
 
 SECONDS = 60.0
 TOKEN = {"Authorization": "Token sandbox-token"}
@@ -24,7 +23,7 @@ V2 = "/api/v2/write?org=sandbox&bucket=sandbox&precision=s"
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[tuple["subprocess.Popen[bytes]", Addresses]]:
     """A sandbox process, killed at the end of the block if it is still there."""
-    process, addresses = processes.start_sandbox(folder, *options)
+    process, addresses = start_sandbox(folder, *options)
     try:
         yield process, addresses
     finally:

@@ -13,7 +13,7 @@ import requests
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
-from tests.support.sinks import CONFIG, TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
+from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
 Start = Callable[..., Sink]
 #: Of these messages so many hold a string where the database has a number.
@@ -158,8 +158,8 @@ def test_mirror_writes_to_every_server_and_waits_for_all(
         other = SandboxInflux(second.url)
         other.fail({"status": 503})
         mirror = f'urls = ["{influxdb.url}", "{second.url}"]\nreplication = "mirror"'
-        sink = start_sink(sandbox.address, stream, influxdb, config=CONFIG.replace('url = "{influxdb}"', mirror))
-        wait_until(lambda: influxdb.count() > 0, 60, "the first server")
+        sink = start_sink(sandbox.address, stream, SandboxInflux(mirror))
+        wait_until(lambda: influxdb.count() > 0, "the first server")
         assert all(p.committed < 0 for p in sink.wait_for(lambda status: status.read >= 3_000).partitions)
         other.fail()
         sink.settles(3_000)
@@ -178,7 +178,7 @@ def test_dead_letters_can_go_to_a_file_and_nothing_is_committed_while_it_cannot_
     folder.write_text("a file where a folder should be")
     send(sandbox.address, stream, [message(0), b"bad", message(2)])
     status = sink.wait_for(lambda status: "dead-letter" in status.retrying)
-    wait_until(lambda: influxdb.count() == 2, 60, "the good messages")
+    wait_until(lambda: influxdb.count() == 2, "the good messages")
     assert [p.committed for p in status.partitions] == [-1]
     folder.unlink()
     folder.mkdir()

@@ -18,7 +18,7 @@ from pipeline.wire import source as source_wire
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux
-from tests.support.sources import FIRST_TIME, SourceRun, check, identity, lines_of, write
+from tests.support.sources import FIRST_TIME, Source, check, identity, lines_of, write
 
 FLIGHT = 'database = "sandbox"\ntoken = "sandbox-token"\ntransport = "flight"'
 #: flavour, language -> `[sources.influxdb]` and more of `[[sources]]`.
@@ -29,18 +29,18 @@ LANGUAGES: dict[str, tuple[Flavour, str, str]] = {
     "v3 sql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', ""),
     "v3 flight sql": ("v3", FLIGHT, ""),
 }
-Start = Callable[..., SourceRun]
+Start = Callable[..., Source]
 
 
 @pytest.fixture
 def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
     """Starts sources that read a sandbox in one of LANGUAGES; all end with the test."""
     with ExitStack() as running:
-        def begin(influxdb: SandboxInflux, language: str = "v2 flux", **options: Any) -> SourceRun:
+        def begin(influxdb: SandboxInflux, language: str = "v2 flux", **options: Any) -> Source:
             _, table, more = LANGUAGES[language]
             folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
             url = influxdb.flight_url if table is FLIGHT else influxdb.url
-            run = SourceRun(folder, options.pop("address", iggy.address), url,
+            run = Source(folder, options.pop("address", iggy.address), url,
                             table + "\n" + options.pop("influxdb_options", ""), stream,
                             source=more + "\n" + options.pop("source", ""), **options)
             running.callback(run.close)
@@ -223,7 +223,7 @@ def test_a_broker_that_goes_away_is_waited_for_and_nothing_is_missing(
                 output="messages_per_send = 20")
     run.wait_for(lambda status: status.points >= 400)
     assert sandbox.call(sandbox.broker.drop_connections) >= 1
-    wait_until(lambda: "sending messages to" in run.log(), 60, "the loss to be seen")
+    wait_until(lambda: "sending messages to" in run.log(), "the loss to be seen")
     influxdb.fail()
     run.wait_for(lambda status: status.points >= 3_000)
     assert run.stop() == 0
@@ -312,7 +312,7 @@ token = "sandbox-token"
 stores = []
 """)
         copy = SandboxInflux(other.url)
-        wait_until(lambda: copy.count() == 300 and len(run.points("second")) == 300, 60, "both directions to be done")
+        wait_until(lambda: copy.count() == 300 and len(run.points("second")) == 300, "both directions to be done")
         check(run.points(), 300)
         assert run.stop() == 0
         assert "every offset committed" in run.log() and "every watermark stored" in run.log()

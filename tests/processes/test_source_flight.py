@@ -21,12 +21,12 @@ from stages.query.transport import QueryFailed
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux
-from tests.support.sources import SourceRun, check, lines_of, write
+from tests.support.sources import Source, check, lines_of, write
 from tests.support.tls import Authority, forwarder
 
 TABLE = 'version = "v3"\ntransport = "flight"\ndatabase = "sandbox"\n'
 TOKEN = 'token = "sandbox-token"\n'
-Start = Callable[..., SourceRun]
+Start = Callable[..., Source]
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def influxdb() -> Iterator[SandboxInflux]:
 def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
     """Starts sources that read a sandbox through Flight; all end with the test."""
     with ExitStack() as running:
-        def begin(influxdb: SandboxInflux, table: str = TOKEN, **options: Any) -> SourceRun:
-            run = SourceRun(tmp_path / f"p{len(list(tmp_path.iterdir()))}", iggy.address, influxdb.flight_url,
+        def begin(influxdb: SandboxInflux, table: str = TOKEN, **options: Any) -> Source:
+            run = Source(tmp_path / f"p{len(list(tmp_path.iterdir()))}", iggy.address, influxdb.flight_url,
                             TABLE + table, stream, **options)
             running.callback(run.close)
             return run
@@ -114,7 +114,7 @@ def test_a_connection_that_is_lost_is_made_again(start: Start, influxdb: Sandbox
     run = start(influxdb, source="page_size = 100\npages_in_flight = 2")
     run.wait_for(lambda status: status.points >= 300)
     influxdb.fail({"refuse": 4.0})
-    wait_until(lambda: "no connection" in run.log(), 60, "the loss to be seen")
+    wait_until(lambda: "no connection" in run.log(), "the loss to be seen")
     run.wait_for(lambda status: status.points == 4_000)
     assert run.stop() == 0
     check(run.points(), 4_000)
@@ -123,7 +123,7 @@ def test_a_connection_that_is_lost_is_made_again(start: Start, influxdb: Sandbox
 def test_a_service_that_is_away_at_the_start_is_waited_for(start: Start) -> None:
     port = free_port()
     run = start(SandboxInflux("", "v3", f"http://127.0.0.1:{port}"))
-    wait_until(lambda: "starting, and waiting for it" in run.log(), 60, "the check to find nothing")
+    wait_until(lambda: "starting, and waiting for it" in run.log(), "the check to find nothing")
     with running_influxdb(flavour="v3", flight_port=port) as server:
         write(SandboxInflux(server.url, "v3"), lines_of(100))
         run.wait_for(lambda status: status.points == 100)

@@ -12,7 +12,7 @@ from pipeline.testbed.sandbox.influxdb.answers import Flavour
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux
-from tests.support.sources import SourceRun, check, lines_of, write
+from tests.support.sources import Source, check, lines_of, write
 
 #: flavour, language -> `[sources.influxdb]`, more of `[[sources]]`, and what a page query has in it, as sent.
 LANGUAGES: dict[str, tuple[Flavour, str, str, str]] = {
@@ -23,18 +23,18 @@ LANGUAGES: dict[str, tuple[Flavour, str, str, str]] = {
 }
 #: Bytes that are left of an answer; negative: that are missing at its end.
 CUTS = (0, 1, 2, 60, 400, 3_000, -1, -2, -3, -60, -400)
-Start = Callable[..., SourceRun]
+Start = Callable[..., Source]
 
 
 @pytest.fixture
 def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
     """Starts sources that read a sandbox until they have caught up; all end with the test."""
     with ExitStack() as running:
-        def begin(influxdb: SandboxInflux, language: str, source: str) -> SourceRun:
+        def begin(influxdb: SandboxInflux, language: str, source: str) -> Source:
             _, table, more, _ = LANGUAGES[language]
             folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
-            run = SourceRun(folder, iggy.address, influxdb.url, table, stream, source=f"{more}\n{source}",
-                            arguments=["--until-caught-up"])
+            run = Source(folder, iggy.address, influxdb.url, table, stream, source=f"{more}\n{source}",
+                         arguments=["--until-caught-up"])
             running.callback(run.close)
             return run
 

@@ -28,7 +28,7 @@ from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.relay import relay_to
 from tests.support.sinks import SandboxInflux
-from tests.support.sources import SourceRun
+from tests.support.sources import Source
 
 #: Kind of a topic's option. Source: `pipeline.testbed.sandbox.iggy.protocol`.
 UINT64 = 12
@@ -36,7 +36,7 @@ NOW = FIRST_TIME = 1_700_000_000_000_000_000
 TABLE = 'database = "sandbox"\nversion = "v1"'
 PROCESSES = ("source-coordinator", "query", "convert-0", "produce")
 LOGGER = logging.getLogger("test")
-Start = Callable[..., SourceRun]
+Start = Callable[..., Source]
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def influxdb1() -> Iterator[SandboxInflux]:
 def start(tmp_path: Path, iggy: RunningIggy, stream: str, influxdb1: SandboxInflux) -> Iterator[Start]:
     """Starts sources whose state is in the topic "state" of the test's stream; all end with the test."""
     with ExitStack() as running:
-        def begin(**options: Any) -> SourceRun:
+        def begin(**options: Any) -> Source:
             folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
-            run = SourceRun(folder, options.pop("address", iggy.address), influxdb1.url,
+            run = Source(folder, options.pop("address", iggy.address), influxdb1.url,
                             options.pop("table", TABLE), stream, state=f'state_topic = "{stream}/state"', **options)
             running.callback(run.close)
             return run
@@ -67,12 +67,12 @@ def write(influxdb: SandboxInflux, first: int, count: int, begin: int = FIRST_TI
     assert answer.status_code == 204, answer.text
 
 
-def numbers(run: SourceRun) -> Counter[int]:
+def numbers(run: Source) -> Counter[int]:
     """How often each point has come to Iggy."""
     return Counter(point["fields"]["i"] for point in run.points())
 
 
-def offsets(run: SourceRun, *arguments: str) -> tuple[int, str]:
+def offsets(run: Source, *arguments: str) -> tuple[int, str]:
     """Exit code and output of `pipeline offsets` on the configuration of a source."""
     done = subprocess.run([sys.executable, "-m", "pipeline", "offsets", arguments[0], "-c", str(run.config),
                            *arguments[1:]], capture_output=True, text=True, timeout=60)
@@ -192,7 +192,7 @@ def test_of_two_pipelines_on_two_hosts_the_first_stops(
         write(influxdb1, 50, 2, time.time_ns() + 2 * 10**9)
         assert first.ends() == 1
         assert "(pipeline start, process" in first.log()
-        wait_until(lambda: set(numbers(second)) == set(range(52)), 60, "the points that came later")
+        wait_until(lambda: set(numbers(second)) == set(range(52)), "the points that came later")
         assert second.stop() == 0
 
 
@@ -407,7 +407,7 @@ def test_iggy_is_waited_for_and_no_state_is_lost(start: Start, influxdb1: Sandbo
     run = start(address=sandbox.address, source="page_size = 50\npages_in_flight = 2", output="messages_per_send = 10")
     run.wait_for(lambda status: status.points >= 200)
     sandbox.call(sandbox.broker.drop_connections)
-    wait_until(lambda: "nothing is lost" in run.log(), 60, "the loss to be seen")
+    wait_until(lambda: "nothing is lost" in run.log(), "the loss to be seen")
     run.wait_for(lambda status: status.measurements and status.measurements[0].watermark > FIRST_TIME + 1_999 * 10**9)
     assert run.stop() == 0
     assert "every watermark stored" in run.log()

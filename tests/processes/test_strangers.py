@@ -27,7 +27,7 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
-from tests.support.sources import SourceRun, check, lines_of, write
+from tests.support.sources import Source, check, lines_of, write
 from tests.support.strangers import GREETINGS, garbage, peer, shout
 
 Start = Callable[..., Sink]
@@ -100,7 +100,7 @@ def test_garbage_at_every_socket_costs_nothing(sandbox: SandboxIggy, stream: str
 def test_garbage_at_the_sockets_of_a_source_costs_nothing(sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux,
                                                           tmp_path: Path) -> None:
     write(influxdb, lines_of(2_000))
-    run = SourceRun(tmp_path / "p", sandbox.address, influxdb.url,
+    run = Source(tmp_path / "p", sandbox.address, influxdb.url,
                     'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', stream, source="page_size = 10",
                     options=HASTY)
     try:
@@ -116,7 +116,7 @@ def test_garbage_at_the_sockets_of_a_source_costs_nothing(sandbox: SandboxIggy, 
                     socket.send_multipart(frames)
             for path in folder.glob("*.ipc"):
                 shout(path, chance.choice(GREETINGS))
-        wait_until(lambda: len(run.points()) >= 2_000, 60, "all points")
+        wait_until(lambda: len(run.points()) >= 2_000, "all points")
         check(run.points(), 2_000, once=False)
         assert run.wait_for(lambda status: status.dropped > 20)
         log = run.log()
@@ -277,7 +277,7 @@ def test_a_worker_that_was_refused_can_send_nothing(sandbox: SandboxIggy, stream
                     return True
             return False
 
-        wait_until(is_admitted, 60, "the admission")
+        wait_until(is_admitted, "the admission")
         assert lines.poll(20_000, zmq.POLLOUT)
     assert numbers(influxdb.points()) == list(range(2_000))
     is_unharmed(sink)

@@ -27,7 +27,7 @@ def alive(pid: int) -> bool:
 
 def child(sink: Sink, name: str) -> int:
     """The process of a name, once it is there; it may not have said anything yet."""
-    wait_until(lambda: pid_of(sink, name) is not None, 60, f"{name} to be there")
+    wait_until(lambda: pid_of(sink, name) is not None, f"{name} to be there")
     return pid_of(sink, name) or 0
 
 
@@ -58,11 +58,11 @@ def test_a_process_that_hangs_is_killed_and_replaced(sandbox: SandboxIggy, strea
     influxdb.stall_after(4)
     sink = start_sink(sandbox.address, stream, influxdb, options=HASTY)
     status = sink.wait_for(lambda status: status.ready)
-    wait_until(lambda: influxdb.count() >= 500, 60, "the first points")
+    wait_until(lambda: influxdb.count() >= 500, "the first points")
     sink.wait_for(lambda later: later.now > status.now + 1)  # the supervisor has heard of it, too
     os.kill(status.pids[victim], signal.SIGSTOP)
-    wait_until(lambda: f"{victim} hangs: no heartbeat for 3 s" in sink.log(), 60, "the hang to be seen")
-    wait_until(lambda: not alive(status.pids[victim]), 60, "the death of what hangs")
+    wait_until(lambda: f"{victim} hangs: no heartbeat for 3 s" in sink.log(), "the hang to be seen")
+    wait_until(lambda: not alive(status.pids[victim]), "the death of what hangs")
     influxdb.fail()
     sink.settles(6_000)
     assert numbers(influxdb.points()) == list(range(6_000))
@@ -88,7 +88,7 @@ def test_too_many_deaths_stop_the_pipeline_with_a_last_word(sandbox: SandboxIggy
         status = sink.wait_for(lambda status: status.pids.get("encode-0", 0) not in {0, *killed})
         killed.add(status.pids["encode-0"])
         os.kill(status.pids["encode-0"], signal.SIGKILL)
-    assert sink.process.wait(60) == 1
+    assert sink.ends() == 1
     assert "3 processes died within 60 s (pipeline.max_restarts is 2), the last was encode-0 (signal SIGKILL)" \
         in sink.log()
 
@@ -101,7 +101,7 @@ def test_a_process_that_can_not_start_stops_the_pipeline_with_its_reason(
     broken.chmod(0o600)
     target = f'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken_file = "{broken}"'
     sink = start_sink(sandbox.address, stream, influxdb, target=target)
-    assert sink.process.wait(60) == 1
+    assert sink.ends() == 1
     assert "failed to start: exit code 1: influxdb.token_file" in sink.log()
     assert "Traceback" not in sink.log()
 
@@ -113,10 +113,10 @@ def test_kill_9_of_the_supervisor_takes_all_with_it_and_hinders_no_new_start(
     influxdb.stall_after(4)
     sink = start_sink(sandbox.address, stream, influxdb)
     status = sink.wait_for(lambda status: status.ready)
-    wait_until(lambda: influxdb.count() >= 500, 60, "the first points")
+    wait_until(lambda: influxdb.count() >= 500, "the first points")
     sink.process.kill()
     sink.process.wait()
-    wait_until(lambda: not any(map(alive, status.pids.values())), 60, "the end of all its processes")
+    wait_until(lambda: not any(map(alive, status.pids.values())), "the end of all its processes")
     influxdb.fail()
     sink.start()
     sink.settles(4_000)
@@ -131,13 +131,13 @@ def test_kill_9_of_the_fork_server_is_one_death_and_loses_nothing(
     influxdb.stall_after(4)
     sink = start_sink(sandbox.address, stream, influxdb, options="max_restarts = 1")
     status = sink.wait_for(lambda status: status.ready)
-    wait_until(lambda: influxdb.count() >= 500, 60, "the first points")
+    wait_until(lambda: influxdb.count() >= 500, "the first points")
     (server,) = [pid for pid in children(sink.process.pid) if children(pid)]
     os.kill(server, signal.SIGKILL)
-    wait_until(lambda: not any(map(alive, status.pids.values())), 60, "the end of what was forked from it")
+    wait_until(lambda: not any(map(alive, status.pids.values())), "the end of what was forked from it")
     influxdb.fail()
     sink.wait_for(lambda after: after.epoch > status.epoch and after.drained is False and after.ready)
-    wait_until(lambda: len(set(numbers(influxdb.points()))) == 4_000, 60, "all points")
+    wait_until(lambda: len(set(numbers(influxdb.points()))) == 4_000, "all points")
     assert numbers(influxdb.points()) == list(range(4_000))
     assert sink.stop() == 0
 
@@ -152,7 +152,7 @@ def test_a_signal_to_the_whole_group_is_a_stop_like_one_to_the_supervisor(
     servers = children(sink.process.pid)
     for pid in [sink.process.pid, *servers, *[pid for server in servers for pid in children(server)]]:
         os.kill(pid, signal_)
-    assert sink.process.wait(60) == 0, sink.log()
+    assert sink.ends() == 0, sink.log()
     assert "every offset committed" in sink.log() and "Traceback" not in sink.log()
 
 
@@ -162,7 +162,7 @@ def test_a_second_pipeline_on_the_same_offsets_is_refused_in_one_line(
     first = start_sink(sandbox.address, stream, influxdb)
     first.wait_for(lambda status: status.ready)
     second = start_sink(sandbox.address, stream, influxdb)
-    assert second.process.wait(60) == 1
+    assert second.ends() == 1
     lines = second.log().splitlines()
     assert len(lines) == 1, lines
     assert f"another pipeline (process {first.process.pid}) reads {stream}/{TOPIC}" in lines[0]
@@ -178,9 +178,9 @@ def test_two_pipelines_share_a_topic_by_partitions_but_not_a_partition(
     first = start_sink(sandbox.address, stream, influxdb, topic="partitions = [0, 2]")
     first.settles(2_000)
     overlapping = start_sink(sandbox.address, stream, influxdb, topic="partitions = [1, 2]")
-    assert overlapping.process.wait(60) == 1
+    assert overlapping.ends() == 1
     whole = start_sink(sandbox.address, stream, influxdb)
-    assert whole.process.wait(60) == 1
+    assert whole.ends() == 1
     second = start_sink(sandbox.address, stream, influxdb, topic="partitions = [1]")
     second.settles(1_000)
     assert numbers(influxdb.points()) == list(range(3_000))
@@ -197,7 +197,7 @@ def test_two_pipelines_do_not_share_a_runtime_folder(
     second.config.write_text(text.replace("[iggy]", '[iggy]\nconsumer = "other"'))
     second.start()
     try:
-        assert second.process.wait(60) == 1
+        assert second.ends() == 1
         assert "has its sockets in" in second.log()
     finally:
         second.close()
@@ -225,9 +225,9 @@ def test_nothing_is_left_in_the_temporary_folder(
     # In a folder of its own, which the next start removes.
     sink.config.write_text(sink.config.read_text().replace("runtime_dir", "#"))
     sink.start()
-    wait_until(lambda: sink.log().count("sockets in") == 2, 60, "the pipeline")
+    wait_until(lambda: sink.log().count("sockets in") == 2, "the pipeline")
     sink.process.send_signal(signal_)
-    sink.process.wait(60)
+    sink.ends()
     assert signal_ == signal.SIGKILL or not list(short_folder.iterdir())
     sink.config.write_text(sink.config.read_text().replace("#", "runtime_dir"))
     sink.start()

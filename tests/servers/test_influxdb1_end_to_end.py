@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline.testbed.bench.influxd import DATABASE, Influxd, influxd
+from pipeline.testbed.bench.influxd import DATABASE, influxd
+from pipeline.testbed.harness.influxd import Influxd
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, send
@@ -42,7 +43,7 @@ def test_every_message_is_stored_also_when_a_process_is_killed(
     sink.wait_for(lambda status: status.in_flight >= 5_000)
     if victim:
         sink.kill(victim)
-        wait_until(lambda: f"{victim} died" in sink.log(), 60, "the death to be seen")
+        wait_until(lambda: f"{victim} died" in sink.log(), "the death to be seen")
     os.kill(database.pid, signal.SIGCONT)
     sink.settles(MESSAGES)
     assert values(database.url) == [(1_000 + n, n) for n in range(MESSAGES)]

@@ -15,7 +15,7 @@ from pipeline.testbed.harness.waiting import wait_until
 from tests.support import every_kind, influxdb_servers
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import check_that_only_bad_ones_are_rejected
-from tests.support.sources import CopyRun, SourceRun
+from tests.support.sources import Copy, Source
 
 URL = os.environ.get("INFLUXDB2_TEST_URL", "")
 TOKEN = os.environ.get("INFLUXDB2_TEST_TOKEN", "")
@@ -51,7 +51,7 @@ def test_points_of_every_kind_go_into_a_real_influxdb_2_and_come_back(
     new = {"http://127.0.0.1:8086": influxdb1, "http://127.0.0.1:8087": URL, 'org = "my-org"': f'org = "{ORG}"',
            'bucket = "telemetry"': f'bucket = "{bucket}"'}
     for example, database in (("source-round-trip", old), ("source-round-trip-back", again)):
-        run = CopyRun(tmp_path / example, example, sandbox.address,
+        run = Copy(tmp_path / example, example, sandbox.address,
                       {**new, 'database = "telemetry"': f'database = "{database}"'},
                       source=f'language = "{language}"' if example == "source-round-trip-back" else "")
         try:
@@ -70,10 +70,10 @@ def test_a_source_that_is_told_wrong_says_what_and_waits(bucket: str, sandbox: S
     names = {"org": ORG, "bucket": bucket, "token": TOKEN, **mistake}
     language = names.pop("language", "auto")
     options = "\n".join(f'{name} = "{value}"' for name, value in names.items())
-    run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v2"\n{options}', stream,
+    run = Source(tmp_path, sandbox.address, URL, f'version = "v2"\n{options}', stream,
                     source=f'language = "{language}"')
     try:
-        wait_until(lambda: words in run.log() and "paused, nothing is lost" in run.log(), 60, "the words")
+        wait_until(lambda: words in run.log() and "paused, nothing is lost" in run.log(), "the words")
         assert run.stop() == 0
     finally:
         run.close()

@@ -15,7 +15,7 @@ from pipeline.testbed.harness.waiting import wait_until
 from tests.support import every_kind, influxdb_servers
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, check_that_only_bad_ones_are_rejected
-from tests.support.sources import CopyRun, SourceRun
+from tests.support.sources import Copy, Source
 
 URL = os.environ.get("INFLUXDB3_TEST_URL", "")
 TOKEN = os.environ.get("INFLUXDB3_TEST_TOKEN", "")
@@ -46,7 +46,7 @@ def test_points_of_every_kind_go_into_a_real_influxdb_3_and_come_back(
     for example, name, options, source in (
             ("source-round-trip", old, new, ""),
             ("source-round-trip-back", again, f'{new}\ntransport = "{transport}"', f'language = "{language}"')):
-        run = CopyRun(tmp_path / example, example, sandbox.address, {
+        run = Copy(tmp_path / example, example, sandbox.address, {
             "http://127.0.0.1:8086": influxdb1, "http://127.0.0.1:8087": URL,
             'database = "telemetry"': f'database = "{name}"',
             'version = "v2"\norg = "my-org"\nbucket = "telemetry"': options}, source=source)
@@ -63,7 +63,7 @@ def test_rows_without_all_fields_come_whole_page_by_page(
         database: str, sandbox: SandboxIggy, stream: str, tmp_path: Path, language: str, transport: str) -> None:
     lines = [f"m f={n},g={n} {n}" if n % 3 == 0 else f"m f={n} {n}" for n in range(600)]
     ask("POST", "/api/v3/write_lp", params={"db": database, "precision": "nanosecond"}, data="\n".join(lines))
-    run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v3"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n'
+    run = Source(tmp_path, sandbox.address, URL, f'version = "v3"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n'
                     f'transport = "{transport}"', stream, source=f'language = "{language}"\npage_size = 50',
                     arguments=["--until-caught-up"])
     try:
@@ -85,9 +85,9 @@ def test_a_source_that_is_told_wrong_says_what_and_waits(
     options = "\n".join(f'{name} = "{value}"' for name, value in
                         {"database": database, "token": TOKEN, "transport": transport, **mistake}.items())
     said = words if isinstance(words, str) else words[transport == "flight"]
-    run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v3"\n{options}', stream)
+    run = Source(tmp_path, sandbox.address, URL, f'version = "v3"\n{options}', stream)
     try:
-        wait_until(lambda: said in run.log() and "paused, nothing is lost" in run.log(), 60, "the words")
+        wait_until(lambda: said in run.log() and "paused, nothing is lost" in run.log(), "the words")
         assert run.stop() == 0
     finally:
         run.close()
@@ -101,7 +101,7 @@ def test_a_bad_query_is_named_at_the_start(
         database: str, sandbox: SandboxIggy, stream: str, tmp_path: Path, query: str, words: str,
         transport: str) -> None:
     ask("POST", "/api/v3/write_lp", params={"db": database}, data="m f=1")
-    run = SourceRun(tmp_path, sandbox.address, URL, f'version = "v3"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n'
+    run = Source(tmp_path, sandbox.address, URL, f'version = "v3"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n'
                     f'transport = "{transport}"', stream, source=f'query = "{query}"\nmeasurement = "m"')
     try:
         assert run.ends() == 1
@@ -121,4 +121,4 @@ def test_a_sink_writes_all_that_a_real_influxdb_3_takes_and_rejects_the_rest_one
     check_that_only_bad_ones_are_rejected(sandbox, stream, tmp_path, URL, target)
     asked = {"db": database, "q": f"SELECT count(value) AS n FROM {TOPIC}", "format": "json"}
     # Without a sync, what was acknowledged is seen a little later.
-    wait_until(lambda: ask("POST", "/api/v3/query_sql", json=asked).json() == [{"n": 5_000}], 60, "5,000 points")
+    wait_until(lambda: ask("POST", "/api/v3/query_sql", json=asked).json() == [{"n": 5_000}], "5,000 points")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline.testbed.bench.influxd import DATABASE, Influxd, influxd
+from pipeline.testbed.bench.influxd import DATABASE, influxd
+from pipeline.testbed.harness.influxd import Influxd
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_calls import connected, send
 from tests.support.iggy_servers import RunningIggy
@@ -68,7 +69,7 @@ def test_fifty_thousand_messages_of_one_send_and_one_series_are_fifty_thousand_p
     sink.wait_for(lambda status: status.in_flight >= 10_000)
     if victim:
         sink.kill(victim)
-        wait_until(lambda: f"{victim} died" in sink.log(), 60, "the death to be seen")
+        wait_until(lambda: f"{victim} died" in sink.log(), "the death to be seen")
     os.kill(database.pid, signal.SIGCONT)
     status = sink.settles(MESSAGES)
     assert values(database.url) == list(range(MESSAGES)), "every one, in the order in which they were sent"

@@ -14,7 +14,7 @@ from pipeline.testbed.sandbox.influxdb.server import InfluxServer
 from tests.support import every_kind
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
-from tests.support.sources import CopyRun, SourceRun, read_partitions
+from tests.support.sources import Copy, Source, read_partitions
 
 #: Points of the way there. Every combination of values is among them: they repeat after 291,720 points.
 POINTS = int(os.environ.get("ROUND_TRIP_POINTS", "300_000"))
@@ -57,7 +57,7 @@ def check_same(found: list[str], expected: list[str]) -> None:
 
 def test_every_point_comes_to_iggy_once_with_its_types(
         old: str, lines: list[str], sandbox: SandboxIggy, stream: str, tmp_path: Path) -> None:
-    run = SourceRun(tmp_path, sandbox.address, old, 'version = "v1"\ndatabase = "telemetry"', stream,
+    run = Source(tmp_path, sandbox.address, old, 'version = "v1"\ndatabase = "telemetry"', stream,
                     output='format = "line_protocol"\npartitions = 4', arguments=["--until-caught-up"])
     try:
         assert run.ends(LONG_SECONDS) == 0
@@ -71,15 +71,15 @@ def test_every_point_comes_to_iggy_once_with_its_types(
 
 def test_every_point_reaches_another_database_though_processes_are_killed(
         old: str, new: InfluxServer, lines: list[str], sandbox: SandboxIggy, tmp_path: Path) -> None:
-    run = CopyRun(tmp_path, "source-round-trip", sandbox.address, {"http://127.0.0.1:8086": old,
+    run = Copy(tmp_path, "source-round-trip", sandbox.address, {"http://127.0.0.1:8086": old,
                                                                   "http://127.0.0.1:8087": new.url},
                   source="page_size = 20_000")
     try:
         for share, victim in enumerate(("query", "convert-0", "produce", "source-coordinator"), 1):
             enough = share * POINTS // 20
-            run.wait_for(lambda status, enough=enough: status.points >= enough, LONG_SECONDS)  # type: ignore[misc]
+            run.wait_for(lambda status, enough=enough: status.points >= enough, seconds=LONG_SECONDS)  # type: ignore[misc]
             run.kill(victim)
-        run.wait_for(lambda status: status.points >= POINTS // 5, LONG_SECONDS)
+        run.wait_for(lambda status: status.points >= POINTS // 5, seconds=LONG_SECONDS)
         run.close()
         run.start()
         assert run.ends(LONG_SECONDS) == 0
@@ -103,7 +103,7 @@ def test_points_come_back_as_they_were_but_for_the_carriage_returns_of_flux(
     kept = lines[:points] if language == "influxql" else [line.replace("\r", "") for line in lines[:points]]
     every_kind.write(influxdb1, expected, kept)
     every_kind.write(new.url, "telemetry", lines[:points])
-    run = CopyRun(tmp_path, "source-round-trip-back", sandbox.address, {
+    run = Copy(tmp_path, "source-round-trip-back", sandbox.address, {
         "http://127.0.0.1:8086": influxdb1, "http://127.0.0.1:8087": new.url,
         'database = "telemetry"': f'database = "{again}"'}, source=f'language = "{language}"')
     try:

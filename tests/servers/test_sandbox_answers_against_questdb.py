@@ -132,7 +132,7 @@ def test_rows_written_twice_are_there_twice_until_the_table_has_dedup() -> None:
                 query = f"ALTER TABLE '{table}' DEDUP ENABLE UPSERT KEYS(timestamp, t)"
                 assert requests.get(f"{url}/exec", params={"query": query}, timeout=60).json() == {"ddl": "OK"}
                 requests.post(f"{url}/write", data=body, timeout=60).raise_for_status()
-                wait_until(partial(has_dedup, url, table), SEEN_SECONDS, "DEDUP")
+                wait_until(partial(has_dedup, url, table), "DEDUP", SEEN_SECONDS)
             # Of those that were there before, the real one keeps one of each key once it writes their part anew.
             assert requests.get(f"{sandbox.url}/sandbox/count", timeout=60).json()["points"] == 2
             assert len(real_rows(table)) in (2, 4)

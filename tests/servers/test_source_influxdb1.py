@@ -22,11 +22,11 @@ from stages.produce.sender import fit_name
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 from tests.support.sinks import SandboxInflux
-from tests.support.sources import SourceRun, identity, read_partitions
+from tests.support.sources import Source, identity, read_partitions
 
 POINTS = 20_000
 FIRST_TIME = 1_700_000_000_000_000_000
-Start = Callable[..., SourceRun]
+Start = Callable[..., Source]
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def database(influxdb1: str) -> Iterator[str]:
 def start(tmp_path: Path, sandbox: SandboxIggy, influxdb1: str, database: str, stream: str) -> Iterator[Start]:
     """Starts sources that read the database; all end with the test."""
     with ExitStack() as running:
-        def begin(**options: Any) -> SourceRun:
+        def begin(**options: Any) -> Source:
             folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
-            run = SourceRun(folder, sandbox.address, influxdb1, f'version = "v1"\ndatabase = "{database}"',
+            run = Source(folder, sandbox.address, influxdb1, f'version = "v1"\ndatabase = "{database}"',
                             options.pop("stream", stream), **options)
             running.callback(run.close)
             return run
@@ -161,7 +161,7 @@ def test_killing_everything_loses_nothing_and_a_new_start_goes_on(
     run.close()
     for pid in status.pids.values():
         wait_until(lambda pid=pid: not Path(f"/proc/{pid}/cmdline").exists()  # type: ignore[misc]
-                   or not Path(f"/proc/{pid}/cmdline").read_bytes(), 60, f"process {pid} to end")
+                   or not Path(f"/proc/{pid}/cmdline").read_bytes(), f"process {pid} to end")
     run.start("--until-caught-up")
     assert run.ends() == 0
     points = run.points()
@@ -341,7 +341,7 @@ def test_a_user_and_a_password_may_have_any_characters(tmp_path: Path, sandbox: 
                               ("write?db=db", {"data": "m v=1i 1"})):
             requests.post(f"{url}/{path}", auth=auth, timeout=30, **options).raise_for_status()  # type: ignore[arg-type]
         table = f'version = "v1"\ndatabase = "db"\nusername = "{login[0]}"\npassword = "{login[1]}"'
-        run = SourceRun(tmp_path / "p", sandbox.address, url, table, stream, arguments=["--until-caught-up"])
+        run = Source(tmp_path / "p", sandbox.address, url, table, stream, arguments=["--until-caught-up"])
         try:
             assert run.ends() == 0
             assert [point["fields"] for point in run.points()] == [{"v": 1}]
@@ -352,7 +352,7 @@ def test_a_user_and_a_password_may_have_any_characters(tmp_path: Path, sandbox: 
 
 def test_a_server_that_goes_away_and_comes_back_is_waited_for(
         tmp_path: Path, sandbox: SandboxIggy, stream: str) -> None:
-    run = SourceRun(tmp_path / "p", sandbox.address, "http://127.0.0.1:9", 'version = "v1"\ndatabase = "db"', stream)
+    run = Source(tmp_path / "p", sandbox.address, "http://127.0.0.1:9", 'version = "v1"\ndatabase = "db"', stream)
     try:
         run.wait_for(lambda status: "query" in status.retrying)
         assert "no connection" in run.log()

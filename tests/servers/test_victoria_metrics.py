@@ -32,7 +32,7 @@ def victoria(tmp_path: Path) -> Iterator[str]:
         except (requests.ConnectionError, requests.Timeout):
             return False
 
-    wait_until(answers, 60, "VictoriaMetrics")
+    wait_until(answers, "VictoriaMetrics")
     yield f"http://{address}"
     process.kill()
     process.wait()

@@ -50,7 +50,7 @@ def test_names_and_numbers_beside_strings_of_several_lines_are_stored(
                       mapping=f'measurement_from = "static"\nmeasurement_name = "{name}"')
     status = sink.settles(len(devices))
     assert (status.written, status.rejected) == (len(devices), 0)
-    wait_until(lambda: samples(f"{name}_value") == len(devices), SEEN_SECONDS, "the values")
+    wait_until(lambda: samples(f"{name}_value") == len(devices), "the values", SEEN_SECONDS)
     assert {one["metric"]["device"] for one in exported(f"{name}_value")} == set(devices)
     assert sink.stop() == 0
 
@@ -73,5 +73,5 @@ def test_the_line_that_it_quotes_is_refused_alone_and_no_other_is_sent_twice(gzi
         job.answered(piece, answer, requests_sent)
     assert sorted(line.line for line in job.refused) == bad and not job.may_repeat
     assert all("zz" in line.message for line in job.refused) and requests_sent < 20
-    wait_until(lambda: samples(f"{name}_f") >= len(lines) - len(bad), SEEN_SECONDS, "the values")
+    wait_until(lambda: samples(f"{name}_f") >= len(lines) - len(bad), "the values", SEEN_SECONDS)
     assert samples(f"{name}_f") == len(lines) - len(bad)

@@ -1,7 +1,6 @@
 """InfluxDBs for tests: the sandbox's on a thread of its own, and Debian's InfluxDB 1.6.7 as a process."""
 
 import asyncio
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,7 @@ from typing import Any
 
 import requests
 
-from pipeline.testbed.bench.influxd import pings
-from pipeline.testbed.harness import waiting
+from pipeline.testbed.harness.influxd import running_influxd
 from pipeline.testbed.sandbox.influxdb.server import InfluxServer
 
 #: Longest wait for a server to start or stop, seconds.
@@ -45,32 +43,9 @@ def ask(url: str, authorization: str, method: str, path: str, **options: object)
 
 @contextmanager
 def running_influxdb1(folder: Path, auth: bool = False) -> Iterator[str]:
-    """The URL of an InfluxDB 1.6.7 without databases, while the block lasts. Its data go to `folder`.
+    """The URL of a real InfluxDB 1.6.7 without databases, while the block lasts. Its data go to `folder`.
 
     With `auth` it wants a user and a password; the first user made is the administrator.
     """
-    port = waiting.free_port(1)
-    config = folder / "influxdb.conf"
-    config.write_text(f"""reporting-disabled = true
-bind-address = "127.0.0.1:{port + 1}"
-[meta]
-dir = "{folder}/meta"
-[data]
-dir = "{folder}/data"
-wal-dir = "{folder}/wal"
-[http]
-bind-address = "127.0.0.1:{port}"
-auth-enabled = {str(auth).lower()}
-log-enabled = false
-[monitor]
-store-enabled = false
-""")
-    url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(["influxd", "-config", str(config)], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    try:
-        waiting.wait_until(lambda: pings(url), START_SECONDS, "influxd")
-        yield url
-    finally:
-        process.kill()
-        process.wait()
+    with running_influxd(folder, auth=auth) as server:
+        yield server.url

@@ -36,7 +36,7 @@ def pid_of(sink: Sink, name: str) -> int | None:
 
 def kill(sink: Sink, name: str) -> None:
     """kill -9 of a process, once it is there."""
-    wait_until(lambda: pid_of(sink, name) is not None, 60, name)
+    wait_until(lambda: pid_of(sink, name) is not None, name)
     pid = pid_of(sink, name)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)

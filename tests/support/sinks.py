@@ -2,29 +2,19 @@
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import requests
-import zmq
 from apache_iggy import AutoLogin, Consumer, IggyClient, Partitioning, PollingStrategy, SendMessage, TcpConfig
 
-from pipeline.sockets.endpoints import Endpoints
-from pipeline.testbed.harness.waiting import wait_until
+from pipeline.testbed.harness.configurations import SinkConfiguration
+from pipeline.testbed.harness.runs import NOTHING, SinkRun
 from pipeline.testbed.sandbox.influxdb.answers import Flavour
-from pipeline.wire import sink as wire
 from tests.support.iggy_servers import RunningIggy
 
-#: Longest wait for something that happens by itself, seconds.
-SOON_SECONDS = 60.0
 TOPIC = "readings"
-NOTHING: Mapping[str, str] = MappingProxyType({})
 #: `[influxdb]` for each flavour of the sandbox.
 TARGETS: dict[str, str] = {
     "v1": 'version = "v1"\ndatabase = "sandbox"',
@@ -32,32 +22,30 @@ TARGETS: dict[str, str] = {
     "v3": 'version = "v3"\ndatabase = "sandbox"\ntoken = "sandbox-token"',
     "questdb": 'database = "sandbox"',
 }
-CONFIG = """
-[iggy]
-address = "{iggy}"
-[[topics]]
-stream = "{stream}"
-topic = "readings"
-{topic}
-[mapping]
+#: Where tags and the time of `message` are; what formats without paths do not have.
+PATHS = """
 tag_fields = ["device"]
 timestamp_from = "field"
 timestamp_field = "ts"
 timestamp_format = "epoch_ns"
-{mapping}
-[influxdb]
-url = "{influxdb}"
-{target}
-retry_backoff_ms = 20
-retry_backoff_max_ms = 200
-[dead_letters]
-{dead_letters}
-[pipeline]
-batch_size = 500
-flush_interval_ms = 50
-runtime_dir = "{folder}"
-{options}
 """
+#: Small batches, of `[pipeline]`.
+BATCHES = "batch_size = 500\nflush_interval_ms = 50"
+
+
+def configuration(iggy: str, stream: str, influxdb: str, target: str, folder: Path, *, topic: str = "",
+                  paths: str = PATHS, mapping: str = "", options: str = "", batches: str = BATCHES,
+                  dead_letters: str = "", iggy_options: str = "") -> str:
+    """A pipeline's file. `iggy` is host:port, `influxdb` a URL or the line `urls = ...`, `folder` that of the sockets.
+
+    The rest are lines of tables: `target` of `[influxdb]`; `paths` and `mapping`; `options` and `batches` of
+    `[pipeline]`; `topic` of `[[topics]]`.
+    """
+    url = influxdb if "=" in influxdb else f'url = "{influxdb}"'
+    return SinkConfiguration(
+        stream=stream, topic=TOPIC, topic_options=topic, mapping=f"{paths}\n{mapping}", dead_letters=dead_letters,
+        influxdb=f"{url}\nretry_backoff_ms = 20\nretry_backoff_max_ms = 200\n{target}",
+        options=f"{batches}\n{options}", iggy_options=iggy_options).text(iggy, folder)
 
 
 class SandboxInflux:
@@ -96,82 +84,18 @@ class SandboxInflux:
         self.fail({"delay_seconds": 0.02, "times": writes}, {"status": 503})
 
 
-class Sink:
-    """A running `pipeline start`."""
+class Sink(SinkRun):
+    """A running pipeline of one topic."""
 
-    def __init__(self, folder: Path, iggy: str, stream: str, influxdb: str, target: str, *, topic: str = "",
-                 mapping: str = "", options: str = "", dead_letters: str = "", arguments: Iterable[str] = (),
-                 iggy_options: str = "", config: str = CONFIG, environ: Mapping[str, str] = NOTHING) -> None:
-        """Folder and options as in CONFIG, `iggy_options` more of `[iggy]`. The log is in `folder`/pipeline.log.
-
-        `config` takes the place of CONFIG; `environ` is more of the environment.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.config = folder / "pipeline.toml"
-        self.log_file = folder / "pipeline.log"
-        self.config.write_text(config.replace("[iggy]", f"[iggy]\n{iggy_options}").format(
-            iggy=iggy, stream=stream, topic=topic, mapping=mapping, influxdb=influxdb, target=target,
-            dead_letters=dead_letters, options=options, folder=folder / "run"))
-        self.arguments = list(arguments)
-        self.environ = {**os.environ, **environ}
-        self.process: subprocess.Popen[bytes]
-        self.status: wire.Status | None = None
+    def __init__(self, folder: Path, iggy: str, stream: str, influxdb: str, target: str, *, config: str = "",
+                 arguments: Iterable[str] = (), environ: Mapping[str, str] = NOTHING, **options: str) -> None:
+        """`options` are those of `configuration`. `config` is a text with the names of all these in braces."""
+        run = folder / "run"
+        text = config.format(iggy=iggy, stream=stream, influxdb=influxdb, target=target, folder=run,
+                             **{"mapping": "", "options": "", **options}) if config else \
+            configuration(iggy, stream, influxdb, target, run, **options)
+        super().__init__(folder, text, ["--workers", "2", *arguments], environ)
         self.start()
-
-    def start(self) -> None:
-        """Starts it (again)."""
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.subscriber = context.socket(zmq.SUB)
-        self.subscriber.setsockopt(zmq.SUBSCRIBE, b"")
-        self.subscriber.connect(Endpoints(str(self.folder / "run")).status)
-        self.status = None
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(self.config),
-                                             "--workers", "2", *self.arguments], stderr=log,
-                                            env=self.environ)
-
-    def log(self) -> str:
-        """What it has logged so far."""
-        return self.log_file.read_text()
-
-    def wait_for(self, condition: Callable[[wire.Status], object], seconds: float = SOON_SECONDS) -> wire.Status:
-        """The first Status for which `condition` holds."""
-        def holds() -> bool:
-            ended = self.process.poll() is not None
-            while self.subscriber.poll(0):
-                self.status = wire.decode_status(self.subscriber.recv())
-                if condition(self.status):
-                    return True
-            assert not ended, f"the pipeline ended:\n{self.log()[-3000:]}"
-            return False
-
-        try:
-            wait_until(holds, seconds, "the pipeline")
-        except Exception as error:
-            raise AssertionError(f"{error}; last: {self.status}\n{self.log()[-3000:]}") from None
-        assert self.status is not None
-        return self.status
-
-    def settles(self, messages: int, seconds: float = SOON_SECONDS) -> wire.Status:
-        """Waits until so many messages are committed, and nothing is in flight."""
-        return self.wait_for(lambda status: sum(p.committed + 1 for p in status.partitions) >= messages
-                             and status.in_flight == 0, seconds)
-
-    def kill(self, name: str) -> None:
-        """kill -9 of one process by its name."""
-        status = self.wait_for(lambda status: name in status.pids)
-        os.kill(status.pids[name], signal.SIGKILL)
-
-    def stop(self, seconds: float = SOON_SECONDS) -> int:
-        """SIGTERM; the exit code."""
-        self.process.terminate()
-        return self.process.wait(seconds)
-
-    def close(self) -> None:
-        """Ends it at once."""
-        self.process.kill()
-        self.process.wait()
 
 
 def message(number: int, **more: Any) -> bytes:

@@ -18,34 +18,22 @@ from pipeline.testbed.bench import influxd
 from pipeline.testbed.bench.latency import Latencies
 from pipeline.testbed.bench.results import Held
 from pipeline.testbed.bench.sampler import Sampler
-from pipeline.testbed.bench.throughput import filled, reading, running
-from pipeline.testbed.harness import processes, telemetry, waiting
+from pipeline.testbed.bench.throughput import filled
+from pipeline.testbed.harness import telemetry
+from pipeline.testbed.harness.configurations import SANDBOX_V2, SinkConfiguration
+from pipeline.testbed.harness.sandboxes import Addresses
+from pipeline.testbed.harness.waiting import wait_until
 from pipeline.testbed.load.runner import LoadOptions, LoadResult, run_load
 
 #: Seconds between two samples of the processes.
 SAMPLE_SECONDS = 0.5
 #: How long the pipeline may take to finish after the load, seconds.
 FINISH_SECONDS = 60.0
-CONFIG = """
-[iggy]
-address = "{iggy}"
-[[topics]]
-stream = "telemetry"
-topic = "sensors"
-[mapping]
+MAPPING = """
 tag_fields = ["site", "device"]
 timestamp_from = "field"
 timestamp_field = "ts"
 timestamp_format = "epoch_us"
-[influxdb]
-url = "{influxdb}"
-version = "v2"
-org = "sandbox"
-bucket = "sandbox"
-token = "sandbox-token"
-precision = "us"
-[pipeline]
-runtime_dir = "{folder}"
 """
 
 
@@ -67,11 +55,10 @@ def receiver(folder: Path, forward: str = "") -> Iterator[str]:
         process = subprocess.Popen([sys.executable, "-m", "pipeline.testbed.bench.receiver", "--address-file",
                                     str(address_file), "--forward", forward])
     try:
-        waiting.wait_until(lambda: address_file.exists() or process.poll() is not None, processes.READY_SECONDS,
-                           "the receiver")
+        wait_until(lambda: address_file.exists() or process.poll() is not None, "the receiver")
         if process.poll() is not None:
             raise PipelineError("the receiver ended at once; see above")
-        yield msgspec.json.decode(address_file.read_bytes(), type=processes.Addresses).influxdb
+        yield msgspec.json.decode(address_file.read_bytes(), type=Addresses).influxdb
     finally:
         process.kill()
         process.wait()
@@ -101,11 +88,14 @@ def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_i
     `influxdb1` is the URL of an InfluxDB 1.x that stores the points; without, nothing does.
     """
     Latencies()
-    template = influxd.for_influxdb1(CONFIG) if influxdb1 else CONFIG
     with filled(folder, iggy, 0, options.partitions) as (address, stream), receiver(folder, influxdb1) as url:
-        more = f"writers = {writers}\nflush_interval_ms = {flush_interval_ms}\n"
-        with running(processes.PipelineRun(folder, address, url, workers, more, reading(template, stream))) as run:
-            run.wait_for(lambda s: s.ready, processes.READY_SECONDS, "the pipeline")
+        database = influxd.INFLUXDB1 if influxdb1 else SANDBOX_V2
+        config = SinkConfiguration(
+            stream=stream, topic=telemetry.TOPIC, mapping=MAPPING,
+            influxdb=f'url = "{url}"\nprecision = "us"\n{database}',
+            options=f"workers = {workers}\nwriters = {writers}\nflush_interval_ms = {flush_interval_ms}\n")
+        with telemetry.sink_run(folder, address, config) as run:
+            run.wait_for(lambda s: s.ready)
             login = msgspec.structs.replace(options.iggy, address=address)
             load, sampler = _Load(msgspec.structs.replace(options, iggy=login, stream=stream)), Sampler()
             load.start()
@@ -117,7 +107,7 @@ def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_i
             if load.result is None:
                 raise load.error or PipelineError("the load broke off")
             sent = load.result.messages
-            run.wait_for(lambda s: s.written + s.rejected >= sent, FINISH_SECONDS, "the last message")
+            run.wait_for(lambda s: s.written + s.rejected >= sent, "the last message", FINISH_SECONDS)
             result = msgspec.json.decode(requests.get(f"{url}/bench/result", timeout=30).content, type=Result)
     return _held(load.result, result, sampler, options, flush_interval_ms)
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from pipeline.errors import PipelineError, missing_package
 from pipeline.testbed.bench import influxd
 from pipeline.testbed.bench.source_throughput import Reading, read
-from pipeline.testbed.bench.throughput import sandbox
+from pipeline.testbed.harness.sandboxes import running_sandbox
 
 Transport = Literal["http", "flight"]
 TRANSPORTS: Final[tuple[Transport, ...]] = get_args(Transport)
@@ -66,7 +66,7 @@ def turns_of(folder: Path, points: int, page_size: int, turns: int,
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise PipelineError(f"Flight {missing_package('pyarrow', 'flight')}")
-    with sandbox(folder, "--only", "influxdb", "--flavour", "v3", "--flight-port", "0") as server:
+    with running_sandbox(folder, "--only", "influxdb", "--flavour", "v3", "--flight-port", "0") as server:
         influxd.bare_loop(server.influxdb, points, TOKEN)
         for turn in range(turns):
             for transport in TRANSPORTS if turn % 2 == 0 else reversed(TRANSPORTS):

@@ -2,8 +2,6 @@
 
 import os
 import queue
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,45 +10,20 @@ from pathlib import Path
 from typing import Final
 
 import requests
-from msgspec import Struct
 
 from pipeline.compression import compress
 from pipeline.errors import PipelineError
 from pipeline.testbed.bench.encoder import MAPPING
-from pipeline.testbed.harness import processes, telemetry, waiting
+from pipeline.testbed.harness import telemetry
+from pipeline.testbed.harness.influxd import Influxd, running_influxd
 from stages.mapping.encoder import BatchOrigin, Encoder
 
 BATCH: Final = 5_000
 #: Threads that POST at a time: as many as the pipeline's writers have requests in flight.
 POSTERS: Final = 8
 DATABASE: Final = "sandbox"
-_CONFIG: Final = """reporting-disabled = true
-bind-address = "127.0.0.1:{rpc}"
-[meta]
-dir = "{folder}/meta"
-[data]
-dir = "{folder}/data"
-wal-dir = "{folder}/wal"
-[http]
-bind-address = "127.0.0.1:{port}"
-log-enabled = false
-max-body-size = 0
-[monitor]
-store-enabled = false
-"""
-
-
-def for_influxdb1(template: str) -> str:
-    """The configuration of a bench that writes to the sandbox, so that it writes to `influxd`."""
-    return template.replace('version = "v2"\n', "").replace(
-        'org = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"\n', f'version = "v1"\ndatabase = "{DATABASE}"\n')
-
-
-class Influxd(Struct, frozen=True):
-    """A running `influxd`."""
-
-    url: str
-    pid: int
+#: `[influxdb]` for it, beside its `url`.
+INFLUXDB1: Final = f'version = "v1"\ndatabase = "{DATABASE}"\n'
 
 
 @contextmanager
@@ -76,25 +49,9 @@ def influxd(folder: Path, cores: set[int] | None = None) -> Iterator[Influxd]:
 
     Raises PipelineError without it.
     """
-    program = shutil.which("influxd")
-    if program is None:
-        raise PipelineError("influxd isn't installed; apt-get install influxdb, or give another --target")
-    folder.mkdir(parents=True, exist_ok=True)
-    port = waiting.free_port(1)
-    (folder / "influxdb.conf").write_text(_CONFIG.format(folder=folder, port=port, rpc=port + 1))
-    url = f"http://127.0.0.1:{port}"
-    ours = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores or ours)  # a child has those of its parent
-    process = subprocess.Popen([program, "-config", str(folder / "influxdb.conf")], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    os.sched_setaffinity(0, ours)
-    try:
-        waiting.wait_until(lambda: pings(url), processes.READY_SECONDS, "influxd")
-        requests.post(f"{url}/query", data={"q": f"CREATE DATABASE {DATABASE}"}, timeout=10).raise_for_status()
-        yield Influxd(url, process.pid)
-    finally:
-        process.kill()
-        process.wait()
+    with running_influxd(folder, http="max-body-size = 0", cores=cores) as server:
+        requests.post(f"{server.url}/query", data={"q": f"CREATE DATABASE {DATABASE}"}, timeout=10).raise_for_status()
+        yield server
 
 
 def bare_loop(url: str, messages: int, token: str = "") -> int:
@@ -128,11 +85,3 @@ def bare_loop(url: str, messages: int, token: str = "") -> int:
     if problems:
         raise PipelineError(f"{url} refused a write: {problems[0]}")
     return round(messages / (time.monotonic() - began))
-
-
-def pings(url: str) -> bool:
-    """Whether an InfluxDB answers there, within a second."""
-    try:
-        return requests.get(f"{url}/ping", timeout=1).status_code == 204
-    except (requests.ConnectionError, requests.Timeout):
-        return False

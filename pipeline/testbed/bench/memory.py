@@ -11,7 +11,10 @@ from typing import Any
 
 import click
 
-from pipeline.testbed.harness import processes, procfs, telemetry, waiting
+from pipeline.testbed.harness import procfs, telemetry
+from pipeline.testbed.harness.runs import SinkRun
+from pipeline.testbed.harness.sandboxes import start_sandbox
+from pipeline.testbed.harness.waiting import free_port
 from pipeline.wire import sink as wire
 
 PARTITIONS = 2
@@ -28,7 +31,7 @@ class Peak:
         self.bytes = 0
         self.parts: dict[str, int] = {}
 
-    def look(self, run: processes.PipelineRun) -> None:
+    def look(self, run: SinkRun) -> None:
         """Measures now. Processes that are not there any more count nothing."""
         parts = {name: procfs.pss_bytes(pid) for name, pid in run.pids().items()}
         if sum(parts.values()) > self.bytes:
@@ -40,7 +43,7 @@ def adversary(index: int) -> bytes:
     fields = [b'"temperature":20.5', b'"humidity":40.5', b'"pressure":1000.25', b'"battery":90']
     kept = [field for bit, field in enumerate(fields) if index % 16 >> bit & 1]
     return b'{"site":"site-%d","device":"device-%032d",%b,"ok":true,"ts":%d}' % (
-        index % 5, index, b",".join([*kept, b'"spare":1']), processes.FIRST_TIME_MS + index)
+        index % 5, index, b",".join([*kept, b'"spare":1']), telemetry.FIRST_TIME_MS + index)
 
 
 #: What may be sent.
@@ -49,23 +52,25 @@ DATA: dict[str, Callable[[int], bytes]] = {"telemetry": telemetry.telemetry, "ad
 
 def measure(folder: Path, messages: int, workers: int, data: str = "telemetry") -> dict[str, Any]:
     """Sends all messages, runs the pipeline without a database for a while, then with one that only counts."""
-    broker, iggy = processes.start_sandbox(folder, "--only", "iggy")
+    broker, iggy = start_sandbox(folder, "--only", "iggy")
     run, receiver = None, None
     try:
         telemetry.produce_now(iggy.iggy, messages, PARTITIONS, make=DATA[data])
-        port = waiting.free_port()
-        run = processes.PipelineRun(folder, iggy.iggy, f"http://127.0.0.1:{port}", workers)
+        port = free_port()
+        config = telemetry.sink_of(f"http://127.0.0.1:{port}", options=f"workers = {workers}\n")
+        run = telemetry.sink_run(folder, iggy.iggy, config)
+        run.start()
         down = Peak()
-        run.wait_for(lambda s: bool(s.retrying), processes.READY_SECONDS, "the writers to find no database")
+        run.wait_for(lambda s: s.retrying, "the writers to find no database")
         stalled = _watch_until_stalled(run, down)
-        receiver, _ = processes.start_sandbox(folder, "--only", "influxdb", "--count-only", "--influx-port", str(port))
+        receiver, _ = start_sandbox(folder, "--only", "influxdb", "--count-only", "--influx-port", str(port))
         up = Peak()
         began = time.monotonic()
         until = began + CATCH_UP_SECONDS + messages / CATCH_UP_RATE
         while (status := _watch(run, up, 1.0)).written < messages:
             if time.monotonic() > until:
-                raise click.ClickException(f"{status.written:,} of {messages:,} messages are written; the log says:\n"
-                                           f"{run.log.read_text()[-2000:]}")
+                raise click.ClickException(f"{status.written:,} of {messages:,} messages are written; "
+                                           f"{run.log_end()}")
         seconds = time.monotonic() - began
         exit_code = run.stop()
     finally:
@@ -77,14 +82,14 @@ def measure(folder: Path, messages: int, workers: int, data: str = "telemetry") 
             "in_flight_while_down": stalled.in_flight, "catch_up_seconds": round(seconds, 1), "exit_code": exit_code}
 
 
-def _watch_until_stalled(run: processes.PipelineRun, peak: Peak) -> wire.Status:
+def _watch_until_stalled(run: SinkRun, peak: Peak) -> wire.Status:
     read = -1
     while (status := _watch(run, peak, STALLED_SECONDS)).read > read:
         read = status.read
     return status
 
 
-def _watch(run: processes.PipelineRun, peak: Peak, seconds: float) -> wire.Status:
+def _watch(run: SinkRun, peak: Peak, seconds: float) -> wire.Status:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         run.watch(min(0.2, left))

@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from pipeline.errors import PipelineError
 from pipeline.testbed.bench import influxd
-from pipeline.testbed.bench.throughput import PARTITIONS, RUN_SECONDS, cpu_us, running, sandbox
-from pipeline.testbed.harness import processes, telemetry
+from pipeline.testbed.bench.throughput import PARTITIONS, RUN_SECONDS, cpu_us
+from pipeline.testbed.harness import telemetry
+from pipeline.testbed.harness.sandboxes import running_sandbox
 
 #: How long the database keeps points, seconds; and how wrong the clock is.
 KEPT: Final = 7 * 86_400
@@ -50,7 +51,7 @@ def message(first_ms: int, bad: bool, index: int) -> bytes:
     """Message `index`, of which the first has the time `first_ms`; where there are `bad` ones, maybe one of them."""
     late = WRONG * 1_000 if bad and index % EVERY == 0 else 0
     return telemetry.telemetry(index).replace(b'"ts":', b'"old":').replace(
-        b"}", b',"ts":%d}' % (first_ms + index // processes.DEVICES * 100 - late))
+        b"}", b',"ts":%d}' % (first_ms + index // telemetry.DEVICES * 100 - late))
 
 
 def measure(folder: Path, messages: int, pairs: int, workers: int) -> RetentionFigures:
@@ -72,17 +73,17 @@ def _middle(found: dict[bool, list[Run]], of: Callable[[Run], float]) -> float:
 
 def _run(folder: Path, messages: int, bad: bool, workers: int) -> Run:
     first = (int(time.time()) - AGE) * 1_000
-    template = influxd.for_influxdb1(processes.CONFIG)
-    with influxd.influxd(folder / "influxd") as server, sandbox(folder, "--only", "iggy") as addresses:
+    with influxd.influxd(folder / "influxd") as server, running_sandbox(folder, "--only", "iggy") as addresses:
         change = f"ALTER RETENTION POLICY autogen ON {influxd.DATABASE} DURATION {KEPT}s"
         requests.post(f"{server.url}/query", data={"q": change}, timeout=10).raise_for_status()
         telemetry.produce_now(addresses.iggy, messages, PARTITIONS, make=partial(message, first, bad))
-        with running(processes.PipelineRun(folder, addresses.iggy, server.url, workers, template=template)) as run:
-            status = run.wait_for(lambda s: s.written + s.rejected >= messages and s.in_flight == 0, RUN_SECONDS,
-                                  "the last message")
+        config = telemetry.sink_of(server.url, influxd.INFLUXDB1, options=f"workers = {workers}\n")
+        with telemetry.sink_run(folder, addresses.iggy, config) as run:
+            status = run.wait_for(lambda s: s.written + s.rejected >= messages and s.in_flight == 0,
+                                  "the last message", RUN_SECONDS)
             cpu = cpu_us(run.pids(), status.startup_cpu, messages)
             if run.stop() != 0 or status.rejected != (-(-messages // EVERY) if bad else 0):
-                raise PipelineError(f"the run went wrong; the log says:\n{run.log.read_text()}")
+                raise PipelineError(f"the run went wrong; the log says:\n{run.log()}")
     return Run(round(messages / (status.last_settled_at - status.first_dispatched_at)), cpu["total"], status.rejected)
 
 

@@ -1,27 +1,25 @@
 """The other direction: a real InfluxDB 1.x with many points -> pipeline -> the sandbox's broker, by size of page."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 import requests
-import zmq
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
-from pipeline.interrupts import signals_blocked
 from pipeline.points.times import MAX_TIME
 from pipeline.points.windows import TimeWindow
-from pipeline.sockets.endpoints import Endpoints
 from pipeline.testbed.bench import influxd
 from pipeline.testbed.bench.sampler import cpu_seconds
-from pipeline.testbed.bench.throughput import RUN_SECONDS, cpu_us, sandbox
+from pipeline.testbed.bench.throughput import RUN_SECONDS, cpu_us
 from pipeline.testbed.harness import procfs, telemetry
+from pipeline.testbed.harness.configurations import SourceConfiguration
+from pipeline.testbed.harness.influxd import Influxd
+from pipeline.testbed.harness.runs import SourceRun
+from pipeline.testbed.harness.sandboxes import running_sandbox
 from pipeline.wire import source as source_wire
 from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import QueryRequest
@@ -33,27 +31,6 @@ SETTLE_SECONDS: Final = 30.0
 QUIET_CPU: Final = 0.05
 #: Bytes of an answer that the bare loop takes at once.
 PIECE_BYTES: Final = 65_536
-CONFIG: Final = """
-[iggy]
-address = "{iggy}"
-[[sources]]
-name = "bench"
-state_file = "{folder}/state.json"
-buffer_duration_ms = 0
-page_size = {page_size}
-[sources.influxdb]
-{influxdb}
-database = "sandbox"
-gzip = false
-[sources.output]
-stream = "bench"
-partitions = 2
-format = "{format}"
-[pipeline]
-workers = {workers}
-runtime_dir = "{folder}/run"
-"""
-
 Format = Literal["json", "line_protocol", "msgpack"]
 
 
@@ -120,7 +97,7 @@ def _settled(pid: int) -> None:
         before = now
 
 
-def _one(folder: Path, server: influxd.Influxd, points: int, page_size: int, workers: int,
+def _one(folder: Path, server: Influxd, points: int, page_size: int, workers: int,
          format_: Format) -> SourceFigures:
     bare = bare_loop(server.url, points, page_size)
     reading = read(folder, f'url = "{server.url}"\nversion = "v1"', {"influxd": server.pid}, points, page_size, workers,
@@ -136,54 +113,36 @@ def read(folder: Path, influxdb: str, servers: dict[str, int], points: int, page
     `influxdb`: lines of `[sources.influxdb]` that say where they are. `servers`: pids by name, whose CPU is wanted,
     too.
     """
-    with sandbox(folder, "--only", "iggy") as iggy:
+    with running_sandbox(folder, "--only", "iggy") as iggy:
         pids = {**servers, "iggy": iggy.pid}
         before = {name: cpu_seconds(pid) for name, pid in pids.items()}
-        config = CONFIG.format(iggy=iggy.iggy, folder=folder, page_size=page_size, influxdb=influxdb, format=format_,
-                               workers=workers)
-        with _running(folder, config) as process:
-            status, peak = _watched(folder, process, points)
+        config = SourceConfiguration(
+            stream="bench", influxdb=f'{influxdb}\ndatabase = "sandbox"\ngzip = false', options=f"workers = {workers}",
+            source=f'state_file = "{folder}/state.json"\nbuffer_duration_ms = 0\npage_size = {page_size}',
+            output=f'partitions = 2\nformat = "{format_}"')
+        with SourceRun(folder, config.text(iggy.iggy, folder / "run")) as run:
+            status, peak = _watched(run, points)
             cpu = cpu_us(status.pids, status.startup_cpu, points)
             used = {name: round((cpu_seconds(pid) - before[name]) / points * 1e6, 3) for name, pid in pids.items()}
-            process.terminate()
-            if process.wait(60) != 0 or status.rejected or status.points != points:
-                raise PipelineError(f"the run went wrong; the log says:\n{(folder / 'pipeline.log').read_text()}")
+            if run.stop() != 0 or status.rejected or status.points != points:
+                raise PipelineError(f"the run went wrong; the log says:\n{run.log()}")
     return Reading(points=points, page_size=page_size, format=format_, cpu_us_per_point=cpu,
                    points_per_second=round(points / (status.last_at - status.first_at)), servers_cpu_us_per_point=used,
                    peak_pss_mb=peak.mb(), startup_cpu_seconds=round(sum(status.startup_cpu.values()), 2))
 
 
-@contextmanager
-def _running(folder: Path, config: str) -> Iterator["subprocess.Popen[bytes]"]:
-    (folder / "pipeline.toml").write_text(config)
-    with (folder / "pipeline.log").open("ab") as log, signals_blocked():
-        process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(folder / "pipeline.toml")],
-                                   stderr=log)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _watched(folder: Path, process: "subprocess.Popen[bytes]", points: int) -> tuple[source_wire.SourceStatus, _Peak]:
-    """Looks at the memory until all points are sent. The last Status of the source, and the peak."""
-    subscriber: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-    subscriber.setsockopt(zmq.SUBSCRIBE, b"")
-    subscriber.connect(Endpoints(str(folder / "run")).source_status)
-    peak, status = _Peak(), None
+def _watched(run: SourceRun, points: int) -> tuple[source_wire.SourceStatus, _Peak]:
+    """Looks at the memory until all points are sent. The last status of the source, and the peak."""
+    peak = _Peak()
     until = time.monotonic() + RUN_SECONDS
-    with subscriber:
-        while status is None or status.points + status.rejected < points:
-            if process.poll() is not None or time.monotonic() > until:
-                sent = status.points if status else 0
-                raise PipelineError(f"{sent:,} of {points:,} points were sent; the log says:\n"
-                                    f"{(folder / 'pipeline.log').read_text()[-4000:]}")
-            while subscriber.poll(round(LOOK_SECONDS * 1000)):
-                status = source_wire.decode_status(subscriber.recv())
-            if status is not None:
-                peak.look({**status.pids, "supervisor": process.pid})
-    return status, peak
+    while True:
+        status = run.watch(LOOK_SECONDS)
+        if status is not None:
+            peak.look(run.pids())
+            if status.points + status.rejected >= points:
+                return status, peak
+        if time.monotonic() > until:
+            raise PipelineError(f"{status.points if status else 0:,} of {points:,} points were sent; {run.log_end()}")
 
 
 def bare_loop(url: str, points: int, page_size: int) -> int:

@@ -9,7 +9,10 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.testbed.bench.results import Throughput
 from pipeline.testbed.bench.sampler import cpu_seconds
-from pipeline.testbed.harness import processes, telemetry
+from pipeline.testbed.harness import telemetry
+from pipeline.testbed.harness.configurations import SANDBOX_V2
+from pipeline.testbed.harness.runs import SinkRun
+from pipeline.testbed.harness.sandboxes import running_sandbox
 
 PARTITIONS = 2
 IDLE_SECONDS = 5.0
@@ -18,31 +21,10 @@ RUN_SECONDS = 300.0
 
 
 @contextmanager
-def sandbox(folder: Path, *options: str) -> Iterator[processes.Addresses]:
-    """A sandbox while the block lasts."""
-    process, addresses = processes.start_sandbox(folder, *options)
-    try:
-        yield addresses
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
-def running(run: processes.PipelineRun) -> Iterator[processes.PipelineRun]:
-    """A pipeline that is over when the block is."""
-    try:
-        yield run
-    finally:
-        run.process.kill()
-        run.process.wait()
-
-
-@contextmanager
 def filled(folder: Path, iggy: str, messages: int, partitions: int = PARTITIONS) -> Iterator[tuple[str, str]]:
     """Address and stream of an Iggy with all messages: a sandbox, or the given one, whose stream is deleted after."""
     if not iggy:
-        with sandbox(folder, "--only", "iggy") as addresses:
+        with running_sandbox(folder, "--only", "iggy") as addresses:
             telemetry.produce_now(addresses.iggy, messages, partitions)
             yield addresses.iggy, telemetry.STREAM
         return
@@ -54,27 +36,22 @@ def filled(folder: Path, iggy: str, messages: int, partitions: int = PARTITIONS)
         telemetry.delete_stream(iggy, stream)
 
 
-def reading(template: str, stream: str) -> str:
-    """The configuration of a bench, so that it reads another stream."""
-    return template.replace(f'stream = "{telemetry.STREAM}"', f'stream = "{stream}"')
-
-
-def backlog(folder: Path, messages: int, workers: int, writers: int, influxdb: str = "",
-            template: str = processes.CONFIG, iggy: str = "") -> Throughput:
+def backlog(folder: Path, messages: int, workers: int, writers: int, url: str = "", influxdb: str = SANDBOX_V2,
+            iggy: str = "") -> Throughput:
     """Sends all messages first, then runs the pipeline over them. Raises PipelineError.
 
-    `influxdb` is the URL of a database that is there already; `template` the configuration; `iggy` the host:port of a
+    `url` is that of a database that is there already, and `influxdb` the lines of its table; `iggy` the host:port of a
     server with user and password `iggy`.
     """
     with filled(folder, iggy, messages) as (address, stream), \
-            sandbox(folder, "--only", "influxdb", "--count-only") as counting:
-        template = reading(template, stream)
-        with running(processes.PipelineRun(folder, address, influxdb or counting.influxdb, workers,
-                                     f"writers = {writers}\n", template)) as run:
-            status = run.wait_for(lambda s: s.written + s.rejected >= messages, RUN_SECONDS, "the last message")
+            running_sandbox(folder, "--only", "influxdb", "--count-only") as counting:
+        options = f"workers = {workers}\nwriters = {writers}\n"
+        config = telemetry.sink_of(url or counting.influxdb, influxdb, stream, options)
+        with telemetry.sink_run(folder, address, config) as run:
+            status = run.wait_for(lambda s: s.written + s.rejected >= messages, "the last message", RUN_SECONDS)
             cpu = cpu_us(run.pids(), status.startup_cpu, messages)
             if run.stop() != 0 or status.rejected:
-                raise PipelineError(f"the run went wrong; the log says:\n{run.log.read_text()}")
+                raise PipelineError(f"the run went wrong; the log says:\n{run.log()}")
     seconds = status.last_settled_at - status.first_dispatched_at
     return Throughput(messages, round(messages / seconds), cpu, round(status.sent_bytes / status.written, 1), workers,
                       writers, status.batches)
@@ -93,10 +70,11 @@ def cpu_us(pids: Mapping[str, int], startup_cpu: Mapping[str, float], messages: 
 
 def idle(folder: Path) -> dict[str, object]:
     """CPU of the whole pipeline while there is nothing to read, percent of one core. Raises PipelineError."""
-    with sandbox(folder) as addresses:
+    with running_sandbox(folder) as addresses:
         telemetry.produce_now(addresses.iggy, 10, PARTITIONS)
-        with running(processes.PipelineRun(folder, addresses.iggy, addresses.influxdb, 2)) as run:
-            run.wait_for(lambda s: s.ready and s.written == 10, processes.READY_SECONDS, "the first points")
+        config = telemetry.sink_of(addresses.influxdb, options="workers = 2\n")
+        with telemetry.sink_run(folder, addresses.iggy, config) as run:
+            run.wait_for(lambda s: s.ready and s.written == 10, "the first points")
             _watch(run, 2)  # the pauses grow to their full length
             pids = run.pids()
             before = {name: cpu_seconds(pid) for name, pid in pids.items()}
@@ -107,7 +85,7 @@ def idle(folder: Path) -> dict[str, object]:
     return {"idle_cpu_percent": round(sum(percent.values()), 2), "idle_cpu_percent_by_process": percent}
 
 
-def _watch(run: processes.PipelineRun, seconds: float) -> None:
+def _watch(run: SinkRun, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         run.watch(0.5)

@@ -13,7 +13,8 @@ import zmq
 from msgspec import Struct
 
 from pipeline.errors import PipelineError
-from pipeline.testbed.harness import processes, waiting
+from pipeline.testbed.harness.runs import SinkRun
+from pipeline.testbed.harness.waiting import wait_until
 
 #: Longest wait for a sandbox that listens again, seconds.
 CONTROL_SECONDS = 15.0
@@ -43,7 +44,7 @@ class Sandbox:
                 return False
             return True
 
-        waiting.wait_until(answered, CONTROL_SECONDS, "the sandbox")
+        wait_until(answered, "the sandbox", CONTROL_SECONDS)
         if not answers[0].ok:
             raise PipelineError(f"the sandbox refuses {body}: {answers[0].text}")
         return answers[0].json() if answers[0].content else None
@@ -70,13 +71,13 @@ class Injected(Struct, frozen=True):
 class Faults:
     """All kinds of faults. Each method of `kinds` injects one, or returns None when it can't at the moment."""
 
-    def __init__(self, run: processes.PipelineRun, sandbox: Sandbox, chance: random.Random,
+    def __init__(self, run: SinkRun, sandbox: Sandbox, rng: random.Random,
                  add_poisons: Callable[[int], None]) -> None:
-        """`chance` decides everything, so that a seed gives the same plan again; `add_poisons` sends so many."""
+        """`rng` decides everything, so that a seed gives the same plan again; `add_poisons` sends so many."""
         self._add_poisons = add_poisons
         self._run = run
         self._sandbox = sandbox
-        self._chance = chance
+        self._rng = rng
         #: Stopped processes: they must go on before the verdict.
         self.stopped: set[int] = set()
         #: How often the pipeline was started again because Iggy was away when it started.
@@ -105,14 +106,14 @@ class Faults:
         try:
             self._run.watch(seconds)
         except PipelineError:
-            lines = self._run.log.read_text().splitlines()
+            lines = self._run.log().splitlines()
             if self._run.process.returncode != 1 or not lines[-1].startswith(AWAY):
                 raise
             self.starts += 1
             self._run.start()
 
     def _seconds(self, least: float, most: float) -> float:
-        return round(self._chance.uniform(least, most), 2)
+        return round(self._rng.uniform(least, most), 2)
 
     # Processes
 
@@ -121,7 +122,7 @@ class Faults:
 
     def _signal(self, kind: str, number: signal.Signals) -> Injected | None:
         seconds = self._seconds(0.5, 8.0)
-        pick = self._chance.random()
+        pick = self._rng.random()
         self.watch(0)
         pids = {name: pid for name, pid in sorted(self._run.pids().items())
                 if name.startswith(kind) and self._is_ours(pid)}
@@ -159,7 +160,7 @@ class Faults:
 
     def _garbage(self) -> Injected | None:
         """Random bytes, as frames, to the coordinator and the writers, from a peer that nobody knows."""
-        sockets = [path for path in sorted(self._run.config.parent.glob("*.ipc"))
+        sockets = [path for path in sorted((self._run.folder / "run").glob("*.ipc"))
                    if path.name == "control.ipc" or path.name.startswith("write-")]
         with zmq.Context() as context:
             for path in sockets:
@@ -167,9 +168,9 @@ class Faults:
                     socket.setsockopt(zmq.LINGER, GARBAGE_MILLISECONDS)
                     socket.setsockopt(zmq.SNDTIMEO, GARBAGE_MILLISECONDS)
                     socket.connect(f"ipc://{path}")
-                    for _ in range(self._chance.randint(1, 5)):
-                        frames = [self._chance.randbytes(self._chance.randint(0, 3_000))
-                                  for _ in range(self._chance.randint(1, 4))]
+                    for _ in range(self._rng.randint(1, 5)):
+                        frames = [self._rng.randbytes(self._rng.randint(0, 3_000))
+                                  for _ in range(self._rng.randint(1, 4))]
                         with contextlib.suppress(zmq.Again):
                             socket.send_multipart(frames)
         return Injected("frames of garbage", f"to {len(sockets)} sockets", 0.0) if sockets else None
@@ -177,7 +178,7 @@ class Faults:
     # Messages
 
     def _poison(self) -> Injected:
-        count = self._chance.randint(1, 12)
+        count = self._rng.randint(1, 12)
         self._add_poisons(count)
         return Injected("poison messages", str(count), 0.0)
 
@@ -204,7 +205,7 @@ class Faults:
                         lambda: self._sandbox.iggy("delay_answers", seconds=0))
 
     def _iggy_cuts(self) -> Injected:
-        count = self._chance.randint(1, 4)
+        count = self._rng.randint(1, 4)
         self._sandbox.iggy("cut_polls", count=count)
         return Injected("Iggy cuts replies", f"{count} polls in the middle", 0.0)
 
@@ -223,19 +224,19 @@ class Faults:
         return Injected(kind, detail, seconds, self._sandbox.influxdb)
 
     def _influxdb_errors(self) -> Injected:
-        status, times = self._chance.choice([429, 500, 503]), self._chance.randint(1, 20)
+        status, times = self._rng.choice([429, 500, 503]), self._rng.randint(1, 20)
         rule: dict[str, object] = {"status": status, "times": times}
         if status == 429:
             rule["headers"] = {"Retry-After": "1"}
         return self._influxdb("InfluxDB answers errors", f"{status}, {times} times", self._seconds(1.0, 4.0), rule)
 
     def _influxdb_hangs(self) -> Injected:
-        times = self._chance.randint(1, 4)
+        times = self._rng.randint(1, 4)
         return self._influxdb("InfluxDB hangs", f"{times} requests", self._seconds(1.0, 3.0),
                               {"hang": True, "times": times})
 
     def _influxdb_resets(self) -> Injected:
-        when, times = self._chance.choice(["before", "middle", "after"]), self._chance.randint(1, 6)
+        when, times = self._rng.choice(["before", "middle", "after"]), self._rng.randint(1, 6)
         return self._influxdb("InfluxDB resets", f"{times} requests, {when} the body is stored",
                               self._seconds(1.0, 3.0), {"reset": when, "times": times})
 
@@ -249,7 +250,7 @@ class Faults:
         return self._influxdb("InfluxDB is down", f"for {seconds} s", seconds, {"refuse": seconds})
 
     def _influxdb_endless(self) -> Injected:
-        times = self._chance.randint(1, 6)
+        times = self._rng.randint(1, 6)
         return self._influxdb("endless answers", f"{times} requests", self._seconds(1.0, 3.0),
                               {"endless": True, "times": times})
 

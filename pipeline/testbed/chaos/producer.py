@@ -55,12 +55,12 @@ def poison(number: int) -> bytes:
 class Producer:
     """Sends on a thread of its own at a steady rate, from `start` to `stop`."""
 
-    def __init__(self, address: str, partitions: int, rate: int, chance: random.Random) -> None:
+    def __init__(self, address: str, partitions: int, rate: int, rng: random.Random) -> None:
         """`rate` in messages a second."""
         self._address = address
         self._partitions = partitions
         self._rate = rate
-        self._chance = chance
+        self._rng = rng
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         #: Messages 0 to `sent` (exclusive) are confirmed by Iggy.
@@ -92,10 +92,10 @@ class Producer:
             due = max(due + BATCH_MESSAGES / self._rate, loop.time() - 1.0)
             await asyncio.sleep(max(0.0, due - loop.time()))
             payloads = [payload(number) for number in range(self.sent, self.sent + BATCH_MESSAGES)]
-            await self._send(iggy, payloads, self._chance.randrange(self._partitions))
+            await self._send(iggy, payloads, self._rng.randrange(self._partitions))
             self.sent += BATCH_MESSAGES
             if self.poisons_sent < self.poisons:
-                await self._send(iggy, [poison(self.poisons_sent)], self._chance.randrange(self._partitions))
+                await self._send(iggy, [poison(self.poisons_sent)], self._rng.randrange(self._partitions))
                 self.poisons_sent += 1
 
     async def _send(self, iggy: IggyConnection, payloads: list[bytes], partition: int) -> None:

@@ -28,7 +28,9 @@ from pipeline.interrupts import end_on_interrupt, temporary_folder
 from pipeline.options import CONTEXT, Command
 from pipeline.testbed.chaos.faults import Faults, Injected, Sandbox
 from pipeline.testbed.chaos.producer import Producer, bad, number_of
-from pipeline.testbed.harness import processes, telemetry
+from pipeline.testbed.harness import telemetry
+from pipeline.testbed.harness.configurations import SANDBOX_V2
+from pipeline.testbed.harness.sandboxes import start_sandbox
 
 PARTITIONS = 4
 #: The consumer by default, and the group with `--group`.
@@ -44,13 +46,15 @@ LISTED_POINTS = 300_000
 FAILURE = "this is a fault in the pipeline"
 #: Missing messages that are shown.
 SHOWN_MISSING = 20
-CONFIG = processes.CONFIG.replace("[iggy]\n", "[iggy]\ncall_timeout_ms = 2_000\n").replace("[influxdb]\n", """[influxdb]
+INFLUXDB = SANDBOX_V2 + """
 connect_timeout_ms = 2_000
 read_timeout_ms = 2_000
 retry_backoff_ms = 50
 retry_backoff_max_ms = 1_000
 retry_after_max_ms = 1_000
-""") + """
+"""
+OPTIONS = """
+workers = 2
 readers = 2
 writers = 2
 batch_size = 500
@@ -63,7 +67,7 @@ log_level = "info"
 """
 
 
-class BatchReport(Struct, kw_only=True):
+class Account(Struct, kw_only=True):
     """What became of the messages."""
 
     sent: int
@@ -83,29 +87,31 @@ class ChaosRun:
 
     def __init__(self, folder: Path, seed: int, rate: int, console: Console, group: bool) -> None:
         """`rate` in messages a second. With `group`, the two ingest processes are members of a consumer group."""
-        self.chance = random.Random(seed)
+        self.rng = random.Random(seed)
         self.console = console
-        self.sandbox_process, self.addresses = processes.start_sandbox(folder)
+        self.sandbox_process, self.addresses = start_sandbox(folder)
         self.sandbox = Sandbox(self.addresses.influxdb)
         self.sandbox.iggy("create_topic", stream=telemetry.STREAM, topic=telemetry.TOPIC, partitions=PARTITIONS)
-        self.pipeline = processes.PipelineRun(
-            folder, self.addresses.iggy, self.addresses.influxdb, 2,
-            template=CONFIG.replace("[iggy]\n", f'[iggy]\nconsumer_group = "{CONSUMER}"\n') if group else CONFIG)
+        iggy = "call_timeout_ms = 2_000\n" + (f'consumer_group = "{CONSUMER}"\n' if group else "")
+        config = telemetry.sink_of(self.addresses.influxdb, INFLUXDB, options=OPTIONS)
+        self.pipeline = telemetry.sink_run(folder, self.addresses.iggy,
+                                           msgspec.structs.replace(config, iggy_options=iggy))
+        self.pipeline.start()
         #: Whose offsets count.
         self.consumer = f"group:{CONSUMER}" if group else CONSUMER
         self.producer = Producer(self.addresses.iggy, PARTITIONS, rate, random.Random(seed))
-        self.faults = Faults(self.pipeline, self.sandbox, self.chance, self.producer.add_poisons)
+        self.faults = Faults(self.pipeline, self.sandbox, self.rng, self.producer.add_poisons)
         self.injected: list[tuple[float, Injected]] = []
 
-    def torment(self, seconds: float) -> None:
+    def inject_faults(self, seconds: float) -> None:
         """Injects faults for so long: every kind once, in random order, and then any. Raises PipelineError."""
-        self.pipeline.wait_for(lambda status: status.ready, processes.READY_SECONDS, "the pipeline")
+        self.pipeline.wait_for(lambda status: status.ready)
         self.producer.start()
         began = time.monotonic()
         undo: list[tuple[float, Injected]] = []
         kinds = self.faults.kinds()
         order = list(kinds)
-        self.chance.shuffle(order)
+        self.rng.shuffle(order)
         due = began + 1.0
         while (now := time.monotonic()) < began + seconds:
             for at, fault in [entry for entry in undo if entry[0] <= now]:
@@ -114,9 +120,9 @@ class ChaosRun:
                     fault.undo()
             if now >= due:
                 if not order:
-                    order = [self.chance.choice(list(kinds))]
+                    order = [self.rng.choice(list(kinds))]
                 self._inject(kinds[order.pop()](), began, undo)
-                due = now + self.chance.uniform(LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
+                due = now + self.rng.uniform(LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
             self.faults.watch(0.05)
         self.faults.undo_all()
 
@@ -136,8 +142,8 @@ class ChaosRun:
         until = time.monotonic() + SETTLE_SECONDS
         while not self._all_committed():
             if time.monotonic() > until:
-                raise PipelineError(f"waited {SETTLE_SECONDS:g} s in vain for the last message; the log says:\n"
-                                    f"{self.pipeline.log.read_text()[-4000:]}")
+                raise PipelineError(f"timed out after {SETTLE_SECONDS:g} s waiting for the last message; "
+                                    f"{self.pipeline.log_end()}")
             self.faults.watch(0.2)
 
     def _all_committed(self) -> bool:
@@ -145,9 +151,9 @@ class ChaosRun:
         return all(partition["offsets"].get(self.consumer, -1) == partition["next_offset"] - 1
                    for partition in topic["partitions"] if partition["next_offset"])
 
-    def account(self) -> BatchReport:
+    def account(self) -> Account:
         """Compares what was sent with what is stored and what was dead-lettered."""
-        account = BatchReport(sent=self.producer.sent)
+        account = Account(sent=self.producer.sent)
         good = {number for number in range(account.sent) if not bad(number)}
         account.stored = self.sandbox.call("GET", "/sandbox/count?bucket=sandbox")["points"]
         letters = asyncio.run(self._dead_letters())
@@ -169,7 +175,7 @@ class ChaosRun:
 
     def _stored_numbers(self) -> set[int]:
         points = self.sandbox.call("GET", f"/sandbox/points?bucket=sandbox&limit={LISTED_POINTS}")
-        return {(point["time"] // 1_000_000 - processes.FIRST_TIME_MS) // 1_000 * processes.DEVICES
+        return {(point["time"] // 1_000_000 - telemetry.FIRST_TIME_MS) // 1_000 * telemetry.DEVICES
                 + int(dict(point["tags"])["device"].rpartition("-")[2]) for point in points}
 
     async def _dead_letters(self) -> set[int]:
@@ -207,7 +213,7 @@ def table_of(run: ChaosRun) -> Table:
 @click.option("--keep-log", type=click.Path(dir_okay=False), help="Copy the pipeline's log there.")
 def main(seconds: float, minutes: float | None, seed: int | None, rate: int, group: bool, as_json: bool,
          keep_log: str | None) -> None:
-    """Torments a pipeline with random faults, and counts what is lost. Exit code 0: nothing."""
+    """Injects random faults into a pipeline, and counts what is lost. Exit code 0: nothing."""
     console = Console(highlight=False, stderr=as_json)
     seconds = minutes * 60 if minutes else seconds
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
@@ -215,17 +221,17 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, gro
     with temporary_folder("pipeline-chaos-") as folder:
         run = ChaosRun(folder, seed, rate, console, group)
         try:
-            run.torment(seconds)
+            run.inject_faults(seconds)
             run.settle()
             exit_code = run.pipeline.stop()
             account = run.account()
-            failures = run.pipeline.log.read_text().count(FAILURE)
+            failures = run.pipeline.log().count(FAILURE)
         except PipelineError as error:
             console.print(f"FAILED: {error}")
             sys.exit(1)
         finally:
             if keep_log:
-                Path(keep_log).write_bytes(run.pipeline.log.read_bytes())
+                Path(keep_log).write_bytes(run.pipeline.log_file.read_bytes())
             run.close()
     console.print(table_of(run))
     kinds = len({fault.kind for _, fault in run.injected})

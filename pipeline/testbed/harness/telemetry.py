@@ -2,12 +2,38 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.config.schema import IggyConfig
 from pipeline.iggy.connection import IggyConnection
-from pipeline.testbed.harness.processes import DEVICES, FIRST_TIME_MS, SEND_MESSAGES
+from pipeline.testbed.harness.configurations import SANDBOX_V2, SinkConfiguration
+from pipeline.testbed.harness.runs import SinkRun
 
 STREAM, TOPIC = "telemetry", "sensors"
+#: Messages of one send.
+SEND_MESSAGES = 1_000
+DEVICES = 40
+#: Time of the first message, milliseconds since 1970.
+FIRST_TIME_MS = 1_700_000_000_000
+_MAPPING = """
+tag_fields = ["site", "device"]
+field_strategy = "explicit"
+field_names = ["temperature", "humidity", "pressure", "battery", "ok"]
+timestamp_from = "field"
+timestamp_field = "ts"
+timestamp_format = "epoch_ms"
+"""
+
+
+def sink_of(url: str, influxdb: str = SANDBOX_V2, stream: str = STREAM, options: str = "") -> SinkConfiguration:
+    """A pipeline for these messages. `influxdb`: lines of `[influxdb]`; `options`: of `[pipeline]`."""
+    return SinkConfiguration(stream=stream, topic=TOPIC, mapping=_MAPPING, options=options,
+                             influxdb=f'url = "{url}"\nprecision = "ms"\n{influxdb}')
+
+
+def sink_run(folder: Path, iggy: str, config: SinkConfiguration) -> SinkRun:
+    """A pipeline that reads them from the Iggy at host:port."""
+    return SinkRun(folder, config.text(iggy, folder / "run"))
 
 
 def telemetry(index: int) -> bytes:

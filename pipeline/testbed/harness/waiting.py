@@ -8,13 +8,16 @@ from contextlib import ExitStack
 
 from pipeline.errors import PipelineError
 
+#: Longest wait for what happens by itself, seconds; with room for a machine that is busy.
+SOON_SECONDS = 60.0
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = SOON_SECONDS) -> None:
     """Returns once `condition()` holds. Raises PipelineError naming `what` after `seconds`."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
-            raise PipelineError(f"waited {seconds:g} s in vain for {what}")
+            raise PipelineError(f"timed out after {seconds:g} s waiting for {what}")
         time.sleep(0.02)
 
 
