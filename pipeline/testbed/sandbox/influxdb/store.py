@@ -26,7 +26,6 @@ _PLAIN_VALUES: dict[FieldType, str] = {
     "float": r"-?\d{1,17}(?:\.\d{1,17})?", "integer": r"-?\d{1,18}i", "unsigned": r"\d{1,19}u",
     "boolean": r"(?:true|false|[tTfF]|TRUE|FALSE|True|False)", "string": r'"[^"\\\n]*"',
 }
-_BEFORE_ALL_TIME = lines.MIN_TIME - 1
 
 
 class Shape:
@@ -184,28 +183,17 @@ class Bucket:
         `reserved`: keys that no tag may have. `read`: reads one line.
         """
         batch = Batch()
-        append, find, prefixes = batch.entries.append, body.find, self._prefixes
-        lowest, highest = -(lines.MAX_TIME // unit), lines.MAX_TIME // unit
         position, number, size = 0, 0, len(body)
         while position < size:
-            end = find(b"\n", position)
+            end = body.find(b"\n", position)
             if end < 0:
                 end = size
-            space = find(b" ", position, end)
-            series = prefixes.get(body[position:space]) if space > 0 else None
-            if series is not None:
-                for shape in series.measurement.shapes:
-                    found = shape.match(body, space + 1, end) if shape.match else None
-                    if found is not None:
-                        fields, stamp = found.groups()
-                        time = int(stamp) if stamp else 0
-                        if lowest < time < highest:
-                            number += 1
-                            append((series, time * unit if stamp else now, fields, shape, number))
-                            position = end + 1
-                        break
-                if position > end:
-                    continue
+            entry = self._known_entry(body, position, end, unit, now, number + 1)
+            if entry is not None:
+                number += 1
+                batch.entries.append(entry)
+                position = end + 1
+                continue
             end = lines.line_end(body, position)
             text = lines.content(body[position:end])
             if text is not None:
@@ -216,40 +204,58 @@ class Bucket:
                 except LineError as error:
                     batch.bad.append(BadLine(number, text, str(error)))
                 else:
-                    append(self._entry(point, body[position:end], now, number))
+                    batch.entries.append(self._entry(point, body[position:end], now, number))
             position = end + 1
         return batch
+
+    def _known_entry(self, body: bytes, start: int, end: int, unit: int, now: int, number: int) -> Entry | None:
+        """The line from `start` to `end`, if its series and the kinds of its fields were met before."""
+        space = body.find(b" ", start, end)
+        series = self._prefixes.get(body[start:space]) if space > 0 else None
+        if series is None:
+            return None
+        for shape in series.measurement.shapes:
+            found = shape.match(body, space + 1, end) if shape.match else None
+            if found is not None:
+                fields, stamp = found.groups()
+                time = int(stamp) if stamp else 0
+                if abs(time) >= lines.MAX_TIME // unit:
+                    return None
+                return series, time * unit if stamp else now, fields, shape, number
+        return None
 
     def store(self, batch: Batch, now: int, atomic: bool = False, united: bool = False) -> Stored:
         """Stores the good lines. With `atomic`, all of them or, when one would be dropped, none.
 
         With `united`, none when two of them differ on the type of a field that is new; the first type stays.
         """
-        oldest = now - self.retention_seconds * 1_000_000_000 if self.retention_seconds else _BEFORE_ALL_TIME
         result = Stored()
         new_types: list[tuple[Measurement, str]] = []
-        kept = []
-        for entry in batch.entries:
-            if entry[1] < oldest:
-                result.late.append(entry)
-                continue
-            if not entry[3].accepted:
-                drop = self._judge(entry, new_types)
-                if drop is not None:
-                    result.dropped.append(drop)
-                    continue
-            kept.append(entry)
-        result.refused = united and any(drop.in_batch for drop in result.dropped)
-        if result.refused:
-            return result
-        if atomic and result.dropped:
+        kept = [entry for entry in batch.entries if self._accepts(entry, now, result, new_types)]
+        if united and any(drop.in_batch for drop in result.dropped):
+            result.refused = True
+        elif atomic and result.dropped:
             result.refused = True
             for measurement, field in new_types:
                 del measurement.types[field]
                 for shape in measurement.kinds.values():
                     shape.accepted = False
-            return result
-        for series, time, fields, _, _ in kept:
+        else:
+            self._put(kept)
+        return result
+
+    def _accepts(self, entry: Entry, now: int, result: Stored, new_types: list[tuple[Measurement, str]]) -> bool:
+        """Whether a line may be stored; why not goes to `result`, the fields it names first to `new_types`."""
+        if self.retention_seconds and entry[1] < now - self.retention_seconds * 1_000_000_000:
+            result.late.append(entry)
+            return False
+        drop = None if entry[3].accepted else self._judge(entry, new_types)
+        if drop is not None:
+            result.dropped.append(drop)
+        return drop is None
+
+    def _put(self, entries: list[Entry]) -> None:
+        for series, time, fields, _, _ in entries:
             points = series.points
             old = points.get(time)
             if old is None:
@@ -257,7 +263,6 @@ class Bucket:
                 points[time] = fields
             elif old != fields:
                 points[time] = _merged(old, fields)
-        return result
 
     def points(self, measurement: str = "") -> Iterator[StoredPoint]:
         """All points, or one measurement's, sorted by measurement, tags and time."""
