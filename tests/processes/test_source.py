@@ -41,8 +41,8 @@ def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
             folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
             url = influxdb.flight_url if table is FLIGHT else influxdb.url
             run = Source(folder, options.pop("address", iggy.address), url,
-                            table + "\n" + options.pop("influxdb_options", ""), stream,
-                            source=more + "\n" + options.pop("source", ""), **options)
+                         table + "\n" + options.pop("influxdb_options", ""), stream,
+                         source=more + "\n" + options.pop("source", ""), **options)
             running.callback(run.close)
             return run
 

@@ -30,7 +30,7 @@ Start = Callable[..., Source]
 
 
 @pytest.fixture
-def influxdb() -> Iterator[SandboxInflux]:
+def sandbox_v3() -> Iterator[SandboxInflux]:
     """A sandbox InfluxDB 3 with a Flight service."""
     with running_influxdb(flavour="v3", flight_port=0) as server:
         yield SandboxInflux(server.url, "v3", server.flight_url)
@@ -40,9 +40,9 @@ def influxdb() -> Iterator[SandboxInflux]:
 def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
     """Starts sources that read a sandbox through Flight; all end with the test."""
     with ExitStack() as running:
-        def begin(influxdb: SandboxInflux, table: str = TOKEN, **options: Any) -> Source:
-            run = Source(tmp_path / f"p{len(list(tmp_path.iterdir()))}", iggy.address, influxdb.flight_url,
-                            TABLE + table, stream, **options)
+        def begin(sandbox_v3: SandboxInflux, table: str = TOKEN, **options: Any) -> Source:
+            run = Source(tmp_path / f"p{len(list(tmp_path.iterdir()))}", iggy.address, sandbox_v3.flight_url,
+                         TABLE + table, stream, **options)
             running.callback(run.close)
             return run
 
@@ -65,9 +65,9 @@ def failure(url: str, **options: Any) -> Retry | OperatorNeeded:
     return failed.value.answer
 
 
-def test_a_client_of_influxdata_reads_the_sandbox_as_it_reads_the_real_one(influxdb: SandboxInflux) -> None:
-    write(influxdb, ["m,t=a f=1.5,i=-2i,u=18446744073709551615u,b=true,s=\"x y\" 17", "m,t=b f=2 -1"])
-    client: Any = InfluxDBClient3(host=influxdb.flight_url, database="sandbox", token="sandbox-token")
+def test_a_client_of_influxdata_reads_the_sandbox_as_it_reads_the_real_one(sandbox_v3: SandboxInflux) -> None:
+    write(sandbox_v3, ["m,t=a f=1.5,i=-2i,u=18446744073709551615u,b=true,s=\"x y\" 17", "m,t=b f=2 -1"])
+    client: Any = InfluxDBClient3(host=sandbox_v3.flight_url, database="sandbox", token="sandbox-token")
     for language in ("sql", "influxql"):
         table = client.query('SELECT time, "b", "f", "i", "s", "t", "u" FROM "m" ORDER BY time ASC', language=language)
         assert table["time"].cast("int64").to_pylist() == [-1, 17]
@@ -78,7 +78,7 @@ def test_a_client_of_influxdata_reads_the_sandbox_as_it_reads_the_real_one(influ
     for wrong, query, words in (({"token": "another"}, "SELECT 1", "Unauthenticated"),
                                 ({"database": "zz"}, "SELECT 1", "database not found: zz"),
                                 ({}, 'SELECT time, "f" FROM "zz" ORDER BY time ASC', "'public.iox.zz' not found")):
-        options = {"host": influxdb.flight_url, "database": "sandbox", "token": "sandbox-token", **wrong}
+        options = {"host": sandbox_v3.flight_url, "database": "sandbox", "token": "sandbox-token", **wrong}
         with pytest.raises(InfluxDB3ClientQueryError, match=words):
             InfluxDBClient3(**options).query(query)
 
@@ -87,10 +87,10 @@ def test_a_client_of_influxdata_reads_the_sandbox_as_it_reads_the_real_one(influ
     {"status": 503, "times": 3}, {"status": 429, "times": 2}, {"status": 500, "times": 2}, {"status": 504, "times": 2},
     {"reset": "before", "times": 2}, {"reset": "middle", "times": 2}], ids=json.dumps)
 def test_a_service_in_trouble_is_asked_again_until_it_answers(
-        start: Start, influxdb: SandboxInflux, rule: dict[str, Any]) -> None:
-    write(influxdb, lines_of(3_000))
-    run = start(influxdb, source="page_size = 1_500", start=False)
-    influxdb.fail({**rule, "query": True, "match": "ORDER BY"})
+        start: Start, sandbox_v3: SandboxInflux, rule: dict[str, Any]) -> None:
+    write(sandbox_v3, lines_of(3_000))
+    run = start(sandbox_v3, source="page_size = 1_500", start=False)
+    sandbox_v3.fail({**rule, "query": True, "match": "ORDER BY"})
     run.start("--until-caught-up")
     assert run.ends() == 0
     check(run.points(), 3_000)
@@ -99,21 +99,21 @@ def test_a_service_in_trouble_is_asked_again_until_it_answers(
 
 @pytest.mark.parametrize("rule", [{"delay_seconds": 60.0}, {"hang": True}], ids=json.dumps)
 def test_an_answer_that_does_not_come_or_stops_coming_is_given_up_after_the_read_timeout(
-        start: Start, influxdb: SandboxInflux, rule: dict[str, Any]) -> None:
-    write(influxdb, lines_of(3_000))
-    run = start(influxdb, TOKEN + "read_timeout_ms = 1000", start=False)
-    influxdb.fail({**rule, "query": True, "match": "ORDER BY", "times": 2})
+        start: Start, sandbox_v3: SandboxInflux, rule: dict[str, Any]) -> None:
+    write(sandbox_v3, lines_of(3_000))
+    run = start(sandbox_v3, TOKEN + "read_timeout_ms = 1000", start=False)
+    sandbox_v3.fail({**rule, "query": True, "match": "ORDER BY", "times": 2})
     run.start("--until-caught-up")
     assert run.ends() == 0
     check(run.points(), 3_000)
     assert "no data for 1 s" in run.log() and "answers again after" in run.log()
 
 
-def test_a_connection_that_is_lost_is_made_again(start: Start, influxdb: SandboxInflux) -> None:
-    write(influxdb, lines_of(4_000))
-    run = start(influxdb, source="page_size = 100\npages_in_flight = 2")
+def test_a_connection_that_is_lost_is_made_again(start: Start, sandbox_v3: SandboxInflux) -> None:
+    write(sandbox_v3, lines_of(4_000))
+    run = start(sandbox_v3, source="page_size = 100\npages_in_flight = 2")
     run.wait_for(lambda status: status.points >= 300)
-    influxdb.fail({"refuse": 4.0})
+    sandbox_v3.fail({"refuse": 4.0})
     wait_until(lambda: "no connection" in run.log(), "the loss to be seen")
     run.wait_for(lambda status: status.points == 4_000)
     assert run.stop() == 0
@@ -131,18 +131,18 @@ def test_a_service_that_is_away_at_the_start_is_waited_for(start: Start) -> None
 
 
 @pytest.mark.parametrize("victim", ["query", "convert-0", "produce", "source-coordinator"])
-def test_killing_a_process_loses_nothing(start: Start, influxdb: SandboxInflux, victim: str) -> None:
-    write(influxdb, lines_of(20_000))
-    run = start(influxdb, source="page_size = 100\npages_in_flight = 3", arguments=["--until-caught-up"])
+def test_killing_a_process_loses_nothing(start: Start, sandbox_v3: SandboxInflux, victim: str) -> None:
+    write(sandbox_v3, lines_of(20_000))
+    run = start(sandbox_v3, source="page_size = 100\npages_in_flight = 3", arguments=["--until-caught-up"])
     run.wait_for(lambda status: status.points >= 500)
     run.kill(victim)
     assert run.ends() == 0
     check(run.points(), 20_000, once=False)
 
 
-def test_a_page_that_is_too_large_in_bytes_is_cut(start: Start, influxdb: SandboxInflux) -> None:
-    write(influxdb, lines_of(6_000))
-    run = start(influxdb, source="max_page_bytes = 60_000", arguments=["--until-caught-up"])
+def test_a_page_that_is_too_large_in_bytes_is_cut(start: Start, sandbox_v3: SandboxInflux) -> None:
+    write(sandbox_v3, lines_of(6_000))
+    run = start(sandbox_v3, source="max_page_bytes = 60_000", arguments=["--until-caught-up"])
     pages = run.wait_for(lambda status: status.points == 6_000).pages
     assert run.ends() == 0
     check(run.points(), 6_000)
@@ -150,12 +150,12 @@ def test_a_page_that_is_too_large_in_bytes_is_cut(start: Start, influxdb: Sandbo
 
 
 def test_a_wrong_token_pauses_and_the_right_one_goes_on(
-        start: Start, influxdb: SandboxInflux, tmp_path: Path) -> None:
-    write(influxdb, lines_of(100))
+        start: Start, sandbox_v3: SandboxInflux, tmp_path: Path) -> None:
+    write(sandbox_v3, lines_of(100))
     (tmp_path / "token").write_text("sandbox-token\n")
     (tmp_path / "token").chmod(0o600)
-    influxdb.fail({"token": "another", "query": True})
-    run = start(influxdb, f'token_file = "{tmp_path}/token"')
+    sandbox_v3.fail({"token": "another", "query": True})
+    run = start(sandbox_v3, f'token_file = "{tmp_path}/token"')
     status = run.wait_for(lambda status: status.paused)
     assert "unauthorized: Unauthenticated" in status.retrying["query"] and not status.ready
     assert "correct the token" in run.log()
@@ -165,8 +165,8 @@ def test_a_wrong_token_pauses_and_the_right_one_goes_on(
     assert "sandbox-token" not in run.log()
 
 
-def test_a_missing_database_pauses_and_is_named(start: Start, influxdb: SandboxInflux) -> None:
-    run = start(influxdb, start=False)
+def test_a_missing_database_pauses_and_is_named(start: Start, sandbox_v3: SandboxInflux) -> None:
+    run = start(sandbox_v3, start=False)
     run.config.write_text(run.config.read_text().replace('database = "sandbox"', 'database = "nowhere"'))
     run.start()
     status = run.wait_for(lambda status: status.paused)
@@ -179,17 +179,18 @@ def test_a_missing_database_pauses_and_is_named(start: Start, influxdb: SandboxI
     ('SELECT time, "f" FROM "m" WHERE time >= TIMESTAMP \'$from\' AND time < TIMESTAMP \'$to\' ORDER BY time ASC',
      "column f is float, and in types boolean")])
 def test_a_query_that_can_not_be_read_ends_the_command_at_its_start(
-        start: Start, influxdb: SandboxInflux, query: str, words: str) -> None:
-    write(influxdb, lines_of(10))
-    run = start(influxdb, source=f'query = """{query}"""\nmeasurement = "own"\ntypes = {{f = "boolean"}}')
+        start: Start, sandbox_v3: SandboxInflux, query: str, words: str) -> None:
+    write(sandbox_v3, lines_of(10))
+    run = start(sandbox_v3, source=f'query = """{query}"""\nmeasurement = "own"\ntypes = {{f = "boolean"}}')
     assert run.ends() == 1
     assert words in run.log() and "Traceback" not in run.log()
 
 
-def test_a_query_of_ones_own_has_its_tags_and_types_from_the_answer(start: Start, influxdb: SandboxInflux) -> None:
-    write(influxdb, [f"m,t=a u=18446744073709551615u,f={n} {n}" for n in range(2_500)])
-    run = start(influxdb, source='query = """SELECT time, "t", "u", "f" FROM "m" WHERE time >= TIMESTAMP \'$from\' AND '
-                                 'time < TIMESTAMP \'$to\' ORDER BY time ASC"""\nmeasurement = "own"\n'
+def test_a_query_of_ones_own_has_its_tags_and_types_from_the_answer(start: Start, sandbox_v3: SandboxInflux) -> None:
+    write(sandbox_v3, [f"m,t=a u=18446744073709551615u,f={n} {n}" for n in range(2_500)])
+    run = start(sandbox_v3, source='query = """SELECT time, "t", "u", "f" FROM "m" WHERE '
+                                 'time >= TIMESTAMP \'$from\' AND time < TIMESTAMP \'$to\' ORDER BY time ASC"""\n'
+                                 'measurement = "own"\n'
                                  'from = "1970-01-01T00:00:00Z"', output='format = "line_protocol"',
                 arguments=["--until-caught-up"])
     assert run.ends() == 0
@@ -209,15 +210,15 @@ def http2(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
-def port_of(influxdb: SandboxInflux) -> int:
+def port_of(sandbox_v3: SandboxInflux) -> int:
     """Of the Flight service."""
-    return int(influxdb.flight_url.rpartition(":")[2])
+    return int(sandbox_v3.flight_url.rpartition(":")[2])
 
 
 def test_a_certificate_of_our_own_authority_is_trusted_when_named(
-        influxdb: SandboxInflux, authority: Authority) -> None:
-    write(influxdb, lines_of(1))
-    with forwarder(port_of(influxdb), http2(authority.context(False)), []) as port:
+        sandbox_v3: SandboxInflux, authority: Authority) -> None:
+    write(sandbox_v3, lines_of(1))
+    with forwarder(port_of(sandbox_v3), http2(authority.context(False)), []) as port:
         url = f"https://127.0.0.1:{port}"
         assert reader(url, ca_file=authority.ca_file).discover() == (["m"], True)
         assert reader(url, insecure_skip_verify=True).discover() == (["m"], True)
@@ -228,9 +229,9 @@ def test_a_certificate_of_our_own_authority_is_trusted_when_named(
         assert isinstance(failure(f"https://localhost:{port}", ca_file=authority.ca_file), OperatorNeeded)
 
 
-def test_a_service_that_asks_for_our_certificate_gets_it(influxdb: SandboxInflux, authority: Authority) -> None:
-    write(influxdb, lines_of(1))
-    with forwarder(port_of(influxdb), http2(authority.context(True)), []) as port:
+def test_a_service_that_asks_for_our_certificate_gets_it(sandbox_v3: SandboxInflux, authority: Authority) -> None:
+    write(sandbox_v3, lines_of(1))
+    with forwarder(port_of(sandbox_v3), http2(authority.context(True)), []) as port:
         url = f"https://127.0.0.1:{port}"
         assert reader(url, ca_file=authority.ca_file, client_cert_file=authority.client_cert_file,
                       client_key_file=authority.client_key_file).discover() == (["m"], True)
@@ -238,40 +239,40 @@ def test_a_service_that_asks_for_our_certificate_gets_it(influxdb: SandboxInflux
 
 
 def test_a_file_that_is_no_certificate_ends_the_command_at_its_start(
-        start: Start, influxdb: SandboxInflux, tmp_path: Path) -> None:
+        start: Start, sandbox_v3: SandboxInflux, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nonsense")
-    run = start(influxdb, TOKEN + f'ca_file = "{tmp_path}/ca.pem"')
+    run = start(sandbox_v3, TOKEN + f'ca_file = "{tmp_path}/ca.pem"')
     assert run.ends() == 1
     assert f"influxdb.ca_file {tmp_path}/ca.pem: cannot be used" in run.log() and "Traceback" not in run.log()
 
 
 def test_calls_go_through_the_proxy_and_not_through_that_of_the_environment(
-        influxdb: SandboxInflux, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(influxdb, lines_of(1))
+        sandbox_v3: SandboxInflux, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(sandbox_v3, lines_of(1))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:1")
-    assert reader(influxdb.flight_url).discover() == (["m"], True)
+    assert reader(sandbox_v3.flight_url).discover() == (["m"], True)
     seen: list[bytes] = []
-    with forwarder(port_of(influxdb), None, seen) as port:
+    with forwarder(port_of(sandbox_v3), None, seen) as port:
         # It passes CONNECT on to the service, which does not understand it: that it was asked is enough.
         failure("http://influx.example:8181", proxy=f"http://127.0.0.1:{port}", connect_timeout_ms=1_000)
         assert any(piece.startswith(b"CONNECT influx.example:8181 HTTP/1.1\r\n") for piece in seen)
 
 
-def test_user_and_password_and_extra_headers_are_sent(influxdb: SandboxInflux) -> None:
-    write(influxdb, lines_of(1))
-    assert reader(influxdb.flight_url, token="", username="any", password="sandbox-token",
+def test_user_and_password_and_extra_headers_are_sent(sandbox_v3: SandboxInflux) -> None:
+    write(sandbox_v3, lines_of(1))
+    assert reader(sandbox_v3.flight_url, token="", username="any", password="sandbox-token",
                   headers={"X-Team": "plant-7"}, gzip=False).discover() == (["m"], True)
-    refused = failure(influxdb.flight_url, token="wrong\x7f")
+    refused = failure(sandbox_v3.flight_url, token="wrong\x7f")
     assert isinstance(refused, OperatorNeeded) and refused.reason == "unauthorized"
 
 
-def test_the_second_server_is_asked_while_the_first_is_away(influxdb: SandboxInflux) -> None:
-    write(influxdb, lines_of(10))
-    read = reader("", urls=("http://127.0.0.1:1", influxdb.flight_url)).read("m", TimeWindow(0, 2**62), False)
+def test_the_second_server_is_asked_while_the_first_is_away(sandbox_v3: SandboxInflux) -> None:
+    write(sandbox_v3, lines_of(10))
+    read = reader("", urls=("http://127.0.0.1:1", sandbox_v3.flight_url)).read("m", TimeWindow(0, 2**62), False)
     assert isinstance(read, QueryPage) and read.rows == 10
 
 
-def test_http_where_flight_is_meant_is_said(influxdb: SandboxInflux) -> None:
-    refused = failure(influxdb.url)
+def test_http_where_flight_is_meant_is_said(sandbox_v3: SandboxInflux) -> None:
+    refused = failure(sandbox_v3.url)
     assert "no connection" in refused.message and "HTTP/2" in refused.message

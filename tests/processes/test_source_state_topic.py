@@ -40,20 +40,20 @@ Start = Callable[..., Source]
 
 
 @pytest.fixture
-def influxdb1() -> Iterator[SandboxInflux]:
+def sandbox_v1() -> Iterator[SandboxInflux]:
     """A sandbox InfluxDB 1."""
     with running_influxdb(flavour="v1") as server:
         yield SandboxInflux(server.url, "v1")
 
 
 @pytest.fixture
-def start(tmp_path: Path, iggy: RunningIggy, stream: str, influxdb1: SandboxInflux) -> Iterator[Start]:
+def start(tmp_path: Path, iggy: RunningIggy, stream: str, sandbox_v1: SandboxInflux) -> Iterator[Start]:
     """Starts sources whose state is in the topic "state" of the test's stream; all end with the test."""
     with ExitStack() as running:
         def begin(**options: Any) -> Source:
             folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
-            run = Source(folder, options.pop("address", iggy.address), influxdb1.url,
-                            options.pop("table", TABLE), stream, state=f'state_topic = "{stream}/state"', **options)
+            run = Source(folder, options.pop("address", iggy.address), sandbox_v1.url,
+                         options.pop("table", TABLE), stream, state=f'state_topic = "{stream}/state"', **options)
             running.callback(run.close)
             return run
 
@@ -104,12 +104,12 @@ async def put(iggy: RunningIggy, stream: str, payload: bytes, headers: dict[str,
 
 
 def test_a_pipeline_makes_the_topic_and_goes_on_where_it_stopped(
-        start: Start, influxdb1: SandboxInflux, stream: str) -> None:
-    write(influxdb1, 0, 500)
+        start: Start, sandbox_v1: SandboxInflux, stream: str) -> None:
+    write(sandbox_v1, 0, 500)
     run = start(source="page_size = 100", arguments=["--until-caught-up"])
     assert run.ends() == 0
     assert f"topic {stream}/state of Iggy" in run.log()
-    write(influxdb1, 500, 1, time.time_ns())
+    write(sandbox_v1, 500, 1, time.time_ns())
     run.start()
     assert run.ends() == 0
     assert "stored watermarks of 1 measurements" in run.log()
@@ -120,11 +120,11 @@ def test_a_pipeline_makes_the_topic_and_goes_on_where_it_stopped(
 
 @pytest.mark.parametrize("overlap", ["", "overlap_ms = 3_600_000"], ids=["plain", "overlap"])
 def test_nothing_is_missing_when_each_process_is_killed_on_the_way(
-        start: Start, influxdb1: SandboxInflux, overlap: str) -> None:
+        start: Start, sandbox_v1: SandboxInflux, overlap: str) -> None:
     # Fingerprints are kept of what the overlap of now will read again.
     begin = time.time_ns() - 4_100 * 10**9
-    write(influxdb1, 0, 4_000, begin)
-    influxdb1.fail({"delay_seconds": 0.15, "query": True, "match": "ORDER"})
+    write(sandbox_v1, 0, 4_000, begin)
+    sandbox_v1.fail({"delay_seconds": 0.15, "query": True, "match": "ORDER"})
     run = start(source=f"page_size = 100\npages_in_flight = 3\n{overlap}", options="commit_interval_ms = 20")
     for points, process in enumerate(PROCESSES, 1):
         mark = begin + points * 400 * 10**9
@@ -133,7 +133,7 @@ def test_nothing_is_missing_when_each_process_is_killed_on_the_way(
     run.close()
     before = sum(numbers(run).values())
     assert len(numbers(run)) < 4_000
-    influxdb1.fail()
+    sandbox_v1.fail()
     assert run.status is not None
     # A coordinator that is not dead yet may still publish, and the new one must have handlers before it is signalled.
     old_run = run.status.epoch >> EPOCH_BITS
@@ -146,8 +146,8 @@ def test_nothing_is_missing_when_each_process_is_killed_on_the_way(
     assert sum(numbers(run).values()) < before + 4_000
 
 
-def test_offsets_are_shown_set_and_reset(start: Start, influxdb1: SandboxInflux, stream: str) -> None:
-    write(influxdb1, 0, 100)
+def test_offsets_are_shown_set_and_reset(start: Start, sandbox_v1: SandboxInflux, stream: str) -> None:
+    write(sandbox_v1, 0, 100)
     run = start(arguments=["--until-caught-up"])
     assert run.ends() == 0
     code, text = offsets(run, "show")
@@ -165,21 +165,21 @@ def test_offsets_are_shown_set_and_reset(start: Start, influxdb1: SandboxInflux,
     assert numbers(run) == Counter([*range(100), *range(50, 100), *range(100)])
 
 
-def test_a_mark_that_is_moved_under_a_pipeline_stops_it(start: Start, influxdb1: SandboxInflux, stream: str) -> None:
-    write(influxdb1, 0, 10)
+def test_a_mark_that_is_moved_under_a_pipeline_stops_it(start: Start, sandbox_v1: SandboxInflux, stream: str) -> None:
+    write(sandbox_v1, 0, 10)
     run = start()
     run.wait_for(lambda status: status.points == 10)
     code, text = offsets(run, "reset", "--to", "earliest")
     assert code == 1 and f"keeps a state in {stream}/state" in text
     assert offsets(run, "reset", "--to", "earliest", "--force")[0] == 0
-    write(influxdb1, 10, 10)
+    write(sandbox_v1, 10, 10)
     assert run.ends() == 1
     assert "(pipeline offsets, process" in run.log()
 
 
 def test_of_two_pipelines_on_two_hosts_the_first_stops(
-        start: Start, influxdb1: SandboxInflux, iggy: RunningIggy) -> None:
-    write(influxdb1, 0, 50)
+        start: Start, sandbox_v1: SandboxInflux, iggy: RunningIggy) -> None:
+    write(sandbox_v1, 0, 50)
     first = start()
     first.wait_for(lambda status: status.points == 50)
     refused = start()
@@ -189,7 +189,7 @@ def test_of_two_pipelines_on_two_hosts_the_first_stops(
         second = start(address=address)
         second.wait_for(lambda status: status.ready)
         # Where both will still read.
-        write(influxdb1, 50, 2, time.time_ns() + 2 * 10**9)
+        write(sandbox_v1, 50, 2, time.time_ns() + 2 * 10**9)
         assert first.ends() == 1
         assert "(pipeline start, process" in first.log()
         wait_until(lambda: set(numbers(second)) == set(range(52)), "the points that came later")
@@ -197,8 +197,8 @@ def test_of_two_pipelines_on_two_hosts_the_first_stops(
 
 
 def test_a_state_that_takes_longer_to_store_than_a_round_is_no_reason_to_go_on_for_ever(
-        start: Start, influxdb1: SandboxInflux, sandbox: SandboxIggy) -> None:
-    write(influxdb1, 0, 10)
+        start: Start, sandbox_v1: SandboxInflux, sandbox: SandboxIggy) -> None:
+    write(sandbox_v1, 0, 10)
     run = start(address=sandbox.address, start=False)
     sandbox.call(sandbox.broker.delay_answers, 0.1)
     run.start("--until-caught-up")
@@ -207,8 +207,8 @@ def test_a_state_that_takes_longer_to_store_than_a_round_is_no_reason_to_go_on_f
 
 
 def test_another_databases_state_is_refused_and_named(
-        start: Start, influxdb1: SandboxInflux, stream: str) -> None:
-    write(influxdb1, 0, 10)
+        start: Start, sandbox_v1: SandboxInflux, stream: str) -> None:
+    write(sandbox_v1, 0, 10)
     assert start(arguments=["--until-caught-up"]).ends() == 0
     other = start(table='database = "other"\nversion = "v1"')
     assert other.ends() == 1
@@ -218,7 +218,7 @@ def test_another_databases_state_is_refused_and_named(
     assert "Traceback" not in other.log()
 
 
-def test_a_message_of_another_is_refused_and_named(start: Start, influxdb1: SandboxInflux, iggy: RunningIggy,
+def test_a_message_of_another_is_refused_and_named(start: Start, sandbox_v1: SandboxInflux, iggy: RunningIggy,
                                                    stream: str) -> None:
     iggy.create_topic(stream, "state", 1)
     asyncio.run(put(iggy, stream, b'{"temperature": 20}', None))
@@ -402,8 +402,8 @@ def test_a_topic_that_grows_for_ever_is_said(start: Start, iggy: RunningIggy, st
     assert "has messages_required_to_save = 1024" in run.log()
 
 
-def test_iggy_is_waited_for_and_no_state_is_lost(start: Start, influxdb1: SandboxInflux, sandbox: SandboxIggy) -> None:
-    write(influxdb1, 0, 2_000)
+def test_iggy_is_waited_for_and_no_state_is_lost(start: Start, sandbox_v1: SandboxInflux, sandbox: SandboxIggy) -> None:
+    write(sandbox_v1, 0, 2_000)
     run = start(address=sandbox.address, source="page_size = 50\npages_in_flight = 2", output="messages_per_send = 10")
     run.wait_for(lambda status: status.points >= 200)
     sandbox.call(sandbox.broker.drop_connections)
@@ -414,8 +414,8 @@ def test_iggy_is_waited_for_and_no_state_is_lost(start: Start, influxdb1: Sandbo
     assert set(numbers(run)) == set(range(2_000))
 
 
-def test_the_state_is_text_that_people_can_read(start: Start, influxdb1: SandboxInflux) -> None:
-    write(influxdb1, 0, 10)
+def test_the_state_is_text_that_people_can_read(start: Start, sandbox_v1: SandboxInflux) -> None:
+    write(sandbox_v1, 0, 10)
     run = start(arguments=["--until-caught-up"])
     assert run.ends() == 0
     last = json.loads(run.messages("state")[-1].payload())

@@ -2,26 +2,18 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import requests
 
-from pipeline.testbed.bench.influxd import DATABASE, influxd
+from pipeline.testbed.bench.influxd import DATABASE
 from pipeline.testbed.harness.influxd import Influxd
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, send
 
 MESSAGES = 30_000
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Influxd]:
-    """A real InfluxDB 1.6 with an empty database."""
-    with influxd(tmp_path / "influxd") as running:
-        yield running
 
 
 def values(url: str) -> list[tuple[int, float]]:
@@ -33,18 +25,19 @@ def values(url: str) -> list[tuple[int, float]]:
 
 @pytest.mark.parametrize("victim", ["", "encode-0", "write-0", "ingest", "coordinator"])
 def test_every_message_is_stored_also_when_a_process_is_killed(
-        sandbox: SandboxIggy, stream: str, database: Influxd, start_sink: Callable[..., Sink], victim: str) -> None:
+        sandbox: SandboxIggy, stream: str, own_influxdb1: Influxd, start_sink: Callable[..., Sink],
+        victim: str) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
-    sink = start_sink(sandbox.address, stream, SandboxInflux(database.url, "v1"),
+    sink = start_sink(sandbox.address, stream, SandboxInflux(own_influxdb1.url, "v1"),
                       target=f'version = "v1"\ndatabase = "{DATABASE}"')
     sink.wait_for(lambda status: status.ready)
-    os.kill(database.pid, signal.SIGSTOP)  # so that it happens while requests are on their way
+    os.kill(own_influxdb1.pid, signal.SIGSTOP)  # so that it happens while requests are on their way
     send(sandbox.address, stream, [message(n) for n in range(MESSAGES)], 2)
     sink.wait_for(lambda status: status.in_flight >= 5_000)
     if victim:
         sink.kill(victim)
         wait_until(lambda: f"{victim} died" in sink.log(), "the death to be seen")
-    os.kill(database.pid, signal.SIGCONT)
+    os.kill(own_influxdb1.pid, signal.SIGCONT)
     sink.settles(MESSAGES)
-    assert values(database.url) == [(1_000 + n, n) for n in range(MESSAGES)]
+    assert values(own_influxdb1.url) == [(1_000 + n, n) for n in range(MESSAGES)]
     assert sink.stop() == 0

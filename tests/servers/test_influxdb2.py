@@ -52,8 +52,8 @@ def test_points_of_every_kind_go_into_a_real_influxdb_2_and_come_back(
            'bucket = "telemetry"': f'bucket = "{bucket}"'}
     for example, database in (("source-round-trip", old), ("source-round-trip-back", again)):
         run = Copy(tmp_path / example, example, sandbox.address,
-                      {**new, 'database = "telemetry"': f'database = "{database}"'},
-                      source=f'language = "{language}"' if example == "source-round-trip-back" else "")
+                   {**new, 'database = "telemetry"': f'database = "{database}"'},
+                   source=f'language = "{language}"' if example == "source-round-trip-back" else "")
         try:
             assert run.ends(500) == 0
         finally:
@@ -71,7 +71,7 @@ def test_a_source_that_is_told_wrong_says_what_and_waits(bucket: str, sandbox: S
     language = names.pop("language", "auto")
     options = "\n".join(f'{name} = "{value}"' for name, value in names.items())
     run = Source(tmp_path, sandbox.address, URL, f'version = "v2"\n{options}', stream,
-                    source=f'language = "{language}"')
+                 source=f'language = "{language}"')
     try:
         wait_until(lambda: words in run.log() and "paused, nothing is lost" in run.log(), "the words")
         assert run.stop() == 0

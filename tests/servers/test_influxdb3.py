@@ -64,8 +64,8 @@ def test_rows_without_all_fields_come_whole_page_by_page(
     lines = [f"m f={n},g={n} {n}" if n % 3 == 0 else f"m f={n} {n}" for n in range(600)]
     ask("POST", "/api/v3/write_lp", params={"db": database, "precision": "nanosecond"}, data="\n".join(lines))
     run = Source(tmp_path, sandbox.address, URL, f'version = "v3"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n'
-                    f'transport = "{transport}"', stream, source=f'language = "{language}"\npage_size = 50',
-                    arguments=["--until-caught-up"])
+                 f'transport = "{transport}"', stream, source=f'language = "{language}"\npage_size = 50',
+                 arguments=["--until-caught-up"])
     try:
         assert run.ends(60) == 0
     finally:
@@ -102,7 +102,7 @@ def test_a_bad_query_is_named_at_the_start(
         transport: str) -> None:
     ask("POST", "/api/v3/write_lp", params={"db": database}, data="m f=1")
     run = Source(tmp_path, sandbox.address, URL, f'version = "v3"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n'
-                    f'transport = "{transport}"', stream, source=f'query = "{query}"\nmeasurement = "m"')
+                 f'transport = "{transport}"', stream, source=f'query = "{query}"\nmeasurement = "m"')
     try:
         assert run.ends() == 1
         assert words in run.log() and "correct it, or the source's influxdb table" in run.log()

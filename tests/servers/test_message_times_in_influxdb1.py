@@ -4,13 +4,12 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import requests
 
-from pipeline.testbed.bench.influxd import DATABASE, influxd
+from pipeline.testbed.bench.influxd import DATABASE
 from pipeline.testbed.harness.influxd import Influxd
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_calls import connected, send
@@ -36,13 +35,6 @@ runtime_dir = "{folder}"
 """
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Influxd]:
-    """A real InfluxDB 1.6 with an empty database."""
-    with influxd(tmp_path / "influxd") as running:
-        yield running
-
-
 def values(url: str) -> list[float]:
     """The values of all points, in the order of time."""
     query = {"db": DATABASE, "epoch": "ns", "q": f'SELECT "v" FROM {TOPIC}'}
@@ -52,8 +44,8 @@ def values(url: str) -> list[float]:
 
 @pytest.mark.parametrize("victim", ["", "encode-0", "coordinator"])
 @pytest.mark.parametrize("mapping", ["", 'timestamp_from = "origin_timestamp"'], ids=["default", "origin"])
-def test_fifty_thousand_messages_of_one_send_and_one_series_are_fifty_thousand_points(
-        iggy: RunningIggy, stream: str, database: Influxd, start_sink: Callable[..., Sink], mapping: str,
+def test_every_message_of_one_send_and_one_series_is_a_point(
+        iggy: RunningIggy, stream: str, own_influxdb1: Influxd, start_sink: Callable[..., Sink], mapping: str,
         victim: str) -> None:
     iggy.create_topic(stream, TOPIC, 1)
 
@@ -61,17 +53,17 @@ def test_fifty_thousand_messages_of_one_send_and_one_series_are_fifty_thousand_p
         await send(await connected(iggy), stream,
                    [json.dumps({"device": "d1", "v": number}).encode() for number in range(MESSAGES)])
 
-    sink = start_sink(iggy.address, stream, SandboxInflux(database.url, "v1"), config=CONFIG, mapping=mapping,
+    sink = start_sink(iggy.address, stream, SandboxInflux(own_influxdb1.url, "v1"), config=CONFIG, mapping=mapping,
                       target=f'version = "v1"\ndatabase = "{DATABASE}"')
     sink.wait_for(lambda status: status.ready)
-    os.kill(database.pid, signal.SIGSTOP)  # so that it happens while requests are on their way
+    os.kill(own_influxdb1.pid, signal.SIGSTOP)  # so that it happens while requests are on their way
     asyncio.run(at_once())
     sink.wait_for(lambda status: status.in_flight >= 10_000)
     if victim:
         sink.kill(victim)
         wait_until(lambda: f"{victim} died" in sink.log(), "the death to be seen")
-    os.kill(database.pid, signal.SIGCONT)
+    os.kill(own_influxdb1.pid, signal.SIGCONT)
     status = sink.settles(MESSAGES)
-    assert values(database.url) == list(range(MESSAGES)), "every one, in the order in which they were sent"
+    assert values(own_influxdb1.url) == list(range(MESSAGES)), "every one, in the order in which they were sent"
     assert status.overwritten == 0
     assert sink.stop() == 0

@@ -58,7 +58,7 @@ def check_same(found: list[str], expected: list[str]) -> None:
 def test_every_point_comes_to_iggy_once_with_its_types(
         old: str, lines: list[str], sandbox: SandboxIggy, stream: str, tmp_path: Path) -> None:
     run = Source(tmp_path, sandbox.address, old, 'version = "v1"\ndatabase = "telemetry"', stream,
-                    output='format = "line_protocol"\npartitions = 4', arguments=["--until-caught-up"])
+                 output='format = "line_protocol"\npartitions = 4', arguments=["--until-caught-up"])
     try:
         assert run.ends(LONG_SECONDS) == 0
         parts = read_partitions(sandbox.address, stream, "out")

@@ -45,7 +45,7 @@ def start(tmp_path: Path, sandbox: SandboxIggy, influxdb1: str, database: str, s
         def begin(**options: Any) -> Source:
             folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
             run = Source(folder, sandbox.address, influxdb1, f'version = "v1"\ndatabase = "{database}"',
-                            options.pop("stream", stream), **options)
+                         options.pop("stream", stream), **options)
             running.callback(run.close)
             return run
 

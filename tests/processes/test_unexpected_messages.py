@@ -101,8 +101,8 @@ def test_garbage_at_the_sockets_of_a_source_costs_nothing(sandbox: SandboxIggy, 
                                                           tmp_path: Path) -> None:
     write(influxdb, lines_of(2_000))
     run = Source(tmp_path / "p", sandbox.address, influxdb.url,
-                    'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', stream, source="page_size = 10",
-                    options=HASTY)
+                 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"', stream, source="page_size = 10",
+                 options=HASTY)
     try:
         epoch = run.wait_for(lambda status: status.ready).epoch
         folder, chance = run.folder / "run", random.Random(0)
