@@ -47,7 +47,7 @@ def test_an_epoch_does_not_depend_on_the_clock(sandbox: SandboxIggy, stream: str
     assert sink.stop() == 0
 
 
-def test_a_source_goes_on_when_its_coordinator_is_replaced_after_the_clock_was_set_back(
+def test_a_replaced_coordinator_goes_on_after_the_clock_was_set_back(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, tmp_path: Path) -> None:
     clock = Clock(tmp_path)
     clock.set(HOUR)
@@ -65,7 +65,7 @@ def test_a_source_goes_on_when_its_coordinator_is_replaced_after_the_clock_was_s
         run.close()
 
 
-def test_what_comes_while_the_clock_is_ahead_is_not_missed_when_it_is_set_back(
+def test_points_that_come_while_the_clock_is_ahead_are_not_missed(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, tmp_path: Path) -> None:
     clock = Clock(tmp_path)
     run = a_source(tmp_path / "p", sandbox, stream, influxdb, clock)

@@ -76,7 +76,7 @@ def test_a_store_that_is_away_does_not_double_the_letters_of_the_other(
 
 
 @pytest.mark.parametrize("to", ["iggy", "file"])
-def test_a_message_that_no_letter_can_hold_is_kept_by_its_digest_and_replayed_from_its_topic(
+def test_a_message_too_large_for_a_dead_letter_is_replayed_from_its_topic(
         to: str, iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Callable[..., Sink],
         tmp_path: Path) -> None:
     path = tmp_path / "letters.ndjson"

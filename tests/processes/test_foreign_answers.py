@@ -131,7 +131,7 @@ def gate() -> Iterator[tuple[Gate, int, SandboxInflux]]:
             yield passing, port, SandboxInflux(server.url)
 
 
-def test_a_login_page_pauses_the_pipeline_and_nothing_is_committed_before_it_is_gone(
+def test_a_login_page_pauses_the_pipeline_and_nothing_is_committed(
         iggy: RunningIggy, stream: str, tmp_path: Path, gate: tuple[Gate, int, SandboxInflux]) -> None:
     passing, port, influxdb = gate
     passing.script = always(answer("200 OK", PAGE, HTML))
@@ -191,7 +191,7 @@ def test_words_of_servers_in_names_and_values_cost_no_other_message(
     assert sum(point["time"] < 10_000 for point in influxdb.points()) == 400
 
 
-def test_a_400_for_whatever_is_sent_costs_nothing_and_ends_when_something_is_stored(
+def test_a_400_for_whatever_is_sent_costs_nothing(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Callable[..., Sink]) -> None:
     influxdb.fail({"status": 400, "body": '{"code":"invalid","message":"the moon is in the wrong quarter"}'})
     iggy.create_topic(stream, TOPIC, 2)

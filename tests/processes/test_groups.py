@@ -84,7 +84,7 @@ def test_a_second_pipeline_takes_its_share_while_the_first_is_busy(
     assert [first.stop(), second.stop()] == [0, 0]
 
 
-def test_of_three_pipelines_one_is_killed_and_comes_back_and_nothing_is_lost(
+def test_of_three_pipelines_one_is_killed_and_nothing_is_lost(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 6)
     influxdb.stall_after(4)
@@ -121,7 +121,7 @@ def test_a_killed_ingest_and_a_restarted_server_lose_nothing_in_a_group(
     assert sink.stop() == 0
 
 
-def test_a_partition_that_is_counted_to_another_ingest_by_mistake_begins_anew_with_the_one_that_reads_it(
+def test_a_partition_credited_to_the_wrong_ingest_is_read_again(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(1_000)], 2)

@@ -95,7 +95,7 @@ def test_remote_encoders_come_and_go_and_nothing_is_lost(
     assert sink.stop() == 0
 
 
-def test_a_remote_encoder_that_dies_is_started_again_and_tells_what_it_had_in_hand(
+def test_a_remote_encoder_that_dies_reports_what_it_was_working_on(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, keys: Path,
         remotes: ExitStack) -> None:
     poison = 10_314

@@ -151,7 +151,7 @@ def test_a_server_may_answer_and_close_before_it_has_read_the_request() -> None:
         assert exchange(port, body=bytes(5_000_000)).status == 413
 
 
-def test_a_connection_is_kept_after_a_whole_answer_and_closed_after_any_other() -> None:
+def test_a_connection_is_kept_after_a_whole_answer_only() -> None:
     connections: list[int] = []
 
     def script(connection: socket.socket, number: int) -> None:

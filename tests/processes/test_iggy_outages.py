@@ -60,7 +60,7 @@ def test_resets_cut_replies_and_slow_answers_are_survived(sandbox: SandboxIggy, 
     assert numbers(influxdb.points()) == list(range(3_000))
 
 
-def test_a_call_that_is_never_answered_costs_the_connection_and_nothing_else(
+def test_a_call_that_is_never_answered_costs_only_the_connection(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sink = running(sandbox, stream, influxdb, start_sink, iggy_options="call_timeout_ms = 2_000")
     before = len(sink.log())
@@ -207,7 +207,7 @@ def test_a_missing_topic_does_not_hold_up_another(sandbox: SandboxIggy, stream: 
     assert sink.log().count("is missing") == 1
 
 
-def test_a_topic_that_is_missing_at_the_start_is_read_from_its_first_message_once_it_is_there(
+def test_a_topic_created_after_the_start_is_read_from_its_first_message(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, "other", 1)
     sink = start_sink(sandbox.address, stream, influxdb,

@@ -47,7 +47,7 @@ def test_user_headers_become_tags(
         [["rack_no", "7"], ["region", "eu west"]], [], [["hot", "true"], ["region", "us"]]]
 
 
-def test_all_encoders_give_a_field_one_type_also_after_the_coordinator_was_killed(
+def test_encoders_agree_on_a_type_also_after_the_coordinator_was_killed(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 2)
     send(iggy.address, stream, payloads_of([{"v": 0.5}]))
@@ -105,7 +105,7 @@ measurement = "alarms"
     assert len([point for point in influxdb.points() if point["measurement"] == "alarms"]) == 50
 
 
-def test_points_are_counted_by_line_where_refused_ones_are_of_merged_and_exploded_messages(
+def test_points_of_merged_and_exploded_messages_are_counted_by_line(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 1)
     send(iggy.address, stream, payloads_of([{"v": 1.5}]))
@@ -120,7 +120,7 @@ def test_points_are_counted_by_line_where_refused_ones_are_of_merged_and_explode
     assert influxdb.count() == 3
 
 
-def test_what_is_written_and_may_not_be_meant_is_warned_of_once_and_then_counted(
+def test_what_may_not_be_meant_is_warned_of_once_and_then_counted(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 1)
     send(iggy.address, stream, [b'{"ts":%d,"a_b":1,"a":{"b":%d}}' % (n, n) for n in range(2, 302)])

@@ -59,7 +59,7 @@ def in_order(influxdb: SandboxInflux) -> list[tuple[int, object]]:
     return sorted((point["time"], point["fields"]["v"]) for point in influxdb.points())
 
 
-def test_the_messages_of_one_send_have_one_time_and_their_own_times_of_origin(iggy: RunningIggy, stream: str) -> None:
+def test_the_messages_of_one_send_have_one_time_and_own_origin_times(iggy: RunningIggy, stream: str) -> None:
     iggy.create_topic(stream, TOPIC, 1)
     times = send_at_once(iggy, stream, of_one_device(500))
     origins = [origin for _, origin in times]
@@ -125,7 +125,7 @@ def test_points_that_overwrite_others_are_counted_and_warned_of_once(
 
 
 @pytest.mark.parametrize("source", ["iggy_timestamp", "origin_timestamp"])
-def test_a_replayed_dead_letter_is_the_point_that_the_message_would_have_been(
+def test_a_replayed_dead_letter_is_the_point_of_its_message(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, source: str) -> None:
     iggy.create_topic(stream, TOPIC, 2)
     payloads = of_one_device(5)

@@ -46,7 +46,7 @@ def check_that_only_the_poison_is_missing(sink: Sink, iggy: RunningIggy, stream:
     assert sink.stop() == 0
 
 
-def test_a_message_that_kills_encoders_is_cornered_and_its_deaths_do_not_count(
+def test_a_message_that_kills_encoders_is_found_and_its_deaths_do_not_count(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 1)
     iggy.create_topic(stream, "influxdb-dlq", 1)

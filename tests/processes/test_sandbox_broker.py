@@ -62,7 +62,7 @@ def test_first_last_and_next_take_their_place_in_the_log(iggy: RunningIggy, stre
     run(scenario())
 
 
-def test_a_poll_by_timestamp_begins_with_the_first_message_of_that_time_or_later(iggy: RunningIggy,
+def test_a_poll_by_timestamp_begins_with_the_first_message_since(iggy: RunningIggy,
                                                                                  stream: str) -> None:
     iggy.create_topic(stream, TOPIC, 1)
 
@@ -173,7 +173,7 @@ def test_what_is_not_there_is_named_or_absent(iggy: RunningIggy, stream: str) ->
     run(scenario())
 
 
-def test_a_wrong_password_is_refused_and_the_right_one_works_on_the_same_client(iggy: RunningIggy) -> None:
+def test_a_wrong_password_is_refused_and_the_right_one_works_after_it(iggy: RunningIggy) -> None:
     async def scenario() -> None:
         client = IggyClient(TcpConfig(server_address=iggy.address))
         await client.connect()

@@ -83,7 +83,7 @@ def test_a_stranger_polls_nothing_of_a_group_and_may_not_store_for_it(iggy: Runn
     run(scenario())
 
 
-def test_a_partition_that_nobody_has_polled_moves_at_once_when_a_member_joins(iggy: RunningIggy, stream: str) -> None:
+def test_a_partition_that_nobody_has_polled_moves_at_once(iggy: RunningIggy, stream: str) -> None:
     iggy.create_topic(stream, TOPIC, 4)
 
     async def scenario() -> None:
@@ -110,7 +110,7 @@ async def two_members(iggy: RunningIggy, stream: str) -> tuple[IggyClient, IggyC
     return first, second
 
 
-def test_a_polled_partition_is_pending_for_both_until_its_old_owner_has_committed(iggy: RunningIggy,
+def test_a_polled_partition_is_pending_until_its_old_owner_has_committed(iggy: RunningIggy,
                                                                                   stream: str) -> None:
     iggy.create_topic(stream, TOPIC, 2)
 

@@ -108,7 +108,7 @@ def test_it_answers_as_influxdb_2_was_recorded(v2: InfluxServer, path: str, body
         assert get(v2, "count")["points"] == 0
 
 
-def test_influxdb_2_stores_the_good_lines_beside_a_type_conflict_and_names_the_first(v2: InfluxServer) -> None:
+def test_influxdb_2_stores_the_good_lines_beside_a_type_conflict(v2: InfluxServer) -> None:
     assert write(v2, "p1,t=a f=1 5").status_code == 204
     answer = write(v2, 'p1,t=b f="x" 6\np1,t=c f=t 6\np1,t=d f=2 6')
     assert answer.status_code == 422
@@ -119,7 +119,7 @@ def test_influxdb_2_stores_the_good_lines_beside_a_type_conflict_and_names_the_f
     assert [point["tags"] for point in get(v2, "points")] == [[["t", "a"]], [["t", "d"]]]
 
 
-def test_influxdb_2_stores_the_rest_when_points_are_older_than_the_retention() -> None:
+def test_influxdb_2_stores_the_rest_beside_points_outside_the_retention() -> None:
     with running_influxdb(retention_seconds=3_600) as server:
         answer = write(server, "m,t=a\\ b f=1 1700000001\nm f=2\nm f=1 1700000000\n")
         assert answer.status_code == 422
@@ -174,7 +174,7 @@ CONFLICT = ("invalid column type for column 'f', expected iox::column_type::fiel
     ('m f=1 5\nm,t=longer_than_that f="x" 6', "m,t=longer_than_that", 2, CONFLICT),
     ('m f=1 5\nm f="x" 6\nbad', "m f=x 6", 2, CONFLICT),
 ])
-def test_influxdb_3_stores_nothing_of_a_bad_body_when_asked_to_nor_at_the_other_endpoints(
+def test_influxdb_3_stores_nothing_of_a_bad_body_when_asked_to(
         v3: InfluxServer, body: str, line: str, number: int, reason: str) -> None:
     for path in (V3 + "&accept_partial=false", "/write?db=sandbox&precision=s"):
         answer = write(v3, body, path)
@@ -237,7 +237,7 @@ def test_influxdb_3_refuses_large_bodies(v3: InfluxServer, path: str, status: in
     assert (answer.status_code, "max request size (10485760 bytes) exceeded" in answer.text) == (status, True)
 
 
-def test_influxdb_3_has_one_column_of_a_name_and_keeps_it_from_a_line_that_it_refuses(v3: InfluxServer) -> None:
+def test_influxdb_3_keeps_the_columns_of_a_line_that_it_refuses(v3: InfluxServer) -> None:
     write(v3, "m,t=a f=1 5", V3)
     answer = write(v3, 'm t=1 6\nm,f=a g=1 6\nm,new=1 f="x" 7\nm new=5 8', V3)
     assert [re.findall("column_type::([a-z:]+)", line["error_message"]) for line in answer.json()["data"]] == [
@@ -337,7 +337,7 @@ def test_what_is_not_http_is_answered_400_and_cut(v2: InfluxServer) -> None:
 # Faults.
 
 
-def test_a_status_with_body_and_headers_is_answered_so_many_times_and_nothing_stored(v2: InfluxServer) -> None:
+def test_a_status_is_answered_so_many_times_and_nothing_is_stored(v2: InfluxServer) -> None:
     told(v2, {"status": 429, "times": 2, "headers": {"Retry-After": "3"}, "body": "slow down"})
     answers = [write(v2, "m f=1 5") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [429, 429, 204]
@@ -365,7 +365,7 @@ def test_a_status_without_times_is_answered_until_the_faults_are_removed(v2: Inf
     assert write(v2, "m f=1 5").status_code == 204
 
 
-def test_a_sequence_of_statuses_is_answered_in_order_and_rules_follow_one_another(v2: InfluxServer) -> None:
+def test_a_sequence_of_statuses_is_answered_in_order(v2: InfluxServer) -> None:
     told(v2, {"sequence": [500, 204, 503]}, {"status": 429, "times": 1})
     assert [write(v2, "m f=1 5").status_code for _ in range(5)] == [500, 204, 503, 429, 204]
 

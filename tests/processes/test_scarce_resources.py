@@ -43,7 +43,7 @@ def test_few_files_are_enough_where_more_may_be_had(sandbox: SandboxIggy, stream
     assert sink.stop() == 0
 
 
-def test_a_runtime_folder_that_is_removed_ends_the_pipeline_and_the_next_start_goes_on(
+def test_a_removed_runtime_folder_ends_the_pipeline_in_order(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 1)
     send(sandbox.address, stream, [message(n) for n in range(1_000)])

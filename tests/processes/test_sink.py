@@ -108,7 +108,7 @@ def test_a_bad_message_costs_one_dead_letter_and_never_its_batch(
     assert re.search(rf"rejected {stream}/readings partition 0 offset (10|500): not_json", sink.log())
 
 
-def test_reading_stops_at_the_window_while_the_database_is_away_and_goes_on_after(
+def test_reading_stops_at_the_window_while_the_database_is_unavailable(
         iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     iggy.create_topic(stream, TOPIC, 1)
     send(iggy.address, stream, [message(n) for n in range(10_000)])

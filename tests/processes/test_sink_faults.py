@@ -128,7 +128,7 @@ def test_a_line_that_makes_the_server_fail_is_found_while_others_pass(
     assert json.loads(letter["payload"])["text"] == "poison"
 
 
-def test_a_wrong_token_pauses_and_the_corrected_file_resumes_without_a_restart(
+def test_a_wrong_token_pauses_and_the_corrected_file_resumes(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("wrong-secret")
@@ -166,7 +166,7 @@ def test_mirror_writes_to_every_server_and_waits_for_all(
         assert numbers(influxdb.points()) == numbers(other.points()) == list(range(3_000))
 
 
-def test_dead_letters_can_go_to_a_file_and_nothing_is_committed_while_it_cannot_be_written(
+def test_nothing_is_committed_while_the_dead_letter_file_cannot_be_written(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, tmp_path: Path) -> None:
     sandbox.create_topic(stream, TOPIC, 1)
     folder = tmp_path / "letters"

@@ -230,7 +230,7 @@ def test_a_broker_that_goes_away_is_waited_for_and_nothing_is_missing(
     check(run.points(), 3_000, once=False)
 
 
-def test_a_full_disk_under_the_state_is_waited_for_and_nothing_is_sent_twice(
+def test_a_full_disk_under_the_state_is_waited_for(
         start: Start, influxdb: SandboxInflux) -> None:
     write(influxdb, lines_of(300))
     run = start(influxdb)
@@ -261,7 +261,7 @@ def test_the_pages_on_their_way_are_bounded_while_iggy_is_slow(
     assert max(seen) <= 3
 
 
-def test_a_message_that_is_too_large_goes_to_the_dead_letters_and_the_rest_arrives(
+def test_a_message_that_is_too_large_is_a_dead_letter_and_the_rest_arrives(
         start: Start, influxdb: SandboxInflux) -> None:
     write(influxdb, [*lines_of(50), f'big s="{"x" * 5_000}" {FIRST_TIME}'])
     run = start(influxdb, output='max_message_bytes = 2_000\ndead_letter_topic = "lost"',
@@ -318,7 +318,7 @@ stores = []
         assert "every offset committed" in run.log() and "every watermark stored" in run.log()
 
 
-def test_until_caught_up_of_both_directions_ends_when_what_the_source_brought_is_written(
+def test_until_caught_up_of_both_directions_ends_when_all_is_written(
         start: Start, influxdb: SandboxInflux, stream: str) -> None:
     write(influxdb, lines_of(3_000))
     with running_influxdb() as other:

@@ -98,7 +98,7 @@ def test_a_service_in_trouble_is_asked_again_until_it_answers(
 
 
 @pytest.mark.parametrize("rule", [{"delay_seconds": 60.0}, {"hang": True}], ids=json.dumps)
-def test_an_answer_that_does_not_come_or_stops_coming_is_given_up_after_the_read_timeout(
+def test_an_answer_that_stops_is_given_up_after_the_read_timeout(
         start: Start, sandbox_v3: SandboxInflux, rule: dict[str, Any]) -> None:
     write(sandbox_v3, lines_of(3_000))
     run = start(sandbox_v3, TOKEN + "read_timeout_ms = 1000", start=False)

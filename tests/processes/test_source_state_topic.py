@@ -196,7 +196,7 @@ def test_of_two_pipelines_on_two_hosts_the_first_stops(
         assert second.stop() == 0
 
 
-def test_a_state_that_takes_longer_to_store_than_a_round_is_no_reason_to_go_on_for_ever(
+def test_a_state_that_is_stored_slowly_does_not_keep_a_source_from_ending(
         start: Start, sandbox_v1: SandboxInflux, sandbox: SandboxIggy) -> None:
     write(sandbox_v1, 0, 10)
     run = start(address=sandbox.address, start=False)

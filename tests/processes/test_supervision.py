@@ -106,7 +106,7 @@ def test_a_process_that_can_not_start_stops_the_pipeline_with_its_reason(
     assert "Traceback" not in sink.log()
 
 
-def test_kill_9_of_the_supervisor_takes_all_with_it_and_hinders_no_new_start(
+def test_kill_9_of_the_supervisor_ends_all_and_hinders_no_new_start(
         sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, start_sink: Start) -> None:
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(4_000)], 2)

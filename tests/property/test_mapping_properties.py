@@ -136,7 +136,7 @@ def test_our_own_lines_pass_through_as_line_protocol_unchanged(
 
 
 @given(st.lists(escapes.POINTS, min_size=1, max_size=10))
-def test_influxdb_3_reads_the_lines_that_are_for_it_as_the_others_read_the_others(
+def test_influxdb_3_reads_its_lines_as_the_others_read_theirs(
         batch: list[tuple[str, dict[str, str], str, str]]) -> None:
     payloads = [json.dumps({**escapes.message(*point), "n": 1}).encode() for point in batch]
     encoded = an_encoder(escapes.MAPPING).encode(payloads, an_origin(len(payloads)))

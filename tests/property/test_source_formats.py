@@ -182,7 +182,7 @@ def test_an_answer_that_ends_in_the_middle_is_no_answer() -> None:
 
 
 @given(st.lists(st.text(st.sampled_from('\r\n", \\.x#\t\u00a0'), max_size=8), min_size=1, max_size=6))
-def test_line_breaks_in_annotated_csv_are_read_as_they_were_and_other_carriage_returns_are_gone(
+def test_line_breaks_in_annotated_csv_are_read_as_they_were(
         texts: list[str]) -> None:
     columns = (Column("s", "field", "string"),)
     points = PointAssembler()
@@ -192,7 +192,7 @@ def test_line_breaks_in_annotated_csv_are_read_as_they_were_and_other_carriage_r
 
 
 @given(tables(), st.integers(1, 50))
-def test_rows_of_annotated_csv_are_counted_without_heads_however_it_comes_in_pieces(table: Table, piece: int) -> None:
+def test_rows_of_annotated_csv_are_counted_however_it_is_cut(table: Table, piece: int) -> None:
     flat = Table(table.measurement, table.columns, [tuple(
         value.replace("\n", "") if isinstance(value, str) else value for value in row) for row in table.rows])
     answer, answer_reader = annotated(flat), FluxAnswerReader()

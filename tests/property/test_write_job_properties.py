@@ -108,7 +108,7 @@ def test_a_job_sent_again_stores_everything_but_the_refused_lines_again(count: i
 
 @settings(max_examples=20)
 @given(st.integers(1, 3), st.data())
-def test_bad_lines_cost_requests_by_their_number_and_the_logarithm_of_the_batch(
+def test_bad_lines_cost_requests_by_number_and_logarithm_of_the_batch(
         number: int, data: st.DataObject) -> None:
     count = 5_000
     bad = data.draw(st.sets(st.integers(0, count - 1), min_size=number, max_size=number))
@@ -161,7 +161,7 @@ SET_UP = [UnlocatedBadLines("refused", "400 the moon is in the wrong quarter", s
 
 @given(st.sampled_from(SET_UP), st.integers(1, 300), st.sampled_from(["v1", "v2", "v3", "conflict", "unnamed"]),
        st.data())
-def test_what_refuses_everything_costs_no_line_and_when_it_stores_again_only_the_bad_ones(
+def test_a_server_that_refuses_everything_for_a_while_costs_only_bad_lines(
         answer: Answer, count: int, kind: str, data: st.DataObject) -> None:
     bad = data.draw(st.sets(st.integers(0, count - 1), max_size=min(6, count - 1)))
     job = WriteJob(b"".join(line(index) + b"\n" for index in range(count)), count, gzip=False, evidence=Evidence())

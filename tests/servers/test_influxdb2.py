@@ -79,7 +79,7 @@ def test_a_source_that_is_told_wrong_says_what_and_waits(bucket: str, sandbox: S
         run.close()
 
 
-def test_a_sink_writes_all_that_a_real_influxdb_2_takes_and_rejects_the_rest_one_by_one(
+def test_a_sink_writes_what_a_real_influxdb_2_takes_and_rejects_the_rest(
         bucket: str, sandbox: SandboxIggy, stream: str, tmp_path: Path) -> None:
     target = f'version = "v2"\norg = "{ORG}"\nbucket = "{bucket}"\ntoken = "{TOKEN}"'
     check_that_only_bad_ones_are_rejected(sandbox, stream, tmp_path, URL, target)

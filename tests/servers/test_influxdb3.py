@@ -113,7 +113,7 @@ def test_a_bad_query_is_named_at_the_start(
 
 @pytest.mark.parametrize(("version", "options"), [
     ("v1", ""), ("v2", ""), ("v3", ""), ("auto", ""), ("v3", "accept_partial = false"), ("v3", "no_sync = true")])
-def test_a_sink_writes_all_that_a_real_influxdb_3_takes_and_rejects_the_rest_one_by_one(
+def test_a_sink_writes_what_a_real_influxdb_3_takes_and_rejects_the_rest(
         database: str, sandbox: SandboxIggy, stream: str, tmp_path: Path, version: str, options: str) -> None:
     target = f'version = "{version}"\ndatabase = "{database}"\ntoken = "{TOKEN}"\n{options}'
     if version == "v2":

@@ -198,7 +198,7 @@ pieces = st.one_of(st.sampled_from([
 @settings(max_examples=60)
 @given(st.lists(st.lists(pieces, min_size=2, max_size=7).map("".join), min_size=20, max_size=60))
 @example(["m f=1 1", "m,t=a\\ b f=2 2", "#m f=1", 'm f="a\nb" 3', "m f=+1 4", "m f=1. 5", "m f=.5 6", "m f=1u 7"])
-def test_what_passes_as_line_protocol_a_real_server_takes_and_reads_as_an_independent_parser_does(
+def test_passed_line_protocol_is_read_by_a_real_server_as_by_a_parser(
         influxdb1: str, texts: list[str]) -> None:
     mapping = MappingConfig(format="line_protocol", merge_duplicates=False)
     book = FieldTypeRegistry()
@@ -214,7 +214,7 @@ def test_what_passes_as_line_protocol_a_real_server_takes_and_reads_as_an_indepe
 
 
 @pytest.mark.parametrize("form", ["{} f=0", "m,{} f=0", "m,k={} f=0", "m {}=0"])
-def test_every_short_text_of_a_passed_line_is_to_a_real_server_what_it_is_to_us(influxdb1: str, form: str) -> None:
+def test_short_texts_of_a_passed_line_are_to_a_real_server_as_to_us(influxdb1: str, form: str) -> None:
     texts = ("".join(chars) for length in range(1, 6) for chars in itertools.product('a\\, ="', repeat=length))
     read = [item for time, text in enumerate(texts)
             for _, item in lines_of_payload(f"{form.format(text)} {time}".encode(), "ns", "ns", LIMITS)]

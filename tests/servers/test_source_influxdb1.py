@@ -98,7 +98,7 @@ def soon() -> int:
     return time.time_ns() + 2 * 10**9
 
 
-def test_every_point_comes_once_with_its_types_and_the_source_ends_when_it_has_caught_up(
+def test_every_point_comes_once_with_its_types_and_the_source_ends(
         influxdb1: str, database: str, start: Start) -> None:
     write(influxdb1, database, [line(n) for n in range(POINTS)])
     run = start(source="page_size = 3_000", arguments=["--until-caught-up"])
@@ -204,7 +204,7 @@ def test_a_field_whose_type_differs_between_shards_keeps_each_type(
     assert [p["fields"] for p in sorted(run.points(), key=identity)] == [{"f": 1.5}, {"f": "text"}, {"f": True}]
 
 
-def test_measurements_are_chosen_by_patterns_and_new_ones_and_new_fields_are_found(
+def test_new_measurements_that_fit_the_patterns_and_new_fields_are_found(
         influxdb1: str, database: str, start: Start) -> None:
     for name in ("cpu_a", "cpu_b", "cpu_temp", "disk"):
         write(influxdb1, database, [f"{name} v=1i {FIRST_TIME}"])

@@ -56,7 +56,7 @@ def test_names_and_numbers_beside_strings_of_several_lines_are_stored(
 
 
 @pytest.mark.parametrize("gzip", [True, False])
-def test_the_line_that_it_quotes_is_refused_alone_and_no_other_is_sent_twice(gzip: bool) -> None:
+def test_the_line_that_it_quotes_is_refused_alone(gzip: bool) -> None:
     name = f"test{uuid.uuid4().hex[:12]}"
     lines = [f"{name},n={n} f={n} {time.time_ns() // 1_000_000}".encode() for n in range(5_000)]
     bad = [10, 2_500, 4_990]

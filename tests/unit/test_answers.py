@@ -60,7 +60,7 @@ def test_quoted_lines_are_found_by_their_text_whatever_they_hold() -> None:
                                          4: 'strconv.ParseInt: parsing "9": value out of range', 5: "bad timestamp"}
 
 
-def test_equal_lines_are_each_found_and_a_good_one_is_not_taken_for_a_bad_one_before() -> None:
+def test_equal_lines_are_each_found() -> None:
     lines = [b"a f=zz", b"b f=1", b"a f=zz"]
     assert named_lines(lines, "unable to parse 'a f=zz': x\nunable to parse 'a f=zz': x") == {0: "x", 2: "x"}
     assert named_lines(lines, "unable to parse 'b f=1': x\nunable to parse 'b f=1': x") is None
@@ -89,7 +89,7 @@ def test_an_answer_that_quotes_a_line_we_did_not_send_finds_none() -> None:
     assert named_lines([b"a f=1", b"b f=2"], "unable to parse 'a f=1") is None
 
 
-def test_listed_lines_are_found_by_number_and_by_text_where_there_is_no_such_number() -> None:
+def test_listed_lines_are_found_by_number_or_else_by_text() -> None:
     lines = [b"a f=1", b"b f=2", b'c f="x"', b"d f=4"]
     listed = [(2, "b f", "cut"), (9, "a f=1", "number wrong"), (3, "c f=x", "printed anew"), (4, "a f=1", "text wrong")]
     assert listed_lines(lines, listed) == {1: "cut", 0: "number wrong", 2: "printed anew", 3: "text wrong"}

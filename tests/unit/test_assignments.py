@@ -31,7 +31,7 @@ def dispatched(ledger: Ledger, assignments: Assignments, partition: Partition, f
     return range_
 
 
-def test_a_new_ingest_goes_on_where_the_old_one_was_but_in_a_group_it_begins_anew() -> None:
+def test_a_new_ingest_goes_on_where_the_old_one_was_unless_in_a_group() -> None:
     ledger, assignments = some()
     dispatched(ledger, assignments, SINGLE, 10, 19, 777)
     dispatched(ledger, assignments, GROUP, 10, 19, 778)
@@ -51,7 +51,7 @@ def test_a_stored_offset_beyond_the_position_has_to_go_back(stored: int, rewinds
     assert ledger.storable() == []
 
 
-def test_after_a_cut_reading_goes_on_in_a_new_log_and_the_stored_offset_goes_back() -> None:
+def test_after_a_truncation_reading_goes_on_in_the_new_log() -> None:
     ledger, assignments = some()
     old = dispatched(ledger, assignments, SINGLE, 10, 19, 777)
     ledger.settle(old)
@@ -96,7 +96,7 @@ def test_what_was_taken_from_an_ingest_is_not_its_to_give_up_or_cut_off() -> Non
     assert ledger.settle(range_) and ledger.storable() == [(GROUP, 19)]
 
 
-def test_the_end_at_the_beginning_stays_the_limit_and_once_is_over_after_a_batch() -> None:
+def test_the_end_at_the_start_stays_the_limit() -> None:
     ledger, assignments = some("caught-up")
     again = assignments.start("ingest", wire.Started(EPOCH, [PartitionStart(SINGLE, 10, 9, 150)]))
     assert again.positions[0].limit == 100

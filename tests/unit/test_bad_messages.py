@@ -61,7 +61,7 @@ def test_what_fails_on_one_message_is_its_reject_and_tells_where() -> None:
     assert reject.detail.startswith("KeyError at test_poison.py:") and "boom" in reject.detail
 
 
-def test_a_batch_whose_lines_take_too_much_memory_is_given_back_and_its_messages_are_still_written_one_by_one() -> None:
+def test_messages_of_a_batch_that_takes_too_much_memory_are_written_singly() -> None:
     mapping = MappingConfig(explode="e", metadata_tags=("offset",), max_payload_bytes=10_000, max_expanded_bytes=30_000,
                             merge_duplicates=False)
     payloads = [b'{"s":"%b","e":[%b]}' % (b"x" * 100, b",".join([b"%d"] * 100) % (*range(100),))] * 20

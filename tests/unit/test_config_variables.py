@@ -44,7 +44,7 @@ def test_what_looks_like_a_variable_is_a_mistake(raw: str) -> None:
     assert expand(raw, ENVIRON).problems
 
 
-def test_in_an_address_a_dollar_sign_is_a_variable_anywhere_and_in_a_query_nowhere() -> None:
+def test_a_dollar_sign_is_a_variable_in_an_address_and_not_in_a_query() -> None:
     assert expand("http://$HOST:1", ENVIRON, "address").problems
     assert not expand("x$HOST", ENVIRON, "text").problems
     for query in ("time >= $from", 'from(bucket: "b") |> map(fn: (r) => "${r.host}")', "$from"):

@@ -33,7 +33,7 @@ def test_what_is_at_work_for_too_long_is_stopped_once() -> None:
     limit.tick()
 
 
-def test_a_message_that_follows_begins_anew_and_nothing_at_work_is_never_stopped() -> None:
+def test_each_message_has_a_limit_of_its_own() -> None:
     clock = Clock()
     limit = CpuLimit(2.0, clock)
     for clock.now in (1.0, 2.5, 4.0, 5.5):

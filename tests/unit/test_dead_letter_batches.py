@@ -49,7 +49,7 @@ def test_rejects_get_their_messages_in_order() -> None:
     assert one.rest == []
 
 
-def test_messages_that_are_gone_are_known_without_reading_what_comes_after_them() -> None:
+def test_missing_messages_are_known_without_reading_the_next_ones() -> None:
     one = batch(3, 7, 9)
     assert taken(one, 8) == [(3, False), (7, False)]
     assert one.count() == 1

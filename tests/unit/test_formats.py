@@ -183,6 +183,6 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
     (MappingConfig(exclude_fields=("a",), tag_fields=("a.b",)), 'leaves out "a.b", which mapping.tag_fields asks for'),
     (MappingConfig(exclude_fields=("t",), timestamp_from="field", timestamp_field="t"), "mapping.timestamp_field asks"),
     (MappingConfig(csv_trim=True), 'mapping.csv_trim: only with format = "csv"')])
-def test_what_is_left_out_is_needed_nowhere_and_options_belong_to_their_format(
+def test_options_belong_to_their_format(
         mapping: MappingConfig, words: str) -> None:
     assert any(words in problem for problem in mapping_problems(mapping, "mapping", [("s", "t")]))

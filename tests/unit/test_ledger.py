@@ -54,7 +54,7 @@ def test_what_is_dispatched_of_a_log_that_is_no_more_fills_no_window() -> None:
     assert ledger.positions() == [] and ledger.idle
 
 
-def test_positions_continue_after_what_was_dispatched_and_begin_where_started() -> None:
+def test_positions_continue_after_what_was_dispatched() -> None:
     ledger = Ledger(1)
     ledger.start(PARTITION, 40, stored=39)
     assert ledger.positions() == [(PARTITION, 40)]

@@ -32,7 +32,7 @@ def test_a_log_that_ends_before_the_position_was_cut_off(position: int, cut_off:
 
 @pytest.mark.parametrize(("before", "another"), [
     (Message(9, 500), False), (Message(9, 501), True), (Message(12, 700), False), (None, False)])
-def test_the_message_before_the_position_tells_another_log_unless_it_has_expired(before: Message | None,
+def test_another_log_is_known_by_the_message_before_the_position(before: Message | None,
                                                                                  another: bool) -> None:
     assert log_identity.is_another_log(10, 500, before) == another
     assert not log_identity.is_another_log(10, 0, before)

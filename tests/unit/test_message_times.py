@@ -26,7 +26,7 @@ class Message:
     ("iggy_timestamp", "reject", [100, 100]), ("field", "iggy_timestamp", [100, 100]),
     ("origin_timestamp", "reject", [90, 0]), ("origin_timestamp", "arrival", [90, 0]),
     ("origin_timestamp", "iggy_timestamp", [90, 100])])
-def test_a_message_without_a_time_of_origin_gets_iggys_where_the_mapping_says_so(
+def test_a_message_without_an_origin_time_gets_iggys_if_configured(
         source: str, missing: str, expected: list[int]) -> None:
     mapping = MappingConfig(timestamp_from=source, on_missing_timestamp=missing)  # type: ignore[arg-type]
     assert times_of([Message(100, 90), Message(100, 0)], mapping) == expected  # type: ignore[list-item]

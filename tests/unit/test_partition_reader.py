@@ -54,7 +54,7 @@ def test_the_first_poll_is_small_and_later_ones_fit_the_bytes() -> None:
     assert reader.poll_size(8, 1_000_000) == 3
 
 
-def test_empty_polls_make_the_pause_grow_to_its_maximum_and_a_message_ends_it() -> None:
+def test_empty_polls_make_the_pause_grow_and_a_message_ends_it() -> None:
     reader = PartitionReader(Partition(0, 0), 0)
     for _ in range(50):
         reader.add([], now=0.0)

@@ -9,7 +9,7 @@ from pipeline.supervisor.restart_policy import (
 )
 
 
-def test_the_first_restart_comes_at_once_and_later_ones_wait_longer_and_longer() -> None:
+def test_the_first_restart_comes_at_once_and_later_ones_wait_longer() -> None:
     restarts = RestartPolicy(100, 60)
     pauses = [restarts.died("ingest", float(number), 0.5, True) for number in range(12)]
     assert pauses[0] == 0.0
@@ -34,7 +34,7 @@ def test_too_many_deaths_are_counted_within_the_window_only() -> None:
     assert (restarts.deaths, restarts.too_many(12.0 + EXCUSE_SECONDS)) == (3, True)
 
 
-def test_deaths_that_a_message_is_to_blame_for_do_not_count_and_the_process_starts_at_once() -> None:
+def test_deaths_caused_by_a_message_do_not_count() -> None:
     restarts = RestartPolicy(2, 60)
     for number in range(3):
         restarts.died("encode-0", float(number), 0.5, True)

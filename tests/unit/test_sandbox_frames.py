@@ -238,7 +238,7 @@ def test_every_mask_is_used_somewhere() -> None:
     assert not unused
 
 
-def test_served_batches_carry_the_right_checksums_and_so_did_the_recorded_ones(answers: list[bytes]) -> None:
+def test_served_and_recorded_batches_carry_the_right_checksums(answers: list[bytes]) -> None:
     checked = 0
     for exchange, answer in zip(EXCHANGES, answers, strict=True):
         for reply in (exchange.reply, answer) if exchange.code == POLL else ():

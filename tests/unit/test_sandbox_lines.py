@@ -31,7 +31,7 @@ def test_a_body_is_read_as_influxdb_reads_it(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row["body"][:40] for row in TABLE])
-def test_the_store_reads_a_body_as_the_parser_does_also_when_it_knows_the_lines(row: dict[str, Any]) -> None:
+def test_the_store_reads_a_body_as_the_parser_does(row: dict[str, Any]) -> None:
     bucket = Bucket("b")
     expected: dict[str, dict[str, Any]] = {}
     for line in row["lines"]:

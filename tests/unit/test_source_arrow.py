@@ -54,7 +54,7 @@ def test_times_of_every_unit_and_zone_are_nanoseconds(array: pa.Array, expected:
     assert [row[0] for row in table.rows] == expected
 
 
-def test_a_tag_is_known_by_its_metadata_by_being_a_dictionary_or_by_the_configuration() -> None:
+def test_a_tag_is_known_by_metadata_dictionary_or_configuration() -> None:
     columns = {"time": times(1, 2), "a": pa.array(["x", None]), "b": pa.array(["y", "z"]).dictionary_encode(),
                "c": pa.array([1, 2]), "d": pa.array(["w", "v"]), "e": pa.array(["k", "l"]).dictionary_encode()}
     own = ArrowDialect("db", "sql", types={"e": "string"}, tags=("c",), custom=True)

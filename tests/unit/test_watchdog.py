@@ -53,7 +53,7 @@ def test_without_a_status_the_coordinator_hangs_and_nobody_else() -> None:
     assert watchdog.hung(PIDS, 10.0 + TIMEOUT + CONFIRM_SECONDS + 0.2) == ["coordinator"]
 
 
-def test_a_new_coordinator_gets_time_to_start_and_so_do_those_it_has_not_heard_of() -> None:
+def test_a_new_coordinator_and_those_that_report_to_it_get_time_to_start() -> None:
     watchdog = a_watchdog()
     watchdog.started("coordinator", 20.0)
     pids = {**PIDS, "coordinator": 9}
