@@ -37,6 +37,32 @@ Command = Callable[..., Any]
 _FILE = click.Path(dir_okay=False, writable=True)
 
 
+class BenchOptions(Struct, frozen=True):
+    """The options of `bench` itself, as they are given."""
+
+    #: Of the backlog.
+    messages: int
+    workers: int
+    writers: int
+    #: Of the load that latency is measured with: messages a second, 0 leaves it out; and how long it lasts.
+    rate: float
+    seconds: float
+    shape: Shape
+    flush_interval_ms: int
+    #: host:port of Iggy; empty: a sandbox.
+    iggy: str
+    #: "sandbox", "influxdb1", or the URL of a receiver.
+    target: str
+    #: Cores that only the database uses; 0: it shares all.
+    database_cores: int
+    compare: bool
+    check: bool
+
+    def backlog(self, folder: Path, url: str = "", influxdb: str = SANDBOX_V2) -> Throughput:
+        """Reads it into a database that only counts, or into that of `url`, whose table has the lines `influxdb`."""
+        return throughput.backlog(folder, self.messages, self.workers, self.writers, url, influxdb, self.iggy)
+
+
 def _outputs(command: Command) -> Command:
     command = click.option("--html", "page", metavar="FILE", type=_FILE,
                            help="Also one HTML page, with plots.")(command)
@@ -62,9 +88,7 @@ def _outputs(command: Command) -> Command:
 @click.option("--compare", is_flag=True, help="The same messages through influxdb-client, influxdb3-python and a loop.")
 @click.option("--check", is_flag=True, help="Only compare the encoder with the generic loop; 1 when it is too slow.")
 @click.pass_context
-def bench(ctx: click.Context, as_json: bool, page: str | None, messages: int, workers: int, writers: int, rate: float,
-          seconds: float, shape: Shape, flush_interval_ms: int, iggy: str, target: str, database_cores: int,
-          compare: bool, check: bool) -> None:
+def bench(ctx: click.Context, /, as_json: bool, page: str | None, **given: Any) -> None:
     """Measures the pipeline: a backlog, and a load at a held rate.
 
     The backlog gives throughput and CPU a message, the load latency, CPU and memory over time. Without options
@@ -72,24 +96,30 @@ def bench(ctx: click.Context, as_json: bool, page: str | None, messages: int, wo
     """
     if ctx.invoked_subcommand is not None:
         return
-    if check:
+    options = msgspec.convert(given, BenchOptions)
+    if options.check:
         figures = Figures(about=_about("encoder"), encoder=encoder.measure())
         _out(figures, as_json, page)
         click.echo(encoder.verdict(figures.encoder["ratio_to_generic_encoder"]), err=as_json)
         ctx.exit(0 if encoder.is_fast_enough(figures.encoder["ratio_to_generic_encoder"]) else 1)
-    figures = Figures(about=_about(target), encoder=encoder.measure(QUICK_ROUNDS))
     with _folder() as folder:
-        _backlog(folder, figures, Run(messages, workers, writers, iggy, database_cores), target)
-        if rate and target in ("sandbox", "influxdb1"):
-            load = msgspec.structs.replace(constant_rate.default_load(rate, seconds), shape=shape,
-                                           partitions=throughput.PARTITIONS)
-            with _database(folder, target, database_cores) as url:
-                figures.held = constant_rate.hold(_below(folder, "held"), load, workers, writers, flush_interval_ms,
-                                                  iggy, url)
-        if compare:
-            with running_sandbox(folder, "--only", "influxdb", "--count-only") as counting:
-                figures.baselines = baselines.compare(counting.influxdb)
+        figures = _measured(folder, options)
     _out(figures, as_json, page)
+
+
+def _measured(folder: Path, options: BenchOptions) -> Figures:
+    figures = Figures(about=_about(options.target), encoder=encoder.measure(QUICK_ROUNDS))
+    _backlog(folder, figures, options)
+    if options.rate and options.target in ("sandbox", "influxdb1"):
+        load = msgspec.structs.replace(constant_rate.default_load(options.rate, options.seconds), shape=options.shape,
+                                       partitions=throughput.PARTITIONS)
+        with _database(folder, options) as url:
+            figures.held = constant_rate.hold(_below(folder, "held"), load, options.workers, options.writers,
+                                              options.flush_interval_ms, options.iggy, url)
+    if options.compare:
+        with running_sandbox(folder, "--only", "influxdb", "--count-only") as counting:
+            figures.baselines = baselines.compare(counting.influxdb)
+    return figures
 
 
 @bench.command()
@@ -205,54 +235,40 @@ def _numbers(option: str, given: str) -> list[int]:
         raise PipelineError(f"{option} {given}: give numbers with commas between them") from None
 
 
-class Run(Struct, frozen=True):
-    """What the backlog is read with."""
-
-    messages: int
-    workers: int
-    writers: int
-    #: host:port of Iggy; empty: a sandbox.
-    iggy: str
-    #: Cores that only the database uses; 0: it shares all.
-    database_cores: int
-
-    def backlog(self, folder: Path, url: str = "", influxdb: str = SANDBOX_V2) -> Throughput:
-        """Reads it into a database that only counts, or into that of `url`, whose table has the lines `influxdb`."""
-        return throughput.backlog(folder, self.messages, self.workers, self.writers, url, influxdb, self.iggy)
-
-
-def _backlog(folder: Path, figures: Figures, run: Run, target: str) -> None:
+def _backlog(folder: Path, figures: Figures, options: BenchOptions) -> None:
     """The backlog into the target; into a real database beside a bare loop, each into an empty one."""
+    target = options.target
     if target == "sandbox":
-        figures.throughput = run.backlog(_below(folder, "backlog"))
+        figures.throughput = options.backlog(_below(folder, "backlog"))
     elif target == "influxdb1":
-        with influxd.cores_apart(run.database_cores) as cores:
-            pairs = [_pair(_below(folder, f"pair-{number}"), run, cores) for number in range(PAIRS)]
+        with influxd.cores_apart(options.database_cores) as cores:
+            pairs = [_pair(_below(folder, f"pair-{number}"), options, cores) for number in range(PAIRS)]
         pairs.sort(key=lambda pair: pair[1].messages_per_second / pair[0])
         figures.bare_lines_per_second, figures.throughput = pairs[len(pairs) // 2]
         figures.ratio_to_bare_loop = round(figures.throughput.messages_per_second / figures.bare_lines_per_second, 2)
     elif target.startswith(("http://", "https://")):
-        figures.throughput = run.backlog(_below(folder, "backlog"), target)
+        figures.throughput = options.backlog(_below(folder, "backlog"), target)
     else:
         raise PipelineError(f"--target {target}: give sandbox, influxdb1, or a URL")
 
 
 @contextmanager
-def _database(folder: Path, target: str, cores: int) -> Iterator[str]:
+def _database(folder: Path, options: BenchOptions) -> Iterator[str]:
     """The URL of an empty InfluxDB 1.x for the held load while the block lasts; "" where the target isn't one."""
-    if target != "influxdb1":
+    if options.target != "influxdb1":
         yield ""
         return
-    with influxd.cores_apart(cores) as apart, influxd.influxd(folder / "held-database", apart) as server:
+    with influxd.cores_apart(options.database_cores) as apart, \
+            influxd.influxd(folder / "held-database", apart) as server:
         yield server.url
 
 
-def _pair(folder: Path, run: Run, cores: set[int]) -> tuple[int, Throughput]:
+def _pair(folder: Path, options: BenchOptions, cores: set[int]) -> tuple[int, Throughput]:
     """Lines a second of the bare loop, and our run after it; each into an empty database on `cores`."""
     with influxd.influxd(_below(folder, "bare"), cores) as server:
-        bare = influxd.bare_loop(server.url, run.messages)
+        bare = influxd.bare_loop(server.url, options.messages)
     with influxd.influxd(_below(folder, "ours"), cores) as server:
-        return bare, run.backlog(_below(folder, "backlog"), server.url, influxd.INFLUXDB1)
+        return bare, options.backlog(_below(folder, "backlog"), server.url, influxd.INFLUXDB1)
 
 
 def _powers() -> list[int]:
