@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.testbed.harness.procfs import is_alive
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.killer import children, pid_of
@@ -15,14 +16,6 @@ from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, se
 
 Start = Callable[..., Sink]
 HASTY = "heartbeat_timeout_ms = 3_000"
-
-
-def alive(pid: int) -> bool:
-    """Whether there is such a process, not counting a dead one that nobody has waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def child(sink: Sink, name: str) -> int:
@@ -62,7 +55,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(sandbox: SandboxIggy, strea
     sink.wait_for(lambda later: later.now > status.now + 1)  # the supervisor has heard of it, too
     os.kill(status.pids[victim], signal.SIGSTOP)
     wait_until(lambda: f"{victim} hangs: no heartbeat for 3 s" in sink.log(), "the hang to be seen")
-    wait_until(lambda: not alive(status.pids[victim]), "the death of what hangs")
+    wait_until(lambda: not is_alive(status.pids[victim]), "the death of what hangs")
     influxdb.fail()
     sink.settles(6_000)
     assert numbers(influxdb.points()) == list(range(6_000))
@@ -116,7 +109,7 @@ def test_kill_9_of_the_supervisor_ends_all_and_hinders_no_new_start(
     wait_until(lambda: influxdb.count() >= 500, "the first points")
     sink.process.kill()
     sink.process.wait()
-    wait_until(lambda: not any(map(alive, status.pids.values())), "the end of all its processes")
+    wait_until(lambda: not any(map(is_alive, status.pids.values())), "the end of all its processes")
     influxdb.fail()
     sink.start()
     sink.settles(4_000)
@@ -134,7 +127,7 @@ def test_kill_9_of_the_fork_server_is_one_death_and_loses_nothing(
     wait_until(lambda: influxdb.count() >= 500, "the first points")
     (server,) = [pid for pid in children(sink.process.pid) if children(pid)]
     os.kill(server, signal.SIGKILL)
-    wait_until(lambda: not any(map(alive, status.pids.values())), "the end of what was forked from it")
+    wait_until(lambda: not any(map(is_alive, status.pids.values())), "the end of what was forked from it")
     influxdb.fail()
     sink.wait_for(lambda after: after.epoch > status.epoch and after.drained is False and after.ready)
     wait_until(lambda: len(set(numbers(influxdb.points()))) == 4_000, "all points")

@@ -15,6 +15,7 @@ import zmq
 from pipeline.errors import PipelineError
 from pipeline.interrupts import signals_blocked
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.testbed.harness.procfs import is_alive
 from pipeline.testbed.harness.waiting import SOON_SECONDS, wait_until
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
@@ -126,10 +127,10 @@ class PipelineRun(Generic[S]):
         return {**(self.status.pids if self.status else {}), "supervisor": self.process.pid}
 
     def kill(self, name: str) -> None:
-        """kill -9 of one process by its name; returns once the supervisor has noticed."""
+        """kill -9 of one process by its name; returns once it has ended."""
         pid = self.wait_for(lambda status: name in status.pids, name).pids[name]
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), f"the end of {name}")
+        wait_until(lambda: not is_alive(pid), f"the end of {name}")
 
     def stop(self, seconds: float = SOON_SECONDS) -> int:
         """SIGTERM; the exit code. Raises PipelineError when it has not ended after `seconds`."""
@@ -151,10 +152,12 @@ class PipelineRun(Generic[S]):
         self.close()
 
     def close(self) -> None:
-        """Ends it at once, if it runs."""
+        """Ends it at once, if it runs; returns once its processes have ended, too, as far as they are known."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            pids = self.status.pids.values() if self.status else ()
+            wait_until(lambda: not any(map(is_alive, pids)), "the end of its processes")
 
 
 class SinkRun(PipelineRun[wire.Status]):
