@@ -104,13 +104,13 @@ class Replay:
         """Writes a body as it is sent; the lines that the database refuses, with its words."""
         config = transport.config
         backoff = Backoff.of(config)
-        job, passed, tries = WriteJob(content, group.points, config.gzip, unit=UNITS[config.precision]), 0, 0
-        while piece := job.take():
-            answer = transport.post(piece.body or b"", group.bucket, group.escapes)
+        job, acknowledged, tries = WriteJob(content, group.points, config.gzip, unit=UNITS[config.precision]), 0, 0
+        while chunk := job.take():
+            answer = transport.post(chunk.body or b"", group.bucket, group.escapes)
             job.may_repeat = transport.may_repeat
-            job.answered(piece, answer, passed)
+            job.answered(chunk, answer, acknowledged)
             if not isinstance(answer, Retry | OperatorNeeded):
-                passed, tries = passed + 1, 0
+                acknowledged, tries = acknowledged + 1, 0
                 continue
             tries += 1
             if isinstance(answer, OperatorNeeded) or tries >= MAX_TRIES:

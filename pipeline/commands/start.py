@@ -113,10 +113,10 @@ def _log_warnings(config: Config, logger: logging.Logger) -> None:
 def _describe_databases(config: Config, logger: logging.Logger) -> None:
     """Logs which InfluxDB each sink writes to, and whether it fits the configured version."""
     # Imported here, beside the start: it takes a while.
-    from stages.write.transport import describe
+    from stages.write.startup_check import log_servers
 
     for sink in config.all_sinks():
         if sink.topics:
             mapping = sink.mapping
-            describe(sink.influxdb, logger, mapping.measurement_name if mapping.measurement_from == "static" else
-                     sink.topics[0].topic if mapping.measurement_from == "topic" and len(sink.topics) == 1 else "")
+            log_servers(sink.influxdb, logger, mapping.measurement_name if mapping.measurement_from == "static" else
+                        sink.topics[0].topic if mapping.measurement_from == "topic" and len(sink.topics) == 1 else "")

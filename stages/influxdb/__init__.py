@@ -1,1 +1,1 @@
-"""What talks to InfluxDB: endpoints, and what its answers mean."""
+"""A library for both directions: requests to InfluxDB, the meaning of its answers, and its limits."""

@@ -16,7 +16,7 @@ class Limits(Struct, frozen=True):
     silence: float = 0.0
     #: To connect, with TLS and a proxy, at most `seconds`; 0: only `seconds` counts.
     connect: float = 0.0
-    #: Largest body of the answer, both compressed and decompressed.
+    #: Of the answer's body, as sent and decompressed each.
     max_bytes: int = 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""Adapts lines, which encoders write for InfluxDB 1 and 2, to servers that parse them differently. Pure.
+"""Converts lines, which the encoder writes for InfluxDB 1 and 2, to the dialects of other servers. Pure.
 
 Sources: recorded answers of QuestDB 9.3.4 and of VictoriaMetrics 1.79 and 1.151; questdb/questdb,
 `cutlass/line/tcp/LineTcpParser.java`; VictoriaMetrics, `lib/protoparser/influx/parser.go`.
@@ -9,11 +9,11 @@ from typing import Literal
 
 from stages.influxdb.body import FIELD, LINE, doubled
 
-#: How a server reads lines. "influxdb3": two backslashes in a name or tag are one. "victoria_metrics": these, too, and
-#: no line break in a string. "questdb": every backslash escapes what follows it, and a line break has to be escaped.
+#: How a server parses lines. "influxdb3": two backslashes in a name or tag are one. "victoria_metrics": the same, and
+#: no line break in a string. "questdb": every backslash escapes the next character, and a line break must be escaped.
 Dialect = Literal["influxdb", "influxdb3", "victoria_metrics", "questdb"]
 
-#: Backslashes in a name or tag, and the character behind them.
+#: Backslashes in a name or tag, and the next character.
 _RUN = re.compile(rb"\\++(.)", re.DOTALL)
 #: In a string: an escape that every server knows, a literal backslash, or a line break.
 _IN_STRING = re.compile(rb'\\["\\]|\\|\n', re.DOTALL)
@@ -24,8 +24,8 @@ _TAG_NAME = re.compile(rb",((?:[^,= \\]|\\.)+)=(?:[^,= \\]|\\.)*")
 _LEAST_LONG = b"-9223372036854775808i"
 
 
-def adapted(body: bytes, dialect: Dialect) -> bytes:
-    """The body for a server of this dialect."""
+def adapt(body: bytes, dialect: Dialect) -> bytes:
+    """The same points in that dialect; the same object if nothing differs."""
     if dialect == "questdb":
         return LINE.sub(_for_questdb, body) if b"\\" in body or b'"' in body else body
     if dialect == "victoria_metrics":
@@ -54,7 +54,7 @@ def _escaped(text: bytes) -> bytes:
 
 
 def _string(value: bytes, line_break: bytes) -> bytes:
-    """A field's value with `line_break` for line breaks, and with doubled backslashes except in escapes."""
+    """A field's value and what follows it, with line breaks replaced and literal backslashes doubled."""
     if not value.startswith(b'"'):
         return value
     replaced = {b"\n": line_break, b"\\": b"\\\\"}
@@ -62,27 +62,27 @@ def _string(value: bytes, line_break: bytes) -> bytes:
 
 
 def _without_breaks(match: re.Match[bytes]) -> bytes:
-    """A line with `\\n` for line breaks in its strings: VictoriaMetrics stores a string as 0 anyway."""
+    """A line whose line breaks in strings are replaced by `\\n`: VictoriaMetrics stores a string as 0 anyway."""
     head, fields, time = match.groups()
     if b"\n" not in fields:
         return match.group()
     return head + FIELD.sub(lambda field: field[1] + _string(field[2], b"\\\\n"), fields) + time
 
 
-class Columns:
-    """Finds lines of which QuestDB would silently drop a part. Caches the sets of names that are good."""
+class ColumnCheck:
+    """Finds lines of which QuestDB would silently lose a part. Caches the sets of names that were found good."""
 
-    #: Most sets of names that are cached.
-    MOST = 10_000
+    #: Most sets of names in the cache.
+    MAX_CACHED = 10_000
 
     def __init__(self) -> None:
         self._good: set[tuple[bytes, ...]] = set()
 
-    def unwritable(self, line: bytes) -> str:
-        """Why QuestDB would drop a part of the line; "" if it would not.
+    def problem(self, line: bytes) -> str:
+        """What QuestDB would lose of a line; "" if nothing.
 
-        Tags and fields are columns of one table with case-insensitive names: of two with the same name, the second is
-        dropped. The smallest integer becomes NULL.
+        Tags and fields are columns of one table, whose names are case-insensitive: of two of the same name QuestDB
+        ignores the second. The least integer becomes NULL.
         """
         names = self._names(line)
         if _LEAST_LONG in line and any(field[2].startswith(_LEAST_LONG) for field in _fields(line)):
@@ -93,11 +93,11 @@ class Columns:
         for text in [name.decode("utf-8", "replace") for name in names]:
             other = columns.get(folded := _folded(text))
             if other == text:
-                return f"QuestDB has one column for the tag and the field {text}: it would drop the field"
+                return f"QuestDB has one column for the tag and the field {text}: it would ignore the field"
             if other is not None:
-                return f"QuestDB has one column for {other} and {text}: it would drop one of them"
+                return f"QuestDB has one column for {other} and {text}: it would ignore one of them"
             columns[folded] = text
-        if len(self._good) >= self.MOST:
+        if len(self._good) >= self.MAX_CACHED:
             self._good.clear()
         self._good.add(names)
         return ""
@@ -112,7 +112,7 @@ class Columns:
 
 
 def _folded(name: str) -> str:
-    """A name as QuestDB compares it: characters of the basic multilingual plane in lower case."""
+    """A name as QuestDB compares it: each character of the Basic Multilingual Plane in lower case."""
     return name.lower() if name.isascii() else "".join([one.lower()[0] if one <= "\uffff" else one for one in name])
 
 

@@ -1,4 +1,4 @@
-"""Where a write goes, by the flavour of InfluxDB. Pure.
+"""URL and Authorization header of a write, by the version of the API. Pure.
 
 Sources: InfluxDB API references, `POST /api/v2/write` (2.x, 3, Cloud), `POST /write` (1.x and compatible) and
 `POST /api/v3/write_lp` (3 Core and Enterprise).
@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 from pipeline.config.schema import InfluxConfig
 from stages.influxdb.flavour import Version
 
-#: v1 spells the precisions its own way, and ignores what it doesn't know.
+#: v1 has its own names of precisions, and ignores unknown ones.
 V1_PRECISIONS = {"ns": "n", "us": "u", "ms": "ms", "s": "s"}
 V3_PRECISIONS = {"ns": "nanosecond", "us": "microsecond", "ms": "millisecond", "s": "second"}
 
 
 def write_url(config: InfluxConfig, base: str, version: Version, bucket: str = "") -> str:
-    """The URL to POST lines to at the server `base`. `bucket` takes the place of the configured bucket or database."""
+    """The URL to POST lines to at the server `base`. `bucket` replaces the configured bucket or database."""
     database = bucket or config.database or config.bucket
     if version == "v1":
         query = {"db": database, "precision": V1_PRECISIONS[config.precision]}

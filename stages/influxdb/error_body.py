@@ -1,4 +1,4 @@
-"""Parses the body of an answer: its error message, and whether it has the form of an InfluxDB's. Pure."""
+"""Parses the body of an answer: its message, and the lines that it is about. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -9,35 +9,35 @@ from msgspec import Struct
 
 from pipeline.printable import SHOWN_CHARACTERS, printable
 
-#: Bytes of a page that are searched for its title.
+#: Length of the beginning of an HTML page that is searched for its title, bytes.
 _PAGE_BYTES = 20_000
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,200})", re.IGNORECASE)
 _PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml)", re.IGNORECASE)
 
 
 class ErrorBody(Struct, frozen=True):
-    """The parsed body of an answer."""
+    """A parsed body."""
 
-    #: The server's message; the whole text if there is none.
+    #: The message as the server has it; the whole text if the body has no known form.
     message: str
     #: The message for logs: one line, printable, at most SHOWN_CHARACTERS.
-    shown: str
-    #: The body has the form of an InfluxDB or a compatible server: a JSON object with `error`, or `code` and `message`.
-    own: bool = False
-    #: (number of the line, from 1; the line or its beginning; why) of each line that InfluxDB 3 lists.
+    summary: str
+    #: The body has the form of InfluxDB's errors: a JSON object with `error`, or with `code` and `message`.
+    is_influxdb: bool = False
+    #: The lines that InfluxDB 3 lists: (number from 1, the line or the beginning of it, why).
     listed: tuple[tuple[int, str, str], ...] = ()
     #: Number of the line that QuestDB's message is about, from 1; 0: none.
     line: int = 0
 
 
-def parse(headers: Mapping[str, str], body: bytes) -> ErrorBody:
-    """Parses any body. Keys of `headers` are in lower case."""
+def parse_body(headers: Mapping[str, str], body: bytes) -> ErrorBody:
+    """Parses any body; never raises. `headers` by names in lower case."""
     if _PAGE.match(body):
         kind = headers.get("content-type", "").partition(";")[0] or "a page"
         text = body[:_PAGE_BYTES].decode("utf-8", "replace")
         title = _TITLE.search(text)
-        shown = f'{kind} "{title[1].strip()}"' if title else kind
-        return ErrorBody(text, one_line(shown + _server(headers)))
+        summary = f'{kind} "{title[1].strip()}"' if title else kind
+        return ErrorBody(text, one_line(summary + _server(headers)))
     parsed = json_object(body)
     if isinstance(parsed.get("error"), str):
         return ErrorBody(parsed["error"], one_line(parsed["error"]), True, _listed(parsed.get("data")))
@@ -51,7 +51,7 @@ def parse(headers: Mapping[str, str], body: bytes) -> ErrorBody:
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body; an empty one if there is none."""
+    """A JSON object; an empty one if the body is not one."""
     try:
         parsed = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -60,7 +60,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def one_line(text: str) -> str:
-    """The text for logs: one printable line of at most SHOWN_CHARACTERS; line breaks become spaces."""
+    """A text for logs: printable, SHOWN_CHARACTERS at most; line breaks become spaces."""
     return printable(" ".join(text[:2 * SHOWN_CHARACTERS].split()), SHOWN_CHARACTERS)
 
 

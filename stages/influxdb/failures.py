@@ -10,11 +10,11 @@ from stages.influxdb.http_answer import FaultKind, HttpFault
 #: Advice for faults that only the operator can end.
 _OPERATOR: dict[FaultKind, str] = {
     "url": "correct url: http://host:port or https://host:port",
-    "malformed": "that is not what an InfluxDB answers: correct url; what answers there speaks another protocol, or "
-                 "something stands in between",
-    "too_large": "that is not what an InfluxDB answers: correct url, or what stands in between",
+    "malformed": "that is not an answer of InfluxDB: correct url; the server there speaks another protocol, or "
+                 "a proxy is between here and the server",
+    "too_large": "that is not an answer of InfluxDB: correct url, or the proxy between here and the server",
     "tls_untrusted": "set ca_file to the certificate of the authority that has signed it; or correct url",
-    "tls_name": "correct the host in url to a name that the certificate is for, or have one made for this name",
+    "tls_name": "correct the host in url to a name that the certificate is for, or get one for this name",
     "tls_expired": "renew the certificate, or correct this machine's clock",
     "tls_not_spoken": "write http:// in url, or the port on which it speaks TLS",
     "tls_expected": "write https:// in url",
@@ -22,7 +22,7 @@ _OPERATOR: dict[FaultKind, str] = {
                               "one that it trusts",
     "tls": "correct the TLS setup of the server, or url",
     "tls_files": "correct ca_file, client_cert_file or client_key_file",
-    "proxy_refused": "configure the proxy to allow it, or correct proxy or url",
+    "proxy_refused": "allow it in the proxy, or correct proxy or url",
     "proxy_credentials": "set the proxy's user and password: proxy = \"http://user:password@host:port\"",
     "header": "correct the token (or token_file), username, password or headers",
 }
@@ -32,12 +32,12 @@ _RETRY: dict[FaultKind, str] = {
     "refused": "start the server, or correct host and port in url",
     "unreachable": "correct the network, or host and port in url",
     "connect_timeout": "correct the network or its firewall, or host and port in url",
-    "broken": "the server may have been restarted; if it persists, correct url: host, port, and http:// or https://",
-    "timeout": "the server is busy or unavailable, or the port does not serve HTTP: correct url, or raise "
-               "read_timeout_ms and request_timeout_ms",
+    "broken": "the server may have been restarted; if it stays so, correct url: host, port, and whether it is https://",
+    "timeout": "the server is overloaded or down, or this is not an HTTP port: correct url, or raise read_timeout_ms "
+               "and request_timeout_ms",
     "proxy": "start the proxy, or correct or remove proxy",
 }
-#: The purpose of a request.
+#: What a request was for.
 Activity = Literal["write", "read"]
 _NOT_FOUND = "create the bucket or database, or correct its name, the organization or the URL"
 #: Advice for an answer that has none of its own, by its reason.

@@ -1,4 +1,4 @@
-"""Detects the kind of server at a URL from its `/health` and `/ping`. `detect` is pure."""
+"""The kind of server at a URL, from its `/health` and `/ping`. `detect` is pure."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
@@ -12,26 +12,26 @@ from stages.influxdb.error_body import json_object, one_line
 from stages.influxdb.http_client import HttpClient
 
 Version = Literal["v1", "v2", "v3"]
-VICTORIA_METRICS: Final = "VictoriaMetrics or alike"
+VICTORIA_METRICS: Final = "VictoriaMetrics or compatible"
 QUESTDB: Final = "QuestDB"
 IGGY: Final = "Apache Iggy's HTTP API"
 
 
 class Flavour(Struct, frozen=True):
-    """The kind of a server."""
+    """The kind and version of a server."""
 
-    #: For logs: "InfluxDB OSS", "InfluxDB Core", "InfluxDB Cloud", ...
+    #: "InfluxDB OSS", "InfluxDB Core", "InfluxDB Cloud", ...
     product: str
     #: As the server reports it; "" if it does not.
     version: str
-    #: The newest write API that it has for certain; None when that is not known.
+    #: The newest write API that it certainly has; None if none is known.
     api: Version | None
 
     def __str__(self) -> str:
         return f"{self.product} {self.version}".strip()
 
 
-UNKNOWN: Final = Flavour("a server that does not identify itself", "", None)
+UNKNOWN: Final = Flavour("a server of unknown kind", "", None)
 
 
 def detect(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]) -> Flavour:
@@ -44,8 +44,8 @@ def detect(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]
     version = one_line(headers.get("x-influxdb-version") or str(fields.get("version") or ""))
     build = one_line(headers.get("x-influxdb-build", ""))
     if ping_status == 401 and "cluster-uuid" in headers:
-        return Flavour("InfluxDB 3, which reports no more without a valid token", "", "v3")
-    if headers.get("server", "").lower().startswith("questdb"):  # which reports itself as InfluxDB 2
+        return Flavour("InfluxDB 3, which hides its version without a valid token", "", "v3")
+    if headers.get("server", "").lower().startswith("questdb"):  # its /ping reports an InfluxDB 2
         return Flavour(QUESTDB, "", None)
     if ping_body == b"pong" and "iggy-view" in headers.get("access-control-expose-headers", ""):
         return Flavour(IGGY, "", None)
@@ -64,19 +64,19 @@ def detect(health: tuple[int, bytes], ping: tuple[int, Mapping[str, str], bytes]
     return UNKNOWN
 
 
-def ask(client: HttpClient, url: str, credentials: Mapping[str, str], limits: Limits) -> Flavour:
-    """Queries the server at `url`. Raises HttpFault. InfluxDB 3 answers only with `credentials`, headers."""
+def identify(client: HttpClient, url: str, credentials: Mapping[str, str], limits: Limits) -> Flavour:
+    """Asks the server at `url`. Raises HttpFault. InfluxDB 3 reports its version only with `credentials` (headers)."""
     health, ping = (client.exchange("GET", url.rstrip("/") + path, b"", credentials, limits)
                     for path in ("/health", "/ping"))
     return detect((health.status, health.body), (ping.status, ping.headers, ping.body))
 
 
 def write_version(config: InfluxConfig, flavour: Flavour | None) -> Version:
-    """The write API to use: the configured one, or with "auto" what server and configuration both allow."""
+    """The write API to use: the configured one; with "auto" the best that server and configuration support."""
     if config.version != "auto":
         return config.version
     api = flavour.api if flavour else None
-    if api == "v3":  # it has the others, too, but only its own identifies bad lines
+    if api == "v3":  # it has the others, too, but only its own one identifies bad lines
         return "v3"
     return "v2" if config.bucket and api != "v1" else "v1"
 
@@ -89,12 +89,12 @@ def dialect_of(config: InfluxConfig, flavour: Flavour | None) -> Dialect:
 
 
 def keeps_repeats(flavour: Flavour) -> bool:
-    """Whether the server stores twice what is written twice: QuestDB without DEDUP, and VictoriaMetrics."""
+    """Whether a point that is written twice is stored twice: QuestDB without DEDUP, and VictoriaMetrics."""
     return flavour.product in (QUESTDB, VICTORIA_METRICS)
 
 
 def version_mismatch(config: InfluxConfig, flavour: Flavour) -> str:
-    """What is wrong with the configuration for this server, and what to do; "" when nothing is."""
+    """What does not fit between the configuration and this server, and what to do; "" if nothing."""
     if flavour.product == IGGY:
         return f"it is {flavour}, not InfluxDB; set url to InfluxDB's, such as http://127.0.0.1:8086"
     if config.version == "v3" and (flavour.api in ("v1", "v2") or flavour.product in (VICTORIA_METRICS, QUESTDB)):

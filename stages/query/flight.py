@@ -28,8 +28,8 @@ from pipeline.config.source_checks import HEADER_VALUE
 from pipeline.errors import PipelineError
 from pipeline.printable import excerpt
 from stages.influxdb.answers import OperatorNeeded, Retry
+from stages.influxdb.credentials import Credentials
 from stages.influxdb.flavour import Version
-from stages.influxdb.session import Credentials
 from stages.languages.arrow import ArrowAnswerReader
 from stages.languages.language import QueryRequest
 from stages.query.transport import QueryFailed, refusal

@@ -7,13 +7,14 @@ from types import TracebackType
 import msgspec
 
 from pipeline.config.connection_schema import ConnectionConfig
-from stages.influxdb.answers import Accepted, OperatorNeeded, Retry, TooLarge, classify
+from stages.influxdb.answers import Accepted, OperatorNeeded, Retry, TooLarge
+from stages.influxdb.classify import classify
+from stages.influxdb.credentials import Credentials
 from stages.influxdb.deadline import Limits
 from stages.influxdb.failures import answered_by, failure_of
-from stages.influxdb.flavour import Flavour, Version, ask
+from stages.influxdb.flavour import Flavour, Version, identify
 from stages.influxdb.http_answer import HttpFault
 from stages.influxdb.http_client import HttpClient, OpenReply
-from stages.influxdb.session import Credentials
 from stages.languages.language import QueryAnswer, QueryRequest
 from stages.query.transport import MAX_ANSWER_BYTES, QueryFailed, is_not_found
 
@@ -59,7 +60,7 @@ class HttpTransport:
         """The server at `url`; None if it cannot be reached."""
         connect, silence = self.timeout
         try:
-            return ask(HttpClient(self._config), url, self._credentials.header("v2"),
+            return identify(HttpClient(self._config), url, self._credentials.header("v2"),
                        Limits(connect + silence, silence, connect))
         except HttpFault:
             return None

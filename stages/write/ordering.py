@@ -1,8 +1,8 @@
 """The order of one partition's batches at one database. Pure.
 
-Batches of a partition are written concurrently as long as none fails. When one fails, later ones wait for it, and those
-that were stored in the meantime are written once more after it. A value that a retry writes late therefore never
-remains in place of a newer one of the same series and time.
+Batches of a partition are written at the same time as long as none fails. When one fails, later ones wait for it; those
+that were stored in the meantime are written once more after it. So a value that is written late because of a retry
+never replaces a newer one of the same series and time.
 """
 
 from bisect import insort
@@ -16,19 +16,20 @@ class _Job(Protocol):
     def done(self) -> bool:
         """Whether there is nothing left to send."""
 
-    def again(self) -> None:
-        """Sends everything once more."""
+    def resend(self) -> None:
+        """Everything is to be sent once more."""
 
 
 J = TypeVar("J", bound=_Job)
 
 
 class Entry(Generic[J]):
-    """A job in the order of its partition."""
+    """A job in its order."""
 
-    __slots__ = ("first", "job", "overtaken", "started", "written")
+    __slots__ = ("first", "job", "order", "overtaken", "started", "written")
 
-    def __init__(self, first: int, job: J) -> None:
+    def __init__(self, order: "PartitionOrder[J]", first: int, job: J) -> None:
+        self.order = order
         #: Offset of the batch's first message.
         self.first = first
         self.job = job
@@ -44,8 +45,8 @@ class PartitionOrder(Generic[J]):
         self.entries: list[Entry[J]] = []
 
     def add(self, first: int, job: J) -> Entry[J]:
-        """Adds a batch."""
-        entry = Entry(first, job)
+        """Adds the job of a batch whose first offset is `first`."""
+        entry = Entry(self, first, job)
         insort(self.entries, entry, key=lambda e: e.first)
         return entry
 
@@ -60,29 +61,29 @@ class PartitionOrder(Generic[J]):
         return out
 
     def finished(self, entry: Entry[J], repeats: bool = True) -> list[J]:
-        """Handles that a job's last line is stored or refused. Returns the jobs that are final with that, oldest first.
+        """A job's last line is stored or refused. Returns the jobs that are complete with that, oldest first.
 
-        Without `repeats`, stored batches are not written once more.
+        Without `repeats` nothing that is stored is written once more.
         """
         entry.written = True
         if entry.overtaken and repeats:
             self._send_again(entry)
         if not entry.written:
             return []
-        final = []
+        complete = []
         while self.entries and self.entries[0].written:
             head = self.entries.pop(0)
-            final.append(head.job)
+            complete.append(head.job)
             if head.job.delayed and repeats:
                 for later in self.entries:
                     if later.written:
                         self._send_again(later)
                     elif later.started:
                         later.overtaken = True
-        return final
+        return complete
 
     def _send_again(self, entry: Entry[J]) -> None:
         entry.overtaken = False
-        entry.job.again()
+        entry.job.resend()
         entry.written = entry.job.done
         entry.job.delayed = True

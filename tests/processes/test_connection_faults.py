@@ -15,7 +15,8 @@ import trustme
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import OperatorNeeded, Retry
-from stages.write.transport import Transport, describe
+from stages.write.startup_check import log_servers
+from stages.write.transport import Transport
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.raw_servers import Script, always, answer, once, raw_server, read_request
@@ -51,7 +52,7 @@ def check(caplog: pytest.LogCaptureFixture, kind: Any, said: str, advised: str,
         transport = Transport(config, config.servers(), logging.getLogger("test"))
         found += [transport.post(compress(b"m f=1 1\n"), "") for _ in range(2)]
         caplog.clear()
-        describe(config, logging.getLogger("test"))
+        log_servers(config, logging.getLogger("test"))
         if describes:
             assert said in caplog.text and advised in caplog.text
     for one in found:
@@ -156,7 +157,7 @@ def test_a_proxy_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(("status", "kind", "advice"), [
     ("407 Proxy Authentication Required", OperatorNeeded, "user and password"),
-    ("403 Forbidden", OperatorNeeded, "have the proxy"),
+    ("403 Forbidden", OperatorNeeded, "in the proxy"),
     ("502 Bad Gateway", Retry, "proxy"), ("503 Service Unavailable", Retry, "proxy")])
 def test_a_proxy_that_does_not_connect(
         caplog: pytest.LogCaptureFixture, servers: ExitStack, status: str, kind: type[Retry] | type[OperatorNeeded],

@@ -13,7 +13,8 @@ import pytest
 from pipeline.compression import compress
 from pipeline.config.schema import InfluxConfig
 from stages.influxdb.answers import Accepted, Answer, OperatorNeeded, Retry
-from stages.write.transport import Transport, describe
+from stages.write.startup_check import log_servers
+from stages.write.transport import Transport
 from tests.processes.test_http_client import FAULTS
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
@@ -93,7 +94,7 @@ def test_what_is_not_understood_is_waited_for(
         assert isinstance(found, Retry | OperatorNeeded)
         assert found.message.isprintable() and f"127.0.0.1:{port}" in found.message
         if version == "auto":
-            describe(InfluxConfig(url=f"http://127.0.0.1:{port}", bucket="b"), logging.getLogger("test"))
+            log_servers(InfluxConfig(url=f"http://127.0.0.1:{port}", bucket="b"), logging.getLogger("test"))
             assert f"127.0.0.1:{port}" in caplog.text
 
 

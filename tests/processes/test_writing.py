@@ -16,7 +16,8 @@ from pipeline.config.schema import InfluxConfig, MappingConfig
 from stages.influxdb.answers import Accepted, OperatorNeeded, Retry
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.write.job import WriteJob
-from stages.write.transport import Transport, describe
+from stages.write.startup_check import log_servers
+from stages.write.transport import Transport
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 
 LINES = 5_000
@@ -115,7 +116,7 @@ def test_auto_finds_the_flavour_and_says_so(flavour: str, path: str, caplog: pyt
         config = InfluxConfig(url=running.url, version="auto", token="sandbox-token", **target)  # type: ignore[arg-type]
         transport = Transport(config, config.servers(), logging.getLogger("test"))
         run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)
-        describe(config, logging.getLogger("test"))
+        log_servers(config, logging.getLogger("test"))
         assert path in caplog.text
         assert stored(flavour, running.url) == 1
 
@@ -149,7 +150,7 @@ def test_a_server_that_gathers_requests_gets_many_at_a_time(flavour: str, option
         config = InfluxConfig(url=running.url, token="sandbox-token", **options)
         transport = Transport(config, config.servers(), logging.getLogger("test"))
         run(WriteJob(compress(b"m f=1 1\n"), 1, gzip=True), transport)
-        assert transport.most_requests == most
+        assert transport.max_in_flight == most
 
 
 @pytest.mark.parametrize(("flavour", "version", "advice"), [
@@ -159,7 +160,7 @@ def test_a_wrong_version_is_explained_at_the_start(
     with running_influxdb(flavour=flavour) as running:
         config = InfluxConfig(url=running.url, version=version, bucket="b", org="o",  # type: ignore[arg-type]
                               database="d")
-        describe(config, logging.getLogger("test"))
+        log_servers(config, logging.getLogger("test"))
     assert advice in caplog.text
 
 

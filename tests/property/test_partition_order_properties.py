@@ -15,7 +15,7 @@ class WholeJob:
         self.done = False
         self.on_its_way = False
 
-    def again(self) -> None:
+    def resend(self) -> None:
         """To be sent once more."""
         self.done = False
 

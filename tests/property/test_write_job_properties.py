@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pipeline import compression
 from stages.influxdb import body
 from stages.influxdb.answers import Accepted, Answer, BadLines, OperatorNeeded, Retry, TooLarge, UnlocatedBadLines
-from stages.write.job import BELIEVED_BATCHES, Evidence, WriteJob
+from stages.write.doubt import MAX_BELIEVED_BATCHES, Evidence
+from stages.write.job import WriteJob
 
 
 class Server:
@@ -100,7 +101,7 @@ def test_a_job_sent_again_stores_everything_but_the_refused_lines_again(count: i
     server.write = lambda data: write(compression.decompress(data))  # type: ignore[method-assign]
     run(job, server)
     server.stored.clear()
-    job.again()
+    job.resend()
     run(job, server)
     assert server.stored == {line(index) for index in range(count)} - server.bad
     assert {refused.line for refused in job.refused} == bad
@@ -132,7 +133,7 @@ def test_a_server_that_is_down_for_long_does_not_break_a_batch_into_crumbs() -> 
         piece = job.take()
         assert piece is not None
         requests += 1
-        job.answered(piece, Retry("server_error", "500", suspect=True), passed=0)
+        job.answered(piece, Retry("server_error", "500", suspect=True), acknowledged=0)
     server = Server("v2", set(), [], 10**9)
     run(job, server)
     assert server.requests <= 16
@@ -189,11 +190,11 @@ def test_a_server_that_stores_most_lines_is_not_doubted_whatever_it_says(count: 
 
 def test_batches_refused_line_by_line_are_believed_until_it_is_several() -> None:
     evidence = Evidence()
-    for number in range(BELIEVED_BATCHES + 3):
+    for number in range(MAX_BELIEVED_BATCHES + 3):
         job = WriteJob(line(1) + b"\n" + line(2) + b"\n", 2, gzip=False, evidence=evidence)
         words = "\n".join(f"unable to parse '{line(index).decode()}': time outside range" for index in (1, 2))
         meant = refuse_all(job, BadLines(words, status=400))
-        assert job.done == (number < BELIEVED_BATCHES)
+        assert job.done == (number < MAX_BELIEVED_BATCHES)
         assert len(job.refused) == (2 if job.done else 0)
         assert isinstance(meant[-1], OperatorNeeded) != job.done
     conflict = WriteJob(line(1) + b"\n", 1, gzip=False, evidence=evidence)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.influxdb.answers import Accepted, Answer, BadLines, UnlocatedBadLines
-from stages.influxdb.retention import PROBE_SECONDS, SECOND, UNUSED_SECONDS, Bounds
-from stages.write.job import Evidence, WriteJob
+from stages.influxdb.retention import FORGET_SECONDS, RECHECK_SECONDS, SECOND, Bounds
+from stages.write.doubt import Evidence
+from stages.write.job import WriteJob
 
 #: The server's time when the tests' clock says 0, seconds since 1970.
 EPOCH = 1_700_000_000
@@ -130,7 +131,7 @@ def test_a_longer_retention_is_seen_within_seconds(tells: str) -> None:
     server, evidence = Server(3_600, tells), Evidence()
     run(server, evidence, [7_200.0, 10.0])
     server.kept = 10_000
-    server.now = PROBE_SECONDS
+    server.now = RECHECK_SECONDS
     for more in range(3):
         lines, job = run(server, evidence, [7_200.0, 9_000.0, 11_000.0, 10.0], first=more * 10)
         assert [line.line for line in job.refused] == [2]
@@ -151,7 +152,7 @@ def test_a_shorter_retention_is_learned_anew(tells: str) -> None:
 def test_bodies_are_not_read_where_nothing_was_refused_for_long() -> None:
     server, evidence = Server(3_600, "told"), Evidence()
     run(server, evidence, [7_200.0, 10.0])
-    server.now = UNUSED_SECONDS + 1
+    server.now = FORGET_SECONDS + 1
     job = WriteJob(b"no line at all", 5, False, evidence=evidence)
     piece = job.take(server.now)
     assert piece is not None and piece.body == b"no line at all"

@@ -15,11 +15,11 @@ from stages.influxdb.answers import (
     Retry,
     TooLarge,
     UnlocatedBadLines,
-    classify,
-    retry_after,
 )
-from stages.influxdb.body import listed_lines, named_lines
+from stages.influxdb.body import listed_lines, quoted_lines
+from stages.influxdb.classify import classify
 from stages.influxdb.flavour import detect
+from stages.influxdb.retry_after import retry_after
 
 NOW = 1_700_000_000.0
 MEANINGS = {"written": Accepted, "bad_lines": BadLines, "bad_somewhere": UnlocatedBadLines, "too_large": TooLarge,
@@ -56,14 +56,14 @@ def test_quoted_lines_are_found_by_their_text_whatever_they_hold() -> None:
     words = ("partial write: unable to parse 'it's f=zz 2': invalid boolean\nunable to parse 'm s=\"a\nb\" x': bad "
              "timestamp\nunable to parse 'lead f=zz': strconv.ParseInt: parsing \"9\": value out of range\n"
              "unable to parse 'm s=\"dropped=9\" z': bad timestamp dropped=0")
-    assert named_lines(lines, words) == {1: "invalid boolean", 3: "bad timestamp",
+    assert quoted_lines(lines, words) == {1: "invalid boolean", 3: "bad timestamp",
                                          4: 'strconv.ParseInt: parsing "9": value out of range', 5: "bad timestamp"}
 
 
 def test_equal_lines_are_each_found() -> None:
     lines = [b"a f=zz", b"b f=1", b"a f=zz"]
-    assert named_lines(lines, "unable to parse 'a f=zz': x\nunable to parse 'a f=zz': x") == {0: "x", 2: "x"}
-    assert named_lines(lines, "unable to parse 'b f=1': x\nunable to parse 'b f=1': x") is None
+    assert quoted_lines(lines, "unable to parse 'a f=zz': x\nunable to parse 'a f=zz': x") == {0: "x", 2: "x"}
+    assert quoted_lines(lines, "unable to parse 'b f=1': x\nunable to parse 'b f=1': x") is None
 
 
 @pytest.mark.parametrize("bad", [
@@ -77,16 +77,16 @@ def test_a_line_that_holds_a_quote_never_makes_another_one_bad(bad: bytes, parti
         return f"partial write: {words} dropped=0" if partial else words
 
     for lines in ([b"good f=1", bad], [bad, b"good f=1"], [b"good f=1", b"other f=2", bad, b"good f=1"]):
-        found = named_lines(lines, said(bad))
+        found = quoted_lines(lines, said(bad))
         assert found is None or found == {lines.index(bad): "invalid boolean"}
-    assert named_lines([bad], said(bad)) == {0: "invalid boolean"}
+    assert quoted_lines([bad], said(bad)) == {0: "invalid boolean"}
 
 
 def test_an_answer_that_quotes_a_line_we_did_not_send_finds_none() -> None:
-    assert named_lines([b"a f=1", b"b f=2"], "unable to parse 'a f=1': x\nunable to parse 'c f=3': y") is None
-    assert named_lines([b"a f=1"], "nothing is quoted") is None
-    assert named_lines([b"a f=1"], "unable to parse '\x1f\ufffd\x08': missing tag value") is None
-    assert named_lines([b"a f=1", b"b f=2"], "unable to parse 'a f=1") is None
+    assert quoted_lines([b"a f=1", b"b f=2"], "unable to parse 'a f=1': x\nunable to parse 'c f=3': y") is None
+    assert quoted_lines([b"a f=1"], "nothing is quoted") is None
+    assert quoted_lines([b"a f=1"], "unable to parse '\x1f\ufffd\x08': missing tag value") is None
+    assert quoted_lines([b"a f=1", b"b f=2"], "unable to parse 'a f=1") is None
 
 
 def test_listed_lines_are_found_by_number_or_else_by_text() -> None:
@@ -104,9 +104,9 @@ def test_listed_lines_are_found_by_number_or_else_by_text() -> None:
     ((200, b"OK"), (200, {"x-influxdb-build": "Core", "x-influxdb-version": "3.9.6"},
                     b'{"product_name":"InfluxDB 3 Core","version":"3.9.6"}'), "InfluxDB Core", "v3"),
     ((401, b""), (401, {"cluster-uuid": "a1cce656"}, b'{"error": "the request was not authenticated"}'),
-     "InfluxDB 3, which reports no more without a valid token", "v3"),
-    ((200, b"OK"), (204, {}, b""), "VictoriaMetrics or alike", None),
-    ((404, b""), (404, {}, b""), "a server that does not identify itself", None)])
+     "InfluxDB 3, which hides its version without a valid token", "v3"),
+    ((200, b"OK"), (204, {}, b""), "VictoriaMetrics or compatible", None),
+    ((404, b""), (404, {}, b""), "a server of unknown kind", None)])
 def test_a_server_is_recognised(health: tuple[int, bytes], ping: tuple[int, dict[str, str], bytes], product: str,
                                 api: str | None) -> None:
     flavour = detect(health, ping)

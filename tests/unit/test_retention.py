@@ -3,18 +3,15 @@
 import pytest
 
 from stages.influxdb.retention import (
-    PROBE_SECONDS,
+    FORGET_SECONDS,
+    RECHECK_SECONDS,
     SECOND,
-    UNUSED_SECONDS,
     Bounds,
     Retention,
-    duration_of,
-    policies_query,
-    queried_bounds,
-    reported_bounds,
-    shown,
-    times,
+    format_bound,
+    times_of,
 )
+from stages.influxdb.retention_messages import bounds_of_policy, duration_of, policies_query, stated_bounds
 
 #: 2026-11-26T09:13:20.095921517Z
 BOUND = 1_795_684_400_095_921_517
@@ -35,7 +32,7 @@ CLOUD = ("dml handler error: data in table {table} is outside of the retention p
 
 
 def test_influxdb_2_tells_the_bound() -> None:
-    assert reported_bounds(TOLD.format(key="p,a=3")) == Bounds(BOUND)
+    assert stated_bounds(TOLD.format(key="p,a=3")) == Bounds(BOUND)
 
 
 @pytest.mark.parametrize("text", [
@@ -47,21 +44,22 @@ def test_influxdb_2_tells_the_bound() -> None:
     "partial write: dropped 9 points outside retention policy of duration 9h0m0s - oldest point ",
 ])
 def test_a_name_that_speaks_like_the_server_is_not_believed(text: str) -> None:
-    assert reported_bounds(TOLD.format(key=f"p,a={text}")) == Bounds(BOUND)
-    found = reported_bounds(CLOUD.format(table=text))
-    assert found is not None and found.oldest is not None and shown(found.oldest) == "2023-07-30T11:05:48.178479165Z"
-    assert reported_bounds(f"unable to parse '{TOLD.format(key='p')}': missing fields") is None
+    assert stated_bounds(TOLD.format(key=f"p,a={text}")) == Bounds(BOUND)
+    found = stated_bounds(CLOUD.format(table=text))
+    assert found is not None and found.oldest is not None
+    assert format_bound(found.oldest) == "2023-07-30T11:05:48.178479165Z"
+    assert stated_bounds(f"unable to parse '{TOLD.format(key='p')}': missing fields") is None
 
 
 def test_a_message_of_a_megabyte_is_read_at_once() -> None:
-    assert reported_bounds(TOLD.format(key=", newest point p dropped because it violates a " * 20_000)) == Bounds(BOUND)
+    assert stated_bounds(TOLD.format(key=", newest point p dropped because it violates a " * 20_000)) == Bounds(BOUND)
 
 
 @pytest.mark.parametrize("message", [
     "partial write: points beyond retention policy dropped=4", "", "partial write: field type conflict: x dropped=1",
     TOLD.format(key="p").replace("1h0m0s", "an hour"), TOLD.format(key="p") + " and more\n"])
 def test_other_words_tell_none(message: str) -> None:
-    assert reported_bounds(message) is None
+    assert stated_bounds(message) is None
 
 
 @pytest.mark.parametrize(("window", "bound", "at", "time", "expected"), [
@@ -76,14 +74,14 @@ def test_other_words_tell_none(message: str) -> None:
 def test_limits_of_writing_are_told_by_influxdb_1_12(window: str, bound: str, at: int, time: int,
                                                      expected: Bounds) -> None:
     """`BOUND` is the server's time."""
-    message = WINDOW.format(duration="3h0m0s", window=window, bound=bound, at=shown(at), time=shown(time))
-    assert reported_bounds(message) == expected
+    message = WINDOW.format(duration="3h0m0s", window=window, bound=bound, at=format_bound(at), time=format_bound(time))
+    assert stated_bounds(message) == expected
 
 
 def test_a_future_point_says_nothing_about_an_endless_retention() -> None:
     """1.12 without a retention prints the least time that there is as the bound."""
-    assert reported_bounds(WINDOW.format(duration="0s", window="15m0s", bound="Retention Policy Lower",
-                              at="1677-09-21T00:12:43.145224194Z", time=shown(BOUND))) is None
+    assert stated_bounds(WINDOW.format(duration="0s", window="15m0s", bound="Retention Policy Lower",
+                              at="1677-09-21T00:12:43.145224194Z", time=format_bound(BOUND))) is None
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1h0m0s", 3_600), ("168h0m0s", 604_800), ("1m30.5s", 90.5), ("0s", 0),
@@ -97,16 +95,16 @@ def test_influxdb_1_is_asked_for_its_policies() -> None:
     reply = {"results": [{"statement_id": 0, "series": [{
         "columns": ["name", "duration", "shardGroupDuration", "replicaN", "default"],
         "values": [["autogen", "0s", "168h0m0s", 1, False], ["hour", "1h0m0s", "1h0m0s", 1, True]]}]}]}
-    assert queried_bounds(reply, "", BOUND) == queried_bounds(reply, "hour", BOUND) == Bounds(BOUND - HOUR)
-    assert queried_bounds(reply, "autogen", BOUND) is queried_bounds(reply, "none", BOUND) is None
+    assert bounds_of_policy(reply, "", BOUND) == bounds_of_policy(reply, "hour", BOUND) == Bounds(BOUND - HOUR)
+    assert bounds_of_policy(reply, "autogen", BOUND) is bounds_of_policy(reply, "none", BOUND) is None
     refusals: list[object] = [{"results": [{"error": "database not found: x"}]}, {"error": "authorization failed"},
                               None, [], {}]
     for refusal in refusals:
-        assert queried_bounds(refusal, "", BOUND) is None
+        assert bounds_of_policy(refusal, "", BOUND) is None
 
 
 def test_the_time_of_a_line_is_what_follows_its_last_space() -> None:
-    assert times([b"m f=1 5", b"m f=1", b'm f="a 7"', b"m,t=a\\ 9 f=1 -3", b'm f="\n 1" 4'], 1_000) == [
+    assert times_of([b"m f=1 5", b"m f=1", b'm f="a 7"', b"m,t=a\\ 9 f=1 -3", b'm f="\n 1" 4'], 1_000) == [
         5_000, None, None, -3_000, 4_000]
 
 
@@ -120,39 +118,40 @@ def test_a_bound_moves_with_time_and_is_never_narrower_than_the_servers() -> Non
 
 def test_without_a_bound_told_what_is_older_than_a_refused_line_is_refused() -> None:
     known = Retention()
-    known.refused([5, 3], 0.0, 1.0)
+    known.learn_refused([5, 3], 0.0, 1.0)
     assert known.bounds(1.0) == Bounds(6)
-    known.refused([4], 2.0, 2.0)
+    known.learn_refused([4], 2.0, 2.0)
     assert known.bounds(2.0) == Bounds(6 + SECOND)
-    known.refused([3 * SECOND], 3.0, 3.0)
+    known.learn_refused([3 * SECOND], 3.0, 3.0)
     assert known.bounds(3.0) == Bounds(3 * SECOND + 1)
-    known.refused([None, 9 * SECOND], 3.0, 3.0)
+    known.learn_refused([None, 9 * SECOND], 3.0, 3.0)
     assert known.bounds(3.0) == Bounds(3 * SECOND + 1)
 
 
 def test_lines_outside_are_sent_now_and_then_and_a_longer_retention_is_seen() -> None:
     known = Retention()
     known.learn(Bounds(100 * SECOND), 0.0, 0.0)
-    assert not known.should_probe(PROBE_SECONDS - 1)
-    assert known.should_probe(PROBE_SECONDS) and not known.should_probe(PROBE_SECONDS + 1)
-    known.stored([200 * SECOND], PROBE_SECONDS)
-    assert known.bounds(PROBE_SECONDS) is not None
-    known.stored([50 * SECOND, 200 * SECOND], PROBE_SECONDS)
-    assert known.bounds(PROBE_SECONDS) is None
+    assert not known.start_recheck(RECHECK_SECONDS - 1)
+    assert known.start_recheck(RECHECK_SECONDS) and not known.start_recheck(RECHECK_SECONDS + 1)
+    known.learn_stored([200 * SECOND], RECHECK_SECONDS)
+    assert known.bounds(RECHECK_SECONDS) is not None
+    known.learn_stored([50 * SECOND, 200 * SECOND], RECHECK_SECONDS)
+    assert known.bounds(RECHECK_SECONDS) is None
 
 
 def test_a_bound_that_refuses_nothing_any_more_is_forgotten() -> None:
     known = Retention()
     known.learn(Bounds(100), 0.0, 0.0)
-    assert known.bounds(UNUSED_SECONDS) is not None
-    known.should_probe(5.0)
-    assert known.bounds(UNUSED_SECONDS + 5) is not None
-    assert known.bounds(UNUSED_SECONDS + 6) is None
+    assert known.bounds(FORGET_SECONDS) is not None
+    known.start_recheck(5.0)
+    assert known.bounds(FORGET_SECONDS + 5) is not None
+    assert known.bounds(FORGET_SECONDS + 6) is None
 
 
 def test_a_dead_letter_says_the_times() -> None:
     bounds = Bounds(BOUND, BOUND + HOUR)
-    assert bounds.hold(BOUND) and bounds.hold(None) and not bounds.hold(BOUND - 1) and not bounds.hold(BOUND + 2 * HOUR)
-    assert "2026-11-26T09:13:20.095921517Z" in bounds.why(0) and "1970-01-01T00:00:00Z" in bounds.why(0)
-    assert "2026-11-26T10:13:20.095921517Z" in bounds.why(BOUND + 2 * HOUR)
-    assert shown(-2**63) == "1677-09-21T00:12:43.145224192Z" and shown(10**30) == str(10**30)
+    assert bounds.contains(BOUND) and bounds.contains(None)
+    assert not bounds.contains(BOUND - 1) and not bounds.contains(BOUND + 2 * HOUR)
+    assert "2026-11-26T09:13:20.095921517Z" in bounds.refusal(0) and "1970-01-01T00:00:00Z" in bounds.refusal(0)
+    assert "2026-11-26T10:13:20.095921517Z" in bounds.refusal(BOUND + 2 * HOUR)
+    assert format_bound(-2**63) == "1677-09-21T00:12:43.145224192Z" and format_bound(10**30) == str(10**30)

@@ -1,4 +1,4 @@
-"""The token of one InfluxDB, from the configuration or from a file."""
+"""The token for one InfluxDB, from the configuration or from a file."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from stages.influxdb.flavour import Version
 
 
 class Credentials:
-    """The token, from the configuration or from a file that may change while we run. Thread-safe."""
+    """The token. A token file is read again by `reload`, as it may change while we run. Thread-safe."""
 
     def __init__(self, config: ConnectionConfig) -> None:
         self._config = config
@@ -20,7 +20,7 @@ class Credentials:
             self.reload()
 
     def reload(self) -> bool:
-        """Reads the token file again; True when the token is another one. Raises PipelineError if it can't be read."""
+        """Reads the token file again. True if the token has changed. Raises PipelineError if it can't be read."""
         if not self._config.token_file:
             return False
         try:
@@ -34,5 +34,5 @@ class Credentials:
         return changed
 
     def header(self, version: Version) -> dict[str, str]:
-        """The Authorization header, if there is a token."""
+        """The Authorization header; empty without a token."""
         return {"Authorization": authorization(version, self._token)} if self._token else {}

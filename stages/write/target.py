@@ -1,0 +1,104 @@
+"""One database that a sink writes to: the jobs for it, in order, and its state."""
+
+import logging
+import time
+
+from pipeline.backoff import Backoff
+from pipeline.config.schema import InfluxConfig
+from pipeline.work_file import WorkFile
+from stages.influxdb.answers import Answer, OperatorNeeded, Retry
+from stages.influxdb.concurrency import ConcurrencyLimiter
+from stages.influxdb.outage_log import OutageLog
+from stages.write.batch import Batch, BatchJob
+from stages.write.chunk import Chunk
+from stages.write.doubt import Evidence
+from stages.write.ordering import Entry, PartitionOrder
+from stages.write.server import limits_of
+from stages.write.slow_requests import SlowRequests
+from stages.write.transport import Transport
+
+
+class Target:
+    """The state of one database in this writer."""
+
+    def __init__(self, config: InfluxConfig, urls: tuple[str, ...], logger: logging.Logger) -> None:
+        """Raises PipelineError if the token file can't be read."""
+        self.config = config
+        self.transport = Transport(config, urls, logger)
+        self.limiter = ConcurrencyLimiter(self.transport.max_in_flight, Backoff.of(config),
+                                          config.retry_after_max_ms / 1000)
+        #: The deadline of a request, at all of its servers together, seconds.
+        self.seconds = limits_of(config).seconds * len(urls)
+        self.slow: SlowRequests[tuple[BatchJob, Chunk]] = SlowRequests(self.seconds)
+        self._logger = logger
+        self._outages = OutageLog(logger, self.limiter)
+        self._orders: dict[object, PartitionOrder[BatchJob]] = {}
+        #: Index of the partition that was served last: they take turns.
+        self._turn = 0
+        #: By bucket: each may be set up correctly, or not.
+        self._evidence: dict[str, Evidence] = {}
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether any batch has lines for it."""
+        return bool(self._orders)
+
+    def problem(self, now: float) -> str:
+        """What fails at `now` (seconds, monotonic); "" if nothing does."""
+        if self.limiter.problem or not self.slow.any(now):
+            return self.limiter.problem
+        return f"{self.transport.urls[0]} has not answered a write completely for long"
+
+    def add(self, batch: Batch, content: list[bytes]) -> None:
+        """Makes the jobs of a batch; `content` has the body of each of its groups."""
+        for index, (group, body) in enumerate(zip(batch.lines.buckets, content, strict=True)):
+            batch.open_jobs += 1
+            evidence = self._evidence.setdefault(group.bucket, Evidence())
+            job = BatchJob(batch, index, body, self.config, self.limiter.max_bytes, evidence)
+            # With ordering = "none" each job has an order of its own.
+            key: object = batch.lines.range.partition if self.config.ordering == "partition" else object()
+            self._orders.setdefault(key, PartitionOrder()).add(batch.lines.range.first, job)
+
+    def abandon(self, batch: Batch) -> None:
+        """Drops the jobs of a batch."""
+        for order in self._orders.values():
+            order.entries[:] = [entry for entry in order.entries if entry.job.batch is not batch]
+
+    def next_chunk(self, now: float, work: WorkFile) -> tuple[Entry[BatchJob], Chunk | None] | None:
+        """The next request to send at `now` (seconds, monotonic), the partitions in turn; None while there is none.
+
+        Without a chunk if a job is done without a request: the times of its lines are known to be refused.
+        """
+        orders = list(self._orders.items())
+        # Jobs in doubt come last: they wait for something else to be stored.
+        for in_doubt in (False, True):
+            for step in range(len(orders)):
+                at = (self._turn + 1 + step) % len(orders)
+                key, order = orders[at]
+                if not order.entries:
+                    self._orders.pop(key, None)
+                for entry in order.startable():
+                    if entry.job.in_doubt != in_doubt:
+                        continue
+                    work.begin(entry.job.batch.lines.range)
+                    chunk = entry.job.take(now)
+                    work.end()
+                    if chunk is not None or entry.job.done:
+                        self._turn = at
+                        entry.started = True
+                        return entry, chunk
+        return None
+
+    def started(self, job: BatchJob, chunk: Chunk, now: float) -> None:
+        """A request is in flight from `now` on (seconds, monotonic)."""
+        self.limiter.started()
+        self.slow.started((job, chunk), now)
+
+    def answered(self, chunk: Chunk, answer: Answer, seconds: float) -> None:
+        """Takes what an answer, which came after `seconds`, means for the database; logs outages."""
+        now = time.monotonic()
+        self.limiter.answered(answer, len(chunk.body or b""), seconds, now)
+        if isinstance(answer, Retry | OperatorNeeded):
+            self._outages.failed("writing", answer, now)
+        elif self._outages.recovered():
+            self._logger.info("%s accepts writes again", self.transport.urls[0])
