@@ -76,11 +76,14 @@ def listed_lines(lines: Sequence[bytes], listed: Sequence[tuple[int, str, str]])
     InfluxDB 3 truncates the text, formats the line again, or quotes another line after a string with line breaks: so
     the text is used only if there is no line of that number.
     """
-    found: dict[int, str] = {}
+    by_number: dict[int, str] = {}
+    by_text: dict[bytes, str] = {}
     for number, text, why in listed:
-        same = [number - 1] if 1 <= number <= len(lines) else [
-            index for index, line in enumerate(lines) if line == text.encode()]
-        if not same:
-            return None
-        found.update(dict.fromkeys(same, why))
-    return found
+        if 1 <= number <= len(lines):
+            by_number[number - 1] = why
+        else:
+            by_text[text.encode()] = why
+    same = {index: by_text[line] for index, line in enumerate(lines) if line in by_text} if by_text else {}
+    if len({lines[index] for index in same}) < len(by_text):
+        return None
+    return by_number | same
