@@ -48,7 +48,7 @@ def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, s
     result = run_load(LoadOptions(
         iggy=config.iggy, stream=topic.stream, topic=topic.topic, rate=rate, series=series, fields=fields, size=size,
         time=time_form(sink.mapping), mapping=sink.mapping, partitions=partitions, seconds=seconds, shape=shape))
-    click.echo(result.words(), err=as_json)
+    click.echo(result.summary(), err=as_json)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(result)))
     if not result.held:

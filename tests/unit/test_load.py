@@ -160,5 +160,5 @@ def test_a_load_that_came_late_was_not_held() -> None:
     late = summary([Sent(500, 0.1, 9.9), Sent(500, 1.5, 12.5)], 10)
     assert (held.held, held.rate, held.messages) == (True, 100, 1_000)
     assert (late.held, late.rate) == (False, 80)
-    assert "THE RATE WAS NOT HELD: sends were up to 1.5 s late" in late.words()
-    assert "NOT HELD" not in held.words()
+    assert "THE RATE WAS NOT HELD: sends were up to 1.5 s late" in late.summary()
+    assert "NOT HELD" not in held.summary()

@@ -42,7 +42,7 @@ def _cpu(run: Throughput) -> str:
 def _held(held: Held) -> list[str]:
     latency = ", ".join(f"{name} {ms:g}" for name, ms in held.latency_ms.items())
     peak = {name: max(sample.pss_mib for sample in samples) for name, samples in held.processes.items() if samples}
-    return [f"held rate: {held.load.words()}",
+    return [f"held rate: {held.load.summary()}",
             f"latency in ms, intended send to acknowledged write, flush_interval_ms = {held.flush_interval_ms}: "
             f"{latency}",
             f"points a request: {held.points_per_request:g}",

@@ -40,7 +40,6 @@ class Json:
     """`json` and `ndjson`: an object, with objects inside for paths with dots."""
 
     def template(self, slots: list[Slot]) -> tuple[bytes, list[Slot]]:
-        """See `Encoding`."""
         order: list[Slot] = []
         return self._object(nested(slots), order), order
 
@@ -50,23 +49,18 @@ class Json:
         return b"{" + b",".join(members) + b"}"
 
     def text(self, value: str) -> bytes:
-        """See `Encoding`."""
         return json.dumps(value, ensure_ascii=False).encode()
 
     def number(self, hundredths: int) -> bytes:
-        """See `Encoding`."""
         return b"%d.%02d" % divmod(hundredths, 100)
 
     def integer(self, value: int) -> bytes:
-        """See `Encoding`."""
         return b"%d" % value
 
     def boolean(self, value: bool) -> bytes:
-        """See `Encoding`."""
         return b"true" if value else b"false"
 
     def time(self, value: int | str) -> bytes:
-        """See `Encoding`."""
         return self.text(value) if isinstance(value, str) else self.integer(value)
 
 
@@ -80,19 +74,15 @@ class MessagePack(Json):
                                         else _place(self, item, order)) for name, item in tree.items()])
 
     def text(self, value: str) -> bytes:
-        """See `Encoding`."""
         return msgspec.msgpack.encode(value)
 
     def number(self, hundredths: int) -> bytes:
-        """See `Encoding`."""
         return msgspec.msgpack.encode(hundredths / 100)
 
     def integer(self, value: int) -> bytes:
-        """See `Encoding`."""
         return msgspec.msgpack.encode(value)
 
     def boolean(self, value: bool) -> bytes:
-        """See `Encoding`."""
         return msgspec.msgpack.encode(value)
 
 
@@ -104,7 +94,6 @@ class Csv(Json):
         self._delimiter = delimiter
 
     def template(self, slots: list[Slot]) -> tuple[bytes, list[Slot]]:
-        """See `Encoding`."""
         known = {slot.path: slot for slot in slots}
         columns = [known.get(name, Slot(name, "number")) for name in self._header] if self._header else slots
         order: list[Slot] = []
@@ -113,7 +102,6 @@ class Csv(Json):
         return names + delimiter.join([_place(self, slot, order) for slot in columns]) + b"\n", order
 
     def text(self, value: str) -> bytes:
-        """See `Encoding`."""
         out = io.StringIO()
         csv.writer(out, delimiter=self._delimiter, lineterminator="").writerow([value])
         return out.getvalue().encode()
@@ -123,7 +111,6 @@ class Lines(Json):
     """`line_protocol`: one line, with the time in the precision that the mapping reads."""
 
     def template(self, slots: list[Slot]) -> tuple[bytes, list[Slot]]:
-        """See `Encoding`."""
         tags = [slot for slot in slots if slot.kind in ("site", "device")]
         fields = [slot for slot in slots if slot not in tags and slot.kind != "time"]
         times = [slot for slot in slots if slot.kind == "time"]
@@ -143,12 +130,10 @@ class Text(Json):
     """`text`: the values with spaces between them."""
 
     def template(self, slots: list[Slot]) -> tuple[bytes, list[Slot]]:
-        """See `Encoding`."""
         order: list[Slot] = []
         return b" ".join([_place(self, slot, order) for slot in slots]), order
 
     def text(self, value: str) -> bytes:
-        """See `Encoding`."""
         return value.encode()
 
 

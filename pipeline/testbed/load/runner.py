@@ -1,4 +1,4 @@
-"""Runs the processes of a load, and says what became of it."""
+"""Runs the processes of a load, and reports the result."""
 
 import asyncio
 import multiprocessing
@@ -17,11 +17,11 @@ from pipeline.testbed.load.schedule import Schedule, Shape
 from pipeline.testbed.load.sender import Part, Sent, run_part
 from pipeline.testbed.load.telemetry import DEFAULT_MAPPING, DEFAULT_TIME, Telemetry, TimeForm
 
-#: What one process is trusted to send, messages a second; more processes are started for more.
+#: Rate that one process can send, messages a second; more processes are started for a higher rate.
 RATE_OF_A_PROCESS = 100_000
-#: Until message 0 is due, seconds: for the processes to start.
+#: Time until message 0 is due, seconds, in which the processes start.
 LEAD_SECONDS = 1.0
-#: A load whose confirmations came later than this was not held, seconds.
+#: If a confirmation was later than this, the rate was not held, seconds.
 HELD_SECONDS = 1.0
 
 
@@ -38,32 +38,32 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     #: Bytes of a message; 0: no more than its fields need.
     size: int = 0
     time: TimeForm = DEFAULT_TIME
-    #: What reads the messages.
+    #: The mapping that will read the messages.
     mapping: MappingConfig = DEFAULT_MAPPING
-    #: Of the topic, if it is to be made.
+    #: Partitions of the topic, if it is created.
     partitions: int = 2
     seconds: float = 10
     shape: Shape = "steady"
 
 
 class LoadResult(Struct, frozen=True):
-    """What was sent."""
+    """The result of a load."""
 
     messages: int
-    #: Reached, from message 0's time to the last confirmation; messages a second.
+    #: Rate from message 0's time to the last confirmation, messages a second.
     rate: float
-    #: Most that a confirmation came after the intended time, seconds.
+    #: Longest time from a message's due time to its confirmation, seconds.
     latest_seconds: float
     processes: int
     #: Whether the rate was held.
     held: bool
 
-    def words(self) -> str:
-        """The same for a person."""
-        said = "" if self.held else (f"; THE RATE WAS NOT HELD: sends were up to {self.latest_seconds:.1f} s late; "
+    def summary(self) -> str:
+        """The result as text."""
+        warning = "" if self.held else (f"; THE RATE WAS NOT HELD: sends were up to {self.latest_seconds:.1f} s late; "
                                      "give a lower --rate, or a faster server or machine")
         return (f"sent {self.messages:,} messages at {self.rate:,.0f}/s from {self.processes} processes, "
-                f"confirmed at most {self.latest_seconds * 1000:.0f} ms after they were due{said}")
+                f"confirmed at most {self.latest_seconds * 1000:.0f} ms after they were due{warning}")
 
 
 def run_load(options: LoadOptions) -> LoadResult:

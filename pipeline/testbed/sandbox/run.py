@@ -54,12 +54,12 @@ class SandboxOptions(Struct, frozen=True, kw_only=True):
 
     iggy_port: int = 8090
     influx_port: int = 8086
-    #: Of InfluxDB 3's Flight service; None: there is none.
+    #: Port of InfluxDB 3's Flight service; None: no Flight service.
     flight_port: int | None = None
     #: "iggy" or "influxdb": only that one; "": both.
     only: str = ""
     flavour: Flavour = "v2"
-    #: What is older is refused; 0 keeps all.
+    #: Older points are refused; 0: no retention.
     retention_seconds: int = 0
     #: Largest body in bytes; 0: none, None: the flavour's own.
     max_body_bytes: int | None = None
@@ -113,7 +113,7 @@ async def _started(server: Broker | InfluxServer, name: str, option: str) -> Non
 
 
 def _write_addresses(path: Path, broker: Broker | None, influxdb: InfluxServer | None) -> None:
-    """Writes the file under another name first, so that nobody reads half of it."""
+    """Writes the file under another name first, so that no reader gets half of it."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.write_text(json.dumps({"iggy": broker.address if broker else "",
                                       "influxdb": influxdb.url if influxdb else "",
@@ -158,7 +158,7 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
 @click.option("--fault", "fault_texts", multiple=True, metavar="JSON")
 def main(iggy_port: int, influx_port: int, flight_port: int | None, address_file: str, only: str, flavour: Flavour,
          retention_seconds: int, max_body_bytes: int | None, count_only: bool, fault_texts: tuple[str, ...]) -> None:
-    """The sandbox for tests: says where it listens in a file."""
+    """The sandbox for tests: writes its addresses to a file."""
     end_on_interrupt("")
     try:
         rules = [rule for text in fault_texts for rule in parse_rules(text)]

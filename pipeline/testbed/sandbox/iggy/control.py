@@ -13,7 +13,7 @@ from pipeline.testbed.sandbox.iggy import protocol
 from pipeline.testbed.sandbox.iggy.protocol import Refused
 from pipeline.testbed.sandbox.iggy.server import Broker
 
-#: Of fields: a time, and a number of something.
+#: Types of fields: seconds, and a count.
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 
@@ -35,38 +35,38 @@ class Status(Command, frozen=True):
 
 
 class RefuseConnections(Command, frozen=True):
-    """See `Broker.refuse_connections`."""
+    """Refuses new connections, or accepts them again."""
 
     refuse: bool = True
 
 
 class DropConnections(Command, frozen=True):
-    """See `Broker.drop_connections`."""
+    """Closes all connections."""
 
 
 class DelayAnswers(Command, frozen=True):
-    """See `Broker.delay_answers`."""
+    """Delays every answer."""
 
     seconds: Seconds
 
 
 class Hang(Command, frozen=True):
-    """See `Broker.hang`."""
+    """Stops answering until `Resume`."""
 
 
 class Resume(Command, frozen=True):
-    """See `Broker.resume`."""
+    """Answers the requests received since `Hang`, and continues."""
 
 
 class Restart(Command, frozen=True):
-    """See `Broker.restart`."""
+    """Restarts the server; with `ghosts`, the old memberships of groups remain."""
 
     seconds: Seconds = 1.0
     ghosts: bool = False
 
 
 class Crash(Command, frozen=True):
-    """See `Broker.crash`."""
+    """Restarts the server without the messages that it had not saved."""
 
     stream: str
     topic: str
@@ -86,7 +86,7 @@ class Expire(Command, frozen=True):
 
 
 class CreateTopic(Command, frozen=True):
-    """Makes a topic, and its stream unless it is there."""
+    """Makes a topic, and its stream if it does not exist."""
 
     stream: str
     topic: str
@@ -110,7 +110,7 @@ class AddPartitions(Command, frozen=True):
 
 
 class CutPolls(Command, frozen=True):
-    """See `Broker.cut_polls`."""
+    """Cuts the next poll replies."""
 
     count: Annotated[int, Meta(ge=1)] = 1
 

@@ -13,7 +13,7 @@ from pipeline.testbed.sandbox.iggy import protocol
 
 
 class Revocation(Struct, frozen=True):
-    """A partition on its way from its owner to member `target`; `since` in seconds of the caller's clock."""
+    """A partition that moves from its owner to member `target`; `since` in seconds of the caller's clock."""
 
     partition: int
     target: int
@@ -29,7 +29,7 @@ class Member(Struct):
     pending: list[Revocation] = field(default_factory=list)
 
     def pollable(self) -> list[int]:
-        """What it may poll: what it owns, without what is on its way to another."""
+        """The partitions that it may poll: those it owns, without those that are moving to another member."""
         leaving = {revocation.partition for revocation in self.pending}
         return [partition for partition in self.partitions if partition not in leaving]
 
@@ -67,7 +67,7 @@ class Group:
         self.polled[partition] = max(last, self.polled.get(partition, last))
 
     def join(self, session: int, partitions: list[int], now: float) -> None:
-        """Adds a member, unless it is one. What nobody is in the middle of moves to it at once, the rest later."""
+        """Adds a member, unless it is one. Partitions that are not being processed move at once, the others later."""
         if self.member(session) is not None:
             return
         owned = {partition for member in self.members.values() for partition in member.partitions}
@@ -88,7 +88,7 @@ class Group:
         return True
 
     def rebalance(self, partitions: list[int]) -> None:
-        """Deals all partitions out anew, at once, and forgets what is pending."""
+        """Assigns all partitions again at once, and discards pending moves."""
         self.generation += 1
         for member in self.members.values():
             member.partitions, member.pending = [], []
@@ -146,7 +146,7 @@ class Group:
         return struct.pack("<III", self.id, partition_count, len(self.members)) + protocol.text(self.name)
 
     def details(self, partition_count: int) -> bytes:
-        """The group with its members; a partition on its way is still its old owner's."""
+        """The group with its members; a partition that is moving still belongs to its old owner."""
         return self.summary(partition_count) + b"".join(
             struct.pack(f"<II{len(member.partitions)}I", member.id, len(member.partitions), *member.partitions)
             for member in self.members.values())

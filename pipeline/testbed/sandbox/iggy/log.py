@@ -127,7 +127,7 @@ class PartitionLog:
         self._times: list[int] = []
         self.start_offset = 0
         self.next_offset = 0
-        #: Bytes of the batches that are there.
+        #: Bytes of the stored batches.
         self.size = 0
         #: Number of the last operation that this partition has committed.
         self.op = 0
@@ -139,7 +139,7 @@ class PartitionLog:
 
     @property
     def messages(self) -> int:
-        """How many messages are there."""
+        """Number of stored messages."""
         return self.next_offset - self.start_offset
 
     def append(self, data: Buffer, now: int) -> Batch:
@@ -222,7 +222,7 @@ class Topic:
         self.options = options
         self.logs: list[PartitionLog] = []
         self.add_partitions(partitions, now)
-        #: Of single consumers: (consumer, partition) -> offset.
+        #: Offsets of individual consumers: (consumer, partition) -> offset.
         self.offsets: dict[tuple[int | str, int], int] = {}
         #: By name.
         self.groups: dict[str, Group] = {}

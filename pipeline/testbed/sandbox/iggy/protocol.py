@@ -24,7 +24,7 @@ SERVER_VERSION = "0.9.0-edge.5"
 SERVER_SEMVER = 9_000
 #: The real server's hash of its default cluster name; it stamps it on what it has committed.
 CLUSTER_ID = bytes.fromhex("21bb05c88727bab88d0ec27be8a72d46")
-#: Partition number of an empty group poll that tells the client to ask for its assignment again.
+#: Partition number of an empty group poll, upon which the client requests its assignment again.
 RESYNC_PARTITION = 2**32 - 1
 
 INVALID_COMMAND, INVALID_FORMAT = 3, 4
@@ -46,7 +46,7 @@ Parts: TypeAlias = list[Buffer]
 
 
 class Refused(Exception):
-    """A look-up or a rule failed, with the server's error code. How it is told depends on the kind of operation."""
+    """A look-up or a rule failed, with the server's error code. Its form in a reply depends on the operation."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -54,7 +54,7 @@ class Refused(Exception):
 
 
 class Denied(Refused):
-    """Refused before anything was committed: always told as the reply's status, with an empty body."""
+    """Refused before anything was committed: always the reply's status, with an empty body."""
 
 
 class Request(Struct, frozen=True):
@@ -236,7 +236,7 @@ def _options_block(options: Options) -> bytes:
 
 
 def _canonical(kind: int, given: int, value: bytes) -> tuple[int, bytes]:
-    """A value in the kind that its key has, where it is a text that says so."""
+    """A value in the type of its key, if it is a text of that type."""
     size = {_UINT32: 4, _UINT64: 8}.get(kind)
     if given == _STRING and size is not None and value.isdigit() and int(value) < 1 << 8 * size:
         return kind, int(value).to_bytes(size, "little")

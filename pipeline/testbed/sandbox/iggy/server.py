@@ -22,7 +22,7 @@ SEND_BUFFER_BYTES = 4 << 20
 
 
 class Broker:
-    """Listens on loopback; see the methods from `refuse_connections` on for how it can be told to fail."""
+    """Listens on loopback. The methods from `refuse_connections` on make it fail."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, username: str = "iggy", password: str = "iggy", *,
                  max_frame_bytes: int = MAX_FRAME_BYTES, **options: Any) -> None:
@@ -77,42 +77,43 @@ class Broker:
 
     @property
     def listening(self) -> bool:
-        """Whether it takes connections now."""
+        """Whether it accepts connections now."""
         return self._server is not None
 
     async def refuse_connections(self, refuse: bool) -> None:
-        """Takes no new connections (the client sees "connection refused") until told `False`; the old ones live on."""
+        """Refuses new connections ("connection refused") until called with False. Existing connections remain."""
         if refuse:
             self._stop_listening()
         else:
             await self._listen()
 
     def drop_connections(self) -> int:
-        """Resets every connection that there is; how many."""
+        """Resets every connection. Returns their number."""
         dropped = list(self.connections)
         for connection in dropped:
             connection.transport.abort()
         return len(dropped)
 
     def delay_answers(self, seconds: float) -> None:
-        """Waits so long before each answer to what is asked from now on; 0 ends it."""
+        """Delays the answer to each further request by this time; 0 ends it."""
         self.delay_seconds = seconds
 
     def hang(self) -> None:
-        """Reads on but answers nothing, until `resume`."""
+        """Continues to read, but answers nothing until `resume`."""
         self.hung = True
 
     def resume(self) -> None:
-        """Answers what was asked while it hung, and goes on."""
+        """Answers the requests received since `hang`, and continues."""
         self.hung = False
         for connection in list(self.connections):
             connection.answer_waiting()
 
     async def restart(self, seconds: float, ghosts: bool = False) -> None:
-        """Goes down: no listening, no connections, no sessions. Back on the same port, with all data, in `seconds`.
+        """Stops: no listening, no connections, no sessions. Starts again on the same port, with all data, in `seconds`.
 
-        `ghosts` leaves the memberships of the old sessions in the groups, for ever, as server 0.9.0-edge.5 does: who
-        joins again is a second member then, and what the first one owns is polled by nobody. Returns once it is down.
+        With `ghosts` the memberships of the old sessions remain in the groups, as with server 0.9.0-edge.5: a client
+        that joins again is a second member, and the partitions of the first one are not polled. Returns when it has
+        stopped.
         """
         if self._restart is not None:
             self._restart.cancel()
@@ -128,10 +129,10 @@ class Broker:
 
     async def crash(self, stream: str, topic: str, partition: int, lose: int, seconds: float = 0.0,
                     ghosts: bool = False) -> None:
-        """A `restart` that loses the last `lose` messages of a partition; new ones take their offsets.
+        """A `restart` that loses the last `lose` messages of a partition; new messages reuse their offsets.
 
-        Stored offsets beyond the log's end become its current offset, as on the real server: 0 when all is lost, so
-        that a poll of what is next then skips the first new message. Raises Refused when there is no such partition.
+        Stored offsets beyond the log's end become its current offset, as on the real server: 0 if everything is lost,
+        so that a poll of the next message skips the first new one. Raises Refused if the partition does not exist.
         """
         self.state.topic(stream, topic).lose(partition, lose)
         await self.restart(seconds, ghosts)

@@ -24,7 +24,7 @@ class Session(Struct):
     number: int
     #: host:port of the client.
     peer: str = ""
-    #: The operation that logged it in; 0: nobody is logged in.
+    #: The operation that logged it in; 0: not logged in.
     id: int = 0
 
     @property
@@ -34,7 +34,7 @@ class Session(Struct):
 
 
 class Evicted(Struct, frozen=True):
-    """The client is told that its session is over, and why: `reason` is one of `protocol.EVICTED_...`."""
+    """Notifies the client that its session has ended; `reason` is one of `protocol.EVICTED_...`."""
 
     client: bytes
     reason: int
@@ -70,11 +70,11 @@ class State:
         self.clock = clock
         self.started_at = clock()
         self.streams: dict[str, Stream] = {}
-        #: Of every client that is connected.
+        #: The sessions of all connected clients.
         self.sessions: list[Session] = []
         #: Number of the last operation on streams, topics, groups and sessions.
         self.op = 0
-        #: So many poll replies with messages are still to be cut.
+        #: Number of further poll replies with messages to cut.
         self.polls_to_cut = 0
         self._connections = 0
 
@@ -157,7 +157,7 @@ class State:
         session.id = 0
 
     def forget_connections(self, ghosts: bool) -> None:
-        """The server restarts: no poll is in progress. `ghosts` keeps what the sessions own, for ever."""
+        """Handles a restart: no poll is in progress. With `ghosts` the sessions keep their partitions for ever."""
         for session in self.sessions if ghosts else ():
             session.id = 0
         for _, topic in self.topics():

@@ -39,7 +39,6 @@ class AnswersQuestdb:
         self._errors = 0
 
     def answer(self, request: Request, now: int) -> Response:
-        """See `FlavourAnswers`."""
         if request.path in WRITES:
             return self._write(request, now) if request.method == "POST" else _no_method(request)
         if request.method != "GET":
@@ -51,7 +50,6 @@ class AnswersQuestdb:
         return Response(404, b"Not Found\r\n", _PLAIN)
 
     def failure(self, status: int) -> Response:
-        """See `FlavourAnswers`."""
         return self._error(status, "told to fail", None)
 
     def _write(self, request: Request, now: int) -> Response:

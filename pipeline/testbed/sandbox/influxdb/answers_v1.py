@@ -29,7 +29,6 @@ class AnswersV1:
         self._server = server
 
     def answer(self, request: Request, now: int) -> Response:
-        """See `FlavourAnswers`."""
         if request.path == "/ping" and request.method in ("GET", "HEAD"):
             return Response(204, headers=_JSON)
         if request.path == "/query" and request.method in ("GET", "POST"):
@@ -43,7 +42,6 @@ class AnswersV1:
         return self._unauthorized(request) or self._write(request, now)
 
     def failure(self, status: int) -> Response:
-        """See `FlavourAnswers`."""
         return _error(status, _REASONS.get(status, "error"))
 
     def _unauthorized(self, request: Request) -> Response | None:

@@ -44,7 +44,6 @@ class AnswersV2:
         self._server = server
 
     def answer(self, request: Request, now: int) -> Response:
-        """See `FlavourAnswers`."""
         if request.path in self.write_paths:
             if request.method != "POST":
                 return _error(405, "allow: OPTIONS, POST", (("Allow", "OPTIONS, POST"),))
@@ -63,7 +62,6 @@ class AnswersV2:
         return _error(404, "path not found")
 
     def failure(self, status: int) -> Response:
-        """See `FlavourAnswers`."""
         return _error(status, _CODES.get(status, ("", "error"))[1])
 
     def _unauthorized(self, request: Request) -> Response | None:

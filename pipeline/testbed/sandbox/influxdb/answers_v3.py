@@ -81,7 +81,6 @@ class AnswersV3:
         self._server = server
 
     def answer(self, request: Request, now: int) -> Response:
-        """See `FlavourAnswers`."""
         refused = self._unauthorized(request)
         if refused is not None:
             return refused
@@ -102,7 +101,6 @@ class AnswersV3:
         return Response(404, b"Not found", _REFUSED)
 
     def failure(self, status: int) -> Response:
-        """See `FlavourAnswers`."""
         return _UNAUTHORIZED if status == 401 else Response(
             status, _json({"error": _REASONS.get(status, "error")}), _REFUSED)
 

@@ -11,12 +11,12 @@ _NO_CONTENT = b"HTTP/1.1 204 No Content\r\nX-Influxdb-Build: OSS\r\nX-Influxdb-V
 
 
 class Stats(Struct):
-    """What came in, as `/sandbox/stats` tells it. Bytes are those of bodies as sent; statuses of what was answered."""
+    """What was received, as `/sandbox/stats` reports it: bytes of bodies as sent, statuses of answers."""
 
     requests: int = 0
     bytes: int = 0
     statuses: dict[str, int] = {}
-    #: Requests whose connection was reset, or that are never answered, as told.
+    #: Requests whose connection was reset, or that are never answered, by a fault rule.
     resets: int = 0
     hangs: int = 0
 
@@ -35,7 +35,7 @@ class CountingConnection(asyncio.BufferedProtocol):
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._head = b""
-        #: Bytes of the body that are yet to come, and what to say then.
+        #: Bytes of the body that are still to be received, and the answer then.
         self._left = 0
         self._answer = b""
 

@@ -1,4 +1,4 @@
-"""How the sandbox InfluxDB is told to fail: an ordered list of rules, given as JSON. No sockets in here.
+"""Rules by which the sandbox InfluxDB fails: an ordered list, given as JSON. No sockets.
 
 Rules act on writes, those with `query` on queries instead. The first rule of the list that has requests left and whose
 `match` is in the body acts; a rule that is spent stays in the list, with its `hits`. `refuse` and `token` act once,
@@ -31,7 +31,7 @@ class Rule(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True)
     delay_seconds: Seconds = 0.0
     #: Never answer.
     hang: bool = False
-    #: Answer 200, and a body that goes on until the client hangs up.
+    #: Answer 200 with a body that does not end until the client closes the connection.
     endless: bool = False
     #: Answer only so many bytes of a query's answer, and end it as if that were all; negative: without so many at the
     #: end. As a proxy does that loses its server.
@@ -78,7 +78,7 @@ class Faults:
         self.rules = rules
 
     def at_head(self) -> tuple[Rule | None, Break]:
-        """The rule for a request whose body is yet to come, as far as it can be told without, and when to break off."""
+        """The rule for a request without its body, as far as it does not depend on it, and when to break off."""
         rule = next((rule for rule in self.rules if rule.left and not rule.query), None)
         if rule is not None and not rule.match and rule.reset in ("before", "middle"):
             rule.hit()
@@ -101,7 +101,7 @@ class Faults:
 
 
 def parse_rules(text: bytes | str) -> list[Rule]:
-    """A rule or a list of rules as JSON. Raises PipelineError that says what is wrong."""
+    """Parses a rule or a list of rules. Raises PipelineError with the mistake."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     try:

@@ -58,10 +58,10 @@ class Application(Protocol):
         """The connection is gone."""
 
     def head(self, request: Request) -> Break:
-        """A request's head is there, its body not yet: says whether to break off."""
+        """Called when a request's head has arrived and its body has not. Returns whether to break off."""
 
     def request(self, connection: "Connection", request: Request) -> None:
-        """A whole request is there: calls `connection.answer` or `connection.reset`, now or later, or never."""
+        """Called with a complete request; calls `connection.answer` or `connection.reset`, now or later, or never."""
 
 
 def json_response(status: int, value: object) -> Response:
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def answer(self, response: Response) -> None:
-        """Answers the request in hand, and looks at the next."""
+        """Answers the current request, and handles the next."""
         if self.transport.is_closing():
             return
         head = [f"HTTP/1.1 {response.status} {_phrase(response.status)}",
