@@ -1,4 +1,4 @@
-"""What goes into an encoder and comes out of it: where the messages of a batch were, and their lines."""
+"""Input and output of an encoder: the origin of a batch's messages, and their lines."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
@@ -11,11 +11,11 @@ from stages.mapping.records.series import Origin
 
 
 class TooMuch(Exception):
-    """The lines of a batch would take too much memory: its messages have to go in parts."""
+    """The lines of a batch would take too much memory: its messages have to be encoded in parts."""
 
 
 class Rejected(NamedTuple):
-    """A message of the batch, by its index there, that cannot become a point."""
+    """A message of the batch, by its index, that cannot become a point."""
 
     at: int
     reason: str
@@ -34,7 +34,7 @@ class Lines(NamedTuple):
 
     @property
     def escapes(self) -> bool:
-        """Whether a backslash, or a line break in a string, stands somewhere: not every server reads those alike."""
+        """Whether there is a backslash, or a line break in a string: servers parse these differently."""
         return b"\\" in self.body or self.body.count(b"\n") != self.points
 
     def messages_of(self, line: int) -> tuple[int, ...]:
@@ -43,28 +43,28 @@ class Lines(NamedTuple):
 
 
 class Points(NamedTuple):
-    """The points of a batch, those of one bucket after those of the other."""
+    """The points of a batch, bucket by bucket."""
 
-    #: Measurement and tags of each; before them the bucket, where it isn't the configured one.
+    #: Series key of each; prefixed with the bucket if it is not the configured one.
     heads: Sequence[str]
     times: Sequence[str]
     lines: Sequence[str]
-    #: Of head and time of each. Points with different hashes are different ones.
+    #: Hashes of head and time of each. Points with different hashes are different.
     hashes: set[int]
 
 
 def texts_of(times: Sequence[Any]) -> Sequence[str]:
-    """Times, which are all texts or all numbers, as they stand in lines."""
+    """Times, which are all texts or all numbers, as texts."""
     return times if times and isinstance(times[0], str) else list(map(str, times))
 
 
 def series_of(head: str) -> str:
-    """Measurement and tags of a head of `Points`."""
+    """The series key of a head of `Points`."""
     return head.rpartition("\n")[2]
 
 
 def hashes_of(heads: Sequence[str], times: Sequence[str]) -> set[int]:
-    """See `Points`."""
+    """The hashes of `Points`."""
     return set(map(hash, zip(heads, times, strict=True)))
 
 
@@ -73,15 +73,15 @@ class Encoded(Struct, frozen=True):
 
     groups: list[Lines]
     rejects: list[Rejected]
-    #: Messages that were left out on purpose.
+    #: Messages that the mapping left out.
     dropped: int = 0
-    #: Points of the batch that took the place of others of it.
+    #: Points of the batch that overwrite others of it.
     overwritten: Overwritten = Overwritten()
     written: Points = Points((), (), (), set())
 
     @property
     def body(self) -> bytes:
-        """All lines, those of one bucket after those of the other."""
+        """All lines, bucket by bucket."""
         return b"".join([lines.body for lines in self.groups])
 
     def lines_of(self, message: int) -> Iterator[tuple[int, str, str, str, str]]:
@@ -93,30 +93,31 @@ class Encoded(Struct, frozen=True):
 
     @property
     def points(self) -> int:
-        """How many lines there are."""
+        """Number of lines."""
         return sum([lines.points for lines in self.groups])
 
 
 class BatchOrigin(Struct, frozen=True):
-    """Where the messages of a batch were; times in microseconds since 1970, None where the mapping does not ask."""
+    """Places and times of a batch's messages; times in microseconds since 1970, None if the mapping does not need
+    them."""
 
     partition: int = 0
-    #: Offset of the first; the others follow it unless `offsets` has them.
+    #: Offset of the first message; the others are contiguous unless `offsets` is given.
     first: int = 0
     offsets: Sequence[int] | None = None
     timestamps: Sequence[int] | None = None
     arrival: int | None = None
-    #: Of each message, the values of the headers in `header_tags`; None where the mapping has none.
+    #: For each message, the values of the headers in `header_tags`; None if the mapping has none.
     headers: Sequence[tuple[str, ...]] | None = None
 
     def of(self, index: int) -> Origin:
-        """Where one message was."""
+        """The origin of one message."""
         return Origin(self.partition, self.offsets[index] if self.offsets else self.first + index,
                       self.timestamps[index] if self.timestamps else None, self.arrival,
                       self.headers[index] if self.headers else ())
 
     def alone(self, index: int) -> "BatchOrigin":
-        """That of a batch with this message only."""
+        """The origin of a batch with this message only."""
         one = self.of(index)
         return BatchOrigin(one.partition, one.offset, None, None if one.timestamp is None else [one.timestamp],
                            one.arrival, None if self.headers is None else [one.headers])

@@ -1,4 +1,4 @@
-"""Mistakes of a mapping that only its own code can see, found at start: names that no line can hold, conditions."""
+"""Checks of a mapping that need the mapping's own code: conditions, formats, and names that cannot be written."""
 
 from msgspec.structs import replace
 
@@ -15,7 +15,7 @@ from stages.mapping.reject import Reject
 
 
 def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:
-    """A line for each mistake; `key` names the mapping, `topics` are (stream, topic) of those that it is used for."""
+    """One text for each mistake; `key` is the mapping's table, `topics` are the (stream, topic) that use it."""
     problems = (_rule_problems(mapping, key) + _format_problems(mapping, key) + _exclusion_problems(mapping, key)
                 + _time_problems(mapping, key))
     try:
@@ -48,12 +48,12 @@ def _rule_problems(mapping: MappingConfig, key: str) -> list[str]:
 
 
 def _exclusion_problems(mapping: MappingConfig, key: str) -> list[str]:
-    """What is left out is needed nowhere."""
+    """Excluded paths that other options need."""
     needed = {"tag_fields": mapping.tag_fields, "field_names": mapping.field_names,
               "measurement_field": (mapping.measurement_field,), "timestamp_field": (mapping.timestamp_field,),
               "explode": (mapping.explode,), "tag_map_field": (mapping.tag_map_field,)}
     excluded = frozenset(mapping.exclude_fields)
-    return [f'{key}.exclude_fields: leaves out "{path}", which {key}.{option} asks for'
+    return [f'{key}.exclude_fields: leaves out "{path}", which {key}.{option} needs'
             for option, paths in needed.items() for path in paths if path and is_within(path, excluded)]
 
 
@@ -103,18 +103,18 @@ def _unwritable_names(mapping: MappingConfig, key: str, topics: list[tuple[str, 
         try:
             RecordMapper(replace(mapping, rules=()), "ns", stream, topic)
         except (escape.Unwritable, Reject) as error:
-            return [f"{key}: the names that it gives cannot be written for topic {stream}/{topic}: {error}"]
+            return [f"{key}: its names cannot be written for topic {stream}/{topic}: {error}"]
     return []
 
 
 def mapping_warnings(mapping: MappingConfig, key: str, precision: Precision) -> list[str]:
-    """What is allowed, and seldom meant; `precision` is that of `[influxdb]`."""
+    """Warnings about settings that are allowed but seldom intended; `precision` is that of `[influxdb]`."""
     if "offset" in mapping.metadata_tags:
         return [f"{key}.metadata_tags has offset: every message becomes a series of its own, and InfluxDB's memory "
                 "grows with them"]
     # Lines of line protocol mostly have times of their own.
     if precision != "ns" and mapping.timestamp_from != "field" and mapping.format != "line_protocol":
         return [f'{key}.timestamp_from is "{mapping.timestamp_from}", which messages of one send share, and the '
-                f'precision is "{precision}": of those with the same tags only the last one stays. Give '
-                '[influxdb] precision = "ns", which tells them apart']
+                f'precision is "{precision}": of messages with the same tags only the last one remains. Set '
+                '[influxdb] precision = "ns", which makes the times distinct']
     return []

@@ -63,15 +63,15 @@ class PayloadDecoder:
         self._known = KnownLines(config.line_protocol_precision, rules.precision, rules.budget)
 
     def is_needed(self, payloads: Sequence[bytes], as_array: bool = False) -> bool:
-        """Whether the payloads have to be opened. False is right for most, not for each: an array may be among them.
+        """Whether the payloads have to be decoded. False may be wrong for some of them, which may be arrays.
 
-        With `as_array` they are one array that was made of objects.
+        With `as_array` they are one array that was made from objects.
         """
         return self._always or sum(map(len, payloads)) > self._max_bytes or (
             not as_array and bool(payloads) and payloads[0][:1] == b"[")
 
     def opened(self, payloads: Sequence[bytes], origin: BatchOrigin, cpu: CpuLimit) -> Opened:
-        """All that the messages hold, and rejects for those that cannot be opened. Raises nothing."""
+        """The objects in the messages, and rejects for messages that cannot be decoded. Raises nothing."""
         out = Opened([], origin, [], [], [], [], [], len(payloads))
         for index, payload in enumerate(payloads):
             before, lines_before = len(out.payloads), len(out.lines)
@@ -118,10 +118,10 @@ class PayloadDecoder:
         if size // 2 >= self._limits.values:
             self._limits.check_values(sum([values_of(text) for text in out.payloads[first:]]))
         if len(out.payloads) == first and len(out.bad) == bad and self._rules.config.on_no_fields == "reject":
-            raise Reject("no_fields", "the payload holds no object")
+            raise Reject("no_fields", "the payload contains no object")
 
     def _pass_lines(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened) -> None:
-        """Adds the lines of a payload. Those that are right count, also where others of the payload are not."""
+        """Adds the valid lines of a payload, also if others of it are invalid."""
         config = self._rules.config
         reject: Reject | None = None
         found = wrong = 0
@@ -146,14 +146,14 @@ class PayloadDecoder:
         if reject is not None:
             raise _SomeLines(reject.reason, reject.detail + and_more(wrong))
         if not found and config.on_no_fields == "reject":
-            raise Reject("no_fields", "the payload holds no line")
+            raise Reject("no_fields", "the payload contains no line")
 
     def _passed(self, line: PassedLine, index: int, origin: Origin) -> Line:
         rules, head, fields = self._rules, line.head, line.fields
         text = head.text
         rules.notices.drop()
         if line.twice:
-            rules.notices.clash(f"the field {shown(line.twice)} is there twice in one line")
+            rules.notices.clash(f"the field {shown(line.twice)} occurs twice in one line")
         if text not in self._counted:
             if self._counted_share.takes(cost_of(text)):
                 self._counted.add(text)
@@ -164,7 +164,7 @@ class PayloadDecoder:
             tags = dict(head.tags)
             moved = rules.heads.moved(tags)
             for lead in moved.keys() & fields.keys():
-                rules.notices.clash(f"{shown(lead[:-1])} is a field, and a tag over the limit becomes it")
+                rules.notices.clash(f"{shown(lead[:-1])} is a field, and a tag over the limit becomes the same field")
             fields = {**fields, **moved}
             text = head.measurement + "".join([tags[key] for key in sorted(tags)])
         if rules.guard is not None:
@@ -178,16 +178,16 @@ class PayloadDecoder:
 
 
 def in_messages(encoded: Encoded, opened: Opened) -> Encoded:
-    """What was encoded of opened payloads, told of the messages that they come from."""
+    """The result of encoding decoded payloads, with the indices of their messages."""
     groups = []
     for bucket, body, points, sources in encoded.groups:
         if opened.lines and sources is None:
             groups.append(Lines(bucket, body, points, None))
             continue
-        told = [tuple(dict.fromkeys([opened.messages[index] for index in source]))
+        messages = [tuple(dict.fromkeys([opened.messages[index] for index in source]))
                 for source in sources or [(index,) for index in range(points)]]
-        contiguous = all(source == (index,) for index, source in enumerate(told))
-        groups.append(Lines(bucket, body, points, None if contiguous else told))
+        contiguous = all(source == (index,) for index, source in enumerate(messages))
+        groups.append(Lines(bucket, body, points, None if contiguous else messages))
     rejects = {reject.at: reject for reject in opened.rejects} | _first_of_each(encoded, opened)
     written: set[int] = set()
     for group in groups:
@@ -197,7 +197,7 @@ def in_messages(encoded: Encoded, opened: Opened) -> Encoded:
 
 
 def _first_of_each(encoded: Encoded, opened: Opened) -> dict[int, Rejected]:
-    """Of each message with bad parts the first one, told of the message, and how many more there are."""
+    """For each message with bad objects the reject of the first one, with the number of the others."""
     found: dict[int, list[tuple[int, int, Rejected]]] = {}
     for before, reject in opened.bad:
         found.setdefault(reject.at, []).append((before, 0, reject))

@@ -1,4 +1,4 @@
-"""An encoder on its own, outside a running pipeline: what it has to ask, it decides itself."""
+"""An encoder outside a running pipeline, with its own field type registry: for previews, tests and replays."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from stages.mapping.records.type_guard import TypeGuard
 
 
 def local_encoder(config: Config, subscription: int, merge: bool | None = None) -> Encoder:
-    """The encoder of one of `config.subscriptions()`; `merge` takes the place of `merge_duplicates`."""
+    """The encoder of one of `config.subscriptions()`; `merge` replaces `merge_duplicates`."""
     topic = config.subscriptions()[subscription]
     sink = config.all_sinks()[topic.sink]
     book = FieldTypeRegistry(declared_types(config))
