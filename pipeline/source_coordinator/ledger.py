@@ -119,18 +119,21 @@ class WatermarkLedger:
         self._move_watermark()
         return True
 
-    def overflow(self, seq: int, attempt: int, one_time: bool, first: int, now: float = 0.0) -> Page | None:
+    def overflow(self, seq: int, attempt: int, one_time: bool, first: int, now: float = 0.0,
+                 slow: bool = False) -> Page | None:
         """The window has more rows than a page. Returns the page to be read again, narrower, or whole where it cannot
         be; None for an earlier attempt.
 
-        `one_time`: all rows have the window's first time; `first` is the time of one of them.
+        `one_time`: all rows have the window's first time; `first` is the time of one of them. `slow`: the window took
+        the server too long, whatever its rows.
         """
         page = self._current(seq, attempt)
         if page is None or page.is_read:
             return None
         start = page.window.start
-        window = TimeWindow(start, start + 1) if one_time else self._stride.narrower(page.window, first)
-        page.whole = one_time or window is None
+        window = TimeWindow(start, start + 1) if one_time else self._stride.narrower(page.window, first, slow)
+        # The whole of a window that is slow would be slower.
+        page.whole = one_time or window is None and not slow
         page.window = window or page.window
         page.attempt += 1
         page.ordered_at = now

@@ -120,7 +120,7 @@ class SourceCoordinator:
     def _page_overflow(self, _sender: str, message: source_wire.PageOverflow) -> None:
         page, ledger = message.id, self._ledger(message.id)
         narrower = ledger.overflow(page.seq, page.attempt, message.one_time, message.first,
-                                   time.monotonic()) if ledger else None
+                                   time.monotonic(), message.slow) if ledger else None
         if narrower is not None:
             self._send("query", self.sources[page.measurement.source].order(page.measurement.name, narrower))
 

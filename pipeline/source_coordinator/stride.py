@@ -9,6 +9,8 @@ FIRST_WIDTH = 3_600 * SECOND
 ROOMY = 0.5
 #: After a page that was cut, the next window is this many times as wide as that page: enough for a few more pages.
 AHEAD = 4
+#: After this many pages, windows may be twice as wide as one that was too slow.
+WIDER_AFTER = 50
 
 
 class Stride:
@@ -20,8 +22,12 @@ class Stride:
         self.align = align
         self.maximum = maximum
         self.width = maximum if ordered else min(maximum, max(FIRST_WIDTH, align))
-        #: Windows in a row that had too many rows.
+        #: Windows in a row that had too many rows, or were too slow.
         self._overflows = 0
+        #: Greatest width at present: below `maximum` after a window that was too slow, as `_pages` allow.
+        self._ceiling = maximum
+        #: Pages read since the ceiling was changed.
+        self._pages = 0
 
     def next(self, start: int, limit: int) -> TimeWindow | None:
         """The window from `start` on, up to `limit`; None when there is no room for one."""
@@ -32,15 +38,20 @@ class Stride:
             end = max(floor(start + self.width, self.align), floor(start, self.align) + self.align)
         return TimeWindow(start, min(end, limit)) if end > start and limit > start else None
 
-    def narrower(self, window: TimeWindow, first: int) -> TimeWindow | None:
+    def narrower(self, window: TimeWindow, first: int, slow: bool = False) -> TimeWindow | None:
         """The beginning of a window that had too many rows: half of it, and the n-th time in a row a 2^n-th.
 
         `first` is the time of some row that was seen. Where that is in the second half, the part before it comes first:
-        it is probably empty. None when the window cannot be narrower, and has to be read whole.
+        it is probably empty. None when the window cannot be narrower, and has to be read whole. `slow`: the window took
+        the server too long, so the next ones are not wider either, until WIDER_AFTER pages were read.
         """
         if window.width <= self.align:
             return None
         self._overflows += 1
+        if slow:
+            self._ceiling = max(window.width >> self._overflows, self.align)
+            self._pages = 0
+            self.width = min(self.width, self._ceiling)
         silent = floor(first, self.align)
         if self._overflows == 1 and window.start + window.width // 2 < silent < window.end:
             return TimeWindow(window.start, silent)
@@ -51,7 +62,10 @@ class Stride:
     def read(self, window: TimeWindow, rows: int, page_size: int, first: int) -> None:
         """Adapts the width to a page of `rows` that covers `window`; its first row has the time `first`."""
         self._overflows = 0
+        self._pages += 1
+        if self._pages >= WIDER_AFTER and self._ceiling < self.maximum:
+            self._ceiling, self._pages = min(self.maximum, self._ceiling * 2), 0
         if rows >= page_size:
-            self.width = min(self.maximum, max(self.align, AHEAD * max(1, window.end - max(first, window.start))))
+            self.width = min(self._ceiling, max(self.align, AHEAD * max(1, window.end - max(first, window.start))))
         elif rows < page_size * ROOMY and window.width > self.width - self.align:
-            self.width = min(self.maximum, self.width * 2)
+            self.width = min(self._ceiling, self.width * 2)

@@ -88,13 +88,15 @@ class PageRead(Struct, frozen=True, tag=True):
 
 
 class PageOverflow(Struct, frozen=True, tag=True):
-    """Query -> coordinator: the window has more rows than a page, in no order. No page was sent."""
+    """Query -> coordinator: the window has more rows than a page, in no order, or is too slow. No page was sent."""
 
     id: PageId
     #: All rows seen have the window's first time, which is to be read whole.
     one_time: bool
     #: Time of some row, where that is known; else the window's start.
     first: int
+    #: The window takes the server too long, or too much memory: the next ones should not be wider.
+    slow: bool = False
 
 
 class StartPages(Struct, frozen=True, tag=True):

@@ -14,6 +14,8 @@ import zmq
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
+from pipeline.logs import RepeatFilter
+from pipeline.points.times import format_time
 from pipeline.sockets.call_pool import CallPool
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
@@ -27,12 +29,16 @@ from stages.influxdb.concurrency import ConcurrencyLimiter
 from stages.influxdb.failures import with_advice
 from stages.influxdb.outage_log import OutageLog
 from stages.query.reader import QueryPage, SourceReader, WindowOverflow
-from stages.query.transport import QueryFailed, unreadable
+from stages.query.transport import QueryFailed, is_too_heavy, unreadable
 
 #: Longest wait for an event, milliseconds.
 POLL_MILLISECONDS = 1_000
 #: Pause before a refused query is retried, seconds.
 REFUSED_SECONDS = 5.0
+#: Failures of a query in a row, of whatever kind, after which it is repeated with a smaller window.
+MAX_FAILED_READS = 3
+#: Most databases have no points before this time (2000-01-01), nanoseconds since 1970.
+EARLIEST_LIKELY = 946_684_800_000_000_000
 #: Pages queued for each converter, at most.
 HIGH_WATER_MARK = 1
 
@@ -62,6 +68,9 @@ class _Source:
         self.outages = OutageLog(logger, self.limiter)
         #: Orders that the server refuses while others succeed, and when they are due: monotonic seconds.
         self.refused: list[tuple[float, source_wire.Read]] = []
+        #: Measurement -> failures of its query in a row.
+        self.failed_reads: dict[str, int] = {}
+        self.overflows = RepeatFilter()
         #: Measurement -> why the server refuses it.
         self.refusals: dict[str, str] = {}
 
@@ -170,11 +179,29 @@ class QueryStage:
             else:
                 found = source.reader.read(order.id.measurement.name, order.window, order.whole)
         except QueryFailed as failed:
-            found = failed
+            found = self._overflow_of(source, order, failed) or failed
         except Exception as error:  # a thread that dies silently would lose the order
             self.logger.debug("an answer could not be parsed", exc_info=error)
             found = QueryFailed(unreadable(error))
         return _Outcome(source, order, found, time.monotonic() - began)
+
+    def _overflow_of(self, source: _Source, order: _Order, failed: QueryFailed) -> WindowOverflow | None:
+        """A query that is too heavy, or fails again and again, is to be repeated with a smaller window, if the server
+        answers others. Runs in a thread of the pool.
+        """
+        if not isinstance(order, source_wire.Read) or order.whole:
+            return None
+        window, align = order.window, max(1, source.config.window_align_ms * 1_000_000)
+        measurement = order.id.measurement.name
+        again = isinstance(failed.answer, Retry) and source.failed_reads.get(measurement, 0) >= MAX_FAILED_READS
+        if window.width <= align or not (again or is_too_heavy(failed.answer)) or not source.reader.is_answering():
+            return None
+        if source.overflows.allows(measurement, time.monotonic()):
+            self.logger.warning("source %s: reading %s from %s to %s failed, and is repeated with smaller windows: %s",
+                                source.config.name, measurement, format_time(window.start), format_time(window.end),
+                                failed.answer.message)
+        first = EARLIEST_LIKELY if window.start < EARLIEST_LIKELY < window.end else window.start
+        return WindowOverflow(one_time=False, first=first, slow=True)
 
     def _answered(self, outcome: _Outcome) -> None:
         source, order, found, seconds = outcome
@@ -186,13 +213,15 @@ class QueryStage:
             if failures and source.outages.recovered():
                 self.logger.info("source %s: %s answers again after %d failures", source.config.name,
                                  ", ".join(source.config.influxdb.servers()), failures)
+            if isinstance(order, source_wire.Read):
+                source.failed_reads.pop(order.id.measurement.name, None)
             if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.measurement.name, ""):
                 self.logger.info("source %s: reading %s has resumed", source.config.name, order.id.measurement.name)
             self._send_on(order, found)
         self._report()
 
     def _failed(self, source: _Source, order: _Order, answer: Retry | OperatorNeeded, seconds: float) -> None:
-        """Queues the order again: as the first one, or, if the server refuses only this query, after a pause."""
+        """Queues the order again: as the last one, or, if the server refuses only this query, after a pause."""
         now = time.monotonic()
         epoch = order.epoch if isinstance(order, source_wire.Discover) else order.id.epoch
         if isinstance(order, source_wire.Read) and isinstance(answer, OperatorNeeded) and answer.reason == "refused":
@@ -203,7 +232,11 @@ class QueryStage:
         else:
             source.limiter.answered(answer, 0, seconds, now)
             if epoch == self.epoch:
-                source.orders.appendleft(order)
+                # At the end of the queue: what fails must not hold up the others.
+                source.orders.append(order)
+                if isinstance(order, source_wire.Read):
+                    name = order.id.measurement.name
+                    source.failed_reads[name] = source.failed_reads.get(name, 0) + 1
         what = "the list of measurements" if isinstance(order, source_wire.Discover) else order.id.measurement.name
         source.outages.failed(f"source {source.config.name}: reading {what}", answer, now)
 
@@ -213,7 +246,7 @@ class QueryStage:
             assert isinstance(found, tuple)
             self.link.send(source_wire.Discovered(order.epoch, order.source, *found))
         elif isinstance(found, WindowOverflow):
-            self.link.send(source_wire.PageOverflow(order.id, found.one_time, found.first))
+            self.link.send(source_wire.PageOverflow(order.id, found.one_time, found.first, found.slow))
         elif isinstance(found, QueryPage):
             self.link.send(source_wire.PageRead(order.id, found.end, found.rows, len(found.body), found.first))
             page = source_wire.Page(order.id, found.language, found.columns, found.end, order.overlap)

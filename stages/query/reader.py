@@ -27,8 +27,8 @@ from stages.query.transport import (
     unreadable_is_failure,
 )
 
-#: Seconds for which the columns of a measurement are cached, at most.
-COLUMNS_SECONDS = 5.0
+#: How often a window is read in a row because its columns have changed.
+MAX_COLUMN_CHANGES = 10
 #: Timeouts of the check before the start, seconds.
 CHECK_SECONDS = 5.0
 #: Largest list of measurements or columns, bytes.
@@ -51,10 +51,11 @@ class QueryPage(Struct, frozen=True):
 
 
 class WindowOverflow(Struct, frozen=True):
-    """A window with more rows than a page; see `source_wire.PageOverflow`."""
+    """A window with more rows than a page, or that takes the server too long; see `source_wire.PageOverflow`."""
 
     one_time: bool
     first: int
+    slow: bool = False
 
 
 class SourceReader:
@@ -67,8 +68,8 @@ class SourceReader:
         self._transport = _transport(config)
         self._lock = threading.Lock()
         self._known: tuple[Version, Language, Dialect] | None = None
-        #: measurement -> its columns, and when they were read: nanoseconds since 1970, and monotonic seconds.
-        self._columns: dict[str, tuple[tuple[Column, ...], int, float]] = {}
+        #: measurement -> its columns, as last read.
+        self._columns: dict[str, tuple[Column, ...]] = {}
         #: measurement -> rows of a chunk, by the size of its last answer's rows.
         self._chunk_rows: dict[str, int] = {}
         self._failures = RepeatFilter()
@@ -105,10 +106,7 @@ class SourceReader:
             request = dialect.custom_query(self.config.query, window)
             answer, full = self._read_answer(request, dialect, whole, self.config.max_page_bytes)
         else:
-            columns = self._columns_of(measurement, window, dialect)
-            if dialect.columns(measurement) and not any(column.kind == "field" for column in columns):
-                return QueryPage(language, columns, b"", window.end, 0, window.start)
-            answer, full = self._read_rows(measurement, columns, window, whole)
+            columns, answer, full = self._read_columns_and_rows(measurement, window, whole)
         if not full:
             return QueryPage(language, columns, answer.body, window.end, answer.rows, answer.first or window.start)
         if not dialect.ordered:
@@ -118,6 +116,46 @@ class SourceReader:
         except ValueError:
             return WindowOverflow(one_time=True, first=answer.first)
         return QueryPage(language, columns, answer.body, end, answer.rows, answer.first)
+
+    def _read_columns_and_rows(self, measurement: str, window: TimeWindow,
+                               whole: bool) -> tuple[tuple[Column, ...], QueryAnswer, bool]:
+        """The columns of a window, the answer to its page query, and whether it is more than a page.
+
+        The columns are read once more after the rows, and if they have changed, so are the rows: tags and fields may be
+        written at any time, and a query without them misses values, or whole points, or makes other series of them.
+        Raises QueryFailed.
+        """
+        _, _, dialect = self._dialect()
+        request = dialect.columns(measurement)
+        if request is None:
+            return (), *self._read_rows(measurement, (), window, whole)
+        columns = self._columns.get(measurement) or self._list_columns(request, dialect)
+        for _ in range(MAX_COLUMN_CHANGES):
+            answer, full = QueryAnswer(b"", 0), False
+            if any(column.kind == "field" for column in columns):
+                answer, full = self._read_rows(measurement, columns, window, whole)
+            before, columns = columns, self._list_columns(request, dialect)
+            self._columns[measurement] = columns
+            if columns == before:
+                return columns, answer, full
+        raise QueryFailed(Retry("server_error", f"the tags and fields of {measurement} have changed during each of "
+                                                f"{MAX_COLUMN_CHANGES} queries"))
+
+    def _list_columns(self, request: QueryRequest, dialect: Dialect) -> tuple[Column, ...]:
+        """Tags and fields of a measurement. Raises QueryFailed."""
+        try:
+            return dialect.read_columns(self._list(request))
+        except QueryError as error:
+            raise to_failure(error) from None
+
+    def is_answering(self) -> bool:
+        """Whether the server answers the query for measurements now."""
+        try:
+            with unreadable_is_failure():
+                self._list(self._dialect()[2].measurements())
+        except QueryFailed:
+            return False
+        return True
 
     def _read_rows(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow,
                    whole: bool) -> tuple[QueryAnswer, bool]:
@@ -191,21 +229,6 @@ class SourceReader:
                 return False
             raise
         return True
-
-    def _columns_of(self, measurement: str, window: TimeWindow, dialect: Dialect) -> tuple[Column, ...]:
-        """Tags and fields, read again if keys may have been added that points of the window have."""
-        request = dialect.columns(measurement)
-        if request is None:
-            return ()
-        columns, at, since = self._columns.get(measurement, ((), 0, 0.0))
-        now = time.time_ns(), time.monotonic()
-        if now[1] - since > COLUMNS_SECONDS or window.end + self.config.buffer_duration_ms * 1_000_000 > at:
-            try:
-                columns = dialect.read_columns(self._list(request))
-            except QueryError as error:
-                raise to_failure(error) from None
-            self._columns[measurement] = columns, *now
-        return columns
 
     def _list(self, request: QueryRequest) -> bytes:
         """The body of the answer to a list query. Raises QueryFailed."""

@@ -14,6 +14,9 @@ from stages.languages.language import QueryAnswerReader, QueryError, QueryReques
 #: Largest answer, in bytes, both as sent and decompressed. Pages are limited long before by `max_page_bytes`.
 MAX_ANSWER_BYTES = 1_000_000_000
 _NOT_FOUND = ("not found", "does not exist", "could not find")
+#: Limits of InfluxDB 1 (`max-select-...`, `query-timeout`), 2 (memory, deadline) and 3 (memory, files); proxies.
+_HEAVY = ("timeout", "timed out", "time-out", "deadline", "memory", "max-select-", "resources exhausted", "file limit",
+          "smaller time range")
 _DENIED = ("unauthorized", "not authorized", "authorization")
 
 
@@ -68,6 +71,12 @@ class QueryTransport(Protocol):
 
     def reload(self) -> bool:
         """Reads the token file again; True when the token has changed. Raises PipelineError."""
+
+
+def is_too_heavy(answer: Retry | OperatorNeeded) -> bool:
+    """Whether a query needs more time or memory than the server, or a proxy, gives it: a smaller window needs less."""
+    message = answer.message.lower()
+    return isinstance(answer, Retry) and answer.reason == "timeout" or any(text in message for text in _HEAVY)
 
 
 def to_failure(error: QueryError) -> QueryFailed:

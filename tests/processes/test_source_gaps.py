@@ -12,7 +12,7 @@ from pipeline.testbed.sandbox.influxdb.answers import Flavour
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux
-from tests.support.sources import Source, check, lines_of, write
+from tests.support.sources import FIRST_TIME, Source, check, identity, lines_of, write
 
 #: flavour, language -> `[sources.influxdb]`, more of `[[sources]]`, and what a page query has in it, as sent.
 LANGUAGES: dict[str, tuple[Flavour, str, str, str]] = {
@@ -30,10 +30,11 @@ Start = Callable[..., Source]
 def start(tmp_path: Path, iggy: RunningIggy, stream: str) -> Iterator[Start]:
     """Starts sources that read a sandbox until they have caught up; all end with the test."""
     with ExitStack() as running:
-        def begin(influxdb: SandboxInflux, language: str, source: str) -> Source:
+        def begin(influxdb: SandboxInflux, language: str, source: str, options: str = "") -> Source:
             _, table, more, _ = LANGUAGES[language]
             folder = tmp_path / f"p{len(list(tmp_path.iterdir()))}"
-            run = Source(folder, iggy.address, influxdb.url, table, stream, source=f"{more}\n{source}",
+            table, more = f"{table}\n{options}", f"{more}\n{source}"
+            run = Source(folder, iggy.address, influxdb.url, table, stream, source=more,
                          arguments=["--until-caught-up"])
             running.callback(run.close)
             return run
@@ -85,6 +86,55 @@ types = {i = "integer"}
 """)
         assert run.ends() == 0
         assert sorted(point["fields"]["i"] for point in run.points()) == list(range(100))
+
+
+#: Page queries of the measurement `slow`, as sent.
+SLOW = {"v1": "%22slow%22+WHERE", "v2 flux": r'r._measurement == \"slow\"', "v2 influxql": "%22slow%22+WHERE",
+        "v3 sql": r'FROM \"slow\" WHERE'}
+
+
+@pytest.mark.parametrize(("language", "fault"), [
+    ("v1", {"hang": True}), ("v2 flux", {"hang": True}), ("v3 sql", {"hang": True}),
+    ("v1", {"status": 200, "body": '{"results":[{"statement_id":0,"error":"max-select-point limit exceeed: (9/5)"}]}'}),
+    ("v2 flux", {"status": 500, "body": '{"code":"internal error","message":"memory allocation limit reached"}'}),
+    ("v2 influxql", {"status": 504}), ("v2 influxql", {"status": 500}),
+    ("v3 sql", {"status": 400, "body": "Query would exceed file limit of 432 parquet files. Please specify a smaller "
+                                       "time range for your query."})])
+def test_a_query_that_is_too_heavy_is_repeated_with_smaller_windows_beside_others(
+        start: Start, language: str, fault: dict[str, Any]) -> None:
+    flavour, _, _, _ = LANGUAGES[language]
+    with running_influxdb(flavour=flavour) as server:
+        influxdb = SandboxInflux(server.url, flavour)
+        write(influxdb, [*lines_of(300), *(f"slow f={n} {FIRST_TIME + n}" for n in range(100))])
+        influxdb.fail({**fault, "query": True, "match": SLOW[language], "times": 5})
+        run = start(influxdb, language, "", "read_timeout_ms = 1_000")
+        assert run.ends() == 0
+        points = run.points()
+        check([point for point in points if point["measurement"] == "m"], 300)
+        assert sorted(point["fields"]["f"] for point in points if point["measurement"] == "slow") == list(range(100))
+        assert "repeated with smaller windows" in run.log() and "reading m failed" not in run.log()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_tags_and_fields_that_are_new_ahead_of_the_watermark_are_read(start: Start, language: str) -> None:
+    flavour, _, _, page = LANGUAGES[language]
+    with running_influxdb(flavour=flavour) as server:
+        influxdb = SandboxInflux(server.url, flavour)
+        write(influxdb, [f"m,a=x f={n} {FIRST_TIME + n * 1_000}" for n in range(2_000)])
+        # The first pages are read, and no more until the points are written.
+        influxdb.fail({"query": True, "match": page, "delay_seconds": 0.01, "times": 30},
+                      {"query": True, "match": page, "status": 503})
+        run = start(influxdb, language, "page_size = 20")
+        run.wait_for(lambda status: "query" in status.retrying)
+        write(influxdb, [f"m,a=x,b=new f={n},g=true {FIRST_TIME + n * 1_000}" for n in range(1_990, 2_000)])
+        write(influxdb, [f"m,a=x h={n}i {FIRST_TIME + n * 1_000}" for n in range(2_000, 2_010)])
+        influxdb.fail()
+        assert run.ends() == 0
+        points = run.points()
+        # Of the points with the new tag, the ones without it are there, too: they are another series.
+        assert len({identity(point) for point in points}) == len(points) == 2_020
+        assert sum("b" in point["tags"] and point["fields"].get("g") is True for point in points) == 10
+        assert sorted(point["fields"]["h"] for point in points if "h" in point["fields"]) == list(range(2_000, 2_010))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

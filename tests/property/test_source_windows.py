@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.points.fingerprints import Fingerprint, Fingerprints, pack, unpack, unpack_known
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time, parse_time
 from pipeline.points.windows import TimeWindow, cut_before
-from pipeline.source_coordinator.stride import Stride
+from pipeline.source_coordinator.stride import WIDER_AFTER, Stride
 
 #: Times that repeat, and lie in bunches far apart.
 TIMES = st.lists(st.one_of(st.integers(0, 30), st.integers(10**6, 10**6 + 20), st.integers(MIN_TIME, MAX_TIME - 1)),
@@ -120,3 +120,18 @@ def test_a_reader_of_times_minds_zones_and_refuses_what_is_none() -> None:
         except ValueError:
             continue
         raise AssertionError(text)
+
+
+@given(st.booleans(), st.integers(2, 10**18), st.integers(0, 200))
+def test_windows_stay_as_narrow_as_one_that_was_too_slow(ordered: bool, width: int, pages: int) -> None:
+    stride = Stride(ordered)
+    stride.narrower(TimeWindow(0, width), 0, slow=True)
+    position = 0
+    for _ in range(pages):
+        window = stride.next(position, MAX_TIME)
+        if window is None:
+            break
+        assert window.width <= max(1, width // 2) * 2 ** (pages // WIDER_AFTER)
+        stride.read(window, 0, 100, window.start)
+        position = window.end
+    assert stride.narrower(TimeWindow(0, 1), 0, slow=True) is None
