@@ -93,7 +93,7 @@ class Assignments:
     def _storable(self, partition: wire.Partition, offset: int, stored: int) -> int:
         """The stored offset, or the one before the position if that is lower: the stored one is then to be set back.
 
-        0 is kept; `stages.ingest.log_identity.stored_position` says why.
+        0 is kept; `stages.ingest.log_identity.stored_position` has the reason.
         """
         self.rewinds.pop(partition, None)
         if stored < offset or stored == 0:

@@ -10,9 +10,9 @@ from msgspec import Struct
 from pipeline.config.plan import Plan
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.poison_tracker import PoisonTracker
-from pipeline.coordinator.reject_log import RejectLog
 from pipeline.coordinator.status import Counters
 from pipeline.overwriting import overwriting_advice
+from pipeline.reject_log import RejectLog
 from pipeline.sockets.peers import Peers
 from pipeline.wire import sink as wire
 

@@ -37,7 +37,7 @@ class Journal:
 
     def read(self) -> list[FieldTypeDecision]:
         """The decisions of earlier coordinators of this run. An incomplete last line, left by a kill or a full disk, is
-        removed: no encoder was told of it. Raises OSError."""
+        removed: it was sent to no encoder. Raises OSError."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:

@@ -21,10 +21,10 @@ from pipeline.coordinator.field_registry import FieldRegistry
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.offset_store import OffsetStore
 from pipeline.coordinator.poison_tracker import PoisonTracker
-from pipeline.coordinator.reject_log import RejectLog
 from pipeline.coordinator.router import Router
 from pipeline.coordinator.status import Counters, make_status
 from pipeline.logs import RepeatFilter
+from pipeline.reject_log import RejectLog
 from pipeline.sockets.control_socket import ControlSocket
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.peers import Peers
@@ -146,7 +146,7 @@ class Coordinator:
             self.deliveries.redeliver(self.deliveries.held_by(name), f"{name} was restarted", suspects=False)
 
     def _assign(self, ingest: str) -> None:
-        """Tells a new ingest process where to continue, and grants it credit."""
+        """Sends a new ingest process its positions and its credit."""
         self.stopped.discard(ingest)
         index = self.ingest_names.index(ingest)
         self.router.send(ingest, self.assignments.assign(ingest, index))

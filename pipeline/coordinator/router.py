@@ -57,7 +57,7 @@ class Router:
         """Senders and messages that have arrived. Those that are malformed, or do not fit, are dropped and counted.
 
         The sender is "" for a process that has been replaced. Only reports that remain true are accepted from it: its
-        successor has been told where to continue already, and a late Dispatched would contradict that.
+        successor has its positions already, and a late Dispatched would contradict that.
         """
         return [found for arrived in await socket.receive_from() if (found := self.check(*arrived)) is not None]
 
@@ -113,7 +113,8 @@ class Router:
         return common.Heartbeat(message.name, message.pid, message.startup_cpu)
 
     def started(self, name: str) -> None:
-        """A new process has sent its first heartbeat: if it is a listener, it is told which keys it has to accept."""
+        """A new process has sent its first heartbeat: if it is a listener, it is sent the keys that it has to
+        accept."""
         self._admission.restarted(name)
         if self._admission.allow.keys and kind_of(name) in LISTENERS:
             self.send(name, self._admission.allow)

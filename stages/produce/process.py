@@ -13,10 +13,10 @@ import zmq.asyncio
 
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
-from pipeline.coordinator.reject_log import RejectLog
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError
 from pipeline.points.table import BadRow
+from pipeline.reject_log import RejectLog
 from pipeline.sockets.control_link import AsyncControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.source_rules import SourceRules

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.config.schema import Config, IggyConfig, InfluxConfig, TopicConfig
 from pipeline.config.secrets import header_problems, secrets_of, token_forms
-from pipeline.coordinator.reject_log import MAX_KINDS, RejectLog
 from pipeline.logs import LineFormatter, RepeatFilter, clean, hide, setup_logging
+from pipeline.reject_log import MAX_KINDS, RejectLog
 from tests.support.secrets import check_nothing_secret_was_printed
 
 
