@@ -71,9 +71,9 @@ def _shown(folder: Path, messages: int, workers: int, console: Console, plain: b
                 process.wait(10)
 
 
-def _done(status: wire.Status, messages: int) -> bool:
-    committed = sum(partition.committed + 1 for partition in status.partitions)
-    return status.written + status.rejected >= messages and committed >= messages
+def _committed(status: wire.Status) -> int:
+    """Messages whose offsets are committed; all partitions are new."""
+    return sum(partition.committed + 1 for partition in status.partitions)
 
 
 class _Producer(threading.Thread):
@@ -106,7 +106,7 @@ def _watch(run: SinkRun, producer: _Producer, console: Console, plain: bool) -> 
             now = time.monotonic()
             if status is None or earlier is None:
                 continue
-            done = _done(status, messages)
+            done = _committed(status) >= messages
             if now - shown_at < 0.5 and not done:
                 continue
             rates = _rates(earlier, status, now - shown_at)
@@ -160,7 +160,7 @@ def _verdict(console: Console, influxdb: str, messages: int, status: wire.Status
                       " ".join(f"{k}={v}" for k, v in fields.items()),
                       datetime.fromtimestamp(point["time"] / 1e9, UTC).isoformat(timespec="milliseconds"))
     console.print(table)
-    committed = sum(partition.committed + 1 for partition in status.partitions) if status else 0
+    committed = _committed(status) if status else 0
     console.print(f"sent {messages:,}  stored {stored:,}  offsets committed {committed:,}  exit code {exit_code}")
     good = stored == committed == messages and exit_code == 0
     console.print("OK: nothing lost, nothing twice." if good else "FAILED: these should be equal, and the exit code 0.")

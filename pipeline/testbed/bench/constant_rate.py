@@ -21,6 +21,7 @@ from pipeline.testbed.bench.sampler import Sampler
 from pipeline.testbed.bench.throughput import filled
 from pipeline.testbed.harness import telemetry
 from pipeline.testbed.harness.configurations import SANDBOX_V2, SinkConfiguration
+from pipeline.testbed.harness.runs import is_settled
 from pipeline.testbed.harness.sandboxes import Addresses
 from pipeline.testbed.harness.waiting import wait_until
 from pipeline.testbed.load.runner import LoadOptions, LoadResult, run_load
@@ -107,7 +108,7 @@ def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_i
             if load.result is None:
                 raise load.error or PipelineError("the load broke off")
             sent = load.result.messages
-            run.wait_for(lambda s: s.written + s.rejected >= sent, "the last message", FINISH_SECONDS)
+            run.wait_for(lambda s: is_settled(s, sent), "the last message", FINISH_SECONDS)
             result = msgspec.json.decode(requests.get(f"{url}/bench/result", timeout=30).content, type=Result)
     return _held(load.result, result, sampler, options, flush_interval_ms)
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pipeline.testbed.harness import procfs, telemetry
-from pipeline.testbed.harness.runs import SinkRun
+from pipeline.testbed.harness.runs import SinkRun, is_settled
 from pipeline.testbed.harness.sandboxes import start_sandbox
 from pipeline.testbed.harness.waiting import free_port
 from pipeline.wire import sink as wire
@@ -67,7 +67,7 @@ def measure(folder: Path, messages: int, workers: int, data: str = "telemetry") 
         up = Peak()
         began = time.monotonic()
         until = began + CATCH_UP_SECONDS + messages / CATCH_UP_RATE
-        while (status := _watch(run, up, 1.0)).written < messages:
+        while not is_settled(status := _watch(run, up, 1.0), messages):
             if time.monotonic() > until:
                 raise click.ClickException(f"{status.written:,} of {messages:,} messages are written; "
                                            f"{run.log_end()}")

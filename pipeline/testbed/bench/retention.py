@@ -16,6 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.testbed.bench import influxd
 from pipeline.testbed.bench.throughput import PARTITIONS, RUN_SECONDS, cpu_us
 from pipeline.testbed.harness import telemetry
+from pipeline.testbed.harness.runs import is_settled
 from pipeline.testbed.harness.sandboxes import running_sandbox
 
 #: How long the database keeps points, seconds; and how wrong the clock is.
@@ -79,8 +80,7 @@ def _run(folder: Path, messages: int, bad: bool, workers: int) -> Run:
         telemetry.produce_now(addresses.iggy, messages, PARTITIONS, make=partial(message, first, bad))
         config = telemetry.sink_of(server.url, influxd.INFLUXDB1, options=f"workers = {workers}\n")
         with telemetry.sink_run(folder, addresses.iggy, config) as run:
-            status = run.wait_for(lambda s: s.written + s.rejected >= messages and s.in_flight == 0,
-                                  "the last message", RUN_SECONDS)
+            status = run.wait_for(lambda s: is_settled(s, messages), "the last message", RUN_SECONDS)
             cpu = cpu_us(run.pids(), status.startup_cpu, messages)
             if run.stop() != 0 or status.rejected != (-(-messages // EVERY) if bad else 0):
                 raise PipelineError(f"the run went wrong; the log says:\n{run.log()}")

@@ -11,7 +11,7 @@ from pipeline.testbed.bench.results import Throughput
 from pipeline.testbed.bench.sampler import cpu_seconds
 from pipeline.testbed.harness import telemetry
 from pipeline.testbed.harness.configurations import SANDBOX_V2
-from pipeline.testbed.harness.runs import SinkRun
+from pipeline.testbed.harness.runs import SinkRun, is_settled
 from pipeline.testbed.harness.sandboxes import running_sandbox
 
 PARTITIONS = 2
@@ -48,7 +48,7 @@ def backlog(folder: Path, messages: int, workers: int, writers: int, url: str = 
         options = f"workers = {workers}\nwriters = {writers}\n"
         config = telemetry.sink_of(url or counting.influxdb, influxdb, stream, options)
         with telemetry.sink_run(folder, address, config) as run:
-            status = run.wait_for(lambda s: s.written + s.rejected >= messages, "the last message", RUN_SECONDS)
+            status = run.wait_for(lambda s: is_settled(s, messages), "the last message", RUN_SECONDS)
             cpu = cpu_us(run.pids(), status.startup_cpu, messages)
             if run.stop() != 0 or status.rejected:
                 raise PipelineError(f"the run went wrong; the log says:\n{run.log()}")

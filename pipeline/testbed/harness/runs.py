@@ -160,6 +160,14 @@ class PipelineRun(Generic[S]):
             wait_until(lambda: not any(map(is_alive, pids)), "the end of its processes")
 
 
+def is_settled(status: wire.Status, messages: int) -> bool:
+    """Whether so many messages were read, and are settled.
+
+    Points are not counted: several messages of one series and time are one (`merge_duplicates`).
+    """
+    return status.read >= messages and status.in_flight == 0
+
+
 class SinkRun(PipelineRun[wire.Status]):
     """A pipeline that writes to databases."""
 
