@@ -1,23 +1,19 @@
-"""`pipeline preview`: the lines that messages would become, and the rejects; nothing is written or committed."""
+"""`pipeline preview`: the lines that messages would become, and the rejects. Nothing is written or committed."""
 
-import asyncio
-import contextlib
 import json
 import re
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
 
 from pipeline.commands.config import load_config
+from pipeline.commands.preview_samples import LAST_MESSAGES, NothingToPreview, Sample, gather_samples
 from pipeline.config.load import DATABASE, STANDARD_INPUT
 from pipeline.config.mapping_checks import mapping_option_warnings
-from pipeline.config.schema import Config, MappingConfig, SinkConfig
-from pipeline.errors import PipelineError
+from pipeline.config.schema import Config, SinkConfig
 from pipeline.options import Command, config_option
 from pipeline.overwriting import overwriting_advice
 from pipeline.printable import printable, printable_json
@@ -29,64 +25,41 @@ from stages.mapping.records.merge import field_set
 from stages.mapping.records.series import Origin
 from stages.mapping.standalone import local_encoder
 
-#: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
-LINE_FORMATS = ("json", "text", "line_protocol")
-#: Messages of each partition, where nothing is said.
-LAST_MESSAGES = 10
-#: Most that is looked at, of one file, bytes.
-MAX_INPUT_BYTES = 100_000_000
-#: Tables that are of no use here.
-_UNUSED = ("sources", "dead_letters", "network", "pipeline", "tests")
-#: Head, fields and time of a line as our encoders write it.
-_LINE = re.compile(rb"((?:[^ \\]|\\.)+) (.*) (-?[0-9]+)", re.DOTALL)
+#: Tables that are not used here.
+_UNUSED: Final = ("sources", "dead_letters", "network", "pipeline", "tests")
+#: Series key, fields and time of a line as the encoders write it.
+_LINE: Final = re.compile(rb"((?:[^ \\]|\\.)+) (.*) (-?[0-9]+)", re.DOTALL)
 
 
-class Sample(NamedTuple):
-    """A message to be looked at."""
-
-    #: Where it is from, such as "line 3" or "partition 0 offset 17".
-    label: str
-    payload: bytes
-    partition: int = 0
-    offset: int = 0
-    #: Microseconds since 1970.
-    timestamp: int = 0
-    headers: tuple[str, ...] = ()
-
-
-class Outcome(NamedTuple):
-    """What becomes of one message."""
+class MessageOutcome(NamedTuple):
+    """What one message becomes."""
 
     label: str
     #: (bucket, line) of each point; "" is the configured bucket.
     lines: list[tuple[str, str]]
-    #: "reason: detail"; "" where nothing is wrong.
+    #: "reason: detail"; "" if it is not rejected.
     reject: str
-    #: Other messages that the first line was merged from.
+    #: Label of the message whose line has its point, too.
     merged_into: str = ""
 
 
-class Report(NamedTuple):
-    """What becomes of all of them."""
+class PreviewReport(NamedTuple):
+    """What all messages become."""
 
-    outcomes: list[Outcome]
-    #: Of each point that takes the place of others: the labels of all their messages.
+    outcomes: list[MessageOutcome]
+    #: For each point that overwrites others: the labels of all their messages.
     collisions: list[list[str]]
-    #: How many points take the place of others.
+    #: How many points overwrite others.
     overwritten: int
     #: Python source that was generated for their shapes.
     code: list[str]
-    #: What is written, and may not be what is meant: of each kind and partition how many, and an example.
+    #: What is written and may not be what was meant: for each kind and partition the number, and an example.
     notices: list[Notice]
 
 
-class NothingToPreview(PipelineError):
-    """There is no message."""
-
-
-def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> Report:
+def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> PreviewReport:
     """Sends the samples of one topic through its mapping, partition by partition."""
-    outcomes: list[Outcome] = []
+    outcomes: list[MessageOutcome] = []
     points: list[tuple[str, bytes, str]] = []
     notices: list[Notice] = []
     encoder = local_encoder(config, subscription)
@@ -105,11 +78,11 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> R
     if encoder.uniform is not None:
         code.append(f"# for batches of one shape\n{encoder.uniform.source}")
     collisions, overwritten = _collisions(points)
-    return Report(outcomes, collisions, overwritten, code, notices)
+    return PreviewReport(outcomes, collisions, overwritten, code, notices)
 
 
 def _labelled(notices: Sequence[Notice], samples: Sequence[Sample]) -> list[Notice]:
-    """Notices with the labels of their messages for places."""
+    """Notices whose places are the labels of their messages."""
     labels = {Origin(sample.partition, sample.offset).place: sample.label for sample in samples}
     return [Notice(notice.kind, notice.count, labels.get(notice.place, notice.place), notice.detail)
             for notice in notices]
@@ -124,7 +97,7 @@ def _lines(encoded: Encoded) -> list[tuple[str, bytes, tuple[int, ...]]]:
     return found
 
 
-def _outcomes(samples: Sequence[Sample], encoded: Encoded) -> list[Outcome]:
+def _outcomes(samples: Sequence[Sample], encoded: Encoded) -> list[MessageOutcome]:
     lines: list[list[tuple[str, str]]] = [[] for _ in samples]
     into = [""] * len(samples)
     for bucket, line, source in _lines(encoded):
@@ -132,12 +105,12 @@ def _outcomes(samples: Sequence[Sample], encoded: Encoded) -> list[Outcome]:
         for other in source[1:]:
             into[other] = samples[source[0]].label
     rejects = {at: f"{reason}: {detail}" for at, reason, detail in encoded.rejects}
-    return [Outcome(sample.label, lines[index], rejects.get(index, ""), into[index])
+    return [MessageOutcome(sample.label, lines[index], rejects.get(index, ""), into[index])
             for index, sample in enumerate(samples)]
 
 
 def _collisions(points: Sequence[tuple[str, bytes, str]]) -> tuple[list[list[str]], int]:
-    """See `Report`; of (bucket, line, label) of each point, in the order in which they are written."""
+    """Collisions and overwritten points, as in the report, from (bucket, line, label) of each point in order."""
     same: dict[tuple[str, bytes, bytes], list[tuple[set[str], str]]] = {}
     for bucket, line, label in points:
         match = _LINE.fullmatch(line)
@@ -146,7 +119,7 @@ def _collisions(points: Sequence[tuple[str, bytes, str]]) -> tuple[list[list[str
     collisions, overwritten = [], 0
     for some in same.values():
         labels: dict[str, None] = {}
-        # Of each field, whose it is.
+        #: Field -> label of the message that last wrote it.
         owners: dict[str, str] = {}
         for fields, label in some:
             replaced = [owners[field] for field in fields if field in owners]
@@ -159,44 +132,10 @@ def _collisions(points: Sequence[tuple[str, bytes, str]]) -> tuple[list[list[str
     return collisions, overwritten
 
 
-def samples_of_file(name: str, content: bytes, mapping: MappingConfig, each: str) -> list[Sample]:
-    """The messages in a file: one a line, or the whole of it. As those of one send, they have one time: now."""
-    now = time.time_ns() // 1_000
-    by_line = each == "line" or not each and mapping.format in LINE_FORMATS and mapping.compression == "none"
-    if not by_line:
-        return [Sample(name, content, timestamp=now)]
-    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
-    return [Sample(f"{name} line {number}", line, offset=index, timestamp=now)
-            for index, (number, line) in enumerate(lines)]
-
-
-async def samples_of_iggy(config: Config, subscription: int, count: int) -> list[Sample]:
-    """The last messages of each partition of a topic. Raises IggyError."""
-    from pipeline.iggy.connection import IggyConnection
-    from pipeline.iggy.headers import header_values
-    from stages.ingest.message_times import times_of
-
-    topic = config.subscriptions()[subscription]
-    mapping = config.all_sinks()[topic.sink].mapping
-    names = tuple(mapping.header_tags)
-    iggy = IggyConnection(config.iggy)
-    await iggy.connect()
-    samples: list[Sample] = []
-    for partition in (await iggy.topic(topic)).partitions:
-        if not partition.messages_count:
-            continue
-        first = max(0, partition.current_offset - count + 1)
-        messages = await iggy.poll(topic, partition.id, first, count)
-        samples += [Sample(f"partition {partition.id} offset {message.offset()}", message.payload(), partition.id,
-                           message.offset(), time, header_values(message, names) if names else ())
-                    for message, time in zip(messages, times_of(messages, mapping), strict=True)]
-    return samples
-
-
 def chosen_subscription(config: Config, path: str, topic: str) -> int:
     """Index of the topic named "stream/topic" or "topic"; the first one without a name. Raises PipelineError."""
     if not config.subscriptions():
-        raise NothingToPreview(f"{path}: has no [[topics]], and so no messages")
+        raise NothingToPreview(f"{path}: has no [[topics]], and so no mapping to preview")
     names = [subscription.label() for subscription in config.subscriptions()]
     for index, name in enumerate(names):
         if topic in ("", name, name.partition("/")[2]):
@@ -207,12 +146,13 @@ def chosen_subscription(config: Config, path: str, topic: str) -> int:
 @click.command(cls=Command)
 @config_option
 @click.option("--input", "inputs", multiple=True, metavar="FILE", help="Messages; - is standard input. May be given "
-              "again.")
+              "several times.")
 @click.option("--each", type=click.Choice(["line", "file"]), help="What a message is in a FILE; by default a line of "
               "it with the formats json, text and line_protocol, and the whole file with others.")
 @click.option("--from-iggy", is_flag=True, help="The last messages of each partition; nothing is committed.")
 @click.option("--count", type=click.IntRange(1, 10_000), help="With --from-iggy: of each partition; 10 by default.")
-@click.option("--topic", default="", metavar="STREAM/TOPIC", help="Whose mapping; the first one's by default.")
+@click.option("--topic", default="", metavar="STREAM/TOPIC", help="The topic whose mapping is used; the first one by "
+              "default.")
 @click.option("--code", is_flag=True, help="Also print the code that is generated for the messages.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a message.")
 def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: bool, count: int | None, topic: str,
@@ -227,22 +167,10 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
     config = load_config(path, unused=(*DATABASE, *(() if from_iggy else ("iggy",)), *_UNUSED))
     subscription = chosen_subscription(config, path, topic)
     sink = config.all_sinks()[config.subscriptions()[subscription].sink]
-    mapping, precision = sink.mapping, sink.influxdb.precision
-    samples: list[Sample] = []
-    for name in inputs or (() if from_iggy else ("-",)):
-        if name == "-" and sys.stdin.isatty():
-            raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
-        content = _content(name)
-        found = samples_of_file("" if name == "-" else name, content, mapping, each or "")
-        samples += [sample._replace(label=sample.label.strip() or "standard input", offset=len(samples) + index)
-                    for index, sample in enumerate(found)]
-    if from_iggy:
-        samples += asyncio.run(samples_of_iggy(config, subscription, count or LAST_MESSAGES))
-    if not samples:
-        raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
-    for warning in mapping_option_warnings(mapping, "mapping"):
-        click.echo(f"pipeline: warning: {warning}", err=True)
-    for warning in mapping_warnings(mapping, "mapping", precision):
+    samples = gather_samples(config, subscription, inputs or (() if from_iggy else ("-",)), each or "",
+                             (count or LAST_MESSAGES) if from_iggy else 0)
+    for warning in (*mapping_option_warnings(sink.mapping, "mapping"),
+                    *mapping_warnings(sink.mapping, "mapping", sink.influxdb.precision)):
         click.echo(f"pipeline: warning: {warning}", err=True)
     report = report_on(config, subscription, samples)
     if as_json:
@@ -251,20 +179,7 @@ def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: boo
         _print(report, sink, code)
 
 
-def _content(name: str) -> bytes:
-    """What is in a file, or standard input. Raises NothingToPreview."""
-    try:
-        with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
-            content = file.read(MAX_INPUT_BYTES + 1)
-    except OSError as error:
-        raise NothingToPreview(f"{name}: can't be read: {error.strerror}") from None
-    if len(content) > MAX_INPUT_BYTES:
-        what = "standard input" if name == "-" else name
-        raise NothingToPreview(f"{what}: is larger than {MAX_INPUT_BYTES:,} bytes; give a part of it")
-    return content
-
-
-def _print_json(report: Report, code: bool) -> None:
+def _print_json(report: PreviewReport, code: bool) -> None:
     for outcome in report.outcomes:
         row: dict[str, Any] = {"message": outcome.label, "lines": [line for _, line in outcome.lines]}
         if any(bucket for bucket, _ in outcome.lines):
@@ -279,7 +194,7 @@ def _print_json(report: Report, code: bool) -> None:
                                           **({"code": report.code} if code else {})}, ensure_ascii=False)))
 
 
-def _counts(report: Report) -> dict[str, int]:
+def _counts(report: PreviewReport) -> dict[str, int]:
     return {"messages": len(report.outcomes), "lines": sum(len(outcome.lines) for outcome in report.outcomes),
             "rejected": sum(bool(outcome.reject) for outcome in report.outcomes),
             "dropped": sum(not (outcome.lines or outcome.reject or outcome.merged_into)
@@ -287,10 +202,10 @@ def _counts(report: Report) -> dict[str, int]:
             "overwritten": report.overwritten}
 
 
-def _print(report: Report, sink: SinkConfig, code: bool) -> None:
-    """On a terminal in colour, plain through a pipe: a line of line protocol on each line, what else begins with #.
+def _print(report: PreviewReport, sink: SinkConfig, code: bool) -> None:
+    """Prints line protocol, one line each, and the rest as comments that begin with #; in colour on a terminal.
 
-    What is no visible character, a line break in a string for example, is an escape; `--json` has it as it is.
+    Characters that are not visible, such as a line break in a string, are escaped; `--json` has them unchanged.
     """
     from rich.console import Console
     from rich.text import Text
@@ -313,7 +228,7 @@ def _print(report: Report, sink: SinkConfig, code: bool) -> None:
                 say(f"# to bucket {bucket}:", "cyan")
             console.print(_coloured(printable(line)))
     if code:
-        for source in report.code or ["# no code: these messages go by the rules, one by one\n"]:
+        for source in report.code or ["# no code: each of these messages is mapped on the general path\n"]:
             for line in ("", *source.splitlines()):
                 say(line, "green")
     for labels in report.collisions[:10]:
@@ -335,5 +250,5 @@ def _coloured(line: str) -> Any:
     match = _LINE.fullmatch(line.encode())
     if match is None:
         return Text(line)
-    head, fields, at = (part.decode() for part in match.groups())
-    return Text.assemble((head, "cyan"), " ", (fields, ""), " ", (at, "magenta"))
+    series, fields, at = (part.decode() for part in match.groups())
+    return Text.assemble((series, "cyan"), " ", (fields, ""), " ", (at, "magenta"))

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.commands.config import load_config
 from pipeline.commands.mapping_tests import case_problems, payload_of, run_case, subscription_of
-from pipeline.commands.preview import Sample, report_on
+from pipeline.commands.preview import report_on
+from pipeline.commands.preview_samples import Sample
 from pipeline.config.schema import CaseConfig, Config, MappingConfig, RuleConfig
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import main
 from pipeline.commands.config import load_config
-from pipeline.commands.preview import Sample, report_on
+from pipeline.commands.preview import report_on
+from pipeline.commands.preview_samples import Sample
 
 CONFIG = """
 [[topics]]
@@ -107,7 +108,7 @@ def test_the_offset_as_a_tag_is_warned_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "code", "said"), [
     (["preview"], 1, "there is no message to preview"),
-    (["preview", "--input", "/no/such"], 1, "/no/such: can't be read"),
+    (["preview", "--input", "/no/such"], 1, "/no/such: cannot be read"),
     (["preview", "--topic", "x"], 1, "has no topic x; there are telemetry/sensors"),
     (["test"], 2, "tests: there are none"),
 ])
