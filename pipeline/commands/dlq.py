@@ -1,6 +1,7 @@
-"""`pipeline dlq`: lists the dead letters, shows them, replays them, purges them.
+"""`pipeline dlq`: lists dead letters, shows them, replays them, purges them.
 
-What else is in their topic or file is counted, said on standard error, and left out; `purge` removes it, too.
+Records in their topic or file that are not dead letters are counted and reported on standard error; `purge` without
+filters removes them, too.
 """
 
 import asyncio
@@ -32,42 +33,44 @@ from pipeline.options import Group, config_option, log_level_option
 from pipeline.printable import printable, printable_json
 from pipeline.reasons import REASONS
 
-#: Of a letter's detail, what a table shows.
+#: Characters of a letter's detail that a table shows.
 SHOWN_CHARACTERS = 70
-#: Letters, topics or reasons that an error names.
-NAMED = 10
-#: Letters replayed at once.
+#: Most letters, topics or reasons that an error names.
+MAX_NAMED = 10
+#: Letters read with their payloads, and replayed, in one batch.
 LETTERS_AT_ONCE = 500
-#: Bytes of one tombstone, about.
+#: Largest record of tombstones, bytes, in about.
 TOMBSTONE_BYTES = 500_000
+#: Most reasons of failures that a replay prints.
+MAX_REASONS = 20
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which letters are meant; empty values mean all."""
+    """Selects letters; an empty value selects all."""
 
     reason: str = ""
     topic: str = ""
     since: str = ""
     until: str = ""
-    #: As `matching_ids` takes it.
+    #: An id, or the beginning of one; see `matching_ids`.
     id: str = ""
 
     def __call__(self, letter: DeadLetter) -> bool:
-        """Whether a letter is meant, but for `id`."""
+        """Whether a letter is selected by all but `id`."""
         return (self.reason in ("", letter.reason) and self.topic in ("", *topics_of(letter))
                 and (not self.since or letter.at >= datetime.fromisoformat(self.since))
                 and (not self.until or letter.at < datetime.fromisoformat(self.until)))
 
 
 def topics_of(letter: DeadLetter) -> tuple[str, str]:
-    """What --topic may say of a letter."""
+    """The values of --topic that select a letter."""
     return letter.topic, f"{letter.stream}/{letter.topic}"
 
 
-def chosen_letters(contents: list[Contents], chosen: Filter, configured: set[str]) -> list[list[DeadLetter]]:
-    """The letters that a filter means, by store. `configured`: topics of the configuration, with and without stream.
+def select_letters(contents: list[Contents], chosen: Filter, configured: set[str]) -> list[list[DeadLetter]]:
+    """The letters that a filter selects, by store. `configured`: topics of the configuration, with and without stream.
 
-    Raises PipelineError where the filter names a reason or a topic that there isn't, or an id that fits several.
+    Raises PipelineError for a reason or a topic that does not exist, and for an id that several letters match.
     """
     everything = [letter for one in contents for letter in one.letters]
     _check_name("reason", chosen.reason, Counter(letter.reason for letter in everything), REASONS)
@@ -77,24 +80,24 @@ def chosen_letters(contents: list[Contents], chosen: Filter, configured: set[str
         return found
     ids = matching_ids((letter.id for some in found for letter in some), chosen.id)
     if len(ids) > 1:
-        raise PipelineError(f"{printable(chosen.id)} may be {len(ids):,} letters: " + _some(
-            [f"{short_id(id_)} ({printable(id_)})" for id_ in ids]) + "; give more of one")
+        raise PipelineError(f"--id {printable(chosen.id)} matches {len(ids):,} letters: " + _some(
+            [f"{short_id(id_)} ({printable(id_)})" for id_ in ids]) + "; give more digits of one")
     return [[letter for letter in some if letter.id in ids] for some in found]
 
 
-def _check_name(what: str, given: str, there: Counter[str], known: Collection[str]) -> None:
-    """Raises PipelineError for a name that nothing has and nothing can have; says on stderr what there is instead."""
-    if not given or given in there:
+def _check_name(what: str, given: str, found: Counter[str], known: Collection[str]) -> None:
+    """Prints to stderr that no letter has this reason or topic; raises PipelineError if none can have it."""
+    if not given or given in found:
         return
-    have = _some([f"{printable(name)} ({count:,})" for name, count in there.most_common()]) or "none"
+    existing = _some([f"{printable(name)} ({count:,})" for name, count in found.most_common()]) or "none"
     if given not in known:
-        raise PipelineError(f"--{what} {printable(given)}: there is no such {what}; the letters have: {have}"
+        raise PipelineError(f"--{what} {printable(given)}: there is no such {what}; the letters have: {existing}"
                             + (f"; possible are: {', '.join(sorted(known))}" if known else ""))
-    click.echo(f"no letter has the {what} {printable(given)}; they have: {have}", err=True)
+    click.echo(f"no letter has the {what} {printable(given)}; they have: {existing}", err=True)
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f", and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+    return ", ".join(names[:MAX_NAMED]) + (f", and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else "")
 
 
 def _time(_: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -106,7 +109,7 @@ def _time(_: click.Context, parameter: click.Parameter, value: str) -> str:
     return value
 
 
-#: Tables and keys of the configuration that commands don't use: `replay`, and the others.
+#: Tables and keys of the configuration that `replay` does not use, and those that the other commands do not use.
 _UNUSED = {"replay": ("sources", "network", "tests")}
 _NO_DATABASE = (*DATABASE, "mapping", *_UNUSED["replay"])
 
@@ -117,11 +120,11 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     @config_option
     @log_level_option
     @click.option("--from", "kind", type=click.Choice(["iggy", "file"]),
-                  help="Where the letters are kept, if in both.")
+                  help="The store, if there are both.")
     @click.option("--reason", default="", help="Only letters with this reason, e.g. type_conflict.")
     @click.option("--topic", default="", help="Only letters of messages from this topic, or stream/topic.")
-    @click.option("--since", default="", callback=_time, metavar="TIME", help="Only letters given up at or after this.")
-    @click.option("--until", default="", callback=_time, metavar="TIME", help="Only letters given up before this.")
+    @click.option("--since", default="", callback=_time, metavar="TIME", help="Only letters since this time.")
+    @click.option("--until", default="", callback=_time, metavar="TIME", help="Only letters before this time.")
     @click.option("--id", "id_", default="", metavar="ID", help="Only this letter: its id as listed, or enough of it.")
     @wraps(command)
     def wrapped(path: str, log_level: str | None, kind: str | None, reason: str, topic: str, since: str, until: str,
@@ -133,19 +136,19 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class _Letters:
-    """The stores of a configuration and the letters in them that are meant."""
+    """The stores of a configuration, and the selected letters in them."""
 
     def __init__(self, config: Config, kind: str | None, chosen: Filter) -> None:
         self.config = config
         self.chosen = chosen
         self.iggy = IggyConnection(config.iggy)
-        kinds = stores(config, self.iggy, logging.getLogger("dlq"))
-        if not kinds or kind is not None and kind not in kinds:
-            raise PipelineError("no dead letters are kept there; see [dead_letters] in the configuration")
-        self.stores = kinds[kind] if kind is not None else next(iter(kinds.values()))
+        by_kind = stores(config, self.iggy, logging.getLogger("dlq"))
+        if not by_kind or kind is not None and kind not in by_kind:
+            raise PipelineError("the configuration has no such dead-letter store; see dead_letters.stores in it")
+        self.stores = by_kind[kind] if kind is not None else next(iter(by_kind.values()))
 
     async def read(self) -> list[tuple[DeadLetterStore, Contents, list[DeadLetter]]]:
-        """Each store, all that it holds, and the letters in it that are meant, without payloads. Tells of bad records.
+        """Each store, its contents, and its selected letters without payloads. Prints a warning about bad records.
 
         Raises PipelineError.
         """
@@ -153,22 +156,22 @@ class _Letters:
         for store in self.stores:
             contents.append(found := await read_contents(store))
             if found.bad:
-                click.echo(f"pipeline: warning: {printable(store.name)}: {found.bad:,} records are no dead letters of "
-                           f"ours, and are left out; the first is {found.example}", err=True)
+                click.echo(f"pipeline: warning: {printable(store.name)}: {found.bad:,} records are not dead letters of "
+                           f"a pipeline, and are left out; the first is {found.example}", err=True)
         topics = self.config.subscriptions()
         configured = {name for one in topics for name in (one.topic, f"{one.stream}/{one.topic}")}
-        meant = chosen_letters(contents, self.chosen, configured)
-        return list(zip(self.stores, contents, meant, strict=True))
+        selected = select_letters(contents, self.chosen, configured)
+        return list(zip(self.stores, contents, selected, strict=True))
 
-    async def whole(self) -> list[DeadLetter]:
-        """The letters that are meant, with their payloads."""
-        return [letter for store, _, meant in await self.read()
-                async for some in read_letters(store, [letter.id for letter in meant], LETTERS_AT_ONCE)
-                for letter in some]
+    async def read_whole(self) -> list[DeadLetter]:
+        """The selected letters with their payloads. Raises PipelineError."""
+        return [letter for store, _, selected in await self.read()
+                async for batch in read_letters(store, [letter.id for letter in selected], LETTERS_AT_ONCE)
+                for letter in batch]
 
 
-async def _mark(store: DeadLetterStore, kind: str, letters: list[DeadLetter]) -> None:
-    """Marks letters "replayed" or "purged"."""
+async def _append_tombstones(store: DeadLetterStore, kind: str, letters: list[DeadLetter]) -> None:
+    """Marks letters as "replayed" or "purged". Raises PipelineError."""
     for record in tombstones(kind, [letter.id for letter in letters], min(TOMBSTONE_BYTES, store.max_bytes)):
         await store.append([record])
 
@@ -187,13 +190,13 @@ def dlq() -> None:
 
 @dlq.command("list")
 @_options
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many are shown.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many to show.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, without payloads.")
 def list_letters(letters: _Letters, limit: int, as_json: bool) -> None:
-    """Shows the letters that have been neither replayed nor purged, the newest last."""
+    """Lists the letters that were neither replayed nor purged, the newest last."""
 
     async def work() -> None:
-        found = [letter for _, _, some in await letters.read() for letter in some]
+        found = [letter for _, _, selected in await letters.read() for letter in selected]
         if as_json:
             for letter in found[-limit:]:
                 ids = {"id": letter.id, "short_id": short_id(letter.id)}
@@ -201,7 +204,7 @@ def list_letters(letters: _Letters, limit: int, as_json: bool) -> None:
             return
         table = Table()
         table.add_column("id", no_wrap=True, min_width=SHORT_ID_DIGITS)
-        for heading in ("message", "given up", "reason", "status", "detail"):
+        for heading in ("message", "time", "reason", "status", "detail"):
             table.add_column(heading, overflow="fold")
         for letter in found[-limit:]:
             table.add_row(*map(printable, (
@@ -223,12 +226,12 @@ def _detail(letter: DeadLetter) -> str:
 @dlq.command()
 @_options
 def show(letters: _Letters) -> None:
-    """Shows everything of the letters that are meant; usually one, with --id."""
+    """Shows letters with their payloads; usually one, with --id."""
 
     async def work() -> None:
-        found = await letters.whole()
+        found = await letters.read_whole()
         if not found:
-            raise PipelineError("there is no such letter; `pipeline dlq list` shows what there is")
+            raise PipelineError("there is no such letter; `pipeline dlq list` shows those that exist")
         for letter in found:
             shown = {"id": letter.id, "short_id": short_id(letter.id), **msgspec.to_builtins(letter)}
             click.echo(printable_json(json.dumps(shown, indent=2, ensure_ascii=False)))
@@ -238,9 +241,9 @@ def show(letters: _Letters) -> None:
 
 @dlq.command()
 @_options
-@click.option("--dry-run", is_flag=True, help="Only says what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 def replay(letters: _Letters, dry_run: bool) -> None:
-    """Writes the letters' messages again, through the mapping as it is now; marks those that are stored."""
+    """Writes the letters' messages through the current mapping; marks those that are stored."""
     from pipeline.commands.dlq_replay import Replay
 
     async def work() -> None:
@@ -248,41 +251,41 @@ def replay(letters: _Letters, dry_run: bool) -> None:
         reasons: Counter[str] = Counter()
         writer = Replay(letters.config, setup_logging("replay", letters.config.pipeline.log_level,
                                                       secrets_of(letters.config)))
-        for store, _, meant in await letters.read():
+        for store, _, selected in await letters.read():
             if dry_run:
-                click.echo(f"{printable(store.name)}: {len(meant):,} letters would be replayed")
+                click.echo(f"{printable(store.name)}: {len(selected):,} letters would be replayed")
                 continue
             with Progress(console=Console(stderr=True, markup=False), disable=not sys.stderr.isatty()) as progress:
-                task = progress.add_task("replay", total=len(meant))
-                async for some in read_letters(store, [letter.id for letter in meant], LETTERS_AT_ONCE):
-                    for outcome in writer.run([await find_payload(letter, letters.iggy) for letter in some]):
-                        await _mark(store, "replayed", outcome.stored)
+                task = progress.add_task("replay", total=len(selected))
+                async for batch in read_letters(store, [letter.id for letter in selected], LETTERS_AT_ONCE):
+                    for outcome in writer.run([await find_payload(letter, letters.iggy) for letter in batch]):
+                        await _append_tombstones(store, "replayed", outcome.stored)
                         stored, failed = stored + len(outcome.stored), failed + len(outcome.failed)
                         progress.advance(task, len(outcome.stored) + len(outcome.failed))
                         overwritten += outcome.overwritten
                         reasons.update(why for _, why in outcome.failed)
         if not dry_run:
-            for why, count in reasons.most_common(20):
-                click.echo(f"{count:,} still can't be written: {printable(why)}", err=True)
+            for why, count in reasons.most_common(MAX_REASONS):
+                click.echo(f"{count:,} still cannot be written: {printable(why)}", err=True)
             click.echo(f"{stored:,} stored and marked, {failed:,} still dead"
                        + (f"; {overwritten:,} points overwritten by others" if overwritten else ""))
             if failed:
-                raise PipelineError(f"{failed:,} letters still can't be written; they are kept")
+                raise PipelineError(f"{failed:,} letters still cannot be written; they are kept")
 
     _run(work())
 
 
 @dlq.command()
 @_options
-@click.option("--dry-run", is_flag=True, help="Only says what would be done.")
-@click.option("--yes", is_flag=True, help="Doesn't ask.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(letters: _Letters, dry_run: bool, yes: bool) -> None:
-    """Removes the letters: all for good, with whatever else is there; or those that filters choose by a mark."""
+    """Removes letters: without filters their topic or file is emptied, with filters they are marked as purged."""
 
     async def work() -> None:
-        for store, contents, meant in await letters.read():
+        for store, contents, selected in await letters.read():
             everything = letters.chosen == Filter()
-            what = f"{len(meant):,} letters" + (f" and {contents.bad:,} other records"
+            what = f"{len(selected):,} letters" + (f" and {contents.bad:,} other records"
                                                 if everything and contents.bad else "")
             if dry_run:
                 click.echo(f"{printable(store.name)}: {what} would be purged")
@@ -292,7 +295,7 @@ def purge(letters: _Letters, dry_run: bool, yes: bool) -> None:
             if everything:
                 await store.clear()
             else:
-                await _mark(store, "purged", meant)
+                await _append_tombstones(store, "purged", selected)
             click.echo(f"{printable(store.name)}: {what} purged")
 
     _run(work())

@@ -8,7 +8,7 @@ from pipeline.sockets.curve_keys import add_worker, make_keys
 
 @click.command(cls=Command)
 @click.argument("folder")
-@click.option("--worker", default="", metavar="NAME", help="Makes keys of a worker, and admits it.")
+@click.option("--worker", default="", metavar="NAME", help="Make the keys of a worker, and admit it.")
 def keys(folder: str, worker: str) -> None:
     """Makes the keys of a pipeline in FOLDER, or with --worker those of an encoder on another machine."""
     if not worker:

@@ -1,4 +1,4 @@
-"""`pipeline test`: the cases that a configuration keeps in `[[tests]]`, message -> lines or reject, run one by one."""
+"""`pipeline test`: runs the cases in a configuration's `[[tests]]`: a message, and the lines or the reject expected."""
 
 import base64
 import binascii
@@ -20,16 +20,16 @@ from stages.mapping.batch import BatchOrigin
 from stages.mapping.standalone import local_encoder
 
 
-class Result(NamedTuple):
-    """How one case went."""
+class CaseResult(NamedTuple):
+    """The result of one case."""
 
     name: str
-    #: What was expected and did not come, and the other way round; empty where all is well.
+    #: Lines of a diff: "- " is expected and missing, "+ " is not expected. Empty if the case passed.
     differences: list[str]
 
 
-def run_case(config: Config, case: CaseConfig) -> Result:
-    """Sends the case's message through the mapping of its topic."""
+def run_case(config: Config, case: CaseConfig) -> CaseResult:
+    """Maps the case's message with the mapping of its topic."""
     subscription = subscription_of(config, case)
     encoder = local_encoder(config, subscription)
     names = encoder.rules.config.header_tags
@@ -46,32 +46,32 @@ def run_case(config: Config, case: CaseConfig) -> Result:
     to = f"[to bucket {case.bucket}] " if case.bucket else ""
     expected = [to + line for text in case.lines for line in text.split("\n")]
     if case.reject:
-        # The class of the reason is enough; with its words they must be right as well.
+        # A case may give the reason alone, or the reason and the beginning of the detail.
         given = next((line for line in found if line.startswith(f"[rejected] {case.reject}")), None)
         expected.append(given or f"[rejected] {case.reject}")
     if case.dropped:
         expected.append("[dropped]")
-    return Result(case.name, [line for line in difflib.ndiff(expected, found) if line[0] in "-+"])
+    return CaseResult(case.name, [line for line in difflib.ndiff(expected, found) if line[0] in "-+"])
 
 
 def payload_of(case: CaseConfig) -> bytes:
-    """The payload. Raises ValueError for a message_base64 that is none."""
+    """The payload. Raises ValueError for a message_base64 that is not Base64."""
     if case.message_base64:
         try:
             return base64.b64decode(case.message_base64, validate=True)
         except binascii.Error as error:
-            raise ValueError(f"message_base64 is no Base64: {error}") from None
+            raise ValueError(f"message_base64 is not Base64: {error}") from None
     return case.message.encode() if isinstance(case.message, str) else msgspec.json.encode(case.message)
 
 
 def subscription_of(config: Config, case: CaseConfig) -> int:
-    """Index of the case's topic in `config.subscriptions()`; the first one where it names none. Raises ValueError."""
+    """Index of the case's topic in `config.subscriptions()`; the first one if it names none. Raises ValueError."""
     sinks = config.all_sinks()
     for index, topic in enumerate(config.subscriptions()):
         if case.sink in ("", sinks[topic.sink].name) and case.topic in ("", topic.topic):
             return index
     if not config.subscriptions():
-        raise ValueError("there is no [[topics]] table, and so no message")
+        raise ValueError("there is no [[topics]] table, and so no mapping")
     raise ValueError(f'no sink "{case.sink}" with a topic "{case.topic}"')
 
 
@@ -103,7 +103,7 @@ def test(path: str, as_json: bool) -> None:
     """Runs the cases in the configuration's [[tests]]; exit code 1 when one fails."""
     config = load_config(path, unused=(*DATABASE, "iggy", "sources", "dead_letters", "network", "pipeline"))
     problems = case_problems(config) or ([] if config.tests else [
-        "tests: there are none; add [[tests]] with name, message and lines (or reject)"])
+        "tests: missing; add [[tests]] with name, message and lines (or reject)"])
     if problems:
         raise ConfigError(path, problems)
     results = [run_case(config, case) for case in config.tests]
@@ -120,7 +120,7 @@ def test(path: str, as_json: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _print(result: Result) -> None:
+def _print(result: CaseResult) -> None:
     if not result.differences:
         click.echo(click.style("ok    ", fg="green") + printable(result.name))
         return

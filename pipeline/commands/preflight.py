@@ -1,4 +1,4 @@
-"""What is looked at before sources start: their state, their server, and a query of one's own."""
+"""Checks before sources start: their states, their servers, and custom queries."""
 
 import functools
 import logging
@@ -22,7 +22,7 @@ from stages.query.transport import QueryFailed
 
 
 async def make_topics(config: Config) -> None:
-    """Makes the topics that a source fills and a sink of the same configuration reads: both may start at once.
+    """Creates the topics that a source writes and a sink of the same configuration reads, so that both can start.
 
     Raises IggyError.
     """
@@ -36,7 +36,7 @@ async def make_topics(config: Config) -> None:
 
 
 async def check_states(config: Config, logger: logging.Logger) -> None:
-    """Raises StateError for a state that can't be used, and IggyError when Iggy, which has it, can't be asked."""
+    """Loads every state, and logs its warnings. Raises StateError for an unusable state, IggyError if Iggy fails."""
     for source in config.sources:
         store = store_of(config, source, writer_of("pipeline start", os.getpid()), logger)
         await retry_on_disconnect(functools.partial(store.load, time.time_ns()))
@@ -45,25 +45,25 @@ async def check_states(config: Config, logger: logging.Logger) -> None:
 
 
 def check_sources(config: Config, logger: logging.Logger) -> None:
-    """Raises PipelineError for a query that the server refuses.
+    """Tries the query of each source. Raises PipelineError for one that the server refuses.
 
-    A server that can't be reached, or refuses for another reason, is waited for: that is only said.
+    Every other failure is logged as a warning: the query process retries it.
     """
     for source in config.sources:
         if source.influxdb.insecure_skip_verify:
-            logger.warning("source %s: influxdb.insecure_skip_verify: anybody on the way can read and change what is "
-                           "read", source.name)
+            logger.warning("source %s: influxdb.insecure_skip_verify: TLS certificates are not verified, so traffic "
+                           "can be intercepted and altered; give ca_file instead", source.name)
         answer = _checked_apart(source, config) if source.influxdb.transport == "flight" else _checked(source, logger)
         if isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             what = f"query {' '.join(source.query.split())}" if source.query else "list of measurements"
             raise PipelineError(f"source {source.name}: {what}: {answer.message}; correct it, or the source's "
                                 "influxdb table")
         if answer is not None:
-            logger.warning("source %s: %s; starting, and waiting for it", source.name, answer.message)
+            logger.warning("source %s: %s; starting, and retrying it", source.name, answer.message)
 
 
 def _checked(source: SourceConfig, logger: logging.Logger) -> Retry | OperatorNeeded | None:
-    """What is wrong. Raises PipelineError for a file that can't be used."""
+    """Why the query fails; None if it succeeds. Raises PipelineError for an unusable file."""
     try:
         SourceReader(source, logger).check()
     except QueryFailed as failed:
@@ -72,28 +72,28 @@ def _checked(source: SourceConfig, logger: logging.Logger) -> Retry | OperatorNe
 
 
 def _checked_apart(source: SourceConfig, config: Config) -> Retry | OperatorNeeded | None:
-    """`_checked` in a process of its own: this one is to spawn others, and shall have no threads of gRPC in it."""
+    """`_checked` in another process: this one forks later, and must not have gRPC's threads."""
     context = multiprocessing.get_context("spawn")
-    found, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_check_and_end, args=(source, config, theirs))
+    results, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_check_and_end, args=(source, config, sender))
     start_blocked(process)
-    theirs.close()
+    sender.close()
     try:
-        answer: Retry | OperatorNeeded | str | None = found.recv()
+        answer: Retry | OperatorNeeded | str | None = results.recv()
     except EOFError:
-        answer = Retry("server_error", "the check ended before it had an answer")
+        answer = Retry("server_error", "the process that checks the query ended without an answer")
     process.join()
     if isinstance(answer, str):
         raise PipelineError(f"source {source.name}: {answer}")
     return answer
 
 
-def _check_and_end(source: SourceConfig, config: Config, theirs: Connection) -> None:
-    """Ends without the interpreter's own shutdown: threads of gRPC may still be calling into it."""
+def _check_and_end(source: SourceConfig, config: Config, sender: Connection) -> None:
+    """Sends the result, and exits without the interpreter's shutdown, which gRPC's threads can crash."""
     end_on_interrupt("")
     try:
         logger = setup_logging("check", config.pipeline.log_level, secrets_of(config))
-        theirs.send(_checked(source, logger))
+        sender.send(_checked(source, logger))
     except PipelineError as error:
-        theirs.send(str(error))
+        sender.send(str(error))
     os._exit(0)

@@ -1,4 +1,4 @@
-"""`pipeline keys` and `pipeline stage`: pipelines over several machines."""
+"""`pipeline stage`: the stages that can run on another machine than the pipeline."""
 
 import os
 import socket
@@ -23,11 +23,11 @@ def stage() -> None:
 @stage.command()
 @config_option
 @click.option("--connect", required=True, metavar="HOST[:PORT]", help="Where the pipeline listens ([network]).")
-@click.option("--keys", "folder", required=True, metavar="FOLDER", help="This worker's keys, of `pipeline keys`.")
-@click.option("--name", default="", help="This encoder's name there; one of its own by default.")
+@click.option("--keys", "folder", required=True, metavar="FOLDER", help="This encoder's keys, of `pipeline keys`.")
+@click.option("--name", default="", help="The encoder's name in the pipeline; by default host and process id.")
 @log_level_option
 def encode(path: str, connect: str, folder: str, name: str, log_level: str | None) -> None:
-    """Encodes for a pipeline on another machine, until SIGTERM or SIGINT. Start one for each core."""
+    """Encodes for a pipeline on another machine until SIGTERM or SIGINT. Start one for each core."""
     from pipeline.commands.remote_encoder import RemoteEncoder
 
     host, _, port = connect.removeprefix("tcp://").partition(":")

@@ -1,4 +1,4 @@
-"""`pipeline offsets` for sources: shows, sets and resets the marks in their states, in files or in topics of Iggy."""
+"""`pipeline offsets` for sources: shows, sets and resets the watermarks in their states."""
 
 import asyncio
 import functools
@@ -20,10 +20,10 @@ from pipeline.source_coordinator.state import SourceState
 from pipeline.source_coordinator.state_store import StateStore, store_of, this_command
 
 
-def show_marks(config: Config) -> None:
-    """Prints a table: for each measurement the time up to which all is in Iggy. Raises StateError, IggyError."""
+def print_watermarks(config: Config) -> None:
+    """Prints for each measurement the time up to which all points are in Iggy. Raises StateError and IggyError."""
     table = Table()
-    for heading in ("source", "measurement", "mark", "state"):
+    for heading in ("source", "measurement", "watermark", "state"):
         table.add_column(heading)
 
     def add(*cells: str) -> None:
@@ -32,39 +32,43 @@ def show_marks(config: Config) -> None:
     async def rows() -> None:
         for source in config.sources:
             store, state = await _loaded(config, source)
-            for measurement, mark in sorted(state.watermarks.items()):
-                add(source.name, measurement, _shown(mark), store.where)
+            for measurement, watermark in sorted(state.watermarks.items()):
+                add(source.name, measurement, _shown(watermark), store.where)
             if not state.watermarks:
-                add(source.name, "-", f"begins at {source.from_}", store.where)
+                add(source.name, "-", f"starts at {source.from_}", store.where)
 
     asyncio.run(rows())
     Console(width=None if Console().is_terminal else 200).print(table)
 
 
-def set_mark(config: Config, name: str, measurement: str, to: str) -> None:
-    """Stores one mark: reading begins at `to` ("earliest", "latest" or RFC 3339). Raises PipelineError."""
+def set_watermark(config: Config, name: str, measurement: str, to: str) -> None:
+    """Stores the watermark of one measurement, at which reading starts: "earliest", "latest" or RFC 3339.
+
+    Raises PipelineError.
+    """
     source = next((source for source in config.sources if source.name == name), None)
     if source is None:
-        raise PipelineError(f"no source {name}; there is " + ", ".join(source.name for source in config.sources))
-    mark = _mark(source, to)
+        known = ", ".join(source.name for source in config.sources)
+        raise PipelineError(f"no source {name}; the configuration has {known}")
+    watermark = _watermark(source, to)
 
     async def change() -> None:
         store, state = await _loaded(config, source)
-        state.watermarks[measurement] = mark
+        state.watermarks[measurement] = watermark
         state.fingerprints.pop(measurement, None)
         await store.save(state)
 
     asyncio.run(change())
 
 
-def reset_marks(config: Config, to: str) -> None:
-    """Has every measurement that is known begin at `to`. Raises PipelineError."""
-    marks = [_mark(source, to) for source in config.sources]
+def reset_watermarks(config: Config, to: str) -> None:
+    """Stores `to` as the watermark of every measurement that a state has. Raises PipelineError."""
+    watermarks = [_watermark(source, to) for source in config.sources]
 
     async def change() -> None:
-        for source, mark in zip(config.sources, marks, strict=True):
+        for source, watermark in zip(config.sources, watermarks, strict=True):
             store, state = await _loaded(config, source)
-            state.watermarks = dict.fromkeys(state.watermarks, mark)
+            state.watermarks = dict.fromkeys(state.watermarks, watermark)
             state.fingerprints = {}
             await store.save(state)
 
@@ -72,30 +76,30 @@ def reset_marks(config: Config, to: str) -> None:
 
 
 async def _loaded(config: Config, source: SourceConfig) -> tuple[StateStore, SourceState]:
-    """Where the state of a source is kept, and the state."""
+    """The store of a source's state, and the state. Raises StateError and IggyError."""
     store = store_of(config, source, this_command(), logging.getLogger("offsets"))
     return store, await retry_on_disconnect(functools.partial(store.load, time.time_ns()))
 
 
-def _mark(source: SourceConfig, to: str) -> int:
+def _watermark(source: SourceConfig, to: str) -> int:
     align = max(1, source.window_align_ms * 1_000_000)
     if to == "earliest":
-        mark = MIN_TIME
+        watermark = MIN_TIME
     elif to == "latest":
-        mark = time.time_ns() - source.buffer_duration_ms * 1_000_000
+        watermark = time.time_ns() - source.buffer_duration_ms * 1_000_000
     else:
         try:
-            mark = parse_time(to)
+            watermark = parse_time(to)
         except TimeOutOfRange as error:
             raise PipelineError(f"{error}; give earliest, latest or a time between") from None
         except ValueError:
             raise PipelineError(f"{to}: for sources give earliest, latest or a time like "
                                 "2026-01-31T00:00:00Z") from None
-        if mark > time.time_ns():
-            raise PipelineError(f"{to} is in the future by this machine's clock, and no mark may be; to leave out what "
-                                "is there, give latest")
-    return floor(mark, align)
+        if watermark > time.time_ns():
+            raise PipelineError(f"{to} is in the future by this machine's clock; a watermark must not be. To leave out "
+                                "the existing points, give latest")
+    return floor(watermark, align)
 
 
-def _shown(mark: int) -> str:
-    return "earliest" if mark <= MIN_TIME else format_time(mark)
+def _shown(watermark: int) -> str:
+    return "earliest" if watermark <= MIN_TIME else format_time(watermark)

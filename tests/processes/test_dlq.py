@@ -117,7 +117,7 @@ def test_what_is_no_letter_is_counted_and_left_out_and_purged(config: Path, iggy
                                 ["replay", "--dry-run"], ["purge", "--dry-run"]):
         run = dlq(command, config, *arguments)
         assert run.returncode == (1 if run.args[4] == "replay" and not arguments else 0), run.stderr
-        assert f"{count:,} records are no dead letters of ours" in run.stderr
+        assert f"{count:,} records are not dead letters" in run.stderr
         assert "Traceback" not in run.stderr and "\x1b" not in run.stdout + run.stderr
     assert [letter["offset"] for letter in listed(config)] == list(BAD)
 
@@ -143,7 +143,7 @@ def test_a_replay_through_a_mended_mapping_stores_and_marks_what_succeeds(
     again = dlq("replay", config)
     assert again.returncode == 1
     assert "0 stored and marked, 3 still dead" in again.stdout
-    assert "3 still can't be written: bad_timestamp" in again.stderr
+    assert "bad_timestamp" in again.stderr
     assert "3 letters would be replayed" in dlq("replay", config, "--dry-run").stdout
     config.write_text(config.read_text().replace('timestamp_from = "field"', 'timestamp_from = "iggy_timestamp"')
                       .replace('timestamp_field = "ts"\n', ""))

@@ -123,7 +123,7 @@ def test_a_connection_that_is_lost_is_made_again(start: Start, sandbox_v3: Sandb
 def test_a_service_that_is_away_at_the_start_is_waited_for(start: Start) -> None:
     port = free_port()
     run = start(SandboxInflux("", "v3", f"http://127.0.0.1:{port}"))
-    wait_until(lambda: "starting, and waiting for it" in run.log(), "the check to find nothing")
+    wait_until(lambda: "starting, and retrying it" in run.log(), "the check to find nothing")
     with running_influxdb(flavour="v3", flight_port=port) as server:
         write(SandboxInflux(server.url, "v3"), lines_of(100))
         run.wait_for(lambda status: status.points == 100)

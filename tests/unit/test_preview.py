@@ -110,7 +110,7 @@ def test_the_offset_as_a_tag_is_warned_of(tmp_path: Path) -> None:
     (["preview"], 1, "there is no message to preview"),
     (["preview", "--input", "/no/such"], 1, "/no/such: cannot be read"),
     (["preview", "--topic", "x"], 1, "has no topic x; there are telemetry/sensors"),
-    (["test"], 2, "tests: there are none"),
+    (["test"], 2, "tests: missing"),
 ])
 def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
     result = run(tmp_path, *arguments, messages="")
@@ -191,7 +191,7 @@ def test_cases_in_json_for_programs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("case", "said"), [
     ('name = "x"\nmessage = "{}"', "tests[0]: give what is expected"),
     ('name = "x"\nlines = ["a"]', "tests[0]: give message or message_base64"),
-    ('name = "x"\nmessage_base64 = "?"\nlines = ["a"]', "tests[0]: message_base64 is no Base64"),
+    ('name = "x"\nmessage_base64 = "?"\nlines = ["a"]', "tests[0]: message_base64 is not Base64"),
     ('name = "x"\nmessage = "{}"\nsink = "other"\ndropped = true', 'tests[0]: no sink "other"'),
     ('name = "x"\nmesage = "{}"', "tests[0].mesage: unknown key; did you mean message?"),
 ])

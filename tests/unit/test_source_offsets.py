@@ -77,7 +77,7 @@ def test_all_marks_are_reset(config: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (("set", "--source", "nobody", "--measurement", "m", "--time", "latest"), "no source nobody; there is weather"),
+    (("set", "--source", "nobody", "--measurement", "m", "--time", "latest"), "no source nobody"),
     (("set", "--source", "weather", "--measurement", "m", "--time", "soon"), "soon: for sources give earliest"),
     (("set", "--source", "weather"), "give --topic, --partition and --offset, or --source, --measurement and --time"),
     (("reset", "--to", "17"), "17: for sources give earliest, latest or a time"),
