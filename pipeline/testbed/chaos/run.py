@@ -39,7 +39,7 @@ DEAD_LETTERS = "influxdb-dlq"
 #: Pause between two faults, seconds.
 LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.5, 2.5
 #: Longest wait for the last message, once everything works again, seconds.
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 240.0
 #: Points are listed, to name the missing ones, up to so many.
 LISTED_POINTS = 300_000
 #: What a process logs that fails by itself: none may.
@@ -104,7 +104,10 @@ class ChaosRun:
         self.injected: list[tuple[float, Injected]] = []
 
     def inject_faults(self, seconds: float) -> None:
-        """Injects faults for so long: every kind once, in random order, and then any. Raises PipelineError."""
+        """Injects faults for so long, and until every kind came once. Raises PipelineError.
+
+        They come in random order; after every kind once, any may come.
+        """
         self.pipeline.wait_for(lambda status: status.ready)
         self.producer.start()
         began = time.monotonic()
@@ -112,8 +115,9 @@ class ChaosRun:
         kinds = self.faults.kinds()
         order = list(kinds)
         self.rng.shuffle(order)
+        left = len(order)
         due = began + 1.0
-        while (now := time.monotonic()) < began + seconds:
+        while (now := time.monotonic()) < began + seconds or left > 0:
             for at, fault in [entry for entry in undo if entry[0] <= now]:
                 undo.remove((at, fault))
                 if fault.undo is not None:
@@ -122,6 +126,7 @@ class ChaosRun:
                 if not order:
                     order = [self.rng.choice(list(kinds))]
                 self._inject(kinds[order.pop()](), began, undo)
+                left -= 1
                 due = now + self.rng.uniform(LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
             self.faults.watch(0.05)
         self.faults.undo_all()
@@ -204,7 +209,8 @@ def table_of(run: ChaosRun) -> Table:
 
 
 @click.command(cls=Command, context_settings=CONTEXT)
-@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1), help="How long faults come.")
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1),
+              help="How long faults come, and until every kind came once.")
 @click.option("--minutes", type=click.FloatRange(0.1), help="The same, in minutes.")
 @click.option("--seed", type=int, help="Decides which faults come when; a random one by default.")
 @click.option("--rate", default=1_000, show_default=True, type=click.IntRange(1, 50_000), help="Messages a second.")
