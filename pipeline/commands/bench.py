@@ -33,7 +33,7 @@ PAIRS = 3
 QUICK_ROUNDS = 7
 
 Command = Callable[..., Any]
-#: Of what is written at the end of a run: what can't be is said at its beginning.
+#: A file that is written at the end of a run; checked at its start.
 _FILE = click.Path(dir_okay=False, writable=True)
 
 

@@ -32,11 +32,11 @@ from pipeline.testbed.load.telemetry import DEFAULT_TIME, TimeForm
 @click.pass_context
 def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, size: int, partitions: int,
          seconds: float, shape: Shape, as_json: bool) -> None:
-    """Sends telemetry to Iggy at a rate that is held; ends with 1, and says so, where it could not.
+    """Sends telemetry to Iggy at a constant rate. Exit code 1 with a message when the rate could not be held.
 
-    Messages go to the first topic, made if it is missing, in the format of its mapping, with the tags, fields and types
-    that it names; by default with the tags site and device, and numbers. A message's time is when it was meant to be
-    sent, not when the server let it be sent. It is where, and as, the mapping reads it; else in "ts", in microseconds
+    Messages go to the first topic, created if it is missing, in the format of its mapping, with its tags, fields and
+    types; by default with the tags site and device, and numbers. The time in a message is when it was due, not when
+    the server accepted it. It has the place and format that the mapping reads; else it is in "ts", in microseconds
     since 1970.
     """
     config = load_config(path, unused=(*DATABASE, "sources", "dead_letters", "network", "pipeline", "tests"))
@@ -56,7 +56,7 @@ def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, s
 
 
 def time_form(mapping: MappingConfig) -> TimeForm:
-    """How a message has to tell its time for this mapping; as ever where that reads none."""
+    """How a message has its time for this mapping; the default where that reads none."""
     if mapping.format == "line_protocol":
         return TimeForm("time", f"epoch_{mapping.line_protocol_precision}")
     if mapping.timestamp_from != "field":

@@ -39,7 +39,7 @@ timestamp_format = "epoch_us"
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What the receiver tells."""
+    """What the receiver has measured."""
 
     requests: int
     points: int

@@ -50,7 +50,7 @@ def is_fast_enough(ratio: float) -> bool:
 
 
 def verdict(ratio: float) -> str:
-    """What `--check` says of a ratio."""
+    """The text of `--check` for a ratio."""
     least = COMMITTED_RATIO * LEAST_SHARE
     return (f"ratio to the generic encoder {ratio:.2f}, committed {COMMITTED_RATIO:.2f}, least {least:.2f}: "
             + ("good" if is_fast_enough(ratio) else "TOO SLOW; see docs/explanation/performance.rst"))

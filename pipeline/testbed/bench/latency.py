@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from pipeline.errors import PipelineError, missing_package
 
-#: Units of a millisecond that are told apart.
+#: Units of a millisecond that are distinguished.
 UNITS_PER_MS: Final = 10
-#: Longest latency that is told apart from longer ones, an hour, in units.
+#: Longest latency that is distinguished from longer ones, an hour, in units.
 LONGEST: Final = 3_600_000 * UNITS_PER_MS
 #: Significant digits that are kept.
 DIGITS: Final = 3
@@ -22,7 +22,7 @@ class Latencies:
     """All latencies, and those of each second in which they were acknowledged."""
 
     def __init__(self, encoded: str = "") -> None:
-        """Empty, or as `encoded` says. Raises PipelineError where the package hdrhistogram is missing."""
+        """Empty, or from `encoded`. Raises PipelineError where the package hdrhistogram is missing."""
         try:
             histogram: Any = importlib.import_module("hdrh.histogram").HdrHistogram
         except ImportError:

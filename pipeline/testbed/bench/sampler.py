@@ -9,7 +9,7 @@ from pipeline.testbed.harness.procfs import pss_bytes
 
 
 class Sample(Struct, frozen=True):
-    """One look at one process."""
+    """One sample of one process."""
 
     #: Seconds since the first look.
     at: float
@@ -25,7 +25,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 class Sampler:
-    """Looks at processes by name, when told to. One that is replaced goes on under its name."""
+    """Samples processes by name. A replaced one continues under its name."""
 
     def __init__(self) -> None:
         self.samples: dict[str, list[Sample]] = {}
@@ -33,7 +33,7 @@ class Sampler:
         self._last: dict[str, tuple[int, float, float]] = {}
 
     def look(self, pids: Mapping[str, int]) -> None:
-        """Takes a sample of each process that is there; the first look at one only remembers its CPU."""
+        """Takes a sample of each process that is there; the first sample of one only stores its CPU."""
         for name, pid in pids.items():
             now = time.monotonic()
             try:

@@ -24,7 +24,7 @@ from pipeline.wire import source as source_wire
 from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import QueryRequest
 
-#: Seconds between two looks at the memory.
+#: Seconds between two samples of the memory.
 LOOK_SECONDS: Final = 0.05
 #: Longest wait for a database that was filled to be quiet, seconds; and the share of a core that counts as quiet.
 SETTLE_SECONDS: Final = 30.0
@@ -146,7 +146,7 @@ def _watched(run: SourceRun, points: int) -> tuple[source_wire.SourceStatus, _Pe
 
 
 def bare_loop(url: str, points: int, page_size: int) -> int:
-    """Points a second of one loop that asks for the same pages, and looks at nothing but the last time of each."""
+    """Points a second of one loop that asks for the same pages, and reads only the last time of each."""
     dialect = InfluxqlDialect(influxd.DATABASE)
     began, start, last = time.monotonic(), -1, 0
     with requests.Session() as session:

@@ -18,7 +18,7 @@ from pipeline.testbed.harness.waiting import wait_until
 
 #: Longest wait for a sandbox that listens again, seconds.
 CONTROL_SECONDS = 15.0
-#: What a start says, last, when Iggy is away. One that runs waits for Iggy, and never ends with this.
+#: The last line of a start that finds no Iggy. A running pipeline waits for Iggy instead.
 AWAY = "pipeline: error: Iggy at"
 #: How long garbage may wait for a socket that takes none, milliseconds.
 GARBAGE_MILLISECONDS = 100
@@ -27,14 +27,14 @@ STAGES = ("ingest", "encode", "write", "coordinator", "dead-letter")
 
 
 class Sandbox:
-    """Tells the sandbox servers what to do. Waits while they refuse connections as they were told."""
+    """Controls the sandbox servers. Waits while an injected fault makes them refuse connections."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._session = requests.Session()
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """One request; its answer, decoded. Raises PipelineError when the sandbox refuses what it is told."""
+        """One request; its answer, decoded. Raises PipelineError when the sandbox refuses the command."""
         answers: list[requests.Response] = []
 
         def answered() -> bool:

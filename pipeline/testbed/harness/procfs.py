@@ -1,4 +1,4 @@
-"""CPU and memory of a process, as /proc tells them."""
+"""CPU and memory of a process, from /proc."""
 
 import os
 from pathlib import Path

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from pipeline.config.schema import MappingConfig, template_paths
 
-#: "site" and "device" tell the series; "number" is `NN.NN`; "constant" is the same in all messages.
+#: "site" and "device" identify the series; "number" is `NN.NN`; "constant" is the same in all messages.
 Kind = Literal["site", "device", "number", "integer", "boolean", "text", "time", "constant"]
 
 _OF_TYPES: Final[dict[str, Kind]] = {"integer": "integer", "unsigned": "integer", "string": "text",

@@ -23,7 +23,7 @@ _LEAST: Final = 1_000
 _OTHERS: Final = 80
 #: Names of devices that are remembered, at most.
 _MAX_DEVICES: Final = 100_000
-#: What texts say.
+#: Texts of string fields.
 _STATES: Final = ("idle", "busy", "down", "left")
 #: Key of the text that a message is filled with.
 NOTE: Final = "note"
@@ -32,7 +32,7 @@ _WITHOUT_NOTE: Final = ("avro", "protobuf")
 
 
 class TimeForm(Struct, frozen=True):
-    """How a message tells its time."""
+    """How a message has its time."""
 
     #: Path of its value.
     field: str = "ts"

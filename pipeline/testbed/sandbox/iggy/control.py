@@ -1,4 +1,4 @@
-"""Tells a sandbox broker what to do, from another process: one JSON object a command, one JSON object back.
+"""Controls a sandbox broker from another process: one JSON object a command, one JSON object back.
 
 `{"do": "restart", "seconds": 2}` and so on: `do` is the name of a command below in small letters with underscores, the
 other keys are its fields. The answer is the broker's state after it, or `{"error": "..."}`.

@@ -296,7 +296,7 @@ class Topic:
                            sum(log.messages for log in self.logs)) + protocol.text(self.name) + self.options.encoded()
 
     def details(self, segments: int = 1) -> bytes:
-        """The topic with its partitions. `segments` a partition: 0 only in the reply that tells of its creation."""
+        """The topic with its partitions. `segments` a partition: 0 only in the reply to its creation."""
         return self.summary() + b"".join(log.details(segments) for log in self.logs)
 
 

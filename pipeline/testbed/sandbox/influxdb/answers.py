@@ -62,11 +62,11 @@ class FlavourAnswers(Protocol):
         """The answer to anything, `now` in nanoseconds since 1970. Writes change the buckets."""
 
     def failure(self, status: int) -> Response:
-        """What this flavour says with a status that it is told to fail with."""
+        """This flavour's body for the status of an injected failure."""
 
 
 class NotGzip(Exception):
-    """The body says gzip and isn't. The text is what Go's gzip reader says."""
+    """The body is declared as gzip and isn't. The text is the message of Go's gzip reader."""
 
 
 def inflate(request: Request) -> bytes:

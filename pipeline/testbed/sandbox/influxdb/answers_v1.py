@@ -98,7 +98,7 @@ def _stored(bucket: Bucket, batch: Batch, malformed: str, now: int) -> Response:
 
 
 def first_drop(stored: Stored) -> str:
-    """The storage engine's words for lines it dropped, of which it names the first; InfluxDB 2 has the same."""
+    """The storage engine's message for lines it dropped, of which it names the first; InfluxDB 2 has the same."""
     if not stored.dropped:
         return ""
     return f"partial write: {_reason(stored.dropped[0])} dropped={len(stored.dropped)}"

@@ -24,7 +24,7 @@ _HEADERS = (("X-Influxdb-Build", "OSS"), ("X-Influxdb-Version", VERSION))
 _JSON = (("Content-Type", "application/json; charset=utf-8"), *_HEADERS)
 #: What no tag may be called. Source: InfluxDB 2.7.12, `models.ParsePoints`.
 _RESERVED_TAGS = frozenset({"_field", "_measurement", "time"})
-#: status -> code, and the message when the sandbox is told to fail.
+#: status -> code, and the message of an injected failure.
 _CODES = {400: ("invalid", "invalid request"), 401: ("unauthorized", "unauthorized access"),
           403: ("forbidden", "insufficient permissions for write"), 404: ("not found", "bucket not found"),
           405: ("method not allowed", "method not allowed"),
@@ -137,14 +137,14 @@ class AnswersV2:
 
 
 def _not_gzip(body: bytes, why: str) -> Response:
-    """What is said of a body that is not the gzip that it says it is: too short, not begun as one, or damaged."""
+    """The message for a body whose gzip is too short, has no header, or is damaged."""
     if why == "gzip: invalid header" or len(body) < _GZIP_HEADER_BYTES:
         return _error(500, INTERNAL)
     return _error(400 if why == "gzip: invalid checksum" else 500, f"unable to read data: {why}")
 
 
 def _late(bucket: Bucket, late: list[Entry], now: int) -> str:
-    """What is said of lines that are older than the retention; empty when there are none."""
+    """The message for lines that are older than the retention; empty when there are none."""
     if not late:
         return ""
     bound = go_time(now - bucket.retention_seconds * 1_000_000_000)

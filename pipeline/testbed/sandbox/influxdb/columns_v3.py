@@ -66,7 +66,7 @@ def _beginning(line: str) -> str:
 
 
 def _refusal(columns: Columns, entry: Entry, line: lines_v3.Line) -> str:
-    """Why a line is refused, in InfluxDB 3's words; "" when it isn't. Adds its columns to the table."""
+    """Why a line is refused: InfluxDB 3's message; "" when it isn't. Adds its columns to the table."""
     series, _, _, shape, _ = entry
     table = columns.tables.setdefault(line.measurement, {})
     seen = set()

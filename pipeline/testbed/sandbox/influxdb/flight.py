@@ -43,7 +43,7 @@ class Outcome(Struct, frozen=True):
 
     found: Answer | Refusal
     rule: Rule
-    #: That the rule tells to fail with, as HTTP has it; below 300 when it tells none.
+    #: The status of the rule, as in HTTP; below 300 when it has none.
     status: int
 
 
@@ -150,7 +150,7 @@ def _cut(table: "pa.Table") -> "Iterator[pa.RecordBatch]":
 
 
 def as_table(answer: Answer) -> "pa.Table":
-    """An answer as Arrow, with the metadata that tells what a column is."""
+    """An answer as Arrow, with the metadata that names the kind of each column."""
     fields, columns = [], []
     for name, kind in answer.columns.items():
         arrow, what = _TYPES[kind]

@@ -1,4 +1,4 @@
-"""A line of line protocol taken apart, as strictly as the real servers do it, with their words for what is wrong. Pure.
+"""A line of line protocol taken apart, as strictly as the real servers do it, with their error messages. Pure.
 
 Independent of what the pipeline's own encoder does: this is what judges it. Sources: "Line protocol", InfluxDB OSS v2
 reference; where that is silent, what InfluxDB 1.6.7 does (tests/servers/test_sandbox_lines_against_influxdb1.py).
@@ -46,7 +46,7 @@ _LINE_MARK = re.compile(rb'[\\ =,"\n]')
 
 
 class LineError(ValueError):
-    """What is wrong with a line, in the servers' words without the line itself."""
+    """What is wrong with a line: the servers' message without the line itself."""
 
 
 class Point(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""A line as QuestDB reads it, with its words for what is wrong. Pure.
+"""A line as QuestDB reads it, with its error messages. Pure.
 
 It differs from InfluxDB in much: a backslash escapes whatever stands behind it, also in tags and strings; a line break
 in a string needs one; a slash, or two backslashes, may not stand in a name; several spaces are an error; a `#` begins
@@ -39,12 +39,12 @@ class Row(NamedTuple):
 
     table: str
     entities: list[Entity]
-    #: Its number and nanoseconds of one, where the line itself says the unit; None where it has no time.
+    #: Its number and nanoseconds of one, where the line itself has the unit; None where it has no time.
     time: tuple[int, int | None] | None
 
 
 class RowError(ValueError):
-    """What is wrong with a line, in the server's words from behind `error in line 1` on."""
+    """What is wrong with a line: the server's message after `error in line 1`."""
 
 
 class _Reader:

@@ -1,4 +1,4 @@
-"""A line as InfluxDB 3 reads it, with its words for what is wrong. Pure.
+"""A line as InfluxDB 3 reads it, with its error messages. Pure.
 
 It differs from InfluxDB 1 and 2 in much: in names and tags two backslashes are one, and a tab ends them; `f=.5` and
 `f=5.` are no numbers; `f=1,` is a line. Source: influxdata/influxdb, `core/influxdb_line_protocol/src/lib.rs`;
@@ -68,7 +68,7 @@ def _printed(value: lines.FieldValue, kind: lines.FieldType) -> str:
 
 
 def parse_line(line: str, unit: int = 1, unsigned: bool = True) -> Point:
-    """The point in `line`, which is neither blank nor a comment. Raises LineError. See `lines.parse_line`."""
+    """The point in `line`, which is neither blank nor a comment. Raises LineError."""
     found = read(line)
     time = None if found.time is None else found.time * unit
     if time is not None and not -(2**63) <= time < 2**63:

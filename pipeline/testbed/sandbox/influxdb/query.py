@@ -22,7 +22,7 @@ _PLAIN_FIELD = re.compile(r'([^=]+)=("[^"]*"|[^,]*),?')
 
 
 class NotUnderstood(Exception):
-    """A query that a real server may understand, and this one does not. The text says which part."""
+    """A query that a real server may understand, and this one does not. The text names the part."""
 
 
 class Selection(Struct, frozen=True):

@@ -144,7 +144,7 @@ class InfluxServer:
         return when
 
     def request(self, connection: Connection, request: Request) -> None:
-        """Answers, or fails as told."""
+        """Answers, or fails by a rule."""
         if request.path == "/sandbox/iggy":
             self._iggy_command = asyncio.get_running_loop().create_task(self._command_iggy(connection, request))
         elif request.path.startswith("/sandbox/"):
@@ -172,7 +172,7 @@ class InfluxServer:
             self._fail(connection, request, rule)
 
     def _fail(self, connection: Connection, request: Request, rule: Rule) -> None:
-        """Answers as a rule says, if at all."""
+        """Answers by a rule, if at all."""
         status = rule.hit() or 200
         if rule.hang:
             self.stats.hangs += 1

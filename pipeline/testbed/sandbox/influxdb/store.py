@@ -136,7 +136,7 @@ class Stored(Struct):
 
 
 class StoredPoint(Struct, frozen=True):
-    """A point as `/sandbox/points` gives it. `types` tells 1 (integer), 1 (unsigned) and 1.0 (float) apart."""
+    """A point as `/sandbox/points` gives it. `types` distinguishes 1 (integer), 1 (unsigned) and 1.0 (float)."""
 
     measurement: str
     tags: list[tuple[str, str]]
@@ -168,7 +168,7 @@ class Bucket:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets all points, and all types."""
+        """Deletes all points, and all types."""
         self.count = 0
         self._measurements: dict[str, Measurement] = {}
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], Series] = {}
