@@ -1,1 +1,1 @@
-"""The configuration: its schema, reading a file, and what is checked beyond the schema."""
+"""The configuration: its schema, reading a file, and checks beyond the schema."""

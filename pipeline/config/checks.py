@@ -214,7 +214,7 @@ def _wrong_with_folder(folder: str) -> Iterator[str]:
     if not is_folder:
         yield f"{shown(existing)} is not a folder; give another one"
     elif not os.access(existing, os.W_OK | os.X_OK):
-        yield f"{shown(folder)} can't be made or written to; give a folder that you may write to"
+        yield f"{shown(folder)} cannot be made or written to; give a folder that you may write to"
 
 
 def _sink_warnings(config: Config) -> Iterator[str]:

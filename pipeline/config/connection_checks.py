@@ -160,7 +160,7 @@ def _wrong_with_token_file(path: str) -> Iterator[str]:
     if os.path.isdir(path):
         yield f"{shown(path)} is a folder; give a file"
     elif not os.access(path, os.R_OK):
-        yield f"{shown(path)} can't be read"
+        yield f"{shown(path)} cannot be read"
     elif problem := secret_problem(path):
         yield f"{shown(path)} {problem}"
     elif os.path.isfile(path):  # a pipe gives its content only once, to the process that sends it
@@ -173,7 +173,7 @@ def _wrong_with_token(path: str) -> str:
         with Path(path).open("rb") as file:
             content = file.read(MAX_TOKEN_BYTES + 1)
     except OSError as error:
-        return f" can't be read: {error.strerror}"
+        return f" cannot be read: {error.strerror}"
     if len(content) > MAX_TOKEN_BYTES:
         return f" is larger than {MAX_TOKEN_BYTES:,} bytes; give a file that holds the token alone"
     if not content.strip():
@@ -230,7 +230,7 @@ def _wrong_with_file(path: str, secret: bool) -> list[str]:
     if os.path.isdir(path):
         return [f"{shown(path)} is a folder; give a file"]
     if not os.access(path, os.R_OK):
-        return [f"{shown(path)} can't be read"]
+        return [f"{shown(path)} cannot be read"]
     problem = secret_problem(path) if secret else ""
     return [f"{shown(path)} {problem}"] if problem else []
 
@@ -241,7 +241,7 @@ def _wrong_with_authority(path: str) -> list[str]:
     except (OSError, ValueError) as error:
         readable = isinstance(error, ssl.SSLError) or not isinstance(error, OSError)
         why = "it holds no certificate in PEM form" if readable else getattr(error, "strerror", "")
-        return [f"{path} can't be used: {why}"]
+        return [f"{path} cannot be used: {why}"]
     return []
 
 
@@ -252,7 +252,7 @@ def _wrong_with_certificate(connection: ConnectionConfig) -> list[str]:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
             connection.client_cert_file, connection.client_key_file or None, lambda: "")
     except (OSError, ValueError):
-        return [f"{shown(connection.client_cert_file)} and its key can't be used; give a certificate in PEM, and the "
+        return [f"{shown(connection.client_cert_file)} and its key cannot be used; give a certificate in PEM, and the "
                 "key that belongs to it without a password"]
     return []
 

@@ -1,4 +1,4 @@
-"""What two configurations must have in common for their processes to work on the same batches."""
+"""A digest of the options that encoders on different machines must have in common."""
 
 import hashlib
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.config.schema import Config, MappingConfig
 def config_digest(config: Config) -> str:
     """Of all that an encoder goes by: topics, mappings, precision, gzip. No secrets.
 
-    Of the files that a mapping names, what is in them counts, and not where they are.
+    For a file that a mapping names, the digest covers its content and not its path.
     """
     sinks = config.all_sinks()
     parts = [(one.sink, one.stream, one.topic, _with_contents(sinks[one.sink].mapping),

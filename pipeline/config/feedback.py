@@ -14,13 +14,13 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # nosec B104: only 
 
 
 def feedback_problems(config: Config) -> list[str]:
-    """A line for each way in which what is written comes back: key, why, what to do."""
+    """A line for each loop: key, why, what to do."""
     keys = _keys(config)
     problems = _id_problems(config, keys)
     for stream, topic in dead_letter_topics(config):
         problems += [f"{key}: {stream}/{topic} is where the dead letters go (dead_letters.topic): each letter would be "
-                     "read, be no good message, and become a letter again; give another dead_letters.topic, or don't "
-                     "read this one"
+                     "read, be rejected, and become a letter again; give another dead_letters.topic, or do not read "
+                     "this one"
                      for key, subscription in zip(keys, config.subscriptions(), strict=True)
                      if is_read_by(subscription, stream, topic)]
     return problems + (_source_problems(config, keys) if config.sources else [])
@@ -51,17 +51,17 @@ def _keys(config: Config) -> list[str]:
 
 
 def _id_problems(config: Config, keys: list[str]) -> list[str]:
-    """Names of digits only: Iggy's client takes them for ids, which other parts of the protocol don't."""
+    """Names of digits only: Iggy's client reads them as ids, and other parts of the protocol as names."""
     names = [(f"{key}.{option}", name) for key, one in zip(keys, config.subscriptions(), strict=True)
              for option, name in (("stream", one.stream), ("topic", one.topic))]
     names += [("dead_letters.stream", config.dead_letters.stream), ("dead_letters.topic", config.dead_letters.topic)]
-    return [f'{key}: "{name}" is a number, which Iggy\'s client takes for an id; give the name, or rename it in Iggy'
+    return [f'{key}: "{name}" is a number, which Iggy\'s client reads as an id; give the name, or rename it in Iggy'
             for key, name in names if _ID.fullmatch(name)]
 
 
 def _source_problems(config: Config, keys: list[str]) -> list[str]:
-    """Sources that write to where dead letters go, or read what a sink has written of their own messages."""
-    # Only those who have a source pay for its code.
+    """Sources that write to the dead-letter topic, or read points that a sink writes from their own messages."""
+    # Imported here, because most configurations have no sources.
     from pipeline.config.source_checks import may_be
 
     problems = []
@@ -77,7 +77,7 @@ def _source_problems(config: Config, keys: list[str]) -> list[str]:
             sink = config.all_sinks()[one.sink]
             if may_be(source.output.stream, one.stream) and may_be(source.output.topic, one.topic) \
                     and _same_database(source, sink) and _may_read(source, sink, one):
-                problems.append(f"{key}: what sources[{index}] sends there is written to the database that it reads: "
+                problems.append(f"{key}: points of sources[{index}] are written to the database that it reads: "
                                 "every point would circulate endlessly; write to another bucket or database, or name "
                                 "the measurement in the source's exclude_measurements")
     return problems
@@ -112,7 +112,7 @@ def _database(name: str, policy: str) -> tuple[str, str]:
 
 
 def _may_read(source: SourceConfig, sink: SinkConfig, subscription: Subscription) -> bool:
-    """Whether a source may read the measurement that a sink writes; a query's answer isn't known here."""
+    """Whether a source may read a measurement that a sink writes; False for a custom query, whose result is unknown."""
     if source.query:
         return False
     mapping = sink.mapping
@@ -123,6 +123,6 @@ def _may_read(source: SourceConfig, sink: SinkConfig, subscription: Subscription
 
 
 def _measurements(fixed: str, sink: SinkConfig) -> Iterator[str]:
-    """The measurements that a sink writes, "" for any."""
+    """The measurements that a sink may write; "" stands for any."""
     yield "" if sink.mapping.format == "line_protocol" else fixed
     yield from (rule.measurement for rule in sink.mapping.rules if rule.measurement)

@@ -34,7 +34,7 @@ def mapping_contradictions(mapping: MappingConfig, key: str) -> list[str]:
         if len(set(names)) < len(names):
             problems.append(f"{key}.{option}: a name occurs twice")
     if mapping.csv_delimiter in _NO_DELIMITERS:
-        problems.append(f"{key}.csv_delimiter: can't be a quotation mark, a line break or NUL")
+        problems.append(f"{key}.csv_delimiter: must not be a quotation mark, a line break or NUL")
     if not mapping.max_tag_values and mapping.on_high_cardinality != "warn":
         problems.append(f"{key}.on_high_cardinality: no effect with max_tag_values = 0, which counts no values")
     whens = [rule.when for rule in mapping.rules]
@@ -95,7 +95,7 @@ def _field_problems(mapping: MappingConfig, key: str) -> list[str]:
 
 
 def _line_problems(mapping: MappingConfig, key: str) -> list[str]:
-    """What has no effect on lines: they keep their measurement, tags, fields and times."""
+    """Options without effect on lines, which keep their measurement, tags, fields and times."""
     problems = [f'{key}.{option}: no effect with format = "line_protocol", whose lines pass through as they are'
                 for option in _NOT_OF_LINES if getattr(mapping, option) != getattr(_DEFAULTS, option)]
     if mapping.timestamp_from == "field":
@@ -157,7 +157,7 @@ def _role_problems(mapping: MappingConfig, key: str, wrong: Collection[tuple[str
 
 
 class _Roles:
-    """What becomes of a path."""
+    """Which paths become tags, and why others cannot be fields."""
 
     def __init__(self, mapping: MappingConfig) -> None:
         self._mapping = mapping
@@ -168,7 +168,7 @@ class _Roles:
         return path in self._mapping.tag_fields or bool(self._map_prefix) and path.startswith(self._map_prefix)
 
     def why_no_field(self, path: str) -> str:
-        """Why the value at a path can't be a field; "" where it can."""
+        """Why the value at a path cannot be a field; "" if it can."""
         mapping = self._mapping
         if self.is_tag(path):
             return "is a tag, and no field"

@@ -1,4 +1,4 @@
-"""What runs: the configuration and how many processes of each kind. A child process gets it once, at its start."""
+"""The plan of a run: the configuration, and the number of processes of each kind."""
 
 from typing import Literal
 

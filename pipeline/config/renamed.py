@@ -18,9 +18,9 @@ class RenamedKey(Struct, frozen=True):
 
     old: str
     new: str
-    #: What the value is multiplied by: 1000 where it was in seconds and is in milliseconds now.
+    #: Factor of the value: 1000 where seconds became milliseconds.
     factor: int = 1
-    #: What else has to be changed.
+    #: Other changes that are necessary.
     advice: str = ""
 
     @property
@@ -29,7 +29,7 @@ class RenamedKey(Struct, frozen=True):
         return self.new.rpartition(".")[2]
 
     def answer(self, value: object) -> str:
-        """What to write instead, for the value that the old key has."""
+        """The text that answers the old key with this value."""
         if self.factor == 1:
             return f"is now {self.name}" + (f"; {self.advice}" if self.advice else "")
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12:
@@ -74,5 +74,5 @@ def canonical_key(key: str) -> str:
 
 
 def renamed_key(key: str) -> RenamedKey | None:
-    """The entry of an old key, given with its tables and indexes; None where it is none."""
+    """The entry of an old key, given with its tables and indexes; None for any other key."""
     return _BY_OLD.get(canonical_key(key))

@@ -1,4 +1,4 @@
-"""The secrets in a configuration: which they are, and what no HTTP header can hold. Pure."""
+"""The secrets in a configuration, and the values that an HTTP header cannot hold. Pure."""
 
 import base64
 import re
@@ -23,9 +23,9 @@ _URL: Final = re.compile(r"[^\x00-\x20\x7f]*")
 
 
 def secrets_of(config: Config) -> set[str]:
-    """All texts that may not be logged: tokens, passwords, secret headers, and the forms in which they are sent.
+    """All texts that must not be logged: tokens, passwords, secret headers, and the forms in which they are sent.
 
-    A text that stands elsewhere in the configuration, too, such as the password "iggy" of the user iggy, is none.
+    A text that also occurs elsewhere in the configuration, such as the password "iggy" of the user iggy, is not secret.
     """
     secrets = set(_forms(config.iggy.username, config.iggy.password))
     for sink in config.all_sinks():
@@ -104,12 +104,12 @@ def header_problems(influxdb: ConnectionConfig, key: str) -> list[str]:
             problems.append(f"{key}.headers.{name}: {why_no_value(value)}")
     for option, url in (*influxdb.named_servers(), ("proxy", influxdb.proxy)):
         if not _URL.fullmatch(url):
-            problems.append(f"{key}.{option}: holds a space, a line break or another character that a URL can't have")
+            problems.append(f"{key}.{option}: holds a space, a line break or another character that a URL cannot have")
     return problems
 
 
 def why_no_value(value: str) -> str:
-    """Why a text can't be the value of a header, without the text; "" where it can."""
+    """Why a text cannot be the value of a header, without quoting it; "" if it can."""
     if not value or _VALUE.fullmatch(value):
         return ""
     if "\n" in value.strip() or "\r" in value.strip():

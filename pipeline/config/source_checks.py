@@ -79,7 +79,7 @@ def _state_problems(source: SourceConfig, others: tuple[SourceConfig, ...], key:
     if os.path.isdir(path):
         problems.append(f'{key}.state_file: "{path}" is a folder; give a file')
     elif not os.access(os.path.dirname(path), os.W_OK):
-        problems.append(f'{key}.state_file: the folder "{os.path.dirname(path)}" is missing, or can\'t be written to')
+        problems.append(f'{key}.state_file: the folder "{os.path.dirname(path)}" is missing, or cannot be written to')
     return problems
 
 
@@ -149,19 +149,19 @@ def _flight_problems(source: SourceConfig, key: str) -> list[str]:
                         "http://host:port")
     for name, value in influxdb.headers.items():
         if not HEADER_NAME.fullmatch(name.lower()) or name.lower().startswith("grpc-"):
-            problems.append(f'{key}.influxdb.headers: "{name}" can\'t be sent over gRPC; give a name of letters, '
+            problems.append(f'{key}.influxdb.headers: "{name}" cannot be sent over gRPC; give a name of letters, '
                             "digits, -, _ and ., that does not begin with grpc-")
         elif name.lower().endswith("-bin") or not HEADER_VALUE.fullmatch(value):
-            problems.append(f"{key}.influxdb.headers.{name}: can't be sent over gRPC; give printable ASCII, and a name "
-                            "that does not end in -bin")
+            problems.append(f"{key}.influxdb.headers.{name}: cannot be sent over gRPC; give printable ASCII, and a "
+                            "name that does not end in -bin")
     return problems
 
 
 def _time_problems(source: SourceConfig, key: str) -> list[str]:
     problems = []
     times = {}
-    for option, text, words in (("from", source.from_, ("earliest", "now")), ("to", source.to, ("",))):
-        if text in words:
+    for option, text, special in (("from", source.from_, ("earliest", "now")), ("to", source.to, ("",))):
+        if text in special:
             continue
         try:
             times[option] = parse_time(text)
@@ -197,7 +197,7 @@ def _output_problems(output: OutputConfig, key: str) -> list[str]:
     if output.partition and output.partitioning != "fixed":
         problems.append(f'{key}.partition: only with partitioning = "fixed"')
     if output.compression != "none" and output.batch_points == 1:
-        problems.append(f"{key}.compression: only with batch_points of 2 or more; a point alone doesn't get smaller")
+        problems.append(f"{key}.compression: only with batch_points of 2 or more; a single point does not get smaller")
     if output.dead_letter_topic == output.topic:
         problems.append(f"{key}.dead_letter_topic: must be another than topic")
     return problems

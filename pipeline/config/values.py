@@ -44,7 +44,7 @@ _LEFT_OUT: Final = _LeftOut()
 
 
 class Reading:
-    """Reads one configuration's values. `problems` has a line for each mistake afterwards: key, what is allowed."""
+    """Reads one configuration's values, and collects a line for each mistake in `problems`: key, what is allowed."""
 
     def __init__(self, environ: Mapping[str, str], folder: str, unused: Collection[str] = ()) -> None:
         """`folder` is what relative paths are relative to; `unused` tables and keys may lack their variables."""
@@ -63,7 +63,7 @@ class Reading:
         return not any(name == unused or name.startswith(f"{unused}.") for unused in self._unused)
 
     def depends_on_unset(self, problem: str) -> bool:
-        """Whether a mistake is in a table that lacks a value, so that it can't be judged."""
+        """Whether a mistake is in a table with an unset variable, so that it may not be one."""
         return any(problem.startswith(table) for table in self._incomplete)
 
     def redacted(self, problem: str) -> str:
@@ -74,7 +74,7 @@ class Reading:
         return _LONG.sub(lambda match: f'"{match[1][:SHOWN_CHARACTERS - 3]}..."', problem)
 
     def value(self, value: Any, expected: Any, key: str) -> Any:
-        """`value` as the schema's type `expected` has it. What it is means nothing where there are problems."""
+        """`value` converted to the schema's type `expected`. The result is meaningless if there are problems."""
         if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
             return self._table(value, expected, key)
         origin, arguments = typing.get_origin(expected), typing.get_args(expected)
@@ -112,7 +112,7 @@ class Reading:
         if renamed := renamed_key(path):
             self.problems.append(f"{path}: {renamed.answer(value)}")
             if isinstance(value, dict | list):
-                # What stands in it is checked too: all mistakes are named at once.
+                # Its content is checked, too, so that all mistakes are named at once.
                 self.value(value, fields[renamed.name].type, path)
             return renamed.name
         near = difflib.get_close_matches(name, fields, 1)
@@ -162,7 +162,7 @@ class Reading:
 
     def _scalar(self, value: Any, expected: Any, key: str) -> Any:
         if isinstance(value, datetime) and str in _flat(expected):
-            # TOML has times of its own, without quotes.
+            # TOML has a type for times, written without quotes.
             value = value.isoformat()
         if not isinstance(value, str):
             return self._checked(value, expected, key, shown(value))
@@ -248,7 +248,7 @@ def _flat(expected: Any) -> set[Any]:
 
 
 def _typed(text: str, expected: Any) -> object:
-    """A variable's text as the number or boolean that a key takes; the text where it takes none, or it is none."""
+    """A variable's text as the number or boolean that a key takes; else the text unchanged."""
     wanted, word = _flat(expected), text.strip()
     if bool in wanted and word.lower() in ("true", "false"):
         return word.lower() == "true"

@@ -55,7 +55,7 @@ def holds_variable(text: str) -> bool:
 
 
 def _literal(text: str, place: Place, found: Expanded) -> str:
-    """What stands between variables, `$$VAR` as `$VAR`."""
+    """The text between variables, with `$$VAR` as `$VAR`."""
     pattern = _BARE.get(place)
     if pattern is None or "$" not in text:
         return text

@@ -195,7 +195,7 @@ def test_the_same_holds_for_sources(tmp_path: Path, parts: dict[str, str], key: 
 def test_a_token_file_must_hold_a_token(tmp_path: Path) -> None:
     file = tmp_path / "token"
     text = V2 + 'token_file = "token"\n'
-    assert problems(tmp_path, text) == [f'influxdb.token_file: "{file}" can\'t be read']
+    assert problems(tmp_path, text) == [f'influxdb.token_file: "{file}" cannot be read']
     file.touch(0o600)
     for content, wrong in ((b"", "is empty"), (b" \n", "is empty"), (b"a\nb\n", "line break"),
                            (b"x" * 70_000, "is larger than"), (b"Bearer x", "write the token alone")):

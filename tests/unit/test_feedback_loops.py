@@ -86,7 +86,7 @@ def with_source(folder: Path, rest: str, source: str = "") -> list[str]:
 
 def test_a_source_may_not_read_back_what_a_sink_writes_of_it(tmp_path: Path) -> None:
     (found,) = with_source(tmp_path, '[influxdb]\nurl = "http://127.0.0.1:8086/"\nbucket = "b"\n')
-    assert found.startswith("topics[0]: what sources[0] sends")
+    assert found.startswith("topics[0]: points of sources[0]")
     static = '[mapping]\nmeasurement_from = "static"\nmeasurement_name = "copy"\n'
     assert with_source(tmp_path, static + DATABASE) != []
 
