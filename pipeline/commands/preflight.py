@@ -15,6 +15,7 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.retry import retry_on_disconnect
 from pipeline.interrupts import end_on_interrupt, start_blocked
 from pipeline.logs import setup_logging
+from pipeline.points.times import parse_time
 from pipeline.source_coordinator.state_store import store_of, writer_of
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.query.reader import SourceReader
@@ -53,6 +54,11 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
         if source.influxdb.insecure_skip_verify:
             logger.warning("source %s: influxdb.insecure_skip_verify: TLS certificates are not verified, so traffic "
                            "can be intercepted and altered; give ca_file instead", source.name)
+        if source.to and parse_time(source.to) > time.time_ns():
+            logger.warning("source %s: `to` = %s is in the future: %s", source.name, source.to,
+                           "points up to it are read at once, and points written later are not" if
+                           source.read_future_points else "the source waits until then, and reads what is written; set "
+                           "read_future_points to read the points that are there now, and end")
         answer = _checked_apart(source, config) if source.influxdb.transport == "flight" else _checked(source, logger)
         if isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             what = f"query {' '.join(source.query.split())}" if source.query else "list of measurements"

@@ -83,6 +83,9 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     from_: NonEmpty = "earliest"
     #: Where to end, RFC 3339, exclusive; "" never ends. With it, the source keeps a separate state.
     to: str = ""
+    #: Only with `to`: where that is in the future, points in the future are read at once, and not once their time has
+    #: come.
+    read_future_points: bool = False
     #: Interval of queries after everything was read.
     poll_interval_ms: DayMilliseconds = 5_000
     #: Points younger than this are read later, since others of the same time may still be written.

@@ -115,6 +115,8 @@ class SourceCoordinator:
         if ledger is not None and ledger.page_read(page.seq, page.attempt, message.end, message.rows, message.first,
                                                    time.monotonic()):
             self.counters.rows += message.rows
+            if message.future is not None:
+                self.sources[page.measurement.source].future[page.measurement.name] = message.future
             self._order(self.sources[page.measurement.source])
 
     def _page_overflow(self, _sender: str, message: source_wire.PageOverflow) -> None:

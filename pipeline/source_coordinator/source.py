@@ -27,16 +27,21 @@ class Source:
         self.state = state
         #: The first watermark that was moved back because it was in the future: measurement ("": none), from, to.
         self.moved_back = ("", 0, 0)
+        # Watermarks up to `to` are right where points of the future are read.
+        now_or_end = max(now, self._end) if self._reads_future else now
         if config.from_ == "now":
             state.begun = corrected(state.begun, now, MIN_TIME, trusted)
         for measurement, watermark in state.watermarks.items():
-            state.watermarks[measurement] = floor(corrected(watermark, now, self.begin_at(), trusted), self._align)
+            right = corrected(watermark, now_or_end, self.begin_at(), trusted)
+            state.watermarks[measurement] = floor(right, self._align)
             if state.watermarks[measurement] != watermark and not self.moved_back[0]:
                 self.moved_back = measurement, watermark, state.watermarks[measurement]
         #: The target before the clock was set forward; None while it was not.
         self.trusted: int | None = None
         #: By measurement.
         self.ledgers: dict[str, WatermarkLedger] = {}
+        #: Measurement -> its points in the future, as last counted.
+        self.future: dict[str, int] = {}
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
         self.changes = self.stored = 0
@@ -53,8 +58,14 @@ class Source:
     def _end(self) -> int:
         return parse_time(self.config.to) if self.config.to else MAX_TIME
 
+    @property
+    def _reads_future(self) -> bool:
+        return self.config.read_future_points and bool(self.config.to)
+
     def target_at(self, now: int) -> int:
         """Up to where may be read at `now`: more recent points may still be being written."""
+        if self._reads_future:
+            return self._end
         return min(now - self.config.buffer_duration_ms * MILLISECOND, self._end)
 
     def begin_at(self) -> int:

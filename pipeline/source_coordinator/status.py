@@ -51,4 +51,5 @@ class SourceCounters(Struct):
             in_flight=sum(source.in_flight for source in sources), first_at=self.first_at, last_at=self.last_at,
             measurements=[source_wire.MeasurementStatus(source.config.name, name, ledger.watermark, len(ledger.pages))
                           for source in sources for name, ledger in sorted(source.ledgers.items())],
+            future=sum(sum(source.future.values()) for source in sources),
             fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))

@@ -184,7 +184,8 @@ class SourceDirection(Direction[source_wire.SourceStatus]):
 
     def _totals(self, status: source_wire.SourceStatus) -> str:
         return (f"{status.points} points of {len(status.measurements)} measurements sent as {status.messages} "
-                f"messages, {status.rejected} rows rejected, every watermark stored")
+                f"messages, {status.rejected} rows rejected, "
+                f"{f'{status.future} points in the future not read, ' if status.future else ''}every watermark stored")
 
     def _unfinished(self, status: source_wire.SourceStatus) -> str:
         return f"{status.in_flight} pages in flight; their windows are read again at the next start"

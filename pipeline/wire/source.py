@@ -85,6 +85,8 @@ class PageRead(Struct, frozen=True, tag=True):
     size: Count
     #: Time of the first row, where that is known; else the window's start.
     first: int
+    #: Points of the measurement in the future, which are not read yet; None where they were not counted.
+    future: Count | None = None
 
 
 class PageOverflow(Struct, frozen=True, tag=True):
@@ -175,6 +177,8 @@ class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     first_at: float
     last_at: float
     measurements: list[MeasurementStatus]
+    #: Points in the future, as last counted, which are not read yet.
+    future: int = 0
 
 
 Control = (

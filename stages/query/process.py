@@ -248,7 +248,8 @@ class QueryStage:
         elif isinstance(found, WindowOverflow):
             self.link.send(source_wire.PageOverflow(order.id, found.one_time, found.first, found.slow))
         elif isinstance(found, QueryPage):
-            self.link.send(source_wire.PageRead(order.id, found.end, found.rows, len(found.body), found.first))
+            self.link.send(source_wire.PageRead(order.id, found.end, found.rows, len(found.body), found.first,
+                                                found.future))
             page = source_wire.Page(order.id, found.language, found.columns, found.end, order.overlap)
             while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
                 self.link.beat()

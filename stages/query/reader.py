@@ -10,6 +10,7 @@ from pipeline.config.patterns import matches_any
 from pipeline.config.source_schema import SourceConfig
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import Column
+from pipeline.points.times import MAX_TIME, SECOND, format_time, parse_time
 from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.wire.source import Language
 from stages.influxdb.answers import OperatorNeeded, Retry
@@ -29,6 +30,10 @@ from stages.query.transport import (
 
 #: How often a window is read in a row because its columns have changed.
 MAX_COLUMN_CHANGES = 10
+#: Pause between two counts of a measurement's points in the future, seconds.
+FUTURE_SECONDS = 3_600.0
+#: A window that ends at most this long before what may be read now is up to date, nanoseconds.
+UP_TO_DATE_NANOSECONDS = 60 * SECOND
 #: Timeouts of the check before the start, seconds.
 CHECK_SECONDS = 5.0
 #: Largest list of measurements or columns, bytes.
@@ -48,6 +53,8 @@ class QueryPage(Struct, frozen=True):
     end: int
     rows: int
     first: int
+    #: Points in the future, where they were counted.
+    future: int | None = None
 
 
 class WindowOverflow(Struct, frozen=True):
@@ -73,6 +80,8 @@ class SourceReader:
         #: measurement -> rows of a chunk, by the size of its last answer's rows.
         self._chunk_rows: dict[str, int] = {}
         self._failures = RepeatFilter()
+        #: measurement -> when its points in the future are counted again: monotonic seconds.
+        self._count_future_at: dict[str, float] = {}
         #: Retention policies of the database that are not read, as last logged.
         self._unread_policies: list[str] = []
 
@@ -108,7 +117,8 @@ class SourceReader:
         else:
             columns, answer, full = self._read_columns_and_rows(measurement, window, whole)
         if not full:
-            return QueryPage(language, columns, answer.body, window.end, answer.rows, answer.first or window.start)
+            return QueryPage(language, columns, answer.body, window.end, answer.rows, answer.first or window.start,
+                             self._count_future(measurement, window.end))
         if not dialect.ordered:
             return WindowOverflow(one_time=False, first=answer.first or window.start)
         try:
@@ -140,6 +150,27 @@ class SourceReader:
                 return columns, answer, full
         raise QueryFailed(Retry("server_error", f"the tags and fields of {measurement} have changed during each of "
                                                 f"{MAX_COLUMN_CHANGES} queries"))
+
+    def _count_future(self, measurement: str, end: int) -> int | None:
+        """Counts the points after now, up to a page, when a window that ends at `end` has brought a measurement up to
+        now: at first, and then every FUTURE_SECONDS. None where they are not counted.
+        """
+        now = time.time_ns()
+        if self.config.query or self.config.to and end >= parse_time(self.config.to) \
+                or end < now - self.config.buffer_duration_ms * 1_000_000 - UP_TO_DATE_NANOSECONDS \
+                or time.monotonic() < self._count_future_at.get(measurement, 0.0):
+            return None
+        self._count_future_at[measurement] = time.monotonic() + FUTURE_SECONDS
+        try:
+            _, answer, full = self._read_columns_and_rows(measurement, TimeWindow(now, MAX_TIME), whole=False)
+        except QueryFailed:  # it must not hold up the page
+            return None
+        if answer.rows:
+            self.logger.warning("source %s: %s has %s%d points in the future%s, read once their time has come; "
+                                "to read them now, set `to` to a time after them, and read_future_points",
+                                self.config.name, measurement, "more than " if full else "", answer.rows,
+                                f", from {format_time(answer.first)} on" if answer.first else "")
+        return answer.rows
 
     def _list_columns(self, request: QueryRequest, dialect: Dialect) -> tuple[Column, ...]:
         """Tags and fields of a measurement. Raises QueryFailed."""

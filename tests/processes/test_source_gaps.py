@@ -137,6 +137,51 @@ def test_tags_and_fields_that_are_new_ahead_of_the_watermark_are_read(start: Sta
         assert sorted(point["fields"]["h"] for point in points if "h" in point["fields"]) == list(range(2_000, 2_010))
 
 
+def write_future(influxdb: SandboxInflux) -> None:
+    """100 points of the past, and five of 2100."""
+    write(influxdb, [*lines_of(100), *(f"m,device=d0 f=1.0 {4_102_444_800_000_000_000 + n}" for n in range(5))])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_points_in_the_future_are_counted_and_not_read(start: Start, language: str) -> None:
+    flavour, _, _, _ = LANGUAGES[language]
+    with running_influxdb(flavour=flavour) as server:
+        influxdb = SandboxInflux(server.url, flavour)
+        write_future(influxdb)
+        run = start(influxdb, language, "")
+        assert run.ends() == 0
+        check(run.points(), 100)
+        assert "m has 5 points in the future, from 2100-01-01" in run.log()
+        assert "5 points in the future not read" in run.log()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_points_in_the_future_are_read_by_choice(start: Start, language: str) -> None:
+    flavour, _, _, _ = LANGUAGES[language]
+    with running_influxdb(flavour=flavour) as server:
+        influxdb = SandboxInflux(server.url, flavour)
+        write_future(influxdb)
+        run = start(influxdb, language, 'to = "2150-01-01T00:00:00Z"\nread_future_points = true')
+        assert run.ends() == 0
+        points = run.points()
+        check([point for point in points if "i" in point["fields"]], 100)
+        assert len(points) == 105 and "is in the future" in run.log()
+        # A second start has nothing to do: its watermark is right.
+        run.start()
+        assert run.ends() == 0
+        assert len(run.points()) == 105
+
+
+def test_an_end_in_the_future_is_waited_for_and_said(start: Start) -> None:
+    with running_influxdb(flavour="v1") as server:
+        influxdb = SandboxInflux(server.url, "v1")
+        write_future(influxdb)
+        run = start(influxdb, "v1", 'to = "2150-01-01T00:00:00Z"')
+        run.wait_for(lambda status: status.points == 100 and status.future == 5)
+        assert "the source waits until then" in run.log()
+        assert run.stop() == 0
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_rows_larger_than_a_page_come_all_and_in_order(start: Start, language: str) -> None:
     flavour, _, _, _ = LANGUAGES[language]
