@@ -18,6 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.interrupts import temporary_folder
 from pipeline.options import CONTEXT, Group
 from pipeline.testbed.bench import baselines, constant_rate, encoder, influxd, report, throughput
+from pipeline.testbed.bench import everyday as everyday_run
 from pipeline.testbed.bench import flight_vs_http as flight_run
 from pipeline.testbed.bench import retention as retention_run
 from pipeline.testbed.bench import source_throughput as source_run
@@ -49,6 +50,7 @@ class BenchOptions(Struct, frozen=True):
     seconds: float
     shape: Shape
     flush_interval_ms: int
+    delivery: str
     #: host:port of Iggy; empty: a sandbox.
     iggy: str
     #: "sandbox", "influxdb1", or the URL of a receiver.
@@ -79,6 +81,7 @@ def _outputs(command: Command) -> Command:
 @click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(1), help="How long that load lasts.")
 @click.option("--shape", default="steady", show_default=True, type=click.Choice(["steady", "ramp", "burst"]))
 @click.option("--flush-interval-ms", default=100, show_default=True, type=click.IntRange(1, 3_600_000))
+@click.option("--delivery", default="batched", show_default=True, type=click.Choice(["batched", "low_latency"]))
 @click.option("--iggy", default="", metavar="HOST:PORT",
               help="Server with user and password iggy; a sandbox when left out.")
 @click.option("--target", default="sandbox", show_default=True,
@@ -115,7 +118,7 @@ def _measured(folder: Path, options: BenchOptions) -> Figures:
                                        partitions=throughput.PARTITIONS)
         with _database(folder, options) as url:
             figures.held = constant_rate.hold(_below(folder, "held"), load, options.workers, options.writers,
-                                              options.flush_interval_ms, options.iggy, url)
+                                              options.flush_interval_ms, options.delivery, options.iggy, url)
     if options.compare:
         with running_sandbox(folder, "--only", "influxdb", "--count-only") as counting:
             figures.baselines = baselines.compare(counting.influxdb)
@@ -134,6 +137,35 @@ def idle(as_json: bool, page: str | None) -> None:
     click.echo(report.text(figures), err=as_json)
     if as_json:
         click.echo(json.dumps(found))
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--rates", default=",".join(map(str, everyday_run.RATES)), show_default=True, metavar="N,N,...",
+              help="Messages a second.")
+@click.option("--partitions", default=",".join(map(str, everyday_run.PARTITIONS)), show_default=True,
+              metavar="N,N,...")
+@click.option("--seconds", default=11.0, show_default=True, type=click.FloatRange(2), help="For each rate.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
+@click.option("--writers", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option("--flush-interval-ms", default=0, type=click.IntRange(0, 3_600_000), help="0: the default.")
+@click.option("--delivery", default="batched", show_default=True, type=click.Choice(["batched", "low_latency"]))
+@click.option("--iggy", default="", metavar="HOST:PORT",
+              help="Server with user and password iggy; a sandbox when left out.")
+def everyday(as_json: bool, rates: str, partitions: str, seconds: float, workers: int, writers: int,
+             flush_interval_ms: int, delivery: str, iggy: str) -> None:
+    """CPU, write requests, latency and memory at the rates that most installations have."""
+    options = f'workers = {workers}\nwriters = {writers}\ndelivery = "{delivery}"\n'
+    if flush_interval_ms:
+        options += f"flush_interval_ms = {flush_interval_ms}\n"
+    runs = []
+    with _folder() as folder:
+        for found in everyday_run.measure(folder, _numbers("--rates", rates), _numbers("--partitions", partitions),
+                                          seconds, options, iggy):
+            click.echo(everyday_run.text(found), err=as_json)
+            runs.append(found)
+    if as_json:
+        click.echo(msgspec.json.encode({"everyday": runs}).decode())
 
 
 @bench.command()

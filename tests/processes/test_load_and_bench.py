@@ -53,6 +53,16 @@ def test_a_bench_reports_throughput_latency_and_processes(tmp_path: Path) -> Non
 
 
 @pytest.mark.long
+def test_everyday_rates_are_measured_one_by_one() -> None:
+    done = run("bench", "everyday", "--rates", "0,200", "--partitions", "2", "--seconds", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    idle, busy = json.loads(done.stdout.splitlines()[-1])["everyday"]
+    assert (idle["rate"], idle["requests_per_second"], idle["latency_ms"]) == (0, 0, {})
+    assert (busy["rate"], busy["partitions"]) == (200, 2)
+    assert busy["points_per_request"] > 1 and busy["latency_ms"]["p50"] <= busy["latency_ms"]["p99"]
+    assert {"supervisor", "coordinator", "ingest", "encode-0", "write-0"} <= busy["cpu_percent"].keys()
+
+
 def test_flight_is_compared_with_json_lines_turn_by_turn() -> None:
     done = run("bench", "flight", "--points", "2000", "--page-size", "500", "--turns", "2", "--workers", "1", "--json")
     assert done.returncode == 0, done.stderr

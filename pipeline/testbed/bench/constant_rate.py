@@ -65,7 +65,12 @@ def receiver(folder: Path, forward: str = "") -> Iterator[str]:
         process.wait()
 
 
-class _Load(threading.Thread):
+def result_of(url: str) -> Result:
+    """What the receiver at `url` has counted."""
+    return msgspec.json.decode(requests.get(f"{url}/bench/result", timeout=30).content, type=Result)
+
+
+class Load(threading.Thread):
     """Runs a load beside the sampling."""
 
     def __init__(self, options: LoadOptions) -> None:
@@ -83,7 +88,7 @@ class _Load(threading.Thread):
 
 
 def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_interval_ms: int,
-         iggy: str = "", influxdb1: str = "") -> Held:
+         delivery: str = "batched", iggy: str = "", influxdb1: str = "") -> Held:
     """Runs a load as `options` say, but for its server: `iggy` (host:port), or a sandbox. Raises PipelineError.
 
     `influxdb1` is the URL of an InfluxDB 1.x that stores the points; without, nothing does.
@@ -94,11 +99,12 @@ def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_i
         config = SinkConfiguration(
             stream=stream, topic=telemetry.TOPIC, mapping=MAPPING,
             influxdb=f'url = "{url}"\nprecision = "us"\n{database}',
-            options=f"workers = {workers}\nwriters = {writers}\nflush_interval_ms = {flush_interval_ms}\n")
+            options=f"workers = {workers}\nwriters = {writers}\nflush_interval_ms = {flush_interval_ms}\n"
+                    f'delivery = "{delivery}"\n')
         with telemetry.sink_run(folder, address, config) as run:
             run.wait_for(lambda s: s.ready)
             login = msgspec.structs.replace(options.iggy, address=address)
-            load, sampler = _Load(msgspec.structs.replace(options, iggy=login, stream=stream)), Sampler()
+            load, sampler = Load(msgspec.structs.replace(options, iggy=login, stream=stream)), Sampler()
             load.start()
             while load.is_alive():
                 sampler.look(run.pids())
@@ -109,7 +115,7 @@ def hold(folder: Path, options: LoadOptions, workers: int, writers: int, flush_i
                 raise load.error or PipelineError("the load broke off")
             sent = load.result.messages
             run.wait_for(lambda s: is_settled(s, sent), "the last message", FINISH_SECONDS)
-            result = msgspec.json.decode(requests.get(f"{url}/bench/result", timeout=30).content, type=Result)
+            result = result_of(url)
     return _held(load.result, result, sampler, options, flush_interval_ms)
 
 

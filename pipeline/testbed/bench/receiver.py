@@ -1,5 +1,7 @@
 """A receiver that takes every write and notes how late its points are: `python -m pipeline.testbed.bench.receiver`.
 
+`GET /bench/result` returns what it has counted since it started, or since the last `GET /bench/reset`.
+
 It answers first and looks at the lines then, so that looking delays nothing but the next answer.
 """
 
@@ -56,6 +58,10 @@ class Receiver:
         try:
             while True:
                 head, body = await _message(reader)
+                if head.startswith(b"GET /bench/reset"):
+                    self._tally = Tally()
+                    writer.write(NO_CONTENT)
+                    continue
                 if head.startswith(b"GET /bench/result"):
                     answer = self._tally.to_json()
                     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
