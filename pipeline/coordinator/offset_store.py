@@ -13,6 +13,7 @@ from pipeline.coordinator.ledger import Ledger
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
 from pipeline.logs import RepeatFilter
+from pipeline.sockets.status_socket import wait_at_most
 from pipeline.wire import sink as wire
 
 #: A Store that ingest has not confirmed after this time is sent again, seconds.
@@ -20,14 +21,19 @@ REPEAT_SECONDS = 2.0
 #: A revoked partition is released after this time even if its offset is not stored, seconds: the server's rebalancing
 #: timeout is 30.
 RELEASE_SECONDS = 40.0
+#: A commit costs Iggy a request for each partition. So many seconds pass for each of them until the next commit, and at
+#: most so many in all.
+REQUEST_SECONDS = 0.05
+MAX_PAUSE_SECONDS = 5.0
 
 
 class OffsetStore:
     """Part of the coordinator. A failed commit is retried; the ledger never moves back because of it."""
 
     def __init__(self, config: Config, ledger: Ledger, assignments: Assignments,
-                 send: Callable[[str, Struct], None], logger: logging.Logger) -> None:
-        """`send` sends a message to a process by its name."""
+                 send: Callable[[str, Struct], None], logger: logging.Logger,
+                 committed: Callable[[], None] = lambda: None) -> None:
+        """`send` sends a message to a process by its name; `committed` is called when an offset was stored."""
         self._topics = config.subscriptions()
         self._interval = config.pipeline.commit_interval_ms / 1000
         self._ledger = ledger
@@ -38,20 +44,43 @@ class OffsetStore:
         #: Offset and time, seconds, monotonic, of the last Store that was sent for a partition.
         self._requested: dict[wire.Partition, tuple[int, float]] = {}
         self._problems = RepeatFilter()
+        self._committed = committed
+        self._settled = asyncio.Event()
+        self._urgent = asyncio.Event()
         #: The pipeline stops: a partition whose offset cannot be stored is left to the other members.
         self.draining = False
+
+    def wake(self) -> None:
+        """Something may have been settled, or changed otherwise."""
+        self._settled.set()
+
+    def retry(self) -> None:
+        """To be called every second: what could not be committed, or released, is tried again."""
+        if self._assignments.rewinds or self._assignments.revoking or self._ledger.storable():
+            self._settled.set()
+
+    def hurry(self) -> None:
+        """What is settled is to be committed at the next commit interval, however many partitions there are."""
+        self._settled.set()
+        self._urgent.set()
 
     async def run(self) -> None:
         """Commits what is settled, every commit interval, until cancelled."""
         while True:
+            await self._settled.wait()
             await asyncio.sleep(self._interval)
+            self._settled.clear()
+            self._urgent.clear()
             # An offset settled since replaces a rewind, which must not be stored after it.
-            for partition, offset in {**self._assignments.rewinds, **dict(self._ledger.storable())}.items():
+            offsets = {**self._assignments.rewinds, **dict(self._ledger.storable())}
+            for partition, offset in offsets.items():
                 if self._topics[partition.topic].group:
                     self._request(partition, offset)
                 elif not await self._try(partition, offset):
                     break
             self._release()
+            if not self.draining and len(offsets) * REQUEST_SECONDS > self._interval:
+                await wait_at_most(self._urgent, min(len(offsets) * REQUEST_SECONDS, MAX_PAUSE_SECONDS))
 
     async def _try(self, partition: wire.Partition, offset: int) -> bool:
         """Stores an offset of a single consumer. False when there is no connection to Iggy."""
@@ -78,6 +107,9 @@ class OffsetStore:
         if rewind is not None and rewind <= offset:
             del self._assignments.rewinds[partition]
         self._ledger.stored(partition, offset)
+        self._committed()
+        if partition in self._assignments.revoking:
+            self.wake()  # it may be released now
 
     def _request(self, partition: wire.Partition, offset: int) -> None:
         """Asks ingest to store an offset of the group."""

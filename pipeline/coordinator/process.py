@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -44,6 +44,8 @@ _Handler = Callable[[str, Any], None]
 def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     """Runs the coordinator until the process is killed."""
     asyncio.run(Coordinator(plan, logger).run())
+#: Messages that come all the time, and change nothing that has to be known at once.
+_UNCHANGED: Final = (common.Heartbeat, wire.Progress)
 
 
 class Coordinator:
@@ -63,7 +65,8 @@ class Coordinator:
         self.coalescer = ReportCoalescer(plan.config.pipeline.window_messages)
         self.poison = PoisonTracker(self.ledger, self.topics, plan.folder, plan.run, logger)
         self.assignments = Assignments(self.ledger, self.topics, plan.until, self.poison.suspects)
-        self.offsets = OffsetStore(plan.config, self.ledger, self.assignments, self.router.send, logger)
+        self.offsets = OffsetStore(plan.config, self.ledger, self.assignments, self.router.send, logger,
+                                   self.publisher.changed)
         self.counters = Counters()
         self.deliveries = Deliveries(plan, self.ledger, self.poison, self.peers, self.counters, self.router.send,
                                      logger)
@@ -113,8 +116,11 @@ class Coordinator:
             messages = await self.router.receive(socket)
             for sender, message in messages:
                 self.handle(sender, message)
+            if not all(isinstance(message, _UNCHANGED) for _, message in messages):
+                self.publisher.changed()
+                self.offsets.wake()
             self.deliveries.grant_due()
-            if all(isinstance(message, wire.BatchReport) for _, message in messages):
+            if all(isinstance(message, wire.BatchReport | common.Heartbeat) for _, message in messages):
                 in_flight = self.ledger.in_flight_messages
                 await asyncio.sleep(self.coalescer.pause(self.ledger.dispatched_messages - in_flight, in_flight,
                                                          time.monotonic()))
@@ -132,6 +138,7 @@ class Coordinator:
         arrival = self.peers.heartbeat(message, time.monotonic())
         if arrival == "known":
             return
+        self.publisher.changed()
         self.router.started(name)
         if self.peers.have_all_started(self.plan.stages()):
             self.deliveries.open()
@@ -194,6 +201,7 @@ class Coordinator:
 
     def _drain(self, _sender: str, message: common.Drain) -> None:
         self.draining = self.offsets.draining = True
+        self.offsets.hurry()
         for name in self.ingest_names:
             self.router.send(name, message)
 
@@ -254,6 +262,7 @@ class Coordinator:
                 self.poison.truncated(partition, 0)
             self.assignments.revoke(sender, message, time.monotonic())
             self._partitions_changed()
+            self.offsets.hurry()
 
     def _partitions_changed(self) -> None:
         self.deliveries.forget_obsolete()
@@ -276,6 +285,7 @@ class Coordinator:
 
     def _ingest_stopped(self, sender: str, _message: wire.Stopped) -> None:
         self.stopped.add(sender)
+        self.offsets.hurry()
 
     # The field registry
 
@@ -312,6 +322,7 @@ class Coordinator:
         while True:
             await asyncio.sleep(1.0)
             self._retry_field_types()
+            self.offsets.retry()
             self.poison.forget_committed()
             now = time.monotonic()
             for log in (self.deliveries.rejects, self._notices):

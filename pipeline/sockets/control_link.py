@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +18,15 @@ from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire.frames import cut
 
-#: Seconds between two heartbeats.
+#: Seconds between two heartbeats. All processes send theirs at the same times, whole seconds of CLOCK_MONOTONIC, so
+#: that the coordinator wakes up once for all of them.
 HEARTBEAT_SECONDS = 1.0
 M = TypeVar("M")
+
+
+def seconds_to_heartbeat(now: float) -> float:
+    """Seconds from `now` (monotonic) to the next heartbeat."""
+    return HEARTBEAT_SECONDS - now % HEARTBEAT_SECONDS
 
 
 def _dealer(context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, endpoint: str,
@@ -45,13 +52,23 @@ class ControlLink:
         self.name = name
         self.dropped = DroppedMessages(logging.getLogger(name))
         self.socket = _dealer(context, endpoints, endpoint, name)
+        #: When the next heartbeat is due, seconds, monotonic.
         self._heartbeat_at = float("-inf")
         self._reported = common.Retrying("")
         self._startup_cpu = 0.0
 
+    @property
+    def descriptor(self) -> int:
+        """Becomes readable when there may be a message."""
+        return int(self.socket.getsockopt(zmq.FD))
+
     def send(self, message: Struct) -> None:
         """Sends one control message. It is queued while the coordinator is down."""
         self.socket.send_multipart(cut([common.encode(message)]))
+
+    def milliseconds_to_beat(self) -> int:
+        """How long a process may wait until it has to call `beat`."""
+        return max(1, math.ceil((self._heartbeat_at - time.monotonic()) * 1000))
 
     def report(self, problem: str, paused: bool) -> None:
         """Sends what fails outside of this process, if that has changed; "" once all works.
@@ -74,11 +91,11 @@ class ControlLink:
             return None
 
     def beat(self) -> None:
-        """Sends a heartbeat if the last one is a second old."""
+        """Sends a heartbeat if one is due."""
         now = time.monotonic()
-        if now - self._heartbeat_at < HEARTBEAT_SECONDS:
+        if now < self._heartbeat_at:
             return
-        self._heartbeat_at = now
+        self._heartbeat_at = now + seconds_to_heartbeat(now)
         self._startup_cpu = self._startup_cpu or time.process_time()
         if self.make_heartbeat is not None:
             self.send(self.make_heartbeat(self._startup_cpu))
@@ -123,4 +140,4 @@ class AsyncControlLink(Generic[M]):
         startup_cpu = time.process_time()
         while True:
             self.send(common.Heartbeat(self.name, os.getpid(), startup_cpu, self.dropped.count))
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(seconds_to_heartbeat(time.monotonic()))

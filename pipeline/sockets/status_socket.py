@@ -1,6 +1,8 @@
-"""A coordinator's Status: published several times a second (PUB), of which a subscriber (SUB) keeps the newest."""
+"""A coordinator's Status: published when it has changed (PUB). A subscriber (SUB) keeps the newest."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable
 
 import zmq
@@ -11,8 +13,9 @@ from pipeline.sockets.control_socket import limit
 from pipeline.sockets.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
 from pipeline.wire import common
 
-#: Seconds between two Status messages.
+#: Seconds between two Status messages, at least; and at most, so that subscribers see that the coordinator lives.
 STATUS_SECONDS = 0.25
+QUIET_STATUS_SECONDS = 1.0
 #: Largest Status, bytes. It is one frame: CONFLATE does not support messages of several.
 STATUS_BYTES = 64 << 20
 
@@ -23,12 +26,28 @@ class StatusPublisher:
     def __init__(self, endpoints: Endpoints, endpoint: str) -> None:
         self._socket = zmq.asyncio.Context.instance().socket(zmq.PUB)
         endpoints.bind(self._socket, endpoint)
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """The status is not the one that was last published."""
+        self._changed.set()
 
     async def run(self, status: Callable[[], Struct]) -> None:
         """Publishes `status()` until cancelled."""
         while True:
-            await asyncio.sleep(STATUS_SECONDS)
+            self._changed.clear()
             await self._socket.send(common.encode(status()))
+            published_at = time.monotonic()
+            await wait_at_most(self._changed, QUIET_STATUS_SECONDS)
+            if (early := published_at + STATUS_SECONDS - time.monotonic()) > 0:
+                await asyncio.sleep(early)
+
+
+async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    """Waits for an event, but no longer than so many seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class StatusSubscriber:
@@ -42,6 +61,11 @@ class StatusSubscriber:
         self._socket.setsockopt(zmq.RECONNECT_IVL, LOCAL_RECONNECT_MILLISECONDS)
         limit(self._socket, STATUS_BYTES)
         self._socket.connect(endpoint)
+
+    @property
+    def descriptor(self) -> int:
+        """Becomes readable when there may be a newer Status."""
+        return int(self._socket.getsockopt(zmq.FD))
 
     def receive(self) -> bytes | None:
         """The frame of the newest Status that has not been received; None when there is none. Never waits."""

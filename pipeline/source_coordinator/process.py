@@ -34,6 +34,7 @@ from pipeline.wire import source as source_wire
 
 #: Seconds between two checks of what is due.
 TICK_SECONDS = 0.05
+QUIET_TICK_SECONDS = 0.5
 
 _Handler = Callable[[str, Any], None]
 
@@ -87,6 +88,7 @@ class SourceCoordinator:
             self.sources = await self.states.load(self.epoch)
         except StateError as error:
             self.fatal = str(error)
+            self.publisher.changed()
             return
         await asyncio.gather(self._tick(), self._store())
 
@@ -94,6 +96,7 @@ class SourceCoordinator:
         while True:
             for identity, _, frames in await self.router.receive_from():
                 self.take(sender_of(identity), frames)
+            self.publisher.changed()
 
     def take(self, sender: str, frames: list[bytes]) -> None:
         """Handles one message. What is malformed, or does not fit, is dropped."""
@@ -208,7 +211,7 @@ class SourceCoordinator:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(self._pause())
             if self._restart_after_clock_step():
                 continue
             now = time.monotonic()
@@ -225,6 +228,13 @@ class SourceCoordinator:
                 self._reread(f"not confirmed for {seconds:g} s", before=now - seconds)
             if self._is_complete():
                 self.draining = True
+
+    def _pause(self) -> float:
+        """Seconds until the next tick: few while there is something to read."""
+        if not all(source.caught_up for source in self.sources):
+            return TICK_SECONDS
+        due = min((min(source.round_at, source.discovery_at) for source in self.sources), default=0.0)
+        return min(max(TICK_SECONDS, due - time.monotonic()), QUIET_TICK_SECONDS)
 
     def _restart_after_clock_step(self) -> bool:
         """Checks whether the clock was set. True if it was set back, and all sources were started again."""
@@ -258,6 +268,7 @@ class SourceCoordinator:
                 if source.changes != source.stored:
                     problem = await self.states.store(source)
                     self.fatal = self.fatal or problem
+                    self.publisher.changed()
 
     def _status(self) -> source_wire.SourceStatus:
         return self.counters.status(self.epoch, self.sources, self.peers, len(self.plan.source_stages()), self.draining,

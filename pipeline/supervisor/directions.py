@@ -43,6 +43,11 @@ class Direction(ABC, Generic[S]):
         #: The total of which progress was last logged.
         self._logged_total = -1
 
+    @property
+    def descriptors(self) -> list[int]:
+        """File descriptors that become readable when something may have come from the coordinator."""
+        return [self.link.descriptor, self._subscriber.descriptor]
+
     def receive(self) -> None:
         """Receives the newest Status, if there is one. Raises PipelineError when the pipeline must stop."""
         while (frame := self._subscriber.receive()) is not None:

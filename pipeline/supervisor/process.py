@@ -3,6 +3,7 @@
 Signal handlers only count; the main loop acts.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -32,6 +33,7 @@ from pipeline.work_file import work_of, work_path
 
 #: Longest wait of the main loop, seconds.
 TICK_SECONDS = 0.1
+QUIET_TICK_SECONDS = 1.0
 #: Seconds between two log lines of progress.
 PROGRESS_SECONDS = 10.0
 #: Pause before a fork that failed is tried again, seconds.
@@ -53,6 +55,9 @@ class Supervisor:
         self.config = config
         self.logger = logger
         self._signals = 0
+        #: Readable after a signal, so that it ends the wait.
+        self._signal_pipe, self._signal_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._signal_writer, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, self._count_signal)
         self._own_folder = not config.pipeline.runtime_dir
@@ -110,6 +115,7 @@ class Supervisor:
                 self._log_progress()
             return self._summary()
         finally:
+            signal.set_wakeup_fd(-1)
             self.kill_all()
             if self._own_folder:
                 shutil.rmtree(self.endpoints.folder, ignore_errors=True)
@@ -152,12 +158,18 @@ class Supervisor:
         self._direction[name].watchdog.started(name, self._started[name])
 
     def reap(self) -> None:
-        """Waits a tick, and handles processes that have died. Raises PipelineError when one cannot start."""
+        """Waits until something has happened, at most a tick, and handles processes that have died.
+
+        Raises PipelineError when one cannot start.
+        """
         names = {process.sentinel: name for name, process in self.processes.items()}
-        if not names:
-            time.sleep(TICK_SECONDS)
-        for sentinel in wait(list(names), TICK_SECONDS) if names else []:
-            self._handle_death(names[sentinel])  # type: ignore[index]
+        descriptors = [descriptor for direction in self.directions for descriptor in direction.descriptors]
+        busy = self._signals or self._due or self._unanswered
+        ready = wait([*names, self._signal_pipe, *descriptors], TICK_SECONDS if busy else QUIET_TICK_SECONDS)
+        for sentinel in [one for one in ready if one in names]:
+            self._handle_death(names[sentinel])
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._signal_pipe, 1_000)
 
     def _handle_death(self, name: str) -> None:
         """Reports the death of a process to the coordinator, and schedules its restart."""

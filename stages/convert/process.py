@@ -63,7 +63,7 @@ class ConvertStage:
         """Converts until the process is killed."""
         while True:
             self.link.beat()
-            if self.pull.poll(POLL_MILLISECONDS):
+            if self.pull.poll(self.link.milliseconds_to_beat()):
                 self._receive()
 
     def _receive(self) -> None:

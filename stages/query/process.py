@@ -122,7 +122,7 @@ class QueryStage:
         while True:
             self.link.beat()
             wait = self._start_queries()
-            ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
+            ready = dict(poller.poll(min(self.link.milliseconds_to_beat(), max(1, round(wait * 1000)))))
             if self.link.socket in ready:
                 self._receive()
             if self._pool.wakeup in ready:
