@@ -35,8 +35,8 @@ MAX_SOCKET_PATH: Final = 107
 #: The longest name of a socket in `runtime_dir`: that of the fork server.
 LONGEST_SOCKET: Final = "listener-12345678"
 #: Options of `[pipeline]` that only sinks use.
-_SINK_OPTIONS: Final = ("writers", "readers", "batch_size", "max_batch_bytes", "flush_interval_ms", "window_messages",
-                        "window_bytes", "redelivery_timeout_ms", "on_truncation")
+_SINK_OPTIONS: Final = ("writers", "readers", "batch_size", "max_batch_bytes", "delivery", "flush_interval_ms",
+                        "window_messages", "window_bytes", "redelivery_timeout_ms", "on_truncation")
 
 
 def config_problems(config: Config, used: Used) -> list[str]:

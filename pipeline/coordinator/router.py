@@ -59,16 +59,19 @@ class Router:
         The sender is "" for a process that has been replaced. Only reports that remain true are accepted from it: its
         successor has its positions already, and a late Dispatched would contradict that.
         """
-        return [found for arrived in await socket.receive_from() if (found := self.check(*arrived)) is not None]
+        return [found for arrived in await socket.receive_from() for found in self.check(*arrived)]
 
-    def check(self, identity: bytes, key: str | None, frames: list[bytes]) -> tuple[str, wire.Control] | None:
-        """Sender and message, if they are valid. `key`: the CURVE key of an encoder of another machine."""
+    def check(self, identity: bytes, key: str | None, frames: list[bytes]) -> list[tuple[str, wire.Control]]:
+        """The sender with each message that is valid. `key`: the CURVE key of an encoder of another machine."""
         sender = sender_of(identity)
         try:
-            message = wire.read_control(frames)
+            messages = wire.read_reports(frames)
         except wire.Malformed as error:
             self.dropped.drop(sender, str(error))
-            return None
+            return []
+        return [(sender, message) for message in messages if self._is_valid(sender, key, message)]
+
+    def _is_valid(self, sender: str, key: str | None, message: wire.Control) -> bool:
         problem = self._rules.sender(sender, message) or self._rules.control(message)
         if not problem and key is None and sender and sender not in self.local_names:
             problem = "there is no process of this name"
@@ -76,8 +79,7 @@ class Router:
             problem = self._check_remote(sender, key, message)
         if problem:
             self.dropped.drop(sender, problem)
-            return None
-        return sender, message
+        return not problem
 
     def _check_remote(self, sender: str, key: str, message: wire.Control) -> str:
         """What is wrong with a message of an encoder of another machine, or "". A Join is answered here."""

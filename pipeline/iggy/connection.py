@@ -143,6 +143,14 @@ class IggyConnection:
                               "create it, or correct [[topics]]")
         return details
 
+    async def topic_states(self, stream: str) -> dict[str, tuple[int, int, int]]:
+        """Creation time, size and messages of each topic of a stream. Raises IggyNotFound if that is missing."""
+        details = await self._call(self.client.get_stream(stream))
+        if details is None:
+            raise IggyNotFound(f"Iggy at {self._config.address} has no stream {stream}; create it, or "
+                               "correct [[topics]]")
+        return {topic.name: (topic.created_at, topic.size, topic.messages_count) for topic in details.topics}
+
     async def poll(self, subscription: Subscription, partition: int, offset: int, count: int) -> list[ReceiveMessage]:
         """Up to `count` messages of one partition from `offset` on; none at the end of the log. Commits nothing."""
         return await self._poll(subscription, partition, PollingStrategy.Offset(offset), count)

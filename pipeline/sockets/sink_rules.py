@@ -47,7 +47,8 @@ class WireRules:
         self._ingests = ingests
         self._namespaces = frozenset(declared_types(config))
         sinks = config.all_sinks()
-        #: By topic: whether bodies are compressed.
+        #: By topic: its sink, and whether bodies are compressed.
+        self._sink = [topic.sink for topic in config.subscriptions()]
         self._gzip = [sinks[topic.sink].influxdb.gzip for topic in config.subscriptions()]
 
     def sender(self, name: str, message: wire.Control) -> str:
@@ -95,14 +96,16 @@ class WireRules:
 
     def lines(self, lines: wire.Lines, bodies: list[bytes]) -> str:
         """Whether lines are complete."""
-        range_ = lines.range
-        if wrong := self.range(range_) or _rejects(range_, lines.rejects):
+        if wrong := next(filter(None, map(self._part, lines.parts)), ""):
             return wrong
-        count = len(lines.offsets) if lines.offsets is not None else range_.last - lines.first + 1
-        if wrong := _offsets(range_, lines.first, lines.offsets, count):
-            return wrong
+        topics = {part.range.partition.topic for part in lines.parts}
+        if len({self._sink[topic] for topic in topics}) > 1:
+            return "it has lines of several sinks"
+        count = sum([part.messages for part in lines.parts])
+        if sum([part.points for part in lines.parts]) != sum([group.points for group in lines.buckets]):
+            return "its parts have another number of lines"
         for group, body in zip(lines.buckets, bodies, strict=True):
-            if self._gzip[range_.partition.topic] != body.startswith(_GZIP):
+            if self._gzip[min(topics)] != body.startswith(_GZIP):
                 return "its compression is not the configured one"
             if group.messages is not None and len(group.messages) != group.points:
                 return f"{len(group.messages)} indices for {group.points} points"
@@ -110,6 +113,13 @@ class WireRules:
             if not group.points or max(messages, default=0) >= count:
                 return "it has lines without a message"
         return ""
+
+    def _part(self, part: wire.LinesPart) -> str:
+        if wrong := self.range(part.range) or _rejects(part.range, part.rejects):
+            return wrong
+        if part.offsets is not None and len(part.offsets) != part.messages:
+            return f"{len(part.offsets)} offsets for {part.messages} messages"
+        return _offsets(part.range, part.first, part.offsets, part.messages)
 
     def range(self, range_: wire.Range) -> str:
         """Whether a range is valid."""

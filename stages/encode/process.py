@@ -9,18 +9,17 @@ from typing import Any
 
 import zmq
 
-from pipeline.compression import compress
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config, Subscription
 from pipeline.fields.types import namespace_of
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
-from pipeline.wire import common, payload_frame
+from pipeline.wire import payload_frame
 from pipeline.wire import sink as wire
-from pipeline.wire.frames import cut
 from pipeline.work_file import WorkFile
 from stages.encode.registry_client import RegistryClient
+from stages.encode.shared_lines import SharedLines
 from stages.mapping.batch import TooMuch
 from stages.mapping.budget import Budget
 from stages.mapping.cpu_limit import TooSlow
@@ -65,6 +64,9 @@ class EncodeStage:
         self._work = WorkFile(plan.folder, link.name, logger)
         self._points = self._dropped = self._untold = 0
         self._notices: list[tuple[int, wire.Notice]] = []
+        #: Of the message that is being encoded: lines by sink and writer, and ranges without any.
+        self._lines: dict[tuple[int, int], SharedLines] = {}
+        self._settled: list[wire.Settled] = []
         self._told_at = float("-inf")
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
@@ -106,22 +108,24 @@ class EncodeStage:
             self.consultant.listen()
             if not self.pull.poll(0):
                 self._tell()
-            if self.pull.poll(POLL_MILLISECONDS):
+            if self.pull.poll(self.link.milliseconds_to_beat()):
                 self._receive()
 
     def _receive(self) -> None:
-        """Encodes a batch, if there is one; what is none is dropped."""
+        """Encodes the batches of a message, if there is one; what is none is dropped."""
         try:
-            batch, joined, lengths = wire.read_batch(self.pull.recv_multipart(zmq.NOBLOCK, copy=False))
+            batches = wire.read_batches(self.pull.recv_multipart(zmq.NOBLOCK, copy=False))
         except zmq.Again:
             return
         except wire.Malformed as error:
             self.link.dropped.drop("ingest", str(error))
             return
-        if wrong := self.rules.batch(batch, joined, lengths):
-            self.link.dropped.drop("ingest", wrong)
-            return
-        self._encode(batch, joined, lengths)
+        for batch, joined, lengths in batches:
+            if wrong := self.rules.batch(batch, joined, lengths):
+                self.link.dropped.drop("ingest", wrong)
+            else:
+                self._encode(batch, joined, lengths)
+        self._hand_on()
 
     def _tick(self, _signal: int, _frame: object) -> None:
         """Raises TooSlow."""
@@ -146,27 +150,19 @@ class EncodeStage:
         self._told_at = time.monotonic()
 
     def _encode(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
-        """Encodes a batch and hands it on. What fails as a whole is read again in parts."""
+        """Encodes a batch. What fails as a whole is read again in parts."""
         self._work.begin(batch.range)
-        frames: list[bytes] = []
         try:
-            frames = self._encoded(batch, joined, lengths)
+            self._encoded(batch, joined, lengths)
         except TooMuch:
             self.link.send(wire.GaveUp(batch.range, "its lines would take too much memory"))
         except (Exception, TooSlow) as error:
             self.logger.exception("encoding failed; this is a fault in the pipeline, please report it")
             self.link.send(wire.GaveUp(batch.range, f"{type(error).__name__}: {error}"))
         self._work.end()
-        if frames:
-            partition = batch.range.partition
-            # The batches of one partition meet at one writer, which keeps their order where a write fails.
-            push = self.pushes[(partition.topic + partition.number) % len(self.pushes)]
-            while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
-                self.link.beat()
-            push.send_multipart(frames, copy=False)
 
-    def _encoded(self, batch: wire.Batch, joined: Any, lengths: Any) -> list[bytes]:
-        """The frames for the writer; none where nothing is left to write, and the range is settled."""
+    def _encoded(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
+        """Puts a batch's lines beside those that go to the same writer. Without any, the range is settled."""
         partition = batch.range.partition
         origin = BatchOrigin(partition.number, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
                              batch.headers)
@@ -175,17 +171,29 @@ class EncodeStage:
         encoded = encoder.encode_array(joined, count, origin) or encoder.encode(payload_frame.split(joined, lengths),
                                                                                 origin)
         rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
-        overwritten = self.recent.add(self.topics[partition.topic].sink, encoder.topic, origin, count, encoded,
-                                      batch.redelivered)
+        sink = self.topics[partition.topic].sink
+        overwritten = self.recent.add(sink, encoder.topic, origin, count, encoded, batch.redelivered)
         if encoder.rules.notices:
             self._notices += [(partition.topic, notice) for notice in encoder.rules.notices.take()]
         self._count(encoded.points, encoded.dropped)
         if not encoded.groups:
-            self.link.send(wire.Settled(batch.range, 0, 0, rejects))
-            return []
-        gzip = self.sinks[self.topics[partition.topic].sink].influxdb.gzip
-        bodies = [compress(lines.body) if gzip else lines.body for lines in encoded.groups]
-        head = wire.Lines(batch.range, batch.first, batch.offsets,
-                          [wire.BucketLines(lines.bucket, lines.points, lines.sources, lines.escapes)
-                           for lines in encoded.groups], rejects, batch.redelivered, overwritten)
-        return cut([common.encode(head), *bodies])
+            self._settled.append(wire.Settled(batch.range, 0, 0, rejects))
+            return
+        # The batches of one partition meet at one writer, which keeps their order where a write fails.
+        writer = (partition.topic + partition.number) % len(self.pushes)
+        part = wire.LinesPart(batch.range, count, encoded.points, batch.first, batch.offsets, rejects,
+                              batch.redelivered, overwritten)
+        self._lines.setdefault((sink, writer), SharedLines()).add(part, encoded.groups)
+
+    def _hand_on(self) -> None:
+        """Sends the lines to their writers, and reports the ranges that are settled."""
+        if self._settled:
+            self.link.send(wire.Reports(settled=self._settled))
+            self._settled = []
+        for (sink, writer), lines in self._lines.items():
+            push = self.pushes[writer]
+            frames = lines.frames(self.sinks[sink].influxdb.gzip)
+            while not push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
+                self.link.beat()
+            push.send_multipart(frames, copy=False)
+        self._lines = {}

@@ -1,5 +1,8 @@
 """Sends batches to the encoders, with what each mapping needs of the messages."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import zmq
 import zmq.asyncio
 from apache_iggy import ReceiveMessage
@@ -14,6 +17,14 @@ from stages.ingest.message_times import times_of
 
 #: Batches queued for an encoder, at most.
 SEND_HIGH_WATER_MARK = 1
+
+
+class PolledBatch(NamedTuple):
+    """The messages of a range, and their payloads."""
+
+    range: wire.Range
+    messages: list[ReceiveMessage]
+    payloads: list[bytes]
 
 
 class BatchSender:
@@ -31,18 +42,23 @@ class BatchSender:
         self._push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
         endpoints.bind_batches(self._push, index)
 
-    async def send(self, range_: wire.Range, messages: list[ReceiveMessage], payloads: list[bytes],
-                   redelivered: bool = False) -> None:
-        """Sends the messages of a range with their payloads. `redelivered`: the range is being delivered again."""
+    async def send(self, batches: Sequence[PolledBatch], redelivered: bool = False) -> None:
+        """Sends batches to one encoder. `redelivered`: their ranges are being delivered again."""
+        parts: list[bytes] = [common.encode(wire.Batches([self._head(batch, redelivered) for batch in batches]))]
+        for batch in batches:
+            parts += [payload_frame.joined(batch.payloads), payload_frame.lengths(batch.payloads)]
+        await self._push.send_multipart(cut(parts), copy=False)
+
+    def _head(self, polled: PolledBatch, redelivered: bool) -> wire.Batch:
+        range_, messages, _ = polled
         topic = range_.partition.topic
         contiguous = messages[-1].offset() - messages[0].offset() + 1 == len(messages)
         timestamps = None
         if self._needs_timestamps[topic]:
             timestamps = times_of(messages, self._mappings[self._topics[topic].sink])
         names = self._header_tags[topic]
-        batch = wire.Batch(
+        return wire.Batch(
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
-            headers=[header_values(message, names) for message in messages] if names else None, redelivered=redelivered)
-        frames = cut([common.encode(batch), payload_frame.joined(payloads), payload_frame.lengths(payloads)])
-        await self._push.send_multipart(frames, copy=False)
+            headers=[header_values(message, names) for message in messages] if names else None,
+            redelivered=redelivered)

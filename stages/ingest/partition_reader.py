@@ -6,13 +6,12 @@ from apache_iggy import ReceiveMessage
 
 from pipeline.wire import sink as wire
 
-#: Pause after an empty poll, seconds: from the first to the longest, growing by the factor.
-EMPTY_PAUSE_SECONDS = 0.005
-EMPTY_PAUSE_MAX_SECONDS = 0.1
-EMPTY_PAUSE_FACTOR = 1.5
-#: A poll that returns less than this part of what it requests has reached the end of the log. The next poll waits too,
-#: so that a trickle of messages is not read one by one.
+#: A poll that returns less than this part of what it requests has reached the end of the log.
 FEW = 4
+#: Of the time in which a batch is expected to become full, so much passes until the poll for its rest.
+FILL_MARGIN = 1.1
+#: Shortest pause at the end of a log, seconds.
+MIN_PAUSE_SECONDS = 0.005
 #: Messages requested in the first poll of a partition, while their size is not known.
 FIRST_POLL_MESSAGES = 500
 
@@ -42,11 +41,19 @@ class PartitionReader:
         self.messages: list[ReceiveMessage] = []
         self.payloads: list[bytes] = []
         self.bytes = 0
-        #: When the oldest message in the buffer was polled; seconds, monotonic.
+        #: When the oldest message in the buffer was sent at the earliest; seconds, monotonic.
         self.oldest_at = 0.0
-        #: Not polled before this; seconds, monotonic.
+        #: Whether the buffer is to be dispatched although it is not full.
+        self.flush = False
+        #: Not polled before this; seconds, monotonic; infinity: not before the next round.
         self.due_at = 0.0
-        self.pause = EMPTY_PAUSE_SECONDS
+        #: When the last poll was started; seconds, monotonic.
+        self.polled_at = 0.0
+        #: Whether the last poll has reached the end of the log.
+        self.at_end = False
+        #: When the end was last reached; seconds, monotonic; 0 before; and the messages polled since.
+        self._end_at = 0.0
+        self._arrived = 0
         #: Messages requested by the last poll.
         self.requested = 0
         #: Mean payload size, bytes; 0 when unknown.
@@ -59,10 +66,10 @@ class PartitionReader:
         self.newest_time = max(self.newest_time, position.time)
         self.last_time = position.time if position.exact else 0
         self._clear()
-        self.due_at, self.pause = 0.0, EMPTY_PAUSE_SECONDS
+        self.due_at, self.at_end = 0.0, False
 
     def _clear(self) -> None:
-        self.messages, self.payloads, self.bytes = [], [], 0
+        self.messages, self.payloads, self.bytes, self.flush = [], [], 0, False
 
     def successor(self, position: int) -> "PartitionReader":
         """A reader of the log that has replaced this one's. It waits for the position from the coordinator."""
@@ -82,29 +89,41 @@ class PartitionReader:
         return self.generation >= 0 and not self.is_missing and not self.at_limit
 
     def add(self, messages: list[ReceiveMessage], now: float) -> tuple[int, int] | None:
-        """Adds the messages of a poll. Returns the first and last offset that are missing in the log before them."""
-        if not messages:
-            self.due_at = now + self.pause
-            self.pause = min(self.pause * EMPTY_PAUSE_FACTOR, EMPTY_PAUSE_MAX_SECONDS)
-            return None
-        first = messages[0].offset()
-        gap = (self.position, first - 1) if first > self.position and not self.fresh else None
-        self.fresh = False
-        self.pause = EMPTY_PAUSE_SECONDS
-        if len(messages) * FEW < self.requested:
-            self.due_at = now + self.pause
-        if not self.messages:
-            self.oldest_at = now
-        payloads = [message.payload() for message in messages]
-        size = sum(map(len, payloads))
-        self.mean_bytes = size / len(payloads)
-        self.messages += messages
-        self.payloads += payloads
-        self.bytes += size
-        self.position = messages[-1].offset() + 1
-        self.last_time = messages[-1].timestamp()
-        self.newest_time = max(self.newest_time, self.last_time)
+        """Adds the messages of a poll. Returns the first and last offset that are missing in the log before them.
+
+        `now` in seconds, monotonic.
+        """
+        gap = None
+        if messages:
+            first = messages[0].offset()
+            gap = (self.position, first - 1) if first > self.position and not self.fresh else None
+            self.fresh = False
+            if not self.messages:
+                self.oldest_at = self._end_at if self.at_end else now
+            payloads = [message.payload() for message in messages]
+            size = sum(map(len, payloads))
+            self.mean_bytes = size / len(payloads)
+            self.messages += messages
+            self.payloads += payloads
+            self.bytes += size
+            self._arrived += len(messages)
+            self.position = messages[-1].offset() + 1
+            self.last_time = messages[-1].timestamp()
+            self.newest_time = max(self.newest_time, self.last_time)
+        self.at_end = len(messages) * FEW < self.requested or not messages
+        self.due_at = 0.0
         return gap
+
+    def wait(self, now: float, batch_messages: int, max_bytes: int) -> None:
+        """At the end of the log at `now` (seconds, monotonic): the next poll waits until a batch may be full.
+
+        That is estimated from the messages that came since the end was last reached.
+        """
+        self.due_at = float("inf")
+        if self._arrived and self._end_at:
+            rest = self.poll_size(batch_messages, max_bytes) / self._arrived * (now - self._end_at)
+            self.due_at = now + max(MIN_PAUSE_SECONDS, FILL_MARGIN * rest)
+        self._end_at, self._arrived = now, 0
 
     def is_full(self, batch_messages: int, max_bytes: int) -> bool:
         """Whether the buffer holds a whole batch."""
@@ -147,9 +166,11 @@ class PartitionReader:
             return len(self.messages)
         return bisect_left(self.messages, edge, key=lambda message: message.offset())
 
-    def is_quarantined(self, offset: int) -> bool:
-        """Whether the message is quarantined: it is not sent to an encoder."""
-        return any(one.quarantined and one.first == offset for one in self.suspects)
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether the first message of the buffer is quarantined: it is not sent to an encoder."""
+        return bool(self.suspects) and any(one.quarantined and one.first == self.messages[0].offset()
+                                           for one in self.suspects)
 
     def stop_at(self, offset: int) -> None:
         """Sets the limit to `offset`, and discards the buffer."""

@@ -11,13 +11,29 @@ from msgspec import Struct
 from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
 from pipeline.wire import sink as wire
-from stages.ingest.batch_sender import BatchSender
+from stages.ingest.batch_sender import BatchSender, PolledBatch
+from stages.ingest.bundle import Bundle
 from stages.ingest.credit import Credit
-from stages.ingest.partition_reader import PartitionReader
+from stages.ingest.new_messages import NewMessages
+from stages.ingest.partition_reader import MIN_PAUSE_SECONDS, PartitionReader
+
+#: The pause between two rounds, seconds, is the flush interval, but no longer than this: a batch may become full.
+MAX_PAUSE_SECONDS = 1.0
+#: While rounds find nothing, a shorter pause grows by the factor, up to so many seconds.
+QUIET_PAUSE_SECONDS = 0.1
+PAUSE_FACTOR = 1.5
+#: A batch waits for the end of the round until its first message has waited for so many flush intervals.
+ROUND_FACTOR = 1.5
 
 
 class Poller:
-    """The partitions of one ingest process. Another task may change `readers` only after `finish_poll`."""
+    """The partitions of one ingest process. Another task may change `readers` only after `finish_poll`.
+
+    A partition with more messages waiting is polled until its batch is full, and then dispatched. The others, which
+    have reached the end of their logs, are polled in rounds. At the end of the round that the flush interval ends with,
+    what they have is dispatched, all at once. So no message waits longer than the interval, and a quiet partition costs
+    one poll an interval, or less: see `NewMessages`.
+    """
 
     def __init__(self, index: int, plan: Plan, iggy: IggyConnection, sender: BatchSender,
                  send: Callable[[Struct], None], logger: logging.Logger) -> None:
@@ -29,8 +45,10 @@ class Poller:
         self._index = index
         self._topics = plan.config.subscriptions()
         self._once = plan.until == "once"
-        self._options = plan.config.pipeline
-        self._flush_seconds = plan.config.pipeline.flush_interval_ms / 1000
+        self._options = options = plan.config.pipeline
+        self._flush_seconds = options.flush_interval_ms / 1000
+        #: A batch is dispatched as soon as nothing is in flight.
+        self._low_latency = options.delivery == "low_latency"
         self._iggy = iggy
         self._sender = sender
         self._send = send
@@ -38,6 +56,21 @@ class Poller:
         self._pending: tuple[PartitionReader, asyncio.Task[list[ReceiveMessage]]] | None = None
         #: Index of the reader to poll next.
         self._next = 0
+        self._new_messages = NewMessages(self._topics, iggy)
+        self._min_pause = MIN_PAUSE_SECONDS if self._low_latency else min(self._flush_seconds, MAX_PAUSE_SECONDS)
+        self._pause = self._min_pause
+        #: When the next round begins, and the next one that ends a flush interval; seconds, monotonic.
+        self._round_at = self._flush_at = 0.0
+        #: Whether this round does, and what it has still to poll.
+        self._flushes = False
+        self._round: set[wire.Partition] = set()
+        #: Whether a message was polled since the last round began.
+        self._found = False
+
+    @property
+    def waits_for_credit(self) -> bool:
+        """Whether new credit may let a batch go."""
+        return self._low_latency or not self.credit.available
 
     async def step(self) -> float | None:
         """Processes one poll, starts the next one, and dispatches the batches that are due. Raises IggyError.
@@ -45,6 +78,11 @@ class Poller:
         Returns None while a poll is running or due, else the time at which something is due (seconds, monotonic;
         infinity where nothing is).
         """
+        if time.monotonic() >= self._round_at:
+            if self._round:
+                self._continue_round()
+            else:
+                await self._begin_round()
         if self._pending is None:
             self._start_poll()
         if self._pending is not None:
@@ -54,28 +92,87 @@ class Poller:
             if len(self.readers) > 1:
                 self._start_poll(after=reader)
             self._add(reader, messages)
-        now = time.monotonic()
-        for ready in self.readers.values():
-            while ready.messages and self.credit.available and not self.draining and self._is_due(ready, now):
-                await self._dispatch(ready)
+        if self._pending is None:
+            self._start_poll()
+        if self._pending is None and self._round:  # the others cannot be polled now
+            self._round.clear()
+            self._end_round()
+        await self._dispatch_due()
         if self._pending is not None or self._start_poll():
             return None
         due = [r.due_at for r in self.readers.values() if r.readable]
         due += [r.oldest_at + self._flush_seconds for r in self.readers.values() if r.messages]
-        return min(due, default=float("inf"))
+        return min([self._round_at, *due])
+
+    async def _begin_round(self) -> None:
+        """Has the quiet partitions polled that have new messages."""
+        now = time.monotonic()
+        longest = max(self._min_pause, QUIET_PAUSE_SECONDS)
+        self._pause = self._min_pause if self._found else min(self._pause * PAUSE_FACTOR, longest)
+        self._found = False
+        self._round_at = now + self._pause
+        quiet = [reader for reader in self.readers.values() if reader.readable and reader.at_end]
+        self._round = {reader.partition for reader in await self._new_messages.find(quiet, now)}
+        for reader in quiet:
+            if reader.partition in self._round:
+                reader.due_at = 0.0
+            else:
+                self._wait(reader, now)
+        self._flushes = not self._low_latency and now >= self._flush_at
+        if self._flushes:
+            # The last round before the interval has passed flushes.
+            self._flush_at = now + self._flush_seconds - (self._pause if self._pause < self._flush_seconds else 0.0)
+        if not self._round:
+            self._end_round()
+
+    def _continue_round(self) -> None:
+        """The round lasts longer than the pause between two: those that cannot be polled any more are left out."""
+        self._round_at = time.monotonic() + self._pause
+        readers = [reader for partition in self._round if (reader := self.readers.get(partition)) is not None]
+        self._round = {reader.partition for reader in readers if reader.readable and not self._is_full(reader)}
+        if not self._round:
+            self._end_round()
+
+    def _end_round(self) -> None:
+        """Has everything dispatched that the quiet partitions have, if the flush interval ends with this round."""
+        if self._flushes:
+            for reader in self.readers.values():
+                reader.flush |= reader.at_end and bool(reader.messages)
+
+    async def _dispatch_due(self) -> None:
+        """Dispatches the batches that are due: small ones together, as many as make a full one."""
+        now = time.monotonic()
+        bundle = Bundle(self._options.batch_size, self._options.max_batch_bytes)
+        for reader in self.readers.values():
+            while reader.messages and self.credit.available and not self.draining and self._is_due(reader, now):
+                alone, quarantined = bool(reader.suspects), reader.is_quarantined
+                batch = self._take(reader)
+                if alone or not bundle.has_room(batch.range):
+                    await self._dispatch(bundle)
+                bundle.add(batch, quarantined)
+                if alone:  # what processes have died of is looked for batch by batch
+                    await self._dispatch(bundle)
+        await self._dispatch(bundle)
 
     def _is_due(self, reader: PartitionReader, now: float) -> bool:
-        """Whether the buffered messages are to be dispatched. To wait for more only pays while others are in flight."""
-        return (self._is_full(reader) or self.credit.nothing_in_flight or reader.at_limit
-                or now - reader.oldest_at >= self._flush_seconds)
+        """Whether the buffered messages are to be dispatched."""
+        return (self._is_full(reader) or reader.at_limit or reader.flush
+                or self._low_latency and self.credit.nothing_in_flight
+                or now - reader.oldest_at >= self._flush_seconds * (ROUND_FACTOR if self._round else 1.0))
 
     def _is_full(self, reader: PartitionReader) -> bool:
         return reader.is_full(self._options.batch_size, self._options.max_batch_bytes)
 
+    def _wait(self, reader: PartitionReader, now: float) -> None:
+        reader.wait(now, self._options.batch_size, self._options.max_batch_bytes)
+
     async def flush(self, reader: PartitionReader) -> None:
         """Dispatches everything in the buffer of a reader, at most a batch, without regard to credit."""
         while reader.messages:
-            await self._dispatch(reader)
+            bundle = Bundle(self._options.batch_size, self._options.max_batch_bytes)
+            quarantined = reader.is_quarantined
+            bundle.add(self._take(reader), quarantined)
+            await self._dispatch(bundle)
 
     async def finish_poll(self) -> None:
         """Waits for the running poll and adds its messages. A cancelled call would cost the connection."""
@@ -85,7 +182,15 @@ class Poller:
             self._add(reader, await task)
 
     def _add(self, reader: PartitionReader, messages: list[ReceiveMessage]) -> None:
-        gap = reader.add(messages, time.monotonic())
+        now = time.monotonic()
+        gap = reader.add(messages, now)
+        self._found |= bool(messages)
+        if reader.at_end:
+            self._wait(reader, now)
+        if reader.partition in self._round and (reader.at_end or not reader.readable or self._is_full(reader)):
+            self._round.discard(reader.partition)
+            if not self._round:
+                self._end_round()
         if gap is not None:
             topic = self._topics[reader.partition.topic]
             self._logger.error("%s: offsets %d to %d have expired in Iggy before they were read; "
@@ -102,21 +207,28 @@ class Poller:
             if reader is after or reader.due_at > now or self._is_full(reader) or not reader.readable:
                 continue
             self._next = (self._next + step + 1) % len(readers)
+            reader.polled_at = now
             reader.requested = reader.poll_size(self._options.batch_size, self._options.max_batch_bytes)
             self._pending = reader, asyncio.ensure_future(self._iggy.poll(
                 self._topics[reader.partition.topic], reader.partition.number, reader.position, reader.requested))
             return True
         return False
 
-    async def _dispatch(self, reader: PartitionReader) -> None:
+    def _take(self, reader: PartitionReader) -> PolledBatch:
+        """Removes the next batch from a buffer."""
         size = reader.bytes
-        quarantined = bool(reader.suspects) and reader.is_quarantined(reader.messages[0].offset())
         messages, payloads = reader.take_batch(self._options.batch_size, self._options.max_batch_bytes)
         range_ = wire.Range(self.epoch, reader.partition, messages[0].offset(), messages[-1].offset(), len(messages),
                             size - reader.bytes, reader.generation, self._index)
         if self._once:
             reader.stop_at(range_.last + 1)
         self.credit.spend(range_)
-        self._send(wire.Dispatched(range_, messages[-1].timestamp()))
-        if not quarantined:
-            await self._sender.send(range_, messages, payloads)
+        return PolledBatch(range_, messages, payloads)
+
+    async def _dispatch(self, bundle: Bundle) -> None:
+        """Reports the batches of a bundle to the coordinator, and sends them to an encoder."""
+        if bundle.reports:
+            self._send(wire.Reports(dispatched=bundle.reports))
+        if bundle.batches:
+            await self._sender.send(bundle.batches)
+        bundle.clear()

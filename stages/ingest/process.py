@@ -73,9 +73,13 @@ class IngestStage:
 
     async def _receive_orders(self) -> None:
         while True:
+            wakes = False
             for message in await self.link.receive():
+                # New credit matters at once only where reading waits for it.
+                wakes |= not isinstance(message, wire.Credit) or self.poller.waits_for_credit
                 self._take_order(message)
-            self._wake.set()
+            if wakes:
+                self._wake.set()
 
     def _take_order(self, message: wire.Control) -> None:
         match message:

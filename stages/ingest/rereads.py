@@ -10,7 +10,7 @@ from pipeline.config.schema import Subscription
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyNotFound
 from pipeline.wire import sink as wire
-from stages.ingest.batch_sender import BatchSender
+from stages.ingest.batch_sender import BatchSender, PolledBatch
 
 
 class Rereads:
@@ -69,7 +69,8 @@ class Rereads:
                                "messages are left in Iggy; the others are lost. Give the topic a longer message_expiry",
                                topic.label(range_.partition.number), range_.first, range_.last, len(messages))
         if messages:
-            await self._sender.send(range_, messages, [message.payload() for message in messages], redelivered=True)
+            batch = PolledBatch(range_, messages, [message.payload() for message in messages])
+            await self._sender.send([batch], redelivered=True)
         else:
             self._send(wire.Settled(range_, 0, 0, []))
 

@@ -1,14 +1,20 @@
 """The batches that a writer has in hand, and their jobs: one for each bucket and database."""
 
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+
 from pipeline.config.schema import InfluxConfig
 from pipeline.wire import sink as wire
+from pipeline.work_file import WorkFile
 from stages.influxdb.retention import UNITS
 from stages.write.doubt import Evidence
 from stages.write.job import WriteJob
 
 
 class Batch:
-    """The lines of one range, and what has become of them so far."""
+    """The lines of one or several ranges that travel together, and what has become of them so far."""
 
     def __init__(self, lines: wire.Lines) -> None:
         self.lines = lines
@@ -17,24 +23,37 @@ class Batch:
         #: A body was invalid: the batch is not written, and will be read again.
         self.abandoned = False
         self._sent_bytes = 0
-        self._rejects: dict[int, wire.Reject] = {reject.offset: reject for reject in lines.rejects}
+        #: Of each part, its rejects by offset.
+        self._rejects: list[dict[int, wire.Reject]] = [{reject.offset: reject for reject in part.rejects}
+                                                       for part in lines.parts]
+        #: Of each part, the index of its first message.
+        self._firsts = list(accumulate([part.messages for part in lines.parts], initial=0))
         #: Lines that any database refused, as (index of the group, line in it). A message may have several lines, or
         #: be one of several of a line.
         self._refused_lines: set[tuple[int, int]] = set()
+
+    def locate(self, message: int) -> tuple[int, int]:
+        """The part of a message, and its offset."""
+        part = bisect_right(self._firsts, message) - 1
+        return part, self.lines.parts[part].offset(message - self._firsts[part])
 
     def add(self, job: "BatchJob") -> None:
         """Takes the outcome of a job that is done."""
         self.open_jobs -= 1
         self._sent_bytes += job.sent_bytes
-        for reject in job.rejects():
-            self._rejects.setdefault(reject.offset, reject)
+        for part, reject in job.rejects():
+            self._rejects[part].setdefault(reject.offset, reject)
         self._refused_lines.update((job.index, line.line) for line in job.refused)
 
-    def settled(self) -> wire.Settled:
-        """The report for the coordinator, once all jobs are done."""
-        points = sum(group.points for group in self.lines.buckets) - len(self._refused_lines)
-        return wire.Settled(self.lines.range, points, self._sent_bytes, list(self._rejects.values()),
-                            self.lines.overwritten)
+    def settled(self) -> list[wire.Settled]:
+        """The reports for the coordinator, once all jobs are done. The bytes are in the first one."""
+        points = [part.points for part in self.lines.parts]
+        for group, line in self._refused_lines:
+            message = self.lines.buckets[group].messages_of(line)[0]
+            points[self.locate(message)[0]] -= 1
+        return [wire.Settled(part.range, points[index], 0 if index else self._sent_bytes,
+                             list(self._rejects[index].values()), part.overwritten)
+                for index, part in enumerate(self.lines.parts)]
 
 
 class BatchJob(WriteJob):
@@ -47,11 +66,34 @@ class BatchJob(WriteJob):
         self.index = index
         self.group = batch.lines.buckets[index]
         super().__init__(content, self.group.points, config.gzip, max_bytes, evidence, UNITS[config.precision])
-        self.delayed = batch.lines.redelivered
+        self.delayed = any(part.redelivered for part in batch.lines.parts)
 
-    def rejects(self) -> list[wire.Reject]:
-        """The messages that the refused lines come from."""
-        lines = self.batch.lines
-        return [wire.Reject(lines.offsets[message] if lines.offsets else lines.first + message, line.reason,
-                            line.message, "write", line.status, line.attempts, line.text)
-                for line in self.refused for message in self.group.messages_of(line.line)]
+    def rejects(self) -> list[tuple[int, wire.Reject]]:
+        """The messages that the refused lines come from, each with the part that it is in."""
+        found = []
+        for line in self.refused:
+            for message in self.group.messages_of(line.line):
+                part, offset = self.batch.locate(message)
+                found.append((part, wire.Reject(offset, line.reason, line.message, "write", line.status, line.attempts,
+                                                line.text)))
+        return found
+
+
+class Work:
+    """The work file of a writer. It names the range that a process dies of.
+
+    Of several ranges in one body it names none: after a death each of them is delivered again alone.
+    """
+
+    def __init__(self, file: WorkFile) -> None:
+        self._file = file
+
+    @contextmanager
+    def on(self, batch: Batch) -> Iterator[None]:
+        """While the block lasts, the process works on this batch."""
+        if len(batch.lines.parts) == 1:
+            self._file.begin(batch.lines.parts[0].range)
+        try:
+            yield
+        finally:
+            self._file.end()

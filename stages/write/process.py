@@ -20,7 +20,7 @@ from pipeline.sockets.sink_rules import WireRules
 from pipeline.wire import sink as wire
 from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Answer, OperatorNeeded, Retry
-from stages.write.batch import Batch, BatchJob
+from stages.write.batch import Batch, BatchJob, Work
 from stages.write.chunk import Chunk
 from stages.write.ordering import Entry
 from stages.write.target import Target
@@ -68,7 +68,7 @@ class WriteStage:
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.endpoints.bind_writer(self.pull, index)
         #: What this thread has in hand. Batches whose requests are in flight are not: an answer ends those.
-        self._work = WorkFile(plan.folder, name, logger)
+        self._work = Work(WorkFile(plan.folder, name, logger))
         threads = sum(target.config.max_requests_in_flight or MAX_IN_FLIGHT_V3 for target in self._all_targets)
         self._pool: CallPool[_Outcome] = CallPool(self._context, threads, "post")
 
@@ -86,7 +86,7 @@ class WriteStage:
             wait = self._start_requests()
             in_flight = sum([target.limiter.max_in_flight for target in self._all_targets])
             poller.register(self.pull, zmq.POLLIN if self._batches < BATCHES_PER_REQUEST * in_flight else 0)
-            ready = dict(poller.poll(min(POLL_MILLISECONDS, max(1, round(wait * 1000)))))
+            ready = dict(poller.poll(min(self.link.milliseconds_to_beat(), max(1, round(wait * 1000)))))
             if self._pool.wakeup in ready:
                 self._answered(self._pool.take())
             if self.pull in ready:
@@ -117,12 +117,11 @@ class WriteStage:
 
     def _accept(self, lines: wire.Lines, bodies: list[bytes]) -> None:
         """Makes the jobs of a batch."""
-        self._work.begin(lines.range)
         batch = Batch(lines)
         self._batches += 1
-        for target in self.targets[self.topics[lines.range.partition.topic].sink]:
-            target.add(batch, bodies)
-        self._work.end()
+        with self._work.on(batch):
+            for target in self.targets[self.topics[lines.parts[0].range.partition.topic].sink]:
+                target.add(batch, bodies)
 
     def _start_requests(self) -> float:
         """Sends what may be sent now. Returns the seconds until more may be sent without another answer."""
@@ -132,7 +131,7 @@ class WriteStage:
             while target.limiter.allows(now) and (found := target.next_chunk(now, self._work)):
                 entry, chunk = found
                 if chunk is None:
-                    self._finished(entry)
+                    self._finished(target, entry)
                     continue
                 target.started(entry.job, chunk, now)
                 self._pool.submit(_request, target, entry, chunk)
@@ -146,26 +145,24 @@ class WriteStage:
         job = entry.job
         target.slow.ended((job, chunk))
         target.limiter.max_in_flight = target.transport.max_in_flight
-        self._work.begin(job.batch.lines.range)
         try:
-            job.may_repeat = target.transport.may_repeat
-            meaning = job.answered(chunk, answer, target.limiter.acknowledged, time.monotonic())
+            with self._work.on(job.batch):
+                job.may_repeat = target.transport.may_repeat
+                meaning = job.answered(chunk, answer, target.limiter.acknowledged, time.monotonic())
         except (ValueError, IndexError, zlib.error, EOFError) as error:
             target.limiter.answered(answer, len(chunk.body or b""), seconds, time.monotonic())
             self._abandon(job.batch, error)
             return
-        finally:
-            self._work.end()
         if isinstance(meaning, OperatorNeeded) and meaning is not answer:
             meaning = msgspec.structs.replace(meaning, message=f"{target.transport.urls[0]}: {meaning.message}")
         target.answered(chunk, meaning, seconds)
         self._report()
         if job.done:
-            self._finished(entry)
+            self._finished(target, entry)
 
-    def _finished(self, entry: Entry[BatchJob]) -> None:
+    def _finished(self, target: Target, entry: Entry[BatchJob]) -> None:
         """A job has nothing left to send."""
-        for job in entry.order.finished(entry, entry.job.may_repeat):
+        for job in target.finished(entry):
             self._job_done(job)
 
     def _job_done(self, job: BatchJob) -> None:
@@ -173,7 +170,7 @@ class WriteStage:
         job.batch.add(job)
         if job.batch.open_jobs == 0:
             self._batches -= 1
-            self.link.send(job.batch.settled())
+            self.link.send(wire.Reports(settled=job.batch.settled()))
 
     def _abandon(self, batch: Batch, error: Exception) -> None:
         """Drops a batch with an invalid body. Its range is read again when it is overdue."""
@@ -190,12 +187,13 @@ class WriteStage:
         now = time.monotonic()
         for target in self._all_targets:
             for (job, chunk), seconds in target.slow.to_log(now):
-                range_ = job.batch.lines.range
+                range_, *others = [part.range for part in job.batch.lines.parts]
+                more = f" and {len(others)} more ranges" if others else ""
                 where = self.topics[range_.partition.topic].label(range_.partition.number)
                 self.logger.warning(
                     "%s has not answered a write completely for %.0f s; it is repeated after %g s: %s, offsets %d to "
-                    "%d, %d bytes", target.transport.urls[0], seconds, target.seconds, where, range_.first, range_.last,
-                    len(chunk.body or b""))
+                    "%d%s, %d bytes", target.transport.urls[0], seconds, target.seconds, where, range_.first,
+                    range_.last, more, len(chunk.body or b""))
         self._report()
 
     def _report(self) -> None:

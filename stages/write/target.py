@@ -2,17 +2,17 @@
 
 import logging
 import time
+from collections.abc import Hashable
 
 from pipeline.backoff import Backoff
 from pipeline.config.schema import InfluxConfig
-from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Answer, OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
 from stages.influxdb.outage_log import OutageLog
-from stages.write.batch import Batch, BatchJob
+from stages.write.batch import Batch, BatchJob, Work
 from stages.write.chunk import Chunk
 from stages.write.doubt import Evidence
-from stages.write.ordering import Entry, PartitionOrder
+from stages.write.ordering import Entry, WriteOrder
 from stages.write.server import limits_of
 from stages.write.slow_requests import SlowRequests
 from stages.write.transport import Transport
@@ -32,16 +32,14 @@ class Target:
         self.slow: SlowRequests[tuple[BatchJob, Chunk]] = SlowRequests(self.seconds)
         self._logger = logger
         self._outages = OutageLog(logger, self.limiter)
-        self._orders: dict[object, PartitionOrder[BatchJob]] = {}
-        #: Index of the partition that was served last: they take turns.
-        self._turn = 0
+        self._order: WriteOrder[BatchJob] = WriteOrder()
         #: By bucket: each may be set up correctly, or not.
         self._evidence: dict[str, Evidence] = {}
 
     @property
     def has_jobs(self) -> bool:
         """Whether any batch has lines for it."""
-        return bool(self._orders)
+        return bool(self._order)
 
     def problem(self, now: float) -> str:
         """What fails at `now` (seconds, monotonic); "" if nothing does."""
@@ -55,38 +53,42 @@ class Target:
             batch.open_jobs += 1
             evidence = self._evidence.setdefault(group.bucket, Evidence())
             job = BatchJob(batch, index, body, self.config, self.limiter.max_bytes, evidence)
-            # With ordering = "none" each job has an order of its own.
-            key: object = batch.lines.range.partition if self.config.ordering == "partition" else object()
-            self._orders.setdefault(key, PartitionOrder()).add(batch.lines.range.first, job)
+            self._order.add(self._places(batch), job)
+
+    def _places(self, batch: Batch) -> dict[Hashable, tuple[int, int, int]]:
+        """The place of a batch in the order of each of its partitions; with ordering = "none" in one of its own."""
+        if self.config.ordering == "none":
+            return {object(): (0, 0, 0)}
+        ranges = [part.range for part in batch.lines.parts]
+        return {range_.partition: (range_.epoch, range_.generation, range_.first) for range_ in ranges}
 
     def abandon(self, batch: Batch) -> None:
         """Drops the jobs of a batch."""
-        for order in self._orders.values():
-            order.entries[:] = [entry for entry in order.entries if entry.job.batch is not batch]
+        for entry in self._order.entries():
+            if entry.job.batch is batch:
+                self._order.remove(entry)
 
-    def next_chunk(self, now: float, work: WorkFile) -> tuple[Entry[BatchJob], Chunk | None] | None:
+    def finished(self, entry: Entry[BatchJob]) -> list[BatchJob]:
+        """A job has nothing left to send. Returns the jobs that are done with that."""
+        return self._order.finished(entry, entry.job.may_repeat)
+
+    def next_chunk(self, now: float, work: Work) -> tuple[Entry[BatchJob], Chunk | None] | None:
         """The next request to send at `now` (seconds, monotonic), the partitions in turn; None while there is none.
 
         Without a chunk if a job is done without a request: the times of its lines are known to be refused.
         """
-        orders = list(self._orders.items())
+        startable = self._order.startable()
         # Jobs in doubt come last: they wait for something else to be stored.
         for in_doubt in (False, True):
-            for step in range(len(orders)):
-                at = (self._turn + 1 + step) % len(orders)
-                key, order = orders[at]
-                if not order.entries:
-                    self._orders.pop(key, None)
-                for entry in order.startable():
-                    if entry.job.in_doubt != in_doubt:
-                        continue
-                    work.begin(entry.job.batch.lines.range)
+            for entry in startable:
+                if entry.job.in_doubt != in_doubt:
+                    continue
+                with work.on(entry.job.batch):
                     chunk = entry.job.take(now)
-                    work.end()
-                    if chunk is not None or entry.job.done:
-                        self._turn = at
-                        entry.started = True
-                        return entry, chunk
+                if chunk is not None or entry.job.done:
+                    self._order.served(entry)
+                    entry.started = True
+                    return entry, chunk
         return None
 
     def started(self, job: BatchJob, chunk: Chunk, now: float) -> None:

@@ -32,6 +32,7 @@ url = "{influxdb}"
 [dead_letters]
 {dead_letters}
 [pipeline]
+flush_interval_ms = 20
 runtime_dir = "{folder}"
 {options}
 """

@@ -44,7 +44,7 @@ url = "{second}"
 {second_target}
 retry_backoff_max_ms = 200
 [pipeline]
-flush_interval_ms = 50
+flush_interval_ms = 20
 runtime_dir = "{folder}"
 """
 
@@ -80,7 +80,7 @@ def test_the_example_archives_every_message(
                          ('"archive"\n', '"sandbox"\n')):
             example = example.replace(old, new)
         example = re.sub(r'"\$\{INFLUX_TOKEN.*', '"sandbox-token"', example)
-        start_sink(iggy.address, stream, influxdb, config=f'{example}[pipeline]\nruntime_dir = "{{folder}}"\n').settles(
-            2 * 12_005)
+        start_sink(iggy.address, stream, influxdb, config=f'{example}[pipeline]\nflush_interval_ms = 20\n'
+                   'runtime_dir = "{folder}"\n').settles(2 * 12_005)
         assert SandboxInflux(server.url, "v1").count() == 12_005
         assert influxdb.count() == 12_005

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stages.write.ordering import Entry, PartitionOrder
+from stages.write.ordering import Entry, WriteOrder
 
 
 class WholeJob:
@@ -25,7 +25,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lane: PartitionOrder[WholeJob] = PartitionOrder()
+        self.lane: WriteOrder[WholeJob] = WriteOrder()
         self.entries: list[Entry[WholeJob]] = []
         #: Number of the batch whose value the database holds, and the numbers that are over.
         self.stored = -1
@@ -36,7 +36,7 @@ class LaneMachine(RuleBasedStateMachine):
     @rule()
     def arrives(self) -> None:
         """The next batch of the partition."""
-        self.entries.append(self.lane.add(len(self.entries), WholeJob(len(self.entries))))
+        self.entries.append(self.lane.add({0: len(self.entries)}, WholeJob(len(self.entries))))
 
     @precondition(lambda self: any(not e.job.on_its_way and not e.job.done for e in self.lane.startable()))
     @rule(data=st.data())
@@ -80,25 +80,91 @@ class LaneMachine(RuleBasedStateMachine):
 TestLane = LaneMachine.TestCase
 
 
+class SharedJobs(RuleBasedStateMachine):
+    """Jobs of several partitions: in each partition, the database keeps whichever was applied last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: WriteOrder[WholeJob] = WriteOrder()
+        self.entries: list[Entry[WholeJob]] = []
+        self.stored: dict[object, int] = {}
+        self.over: list[int] = []
+        self.failed = False
+
+    @rule(partitions=st.sets(st.integers(0, 3), min_size=1))
+    def arrives(self, partitions: set[int]) -> None:
+        """The next job, with batches of some partitions."""
+        number = len(self.entries)
+        self.entries.append(self.order.add(dict.fromkeys(sorted(partitions), number), WholeJob(number)))
+
+    @rule(data=st.data())
+    def starts(self, data: st.DataObject) -> None:
+        """The writer sends a request that it may, if there is one."""
+        ready = [e for e in self.order.startable() if not e.job.on_its_way and not e.job.done]
+        if ready:
+            entry = data.draw(st.sampled_from(ready))
+            entry.started = entry.job.on_its_way = True
+            self.order.served(entry)
+
+    @precondition(lambda self: any(e.job.on_its_way for e in self.entries))
+    @rule(data=st.data(), works=st.booleans())
+    def is_answered(self, data: st.DataObject, works: bool) -> None:
+        """A request is applied by the database and acknowledged, or fails."""
+        self.answer(data.draw(st.sampled_from([e for e in self.entries if e.job.on_its_way])), works)
+
+    def answer(self, entry: Entry[WholeJob], works: bool) -> None:
+        """The answer to one request."""
+        entry.job.on_its_way = False
+        if not works:
+            entry.job.delayed = self.failed = True
+            return
+        self.stored.update(dict.fromkeys(entry.places, entry.job.number))
+        entry.job.done = True
+        self.over += [job.number for job in self.order.finished(entry)]
+
+    @invariant()
+    def jobs_are_over_once_and_in_the_order_of_each_partition(self) -> None:
+        """A job is settled when all older ones of its partitions are."""
+        assert len(set(self.over)) == len(self.over)
+        for partition in range(4):
+            over = [number for number in self.over if partition in self.entries[number].places]
+            all_ = [entry.job.number for entry in self.entries if partition in entry.places]
+            assert over == all_[:len(over)]
+
+    def teardown(self) -> None:
+        """Once the database works, all jobs are over; after a retry the newest value of each partition is stored."""
+        while waiting := [e for e in self.entries if e.job.on_its_way] or [
+                e for e in self.order.startable() if not e.job.done]:
+            waiting[0].started = True
+            self.answer(waiting[0], works=True)
+        assert sorted(self.over) == list(range(len(self.entries))) and not self.order
+        if all(entry.job.delayed for entry in self.entries):
+            for partition, number in self.stored.items():
+                assert number == max(e.job.number for e in self.entries if partition in e.places)
+
+
+TestSharedJobs = SharedJobs.TestCase
+
+
 def test_a_batch_stored_while_an_older_one_failed_is_written_again_after_it() -> None:
-    lane: PartitionOrder[WholeJob] = PartitionOrder()
-    first, second = lane.add(0, WholeJob(0)), lane.add(1, WholeJob(1))
-    assert [entry.first for entry in lane.startable()] == [0, 1]
+    lane: WriteOrder[WholeJob] = WriteOrder()
+    first, second = lane.add({0: 0}, WholeJob(0)), lane.add({0: 1}, WholeJob(1))
+    assert [entry.places[0] for entry in lane.startable()] == [0, 1]
     first.job.delayed = True
     second.job.done = True
     assert lane.finished(second) == []
-    assert [entry.first for entry in lane.startable()] == [0]
+    assert [entry.places[0] for entry in lane.startable()] == [0]
     first.job.done = True
     assert [job.number for job in lane.finished(first)] == [0]
     assert not second.job.done
-    assert [entry.first for entry in lane.startable()] == [1]
+    assert [entry.places[0] for entry in lane.startable()] == [1]
     second.job.done = True
     assert [job.number for job in lane.finished(second)] == [1]
 
 
 def test_a_batch_on_its_way_while_an_older_retry_is_stored_is_written_again() -> None:
-    lane: PartitionOrder[WholeJob] = PartitionOrder()
-    first, second = lane.add(0, WholeJob(0)), lane.add(1, WholeJob(1))
+    lane: WriteOrder[WholeJob] = WriteOrder()
+    first, second = lane.add({0: 0}, WholeJob(0)), lane.add({0: 1}, WholeJob(1))
     first.started = second.started = True
     first.job.delayed = True
     first.job.done = True
@@ -111,7 +177,7 @@ def test_a_batch_on_its_way_while_an_older_retry_is_stored_is_written_again() ->
 
 
 def test_later_batches_wait_behind_one_that_failed() -> None:
-    lane: PartitionOrder[WholeJob] = PartitionOrder()
-    lane.add(0, WholeJob(0)).job.delayed = True
-    lane.add(5, WholeJob(1))
-    assert [entry.first for entry in lane.startable()] == [0]
+    lane: WriteOrder[WholeJob] = WriteOrder()
+    lane.add({0: 0}, WholeJob(0)).job.delayed = True
+    lane.add({0: 5}, WholeJob(1))
+    assert [entry.places[0] for entry in lane.startable()] == [0]

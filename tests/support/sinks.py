@@ -30,7 +30,7 @@ timestamp_field = "ts"
 timestamp_format = "epoch_ns"
 """
 #: Small batches, of `[pipeline]`.
-BATCHES = "batch_size = 500\nflush_interval_ms = 50"
+BATCHES = "batch_size = 500\nflush_interval_ms = 20"
 
 
 def configuration(iggy: str, stream: str, influxdb: str, target: str, folder: Path, *, topic: str = "",
@@ -118,13 +118,14 @@ def numbers(points: list[dict[str, Any]]) -> list[int]:
     return found
 
 
-def send(address: str, stream: str, payloads: list[bytes], partitions: int = 1) -> None:
-    """Sends messages to the partitions in turn, 500 at a time."""
+def send(address: str, stream: str, payloads: list[bytes], partitions: int = 1, at_once: int = 500,
+         topic: str = TOPIC) -> None:
+    """Sends messages to the partitions in turn, so many at a time."""
     async def all_of_them() -> None:
         client = await _client(address)
-        for batch, first in enumerate(range(0, len(payloads), 500)):
-            await client.send_messages(stream, TOPIC, Partitioning.partition_id(batch % partitions),
-                                       [SendMessage(payload) for payload in payloads[first:first + 500]])
+        for batch, first in enumerate(range(0, len(payloads), at_once)):
+            await client.send_messages(stream, topic, Partitioning.partition_id(batch % partitions),
+                                       [SendMessage(payload) for payload in payloads[first:first + at_once]])
 
     asyncio.run(all_of_them())
 

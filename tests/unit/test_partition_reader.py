@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.wire.sink import Partition, Position
-from stages.ingest.partition_reader import EMPTY_PAUSE_MAX_SECONDS, FIRST_POLL_MESSAGES, PartitionReader
+from stages.ingest.partition_reader import FIRST_POLL_MESSAGES, PartitionReader
 
 
 @dataclass
@@ -54,14 +54,26 @@ def test_the_first_poll_is_small_and_later_ones_fit_the_bytes() -> None:
     assert reader.poll_size(8, 1_000_000) == 3
 
 
-def test_empty_polls_make_the_pause_grow_and_a_message_ends_it() -> None:
+def test_at_the_end_of_a_log_the_next_poll_waits_until_a_batch_may_be_full() -> None:
     reader = PartitionReader(Partition(0, 0), 0)
-    for _ in range(50):
-        reader.add([], now=0.0)
-    assert reader.due_at == EMPTY_PAUSE_MAX_SECONDS
-    reader.add([Message(0, 1)], now=5.0)  # type: ignore[list-item]
-    reader.add([], now=6.0)
-    assert reader.due_at < 6.1
+    reader.requested = 5_000
+    reader.add([], now=1.0)
+    assert reader.at_end
+    reader.wait(1.0, 1_000, 1_000_000)
+    assert reader.due_at == float("inf")
+    reader.add([Message(number, 1) for number in range(500)], now=2.0)  # type: ignore[misc]
+    reader.wait(2.0, 1_000, 1_000_000)
+    assert 3.0 <= reader.due_at < 3.2 and reader.oldest_at == 1.0
+    reader.add([], now=3.1)
+    reader.wait(3.1, 1_000, 1_000_000)
+    assert reader.due_at == float("inf")
+
+
+def test_a_poll_that_gives_what_it_requests_is_followed_by_another() -> None:
+    reader = PartitionReader(Partition(0, 0), 0)
+    reader.requested = 5
+    reader.add([Message(number, 1) for number in range(5)], now=1.0)  # type: ignore[misc]
+    assert not reader.at_end and reader.due_at == 0.0 and reader.oldest_at == 1.0
 
 
 def test_what_the_log_lacks_is_a_gap_unless_nothing_was_read_before() -> None:

@@ -7,10 +7,12 @@ parts, so that these are not encoded again. `pipeline.wire.frames` cuts the part
 from pipeline.wire.decode import Malformed
 from pipeline.wire.sink.batches import (
     Batch,
+    Batches,
     BucketLines,
     DeadLettersStored,
     Encoded,
     Lines,
+    LinesPart,
     Notice,
     Settled,
     StoreDeadLetters,
@@ -18,11 +20,13 @@ from pipeline.wire.sink.batches import (
 from pipeline.wire.sink.control import (
     BatchReport,
     Control,
+    Reports,
     decode_control,
     decode_status,
-    read_batch,
+    read_batches,
     read_control,
     read_lines,
+    read_reports,
 )
 from pipeline.wire.sink.field_registry import FieldTypes, FieldTypesRequest, OverLimit, TagCardinalities
 from pipeline.wire.sink.partitions import (
@@ -49,11 +53,11 @@ from pipeline.wire.sink.status import GapStatus, PartitionStatus, Status
 from pipeline.wire.sink.supervision import Excused, Failed, GaveUp, ProcessDied, Restarted
 
 __all__ = [
-    "Admit", "Allow", "Allowed", "Assign", "Batch", "BatchReport", "BucketLines", "Control", "Credit",
+    "Admit", "Allow", "Allowed", "Assign", "Batch", "BatchReport", "Batches", "BucketLines", "Control", "Credit",
     "DeadLettersStored", "Dispatched", "Encoded", "Excused", "Failed", "FieldTypes", "FieldTypesRequest", "Gap",
-    "GapStatus", "GaveUp", "Join", "Leave", "Lines", "Malformed", "Notice", "OverLimit", "Overwritten", "Partition",
-    "PartitionStart", "PartitionStatus", "Position", "ProcessDied", "Progress", "Range", "Redeliver", "Reject",
-    "Restarted", "Revoked", "Seek", "Settled", "Started", "Status", "Stopped", "Store", "StoreDeadLetters", "Stored",
-    "Suspect", "TagCardinalities", "Truncated", "Unassigned", "decode_control", "decode_status", "read_batch",
-    "read_control", "read_lines",
+    "GapStatus", "GaveUp", "Join", "Leave", "Lines", "LinesPart", "Malformed", "Notice", "OverLimit", "Overwritten",
+    "Partition", "PartitionStart", "PartitionStatus", "Position", "ProcessDied", "Progress", "Range", "Redeliver",
+    "Reject", "Reports", "Restarted", "Revoked", "Seek", "Settled", "Started", "Status", "Stopped", "Store",
+    "StoreDeadLetters", "Stored", "Suspect", "TagCardinalities", "Truncated", "Unassigned", "decode_control",
+    "decode_status", "read_batches", "read_control", "read_lines", "read_reports",
 ]

@@ -6,8 +6,8 @@ from pipeline.wire.common import Count, Index
 from pipeline.wire.sink.ranges import Overwritten, Range, Reject
 
 
-class Batch(Struct, frozen=True, tag=True):
-    """Ingest -> encoder. Further parts: the payloads as `pipeline.wire.payload_frame` joins them, and their lengths."""
+class Batch(Struct, frozen=True, array_like=True):
+    """Messages of one partition."""
 
     range: Range
     #: Offset of the first message; larger than the range's when the log has lost some since.
@@ -23,32 +23,58 @@ class Batch(Struct, frozen=True, tag=True):
     redelivered: bool = False
 
 
+class Batches(Struct, frozen=True, tag=True):
+    """Ingest -> encoder: one batch, or small ones of several partitions.
+
+    Further parts, for each batch: the payloads as `pipeline.wire.payload_frame` joins them, and their lengths.
+    """
+
+    batches: list[Batch]
+
+
 class BucketLines(Struct, frozen=True, array_like=True):
     """Lines for one bucket or database; "" is the configured one."""
 
     bucket: str
     points: Count
-    #: For each line, the indices of the batch's messages that it comes from; None where line i comes from message i.
+    #: For each line, the indices of the messages that it comes from, counted through all parts of the Lines; None
+    #: where line i comes from message i.
     messages: list[tuple[Index, ...]] | None
     #: The lines contain two backslashes in a row.
     escapes: bool = False
 
     def messages_of(self, line: int) -> tuple[int, ...]:
-        """The indices of the batch's messages that a line comes from."""
+        """The indices of the messages that a line comes from."""
         return self.messages[line] if self.messages else (line,)
 
 
-class Lines(Struct, frozen=True, tag=True):
-    """Encoder -> writer. Further parts: the body of each bucket's request, gzip'd if the configuration says so."""
+class LinesPart(Struct, frozen=True, array_like=True):
+    """One batch among the Lines."""
 
     range: Range
+    #: Messages of the batch, and lines made of them.
+    messages: Count
+    points: Count
     #: As in Batch.
     first: Count
     offsets: list[Count] | None
-    buckets: list[BucketLines]
     rejects: list[Reject]
     redelivered: bool = False
     overwritten: Overwritten = Overwritten()
+
+    def offset(self, index: int) -> int:
+        """The offset of one of its messages."""
+        return self.offsets[index] if self.offsets else self.first + index
+
+
+class Lines(Struct, frozen=True, tag=True):
+    """Encoder -> writer: the lines of one batch, or of small ones of several partitions of a sink.
+
+    Further parts: the body of each bucket's request, gzip'd if the configuration says so.
+    """
+
+    parts: list[LinesPart]
+    buckets: list[BucketLines]
 
 
 class Notice(Struct, frozen=True, array_like=True):

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from pipeline.wire.common import Drain, Heartbeat, Retrying
 from pipeline.wire.decode import Malformed, buffer_of, read
-from pipeline.wire.sink.batches import Batch, DeadLettersStored, Encoded, Lines, Settled, StoreDeadLetters
+from pipeline.wire.sink.batches import Batch, Batches, DeadLettersStored, Encoded, Lines, Settled, StoreDeadLetters
 from pipeline.wire.sink.field_registry import FieldTypes, FieldTypesRequest, OverLimit, TagCardinalities
 from pipeline.wire.sink.partitions import (
     Assign,
@@ -29,11 +30,19 @@ from pipeline.wire.sink.remote_encoders import Admit, Allow, Allowed, Join, Leav
 from pipeline.wire.sink.status import Status
 from pipeline.wire.sink.supervision import Excused, Failed, GaveUp, ProcessDied, Restarted
 
+
+class Reports(Struct, frozen=True, tag=True):
+    """Ingest, encoder or writer -> coordinator: several reports, each as if it had been sent alone."""
+
+    dispatched: list[Dispatched] = []
+    settled: list[Settled] = []
+
+
 Control = (
     Heartbeat | Retrying | Drain
     | Assign | Started | Seek | Truncated | Gap | Revoked | Unassigned | Store | Stored | Credit | Dispatched | Progress
     | Redeliver | Stopped
-    | Encoded | Settled | StoreDeadLetters | DeadLettersStored
+    | Encoded | Settled | Reports | StoreDeadLetters | DeadLettersStored
     | FieldTypesRequest | FieldTypes | TagCardinalities | OverLimit
     | Failed | ProcessDied | Excused | GaveUp | Restarted
     | Join | Admit | Allow | Allowed | Leave
@@ -43,7 +52,7 @@ Control = (
 BatchReport = Dispatched | Encoded | Settled
 
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
-_batch = msgspec.msgpack.Decoder(Batch)
+_batches = msgspec.msgpack.Decoder(Batches)
 _lines = msgspec.msgpack.Decoder(Lines)
 _status = msgspec.msgpack.Decoder(Status)
 
@@ -53,15 +62,26 @@ def read_control(frames: Sequence[Any]) -> Control:
     return read(_control, frames)[0]
 
 
-def read_batch(frames: Sequence[Any]) -> tuple[Batch, Any, Any]:
-    """A Batch, its joined payloads and their lengths. Raises Malformed for anything else."""
-    batch, (joined, lengths) = read(_batch, frames, 3)
-    return batch, buffer_of(joined), buffer_of(lengths)
+def read_reports(frames: Sequence[Any]) -> list[Control]:
+    """The control message in frames; several reports one by one. Raises Malformed for anything else."""
+    message = read_control(frames)
+    return [*message.dispatched, *message.settled] if isinstance(message, Reports) else [message]
+
+
+def read_batches(frames: Sequence[Any]) -> list[tuple[Batch, Any, Any]]:
+    """Batches, each with its joined payloads and their lengths. Raises Malformed for anything else."""
+    message, bulk = read(_batches, frames, None)
+    if len(bulk) != 2 * len(message.batches):
+        raise Malformed(f"{len(bulk)} parts for the payloads of {len(message.batches)} batches")
+    parts = map(buffer_of, bulk)
+    return list(zip(message.batches, parts, parts, strict=True))
 
 
 def read_lines(frames: Sequence[Any]) -> tuple[Lines, list[bytes]]:
     """Lines, and a body for each of its buckets. Raises Malformed for anything else."""
     lines, bodies = read(_lines, frames, None)
+    if not lines.parts:
+        raise Malformed("lines of no batch")
     if len(bodies) != len(lines.buckets):
         raise Malformed(f"{len(bodies)} bodies for {len(lines.buckets)} buckets")
     return lines, [bytes(buffer_of(body)) for body in bodies]
