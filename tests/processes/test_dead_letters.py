@@ -50,7 +50,7 @@ def test_letters_wait_for_a_full_disk_and_none_is_lost_or_doubled(
     assert "File too large; raise the limit" in stuck.retrying["dead-letter"]
     assert path.stat().st_size <= limit
     assert all(letter["reason"] == "bad_timestamp" for letter in letters_of(path))
-    assert "nothing is lost" in sink.log()
+    sink.wait_for_log("nothing is lost")
 
     resource.prlimit(status.pids["dead-letter"], resource.RLIMIT_FSIZE, (most, most))
     assert not sink.settles(500).retrying
@@ -132,7 +132,7 @@ def test_a_letter_that_this_iggy_does_not_take_is_kept_without_its_payload(
         assert sink.settles(3).written == 2
         (letter,) = map(json.loads, read_topic(iggy.address, stream, "influxdb-dlq"))
         assert letter["payload_omitted"] and letter["payload_sha256"] == hashlib.sha256(large).hexdigest()
-        assert "max_message_size" in sink.log()
+        sink.wait_for_log("max_message_size")
 
 
 def dlq(config: Path, command: str) -> str:

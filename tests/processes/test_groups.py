@@ -182,7 +182,7 @@ def test_a_ghosts_partitions_are_named_and_regroup_frees_them(
     wait_until(lambda: sandbox.broker.listening, "the server")
     wait_until(lambda: len(shares(sandbox, stream)) == 2, "the second membership")
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)], 2)
-    wait_until(lambda: "belongs to another member" in sink.log(), "the ghost to be named")
+    sink.wait_for_log("belongs to another member")
     assert influxdb.count() == 1_500
     assert sink.stop() == 0
     done = subprocess.run([sys.executable, "-m", "pipeline", "offsets", "regroup", "-c", str(sink.config)],

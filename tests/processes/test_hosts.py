@@ -89,8 +89,8 @@ def test_remote_encoders_come_and_go_and_nothing_is_lost(
     sink.settles(20_000)
     assert numbers(influxdb.points()) == list(range(20_000))
     sink.wait_for(lambda status: not {"encode-killed", "encode-leaving"} & status.pids.keys())
-    assert "worker encode-leaving leaves" in sink.log()
-    assert "no heartbeat from worker encode-killed for 10 s" in sink.log()
+    sink.wait_for_log("worker encode-leaving leaves")
+    sink.wait_for_log("no heartbeat from worker encode-killed for 10 s")
     join(remotes, sink, port, keys / "worker-far", "again")
     assert sink.stop() == 0
 
@@ -111,7 +111,7 @@ def test_a_remote_encoder_that_dies_reports_what_it_was_working_on(
     payloads[314] = message(poison, slow={f"k{key}": str(key) for key in range(9_000)})
     send(sandbox.address, stream, payloads)
     with Killer(sink, ["encode-far"], {poison}, watcher=far.process.pid):
-        wait_until(lambda: f"offset {poison} is quarantined" in sink.log(), "the message to be cornered")
+        sink.wait_for_log(f"offset {poison} is quarantined")
     for pid in own:
         os.kill(pid, signal.SIGCONT)
     sink.settles(10_500)

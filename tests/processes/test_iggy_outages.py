@@ -39,7 +39,7 @@ def test_a_restart_of_the_server_is_survived(sandbox: SandboxIggy, stream: str, 
                                              start_sink: Start) -> None:
     sink = running(sandbox, stream, influxdb, start_sink)
     sandbox.call(sandbox.broker.restart, 1.0)
-    wait_until(lambda: "reading is interrupted" in sink.log(), "the outage to be said")
+    sink.wait_for_log("reading is interrupted")
     wait_until(lambda: sandbox.broker.listening, "the server")
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)])
     sink.settles(2_000)
@@ -121,7 +121,7 @@ def test_no_new_message_is_skipped_when_a_crash_has_cut_the_log_off(
     wait_until(lambda: sandbox.broker.listening, "the server")
     if refill:
         send(sandbox.address, stream, [message(n) for n in range(1_000, 1_000 + refill)])
-    wait_until(lambda: "Reading continues at offset" in sink.log(), "the loss to be said")
+    sink.wait_for_log("Reading continues at offset")
     send(sandbox.address, stream, [message(n) for n in range(3_000, 3_100)])
     written(influxdb, range(1_000), range(1_000, 1_000 + refill), range(3_000, 3_100))
     stores(sandbox, stream, 1_000 - lose + refill + 100 - 1)
@@ -138,7 +138,7 @@ def test_a_crash_while_batches_are_in_flight_loses_nothing_that_is_there(
     sink = start_sink(sandbox.address, stream, influxdb)
     sink.wait_for(lambda status: status.read == 2_000 and status.retrying)
     sandbox.call(sandbox.broker.crash, stream, TOPIC, 0, 800, 0.0)
-    wait_until(lambda: "Reading continues at offset 1200" in sink.log(), "the loss to be said")
+    sink.wait_for_log("Reading continues at offset 1200")
     sink.kill("encode-0")
     sink.kill("write-0")
     sink.kill("write-1")
@@ -199,11 +199,11 @@ def test_a_missing_topic_does_not_hold_up_another(sandbox: SandboxIggy, stream: 
         del sandbox.broker.state.stream(stream).topics["other"]
 
     sandbox.call(delete)
-    wait_until(lambda: f"{stream}/other is missing" in sink.log(), "the missing topic to be said")
+    sink.wait_for_log(f"{stream}/other is missing")
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)])
     written(influxdb, range(2_000))
     sandbox.create_topic(stream, "other", 1)
-    wait_until(lambda: f"{stream}/other exists again" in sink.log(), "the topic to be found")
+    sink.wait_for_log(f"{stream}/other exists again")
     assert sink.log().count("is missing") == 1
 
 
@@ -212,7 +212,7 @@ def test_a_topic_created_after_the_start_is_read_from_its_first_message(
     sandbox.create_topic(stream, "other", 1)
     sink = start_sink(sandbox.address, stream, influxdb,
                       topic=f'start_from = "latest"\n[[topics]]\nstream = "{stream}"\ntopic = "other"')
-    wait_until(lambda: f"{stream}/{TOPIC} is missing" in sink.log(), "the missing topic to be said")
+    sink.wait_for_log(f"{stream}/{TOPIC} is missing")
     sink.wait_for(lambda status: status.ready)
     sandbox.create_topic(stream, TOPIC, 2)
     send(sandbox.address, stream, [message(n) for n in range(1_000)], 2)

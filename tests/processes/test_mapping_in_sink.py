@@ -54,7 +54,7 @@ def test_encoders_agree_on_a_type_also_after_the_coordinator_was_killed(
     sink = start_sink(iggy.address, stream, influxdb, mapping='integers = "as_written"')
     sink.settles(1)
     sink.kill("coordinator")
-    wait_until(lambda: "coordinator died" in sink.log(), "the death to be seen")
+    sink.wait_for_log("coordinator died")
     more = payloads_of([{"v": 0.5}, *({"v": n} for n in range(2_000)), {"v": "warm"}])[1:]
     send(iggy.address, stream, more, 2)
     sink.settles(2_002)
@@ -142,4 +142,4 @@ def test_the_offset_as_a_tag_is_warned_of(
     iggy.create_topic(stream, TOPIC, 1)
     sink = start_sink(iggy.address, stream, influxdb, mapping='metadata_tags = ["offset"]')
     sink.wait_for(lambda status: status.ready)
-    assert "metadata_tags has offset" in sink.log()
+    sink.wait_for_log("metadata_tags has offset")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from apache_iggy import PollingStrategy
 
-from pipeline.testbed.harness.waiting import wait_until
 from stages.mapping.records.message_times import message_time
 from tests.support.iggy_calls import connected, poll, send
 from tests.support.iggy_servers import RunningIggy
@@ -116,13 +115,13 @@ def test_points_that_overwrite_others_are_counted_and_warned_of_once(
     assert status.written == written
     # Of two encoders each knows what it made itself.
     assert status.overwritten in ((99,) if "1000" in options else (98, 99))
-    wait_until(lambda: "points overwrite others" in sink.log(), "the warning")
+    sink.wait_for_log("points overwrite others")
     assert sink.stop() == 0
     warning, = re.findall("points overwrite others: .*", sink.log())
     assert f"{stream}/{TOPIC} partition 0 offset" in warning
     assert f"both make the point {TOPIC},device=d1 at {time // 1_000}; " in warning
     assert 'give [influxdb] precision = "ns" (now "ms")' in warning
-    assert f"{written} points written, {status.overwritten} overwritten by others, 0 rejected" in sink.log()
+    sink.wait_for_log(f"{written} points written, {status.overwritten} overwritten by others, 0 rejected")
 
 
 @pytest.mark.parametrize("source", ["iggy_timestamp", "origin_timestamp"])

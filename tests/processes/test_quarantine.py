@@ -54,7 +54,7 @@ def test_a_message_that_kills_encoders_is_found_and_its_deaths_do_not_count(
     sink = start_sink(iggy.address, stream, influxdb, batches=BATCHES, options="max_restarts = 1")
     with Killer(sink, ["encode-0", "encode-1"], {POISON}) as killer:
         check_that_only_the_poison_is_missing(sink, iggy, stream, influxdb, killer, 12_000)
-    assert f"offset {POISON} is quarantined" in sink.log()
+    sink.wait_for_log(f"offset {POISON} is quarantined")
 
 
 def test_a_message_that_hangs_encoders_is_cornered(
@@ -66,7 +66,7 @@ def test_a_message_that_hangs_encoders_is_cornered(
                       options="max_restarts = 1\nheartbeat_timeout_ms = 3_000")
     with Killer(sink, ["encode-0", "encode-1"], {POISON}, signal.SIGSTOP) as killer:
         check_that_only_the_poison_is_missing(sink, iggy, stream, influxdb, killer, 5_000)
-    assert "hung for 3 s" in sink.log()
+    sink.wait_for_log("hung for 3 s")
 
 
 def test_a_coordinator_that_takes_over_goes_on_with_the_search(

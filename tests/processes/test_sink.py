@@ -80,7 +80,7 @@ def test_killing_a_process_loses_nothing(iggy: RunningIggy, stream: str, influxd
     sink.wait_for(lambda status: status.ready)
     wait_until(lambda: influxdb.count() >= 500, "the first points")
     sink.kill(victim)
-    wait_until(lambda: f"{victim} died" in sink.log(), "the death to be seen")
+    sink.wait_for_log(f"{victim} died")
     influxdb.fail()
     sink.settles(20_000)
     assert numbers(influxdb.points()) == list(range(20_000))
@@ -129,7 +129,7 @@ def test_a_second_signal_stops_at_once_and_says_what_is_left(
     sink = start_sink(iggy.address, stream, influxdb)
     sink.wait_for(lambda status: status.read == 1_000 and status.retrying)
     sink.process.terminate()
-    wait_until(lambda: "a second signal stops at once" in sink.log(), "the first signal")
+    sink.wait_for_log("a second signal stops at once")
     assert sink.stop() == 1
     assert f"{stream}/readings partition 0: offsets 0 to 999" in sink.log()
 

@@ -150,7 +150,7 @@ def test_a_wrong_token_pauses_and_the_right_one_goes_on(
     run.start()
     status = run.wait_for(lambda status: status.paused)
     assert "401" in status.retrying["query"] and not status.ready
-    assert "correct the token" in run.log()
+    run.wait_for_log("correct the token")
     (tmp_path / "token").write_text("another")
     run.wait_for(lambda status: status.points == 100 and status.ready)
     check(run.points(), 100)
@@ -223,7 +223,7 @@ def test_a_broker_that_goes_away_is_waited_for_and_nothing_is_missing(
                 output="messages_per_send = 20")
     run.wait_for(lambda status: status.points >= 400)
     assert sandbox.call(sandbox.broker.drop_connections) >= 1
-    wait_until(lambda: "sending messages to" in run.log(), "the loss to be seen")
+    run.wait_for_log("sending messages to")
     influxdb.fail()
     run.wait_for(lambda status: status.points >= 3_000)
     assert run.stop() == 0

@@ -14,7 +14,7 @@ from influxdb_client_3.exceptions import InfluxDB3ClientQueryError
 
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from pipeline.points.windows import TimeWindow
-from pipeline.testbed.harness.waiting import free_port, wait_until
+from pipeline.testbed.harness.waiting import free_port
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.query.reader import QueryPage, SourceReader
 from stages.query.transport import QueryFailed
@@ -114,7 +114,7 @@ def test_a_connection_that_is_lost_is_made_again(start: Start, sandbox_v3: Sandb
     run = start(sandbox_v3, source="page_size = 100\npages_in_flight = 2")
     run.wait_for(lambda status: status.points >= 300)
     sandbox_v3.fail({"refuse": 4.0})
-    wait_until(lambda: "no connection" in run.log(), "the loss to be seen")
+    run.wait_for_log("no connection")
     run.wait_for(lambda status: status.points == 4_000)
     assert run.stop() == 0
     check(run.points(), 4_000)
@@ -123,11 +123,11 @@ def test_a_connection_that_is_lost_is_made_again(start: Start, sandbox_v3: Sandb
 def test_a_service_that_is_away_at_the_start_is_waited_for(start: Start) -> None:
     port = free_port()
     run = start(SandboxInflux("", "v3", f"http://127.0.0.1:{port}"))
-    wait_until(lambda: "starting, and retrying it" in run.log(), "the check to find nothing")
+    run.wait_for_log("starting, and retrying it")
     with running_influxdb(flavour="v3", flight_port=port) as server:
         write(SandboxInflux(server.url, "v3"), lines_of(100))
         run.wait_for(lambda status: status.points == 100)
-    assert "no connection" in run.log()
+    run.wait_for_log("no connection")
 
 
 @pytest.mark.parametrize("victim", ["query", "convert-0", "produce", "source-coordinator"])
@@ -158,7 +158,7 @@ def test_a_wrong_token_pauses_and_the_right_one_goes_on(
     run = start(sandbox_v3, f'token_file = "{tmp_path}/token"')
     status = run.wait_for(lambda status: status.paused)
     assert "unauthorized: Unauthenticated" in status.retrying["query"] and not status.ready
-    assert "correct the token" in run.log()
+    run.wait_for_log("correct the token")
     (tmp_path / "token").write_text("another")
     run.wait_for(lambda status: status.points == 100 and status.ready)
     check(run.points(), 100)

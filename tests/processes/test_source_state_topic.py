@@ -407,7 +407,7 @@ def test_iggy_is_waited_for_and_no_state_is_lost(start: Start, sandbox_v1: Sandb
     run = start(address=sandbox.address, source="page_size = 50\npages_in_flight = 2", output="messages_per_send = 10")
     run.wait_for(lambda status: status.points >= 200)
     sandbox.call(sandbox.broker.drop_connections)
-    wait_until(lambda: "nothing is lost" in run.log(), "the loss to be seen")
+    run.wait_for_log("nothing is lost")
     run.wait_for(lambda status: status.measurements and status.measurements[0].watermark > FIRST_TIME + 1_999 * 10**9)
     assert run.stop() == 0
     assert "every watermark stored" in run.log()

@@ -54,7 +54,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(sandbox: SandboxIggy, strea
     wait_until(lambda: influxdb.count() >= 500, "the first points")
     sink.wait_for(lambda later: later.now > status.now + 1)  # the supervisor has heard of it, too
     os.kill(status.pids[victim], signal.SIGSTOP)
-    wait_until(lambda: f"{victim} hangs: no heartbeat for 3 s" in sink.log(), "the hang to be seen")
+    sink.wait_for_log(f"{victim} hangs: no heartbeat for 3 s")
     wait_until(lambda: not is_alive(status.pids[victim]), "the death of what hangs")
     influxdb.fail()
     sink.settles(6_000)

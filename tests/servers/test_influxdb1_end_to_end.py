@@ -9,7 +9,6 @@ import requests
 
 from pipeline.testbed.bench.influxd import DATABASE
 from pipeline.testbed.harness.influxd import Influxd
-from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, send
 
@@ -36,7 +35,7 @@ def test_every_message_is_stored_also_when_a_process_is_killed(
     sink.wait_for(lambda status: status.in_flight >= 5_000)
     if victim:
         sink.kill(victim)
-        wait_until(lambda: f"{victim} died" in sink.log(), "the death to be seen")
+        sink.wait_for_log(f"{victim} died")
     os.kill(own_influxdb1.pid, signal.SIGCONT)
     sink.settles(MESSAGES)
     assert values(own_influxdb1.url) == [(1_000 + n, n) for n in range(MESSAGES)]

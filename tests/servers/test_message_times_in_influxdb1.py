@@ -11,7 +11,6 @@ import requests
 
 from pipeline.testbed.bench.influxd import DATABASE
 from pipeline.testbed.harness.influxd import Influxd
-from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_calls import connected, send
 from tests.support.iggy_servers import RunningIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink
@@ -61,7 +60,7 @@ def test_every_message_of_one_send_and_one_series_is_a_point(
     sink.wait_for(lambda status: status.in_flight >= 10_000)
     if victim:
         sink.kill(victim)
-        wait_until(lambda: f"{victim} died" in sink.log(), "the death to be seen")
+        sink.wait_for_log(f"{victim} died")
     os.kill(own_influxdb1.pid, signal.SIGCONT)
     status = sink.settles(MESSAGES)
     assert values(own_influxdb1.url) == list(range(MESSAGES)), "every one, in the order in which they were sent"
