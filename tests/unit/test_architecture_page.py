@@ -40,6 +40,12 @@ def test_every_file_that_a_page_names_exists() -> None:
     assert missing == []
 
 
+def test_every_test_that_a_page_names_exists() -> None:
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [name for page in PAGES for name in re.findall(r"``(test_\w+\.py)``", page.read_text())
+            if name not in tests] == []
+
+
 def test_every_relative_link_of_a_page_leads_to_a_file() -> None:
     missing = [f"{page.relative_to(ROOT)}: {target}" for page in PAGES
                for target in re.findall(r"<([\w./-]+)>`_", page.read_text())

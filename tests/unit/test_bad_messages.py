@@ -58,7 +58,7 @@ def test_what_fails_on_one_message_is_its_reject_and_tells_where() -> None:
     assert encoded.points == 2
     [reject] = encoded.rejects
     assert (reject.at, reject.reason) == (1, "internal_error")
-    assert reject.detail.startswith("KeyError at test_poison.py:") and "boom" in reject.detail
+    assert reject.detail.startswith("KeyError at test_bad_messages.py:") and "boom" in reject.detail
 
 
 def test_messages_of_a_batch_that_takes_too_much_memory_are_written_singly() -> None:
