@@ -181,7 +181,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
 
 @pytest.mark.parametrize(("mapping", "words"), [
     (MappingConfig(exclude_fields=("a",), tag_fields=("a.b",)), 'leaves out "a.b", which mapping.tag_fields needs'),
-    (MappingConfig(exclude_fields=("t",), timestamp_from="field", timestamp_field="t"), "mapping.timestamp_field needs"),
+    (MappingConfig(exclude_fields=("t",), timestamp_from="field", timestamp_field="t"), "timestamp_field needs"),
     (MappingConfig(csv_trim=True), 'mapping.csv_trim: only with format = "csv"')])
 def test_options_belong_to_their_format(
         mapping: MappingConfig, words: str) -> None:
