@@ -24,6 +24,9 @@ _TEMPLATE_NAMES = ("measurement", "source")
 _VERSION_OPTIONS: VersionOptions = (
     ("bucket", ("v2",)), ("org", ("v2",)), ("org_id", ("v2",)), ("database", ("v1", "v2", "v3")),
     ("retention_policy", ("v1", "v2")))
+DAY_MS = 86_400_000
+#: How a custom query asks for days of a time zone: InfluxQL, Flux, SQL.
+_TIME_ZONE = re.compile(r"\btz\s*\(|timezone\.|\blocation\s*:|\bat\s+time\s+zone\b", re.IGNORECASE)
 #: What gRPC accepts as the name and the value of a header. Source: "gRPC over HTTP2", Custom-Metadata.
 HEADER_NAME, HEADER_VALUE = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[\x20-\x7e]*")
 
@@ -118,6 +121,9 @@ def _query_problems(source: SourceConfig, key: str) -> list[str]:
     for option in ("measurement", "tags", "types", "window_align_ms"):
         if getattr(source, option) and not source.query:
             problems.append(f"{key}.{option}: only with query")
+    if source.window_align_ms and source.window_align_ms % DAY_MS == 0 and _TIME_ZONE.search(source.query):
+        problems.append(f"{key}.window_align_ms: windows of days begin at midnight UTC and would cut the query's days "
+                        "in a time zone in two; group by days in UTC, or by hours")
     for name in sorted(set(source.tags) & set(source.types)):
         problems.append(f'{key}.types: "{name}" is also in tags; a column is a tag or a field')
     version, language = source.influxdb.version, source.language

@@ -70,6 +70,10 @@ def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
     ("source", 'query = "$from $to"', "sources[0].measurement: required with query: what its points are called"),
     ("source", 'query = "$from $to"\nmeasurement = "m"\nexclude_measurements = ["x"]',
      "sources[0].measurements: not beside query"),
+    ("source", 'query = "SELECT 1 WHERE $from $to GROUP BY time(1d) tz(\'Europe/Berlin\')"\nmeasurement = "m"\n'
+     "window_align_ms = 86_400_000",
+     "sources[0].window_align_ms: windows of days begin at midnight UTC and would cut the query's days in a time zone "
+     "in two; group by days in UTC, or by hours"),
     ("source", 'tags = ["a"]', "sources[0].tags: only with query"),
     ("source", "window_align_ms = 5", "sources[0].window_align_ms: only with query"),
     ("source", 'language = "sql"', 'sources[0].language: "sql" only with influxdb.version = "v3" or "auto"'),
