@@ -22,11 +22,13 @@ from pipeline.testbed.bench import everyday as everyday_run
 from pipeline.testbed.bench import flight_vs_http as flight_run
 from pipeline.testbed.bench import retention as retention_run
 from pipeline.testbed.bench import source_throughput as source_run
+from pipeline.testbed.bench import workloads as workload_run
 from pipeline.testbed.bench.results import Figures, Throughput
 from pipeline.testbed.bench.source_throughput import Format
 from pipeline.testbed.harness.configurations import SANDBOX_V2
 from pipeline.testbed.harness.sandboxes import running_sandbox
 from pipeline.testbed.load.schedule import Shape
+from pipeline.testbed.workloads.catalogue import NAMES
 
 #: Pairs of bare loop and pipeline into a real database; the one with the middle ratio counts.
 PAIRS = 3
@@ -89,7 +91,8 @@ def _outputs(command: Command) -> Command:
 @click.option("--database-cores", default=0, show_default=True, type=click.IntRange(0),
               help="With influxdb1: so many cores for it alone, the others for all else; 0: all share all.")
 @click.option("--compare", is_flag=True, help="The same messages through influxdb-client, influxdb3-python and a loop.")
-@click.option("--check", is_flag=True, help="Only compare the encoder with the generic loop; 1 when it is too slow.")
+@click.option("--check", is_flag=True,
+              help="Only compare the encoder with loops by hand, on all workloads; 1 when it is too slow.")
 @click.pass_context
 def bench(ctx: click.Context, /, as_json: bool, page: str | None, **given: Any) -> None:
     """Measures the pipeline: a backlog, and a load at a held rate.
@@ -104,7 +107,10 @@ def bench(ctx: click.Context, /, as_json: bool, page: str | None, **given: Any) 
         figures = Figures(about=_about("encoder"), encoder=encoder.measure())
         _out(figures, as_json, page)
         click.echo(encoder.verdict(figures.encoder["ratio_to_generic_encoder"]), err=as_json)
-        ctx.exit(0 if encoder.is_fast_enough(figures.encoder["ratio_to_generic_encoder"]) else 1)
+        table = workload_run.measure()
+        click.echo(f"{workload_run.text(table)}\n{workload_run.verdict(table)}", err=as_json)
+        fast = encoder.is_fast_enough(figures.encoder["ratio_to_generic_encoder"])
+        ctx.exit(0 if fast and workload_run.is_fast_enough(table) else 1)
     with _folder() as folder:
         figures = _measured(folder, options)
     _out(figures, as_json, page)
@@ -190,6 +196,25 @@ def memory(as_json: bool, messages: int, workers: int, data: str) -> None:
 def encode(as_json: bool, page: str | None) -> None:
     """The compiled mapping with gzip against a plain loop over a decoded dict without, in turns."""
     _out(Figures(about=_about("encoder"), encoder=encoder.measure()), as_json, page)
+
+
+@bench.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--telegraf", default="", metavar="PATH", type=click.Path(dir_okay=False, exists=True),
+              help="Also Telegraf's whole process, where it can do the same.")
+def workloads(names: tuple[str, ...], as_json: bool, telegraf: str) -> None:
+    """The mapping against a loop by hand, for messages of many kinds: CPU of both with gzip, in turns.
+
+    All workloads, or those named. Both have to write the same points.
+    """
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise PipelineError(f"{unknown[0]}: there is no such workload; give some of {', '.join(NAMES)}")
+    table = workload_run.measure(names or NAMES, telegraf)
+    click.echo(workload_run.text(table), err=as_json)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(table)))
 
 
 @bench.command()
