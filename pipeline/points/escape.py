@@ -31,19 +31,19 @@ def _check(text: str, element: str) -> None:
     if not text:
         raise Unwritable(f"{element} is empty")
     if "\n" in text or "\r" in text:
-        raise Unwritable(f"{element} holds a line break")
+        raise Unwritable(f"{element} contains a line break")
     if "\0" in text:
-        raise Unwritable(f"{element} holds a NUL")
+        raise Unwritable(f"{element} contains a NUL")
     if text[0] == "\t" and element in _AFTER_SPACE:
-        raise Unwritable(f"{element} begins with a tab, which InfluxDB would leave out")
+        raise Unwritable(f"{element} starts with a tab, which InfluxDB would drop")
     if "\\" in text:
         if text[-1] == "\\":
-            raise Unwritable(f"{element} ends in a backslash")
+            raise Unwritable(f"{element} ends with a backslash")
         # The server takes that space for the beginning of the fields, and counts quotes from there on.
         if "\\ " in text:
-            raise Unwritable(f"{element} holds a backslash before a space")
+            raise Unwritable(f"{element} contains a backslash before a space")
         if element in _AFTER_SPACE and _DROPPED.search(text):
-            raise Unwritable(f"{element} holds a backslash before a comma, equals sign or double quote")
+            raise Unwritable(f"{element} contains a backslash before a comma, equals sign or double quote")
     if not text.isascii():
         _encodable(text, element)
 
@@ -60,7 +60,7 @@ def measurement(text: str) -> str:
     """Line protocol element `measurement`: comma and space are escaped; a leading `#` would be a comment."""
     _check(text, "measurement")
     if text[0] == "#":
-        raise Unwritable("measurement begins with #, which makes the line a comment")
+        raise Unwritable("measurement starts with #, which makes the line a comment")
     return text.translate(_MEASUREMENT)
 
 
@@ -85,7 +85,7 @@ def field_key(text: str) -> str:
 def string_field(text: str) -> str:
     """Line protocol element `string field value`: quoted; quote and backslash are escaped, line breaks are kept raw."""
     if "\0" in text:
-        raise Unwritable("string field holds a NUL")
+        raise Unwritable("string field contains a NUL")
     if not text.isascii():
         _encodable(text, "string field")
     return '"' + text.translate(_STRING) + '"'

@@ -1,4 +1,5 @@
-"""Encode: turns a batch of payloads into the compressed body of one write request. CPU-bound; one process a core."""
+"""Process `encode`: turns batches of payloads into compressed bodies of write requests. CPU-bound: one for each
+core."""
 
 import logging
 import signal
@@ -27,13 +28,13 @@ from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.records.overwrites import RecentPoints
 from stages.mapping.records.type_guard import TypeGuard
 
-#: How long one wait for a socket takes at most, milliseconds; between two the process says Hello.
+#: Longest wait for a socket, milliseconds; heartbeats are sent between two.
 POLL_MILLISECONDS = 1_000
-#: Seconds between two messages of how much was encoded, under load.
+#: Seconds between two reports of how much was encoded, under load.
 COUNT_SECONDS = 0.2
-#: Seconds between two looks at what a message costs.
+#: Seconds between two checks of the CPU time of the current message.
 TICK_SECONDS = 0.5
-#: Batches queued on either side, at most.
+#: Most batches queued on either side.
 HIGH_WATER_MARK = 1
 
 
@@ -45,10 +46,10 @@ def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
 
 
 class EncodeStage:
-    """One encoder process; takes batches from ingest as it gets free, gives lines to the writer of the partition."""
+    """One encoder process: receives batches from ingest when it is free, and sends lines to the partitions' writers."""
 
     def __init__(self, plan: Plan, endpoints: Endpoints, link: ControlLink, logger: logging.Logger) -> None:
-        """`endpoints` are this machine's, or with a `link` that was admitted, another's."""
+        """`endpoints` are those of this machine, or with the `link` of an admitted remote encoder, of another one."""
         self.logger = logger
         self.link = link
         self.topics = plan.config.subscriptions()
@@ -56,18 +57,18 @@ class EncodeStage:
         self.rules = WireRules(plan.config, plan.ingests)
         self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.consultant = RegistryClient(self.link, logger)
-        #: What the caches of all encoders here share.
+        self._registry = RegistryClient(self.link, logger)
+        #: The memory that the caches of all encoders of this process share.
         self._budget = Budget(plan.config.pipeline.encoder_cache_bytes)
         self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
         self.recent = RecentPoints()
         self._work = WorkFile(plan.folder, link.name, logger)
         self._points = self._dropped = self._untold = 0
         self._notices: list[tuple[int, wire.Notice]] = []
-        #: Of the message that is being encoded: lines by sink and writer, and ranges without any.
+        #: Results of the current message of batches: lines by sink and writer, and ranges without lines.
         self._lines: dict[tuple[int, int], SharedLines] = {}
         self._settled: list[wire.Settled] = []
-        self._told_at = float("-inf")
+        self._reported_at = float("-inf")
         self.pull = context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         for index in range(plan.ingests):
@@ -78,13 +79,13 @@ class EncodeStage:
         sink = self.sinks[topic.sink]
 
         def guard(bucket: str) -> TypeGuard:
-            return TypeGuard(partial(self.consultant.ask_types, namespace_of(config, topic.sink, bucket)),
+            return TypeGuard(partial(self._registry.ask_types, namespace_of(config, topic.sink, bucket)),
                          self._budget)
 
         encoder = Encoder(sink.mapping, sink.influxdb.precision, topic.stream, topic.topic,
                           guard if sink.mapping.type_guard else None, self._budget)
         encoder.refuses_much = True
-        self.consultant.add(topic.sink, encoder)
+        self._registry.add(topic.sink, encoder)
         return encoder
 
     def _connect(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
@@ -98,21 +99,21 @@ class EncodeStage:
     def run(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Encodes until the process is killed, or until `stopping` between two batches.
 
-        To be called in the main thread: a timer interrupts long work there, to say Hello and to stop what takes too
-        long. What runs in C is not interrupted; that is the supervisor's business.
+        Call it in the main thread: a timer interrupts long work there, to send heartbeats and to stop a message that
+        takes too long. Code in C is not interrupted; the supervisor kills a process that hangs in it.
         """
         signal.signal(signal.SIGALRM, self._tick)
         signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
         while not stopping():
             self.link.beat()
-            self.consultant.listen()
+            self._registry.listen()
             if not self.pull.poll(0):
-                self._tell()
+                self._report()
             if self.pull.poll(self.link.milliseconds_to_beat()):
                 self._receive()
 
     def _receive(self) -> None:
-        """Encodes the batches of a message, if there is one; what is none is dropped."""
+        """Encodes the batches of a message, if there is one. Drops invalid messages."""
         try:
             batches = wire.read_batches(self.pull.recv_multipart(zmq.NOBLOCK, copy=False))
         except zmq.Again:
@@ -135,22 +136,22 @@ class EncodeStage:
             encoder.cpu.tick()
 
     def _count(self, points: int, dropped: int) -> None:
-        """Counts a batch; the coordinator is told now and then, and when there is nothing else to do."""
+        """Counts a batch. Reports to the coordinator at intervals, and when there is nothing else to do."""
         self._points += points
         self._dropped += dropped
         self._untold += 1
-        if time.monotonic() >= self._told_at + COUNT_SECONDS:
-            self._tell()
+        if time.monotonic() >= self._reported_at + COUNT_SECONDS:
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._untold:
             self.link.send(wire.Encoded(self._points, self._dropped, self._notices))
         self._points = self._dropped = self._untold = 0
         self._notices = []
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
 
     def _encode(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
-        """Encodes a batch. What fails as a whole is read again in parts."""
+        """Encodes a batch. A batch that fails as a whole is read again in parts."""
         self._work.begin(batch.range)
         try:
             self._encoded(batch, joined, lengths)
@@ -162,7 +163,7 @@ class EncodeStage:
         self._work.end()
 
     def _encoded(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
-        """Puts a batch's lines beside those that go to the same writer. Without any, the range is settled."""
+        """Adds a batch's lines to those for the same writer. A range without lines is settled."""
         partition = batch.range.partition
         origin = BatchOrigin(partition.number, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
                              batch.headers)
@@ -186,7 +187,7 @@ class EncodeStage:
         self._lines.setdefault((sink, writer), SharedLines()).add(part, encoded.groups)
 
     def _hand_on(self) -> None:
-        """Sends the lines to their writers, and reports the ranges that are settled."""
+        """Sends the lines to their writers, and reports the settled ranges."""
         if self._settled:
             self.link.send(wire.Reports(settled=self._settled))
             self._settled = []

@@ -184,13 +184,13 @@ def grpc_location(url: str) -> str:
 def classify_error(error: Exception, url: str) -> Retry | OperatorNeeded:
     """Classifies a failed call, like an HTTP status. `pyarrow` reports some gRPC statuses only in the message."""
     text = str(error)
-    words = _AFTER.sub("", _BEFORE.sub("", text, 1))
-    shown = f"{url} answered: {excerpt(words)}"
+    message = _AFTER.sub("", _BEFORE.sub("", text, 1))
+    shown = f"{url} answered: {excerpt(message)}"
     match error:
         case flight.FlightUnauthenticatedError() | flight.FlightUnauthorizedError():
-            return OperatorNeeded("unauthorized", f"{url} answered: unauthorized: {excerpt(words)}")
+            return OperatorNeeded("unauthorized", f"{url} answered: unauthorized: {excerpt(message)}")
         case flight.FlightUnavailableError():
-            return _unavailable(words, url)
+            return _unavailable(message, url)
         case flight.FlightTimedOutError():
             return Retry("timeout", shown)
         case pa.ArrowKeyError():
@@ -200,17 +200,18 @@ def classify_error(error: Exception, url: str) -> Retry | OperatorNeeded:
         case pa.ArrowInvalid() if "resource exhausted error" in text:
             return Retry("rate_limited", shown)
         case pa.ArrowInvalid() if _AFTER.search(text):
-            return refusal(words, shown)
-        case _ if "database not found" in words:  # InfluxDB 3 reports it as an internal error
+            return refusal(message, shown)
+        case _ if "database not found" in message:  # InfluxDB 3 reports it as an internal error
             return OperatorNeeded("not_found", shown)
     return Retry("server_error", shown)
 
 
-def _unavailable(words: str, url: str) -> Retry | OperatorNeeded:
-    reason = excerpt(words.rpartition("last error: ")[2])
-    if "handshake failed" in words.lower() or "not in peer certificate" in words:
+def _unavailable(message: str, url: str) -> Retry | OperatorNeeded:
+    reason = excerpt(message.rpartition("last error: ")[2])
+    if "handshake failed" in message.lower() or "not in peer certificate" in message:
         return OperatorNeeded("refused", f"{url}: TLS: {reason}; correct ca_file, or the certificate")
-    if words.startswith(("failed to connect", "errors resolving", "empty address list")) or "closed" in words.lower():
+    if (message.startswith(("failed to connect", "errors resolving", "empty address list"))
+            or "closed" in message.lower()):
         return Retry("no_connection", f"{url}: no connection ({reason})")
     return Retry("unavailable", f"{url} answered: unavailable: {reason}")
 

@@ -161,7 +161,7 @@ def problems_of(**options: Any) -> str:
     ({"format": "protobuf", "protobuf_descriptor": "/no/file", "protobuf_message": "m"}, "can't be read"),
     ({"format": "line_protocol", "bucket_template": "{topic}", "allowed_buckets": ("a",)}, "whose lines pass through"),
     ({"constant_tags": {"time": "x"}}, "tag key is time"),
-    ({"measurement_from": "static", "measurement_name": "#x"}, "begins with #"),
+    ({"measurement_from": "static", "measurement_name": "#x"}, "starts with #"),
     ({"field_renames": {"a": "time"}}, "field key is time"),
     ({"bucket_template": "{a!r}", "allowed_buckets": ("a",)}, "give a path in each pair of braces"),
     ({"bucket_template": "{a}"}, "mapping.allowed_buckets: required with"),

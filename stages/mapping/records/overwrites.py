@@ -61,14 +61,14 @@ def within(merged: Merged, topic: str, origin: BatchOrigin) -> Overwritten:
 def repeated(written: Points, topic: str, origin: BatchOrigin) -> Overwritten:
     """The same if line i comes from message i, and all lines have the same fields."""
     last: dict[tuple[str, str], int] = {}
-    points, words = 0, ""
+    points, text = 0, ""
     for index, key in enumerate(zip(written.heads, written.times, strict=True)):
         if key in last:
             points += 1
-            words = words or example(Place(topic, origin.partition, origin.of(last[key]).offset),
+            text = text or example(Place(topic, origin.partition, origin.of(last[key]).offset),
                                      Place(topic, origin.partition, origin.of(index).offset), *key)
         last[key] = index
-    return Overwritten(points, words)
+    return Overwritten(points, text)
 
 
 class _Batch(Struct, frozen=True):
@@ -170,13 +170,13 @@ def _batch(sink: int, topic: str, origin: BatchOrigin, messages: int, encoded: E
 
 def _overwritten(before: Sequence[_Batch], batch: _Batch) -> Overwritten:
     """The points of a batch that overwrite points of earlier batches, given with the latest first."""
-    found, words = 0, ""
+    found, text = 0, ""
     for hashed, point in batch.by_hash.items():
         head, time = batch.heads[point], batch.times[point]
         for earlier in before:
             other = earlier.find(hashed, head, time)
             if other is not None and not earlier.fields(other).isdisjoint(batch.fields(point)):
                 found += 1
-                words = words or example(earlier.place(other), batch.place(point), series_of(head), time)
+                text = text or example(earlier.place(other), batch.place(point), series_of(head), time)
                 break
-    return Overwritten(found, words)
+    return Overwritten(found, text)
