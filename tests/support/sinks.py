@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,8 @@ class Sink(SinkRun):
                  arguments: Iterable[str] = (), environ: Mapping[str, str] = NOTHING, **options: str) -> None:
         """`options` are those of `configuration`. `config` is a text with the names of all these in braces."""
         run = folder / "run"
-        text = config.format(iggy=iggy, stream=stream, influxdb=influxdb, target=target, folder=run,
-                             **{"mapping": "", "options": "", **options}) if config else \
+        places = {"iggy": iggy, "stream": stream, "influxdb": influxdb, "target": target, "folder": run, **options}
+        text = config.format_map(defaultdict(str, places)) if config else \
             configuration(iggy, stream, influxdb, target, run, **options)
         super().__init__(folder, text, ["--workers", "2", *arguments], environ)
         self.start()

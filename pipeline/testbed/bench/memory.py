@@ -21,7 +21,7 @@ PARTITIONS = 2
 #: While the database is down, the pipeline is watched until it has read nothing more for so long, seconds.
 STALLED_SECONDS = 6.0
 #: What the catching up may take at most, seconds beside a second for so many messages.
-CATCH_UP_SECONDS, CATCH_UP_RATE = 60.0, 20_000
+CATCH_UP_SECONDS, CATCH_UP_RATE = 60.0, 2_000
 
 
 class Peak:
