@@ -175,6 +175,18 @@ class SourceDirection(Direction[source_wire.SourceStatus]):
         sources = len(self._plan.config.sources)
         return f" for {sources} sources: query, {self._plan.encoders} converters, produce, 1 coordinator"
 
+    def summary(self) -> tuple[bool, str]:
+        """See the base class. A batch job that found nothing to read in one of its sources has not done its work."""
+        done, line = super().summary()
+        sources = self._plan.config.sources
+        found = {one.source for one in self.status.measurements} if self.status is not None else set()
+        empty = [source.name for source in sources if source.name not in found]
+        caught_up = self.status is not None and self.status.caught_up
+        if done and empty and caught_up and (self._plan.until or all(source.to for source in sources)):
+            return False, (f"{line}; nothing was read from {', '.join(empty)}, where no measurement matches "
+                           "`measurements`: correct it, or the database")
+        return done, line
+
     def _decode(self, frame: bytes) -> source_wire.SourceStatus:
         return source_wire.decode_status(frame)
 

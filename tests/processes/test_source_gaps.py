@@ -137,6 +137,15 @@ def test_tags_and_fields_that_are_new_ahead_of_the_watermark_are_read(start: Sta
         assert sorted(point["fields"]["h"] for point in points if "h" in point["fields"]) == list(range(2_000, 2_010))
 
 
+def test_a_batch_job_that_finds_no_measurement_fails(start: Start) -> None:
+    with running_influxdb(flavour="v1") as server:
+        influxdb = SandboxInflux(server.url, "v1")
+        write(influxdb, lines_of(10))
+        run = start(influxdb, "v1", 'measurements = ["other"]')
+        assert run.ends() == 1
+        assert "no measurement matches" in run.log()
+
+
 def write_future(influxdb: SandboxInflux) -> None:
     """100 points of the past, and five of 2100."""
     write(influxdb, [*lines_of(100), *(f"m,device=d0 f=1.0 {4_102_444_800_000_000_000 + n}" for n in range(5))])

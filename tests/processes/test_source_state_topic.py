@@ -394,7 +394,9 @@ def test_a_state_too_large_for_a_topic_that_was_made_is_refused(
     asyncio.run(scenario())
 
 
-def test_a_topic_that_grows_for_ever_is_said(start: Start, iggy: RunningIggy, stream: str) -> None:
+def test_a_topic_that_grows_for_ever_is_said(start: Start, sandbox_v1: SandboxInflux, iggy: RunningIggy,
+                                              stream: str) -> None:
+    write(sandbox_v1, 0, 1)
     iggy.create_topic(stream, "state", 1)
     run = start(arguments=["--until-caught-up"])
     assert run.ends() == 0
