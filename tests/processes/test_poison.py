@@ -19,6 +19,8 @@ GOOD = 10_000
 #: Peak resident memory of an encoder, and the CPU time of both: about 2 s go into the good messages.
 MOST_KIBIBYTES = 400 * 1024
 MOST_CPU_SECONDS = 30.0
+#: Messages of a batch that takes an encoder more than three seconds.
+LONG_BATCH = 15
 MAPPINGS = {
     "json": 'explode = "e"\narrays = "index"',
     "ndjson": 'format = "ndjson"\nexplode = "e"',
@@ -79,9 +81,11 @@ def test_an_encoder_that_works_on_a_batch_for_long_is_not_taken_for_hung(
     iggy.create_topic(stream, TOPIC, 1)
     iggy.create_topic(stream, "influxdb-dlq", 1)
     elements = b",".join([b'{"v":1,"w":{"x":2}}'] * 20_000)
-    send(iggy.address, stream, [b'{"device":"d","e":[%b],"ts":%d}' % (elements, number) for number in range(20)])
+    send(iggy.address, stream, [b'{"device":"d","e":[%b],"ts":%d}' % (elements, number)
+                                for number in range(LONG_BATCH)])
     sink = start_sink(iggy.address, stream, influxdb, mapping='explode = "e"',
-                      options="max_batch_bytes = 40_000_000\nheartbeat_timeout_ms = 3_000\nmax_restarts = 0")
-    sink.settles(20, 120)
-    assert influxdb.count() == 20
+                      options="max_batch_bytes = 40_000_000\nheartbeat_timeout_ms = 3_000\nmax_restarts = 0\n"
+                              "redelivery_timeout_ms = 600_000")
+    sink.settles(LONG_BATCH, 280)
+    assert influxdb.count() == LONG_BATCH
     assert sink.stop() == 0
