@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyError
 from pipeline.wire import sink as wire
 from stages.ingest.batch_sender import BatchSender, PolledBatch
 from stages.ingest.bundle import Bundle
@@ -22,6 +23,8 @@ MAX_PAUSE_SECONDS = 1.0
 #: While rounds find nothing, a shorter pause grows by the factor, up to so many seconds.
 QUIET_PAUSE_SECONDS = 0.1
 PAUSE_FACTOR = 1.5
+#: Polls in flight at the same time in a round. A partition with more messages waiting has one, and no other then.
+ROUND_POLLS = 4
 #: A batch waits for the end of the round until its first message has waited for so many flush intervals.
 ROUND_FACTOR = 1.5
 
@@ -53,7 +56,8 @@ class Poller:
         self._sender = sender
         self._send = send
         self._logger = logger
-        self._pending: tuple[PartitionReader, asyncio.Task[list[ReceiveMessage]]] | None = None
+        #: Polls in flight, the oldest first.
+        self._pending: list[tuple[PartitionReader, asyncio.Task[list[ReceiveMessage]]]] = []
         #: Index of the reader to poll next.
         self._next = 0
         self._new_messages = NewMessages(self._topics, iggy)
@@ -83,22 +87,18 @@ class Poller:
                 self._continue_round()
             else:
                 await self._begin_round()
-        if self._pending is None:
-            self._start_poll()
-        if self._pending is not None:
-            reader, task = self._pending
-            self._pending = None
-            messages = await task
-            if len(self.readers) > 1:
-                self._start_poll(after=reader)
+        self._start_polls()
+        if self._pending:
+            reader, messages = await self._finish_oldest()
+            self._start_polls(after=reader)
             self._add(reader, messages)
-        if self._pending is None:
-            self._start_poll()
-        if self._pending is None and self._round:  # the others cannot be polled now
+        self._start_polls()
+        if not self._pending and self._round:  # the others cannot be polled now
             self._round.clear()
             self._end_round()
         await self._dispatch_due()
-        if self._pending is not None or self._start_poll():
+        self._start_polls()
+        if self._pending:
             return None
         due = [r.due_at for r in self.readers.values() if r.readable]
         due += [r.oldest_at + self._flush_seconds for r in self.readers.values() if r.messages]
@@ -175,11 +175,19 @@ class Poller:
             await self._dispatch(bundle)
 
     async def finish_poll(self) -> None:
-        """Waits for the running poll and adds its messages. A cancelled call would cost the connection."""
-        if self._pending is not None:
-            reader, task = self._pending
-            self._pending = None
-            self._add(reader, await task)
+        """Waits for the running polls and adds their messages. A cancelled call would cost the connection."""
+        while self._pending:
+            self._add(*await self._finish_oldest())
+
+    async def _finish_oldest(self) -> tuple[PartitionReader, list[ReceiveMessage]]:
+        """Waits for the oldest poll. After an error the others are repeated, too. Raises IggyError."""
+        reader, task = self._pending.pop(0)
+        try:
+            return reader, await task
+        except IggyError:
+            others, self._pending = self._pending, []
+            await asyncio.gather(*[task for _, task in others], return_exceptions=True)
+            raise
 
     def _add(self, reader: PartitionReader, messages: list[ReceiveMessage]) -> None:
         now = time.monotonic()
@@ -198,19 +206,25 @@ class Poller:
                                topic.label(reader.partition.number), *gap)
             self._send(wire.Gap(self.epoch, reader.partition, *gap))
 
-    def _start_poll(self, after: PartitionReader | None = None) -> bool:
-        """Polls the next partition in turn that is due and has room. False when there is none."""
+    def _start_polls(self, after: PartitionReader | None = None) -> None:
+        """Polls partitions that are due. `after`: the one whose last poll is not processed yet."""
+        busy = {reader.partition for reader, _ in self._pending} | ({after.partition} if after else set())
+        while len(self._pending) < (ROUND_POLLS if self._round else 1) and self._start_poll(busy):
+            busy.add(self._pending[-1][0].partition)
+
+    def _start_poll(self, busy: set[wire.Partition]) -> bool:
+        """Polls the next partition in turn that is due, has room and is not `busy`. False when there is none."""
         now = time.monotonic()
         readers = list(self.readers.values())
         for step in range(len(readers)):
             reader = readers[(self._next + step) % len(readers)]
-            if reader is after or reader.due_at > now or self._is_full(reader) or not reader.readable:
+            if reader.partition in busy or reader.due_at > now or self._is_full(reader) or not reader.readable:
                 continue
             self._next = (self._next + step + 1) % len(readers)
             reader.polled_at = now
             reader.requested = reader.poll_size(self._options.batch_size, self._options.max_batch_bytes)
-            self._pending = reader, asyncio.ensure_future(self._iggy.poll(
-                self._topics[reader.partition.topic], reader.partition.number, reader.position, reader.requested))
+            self._pending.append((reader, asyncio.ensure_future(self._iggy.poll(
+                self._topics[reader.partition.topic], reader.partition.number, reader.position, reader.requested))))
             return True
         return False
 
