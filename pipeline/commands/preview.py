@@ -74,9 +74,11 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> P
         notices += _labelled(encoder.rules.notices.take(), some)
         unmerged = local_encoder(config, subscription, merge=False).encode(payloads, origin)
         points += [(bucket, line, some[messages[0]].label) for bucket, line, messages in _lines(unmerged)]
-    code = [f"# {shape.pattern.pattern}\n{shape.source}" for shape in encoder.shapes]
+    code = []
+    if learned := encoder.general.description():
+        code.append(f"# keys in any order, read and written together:\n{learned}")
     if encoder.uniform is not None:
-        code.append(f"# for batches of one shape\n{encoder.uniform.source}")
+        code.append(f"# for batches that are written by one template:\n{encoder.uniform.source}")
     collisions, overwritten = _collisions(points)
     return PreviewReport(outcomes, collisions, overwritten, code, notices)
 

@@ -1,16 +1,21 @@
-"""Batches of payloads to line protocol: the messages of each shape at once, the others one by one by the rules."""
+"""Batches of payloads to line protocol, in three ways that write the same points.
+
+A batch that is written by one template throughout is cut at once (`compiled.uniform_batch`); others go the general way
+(`compiled.general`); what does not fit there goes one by one by the rules (`records.mapper`), the reference.
+"""
 
 from collections.abc import Callable, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, Final
 
 from pipeline.config.schema import MappingConfig, Precision
 from pipeline.wire import payload_frame
 from pipeline.wire.sink import Overwritten
-from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of, texts_of
+from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of
 from stages.mapping.budget import Budget
-from stages.mapping.compiled.shape import Row, Shape, can_learn, learn
+from stages.mapping.compiled.general import General, Written
+from stages.mapping.compiled.template import can_learn, learn
 from stages.mapping.compiled.uniform_batch import BatchTemplate
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.limits import Limits
@@ -20,16 +25,17 @@ from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.merge import Line, merged
 from stages.mapping.records.overwrites import repeated, within
 from stages.mapping.records.record import is_array
-from stages.mapping.records.series import Origin
-from stages.mapping.records.type_guard import SlowPathNeeded, TypeGuard
+from stages.mapping.records.type_guard import TypeGuard
 from stages.mapping.reject import Dropped, Reject, failure
 
 __all__ = ["BatchOrigin", "Encoded", "Encoder", "Lines", "Rejected"]
 
-#: Shapes remembered, at most; the one that matched least lately is forgotten.
-_MAX_SHAPES: Final = 16
-#: Shapes learned from one batch, at most: compiling one takes about as long as 200 messages by the rules.
-_LEARNED_PER_BATCH: Final = 2
+#: How often what does not fit is learned from while one batch is encoded, at most, and messages that are learned from
+#: each time.
+_ROUNDS: Final = 4
+_LEARNED_AT_ONCE: Final = 8
+#: Batches between two looks for a template, at most: to learn one in vain costs about as much as 200 messages.
+_MAX_TEMPLATE_PAUSE: Final = 64
 #: Lines of one batch, at most, unless `max_points` allows a single message more: each takes about 250 bytes beside its
 #: text. And the bytes of those texts for each byte of the payloads, unless `max_expanded_bytes` allows more.
 _BATCH_LINES: Final = 500_000
@@ -59,12 +65,14 @@ class Encoder:
         self._opener = PayloadDecoder(self.rules)
         #: Whether the heads of two partitions differ; otherwise they are kept but once.
         self._tags_partition = "partition" in config.metadata_tags
-        #: Most lately useful first.
-        self.shapes: list[Shape] = []
-        #: Whether shapes are used at all; the rules give the same lines.
-        self.use_shapes = can_learn(self.rules)
-        #: The quick way of the shape that the last batch had throughout.
+        self.general = General(self.rules, self.cpu)
+        #: Whether the compiled ways are used; the rules give the same points.
+        self.is_compiled = self.general.is_possible
+        #: The quick way of a batch that is written by one template throughout, as the last one was.
         self.uniform: BatchTemplate | None = None
+        #: Batches to go until a template is looked for, and how many there are to be after that, if none fits.
+        self._until_template = 0
+        self._template_pause = 1
 
     def encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
         """A batch as line protocol. Messages that cannot become points are among its rejects.
@@ -96,16 +104,16 @@ class Encoder:
     def _alone(self, payload: bytes, origin: BatchOrigin) -> Encoded:
         """One message, whatever happens."""
         try:
-            return self._encode([payload], origin)
+            return self._encode([payload], origin, compiled=False)
         except TooMuch:
             return Encoded([], [Rejected(0, "too_expanded", "its points take more memory than max_expanded_bytes = "
                                          f"{self.limits.expanded} and max_points = {self.limits.points} allow")])
         except (Exception, TooSlow) as error:
             return Encoded([], [Rejected(0, *failure(error).args)])
 
-    def _encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
+    def _encode(self, payloads: Sequence[bytes], origin: BatchOrigin, compiled: bool = True) -> Encoded:
         if not self._opener.is_needed(payloads):
-            encoded = self._objects(payloads, origin)
+            encoded = self._objects(payloads, origin, compiled)
             if encoded is not None:
                 return encoded
             self.rules.notices.take()  # the messages come again
@@ -113,7 +121,7 @@ class Encoder:
         if opened.lines:
             encoded = _Batch(self, (), origin, opened.lines).encoded()
         else:
-            encoded = self._objects(opened.payloads, opened.origin, opened=True)
+            encoded = self._objects(opened.payloads, opened.origin, compiled, opened=True)
         return in_messages(encoded or Encoded([], []), opened)
 
     def encode_array(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
@@ -128,12 +136,13 @@ class Encoder:
         finally:
             self.cpu.end()
 
-    def _objects(self, payloads: Sequence[bytes], origin: BatchOrigin, opened: bool = False) -> Encoded | None:
+    def _objects(self, payloads: Sequence[bytes], origin: BatchOrigin, compiled: bool,
+                 opened: bool = False) -> Encoded | None:
         """The same for payloads that are JSON objects; None where one is an array, and has to be opened first."""
-        if self.uniform is not None and payloads:
+        if compiled and self.uniform is not None and payloads:
             if (encoded := self._quickly(payload_frame.joined(payloads), len(payloads), origin)) is not None:
                 return encoded
-        batch = _Batch(self, payloads, origin)
+        batch = _Batch(self, payloads, origin, compiled=compiled)
         encoded = batch.encoded()
         return encoded if opened or not batch.has_arrays else None
 
@@ -147,7 +156,10 @@ class Encoder:
         self.cpu.begin()
         written = uniform.lines(array, count, times, self.partition_of(origin), self._merge)
         if written is None:
+            self._until_template = self._template_pause
+            self._template_pause = min(2 * self._template_pause, _MAX_TEMPLATE_PAUSE)
             return None
+        self._template_pause = 1
         self.uniform = uniform
         return self.one_shape(written, origin)
 
@@ -157,13 +169,13 @@ class Encoder:
         overwritten = Overwritten() if len(written.hashes) == count else repeated(written, self.topic, origin)
         return Encoded([Lines("", "".join(written.lines).encode(), count, None)], [], 0, overwritten, written)
 
-    def learn(self, payload: bytes, origin: Origin) -> Shape | None:
-        """Learns the shape of a message, if it has one."""
-        shape = learn(self.rules, payload, origin.partition, origin.headers)
-        if shape is not None:
-            self.shapes.insert(0, shape)
-            del self.shapes[_MAX_SHAPES:]
-        return shape
+    def learn_template(self, payload: bytes, partition: int) -> None:
+        """Looks for the template of a message, of a batch that went the general way as a whole."""
+        self._until_template -= 1
+        if self._until_template < 0 and can_learn(self.rules):
+            self.uniform = learn(self.rules, payload, partition)
+            if self.uniform is None:
+                self._until_template = _MAX_TEMPLATE_PAUSE
 
     def partition_of(self, origin: BatchOrigin) -> int:
         """The partition of a batch where it is a tag, and otherwise 0."""
@@ -173,7 +185,7 @@ class Encoder:
         """Treats these tags as `on_high_cardinality` says from now on."""
         if tags != self.rules.heads.over:
             self.rules.heads.over = tags
-            self.shapes.clear()
+            self.general.forget_series()
             self.uniform = None
 
     @property
@@ -186,8 +198,9 @@ class _Batch:
     """One batch on its way through the encoder."""
 
     def __init__(self, encoder: Encoder, payloads: Sequence[bytes], origin: BatchOrigin,
-                 lines: Sequence[Line] = ()) -> None:
-        """`lines` are there already."""
+                 lines: Sequence[Line] = (), compiled: bool = True) -> None:
+        """`lines` are there already; without `compiled` all goes by the rules."""
+        self.is_compiled = compiled
         self.encoder = encoder
         self.rules = encoder.rules
         self.payloads = payloads
@@ -205,101 +218,71 @@ class _Batch:
 
     def encoded(self) -> Encoded:
         """The whole batch."""
-        pending = list(range(len(self.payloads)))
-        if self.encoder.use_shapes and pending:
+        pending: Sequence[int] = range(len(self.payloads))
+        written: list[Written] = []
+        if self.encoder.is_compiled and self.is_compiled and pending:
             times = own_times(self.rules, self.origin, len(self.payloads))
             if times is not None or self.rules.time_path:
-                done = self._by_shapes(pending, times)
-                if isinstance(done, Encoded):
-                    return done
-                pending = done
+                pending = self._generally(times, written)
         for index in pending:
             self._by_rules(index)
+        if len(written) == 1 and not self.lines:
+            done = self._distinct(written[0])
+            if done is not None:
+                if len(written[0].lines) == len(self.payloads) > 1:
+                    self.encoder.learn_template(self.payloads[0], self.partition)
+                return done
+        for messages, heads, at, lines, buckets, _ in written:
+            self.lines += zip(messages, heads, at, lines, repeat("") if buckets is None else buckets, strict=False)
         return self._gathered()
 
-    def _by_shapes(self, pending: list[int], times: Sequence[int] | None) -> Encoded | list[int]:
-        """Encodes what has a shape, known or new. Returns the rest, or all in one where all have one shape."""
-        encoder, payloads = self.encoder, self.payloads
-        encoder.cpu.begin()
-        joined = b"\n".join(payloads)
-        if joined.count(b"\n") != len(payloads) - 1:
-            # A line break between values is as good as a tab; inside a string neither is valid.
-            payloads = [payload.replace(b"\n", b"\t") for payload in payloads]
-            joined = b"\n".join(payloads)
-        hits: dict[Shape, int] = {}
-        given_up: list[int] = []
-        shapes, learned = list(encoder.shapes), 0
-        while pending:
-            if shapes:
-                shape = shapes.pop(0)
-            elif learned < _LEARNED_PER_BATCH:
-                learned += 1
-                found = encoder.learn(payloads[pending[0]], self.origin.of(pending[0]))
-                if found is None:
-                    given_up.append(pending.pop(0))
-                    continue
-                shape = found
-            else:
+    def _generally(self, times: Sequence[int] | None, written: list[Written]) -> Sequence[int]:
+        """Puts what goes the general way into `written`; gives back the indices of the rest.
+
+        Some of what does not fit goes by the rules at once, and is learned from: then the rest may fit.
+        """
+        general = self.encoder.general
+        pending: Sequence[int] = range(len(self.payloads))
+        for _ in range(_ROUNDS):
+            if general.is_ready:
+                done, pending, dropped = general.encode(self.payloads, pending, times, self.partition,
+                                                        self.origin.headers, self.most_bytes - self.size)
+                self.dropped += dropped
+                if done is not None:
+                    written.append(done)
+                    self.size += done.size
+            tried, pending = pending[:_LEARNED_AT_ONCE], pending[_LEARNED_AT_ONCE:]
+            for index in tried:
+                self._by_rules(index)
+            bad = {reject.at for reject in self.rejects}
+            if not general.learn([self.payloads[index] for index in tried if index not in bad]) or not pending:
                 break
-            rows = shape.rows(joined, len(pending))
-            if rows is None:
-                pending, bad = _decodable(payloads, pending)
-                given_up += bad
-                if not bad:
-                    break
-                rows = shape.rows(b"\n".join([payloads[index] for index in pending]), len(pending)) or []
-            missed = rows.count(shape.no_row)
-            if missed == len(rows):
-                continue
-            hits[shape] = len(rows) - missed
-            if missed == 0 and len(rows) == len(self.payloads):
-                encoded = self._uniform(shape, rows, times)
-                if encoded is not None:
-                    encoder.uniform = shape.uniform
-                    return encoded
-            pending = self._take(shape, rows, pending, times, missed, given_up)
-            joined = b"\n".join([payloads[index] for index in pending])
-        encoder.shapes.sort(key=lambda shape: -hits.get(shape, 0))
-        return sorted(given_up + pending)
+        return pending
 
-    def _uniform(self, shape: Shape, rows: list[Row], times: Sequence[int] | None) -> Encoded | None:
-        """A batch whose messages all have one shape and are different points, or may be the same; or None."""
-        try:
-            heads, at = shape.identities(rows, times, self.partition, self.origin.headers)
-            at = texts_of(at)
-            hashes = hashes_of(heads, at)
-            if self.encoder.merges and len(hashes) < len(rows):
-                return None
-            return self.encoder.one_shape(Points(heads, at, shape.lines(rows, heads, at), hashes), self.origin)
-        except (Reject, SlowPathNeeded):
+    def _distinct(self, written: Written) -> Encoded | None:
+        """The whole batch where all that it has is written, and no two points are the same; otherwise None."""
+        messages, heads, times, lines, buckets, _ = written
+        if buckets is not None:
+            heads = [f"{bucket}\n{head}" if bucket else head for bucket, head in zip(buckets, heads, strict=True)]
+        hashes = hashes_of(heads, times)
+        if len(hashes) < len(lines):
             return None
-
-    def _take(self, shape: Shape, rows: list[Row], pending: list[int], times: Sequence[int] | None, missed: int,
-              given_up: list[int]) -> list[int]:
-        """Encodes the messages that have a row of the shape. Returns the others."""
-        others: list[int] = []
-        if missed:
-            no_row = shape.no_row
-            others = [index for index, row in zip(pending, rows, strict=True) if row == no_row]
-            pending = [index for index, row in zip(pending, rows, strict=True) if row != no_row]
-            rows = [row for row in rows if row != no_row]
-        try:
-            self.lines += self._shaped(shape, rows, pending, times)
-        except (Reject, SlowPathNeeded):
-            for index, row in zip(pending, rows, strict=True):
-                try:
-                    self.lines += self._shaped(shape, [row], [index], times)
-                except (Reject, SlowPathNeeded):
-                    given_up.append(index)
-        return others
-
-    def _shaped(self, shape: Shape, rows: list[Row], indices: list[int], times: Sequence[int] | None) -> list[Line]:
-        own = None if times is None else [times[index] for index in indices]
-        headers = self.origin.headers
-        sent = None if headers is None else [headers[index] for index in indices]
-        heads, at = shape.identities(rows, own, self.partition, sent)
-        texts = shape.lines(rows, heads, at)
-        return list(zip(indices, heads, map(str, at), texts, repeat(""), strict=False))
+        self.rejects.sort()
+        by_bucket: dict[str, list[int]] = {bucket: [] for bucket in buckets or ()}
+        if len(by_bucket) < 2:
+            sources: list[tuple[int, ...]] | None = None
+            if messages != list(range(len(messages))):
+                sources = [(message,) for message in messages]
+            groups = [Lines("".join(by_bucket), "".join(lines).encode(), len(lines), sources)] if lines else []
+            return Encoded(groups, self.rejects, self.dropped, Overwritten(), Points(heads, times, lines, hashes))
+        for at, bucket in enumerate(buckets or ()):
+            by_bucket[bucket].append(at)
+        groups, order = [], [*chain.from_iterable(by_bucket.values())]
+        for bucket, some in by_bucket.items():
+            groups.append(Lines(bucket, "".join([lines[at] for at in some]).encode(), len(some),
+                                [(messages[at],) for at in some]))
+        return Encoded(groups, self.rejects, self.dropped, Overwritten(), Points(
+            [heads[at] for at in order], [times[at] for at in order], [lines[at] for at in order], hashes))
 
     def _by_rules(self, index: int) -> None:
         before = len(self.lines)
@@ -385,16 +368,3 @@ def _points(lines: list[Line]) -> Points:
     heads = [f"{bucket}\n{head}" if bucket else head for _, head, _, _, bucket in lines]
     times = [time for _, _, time, _, _ in lines]
     return Points(heads, times, [text for _, _, _, text, _ in lines], hashes_of(heads, times))
-
-
-def _decodable(payloads: Sequence[bytes], indices: list[int]) -> tuple[list[int], list[int]]:
-    """The payloads that are UTF-8, and those that are not."""
-    good: list[int] = []
-    bad: list[int] = []
-    for index in indices:
-        try:
-            payloads[index].decode()
-            good.append(index)
-        except UnicodeDecodeError:
-            bad.append(index)
-    return good, bad

@@ -11,6 +11,7 @@ from pipeline.config.schema import MappingConfig
 from pipeline.wire import payload_frame
 from pipeline.wire.sink import Notice
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
+from tests.support.points import normal
 
 #: Mappings that between them use every way, and every kind of value in it.
 MAPPINGS: Final = [
@@ -46,7 +47,7 @@ def by_rules(mapping: MappingConfig, payloads: Sequence[bytes]) -> Encoded:
 def with_notices(mapping: MappingConfig, payloads: Sequence[bytes]) -> tuple[Encoded, list[Notice]]:
     """The same, and what is said of it."""
     encoder = Encoder(mapping, "ns", "stream", "topic")
-    encoder.use_shapes = False
+    encoder.is_compiled = False
     return encoder.encode(payloads, an_origin(len(payloads))), encoder.rules.notices.take()
 
 
@@ -66,7 +67,7 @@ def difference(mapping: MappingConfig, before: Sequence[Sequence[bytes]], payloa
         found = encoder.encode_array(array, len(payloads), origin) if way == "as an array" else None
         found = found or encoder.encode(payloads, origin)
         said = encoder.rules.notices.take()
-        if (found, said) != (expected, notices):
+        if (normal(found), said) != (normal(expected), notices):
             return (f"{way}: {found} {said} instead of {expected} {notices} for {list(payloads)} after {list(before)} "
                     f"by {mapping}")
     return ""
@@ -77,15 +78,15 @@ def depends_on_neighbours(mapping: MappingConfig, payloads: Sequence[bytes]) -> 
     mapping = replace(mapping, merge_duplicates=False)
     whole = by_rules(mapping, payloads)
     origin = an_origin(len(payloads))
-    bodies, rejects = [], []
+    points, rejects = [], []
     for index, payload in enumerate(payloads):
         encoder = Encoder(mapping, "ns", "stream", "topic")
         alone = encoder.encode([payload], replace(origin, first=origin.first + index,
                                                   timestamps=[_TIME_MICROS + index]))
-        bodies.append(alone.body)
+        points += normal(alone)[1]
         rejects += [reject._replace(at=index) for reject in alone.rejects]
-    if (b"".join(bodies), rejects) != (whole.body, whole.rejects):
-        return f"alone {bodies} {rejects}, together {whole} for {list(payloads)} by {mapping}"
+    if (points, rejects) != (normal(whole)[1], whole.rejects):
+        return f"alone {points} {rejects}, together {whole} for {list(payloads)} by {mapping}"
     return ""
 
 

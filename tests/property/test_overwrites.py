@@ -40,15 +40,15 @@ def payloads(batch: list[dict[str, Any]]) -> list[bytes]:
 
 @given(messages, st.booleans(), st.booleans(), st.booleans())
 def test_all_of_a_batch_are_counted_whichever_way_it_goes_and_merged_or_not(
-        batch: list[dict[str, Any]], merge: bool, shapes: bool, exploded: bool) -> None:
+        batch: list[dict[str, Any]], merge: bool, compiled: bool, exploded: bool) -> None:
     mapping = replace(MAPPING, merge_duplicates=merge)
     sent = payloads(batch)
     if exploded:
         mapping = replace(mapping, explode="all")
         sent = [json.dumps({"all": batch}).encode()] if batch else []
     encoder = Encoder(mapping, "ms", "telemetry", "sensors")
-    encoder.use_shapes = encoder.use_shapes and shapes
-    for _ in range(2):  # the second time the shapes are known
+    encoder.is_compiled = encoder.is_compiled and compiled
+    for _ in range(2):  # the second time it has learned from them
         encoded = encoder.encode(sent, BatchOrigin(1, 10))
         assert encoded.overwritten.points == expected(batch), encoded.body
         assert bool(encoded.overwritten.example) == bool(expected(batch))

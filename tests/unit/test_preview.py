@@ -90,8 +90,8 @@ def test_a_preview_in_json_has_an_object_a_message_and_the_counts_last(tmp_path:
 
 def test_a_preview_prints_the_code_that_is_generated(tmp_path: Path) -> None:
     result = run(tmp_path, "preview", "--code", mapping="", messages=MESSAGES[:38])
-    assert "def identities(heads, rows, times, headers):" in result.output
-    assert "v={v1}" in result.output
+    assert "# v: field v" in result.output
+    assert "# ts: time" in result.output
 
 
 def test_a_file_of_another_format_is_one_message(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""The quickest way from messages to lines: a whole batch of one shape is cut by a single split.
+"""The quickest way from messages to lines: a whole batch of one template is cut by a single split.
 
 The batch comes as `pipeline.wire.payload_frame` joins it: one JSON array, a line a message. A decoder that only walks
 over it proves it valid JSON; after that the pattern need not prove it again, and a string without backslashes ends at
 the next quote. Neighbouring tags are cut out as one text, and so are neighbouring numbers, which one translation of all
-of them turns into fields. Whatever is unusual ends it: the batch then goes the way of `compiled.shape`, which writes
+of them turns into fields. Whatever is unusual ends it: the batch then goes the way of the general one, which writes
 the same lines.
 """
 
@@ -30,7 +30,7 @@ _TO_FIELDS: Final = str.maketrans({'"': None, ":": "="})
 
 
 class Segment(NamedTuple):
-    """One value of a shape: what stands before it, and what becomes of it."""
+    """One value of a template: what stands before it, and what becomes of it."""
 
     #: Text between the value before and this one.
     literal: str
@@ -102,7 +102,7 @@ class _Heads(dict[Any, str]):
 
 
 class BatchTemplate:
-    """The quick way of one shape."""
+    """The quick way of one template."""
 
     def __init__(self, cuts: Sequence[Segment], tail: str, time: str, names: dict[str, Any],
                  heads: Callable[[int], dict[Any, str]], budget: Budget) -> None:
@@ -156,7 +156,7 @@ class BatchTemplate:
               distinct: bool) -> Points | None:
         """The lines of the `count` messages in an array's bytes, or None where they must go another way.
 
-        `times` are the messages' own times, where their shape has none; `distinct` asks that no two lines are the
+        `times` are the messages' own times, where their template has none; `distinct` asks that no two lines are the
         same point.
         """
         try:

@@ -14,7 +14,7 @@ neither is before the other; NaN is equal to nothing.
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 #: Gives the value at a path; None where it is missing or null.
@@ -54,11 +54,28 @@ class _Operand(NamedTuple):
     value: Callable[[Lookup], Any]
     #: The path of one that is a path, for a condition that is a path alone.
     path: str
+    #: As a Python expression.
+    source: str
+
+
+class _Code(NamedTuple):
+    """A condition as a closure, and as a Python expression."""
+
+    holds: Condition
+    source: str
 
 
 def compile_condition(text: str) -> Condition:
     """The condition in `text` as a function. Raises BadCondition."""
-    return _Parser(text).parse()
+    return _Parser(text).parse().holds
+
+
+def source_of(text: str, values: Mapping[str, str]) -> str:
+    """The condition as a Python expression that calls `SOURCE_NAMES`; it holds where the compiled condition does.
+
+    `values` has the expression of the value at each path that is met; others are missing. Raises BadCondition.
+    """
+    return _Parser(text, values).parse().source
 
 
 def paths_of(text: str) -> list[str]:
@@ -82,14 +99,15 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, values: Mapping[str, str] | None = None) -> None:
         self._text = text
+        self._values = values or {}
         self._tokens = _tokens(text)
         self._at = 0
         self._depth = 0
         self.paths: list[str] = []
 
-    def parse(self) -> Condition:
+    def parse(self) -> _Code:
         condition = self._any()
         if self._next.kind != "end":
             raise self._unexpected("and, or, or the end")
@@ -115,26 +133,33 @@ class _Parser:
         if not self._takes(text):
             raise self._unexpected(text)
 
-    def _any(self) -> Condition:
+    def _any(self) -> _Code:
         parts = [self._all()]
         while self._takes("or"):
             parts.append(self._all())
-        return parts[0] if len(parts) == 1 else lambda lookup: any(part(lookup) for part in parts)
+        if len(parts) == 1:
+            return parts[0]
+        holds = [part.holds for part in parts]
+        return _Code(lambda lookup: any(one(lookup) for one in holds),
+                     f"({' or '.join([part.source for part in parts])})")
 
-    def _all(self) -> Condition:
+    def _all(self) -> _Code:
         parts = [self._one()]
         while self._takes("and"):
             parts.append(self._one())
-        return parts[0] if len(parts) == 1 else lambda lookup: all(part(lookup) for part in parts)
+        if len(parts) == 1:
+            return parts[0]
+        holds = [part.holds for part in parts]
+        return _Code(lambda lookup: all(one(lookup) for one in holds),
+                     f"({' and '.join([part.source for part in parts])})")
 
-    def _one(self) -> Condition:
+    def _one(self) -> _Code:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise BadCondition(self._text, self._next.column, f"nested deeper than {MAX_DEPTH}")
         try:
             if self._takes("not"):
-                inner = self._one()
-                return lambda lookup: not inner(lookup)
+                return _negated(self._one())
             if self._takes("("):
                 inner = self._any()
                 self._demand(")")
@@ -145,44 +170,47 @@ class _Parser:
         finally:
             self._depth -= 1
 
-    def _exists(self) -> Condition:
+    def _exists(self) -> _Code:
         self._at += 2
-        path = self._operand().path
+        operand = self._operand()
+        path = operand.path
         if not path:
             self._at -= 1
             raise self._unexpected("a path")
         self._demand(")")
-        return lambda lookup: lookup(path) is not None
+        return _Code(lambda lookup: lookup(path) is not None, f"({operand.source} is not None)")
 
-    def _comparison(self) -> Condition:
+    def _comparison(self) -> _Code:
         left, sign = self._operand(), self._next.text
         if self._next.kind == "sign" and (sign in _COMPARE or sign in ("==", "!=")):
             self._at += 1
-            return _compared(left.value, sign, self._operand().value)
+            return _compared(left, sign, self._operand())
         if self._takes("not"):
             self._demand("in")
-            inner = self._in(left.value)
-            return lambda lookup: not inner(lookup)
+            return _negated(self._in(left))
         if self._takes("in"):
-            return self._in(left.value)
+            return self._in(left)
         if not left.path:
             raise self._unexpected("a comparison")
-        return lambda lookup: left.value(lookup) is True
+        return _Code(lambda lookup: left.value(lookup) is True, f"({left.source} is True)")
 
-    def _in(self, value: Callable[[Lookup], Any]) -> Condition:
+    def _in(self, operand: _Operand) -> _Code:
         self._demand("[")
         choices = [self._literal()]
         while self._takes(","):
             choices.append(self._literal())
         self._demand("]")
-        return lambda lookup: any(_equal(value(lookup), choice) for choice in choices)
+        value, constants = operand.value, [choice.value(lambda path: None) for choice in choices]
+        each = [_compared(operand, "==", choice).source for choice in choices]
+        return _Code(lambda lookup: any(_equal(value(lookup), constant) for constant in constants),
+                     f"({' or '.join(each)})")
 
-    def _literal(self) -> Any:
+    def _literal(self) -> _Operand:
         operand = self._operand()
         if operand.path:
             self._at -= 1
             raise self._unexpected("a number, a text, true, false or null")
-        return operand.value(lambda path: None)
+        return operand
 
     def _operand(self) -> _Operand:
         kind, text, _ = self._next
@@ -192,27 +220,51 @@ class _Parser:
         if kind == "quoted" or kind == "name" and text not in _CONSTANTS:
             path = text.strip("`")
             self.paths.append(path)
-            return _Operand(lambda lookup: lookup(path), path)
+            return _Operand(lambda lookup: lookup(path), path, self._values.get(path, "None"))
         constant: Any = _CONSTANTS.get(text)
         if kind == "text":
             constant = _ESCAPE.sub(r"\1", text[1:-1])
         elif kind == "number":
             constant = int(text) if re.fullmatch("-?[0-9]+", text) else float(text)
-        return _Operand(lambda lookup: constant, "")
+        finite = not isinstance(constant, float) or constant - constant == 0
+        return _Operand(lambda lookup: constant, "", repr(constant) if finite else f"float('{constant}')")
 
 
-def _compared(left: Callable[[Lookup], Any], sign: str, right: Callable[[Lookup], Any]) -> Condition:
-    if sign == "==":
-        return lambda lookup: _equal(left(lookup), right(lookup))
-    if sign == "!=":
-        return lambda lookup: not _equal(left(lookup), right(lookup))
+def _negated(inner: _Code) -> _Code:
+    return _Code(lambda lookup: not inner.holds(lookup), f"(not {inner.source})")
+
+
+def _compared(left: _Operand, sign: str, right: _Operand) -> _Code:
+    first, second = left.value, right.value
+    if sign in ("==", "!="):
+        equal = _Code(lambda lookup: _equal(first(lookup), second(lookup)), _equal_source(left, right))
+        return equal if sign == "==" else _negated(equal)
     compare = _COMPARE[sign]
 
     def ordered(lookup: Lookup) -> bool:
-        first, second = left(lookup), right(lookup)
-        return _kind(first) == _kind(second) in ("number", "text") and compare(first, second)
+        return _ordered(first(lookup), second(lookup), compare)
 
-    return ordered
+    # A constant's kind is known, but for that of NaN; what it is compared with must have the same.
+    constant = right.value(lambda path: None) if not right.path and left.path else None
+    kinds = {int: "_NUMBERS", float: "_NUMBERS", str: "_TEXTS"}.get(type(constant), "")
+    if kinds:
+        return _Code(ordered, f"(type({left.source}) in {kinds} and {left.source} {sign} {right.source})")
+    return _Code(ordered, f"_ordered({left.source}, {right.source}, _COMPARE['{sign}'])")
+
+
+def _equal_source(left: _Operand, right: _Operand) -> str:
+    constant = right.value(lambda path: None) if not right.path and left.path else ...
+    if constant is None or isinstance(constant, bool):
+        return f"({left.source} is {right.source})"
+    if isinstance(constant, str):
+        return f"({left.source} == {right.source})"
+    if isinstance(constant, int | float):
+        return f"({left.source} == {right.source} and type({left.source}) is not bool)"
+    return f"_equal({left.source}, {right.source})"
+
+
+def _ordered(first: Any, second: Any, compare: Callable[[Any, Any], bool]) -> bool:
+    return _kind(first) == _kind(second) in ("number", "text") and compare(first, second)
 
 
 def _kind(value: Any) -> str:
@@ -225,3 +277,9 @@ def _kind(value: Any) -> str:
 
 def _equal(first: Any, second: Any) -> bool:
     return _kind(first) == _kind(second) and bool(first == second)
+
+
+#: What the source of a condition calls.
+SOURCE_NAMES: Final[dict[str, Any]] = {
+    "_equal": _equal, "_ordered": _ordered, "_COMPARE": _COMPARE, "_NUMBERS": frozenset((int, float)),
+    "_TEXTS": frozenset((str,))}

@@ -1,6 +1,6 @@
 """The mapping's rules: what the measurement, tags, fields and time of a record are. One record at a time.
 
-They define every line; the code that is generated for common shapes (`stages.mapping.compiled.shape`) writes the same.
+They define every point; the compiled ways (`stages.mapping.compiled`) write the same ones.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class RecordMapper:
         self._make_guard = guards
         #: The type guard of the configured bucket, and those of other ones.
         self.guard = guards("") if guards is not None else None
-        self._guards: dict[str, TypeGuard] = {}
+        self._guards: dict[str, TypeGuard] = {"": self.guard} if self.guard is not None else {}
         self.time_path = config.timestamp_field if config.timestamp_from == "field" else ""
         self.explicit = frozenset(config.field_names) if config.field_strategy == "explicit" else None
         self._not_fields = frozenset([*config.tag_fields, self.time_path, self.heads.measurement_path,
@@ -204,16 +204,28 @@ class RecordMapper:
             return ns // self._unit_ns
         inner = NOT_NUMBERS.get(text) or (str(loads(text)) if text[0] == '"' else text)
         try:
-            if self._epoch:
-                ns = timestamps.parse_epoch(inner.strip(), self._epoch)
-            elif text[0] != '"':
-                raise timestamps.BadTimestamp(f"not a string: {shown(text)}")
-            else:
-                ns = self._read_time(inner, near)
+            ns = self._field_ns(text, inner, near)
         except timestamps.BadTimestamp as error:
             hint = timestamps.hint(inner.strip())
             raise Reject("bad_timestamp", f"{self.time_path}: {error}{hint}") from None
         return timestamps.to_precision(ns, self.precision)
+
+    def _field_ns(self, text: str, inner: str, near: int | None) -> int:
+        """The same in nanoseconds; `inner` is what a string holds. Raises BadTimestamp."""
+        if self._epoch:
+            return timestamps.parse_epoch(inner.strip(), self._epoch)
+        if text[0] != '"':
+            raise timestamps.BadTimestamp(f"not a string: {shown(text)}")
+        return self._read_time(inner, near)
+
+    def time_ns(self, text: str) -> int | None:
+        """The time of a JSON string without escapes, in nanoseconds; None where it is none."""
+        if "\\" in text or text[:1] != '"' or text[-1:] != '"' or len(text) < 2:
+            return None
+        try:
+            return self._field_ns(text, text[1:-1], None)
+        except timestamps.BadTimestamp:
+            return None
 
     def _message_time(self, micros: int | None, origin: Origin) -> int:
         if not micros:
@@ -270,14 +282,14 @@ class RecordMapper:
                 self.notices.clash(f"{shown(lead[:-1])} is a field, and a tag over the limit becomes it")
             fields |= moved
         if self.guard is not None:
-            guard = self.guard if not bucket else self._guard_of(bucket)
-            fields = guard.converted(measurement, fields)
+            fields = self.guard_of(bucket).converted(measurement, fields)
         head = measurement + tags
         if self.long_keys or len(head) > SHORT_CHARS:
             self.check_keys(head, fields)
         return Point(head, fields, self.time(record, origin), bucket)
 
-    def _guard_of(self, bucket: str) -> TypeGuard:
+    def guard_of(self, bucket: str) -> TypeGuard:
+        """The type guard of a bucket ("": the configured one), where types are guarded."""
         if bucket not in self._guards and self._make_guard is not None:
             self._guards[bucket] = self._make_guard(bucket)
         return self._guards[bucket]

@@ -7,7 +7,7 @@ joined by dots; beside it stands the field key, joined by the configured separat
 import json
 import re
 from collections.abc import Iterator, Set
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -261,8 +261,7 @@ class Flattener:
         if text.startswith("{"):
             self.limits.check_depth(self._explode_depth + 1)
             for key, member in self._members(text.encode()).items():
-                full = f"{self._explode}.{key}"
-                self.add(element, full if full in self._in_elements else key, key, member, self._explode_depth + 2)
+                self.add(element, self.element_path(key), key, member, self._explode_depth + 2)
             self.limits.check_keys(len(element))
         else:
             key = self._explode.rpartition(".")[2]
@@ -285,24 +284,42 @@ class Flattener:
                 self._put(record, path, key, text)
                 continue
             self.limits.check_depth(depth)
-            if path in self._whole or path in self._single:
+            treatment = self.treatment(path, first)
+            if treatment == "keep":
                 self._keep(record, path, key, text, depth)
-            elif first == "{" and (self._nested == "flatten" or path in self._opened):
+            elif treatment == "open":
                 members = self._members(text.encode())
                 self._room(len(record) + len(todo), len(members), path, key)
                 todo += [(f"{path}.{name}", f"{key}{self._separator}{name}", member, depth + 1)
                          for name, member in reversed(members.items())]
                 del members
-            elif first == "[" and self._arrays == "index" and path != self._tag_map:
+            elif treatment == "index":
                 elements = items(text)
                 self._room(len(record) + len(todo), len(elements), path, key)
                 todo += [(f"{path}.{index}", f"{key}{self._separator}{index}", elements[index], depth + 1)
                          for index in range(len(elements) - 1, -1, -1)]
                 del elements
-            elif first == "[" and self._arrays == "join" and path != self._tag_map:
+            elif treatment == "join":
                 self._join(record, path, key, text, depth)
-            elif (self._arrays if first == "[" else self._nested) != "drop" or self._is_tags(path):
-                self._keep(record, path, key, text, depth)
+
+    def treatment(self, path: str, first: str) -> Literal["keep", "open", "index", "join", "drop"]:
+        """What becomes of an object or array at a path, by its first character: its text is kept, its members or
+        elements become values of their own, one text is made of them, or it is left out.
+        """
+        if path in self._whole or path in self._single:
+            return "keep"
+        if first == "{":
+            if self._nested == "flatten" or path in self._opened:
+                return "open"
+            return "keep" if self._nested != "drop" or self._is_tags(path) else "drop"
+        if self._arrays in ("index", "join") and path != self._tag_map:
+            return "index" if self._arrays == "index" else "join"
+        return "keep" if self._arrays != "drop" or self._is_tags(path) else "drop"
+
+    def element_path(self, key: str) -> str:
+        """Path of a member of an element of the exploded array."""
+        full = f"{self._explode}.{key}"
+        return full if full in self._in_elements else key
 
     def _is_tags(self, path: str) -> bool:
         """Whether a value is the tag map, or in it: an object or array must not go missing there."""

@@ -28,7 +28,7 @@ class Router:
 
     def __init__(self, config: MappingConfig, heads: SeriesKeyBuilder) -> None:
         """Raises `conditions.BadCondition` and `escape.Unwritable`."""
-        self._rules: list[tuple[Condition, bool, Route]] = [
+        self.rules: list[tuple[Condition, bool, Route]] = [
             (compile_condition(rule.when), rule.then == "drop",
              Route(escape.measurement(rule.measurement) if rule.measurement else "", rule.bucket))
             for rule in config.rules]
@@ -45,18 +45,22 @@ class Router:
         facts = self._facts
         facts.record = record
         found = Route("", "")
-        for condition, drops, route in self._rules:
+        for condition, drops, route in self.rules:
             if condition(facts.value):
                 if drops:
                     raise Dropped
                 found = route
                 break
-        if not self._template or found.bucket:
-            return found
+        return self.with_bucket(found, record)
+
+    def with_bucket(self, route: Route, record: Record) -> Route:
+        """The route with the template's bucket where it has none. Raises Reject where that is not allowed."""
+        if not self._template or route.bucket:
+            return route
         bucket = self._heads.fill(self._template, record, "bad_bucket")
         if bucket not in self._allowed:
             raise Reject("bad_bucket", f"{bucket} is not one of allowed_buckets")
-        return found._replace(bucket=bucket)
+        return route._replace(bucket=bucket)
 
 
 class _Container:
@@ -95,7 +99,7 @@ class _Facts:
         _, text = entry
         known, value = self._read.get(path, ("", None))
         if known is not text:
-            value = _value(text)
+            value = value_of(text)
             self._read[path] = text, value
         return value
 
@@ -104,12 +108,12 @@ class _Facts:
         try:
             for name in path.split("."):
                 raw = _object.decode(raw)[name]
-            return _value(str(raw, "utf-8"))
+            return value_of(str(raw, "utf-8"))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
             return None
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
     """What conditions compare, from its JSON text."""
     if text in NOT_NUMBERS:
         return float("nan")

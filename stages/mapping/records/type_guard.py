@@ -38,6 +38,10 @@ class TypeGuard:
         self._known: dict[str, dict[str, FieldType]] = {}
         self._share = (budget or Budget()).share(self._known.clear)
 
+    def known(self, measurement: str) -> Mapping[str, FieldType]:
+        """The types of a measurement's fields that were asked for before, by `key=`."""
+        return self._known.get(measurement, {})
+
     def decided(self, measurement: str, kinds: Mapping[str, FieldType]) -> dict[str, FieldType]:
         """The types decided for at least the fields in `kinds` (by `key=`); asks for those that are not known."""
         known = self._known.get(measurement)
@@ -66,12 +70,12 @@ class TypeGuard:
         if not wrong:
             return fields
         known = self.decided(measurement, {lead: kind_of(value) for lead, value in fields.items()})
-        return {lead: value if known[lead] == kind_of(value) else _converted(lead, value, known[lead])
+        return {lead: value if known[lead] == kind_of(value) else converted(lead, value, known[lead])
                 for lead, value in fields.items()}
 
 
-def _converted(lead: str, value: str, kind: FieldType) -> str:
-    """A number as another type of number, where that loses nothing."""
+def converted(lead: str, value: str, kind: FieldType) -> str:
+    """A number as another type of number, where that loses nothing. Raises Reject, "type_conflict", where it does."""
     has = kind_of(value)
     number = value[:-1] if has in ("integer", "unsigned") else value
     if has not in ("string", "boolean") and kind not in ("string", "boolean"):

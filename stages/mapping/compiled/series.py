@@ -1,0 +1,160 @@
+"""Measurement, tags and bucket of many messages: by the texts that they are made of, once for each combination."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from stages.mapping.budget import cost_of
+from stages.mapping.compiled.columns import texts_of
+from stages.mapping.compiled.schema import Column
+from stages.mapping.records.conditions import SOURCE_NAMES, source_of
+from stages.mapping.records.mapper import RecordMapper
+from stages.mapping.records.routing import Route, value_of
+from stages.mapping.records.series import SHORT_CHARS, Origin
+from stages.mapping.reject import Reject
+
+#: What an entry costs beside its texts, bytes.
+_ENTRY_BYTES: Final = 300
+#: The choice of a message that no rule is for.
+NO_RULE: Final = -1
+_NOWHERE: Final = Route("", "")
+_VALUES: Final = msgspec.json.Decoder(list[Any])
+
+
+class Series(NamedTuple):
+    """Where a point belongs."""
+
+    #: Measurement and tags, escaped.
+    head: str
+    measurement: str
+    bucket: str
+
+
+class SeriesColumns:
+    """The series of messages of one partition. Not thread-safe."""
+
+    def __init__(self, rules: RecordMapper, columns: Sequence[Column], partition: int) -> None:
+        self._rules = rules
+        self._columns = columns
+        self._partition = partition
+        self._has_headers = bool(rules.config.header_tags)
+        #: By the texts of the columns, then the headers, then the number of the rule that holds.
+        self._known: dict[tuple[Any, ...], Series] = {}
+        self._share = rules.budget.share(self._known.clear)
+        #: Characters of the longest head.
+        self.longest = 0
+
+    def series(self, texts: Sequence[Sequence[str]], headers: Sequence[tuple[str, ...]] | None,
+               choices: Sequence[int] | None, count: int, bad: set[int]) -> list[Series]:
+        """The series of `count` messages, by the texts of each column; `choices` are those of `RuleChooser`.
+
+        Indices of messages that need the exact rules are added to `bad`.
+        """
+        more: list[Sequence[Any]] = [headers or [()] * count] if self._has_headers else []
+        if choices is not None:
+            more.append(choices)
+        keys = list(zip(*texts, *more, strict=True)) if texts or more else [()] * count
+        found = list(map(self._known.get, keys))
+        if None in found:
+            self._make(keys, found, bad)
+        return found  # type: ignore[return-value]
+
+    def _make(self, keys: list[tuple[Any, ...]], found: list[Series | None], bad: set[int]) -> None:
+        made: dict[tuple[Any, ...], Series | None] = {}
+        for index, series in enumerate(found):
+            if series is not None:
+                continue
+            key = keys[index]
+            if key not in made:
+                made[key] = self._made(key)
+            found[index] = made[key] or _NO_SERIES
+            if made[key] is None:
+                bad.add(index)
+
+    def _made(self, key: tuple[Any, ...]) -> Series | None:
+        """The series of one combination; None where the exact rules have to say more of it."""
+        rules = self._rules
+        record = {}
+        texts: list[str] = list(key[:len(self._columns)])
+        for column, text in zip(self._columns, texts, strict=True):
+            if text[0] in "{[":
+                return None
+            if text != "\0":
+                record[column.path] = column.key, text
+        rest = list(key[len(self._columns):])
+        headers: tuple[str, ...] = rest.pop(0) if self._has_headers else ()
+        route = rules.router.rules[rest[0]][2] if rules.router is not None and rest and rest[0] != NO_RULE else _NOWHERE
+        try:
+            if rules.router is not None:
+                route = rules.router.with_bucket(route, record)
+            made = rules.heads.head(record, Origin(self._partition, headers=headers), route.measurement)
+        except Reject:
+            return None
+        finally:
+            noticed = bool(rules.notices.pending)
+            rules.notices.drop()
+        head = made.measurement + made.tags
+        if noticed or made.moved or len(head) > SHORT_CHARS:
+            return None
+        series = Series(head, made.measurement, route.bucket)
+        self.longest = max(self.longest, len(head))
+        if self._share.takes(_ENTRY_BYTES + cost_of(head, *texts, *headers)):
+            self._known[key] = series
+        return series
+
+
+_NO_SERIES: Final = Series("", "", "")
+
+
+class RuleChooser:
+    """Which of the mapping's rules holds for each of many messages."""
+
+    def __init__(self, rules: RecordMapper, columns: Sequence[Column]) -> None:
+        """`columns` are those that the conditions ask for; another path is missing."""
+        #: In the order of the function's arguments.
+        self.columns = columns
+        self._paths = [column.path for column in columns]
+        names = {path: f"v{number}" for number, path in enumerate(self._paths)}
+        source = str(NO_RULE)
+        for number, rule in reversed(list(enumerate(rules.config.rules))):
+            source = f"{number} if {source_of(rule.when, names)} else {source}"
+        arguments = ", ".join([f"c{number}" for number in range(len(names))])
+        variables = ", ".join(names.values())
+        #: Python source of the function that chooses.
+        self.source = f"def choose({arguments}):\n    return [{source} for {variables}, in zip({arguments})]\n"
+        made: dict[str, Any] = dict(SOURCE_NAMES)
+        if names:
+            exec(compile(self.source, "<rules>", "exec"), made)  # nosec B102: of parsed conditions, constants by repr
+            self._choose: Callable[..., list[int]] = made["choose"]
+        self.drops = frozenset([number for number, rule in enumerate(rules.config.rules) if rule.then == "drop"])
+        self._constant = 0 if names else eval(source, made)  # nosec B307: the same
+
+    def choices(self, raws: Sequence[Sequence[Raw]], count: int, bad: set[int]) -> list[int]:
+        """The number of the first rule that holds for each message, or NO_RULE.
+
+        Indices of messages that need the exact rules are added to `bad`.
+        """
+        if not raws:
+            return [self._constant] * count
+        return self._choose(*[_values(column, bad) for column in raws])
+
+
+def _values(raws: Sequence[Raw], bad: set[int]) -> list[Any]:
+    """What conditions compare."""
+    joined = b",".join(raws)
+    if b"[" not in joined and b"{" not in joined:
+        try:
+            values: list[Any] = _VALUES.decode(b"[" + joined.replace(b"\0", b"null") + b"]")
+            return values
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+    out: list[Any] = []
+    for index, text in enumerate(texts_of(raws)):
+        if text[0] in "{[":
+            bad.add(index)
+            out.append(None)
+        else:
+            out.append(None if text == "\0" else value_of(text))
+    return out

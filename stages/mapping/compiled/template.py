@@ -1,0 +1,235 @@
+"""Learns the template by which a producer writes: the same keys in the same order, with values of the same kinds.
+
+From one message comes a `BatchTemplate`, which cuts a whole batch of such messages at once. Values that need more than
+copying have none; their messages go the general way.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from pipeline.points import escape
+from pipeline.points.field_type import FieldType
+from stages.mapping.budget import cost_of
+from stages.mapping.compiled.uniform_batch import BatchTemplate, Segment
+from stages.mapping.records import timestamps
+from stages.mapping.records.mapper import RecordMapper
+from stages.mapping.records.record import Record, is_json
+from stages.mapping.records.series import Origin, SeriesKey, lead_of
+from stages.mapping.records.type_guard import SlowPathNeeded
+from stages.mapping.reject import Reject
+
+#: Characters of a message between its values that a shape may have: its pattern is compiled, at microseconds each.
+_MAX_BETWEEN: Final = 32_768
+
+_PLAIN: Final = r'[^"\\\x00-\x1f]*+'
+_STRING: Final = f'"{_PLAIN}"'
+_INTEGER: Final = r"-?(?:0|[1-9][0-9]{0,17}+)"
+_NUMBER: Final = _INTEGER + r"(?:\.[0-9]{1,100}+)?+"
+_DECIMAL: Final = _INTEGER + r"\.[0-9]{1,100}+"
+_SIGNED: Final = r"(?:0|-?[1-9][0-9]{0,17}+)"
+_UNSIGNED: Final = r"(?:0|[1-9][0-9]{0,17}+)"
+_BOOLEAN: Final = r"(?:true|false)"
+_ANY: Final = f"(?:{_STRING}|{_NUMBER}|{_BOOLEAN}|null)"
+
+
+class Column(NamedTuple):
+    """One captured value of a shape."""
+
+    path: str
+    key: str
+    #: The value is a string: captured without its quotes.
+    quoted: bool
+
+
+class Heads(dict[Any, str]):
+    """Measurement and tag set by the values of the columns that they come from: made at first sight, then looked up."""
+
+    def __init__(self, rules: RecordMapper, columns: Sequence[Column], kinds: dict[str, FieldType],
+                 partition: int) -> None:
+        super().__init__()
+        self._rules = rules
+        self._columns = columns
+        self._kinds = kinds
+        self._longest = max(kinds, key=lambda lead: len(lead.encode()))
+        self._partition = partition
+        self._share = rules.budget.share(self.clear)
+
+    def __missing__(self, values: Any) -> str:
+        """Makes a head by the rules. Raises Reject, and SlowPathNeeded where a field must become another type."""
+        texts = values if len(self._columns) > 1 else (values,)
+        record: Record = {
+            column.path: (column.key, f'"{text}"' if column.quoted else text)
+            for column, text in zip(self._columns, texts, strict=False)}
+        measurement, tags, moved, _ = self._rules.heads.head(record, Origin(partition=self._partition))
+        self._rules.check_keys(measurement + tags, {self._longest: ""})
+        guard = self._rules.guard
+        if moved:
+            raise SlowPathNeeded
+        if guard is not None:
+            known = guard.decided(measurement, self._kinds)
+            if any(known[lead] != kind for lead, kind in self._kinds.items()):
+                raise SlowPathNeeded
+        head = measurement + tags
+        if self._share.takes(cost_of(head, *map(str, texts))):
+            self[values] = head
+        return head
+
+
+class _NoTemplate(Exception):
+    """The message holds a value that cannot just be copied."""
+
+
+def learn(rules: RecordMapper, payload: bytes, partition: int = 0) -> BatchTemplate | None:
+    """The template of a message, or None where it has none, or is not valid JSON.
+
+    What the template has of the message stands for all that match it: it must be proven valid here.
+    """
+    if not is_json(payload):
+        return None
+    try:
+        text = payload.decode()
+        spans = rules.flattener.spans(text)
+        if spans is None or len(text) - sum([end - start for _, _, start, end in spans]) > _MAX_BETWEEN:
+            return None
+        head = rules.heads.head({path: (key, text[start:end]) for path, key, start, end in spans},
+                                Origin(partition=partition))
+        return _Learner(rules, text, spans, head).template()
+    except (_NoTemplate, Reject, escape.Unwritable, UnicodeDecodeError):
+        return None
+    finally:
+        rules.notices.drop()
+
+
+def can_learn(rules: RecordMapper) -> bool:
+    """Whether messages can have templates under this mapping at all."""
+    config = rules.config
+    return not (config.explode or config.rules or config.bucket_template or config.header_tags
+                or "offset" in config.metadata_tags)
+
+
+class _Learner:
+    """Goes through one message's values and gathers what is cut out of such messages."""
+
+    def __init__(self, rules: RecordMapper, text: str, spans: list[tuple[str, str, int, int]], head: SeriesKey) -> None:
+        self.rules = rules
+        self.text = text
+        self.spans = spans
+        self.head = head
+        self.groups = 0
+        self.heads: list[Column] = []
+        #: Keys of the tags: with two of one key there is no template, nor with two fields.
+        self.tags: set[str] = set()
+        #: `key=` -> type of the fields.
+        self.kinds: dict[str, FieldType] = {}
+        self.time = ""
+        self.cuts: list[Segment] = []
+
+    def template(self) -> BatchTemplate:
+        """Raises _NoTemplate where one value has none."""
+        at = 0
+        for path, key, start, end in self.spans:
+            self.cuts.append(self._value(path, key, self.text[start:end])._replace(literal=self.text[at:start]))
+            at = end
+        if not self.kinds or self.rules.time_path and not self.time:
+            raise _NoTemplate
+        leads = {lead_of(tag) for tag in self.tags} | self.rules.heads.outer_leads
+        if not leads.isdisjoint(self.kinds):
+            raise _NoTemplate
+        rules, columns, kinds = self.rules, self.heads, self.kinds
+        return BatchTemplate(self.cuts, self.text[at:], self.time, {"field_time": rules.field_time},
+                             lambda partition: Heads(rules, columns, kinds, partition), rules.budget)
+
+    def _group(self) -> int:
+        self.groups += 1
+        return self.groups - 1
+
+    def _value(self, path: str, key: str, text: str) -> Segment:
+        """What becomes of one value."""
+        rules = self.rules
+        in_head, is_time, is_field = rules.heads.contains(path), path == rules.time_path, rules.is_field(path)
+        if rules.is_excluded(path):
+            in_head = is_time = is_field = False
+        if in_head + is_time + is_field > 1:
+            raise _NoTemplate
+        if text == "null":
+            return Segment("", "null" if in_head or is_time or is_field else _ANY)
+        if in_head:
+            return self._in_head(path, key, text)
+        if is_time:
+            return self._time(text)
+        if is_field:
+            return self._field(path, key, text)
+        if not re.fullmatch(_ANY, text):
+            raise _NoTemplate
+        return Segment("", _ANY)
+
+    def _in_head(self, path: str, key: str, text: str) -> Segment:
+        quoted = text[0] == '"'
+        pattern = _STRING if quoted else _BOOLEAN if text[0] in "tf" else _NUMBER
+        if not re.fullmatch(pattern, text) or self.rules.heads.moved_key(path, key):
+            raise _NoTemplate
+        tag = self.rules.heads.tag_key(path, key)
+        if tag:
+            if tag in self.tags or self.rules.heads.is_outer(tag):
+                raise _NoTemplate
+            self.tags.add(tag)
+        self.heads.append(Column(path, key, quoted))
+        return Segment("", pattern, "head")
+
+    def _field(self, path: str, key: str, text: str) -> Segment:
+        lead = self.rules.lead(path, key)
+        pattern, suffix, kind = _field_form(self.rules, path, text, self._decided(lead, text))
+        if not re.fullmatch(pattern, text) or lead in self.kinds:
+            raise _NoTemplate
+        self.kinds[lead] = kind
+        return Segment("", pattern, "field", self._group(), lead, suffix)
+
+    def _decided(self, lead: str, text: str) -> FieldType | None:
+        """The type that an undeclared number has by the guard's decision, if it may not be what is written."""
+        guard = self.rules.guard
+        if guard is None or self.rules.config.integers == "float" or text[0] in '"tf':
+            return None
+        kind: FieldType = "float" if "." in text else "integer"
+        return guard.decided(self.head.measurement, {lead: kind})[lead]
+
+    def _time(self, text: str) -> Segment:
+        form, precision = self.rules.config.timestamp_format, self.rules.precision
+        if not form.startswith("epoch_"):
+            if self.rules.config.lacks_year() or text[0] != '"' or not re.fullmatch(_STRING, text):
+                raise _NoTemplate
+            group = self._group()
+            self.time = f"field_time('\"' + v{group} + '\"')"
+            return Segment("", f'"({_STRING[1:-1]})"', "time", group)
+        source, target = timestamps.UNIT_NS[form.removeprefix("epoch_")], timestamps.UNIT_NS[precision]
+        digits = len(str(timestamps.MAX_NS // source))
+        drop = max(0, len(str(target // source)) - 1)
+        pattern = f"([1-8][0-9]{{0,{digits - 1 - drop}}}+)" if not drop else (
+            f"([1-8][0-9]{{0,{digits - 1 - drop}}})[0-9]{{{drop}}}")
+        if not re.fullmatch(pattern, text):
+            raise _NoTemplate
+        group = self._group()
+        zeros = "0" * max(0, len(str(source // target)) - 1)
+        self.time = f"v{group} + '{zeros}'" if zeros else f"v{group}"
+        return Segment("", pattern, "time", group)
+
+
+def _field_form(rules: RecordMapper, path: str, text: str, decided: FieldType | None) -> tuple[str, str, FieldType]:
+    """Pattern of a field's value, what follows its capture in the line, and its type. Raises _NoTemplate."""
+    declared = rules.config.types.get(path)
+    first = text[0]
+    if first == '"' and declared in (None, "string"):
+        return _STRING, "", "string"
+    if first in "tf" and declared in (None, "boolean"):
+        return _BOOLEAN, "", "boolean"
+    if first in '"tf':
+        raise _NoTemplate
+    if declared == "float" or declared is None and "float" in (rules.config.integers, decided):
+        return _NUMBER, "", "float"
+    if declared is None:
+        return (_DECIMAL, "", "float") if "." in text else (_SIGNED, "i", "integer")
+    if declared == "integer":
+        return _SIGNED, "i", "integer"
+    if declared == "unsigned":
+        return _UNSIGNED, "u", "unsigned"
+    raise _NoTemplate

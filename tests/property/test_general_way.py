@@ -1,0 +1,98 @@
+"""The compiled ways write what the exact rules write: random documents, mappings with any option, good and bad mixed.
+
+Some seeds of `scripts/fuzz`, which tries others for as long as it is told to.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from pipeline.config.schema import MappingConfig, RuleConfig
+from pipeline.points.field_type import FieldType
+from stages.mapping.compiled.schema import MAX_KEYS
+from stages.mapping.encoder import BatchOrigin, Encoder
+from stages.mapping.records.type_guard import TypeGuard
+from tests.fuzz.general import try_documents
+from tests.support.points import normal
+
+SEEDS = 320
+PARTS = 8
+MAPPING = MappingConfig(tag_fields=("site",), timestamp_from="field", timestamp_field="ts")
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_random_documents_and_mappings(part: int) -> None:
+    counts: dict[str, int] = {}
+    wrong = [f"seed {seed}: {words}" for seed in range(part, SEEDS, PARTS) for words in try_documents(seed, counts)]
+    assert not wrong
+    # Many mappings reject most documents: what is compared has to go the compiled way all the same.
+    assert counts["general"] > counts["messages"] / 50
+
+
+def messages(count: int, **more: Any) -> list[bytes]:
+    """Messages that differ in their values."""
+    return [json.dumps({"site": f"s{number % 3}", "v": number + 0.5, "ts": 1_700_000_000_000 + number, **more}).encode()
+            for number in range(count)]
+
+
+def test_a_new_key_is_learned_within_its_batch() -> None:
+    encoder = Encoder(MAPPING, "ms", "stream", "topic")
+    encoder.encode(messages(100), BatchOrigin())
+    before = encoder.general.written
+    encoded = encoder.encode(messages(100, w=1), BatchOrigin())
+    assert encoded.points == 100
+    assert encoder.general.written - before > 80
+
+
+def test_messages_with_a_bad_one_among_them_go_the_general_way() -> None:
+    encoder = Encoder(MAPPING, "ms", "stream", "topic")
+    encoder.encode(messages(20), BatchOrigin())
+    before = encoder.general.written
+    encoded = encoder.encode([*messages(99), b'{"site":', b'{"ts":1700000000000}'], BatchOrigin())
+    assert (encoded.points, [reject.at for reject in encoded.rejects]) == (99, [99, 100])
+    assert encoder.general.written - before == 99
+
+
+def test_documents_whose_keys_are_data_are_compiled_for_a_while_only() -> None:
+    encoder = Encoder(MAPPING, "ms", "stream", "topic")
+    for batch in range(50):
+        payloads = [json.dumps({"ts": 1_700_000_000_000, f"id-{batch}-{number}": number}).encode()
+                    for number in range(200)]
+        assert encoder.encode(payloads, BatchOrigin()).points
+    assert encoder.general.schema.keys <= MAX_KEYS
+    assert encoder.general.compiled_keys <= 4_000 + 0.1 * 50 * 200 * 4 + MAX_KEYS
+
+
+def test_the_first_message_of_a_field_decides_its_type_also_where_it_does_not_fit() -> None:
+    """A field that is new to the guard is asked for in the messages' order."""
+    outcomes = []
+    for compiled in (False, True):
+        known: dict[str, FieldType] = {}
+
+        def ask(measurement: str, kinds: Mapping[str, FieldType],
+                known: dict[str, FieldType] = known) -> Mapping[str, FieldType]:
+            return {field: known.setdefault(field, kind) for field, kind in kinds.items()}
+
+        encoder = Encoder(MAPPING, "ms", "stream", "topic", lambda bucket, ask=ask: TypeGuard(ask))  # type: ignore[misc]
+        encoder.is_compiled = compiled
+        encoder.encode([b'{"site":"a","v":1,"w":null,"ts":1700000000000}'] * 2, BatchOrigin())
+        batch = [b'{"site":"a","w":"x","other":1,"ts":1700000000001}',
+                 b'{"site":"b","v":2,"w":5,"ts":1700000000002}', b'{"site":"c","w":"y","ts":1700000000003}']
+        outcomes.append(normal(encoder.encode(batch, BatchOrigin())))
+    assert outcomes[0] == outcomes[1]
+    assert [reject.reason for reject in outcomes[0][3]] == ["type_conflict"]
+
+
+def test_drops_and_routes_agree_with_limits() -> None:
+    mapping = replace(MAPPING, max_depth=1, rules=(RuleConfig(when="v > 5", then="drop"),))
+    outcomes = []
+    for compiled in (False, True):
+        encoder = Encoder(mapping, "ms", "stream", "topic")
+        encoder.is_compiled = compiled
+        encoder.encode(messages(20), BatchOrigin())
+        outcomes.append(normal(encoder.encode(messages(20) + messages(20, list=[1]), BatchOrigin())))
+    assert outcomes[0] == outcomes[1]
+    assert [reject.reason for reject in outcomes[0][3]] == ["too_deep"] * 20
