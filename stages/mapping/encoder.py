@@ -229,12 +229,17 @@ class _Batch:
         if len(written) == 1 and not self.lines:
             done = self._distinct(written[0])
             if done is not None:
-                if len(written[0].lines) == len(self.payloads) > 1:
-                    self.encoder.learn_template(self.payloads[0], self.partition)
+                self._learn_template(len(written[0].lines))
                 return done
-        for messages, heads, at, lines, buckets, _ in written:
+        for messages, heads, at, lines, buckets, *_ in written:
             self.lines += zip(messages, heads, at, lines, repeat("") if buckets is None else buckets, strict=False)
+        self._learn_template(len(self.lines))
         return self._gathered()
+
+    def _learn_template(self, lines: int) -> None:
+        """Looks for a template where each message of the batch has become a line."""
+        if lines == len(self.payloads) > 0 and not self.rejects and self.is_compiled and self.encoder.is_compiled:
+            self.encoder.learn_template(self.payloads[0], self.partition)
 
     def _generally(self, times: Sequence[int] | None, written: list[Written]) -> Sequence[int]:
         """Puts what goes the general way into `written`; gives back the indices of the rest.
@@ -261,7 +266,7 @@ class _Batch:
 
     def _distinct(self, written: Written) -> Encoded | None:
         """The whole batch where all that it has is written, and no two points are the same; otherwise None."""
-        messages, heads, times, lines, buckets, _ = written
+        messages, heads, times, lines, buckets = written[:5]
         if buckets is not None:
             heads = [f"{bucket}\n{head}" if bucket else head for bucket, head in zip(buckets, heads, strict=True)]
         hashes = hashes_of(heads, times)

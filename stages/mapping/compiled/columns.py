@@ -81,12 +81,19 @@ class FieldColumn:
         need the exact rules are added to `bad`.
         """
         joined = b"\n".join(raws)
+        if not joined.translate(None, _NUMBER_CHARS):
+            # Most fields are numbers; nothing but the values is between these line breaks.
+            absent = joined.count(b"\0") if b"\0" in joined else 0
+            if absent == len(raws):
+                return None
+            numbers = self._numbers(joined, len(raws) - absent, absent, is_long)
+            return numbers if numbers is not None else self._listed(str(joined, "utf-8").split("\n"), bad)
         if joined.count(b"\n") != len(raws) - 1:
             return self._listed([str(raw, "utf-8") for raw in raws], bad)
         if b"null" in joined:
             texts = ["\0" if text == "null" else text for text in str(joined, "utf-8").split("\n")]
             joined = "\n".join(texts).encode()
-        absent = joined.count(b"\0")
+        absent = joined.count(b"\0") if b"\0" in joined else 0
         if absent == len(raws):
             return None
         found = self._uniform(joined, len(raws), absent, is_long)

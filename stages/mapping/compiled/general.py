@@ -68,6 +68,8 @@ class Written(NamedTuple):
     buckets: list[str] | None
     #: Characters of the lines, at most.
     size: int
+    #: Messages that have no field.
+    misfits: frozenset[int] = frozenset()
 
 
 class _Misfit(Exception):
@@ -199,12 +201,12 @@ class General:
                 fitting, structs = [fitting[at] for at in keep], [structs[at] for at in keep]
                 continue
             misfits: list[int] = []
-            if len(fitting) < len(indices):
-                good = set(fitting)
+            if len(fitting) < len(indices) or made.misfits:
+                good = set(fitting).difference([fitting[at] for at in made.misfits])
                 misfits = [index for index in indices if index not in good]
             if misfits or fitting[0]:
                 made = made._replace(messages=[fitting[at] for at in made.messages])
-            dropped = len(fitting) - len(set(made.messages)) if code.can_drop else 0
+            dropped = len(fitting) - len(made.misfits) - len(set(made.messages)) if code.can_drop else 0
             return made, misfits, dropped
         return None, list(indices), 0
 
@@ -251,9 +253,12 @@ def _readable(reader: Reader, payloads: Sequence[bytes], indices: Sequence[int],
         some = [payload for at, payload in enumerate(some) if at not in bad]
     joined = b"\n".join(some)
     longest = max(map(len, some), default=0)
+    encoded = _encoder.encode(structs)
+    # Written again, Structs that lost nothing are as long as what they were read from: brackets, and commas between.
+    is_whole = reader.is_verbatim and len(encoded) == len(joined) + 2
     # Of a key that is there twice the Structs hold one value: the other one's colon is missing.
-    if (joined.count(b":") == _encoder.encode(structs).count(b":") and longest < 2 * limits.values
-            and not (b"\\" in joined and _HIDDEN_COLON.search(joined)) and _is_text(joined)):
+    if ((is_whole or joined.count(b":") == encoded.count(b":") and not (
+            b"\\" in joined and _HIDDEN_COLON.search(joined))) and longest < 2 * limits.values and _is_text(joined)):
         return fitting, structs, longest
     kept = [at for at, payload in enumerate(some)
             if payload.count(b":") == _encoder.encode(structs[at]).count(b":") and len(payload) < 2 * limits.values
@@ -378,11 +383,15 @@ class _Code:
         values = self._guarded(values, series, part.may_ask, bad)
         _raise_misfit(bad, owner)
         lines = _lines(heads, values, times, bad)
-        _raise_misfit(bad, owner)
-        messages = owner if owner is not None else list(range(count))
-        self._check_expanded(lines, owner)
         buckets = [one.bucket for one in series] if self._rules.router is not None else None
-        return Written(messages, heads, times, lines, buckets, size)
+        if bad and owner is None:
+            rows = [row for row in range(count) if row not in bad]
+            return Written(rows, [heads[row] for row in rows], [times[row] for row in rows],
+                           [lines[row] for row in rows], buckets and [buckets[row] for row in rows], size,
+                           frozenset(bad))
+        _raise_misfit(bad, owner)
+        self._check_expanded(lines, owner)
+        return Written(owner if owner is not None else list(range(count)), heads, times, lines, buckets, size)
 
     def _series(self, part: _Part, raws: dict[int, list[Raw]], owner: list[int] | None, choices: list[int] | None,
                 count: int, bad: set[int]) -> list[Series]:

@@ -114,6 +114,8 @@ class Reader(Struct, eq=False, frozen=True):
     element_chars: int
     #: Keys of one point, at most.
     keys: int
+    #: Whether every value is kept as it came: then Structs that are as long as their messages have lost nothing.
+    is_verbatim: bool
 
 
 class Schema:
@@ -218,6 +220,7 @@ class Schema:
         self._leads = {lead_of(self._rules.heads.tag_key(node.path, node.key)) for node in _values(self.root)
                        if self._rules.heads.tag_key(node.path, node.key)} | self._rules.heads.outer_leads
         outer, elements = Table({}, []), None
+        self._walks = False
         struct = self._struct(self.root, outer)
         inner = Table({}, [])
         path: list[int] = []
@@ -234,7 +237,8 @@ class Schema:
             return None
         return Reader(msgspec.json.Decoder(struct).decode, outer, elements, inner,
                       sum([len(column.lead) + 2 for column in columns]),
-                      sum([len(node.path) + len(node.key) for node in _values(self._elements or self.root)]), self.keys)
+                      sum([len(node.path) + len(node.key) for node in _values(self._elements or self.root)]), self.keys,
+                      not self._walks)
 
     def _struct(self, node: Node, table: Table) -> Any:
         """A Struct for an object; fills its table."""
@@ -271,6 +275,7 @@ class Schema:
                 node.is_kept and not column.is_excluded):
             table.columns[number] = column
             return Raw, ABSENT
+        self._walks |= not column.is_excluded
         return (Raw, ABSENT) if column.is_excluded else (_WALKED, UNSET)
 
     def _column(self, node: Node) -> Column | None:
