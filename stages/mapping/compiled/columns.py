@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from pipeline.config.schema import FieldType as DeclaredType
+from pipeline.config.schema import DeclaredType
 from pipeline.points.field_type import FieldType
 from stages.mapping.budget import cost_of
 from stages.mapping.compiled.schema import Column
