@@ -179,16 +179,16 @@ class _Learner:
 
     def _field(self, path: str, key: str, text: str) -> Segment:
         lead = self.rules.lead(path, key)
-        pattern, suffix, kind = _field_form(self.rules, path, text, self._decided(lead, text))
+        pattern, suffix, kind = _field_form(self.rules, path, text, self._decided(path, lead, text))
         if not re.fullmatch(pattern, text) or lead in self.kinds:
             raise _NoTemplate
         self.kinds[lead] = kind
         return Segment("", pattern, "field", self._group(), lead, suffix)
 
-    def _decided(self, lead: str, text: str) -> FieldType | None:
+    def _decided(self, path: str, lead: str, text: str) -> FieldType | None:
         """The type that an undeclared number has by the guard's decision, if it may not be what is written."""
-        guard = self.rules.guard
-        if guard is None or self.rules.config.integers == "float" or text[0] in '"tf':
+        guard, config = self.rules.guard, self.rules.config
+        if guard is None or config.integers == "float" or text[0] in '"tf' or path in config.types:
             return None
         kind: FieldType = "float" if "." in text else "integer"
         return guard.decided(self.head.measurement, {lead: kind})[lead]
