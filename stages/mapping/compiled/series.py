@@ -86,15 +86,22 @@ class SeriesColumns:
         rest = list(key[len(self._columns):])
         headers: tuple[str, ...] = rest.pop(0) if self._has_headers else ()
         route = rules.router.rules[rest[0]][2] if rules.router is not None and rest and rest[0] != NO_RULE else _NOWHERE
+        # Tags are counted when they are first met: by the exact rules, in the message's order, where they reject it.
+        heads, counted = rules.heads, list[tuple[str, str]]()
+        count, heads.seen = heads.seen, lambda key, value: counted.append((key, value))
         try:
             if rules.router is not None:
                 route = rules.router.with_bucket(route, record)
-            made = rules.heads.head(record, Origin(self._partition, headers=headers), route.measurement)
+            made = heads.head(record, Origin(self._partition, headers=headers), route.measurement)
         except Reject:
+            heads.forget_pieces()
             return None
         finally:
+            heads.seen = count
             noticed = bool(rules.notices.pending)
             rules.notices.drop()
+        for tag, value in counted:
+            count(tag, value)
         head = made.measurement + made.tags
         if noticed or made.moved or len(head) > SHORT_CHARS:
             return None

@@ -239,6 +239,10 @@ class SeriesKeyBuilder:
             self._pieces[key, text] = piece
         return piece
 
+    def forget_pieces(self) -> None:
+        """Forgets the tags that were met: `seen` is called for each again."""
+        self._pieces_share.empty()
+
     def moved(self, tags: dict[str, str]) -> dict[str, str]:
         """Removes tags that exceed the limit from `tags` (key -> `,key=value`) and returns them as fields.
 
