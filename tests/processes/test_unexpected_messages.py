@@ -295,7 +295,8 @@ def test_a_coordinator_that_is_new_admits_the_encoders_that_were_there(
         remote.connect(control, remote.control)
 
         def join() -> None:
-            control.send(common.encode(wire.Join("encode-far", 7, digest)))
+            # A pid that no process here has: the end of the pipeline's processes is waited for by their pids.
+            control.send(common.encode(wire.Join("encode-far", 2**31 - 1, digest)))
 
         join()
         sink.wait_for(lambda status: "encode-far" in status.pids)
