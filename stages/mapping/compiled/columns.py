@@ -171,7 +171,7 @@ class FieldColumn:
             if value is None:
                 try:
                     value = self._converted(text)
-                except Reject:
+                except Exception:  # whatever it is, the exact rules say it
                     value = ""
                     bad.add(index)
                 else:

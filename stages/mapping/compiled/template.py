@@ -92,8 +92,8 @@ def learn(rules: RecordMapper, payload: bytes, partition: int = 0) -> BatchTempl
         spans = rules.flattener.spans(text)
         if spans is None or len(text) - sum([end - start for _, _, start, end in spans]) > _MAX_BETWEEN:
             return None
-        head = rules.heads.head({path: (key, text[start:end]) for path, key, start, end in spans},
-                                Origin(partition=partition))
+        record = {path: (key, text[start:end]) for path, key, start, end in spans if not rules.is_excluded(path)}
+        head = rules.heads.head(record, Origin(partition=partition))
         return _Learner(rules, text, spans, head).template()
     except (_NoTemplate, Reject, escape.Unwritable, UnicodeDecodeError):
         return None
