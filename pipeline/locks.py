@@ -25,7 +25,7 @@ from pipeline.files import OTHERS, check_own_folder, describe, open_own
 #: Folders for a user's locks. All that exist are used, so that two processes conflict if they share one of them. Not
 #: XDG_RUNTIME_DIR, which only some processes of a user have, nor TMPDIR. systemd's PrivateTmp= hides the last two,
 #: ProtectSystem=strict leaves only the first writable, and RemoveIPC= empties the first when a user logs out.
-LOCK_ROOTS = ("/dev/shm", "/run/lock", "/var/tmp", "/tmp")  # nosec B108: only a folder of ours in them is used
+LOCK_ROOTS = ("/dev/shm", "/run/lock", "/var/tmp", "/tmp")  # nosec B108  # only a folder of ours in them is used
 #: Further names of a user's folder there, if another user has taken the first one.
 _SPARE_FOLDERS = 9
 #: The file in such a folder in which each locked name is one locked byte.

@@ -10,7 +10,7 @@ from pipeline.config.source_schema import SourceConfig
 
 #: Names that Iggy's client reads as the id of a stream or topic. Source: `Identifier::from_str`.
 _ID = re.compile(r"\+?[0-9]{1,10}", re.ASCII)
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # nosec B104: only compared with
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # nosec B104  # only compared with
 
 
 def feedback_problems(config: Config) -> list[str]:

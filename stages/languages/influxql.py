@@ -87,7 +87,7 @@ class InfluxqlDialect:
 
     def measurements(self) -> QueryRequest:
         # For a missing database the list is empty; only a SELECT is an error, in 2.7 only as the last statement.
-        return self._ask(f"SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON {identifier(self._database)}; "  # nosec B608: quoted
+        return self._ask(f"SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON {identifier(self._database)}; "  # nosec B608  # quoted
                          'SELECT "x" FROM "x" WHERE time = 0 LIMIT 1')
 
     def read_measurements(self, body: bytes) -> list[str]:
@@ -135,7 +135,7 @@ class InfluxqlDialect:
         selected = ", ".join(f"{identifier(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
                              for column in columns)
         where = f" WHERE {_bounds(window)}" if _bounds(window) else ""
-        return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"  # nosec B608: quoted
+        return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"  # nosec B608  # quoted
                          + (f" LIMIT {limit}" if limit else ""), chunk_rows)
 
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:

@@ -92,7 +92,7 @@ class V3Dialect(ABC):
         return []
 
     def columns(self, measurement: str) -> QueryRequest:
-        return self._ask("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'iox' "  # nosec B608: quoted
+        return self._ask("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'iox' "  # nosec B608  # quoted
                          f"AND table_name = {literal(measurement)}", "sql")
 
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
@@ -105,7 +105,7 @@ class V3Dialect(ABC):
         bounds = [f"time {operator} TIMESTAMP '{format_time(edge)}'" for edge, operator, open_end in (
             (window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)) if edge != open_end]
         return self._ask(
-            f"SELECT time, {', '.join(identifier(column.name) for column in columns)} FROM {identifier(measurement)}"  # nosec B608: quoted
+            f"SELECT time, {', '.join(identifier(column.name) for column in columns)} FROM {identifier(measurement)}"  # nosec B608  # quoted
             + (f" WHERE {' AND '.join(bounds)}" if bounds else "") + " ORDER BY time ASC"
             + (f" LIMIT {limit}" if limit else ""), "sql")
 

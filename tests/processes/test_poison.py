@@ -11,7 +11,7 @@ from pipeline.testbed.harness.procfs import cpu_seconds
 from pipeline.wire import sink as wire
 from tests.support.iggy_servers import RunningIggy
 from tests.support.killer import pid_of
-from tests.support.poison import good, poisons
+from tests.support.poison import good, poisons, protobuf_descriptor
 from tests.support.sinks import PATHS, TOPIC, SandboxInflux, Sink, read_topic, send
 
 Start = Callable[..., Sink]
@@ -29,6 +29,8 @@ MAPPINGS = {
     "csv": 'format = "csv"',
     "text": 'format = "text"',
     "avro": 'format = "avro"\nexclude_fields = ["note"]',
+    "protobuf": 'format = "protobuf"\nprotobuf_descriptor = "DESCRIPTOR"\nprotobuf_message = "Reading"\n'
+                'exclude_fields = ["list"]',
 }
 
 
@@ -40,9 +42,11 @@ def peak(pid: int) -> int:
 
 @pytest.mark.parametrize("form", MAPPINGS)
 def test_each_poison_among_good_messages_is_one_dead_letter(
-        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, form: str) -> None:
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Start, tmp_path: Path, form: str) -> None:
     iggy.create_topic(stream, TOPIC, 1)
     iggy.create_topic(stream, "influxdb-dlq", 1)
+    descriptor = tmp_path / "reading.desc"
+    descriptor.write_bytes(protobuf_descriptor())
     bad = poisons(form)
     payloads: list[bytes] = []
     offsets: dict[int, str] = {}
@@ -56,7 +60,8 @@ def test_each_poison_among_good_messages_is_one_dead_letter(
     for first in range(0, len(payloads), 200):
         send(iggy.address, stream, payloads[first:first + 200])
     paths = "" if form in ("text", "line_protocol") else PATHS
-    sink = start_sink(iggy.address, stream, influxdb, mapping=MAPPINGS[form], paths=paths, options="max_restarts = 0")
+    sink = start_sink(iggy.address, stream, influxdb, mapping=MAPPINGS[form].replace("DESCRIPTOR", str(descriptor)),
+                      paths=paths, options="max_restarts = 0")
     encoders: set[int] = set()
 
     def done(status: wire.Status) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import fastavro
 import msgspec
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from tests.support.sinks import message
 
@@ -68,6 +69,54 @@ def _zigzag(number: int) -> bytes:
     return out + bytes([number])
 
 
+def protobuf_descriptor() -> bytes:
+    """A FileDescriptorSet, as protoc writes it: `Reading` has a message that contains itself, a map, and an array."""
+    field = descriptor_pb2.FieldDescriptorProto
+    single, repeated = field.LABEL_OPTIONAL, field.LABEL_REPEATED
+    node = descriptor_pb2.DescriptorProto(name="Node", field=[
+        field(name="next", number=1, label=single, type=field.TYPE_MESSAGE, type_name=".Node")])
+    is_map = descriptor_pb2.MessageOptions(map_entry=True)
+    entry = descriptor_pb2.DescriptorProto(name="MoreEntry", options=is_map, field=[
+        field(name="key", number=1, label=single, type=field.TYPE_STRING),
+        field(name="value", number=2, label=single, type=field.TYPE_DOUBLE)])
+    reading = descriptor_pb2.DescriptorProto(name="Reading", nested_type=[entry], field=[
+        field(name="device", number=1, label=single, type=field.TYPE_STRING),
+        field(name="value", number=2, label=single, type=field.TYPE_DOUBLE),
+        field(name="ok", number=3, label=single, type=field.TYPE_BOOL),
+        field(name="ts", number=4, label=single, type=field.TYPE_INT64),
+        field(name="node", number=5, label=single, type=field.TYPE_MESSAGE, type_name=".Node"),
+        field(name="more", number=6, label=repeated, type=field.TYPE_MESSAGE, type_name=".Reading.MoreEntry"),
+        field(name="list", number=7, label=repeated, type=field.TYPE_DOUBLE)])
+    file = descriptor_pb2.FileDescriptorProto(name="reading.proto", syntax="proto3", message_type=[node, reading])
+    return descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
+
+
+def reading(**fields: Any) -> bytes:
+    """A `Reading` in Protobuf."""
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(protobuf_descriptor()).file:
+        pool.Add(file)
+    made: bytes = message_factory.GetMessageClass(pool.FindMessageTypeByName("Reading"))(**fields).SerializeToString()
+    return made
+
+
+def _length(number: int) -> bytes:
+    out = b""
+    while number > 0x7F:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+def _nested_nodes(depth: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for level in range(depth):
+        parts.append((b"\x2a" if level == depth - 1 else b"\x0a") + _length(size))
+        size += len(parts[-1])
+    return b"".join(reversed(parts))
+
+
 def poisons(form: str) -> dict[str, bytes]:
     """What is sent among good messages of a format; each is to be one dead letter."""
     match form:
@@ -110,6 +159,17 @@ def poisons(form: str) -> dict[str, bytes]:
                 "deep": _nested_list(100_000),
                 "control characters": b"\x01" * 11_000_000,
             }
+        case "protobuf":
+            return {
+                "deep": _nested_nodes(95),
+                "deeper": _nested_nodes(100_000),
+                "groups": b"\x4b" * 1_000_000,
+                "keys": reading(device="d", ts=1, more={f"k{n}": 1.0 for n in range(30_000)}),
+                "values": reading(device="d", ts=1, list=[0.0] * 1_000_000),
+                "a length beyond the end": b"\x0a\xff\xff\xff\xff\x0f",
+                "control characters": b"\x01" * 11_000_000,
+                "no text": b"\xff" * 1_000,
+            }
     raise ValueError(form)
 
 
@@ -130,4 +190,6 @@ def good(form: str, number: int) -> bytes:
             return b"line %d" % number
         case "avro":
             return avro(READING, [{**fields, "value": float(number)}])
+        case "protobuf":
+            return reading(**fields)
     raise ValueError(form)

@@ -89,14 +89,14 @@ class Table(Struct, eq=False):
 @lru_cache(maxsize=MAX_KEYS)
 def _field(number: int) -> Callable[[Sequence[Any]], list[Raw]]:
     """Gives one field of each Struct; an expression of its own is three times as fast as `attrgetter`."""
-    made: Callable[[Sequence[Any]], list[Raw]] = eval(f"lambda structs: [one.f{number} for one in structs]")  # nosec B307: a number
+    made: Callable[[Sequence[Any]], list[Raw]] = eval(f"lambda structs: [one.f{number} for one in structs]")  # nosec B307  # a number
     return made
 
 
 @lru_cache(maxsize=MAX_KEYS)
 def _objects(number: int) -> Callable[[Sequence[Any], Any], list[Any]]:
     """The same for a Struct within, and another one where that is null."""
-    made: Callable[[Sequence[Any], Any], list[Any]] = eval(  # nosec B307: a number
+    made: Callable[[Sequence[Any], Any], list[Any]] = eval(  # nosec B307  # a number
         f"lambda structs, empty: [one.f{number} or empty for one in structs]")
     return made
 

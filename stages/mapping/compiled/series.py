@@ -133,10 +133,10 @@ class RuleChooser:
         self.source = f"def choose({arguments}):\n    return [{source} for {variables}, in zip({arguments})]\n"
         made: dict[str, Any] = dict(SOURCE_NAMES)
         if names:
-            exec(compile(self.source, "<rules>", "exec"), made)  # nosec B102: of parsed conditions, constants by repr
+            exec(compile(self.source, "<rules>", "exec"), made)  # nosec B102  # of parsed conditions, constants by repr
             self._choose: Callable[..., list[int]] = made["choose"]
         self.drops = frozenset([number for number, rule in enumerate(rules.config.rules) if rule.then == "drop"])
-        self._constant = 0 if names else eval(source, made)  # nosec B307: the same
+        self._constant = 0 if names else eval(source, made)  # nosec B307  # the same
 
     def choices(self, raws: Sequence[Sequence[Raw]], count: int, bad: set[int]) -> list[int]:
         """The number of the first rule that holds for each message, or NO_RULE.

@@ -144,7 +144,7 @@ class BatchTemplate:
         #: Python source of the functions that make the lines.
         self.source = source
         made: dict[str, Any] = dict(names)
-        exec(compile(source, "<uniform>", "exec"), made)  # nosec B102: only escaped literals and our own names are in it
+        exec(compile(source, "<uniform>", "exec"), made)  # nosec B102  # only escaped literals and our own names are in it
         self._make_lines: Callable[..., list[str]] = made["lines"]
         self._make_times: Callable[[list[str]], list[str] | list[int]] | None = made.get("times")
 
