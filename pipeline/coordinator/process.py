@@ -25,6 +25,7 @@ from pipeline.coordinator.router import Router
 from pipeline.coordinator.status import Counters, make_status
 from pipeline.logs import RepeatFilter
 from pipeline.reject_log import RejectLog
+from pipeline.sockets.control_link import seconds_to_heartbeats
 from pipeline.sockets.control_socket import ControlSocket
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.peers import Peers
@@ -320,7 +321,7 @@ class Coordinator:
 
     async def _every_second(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(seconds_to_heartbeats(time.monotonic()))
             self._retry_field_types()
             self.offsets.retry()
             self.poison.forget_committed()

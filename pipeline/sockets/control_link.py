@@ -21,12 +21,19 @@ from pipeline.wire.frames import cut
 #: Seconds between two heartbeats. All processes send theirs at the same times, whole seconds of CLOCK_MONOTONIC, so
 #: that the coordinator wakes up once for all of them.
 HEARTBEAT_SECONDS = 1.0
+#: By then all heartbeats of a second have arrived, seconds: what a coordinator does every second, it does then.
+ARRIVAL_SECONDS = 0.011
 M = TypeVar("M")
 
 
 def seconds_to_heartbeat(now: float) -> float:
     """Seconds from `now` (monotonic) to the next heartbeat."""
     return HEARTBEAT_SECONDS - now % HEARTBEAT_SECONDS
+
+
+def seconds_to_heartbeats(now: float) -> float:
+    """Seconds from `now` (monotonic) until the next heartbeats of all processes have arrived."""
+    return seconds_to_heartbeat(now - ARRIVAL_SECONDS)
 
 
 def _dealer(context: "zmq.Context[zmq.Socket[bytes]]", endpoints: Endpoints, endpoint: str,

@@ -9,13 +9,14 @@ import zmq
 import zmq.asyncio
 from msgspec import Struct
 
+from pipeline.sockets.control_link import seconds_to_heartbeats
 from pipeline.sockets.control_socket import limit
 from pipeline.sockets.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
 from pipeline.wire import common
 
-#: Seconds between two Status messages, at least; and at most, so that subscribers see that the coordinator lives.
+#: Seconds between two Status messages, at least. Without changes there is one with every round of heartbeats, so that
+#: subscribers see that the coordinator lives.
 STATUS_SECONDS = 0.25
-QUIET_STATUS_SECONDS = 1.0
 #: Largest Status, bytes. It is one frame: CONFLATE does not support messages of several.
 STATUS_BYTES = 64 << 20
 
@@ -38,7 +39,7 @@ class StatusPublisher:
             self._changed.clear()
             await self._socket.send(common.encode(status()))
             published_at = time.monotonic()
-            await wait_at_most(self._changed, QUIET_STATUS_SECONDS)
+            await wait_at_most(self._changed, seconds_to_heartbeats(published_at))
             if (early := published_at + STATUS_SECONDS - time.monotonic()) > 0:
                 await asyncio.sleep(early)
 

@@ -103,14 +103,16 @@ class EncodeStage:
         takes too long. Code in C is not interrupted; the supervisor kills a process that hangs in it.
         """
         signal.signal(signal.SIGALRM, self._tick)
-        signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
         while not stopping():
             self.link.beat()
             self._registry.listen()
             if not self.pull.poll(0):
                 self._report()
             if self.pull.poll(self.link.milliseconds_to_beat()):
+                # While nothing is at work the timer is off: it would only wake up an idle process.
+                signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
                 self._receive()
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _receive(self) -> None:
         """Encodes the batches of a message, if there is one. Drops invalid messages."""

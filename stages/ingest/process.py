@@ -220,7 +220,9 @@ class IngestStage:
             changes = await self.monitor.refresh(self.poller.readers)
             replaced = self._apply(changes)
         await self._report(changes, replaced)
-        self._refresh_at = time.monotonic() + self.refresh_seconds
+        # At half seconds of the clock: an idle process wakes up for this and for its heartbeat at the same time.
+        now = time.monotonic()
+        self._refresh_at = now + self.refresh_seconds - now % GROUP_REFRESH_SECONDS
 
     def _apply(self, changes: TopicChanges) -> list[PartitionReader]:
         """Drops revoked partitions and adds new ones. Returns the readers whose buffers are still to be sent."""
