@@ -143,8 +143,11 @@ class Poller:
         """Dispatches the batches that are due: small ones together, as many as make a full one."""
         now = time.monotonic()
         bundle = Bundle(self._options.batch_size, self._options.max_batch_bytes)
+        # Asked once: all partitions use the moment, not only the first of them.
+        at_once = self._low_latency and self.credit.nothing_in_flight
         for reader in self.readers.values():
-            while reader.messages and self.credit.available and not self.draining and self._is_due(reader, now):
+            while (reader.messages and self.credit.available and not self.draining
+                   and (at_once or self._is_due(reader, now))):
                 alone, quarantined = bool(reader.suspects), reader.is_quarantined
                 batch = self._take(reader)
                 if alone or not bundle.has_room(batch.range):
@@ -157,7 +160,6 @@ class Poller:
     def _is_due(self, reader: PartitionReader, now: float) -> bool:
         """Whether the buffered messages are to be dispatched."""
         return (self._is_full(reader) or reader.at_limit or reader.flush
-                or self._low_latency and self.credit.nothing_in_flight
                 or now - reader.oldest_at >= self._flush_seconds * (ROUND_FACTOR if self._round else 1.0))
 
     def _is_full(self, reader: PartitionReader) -> bool:

@@ -1,9 +1,13 @@
 """When a batch is sent, and that small batches of many partitions and topics share write requests."""
 
+import itertools
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
@@ -54,6 +58,33 @@ def test_with_low_latency_an_idle_pipeline_writes_at_once(
     send(iggy.address, stream, [message(n) for n in range(10)])
     sink.settles(10)
     assert influxdb.count() == 10
+    assert sink.stop() == 0
+
+
+def test_with_low_latency_a_busy_partition_does_not_delay_the_others(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Callable[..., Sink]) -> None:
+    iggy.create_topic(stream, TOPIC, 4)
+    sink = start_sink(iggy.address, stream, influxdb, batches=HOURLY, options='delivery = "low_latency"')
+    sink.wait_for(lambda status: status.ready)
+    # Whenever nothing is in flight, the busy partition has messages again.
+    influxdb.fail({"delay_seconds": 0.3})
+    over = threading.Event()
+
+    def load() -> None:
+        for number in itertools.count(1_000, 20):
+            if over.is_set():
+                return
+            send(iggy.address, stream, [message(n) for n in range(number, number + 20)])
+
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load)
+        try:
+            wait_until(lambda: influxdb.count() >= 200, "the busy partition's messages")
+            send(iggy.address, stream, [message(n) for n in range(4)], 4, at_once=1)
+            wait_until(lambda: {0, 1, 2, 3} <= set(numbers(influxdb.points())), "the other partitions' messages")
+        finally:
+            over.set()
+        loading.result(60)
     assert sink.stop() == 0
 
 
