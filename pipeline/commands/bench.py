@@ -201,9 +201,9 @@ def encode(as_json: bool, page: str | None) -> None:
 @bench.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
-@click.option("--telegraf", default="", metavar="PATH", type=click.Path(dir_okay=False, exists=True),
+@click.option("--telegraf", metavar="PATH", type=click.Path(dir_okay=False, exists=True),
               help="Also Telegraf's whole process, where it can do the same.")
-def workloads(names: tuple[str, ...], as_json: bool, telegraf: str) -> None:
+def workloads(names: tuple[str, ...], as_json: bool, telegraf: str | None) -> None:
     """The mapping against a loop by hand, for messages of many kinds: CPU of both with gzip, in turns.
 
     All workloads, or those named. Both have to write the same points.
@@ -211,7 +211,7 @@ def workloads(names: tuple[str, ...], as_json: bool, telegraf: str) -> None:
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         raise PipelineError(f"{unknown[0]}: there is no such workload; give some of {', '.join(NAMES)}")
-    table = workload_run.measure(names or NAMES, telegraf)
+    table = workload_run.measure(names or NAMES, telegraf or "")
     click.echo(workload_run.text(table), err=as_json)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(table)))

@@ -63,6 +63,14 @@ def test_everyday_rates_are_measured_one_by_one() -> None:
     assert {"supervisor", "coordinator", "ingest", "encode-0", "write-0"} <= busy["cpu_percent"].keys()
 
 
+def test_workloads_are_measured_by_name() -> None:
+    ended = subprocess.run([sys.executable, "-m", "pipeline.commands.bench_main", "workloads", "log_lines", "--json"],
+                           capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr
+    (row,) = json.loads(ended.stdout.splitlines()[-1])["rows"]
+    assert row["name"] == "log_lines" and row["ratio"] > 0
+
+
 def test_flight_is_compared_with_json_lines_turn_by_turn() -> None:
     done = run("bench", "flight", "--points", "2000", "--page-size", "500", "--turns", "2", "--workers", "1", "--json")
     assert done.returncode == 0, done.stderr
