@@ -179,9 +179,13 @@ def converter(config: MappingConfig, path: str) -> Converter:
         if text == "null":
             return ""
         try:
-            return inner(text)
+            return converted(text)
         except escape.Unwritable as error:
             raise Reject("unwritable", f"{path}: {error}") from None
+
+    def converted(text: str) -> str:
+        try:
+            return inner(text)
         except BadValue as error:
             if policy == "drop_field":
                 return ""
