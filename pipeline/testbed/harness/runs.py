@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -36,7 +37,7 @@ class AnyStatus(Protocol):
 S = TypeVar("S", bound=AnyStatus)
 
 
-class PipelineRun(Generic[S]):
+class PipelineRun(ABC, Generic[S]):
     """A pipeline that runs while a block lasts, or from `start` to `close`. Use `SinkRun` or `SourceRun`."""
 
     def __init__(self, folder: Path, config: str, arguments: Iterable[str] = (),
@@ -57,14 +58,14 @@ class PipelineRun(Generic[S]):
         self._subscriber: zmq.Socket[bytes] | None = None
 
     @staticmethod
+    @abstractmethod
     def endpoint(endpoints: Endpoints) -> str:
         """Where the status is published."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def decode(frame: bytes) -> S:
         """A status."""
-        raise NotImplementedError
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
