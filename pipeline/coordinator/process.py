@@ -227,6 +227,7 @@ class Coordinator:
     def _encoded(self, _sender: str, message: wire.Encoded) -> None:
         self.counters.encoded += message.points
         self.counters.filtered += message.dropped
+        self.counters.ways += message.ways
         for topic, notice in message.notices:
             if topic < len(self.topics):
                 self._notices.add(self.topics[topic].label(), notice.place, notice.kind, notice.detail,

@@ -21,6 +21,7 @@ class Counters(Struct):
     #: Messages.
     filtered: int = 0
     rejected: int = 0
+    ways: wire.Ways = wire.Ways()
     batches: int = 0
     redelivered: int = 0
     sent_bytes: int = 0
@@ -53,8 +54,8 @@ def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, to
         in_flight=ledger.in_flight_messages, in_flight_bytes=ledger.in_flight_bytes, redelivered=counters.redelivered,
         first_dispatched_at=counters.first_dispatched_at, last_settled_at=counters.last_settled_at,
         partitions=_partitions(ledger, topics, ends), filtered=counters.filtered, overwritten=counters.overwritten,
-        missed=assignments.missed, gaps=list(assignments.gaps), truncations=assignments.truncations, fatal=fatal,
-        dropped=dropped + peers.dropped, **peers.status_fields(now))
+        missed=assignments.missed, gaps=list(assignments.gaps), truncations=assignments.truncations, ways=counters.ways,
+        fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))
 
 
 def _partitions(ledger: Ledger, topics: Sequence[Subscription],

@@ -65,6 +65,7 @@ class EncodeStage:
         self._work = WorkFile(plan.folder, link.name, logger)
         self._points = self._dropped = self._untold = 0
         self._notices: list[tuple[int, wire.Notice]] = []
+        self._ways = wire.Ways()
         #: Results of the current message of batches: lines by sink and writer, and ranges without lines.
         self._lines: dict[tuple[int, int], SharedLines] = {}
         self._settled: list[wire.Settled] = []
@@ -147,9 +148,9 @@ class EncodeStage:
 
     def _report(self) -> None:
         if self._untold:
-            self.link.send(wire.Encoded(self._points, self._dropped, self._notices))
+            self.link.send(wire.Encoded(self._points, self._dropped, self._notices, self._ways))
         self._points = self._dropped = self._untold = 0
-        self._notices = []
+        self._notices, self._ways = [], wire.Ways()
         self._reported_at = time.monotonic()
 
     def _encode(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
@@ -178,6 +179,7 @@ class EncodeStage:
         overwritten = self.recent.add(sink, encoder.topic, origin, count, encoded, batch.redelivered)
         if encoder.rules.notices:
             self._notices += [(partition.topic, notice) for notice in encoder.rules.notices.take()]
+        self._ways += encoder.take_ways()
         self._count(encoded.points, encoded.dropped)
         if not encoded.groups:
             self._settled.append(wire.Settled(batch.range, 0, 0, rejects))

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pipeline.config.schema import MappingConfig, Precision
 from pipeline.wire import payload_frame
-from pipeline.wire.sink import Overwritten
+from pipeline.wire.sink import Overwritten, Ways
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of
 from stages.mapping.budget import Budget
 from stages.mapping.compiled.general import General, Written
@@ -73,6 +73,20 @@ class Encoder:
         #: Batches to go until a template is looked for, and how many there are to be after that, if none fits.
         self._until_template = 0
         self._template_pause = 1
+        #: Messages since `take_ways` was called.
+        self._by_uniform = self._by_rules = 0
+        self._taken = Ways()
+
+    def take_ways(self) -> Ways:
+        """How many messages went each way since this was called last, and what was compiled and forgotten."""
+        general = self.general
+        total = Ways(0, general.written, 0, general.compiled, general.forgotten)
+        before, self._taken = self._taken, total
+        passed, parsed = self._opener.take_passed()
+        found = Ways(self._by_uniform + passed, total.general - before.general, self._by_rules + parsed,
+                     total.compiled - before.compiled, total.forgotten - before.forgotten)
+        self._by_uniform = self._by_rules = 0
+        return found
 
     def encode(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded:
         """A batch as line protocol. Messages that cannot become points are among its rejects.
@@ -144,7 +158,10 @@ class Encoder:
                 return encoded
         batch = _Batch(self, payloads, origin, compiled=compiled)
         encoded = batch.encoded()
-        return encoded if opened or not batch.has_arrays else None
+        if batch.has_arrays and not opened:
+            return None
+        self._by_rules += batch.by_rules
+        return encoded
 
     def _quickly(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
         uniform, self.uniform = self.uniform, None
@@ -161,6 +178,7 @@ class Encoder:
             return None
         self._template_pause = 1
         self.uniform = uniform
+        self._by_uniform += count
         return self.one_shape(written, origin)
 
     def one_shape(self, written: Points, origin: BatchOrigin) -> Encoded:
@@ -209,6 +227,8 @@ class _Batch:
         self.lines: list[Line] = list(lines)
         self.rejects: list[Rejected] = []
         self.dropped = 0
+        #: Messages that went by the rules.
+        self.by_rules = 0
         #: Bytes of the lines that were made one by one, and most of those, and of all lines.
         self.size = 0
         self.most_bytes = max(encoder.limits.expanded, _GROWTH * sum(map(len, payloads)))
@@ -291,6 +311,7 @@ class _Batch:
 
     def _by_rules(self, index: int) -> None:
         before = len(self.lines)
+        self.by_rules += 1
         notices = self.rules.notices
         if notices.pending:
             notices.drop()

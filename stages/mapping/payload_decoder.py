@@ -61,6 +61,14 @@ class PayloadDecoder:
         self._counted: set[str] = set()
         self._counted_share = rules.budget.share(self._counted.clear)
         self._known = KnownLines(config.line_protocol_precision, rules.precision, rules.budget)
+        #: Lines that were recognised, and lines that were parsed.
+        self._known_lines = self._parsed_lines = 0
+
+    def take_passed(self) -> tuple[int, int]:
+        """How many lines of `line_protocol` were recognised, and how many parsed, since this was called last."""
+        found = self._known_lines, self._parsed_lines
+        self._known_lines = self._parsed_lines = 0
+        return found
 
     def is_needed(self, payloads: Sequence[bytes], as_array: bool = False) -> bool:
         """Whether the payloads have to be decoded. False may be wrong for some of them, which may be arrays.
@@ -132,7 +140,9 @@ class PayloadDecoder:
             self._limits.check_points(found)
             if isinstance(line, KnownLine):
                 out.lines.append((index, line.head, line.time, line.text, ""))
+                self._known_lines += 1
                 continue
+            self._parsed_lines += 1
             try:
                 if isinstance(line, Reject):
                     raise line

@@ -101,6 +101,7 @@ measurement = "alarms"
     sink.settles(300)
     status = sink.wait_for(lambda status: status.filtered == 100)
     assert (status.read, status.written, status.rejected) == (300, 200, 0)
+    assert status.ways.uniform + status.ways.general + status.ways.exact >= 300 and status.ways.compiled
     assert len([point for point in influxdb.points() if point["measurement"] == "alarms"]) == 50
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from pipeline.config.schema import MappingConfig, RuleConfig
 from pipeline.points.field_type import FieldType
+from pipeline.wire.sink import Ways
 from stages.mapping.compiled.schema import MAX_KEYS
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.records.type_guard import TypeGuard
@@ -96,3 +97,16 @@ def test_drops_and_routes_agree_with_limits() -> None:
         outcomes.append(normal(encoder.encode(messages(20) + messages(20, list=[1]), BatchOrigin())))
     assert outcomes[0] == outcomes[1]
     assert [reject.reason for reject in outcomes[0][3]] == ["too_deep"] * 20
+
+
+def test_messages_are_counted_by_the_way_that_they_went() -> None:
+    encoder = Encoder(MAPPING, "ms", "stream", "topic")
+    encoder.encode(messages(20), BatchOrigin())
+    learned = encoder.take_ways()
+    assert (learned.general + learned.exact, learned.uniform, learned.compiled) == (20, 0, 1)
+    assert 0 < learned.slow_share < 1
+    encoder.encode(messages(20), BatchOrigin())
+    encoder.encode([*messages(3), b'{"site":'], BatchOrigin())
+    later = encoder.take_ways()
+    assert (later.uniform, later.general, later.exact, later.compiled) == (20, 3, 1, 0)
+    assert encoder.take_ways() == Ways() and Ways().slow_share == 0

@@ -16,6 +16,7 @@ from pipeline.wire.sink.batches import (
     Notice,
     Settled,
     StoreDeadLetters,
+    Ways,
 )
 from pipeline.wire.sink.control import (
     BatchReport,
@@ -58,6 +59,6 @@ __all__ = [
     "GapStatus", "GaveUp", "Join", "Leave", "Lines", "LinesPart", "Malformed", "Notice", "OverLimit", "Overwritten",
     "Partition", "PartitionStart", "PartitionStatus", "Position", "ProcessDied", "Progress", "Range", "Redeliver",
     "Reject", "Reports", "Restarted", "Revoked", "Seek", "Settled", "Started", "Status", "Stopped", "Store",
-    "StoreDeadLetters", "Stored", "Suspect", "TagCardinalities", "Truncated", "Unassigned", "decode_control",
+    "StoreDeadLetters", "Stored", "Suspect", "TagCardinalities", "Truncated", "Unassigned", "Ways", "decode_control",
     "decode_status", "read_batches", "read_control", "read_lines", "read_reports",
 ]

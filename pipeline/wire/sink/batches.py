@@ -89,6 +89,30 @@ class Notice(Struct, frozen=True, array_like=True):
     detail: str
 
 
+class Ways(Struct, frozen=True, array_like=True):
+    """How many messages went each way through the mapping (docs/explanation/mapping-ways), and what its code cost.
+
+    Where a message holds several objects, each counts.
+    """
+
+    uniform: Count = 0
+    general: Count = 0
+    #: One by one, by the rules: the slow way.
+    exact: Count = 0
+    #: How often code was made for messages of new shapes, and forgotten because its messages came no more.
+    compiled: Count = 0
+    forgotten: Count = 0
+
+    def __add__(self, more: "Ways") -> "Ways":
+        return Ways(self.uniform + more.uniform, self.general + more.general, self.exact + more.exact,
+                    self.compiled + more.compiled, self.forgotten + more.forgotten)
+
+    @property
+    def slow_share(self) -> float:
+        """Share of the messages that went the slow way, from 0 to 1."""
+        return self.exact / ((self.uniform + self.general + self.exact) or 1)
+
+
 class Encoded(Struct, frozen=True, tag=True):
     """Encoder -> coordinator: batches were encoded. For counters and warnings only."""
 
@@ -97,6 +121,7 @@ class Encoded(Struct, frozen=True, tag=True):
     dropped: Count = 0
     #: (index into `Config.subscriptions()`, notice) of each kind and topic.
     notices: list[tuple[Index, Notice]] = []
+    ways: Ways = Ways()
 
 
 class Settled(Struct, frozen=True, tag=True):

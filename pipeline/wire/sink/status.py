@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from pipeline.wire.common import CoordinatorStatus
+from pipeline.wire.sink.batches import Ways
 
 
 class PartitionStatus(Struct, frozen=True):
@@ -58,3 +59,5 @@ class Status(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     missed: int = 0
     gaps: list[GapStatus] = []
     truncations: int = 0
+    #: How the messages went through the mapping.
+    ways: Ways = Ways()

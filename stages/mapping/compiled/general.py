@@ -117,6 +117,8 @@ class General:
         self._since_forgotten = 0
         #: How often Structs were made, and of how many keys in all.
         self.compiled = self.compiled_keys = 0
+        #: How often a full schema was forgotten.
+        self.forgotten = 0
         #: Messages that were written this way, or dropped.
         self.written = 0
 
@@ -140,6 +142,7 @@ class General:
             self._is_stale |= self.schema.learn(payload)
         if self.schema.is_full and payloads and self._since_forgotten >= _FORGET_AFTER:
             self._since_forgotten = 0
+            self.forgotten += 1
             self.schema.forget()
             self._is_stale = any([self.schema.learn(payload) for payload in payloads])
         if not self._is_stale or self._credit < self.schema.keys:
