@@ -1,17 +1,34 @@
-"""What all commands share: the options `-c`, `--log-level` and `-h`, and the check that an option is given once."""
+"""What all commands share: `-c`, `--set`, `--log-level` and `-h`, and the check that an option is given once."""
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import click
+
+from pipeline.config.inputs import ConfigInputs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Settings of the outermost command; its subcommands inherit them.
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
-config_option = click.option("-c", "--config", "path", required=True, metavar="FILE",
-                             help="Configuration, TOML; - is standard input.")
+
+
+def config_option(command: F) -> F:
+    """Has a command take its configuration, `-c` and `--set`, several times each: as `path`, a `ConfigInputs`."""
+    @functools.wraps(command)
+    def with_inputs(*arguments: Any, paths: tuple[str, ...], settings: tuple[str, ...], **options: Any) -> Any:
+        return command(*arguments, path=ConfigInputs(paths, settings), **options)
+
+    decorated = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+                             help="Instead of a key of the files: influxdb.url=http://host:8086. Several times.")(
+        with_inputs)
+    return cast(F, click.option("-c", "--config", "paths", required=True, multiple=True, metavar="FILE|FOLDER",
+                                help="Configuration: a TOML file, a folder with *.toml, or - for standard input. "
+                                     "Several times: they are put together.")(decorated))
+
+
 log_level_option = click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
                                 help="Instead of pipeline.log_level.")
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Collection, Mapping
 
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import read_config
 from pipeline.config.mapping_checks import mapping_contradictions
 from pipeline.config.schema import Config
 from pipeline.config.values import Used
 
 
-def load_config(path: str, environ: Mapping[str, str] | None = None, options: Mapping[str, object] | None = None,
-                sources: Mapping[str, object] | None = None, unused: Collection[str] = ()) -> Config:
-    """`read_config`, which also compiles the mappings. Raises ConfigError with every mistake."""
-    return read_config(path, environ, options, sources, unused, _mapping_problems)
+def load_config(inputs: ConfigInputs | str, environ: Mapping[str, str] | None = None,
+                options: Mapping[str, object] | None = None, sources: Mapping[str, object] | None = None,
+                unused: Collection[str] = ()) -> Config:
+    """`pipeline.config.load.read_config`, which also compiles the mappings. Raises ConfigError with every mistake."""
+    return read_config(inputs, environ, options, sources, unused, _mapping_problems)
 
 
 def _mapping_problems(config: Config, used: Used) -> list[str]:
@@ -19,8 +21,9 @@ def _mapping_problems(config: Config, used: Used) -> list[str]:
     problems: list[str] = []
     for index, sink in enumerate(config.all_sinks()):
         key = f"sinks[{index}].mapping" if config.sinks else "mapping"
-        if used(key) and not mapping_contradictions(sink.mapping, key):
+        if used(key):
             # Imported here, because not every command has a mapping.
             from stages.mapping.check import mapping_problems
-            problems += mapping_problems(sink.mapping, key, [(topic.stream, topic.topic) for topic in sink.topics])
+            problems += mapping_problems(sink.mapping, key, [(topic.stream, topic.topic) for topic in sink.topics],
+                                         is_consistent=not mapping_contradictions(sink.mapping, key))
     return problems

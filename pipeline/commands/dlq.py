@@ -21,6 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.commands.config import load_config
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
@@ -127,8 +128,8 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--until", default="", callback=_time, metavar="TIME", help="Only letters before this time.")
     @click.option("--id", "id_", default="", metavar="ID", help="Only this letter: its id as listed, or enough of it.")
     @wraps(command)
-    def wrapped(path: str, log_level: str | None, kind: str | None, reason: str, topic: str, since: str, until: str,
-                id_: str, **others: Any) -> None:
+    def wrapped(path: ConfigInputs, log_level: str | None, kind: str | None, reason: str, topic: str, since: str,
+                until: str, id_: str, **others: Any) -> None:
         config = load_config(path, options={"log_level": log_level}, unused=_UNUSED.get(command.__name__, _NO_DATABASE))
         command(letters=_Letters(config, kind, Filter(reason, topic, since, until, id_)), **others)
 

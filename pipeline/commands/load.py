@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from pipeline.commands.config import load_config
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
 from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
@@ -30,7 +31,7 @@ from pipeline.testbed.load.telemetry import DEFAULT_TIME, TimeForm
               help="ramp: from 0 to the rate; burst: each second's messages within 0.1 s.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
 @click.pass_context
-def load(ctx: click.Context, path: str, rate: float, series: int, fields: int, size: int, partitions: int,
+def load(ctx: click.Context, path: ConfigInputs, rate: float, series: int, fields: int, size: int, partitions: int,
          seconds: float, shape: Shape, as_json: bool) -> None:
     """Sends telemetry to Iggy at a constant rate. Exit code 1 with a message when the rate could not be held.
 

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from pipeline.commands.config import load_config
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
 from pipeline.config.schema import CaseConfig, Config
 from pipeline.errors import ConfigError
@@ -99,7 +100,7 @@ def case_problems(config: Config) -> list[str]:
 @click.command(cls=Command)
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a case.")
-def test(path: str, as_json: bool) -> None:
+def test(path: ConfigInputs, as_json: bool) -> None:
     """Runs the cases in the configuration's [[tests]]; exit code 1 when one fails."""
     config = load_config(path, unused=(*DATABASE, "iggy", "sources", "dead_letters", "network", "pipeline"))
     problems = case_problems(config) or ([] if config.tests else [

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from pipeline.commands.config import load_config
 from pipeline.commands.source_offsets import print_watermarks, reset_watermarks, set_watermark
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE, SOURCE_CONNECTION
 from pipeline.config.schema import Config, Subscription, start_position
 from pipeline.errors import PipelineError
@@ -173,7 +174,7 @@ def offsets() -> None:
 
 @offsets.command()
 @config_option
-def show(path: str) -> None:
+def show(path: ConfigInputs) -> None:
     """Shows the stored offset of each partition, where its log ends, and the lag."""
     async def work(_: IggyConnection, found: list[PartitionOffset]) -> None:
         print_offsets(found)
@@ -194,7 +195,7 @@ def show(path: str) -> None:
 @click.option("--measurement")
 @click.option("--time", "begin", metavar="earliest|latest|TIME", help="Where reading of the measurement starts.")
 @_FORCE
-def set_(path: str, name: str | None, partition: int | None, offset: int | None, source: str | None,
+def set_(path: ConfigInputs, name: str | None, partition: int | None, offset: int | None, source: str | None,
          measurement: str | None, begin: str | None, force: bool) -> None:
     """Stores one offset, after which reading starts; or one measurement's watermark, at which reading starts."""
     config = load_config(path, unused=_UNUSED)
@@ -227,7 +228,7 @@ def set_(path: str, name: str | None, partition: int | None, offset: int | None,
 @click.option("--to", required=True, metavar="earliest|latest|TIME|NUMBER",
               help="The first message to read; a time like 2026-01-31T00:00:00Z.")
 @_FORCE
-def reset(path: str, to: str, force: bool) -> None:
+def reset(path: ConfigInputs, to: str, force: bool) -> None:
     """Changes where reading starts: for all partitions of all topics, and all measurements of all sources."""
     config = load_config(path, unused=_UNUSED)
     try:
@@ -253,7 +254,7 @@ def reset(path: str, to: str, force: bool) -> None:
 
 @offsets.command()
 @config_option
-def regroup(path: str) -> None:
+def regroup(path: ConfigInputs) -> None:
     """Creates the consumer group again, with its offsets and without members from before a restart of Iggy.
 
     Stop the group's pipelines first.

@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline.commands.config import load_config
 from pipeline.commands.preview_samples import LAST_MESSAGES, NothingToPreview, Sample, gather_samples
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE, STANDARD_INPUT
 from pipeline.config.mapping_checks import mapping_option_warnings
 from pipeline.config.schema import Config, SinkConfig
@@ -134,7 +135,7 @@ def _collisions(points: Sequence[tuple[str, bytes, str]]) -> tuple[list[list[str
     return collisions, overwritten
 
 
-def chosen_subscription(config: Config, path: str, topic: str) -> int:
+def chosen_subscription(config: Config, path: ConfigInputs, topic: str) -> int:
     """Index of the topic named "stream/topic" or "topic"; the first one without a name. Raises PipelineError."""
     if not config.subscriptions():
         raise NothingToPreview(f"{path}: has no [[topics]], and so no mapping to preview")
@@ -157,14 +158,14 @@ def chosen_subscription(config: Config, path: str, topic: str) -> int:
               "default.")
 @click.option("--code", is_flag=True, help="Also print the code that is generated for the messages.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a message.")
-def preview(path: str, inputs: tuple[str, ...], each: str | None, from_iggy: bool, count: int | None, topic: str,
-            code: bool, as_json: bool) -> None:
+def preview(path: ConfigInputs, inputs: tuple[str, ...], each: str | None, from_iggy: bool, count: int | None,
+            topic: str, code: bool, as_json: bool) -> None:
     """Shows what messages would become. Nothing is written or committed."""
     if count is not None and not from_iggy:
         raise click.UsageError("--count: only with --from-iggy")
     if each is not None and from_iggy and not inputs:
         raise click.UsageError("--each: only with --input")
-    if path == STANDARD_INPUT and ("-" in inputs or not inputs and not from_iggy):
+    if STANDARD_INPUT in path.paths and ("-" in inputs or not inputs and not from_iggy):
         raise NothingToPreview("standard input is the configuration; give messages with --input FILE or --from-iggy")
     config = load_config(path, unused=(*DATABASE, *(() if from_iggy else ("iggy",)), *_UNUSED))
     subscription = chosen_subscription(config, path, topic)

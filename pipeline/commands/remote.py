@@ -6,6 +6,7 @@ import socket
 import click
 
 from pipeline.commands.config import load_config
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
 from pipeline.config.schema import NetworkConfig
 from pipeline.config.secrets import secrets_of
@@ -26,7 +27,7 @@ def stage() -> None:
 @click.option("--keys", "folder", required=True, metavar="FOLDER", help="This encoder's keys, of `pipeline keys`.")
 @click.option("--name", default="", help="The encoder's name in the pipeline; by default host and process id.")
 @log_level_option
-def encode(path: str, connect: str, folder: str, name: str, log_level: str | None) -> None:
+def encode(path: ConfigInputs, connect: str, folder: str, name: str, log_level: str | None) -> None:
     """Encodes for a pipeline on another machine until SIGTERM or SIGINT. Start one for each core."""
     from pipeline.commands.remote_encoder import RemoteEncoder
 

@@ -13,6 +13,7 @@ import setproctitle
 
 from pipeline.commands.config import load_config
 from pipeline.config.checks import config_warnings
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.plan import Until
 from pipeline.config.renamed import RENAMED_OPTIONS
 from pipeline.config.schema import Config
@@ -43,8 +44,9 @@ SINGLE_PROCESSES = 5
 @click.option("--once", "until", flag_value="once", help="Stop when one batch of each partition is written.")
 @click.option("--from", "begin", metavar="TIME", help="With --to: read the sources from here (RFC 3339).")
 @click.option("--to", "end", metavar="TIME", help="Read the sources up to here, run no sinks, and stop.")
-def start(path: str, workers: int | None, writers: int | None, readers: int | None, drain_timeout_ms: int | None,
-          log_level: str | None, until: Until | None, begin: str | None, end: str | None) -> None:
+def start(path: ConfigInputs, workers: int | None, writers: int | None, readers: int | None,
+          drain_timeout_ms: int | None, log_level: str | None, until: Until | None, begin: str | None,
+          end: str | None) -> None:
     """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
     options = {"drain_timeout_ms": drain_timeout_ms, "readers": readers, "log_level": log_level,
                "workers": workers, "writers": writers}
@@ -63,7 +65,7 @@ def start(path: str, workers: int | None, writers: int | None, readers: int | No
     sys.exit(code)
 
 
-def _load_backfill(path: str, options: Mapping[str, object], begin: str | None, end: str | None) -> Config:
+def _load_backfill(path: ConfigInputs, options: Mapping[str, object], begin: str | None, end: str | None) -> Config:
     """The configuration's sources alone, from `begin` to `end`. Raises UsageError and ConfigError."""
     for option, text in (("--from", begin), ("--to", end)):
         try:

@@ -1,23 +1,29 @@
-"""Reads a configuration file: TOML into `pipeline.config.schema`; every mistake is named, all of them at once."""
+"""Reads a configuration: its files, the environment and `--set`, into `pipeline.config.schema`. Every mistake is named,
+all of them at once.
+"""
 
 import os
-import sys
-import tomllib
+import re
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from pipeline.config.checks import config_problems
+from pipeline.config.inputs import STANDARD_INPUT as STANDARD_INPUT
+from pipeline.config.inputs import ConfigInputs, as_inputs, read_documents
+from pipeline.config.merging import Merged, Origin
 from pipeline.config.schema import Config, InfluxConfig
+from pipeline.config.settings import (
+    BadSetting,
+    apply_settings,
+    environment_settings,
+    parsed_setting,
+    unknown_variables,
+)
 from pipeline.config.values import Reading, Used
-from pipeline.errors import ConfigError
-
-#: Path that means standard input.
-STANDARD_INPUT: Final = "-"
-#: Largest configuration, bytes: a larger file is not a configuration.
-MAX_BYTES: Final = 10_000_000
+from pipeline.errors import ConfigError, Problem
 
 #: Keys that commands which write no points do not use: `read_config(unused=...)`.
 DATABASE: Final = tuple(f"influxdb.{name}" for name in InfluxConfig.__struct_encode_fields__
@@ -25,86 +31,134 @@ DATABASE: Final = tuple(f"influxdb.{name}" for name in InfluxConfig.__struct_enc
 #: Keys of a source's connection that do not identify its state.
 SOURCE_CONNECTION: Final = tuple(f"sources.{name}" for name in DATABASE if name not in
                                  ("influxdb.database", "influxdb.bucket", "influxdb.retention_policy"))
+#: What a mistake says that may not be one, because a file could not be read that may have the missing part.
+_MISSING: Final = re.compile(r"\b(required|missing|no effect|only with|at least one|give )")
 
 #: A check of a configuration by code above this package: a line for each mistake.
 Check = Callable[[Config, Used], list[str]]
 
 
-def read_config(path: str, environ: Mapping[str, str] | None = None, options: Mapping[str, object] | None = None,
-                sources: Mapping[str, object] | None = None, unused: Collection[str] = (),
-                also: Check = lambda config, used: []) -> Config:
-    """The configuration in the file at `path` ("-": standard input), with variables replaced from `environ`.
+class Examined(Struct, frozen=True):
+    """What was found in a configuration."""
 
-    Where they are not None, `options` replace what `[pipeline]` has, and `sources` what each `[[sources]]` has.
-    `unused` are tables and keys, such as "dead_letters" and "influxdb.token", that the command does not use: their
-    files are not read, and their variables may be unset. `also` checks what this package cannot. Raises ConfigError
-    with every mistake: file, key, what is allowed.
+    #: None if there are problems.
+    config: Config | None
+    #: Every mistake, in the order of files and lines.
+    problems: list[Problem]
+    #: Lines about environment variables that are not used.
+    warnings: list[str]
+    #: The tables of all files together, with the environment and `--set`, as they were before variables were replaced.
+    merged: Merged
+
+
+def read_config(inputs: ConfigInputs | str, environ: Mapping[str, str] | None = None,
+                options: Mapping[str, object] | None = None, sources: Mapping[str, object] | None = None,
+                unused: Collection[str] = (), also: Check = lambda config, used: []) -> Config:
+    """The configuration of these inputs: flags over environment variables over files over defaults.
+
+    `${VAR}` and PIPELINE_ variables are taken from `environ`. Where they are not None, `options` replace what
+    `[pipeline]` has, and `sources` what each `[[sources]]` has. `unused` are tables and keys, such as "dead_letters"
+    and "influxdb.token", that the command does not use: their files are not read, and their variables may be unset.
+    `also` checks what this package cannot. Raises ConfigError with every mistake: file, line, key, what is allowed.
+
+    The same inputs can be read again (`ConfigInputs.can_be_read_again`); configurations compare by value, and
+    `pipeline.config.compare` names what differs.
     """
-    name = "standard input" if path == STANDARD_INPUT else path
+    examined = examine_config(inputs, environ, options, sources, unused, also)
+    if examined.config is None:
+        raise ConfigError(inputs, examined.problems)
+    return examined.config
+
+
+def examine_config(inputs: ConfigInputs | str, environ: Mapping[str, str] | None = None,
+                   options: Mapping[str, object] | None = None, sources: Mapping[str, object] | None = None,
+                   unused: Collection[str] = (), also: Check = lambda config, used: []) -> Examined:
+    """As `read_config`, but returns the mistakes."""
+    inputs = as_inputs(inputs)
+    environ = os.environ if environ is None else environ
+    folder = _working_folder()
+    documents, problems = read_documents(inputs.paths)
+    is_whole = not problems
+    merged = Merged()
+    for document in documents:
+        merged.add(document)
+    problems += merged.problems
+    text = "\n".join(document.text for document in documents)
+    settings = [setting for setting in environment_settings(environ) if f"${{{setting.place}" not in text]
+    problems += apply_settings(merged, settings, folder)
+    for given in inputs.settings:
+        try:
+            problems += apply_settings(merged, [parsed_setting(given)], folder)
+        except BadSetting as error:
+            problems.append(Problem("--set", 0, "", f"{str(error)}"))
+    _override(merged, options or {}, sources or {}, folder)
+    reading = Reading(environ, lambda key: _folder_of(merged, key, folder), unused)
+    for setting in settings:
+        reading.hide(setting.place, setting.value)
+    for document in documents:
+        reading.wrong.update(document.skipped)
+    config = None
+    if documents:
+        config, found = _read(reading, merged, also, is_whole)
+        problems += [_located(problem, merged, inputs) for problem in found]
+    used = {name for name in environ if f"${{{name}" in text}
+    order = {document.name: number for number, document in enumerate(documents)}
+    problems = sorted(dict.fromkeys(problems),
+                      key=lambda problem: (order.get(problem.place, len(order)), problem.line or 10**9))
+    return Examined(None if problems else config, problems, list(unknown_variables(environ, used)), merged)
+
+
+def _read(reading: Reading, merged: Merged, also: Check, is_whole: bool) -> tuple[Config | None, list[str]]:
+    """The configuration with what is right in it, and the mistakes."""
+    values = reading.value(merged.tables, Config, "")
+    problems = list(reading.problems)
     try:
-        tables = _read_tables(path)
-        reading = Reading(os.environ if environ is None else environ, _folder(path), unused)
-    except OSError as error:
-        raise ConfigError(name, [f"cannot be read: {error.strerror}; give a file with -c FILE"]) from None
-    except _NotToml as error:
-        raise ConfigError(name, [str(error)]) from None
-    _override(tables, options or {}, sources or {})
-    values = reading.value(tables, Config, "")
-    problems = reading.problems
-    if not problems:
         config = msgspec.convert(values, Config, strict=True)
-        found = config_problems(config, reading.is_used) + also(config, reading.is_used)
-        problems = [problem for problem in found if not reading.depends_on_unset(problem)]
+    except (msgspec.ValidationError, RecursionError):
         if not problems:
-            return config
-    raise ConfigError(name, [reading.redacted(problem) for problem in problems])
+            raise
+        return None, [reading.redacted(problem) for problem in problems]
+    found = config_problems(config, reading.is_used) + also(config, reading.is_used)
+    problems += [problem for problem in found
+                 if not reading.depends_on_unset(problem) and not reading.follows(problem)
+                 and (is_whole or not _MISSING.search(problem))]
+    return config, [reading.redacted(problem) for problem in problems]
 
 
-class _NotToml(ValueError):
-    """The bytes are not TOML. The text has the reason, and nothing of the bytes, which may be secret."""
+def _located(problem: str, merged: Merged, inputs: ConfigInputs) -> Problem:
+    """A mistake with its place: that of its key, or of the nearest table that holds it."""
+    key = problem.partition(": ")[0]
+    origin = merged.origin(key)
+    if origin is None:
+        return Problem(str(inputs), 0, key, problem)
+    return Problem(origin.place, origin.line, key, problem)
 
 
-def _read_tables(path: str) -> dict[str, Any]:
-    """Raises OSError and _NotToml."""
-    content = _read(path)
+def _folder_of(merged: Merged, key: str, folder: str) -> str:
+    origin = merged.origin(key)
+    return folder if origin is None else origin.folder
+
+
+def _working_folder() -> str:
     try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise _NotToml("is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise _NotToml(f"is not valid TOML: {error}") from None
-    except RecursionError:
-        raise _NotToml("is not valid TOML: nested too deep") from None
-    except ValueError:  # an integer of thousands of digits
-        raise _NotToml("is not valid TOML: a number is too long") from None
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return "/"
 
 
-def _read(path: str) -> bytes:
-    """Raises OSError and _NotToml."""
-    if path == STANDARD_INPUT:
-        if sys.stdin is None:
-            raise _NotToml("is closed; give a file with -c FILE")
-        content = sys.stdin.buffer.read(MAX_BYTES + 1)
-    else:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise _NotToml(f"is larger than {MAX_BYTES:,} bytes; give the configuration with -c FILE")
-    return content
-
-
-def _folder(path: str) -> str:
-    """The folder that relative paths in the configuration are relative to. Raises OSError."""
-    return os.path.dirname(os.path.abspath(path)) if os.path.isfile(path) else os.getcwd()
-
-
-def _override(tables: dict[str, Any], options: Mapping[str, object], sources: Mapping[str, object]) -> None:
+def _override(merged: Merged, options: Mapping[str, object], sources: Mapping[str, object], folder: str) -> None:
     """Replaces what the file has with the options of a command, where they are given. Wrong tables are left alone."""
-    given = {name: value for name, value in options.items() if value is not None}
-    if given and isinstance(tables.setdefault("pipeline", {}), dict):
-        tables["pipeline"].update(given)
-    given = {name: value for name, value in sources.items() if value is not None}
-    listed = tables.get("sources")
-    for source in listed if given and isinstance(listed, list) else []:
-        if isinstance(source, dict):
-            source.update(given)
+    for name, value in options.items():
+        if value is not None and isinstance(merged.tables.setdefault("pipeline", {}), dict):
+            _replace(merged, merged.tables["pipeline"], f"pipeline.{name}", value, folder)
+    listed = merged.tables.get("sources")
+    for index, source in enumerate(listed if isinstance(listed, list) else []):
+        for name, value in sources.items():
+            if value is not None and isinstance(source, dict):
+                _replace(merged, source, f"sources[{index}].{name}", value, folder)
+
+
+def _replace(merged: Merged, table: dict[str, Any], key: str, value: object, folder: str) -> None:
+    name = key.rpartition(".")[2]
+    table[name] = value
+    merged.record(key, value, Origin(f"--{name.replace('_', '-')}", folder))

@@ -10,11 +10,10 @@ import msgspec
 
 from pipeline.config.connection_schema import ConnectionConfig
 from pipeline.config.schema import Config
+from pipeline.config.secret_keys import SECRET_HEADER
 
 #: Shorter secrets occur in too many words to be replaced everywhere.
 MIN_CHARACTERS: Final = 6
-#: Names of headers whose values are secret.
-_SECRET_HEADER: Final = re.compile(r"auth|cookie|token|key|secret|passw|credential|signature|session", re.IGNORECASE)
 #: Patterns of a header's value and name. Source: RFC 9110, 5.5 and 5.6.2; characters beyond ASCII are refused.
 _VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -45,7 +44,7 @@ def _of(influxdb: ConnectionConfig) -> Iterator[str]:
     yield from _forms("", influxdb.token)
     yield from _forms(influxdb.username, influxdb.password)
     for name, value in influxdb.headers.items():
-        if _SECRET_HEADER.search(name):
+        if SECRET_HEADER.search(name):
             yield from _forms("", value)
             yield from _forms("", value.rpartition(" ")[2])
     for url in (*influxdb.servers(), influxdb.proxy):

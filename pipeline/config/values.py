@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from pipeline.config.renamed import canonical_key, renamed_key
+from pipeline.config.secret_keys import is_secret
 from pipeline.config.variables import Place, expand, holds_variable
 
 #: Values of variables at least this long, characters, are replaced by the variables' names in errors.
@@ -27,13 +28,18 @@ _INDEX: Final = re.compile(r"\[\d+\]")
 #: User and password in a URL.
 _USERINFO: Final = re.compile(r"[^/:@]*:[^/@]*@")
 _LONG: Final = re.compile(rf'"([^"]{{{SHOWN_CHARACTERS},}})"')
-#: Last parts of keys whose values are never shown, and of those whose strings are addresses, or data.
-_SECRETS: Final = ("password", "token", "headers")
+#: Last parts of keys whose strings are addresses, or data.
 _ADDRESSES: Final = ("url", "urls", "proxy", "address", "listen")
 _DATA: Final = ("query", "when")
 
 #: Whether a key such as "sinks[0].influxdb.token" is used by the command.
 Used = Callable[[str], bool]
+
+
+class Verbatim(str):
+    """A text from the environment: no variables are replaced in it."""
+
+    __slots__ = ()
 
 
 class _LeftOut:
@@ -46,11 +52,15 @@ _LEFT_OUT: Final = _LeftOut()
 class Reading:
     """Reads one configuration's values, and collects a line for each mistake in `problems`: key, what is allowed."""
 
-    def __init__(self, environ: Mapping[str, str], folder: str, unused: Collection[str] = ()) -> None:
-        """`folder` is what relative paths are relative to; `unused` tables and keys may lack their variables."""
+    def __init__(self, environ: Mapping[str, str], folder_of: Callable[[str], str],
+                 unused: Collection[str] = ()) -> None:
+        """`folder_of`: key -> what a relative path in it is relative to. `unused` tables and keys may lack their
+        variables."""
         self.problems: list[str] = []
+        #: Keys that are wrong, missing, or named otherwise: in the values they are left out.
+        self.wrong: set[str] = set()
         self._environ = environ
-        self._folder = folder
+        self._folder_of = folder_of
         self._unused = tuple(unused)
         #: Variable -> its value, of those that were replaced.
         self._replaced: dict[str, str] = {}
@@ -65,6 +75,22 @@ class Reading:
     def depends_on_unset(self, problem: str) -> bool:
         """Whether a mistake is in a table with an unset variable, so that it may not be one."""
         return any(problem.startswith(table) for table in self._incomplete)
+
+    def hide(self, name: str, value: str) -> None:
+        """Has errors show the variable's name instead of its value."""
+        self._replaced[name] = value
+
+    def replaced(self) -> set[str]:
+        """The variables that were replaced."""
+        return set(self._replaced)
+
+    def follows(self, problem: str) -> bool:
+        """Whether a mistake that was found later is about a key that is wrong already, or only seems to be one because
+        of it."""
+        key = problem.partition(": ")[0]
+        return any(key == wrong or key.startswith((f"{wrong}.", f"{wrong}[")) or (
+            problem.startswith(_table_of(wrong)) and _mentions(problem, wrong.rpartition(".")[2]))
+            for wrong in self.wrong)
 
     def redacted(self, problem: str) -> str:
         """A mistake as it may be shown: no value from the environment, no password in a URL, nothing very long."""
@@ -89,46 +115,67 @@ class Reading:
     def _table(self, value: Any, expected: type[msgspec.Struct], key: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             self._no_table(value, key)
-            return {}
+            value = {field.encode_name: _LEFT_OUT for field in msgspec.structs.fields(expected) if field.required}
         fields = {field.encode_name: field for field in msgspec.structs.fields(expected)}
         out = {}
         given = set(value)
         for name, item in value.items():
             path = f"{key}.{name}".lstrip(".")
+            if value[name] is _LEFT_OUT:
+                continue
             if name not in fields:
                 given.add(self._unknown_key(item, fields, path))
                 continue
             found = self.value(item, fields[name].type, path)
-            if found is not _LEFT_OUT or fields[name].required:
-                out[name] = found if found is not _LEFT_OUT else item
+            if found is not _LEFT_OUT:
+                out[name] = found
         for name, field in fields.items():
             if field.required and name not in given:
-                self.problems.append(f"{key}.{name}".lstrip(".") + ": missing; it is required")
+                self._add(f"{key}.{name}".lstrip("."), "missing; it is required")
+            if field.required and name not in out:
+                out[name] = self._stand_in(field.type, f"{key}.{name}".lstrip("."))
         return out
+
+    def _stand_in(self, expected: Any, key: str) -> Any:
+        """A value for a required key that is wrong or missing, so that the rest can be checked."""
+        if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
+            return {field.encode_name: self._stand_in(field.type, f"{key}.{field.encode_name}")
+                    for field in msgspec.structs.fields(expected) if field.required}
+        if str in _flat(expected):
+            return f"missing {key}"
+        return [] if typing.get_origin(expected) is tuple else {}
+
+    def _add(self, key: str, what: str) -> None:
+        self.problems.append(f"{key}: {what}")
+        self.wrong.add(key)
 
     def _unknown_key(self, value: Any, fields: Mapping[str, msgspec.structs.FieldInfo], path: str) -> str:
         """Names a key that the table does not have. Returns the key that is meant, or "" where that is not known."""
         name = path.rpartition(".")[2]
         if renamed := renamed_key(path):
-            self.problems.append(f"{path}: {renamed.answer(value)}")
+            self._add(path, renamed.answer(value))
+            self.wrong.add(f"{path.rpartition('.')[0]}.{renamed.name}".lstrip("."))
             if isinstance(value, dict | list):
                 # Its content is checked, too, so that all mistakes are named at once.
                 self.value(value, fields[renamed.name].type, path)
             return renamed.name
         near = difflib.get_close_matches(name, fields, 1)
         hint = f"did you mean {near[0]}?" if near else "allowed here: " + ", ".join(fields)
-        self.problems.append(f"{path}: unknown key; {hint}")
-        return ""
+        self._add(path, f"unknown key; {hint}")
+        if near:
+            self.wrong.add(f"{path.rpartition('.')[0]}.{near[0]}".lstrip("."))
+        return near[0] if near and fields[near[0]].required else ""
 
     def _list(self, value: Any, expected: Any, key: str) -> Any:
         if isinstance(value, str) and holds_variable(value):
             text = self._expanded(value, key)
             if not isinstance(text, str):
                 return text
-            return [self._checked(_typed(item, expected), expected, f"{key}[{index}]", shown(value))
-                    for index, item in enumerate(_items(text))]
+            found = [self._checked(_typed(item, expected), expected, f"{key}[{index}]", shown(value))
+                     for index, item in enumerate(_items(text))]
+            return [item for item in found if item is not _LEFT_OUT]
         if not isinstance(value, list):
-            self.problems.append(f"{key}: {shown(value)} is not a list")
+            self._add(key, f"{shown(value)} is not a list")
             return []
         found = [self.value(item, expected, f"{key}[{index}]") for index, item in enumerate(value)]
         return [item for item in found if item is not _LEFT_OUT]
@@ -139,25 +186,29 @@ class Reading:
             return {}
         if expected is Any:
             return {name: self._anything(item, f"{key}.{name}") for name, item in value.items()}
-        self.problems += [f"{key}.{name}: variables are replaced in values only, and this is a key"
-                          for name in value if holds_variable(name)]
+        for name in value:
+            if holds_variable(name):
+                self._add(f"{key}.{name}", "variables are replaced in values only, and this is a key")
         found = {name: self.value(item, expected, f"{key}.{name}") for name, item in value.items()}
         return {name: item for name, item in found.items() if item is not _LEFT_OUT}
 
     def _no_table(self, value: Any, key: str) -> None:
         text = "a string" if isinstance(value, str) else shown(value)
-        self.problems.append(f"{key}: {_unless_secret(key, text)} is not a table")
+        self._add(key, f"{_unless_secret(key, text)} is not a table")
 
     def _anything(self, value: Any, key: str) -> Any:
         """Data, whatever it is."""
         if isinstance(value, dict):
-            return {name: self._anything(item, f"{key}.{name}") for name, item in value.items()}
+            found = {name: self._anything(item, f"{key}.{name}") for name, item in value.items()}
+            return {name: item for name, item in found.items() if item is not _LEFT_OUT}
         if isinstance(value, list):
-            return [self._anything(item, f"{key}[{index}]") for index, item in enumerate(value)]
+            some = [self._anything(item, f"{key}[{index}]") for index, item in enumerate(value)]
+            return [item for item in some if item is not _LEFT_OUT]
         if isinstance(value, str):
             return self._expanded(value, key)
         if isinstance(value, int) and value not in INTEGERS:
-            self.problems.append(f"{key}: {shown(value)} has more than 64 bits")
+            self._add(key, f"{shown(value)} has more than 64 bits")
+            return _LEFT_OUT
         return value
 
     def _scalar(self, value: Any, expected: Any, key: str) -> Any:
@@ -169,7 +220,7 @@ class Reading:
         text = self._expanded(value, key, _is_path(expected))
         if not isinstance(text, str):
             return text
-        if not holds_variable(value):
+        if not holds_variable(value) or isinstance(value, Verbatim):
             return self._checked(text, expected, key, shown(text))
         return self._checked(_typed(text, expected), expected, key, f"{shown(value)}, as the environment has it,")
 
@@ -180,30 +231,35 @@ class Reading:
                 raise msgspec.ValidationError
             msgspec.convert(value, expected, strict=True)
         except msgspec.ValidationError:
-            self.problems.append(f"{key}: {_unless_secret(key, text)} is not allowed; give {_allowed(expected, value)}")
-            return value
+            self._add(key, f"{_unless_secret(key, text)} is not allowed; give {_allowed(expected, value)}"
+                      + _near_choice(expected, value))
+            return _LEFT_OUT
         if value and _is_path(expected):
             if "\0" in value:
-                self.problems.append(f"{key}: {text} is not allowed; give the path of a file")
-                return value
-            return os.path.join(self._folder, value)
+                self._add(key, f"{text} is not allowed; give the path of a file")
+                return _LEFT_OUT
+            return os.path.join(self._folder_of(key), value)
         return value
 
     def _expanded(self, raw: str, key: str, is_path: bool = False) -> Any:
         """The text with its variables replaced, or `_LEFT_OUT`."""
+        if isinstance(raw, Verbatim):
+            return str(raw)
         found = expand(raw, self._environ, _place(key, is_path))
         self._replaced.update(found.values)
         if found.unset and not self.is_used(key):
             self._incomplete.add(_parent(key))
             return _LEFT_OUT
         if found.problems or found.unset:
-            self.problems += [f"{key}: {problem}" for problem in (*found.problems, *found.unset)]
+            for problem in (*found.problems, *found.unset):
+                self._add(key, problem)
             return _LEFT_OUT
         return found.text
 
 
 def _unless_secret(key: str, text: str) -> str:
-    return "the value" if key.rpartition(".")[2] in _SECRETS or ".headers." in key else text
+    hidden = is_secret(key) or key.rpartition(".")[2] == "headers" or ".headers." in key
+    return "the value" if hidden else text
 
 
 def shown(value: Any) -> str:
@@ -216,6 +272,55 @@ def shown(value: Any) -> str:
         return f"an integer of {value.bit_length()} bits"
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS - 3] + "..."
+
+
+def _table_of(key: str) -> str:
+    """The table that a key is in, with its dot; "" at the top."""
+    return key.rpartition(".")[0] + "." if "." in key else ""
+
+
+def _mentions(problem: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(_INDEX.sub('', name))}(?!\w)", problem) is not None
+
+
+def _near_choice(expected: Any, value: object) -> str:
+    """What may be meant instead of a value that is none of the choices."""
+    choices = _choices(expected)
+    near = difflib.get_close_matches(value, choices, 1, 0.7) if isinstance(value, str) and len(choices) > 1 else []
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _choices(expected: Any) -> list[str]:
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is typing.Literal:
+        return [choice for choice in arguments if isinstance(choice, str)]
+    return [choice for argument in arguments for choice in _choices(argument)] \
+        if origin in (typing.Union, types.UnionType) else []
+
+
+def text_as(text: str, expected: Any) -> Any:
+    """A text from outside the files as what a key takes: TOML, a list with commas, or the text itself."""
+    origin = typing.get_origin(expected)
+    if origin is tuple:
+        try:
+            found = tomllib.loads(f"value = {text}")["value"]
+        except (ValueError, RecursionError, KeyError):
+            found = None
+        return found if isinstance(found, list) else [_typed(item, typing.get_args(expected)[0])
+                                                      for item in _items(text)]
+    try:
+        value = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return _typed(text, expected)
+    if value.keys() != {"value"}:
+        return text
+    found = value["value"]
+    if origin is dict:
+        return found
+    wanted = _flat(expected)
+    if str in wanted and type(found) not in (str, *wanted) and not (isinstance(found, dict) and Any in wanted):
+        return text
+    return found
 
 
 def _parent(key: str) -> str:

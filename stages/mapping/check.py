@@ -14,10 +14,14 @@ from stages.mapping.records.time_formats import BadTimeFormat, time_reader
 from stages.mapping.reject import Reject
 
 
-def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, str]]) -> list[str]:
-    """One text for each mistake; `key` is the mapping's table, `topics` are the (stream, topic) that use it."""
-    problems = (_rule_problems(mapping, key) + _format_problems(mapping, key) + _exclusion_problems(mapping, key)
-                + _time_problems(mapping, key))
+def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, str]],
+                     is_consistent: bool = True) -> list[str]:
+    """One text for each mistake; `key` is the mapping's table, `topics` are the (stream, topic) that use it.
+
+    A mapping that has contradictions (`is_consistent` is False) is not compiled.
+    """
+    problems = (_rule_problems(mapping, key) + _format_problems(mapping, key, is_consistent)
+                + _exclusion_problems(mapping, key) + _time_problems(mapping, key))
     try:
         template_paths(mapping.bucket_template)
     except ValueError as error:
@@ -27,7 +31,7 @@ def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, s
     if mapping.max_expanded_bytes < 3 * mapping.max_payload_bytes:
         problems.append(f"{key}.max_expanded_bytes: must be at least three times max_payload_bytes: "
                         f"{3 * mapping.max_payload_bytes}")
-    return problems or _unwritable_names(mapping, key, topics)
+    return problems or (_unwritable_names(mapping, key, topics) if is_consistent else [])
 
 
 def _rule_problems(mapping: MappingConfig, key: str) -> list[str]:
@@ -78,7 +82,7 @@ _OF_FORMAT = (("csv_header", "csv"), ("csv_trim", "csv"), ("avro_schema", "avro"
               ("protobuf_message", "protobuf"))
 
 
-def _format_problems(mapping: MappingConfig, key: str) -> list[str]:
+def _format_problems(mapping: MappingConfig, key: str, is_consistent: bool) -> list[str]:
     problems = []
     for option, name in _OF_FORMAT:
         given = bool(getattr(mapping, option))
@@ -88,7 +92,7 @@ def _format_problems(mapping: MappingConfig, key: str) -> list[str]:
             problems.append(f'{key}.{option}: required with format = "protobuf"')
     if mapping.format == "line_protocol" and (mapping.rules or mapping.bucket_template):
         problems.append(f'{key}.rules, bucket_template: not with format = "line_protocol", whose lines pass through')
-    if not problems:
+    if not problems and (is_consistent or mapping.format != "csv"):
         try:
             transcoder(mapping)
             if mapping.compression != "none":

@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError
 
 GOOD: dict[str, Any] = {
     "sinks": [{"name": "one", "topics": [{"stream": "s", "topic": "t"}], "influxdb": {"bucket": "b", "org": "o"}}],
-    "source": [{"name": "two", "state_file": "state.json", "influxdb": {"database": "d"}, "output": {"stream": "o"}}],
+    "sources": [{"name": "two", "state_file": "state.json", "influxdb": {"database": "d"}, "output": {"stream": "o"}}],
     "tests": [{"name": "x", "message": "{}", "dropped": True}],
 }
 #: Values that some keys take and others don't.
@@ -88,7 +88,7 @@ def read(folder: Path, content: bytes) -> list[str]:
         config = load_config(str(file), {"SECRET": "hunter2-secret"})
     except ConfigError as error:
         assert error.problems
-        assert str(error).startswith(f"{file}: ")
+        assert str(error).startswith(f"{file}:")
         assert "hunter2" not in str(error)
         return error.problems
     # It crosses processes, and names of topics go to Iggy.

@@ -69,7 +69,7 @@ def test_all_mistakes_are_named_at_once_and_secrets_are_not_shown(tmp_path: Path
     text = 'topics = 3\n[iggy]\npassword = 12345\n[influxdb]\nprecision = "m"\nnope = 1'
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, text), {})
-    assert len(caught.value.problems) == 4
+    assert len(caught.value.problems) == 5
     assert "12345" not in str(caught.value)
 
 

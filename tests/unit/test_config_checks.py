@@ -69,7 +69,7 @@ def test_all_mistakes_of_a_mapping_are_told_at_once(tmp_path: Path) -> None:
     found = problems(tmp_path, MAPPED + 'timestamp_field = "ts"\ntag_fields = ["time", "$.a"]\n'
                                         'types = { "*" = "float" }')
     assert [problem.partition(":")[0] for problem in found] == [
-        "mapping.timestamp_field", "mapping.tag_fields", "mapping.types", "mapping.tag_fields"]
+        "mapping.timestamp_field", "mapping.tag_fields", "mapping.tag_fields", "mapping.types"]
 
 
 @pytest.mark.parametrize("lines", [

@@ -100,7 +100,7 @@ def test_variables_that_a_command_does_not_use_may_be_unset(tmp_path: Path) -> N
             '[[sources]]\nname = "a"\nstate_file = "${NONE}"\n[sources.output]\nstream = "${NONE}"')
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
-    assert len(caught.value.problems) == 4
+    assert len(caught.value.problems) == 5
     assert load(tmp_path, text, ("influxdb.token", "influxdb.url", "sources")).influxdb.token == ""
     with pytest.raises(ConfigError, match="influxdb.url"):
         load(tmp_path, text, ("influxdb.token", "sources"))
