@@ -168,11 +168,11 @@ def lock_offsets(locks: Locks, config: Config) -> None:
 
     Members of a consumer group share their topics and lock nothing. Raises Locked.
     """
-    servers = names_of(config.iggy.address)
+    servers = [name for server in config.iggy.servers() for name in names_of(server)]
     for source in config.subscriptions():
         if source.group:
             continue
-        what = (f"reads {source.label()} of {config.iggy.address} as consumer \"{source.consumer}\" "
+        what = (f"reads {source.label()} of {config.iggy.label()} as consumer \"{source.consumer}\" "
                 "already; stop it, or set another iggy.consumer, or other partitions, for one of them")
         locks.take_name(_names(servers, source, ""), what, shared=bool(source.partitions))
         for partition in source.partitions:

@@ -12,12 +12,13 @@ import msgspec
 
 from pipeline.config.connection_checks import connection_warnings
 from pipeline.config.feedback import feedback_problems
+from pipeline.config.iggy_checks import address_problems, iggy_problems, iggy_warnings
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.influxdb_checks import influxdb_problems
 from pipeline.config.mapping_checks import mapping_contradictions, mapping_option_warnings
 from pipeline.config.schema import (
     Config,
     DeadLetterConfig,
-    IggyConfig,
     NetworkConfig,
     PipelineConfig,
     SinkConfig,
@@ -46,15 +47,16 @@ def config_problems(config: Config, used: Used) -> list[str]:
         # Imported here, because every process reads the configuration and few have sources.
         from pipeline.config.source_checks import source_problems
         problems += source_problems(config.sources, used)
-    problems += feedback_problems(config) + _iggy_problems(config)
+    problems += feedback_problems(config) + _iggy_problems(config, used)
     problems += _dead_letter_problems(config.dead_letters, bool(config.all_sinks()), used)
     problems += _network_problems(config.network, bool(config.all_sinks()))
     return problems + _pipeline_problems(config.pipeline, used)
 
 
 def config_warnings(config: Config) -> list[str]:
-    """A line for each option without effect that harms nothing: key, and why it has none."""
-    return [*_sink_warnings(config), *_pipeline_warnings(config), *_source_warnings(config)]
+    """A line for each option that has no effect, or is unsafe: key, and why."""
+    return [*iggy_warnings(config.iggy), *_sink_warnings(config), *_pipeline_warnings(config),
+            *_source_warnings(config)]
 
 
 def changed_options(table: msgspec.Struct, default: msgspec.Struct, options: Sequence[str]) -> list[str]:
@@ -66,19 +68,6 @@ def name_problems(key: str, name: str) -> list[str]:
     """What is wrong with the name of a stream, topic, consumer or user."""
     size = len(name.encode("utf-8", "surrogatepass"))
     return [f"{key}: {size} bytes long; Iggy takes at most {MAX_NAME_BYTES}"] if size > MAX_NAME_BYTES else []
-
-
-def address_problems(key: str, address: str) -> list[str]:
-    """What is wrong with `host:port`."""
-    scheme, separator, _ = address.partition("://")
-    if separator:
-        return [f"{key}: {shown(address)} is not allowed; give host:port, without {scheme}://"]
-    host, _, port = address.rpartition(":")
-    name = host[1:-1] if host.startswith("[") and host.endswith("]") else "" if ":" in host else host
-    if not name or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65_536 \
-            or any(character in "/@[]?#\\" or not character.isprintable() or character.isspace() for character in name):
-        return [f"{key}: {shown(address)} is not allowed; give host:port"]
-    return []
 
 
 def _top_level_problems(config: Config) -> list[str]:
@@ -107,7 +96,7 @@ def _sink_problems(config: Config, used: Used) -> list[str]:
             problems += _topic_problems(topic, f"{key}topics[{number}]", config.iggy)
             problems += _consumer_problems(sink, topic, f"{key}topics[{number}]", config.iggy, seen)
         problems += mapping_contradictions(sink.mapping, f"{key}mapping")
-        problems += influxdb_problems(sink.influxdb, f"{key}influxdb", used, config.iggy.address)
+        problems += influxdb_problems(sink.influxdb, f"{key}influxdb", used, config.iggy.servers()[0])
     return problems
 
 
@@ -137,13 +126,11 @@ def _consumer_problems(sink: SinkConfig, topic: TopicConfig, key: str, iggy: Igg
     return []
 
 
-def _iggy_problems(config: Config) -> list[str]:
+def _iggy_problems(config: Config, used: Used) -> list[str]:
     iggy = config.iggy
-    problems = address_problems("iggy.address", iggy.address)
+    problems = iggy_problems(iggy, used)
     for option in ("username", "consumer", "consumer_group"):
         problems += name_problems(f"iggy.{option}", getattr(iggy, option))
-    if len(iggy.password.encode()) > MAX_NAME_BYTES:
-        problems.append(f"iggy.password: longer than {MAX_NAME_BYTES} bytes")
     own = iggy.consumer != IggyConfig().consumer
     if iggy.consumer_group and own:
         problems.append("iggy.consumer: not beside iggy.consumer_group; offsets are stored under the group's name")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from pipeline.config.connection_schema import ConnectionConfig
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
 from pipeline.config.source_schema import SourceConfig
 from pipeline.points.field_type import FieldType
@@ -19,23 +20,6 @@ from pipeline.points.field_type import FieldType
 Precision = Literal["ns", "us", "ms", "s"]
 #: Values of `mapping.timestamp_format` for numbers.
 EPOCH_FORMATS = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
-
-
-class IggyConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[iggy]`: the server to read from, and the pipeline's user and consumer there."""
-
-    #: host:port of the server's TCP transport.
-    address: NonEmpty = "127.0.0.1:8090"
-    #: User of Iggy.
-    username: NonEmpty = "iggy"
-    #: Password of that user.
-    password: str = "iggy"
-    #: Name under which the offsets are stored (an individual consumer of Iggy).
-    consumer: NonEmpty = "pipeline"
-    #: A consumer group, instead of `consumer`: Iggy assigns the partitions to all pipelines that name it.
-    consumer_group: str = ""
-    #: Longest wait for any answer; after that the connection is closed and made again.
-    call_timeout_ms: Milliseconds = 15_000
 
 
 #: Reaction when a partition's log ends before the position of ingest, or its topic was deleted and made again.

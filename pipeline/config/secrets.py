@@ -26,7 +26,7 @@ def secrets_of(config: Config) -> set[str]:
 
     A text that also occurs elsewhere in the configuration, such as the password "iggy" of the user iggy, is not secret.
     """
-    secrets = set(_forms(config.iggy.username, config.iggy.password))
+    secrets = {*_forms(config.iggy.username, config.iggy.password), *_forms("", config.iggy.token)}
     for sink in config.all_sinks():
         secrets.update(_of(sink.influxdb))
     for source in config.sources:
@@ -35,9 +35,9 @@ def secrets_of(config: Config) -> set[str]:
     return {secret for secret in secrets if len(secret) >= MIN_CHARACTERS and not any(secret in text for text in plain)}
 
 
-def token_forms(token: str) -> set[str]:
-    """The forms of a token that was read from a file."""
-    return set(_forms("", token)) if len(token) >= MIN_CHARACTERS else set()
+def secret_forms(secret: str, user: str = "") -> set[str]:
+    """The forms of a token, or the password of `user`, that was read from a file."""
+    return set(_forms(user, secret)) if len(secret) >= MIN_CHARACTERS else set()
 
 
 def _of(influxdb: ConnectionConfig) -> Iterator[str]:

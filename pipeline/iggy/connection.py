@@ -2,25 +2,28 @@
 
 import asyncio
 import contextlib
+import logging
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from apache_iggy import (
-    AutoLogin,
     Consumer,
     IggyClient,
     Partitioning,
     PollingStrategy,
     ReceiveMessage,
     SendMessage,
-    TcpConfig,
-    TcpReconnectionConfig,
     TopicDetails,
 )
 
-from pipeline.config.schema import IggyConfig, Subscription
+from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import Subscription
+from pipeline.iggy.addresses import Addresses
+from pipeline.iggy.clients import new_client
+from pipeline.iggy.credentials import Credentials, Login, SecretFileProblem
+from pipeline.iggy.diagnosis import diagnose
 from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyNotFound, IggyUnreachable
 from pipeline.iggy.requests import (
     DELETE_CONSUMER_OFFSET,
@@ -47,8 +50,15 @@ MAX_FAILING_SECONDS = 5.0
 #: Texts in the client's errors, which have no codes, that mean a lost connection or session.
 DISCONNECT_TEXTS = ("connect", "stale", "eof", "broken pipe", "reset by peer", "unauthenticated", "evict", "session",
               "tcp error")
+#: Texts in the client's errors that mean that a login is refused.
+REFUSED_TEXTS = ("credentials", "unauthenticated", "unauthorized", "password", "personal access token", "user inactive")
+#: A login that was refused is tried again after this time, or once its file has changed; seconds.
+REFUSED_SECONDS = 10.0
 #: Texts in the client's errors that mean that the server works, and the object does not exist.
 NOT_FOUND_TEXTS = ("not found", "was not found")
+
+
+LOGGER = logging.getLogger("iggy")
 
 
 class IggyConnection:
@@ -60,7 +70,11 @@ class IggyConnection:
 
     def __init__(self, config: IggyConfig) -> None:
         self._config = config
+        self._addresses = Addresses(config.servers())
+        self._credentials = Credentials(config)
         self._client: IggyClient | None = None
+        #: The server that is, or was last, connected.
+        self.address = self._addresses.current
         #: Number of connections so far. When it grows, the caller has to check whether the logs are still the same.
         self.connections = 0
         #: Subscriptions whose group this connection has joined.
@@ -68,36 +82,71 @@ class IggyConnection:
         self._failing_since: float | None = None
         #: Topics that were found or created: (stream, topic).
         self._known: set[tuple[str, str]] = set()
+        #: The login that was refused last, why, and when: seconds, monotonic.
+        self._refused: tuple[Login, IggyAuthenticationFailed, float] | None = None
 
     async def connect(self) -> None:
-        """Connects and logs in. Raises IggyError, or IggyAuthenticationFailed when the server rejects the
-        credentials."""
-        login = AutoLogin.username_password(self._config.username, self._config.password)
+        """Connects to the first server that can be reached, and logs in.
+
+        Raises IggyUnreachable if none can, and IggyAuthenticationFailed when the server rejects the credentials, or
+        has just rejected the same.
+        """
+        login = self._login()
+        failures = []
+        for address in self._addresses.candidates(time.monotonic()):
+            try:
+                client = await self._connect_to(address, login)
+            except IggyUnreachable as error:
+                self._addresses.failed(address, time.monotonic())
+                failures.append(str(error))
+                continue
+            if address != self.address:
+                LOGGER.warning("%s is not used now; Iggy at %s is", self.address, address)
+            self._addresses.reached(address)
+            self._client, self.address = client, address
+            self.connections += 1
+            self._joined.clear()
+            return
+        raise IggyUnreachable("; ".join(failures))
+
+    def _login(self) -> Login:
+        """The login to try now. Raises IggyAuthenticationFailed."""
         try:
-            client = IggyClient(TcpConfig(server_address=self._config.address, auto_login=login, nodelay=True,
-                                          reconnection=TcpReconnectionConfig(enabled=False)))
+            login = self._credentials.login()
+        except SecretFileProblem as error:
+            raise IggyAuthenticationFailed(str(error)) from None
+        if self._refused is not None:
+            refused, failure, at = self._refused
+            if login == refused and time.monotonic() - at < REFUSED_SECONDS:
+                raise failure
+        return login
+
+    async def _connect_to(self, address: str, login: Login) -> IggyClient:
+        """A client that is logged in. Raises IggyUnreachable and IggyAuthenticationFailed."""
+        try:
+            client = new_client(self._config, address, login.automatic())
+            await asyncio.wait_for(_connect(client), CONNECT_SECONDS)
         except ValueError as error:
             raise IggyAuthenticationFailed(f"iggy.address: {error}; give host:port") from None
-        try:
-            await asyncio.wait_for(_connect(client), CONNECT_SECONDS)
         except (TimeoutError, RuntimeError) as error:
-            failure = self._to_error(error) if isinstance(error, RuntimeError) else None
-            if isinstance(failure, IggyAuthenticationFailed):
+            said = str(error)
+            if any(text in said.lower() for text in REFUSED_TEXTS):
+                failure = IggyAuthenticationFailed(f"Iggy at {address} {login.refused()}")
+                self._refused = login, failure, time.monotonic()
                 raise failure from None
-            reason = error if failure else f"no connection within {CONNECT_SECONDS:.0f} s"
-            raise IggyUnreachable(f"Iggy at {self._config.address} can't be reached ({reason}); start it, or correct "
-                                  "iggy.address") from None
-        self._client = client
-        self.connections += 1
-        self._joined.clear()
+            cause = await diagnose(self._config, address, said or f"no connection within {CONNECT_SECONDS:.0f} s")
+            raise IggyUnreachable(f"Iggy at {address} can't be reached ({cause.what}); {cause.advice}") from None
+        self._refused = None
+        return client
 
     async def _call(self, call: Awaitable[T]) -> T:
         client, seconds = self._client, self._config.call_timeout_ms / 1000
         try:
             result = await asyncio.wait_for(call, seconds)
         except TimeoutError:
+            self._addresses.failed(self.address, time.monotonic())
             self._drop_connection(client)
-            raise IggyError(f"Iggy at {self._config.address} gave no answer within {seconds:g} s") from None
+            raise IggyError(f"Iggy at {self.address} gave no answer within {seconds:g} s") from None
         except RuntimeError as error:
             failure = self._to_error(error)
             if any(text in str(error).lower() for text in DISCONNECT_TEXTS) or self._fails_too_long(failure):
@@ -121,25 +170,21 @@ class IggyConnection:
 
     def _to_error(self, error: RuntimeError) -> IggyError:
         text = str(error)
-        server = f"Iggy at {self._config.address}"
-        if any(word in text.lower() for word in ("credentials", "unauthenticated", "unauthorized", "password")):
-            return IggyAuthenticationFailed(f"{server} refused the login of user {self._config.username}; "
-                                            "correct iggy.username and iggy.password")
         kind = IggyNotFound if any(found in text.lower() for found in NOT_FOUND_TEXTS) else IggyError
-        return kind(f"{server}: {text}")
+        return kind(f"Iggy at {self.address}: {text}")
 
     @property
     def client(self) -> IggyClient:
         """The client underneath. Raises IggyError before `connect`."""
         if self._client is None:
-            raise IggyError(f"Iggy at {self._config.address}: not connected")
+            raise IggyError(f"Iggy at {self.address}: not connected")
         return self._client
 
     async def topic(self, subscription: Subscription) -> TopicDetails:
         """The topic's details, with its partitions and their current offsets. Raises IggyNotFound."""
         details = await self._call(self.client.get_topic(subscription.stream, subscription.topic))
         if details is None:
-            raise IggyNotFound(f"Iggy at {self._config.address} has no topic {subscription.label()}; "
+            raise IggyNotFound(f"Iggy at {self.address} has no topic {subscription.label()}; "
                               "create it, or correct [[topics]]")
         return details
 
@@ -147,7 +192,7 @@ class IggyConnection:
         """Creation time, size and messages of each topic of a stream. Raises IggyNotFound if that is missing."""
         details = await self._call(self.client.get_stream(stream))
         if details is None:
-            raise IggyNotFound(f"Iggy at {self._config.address} has no stream {stream}; create it, or "
+            raise IggyNotFound(f"Iggy at {self.address} has no stream {stream}; create it, or "
                                "correct [[topics]]")
         return {topic.name: (topic.created_at, topic.size, topic.messages_count) for topic in details.topics}
 

@@ -15,5 +15,9 @@ class IggyUnreachable(IggyError):
     """No connection could be made."""
 
 
+class IggyForbidden(IggyError):
+    """The user lacks a right, which the text names. It may be granted later."""
+
+
 class IggyAuthenticationFailed(IggyError):
-    """Iggy rejected the credentials: retrying does not help."""
+    """Iggy rejected the credentials: retrying does not help until they are changed."""

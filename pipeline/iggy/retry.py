@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from pipeline.config.schema import IggyConfig, Subscription
+from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import Subscription
 from pipeline.iggy.connection import CONNECT_SECONDS, RETRY_SECONDS, IggyConnection, T
 from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyNotFound, IggyUnreachable
 
@@ -46,6 +47,7 @@ async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_n
             raise missing[0][1]
         if missing and (all_needed or len(missing) == len(topics)):
             names = ", ".join(f"{topic.stream}/{topic.topic}" for topic, _ in missing)
-            raise IggyNotFound(f"Iggy at {config.address} lacks the topics {names}; create them, or correct [[topics]]")
+            raise IggyNotFound(f"Iggy at {connection.address} lacks the topics {names}; create them, or correct "
+                               "[[topics]]")
 
     await retry_on_disconnect(check)

@@ -52,12 +52,12 @@ def lock_states(locks: Locks, config: Config) -> None:
 
     Raises `locks.Locked`.
     """
-    servers = names_of(config.iggy.address)
+    servers = [name for server in config.iggy.servers() for name in names_of(server)]
     for source in config.sources:
         if source.state_topic:
             topic = state_name(source, source.state_topic)
             locks.take_name([f"{server}\0{topic}\0state" for server in servers],
-                            f"keeps a state in {topic} of {config.iggy.address} already; stop it, or give another "
+                            f"keeps a state in {topic} of {config.iggy.label()} already; stop it, or give another "
                             "state_topic")
         else:
             path = Path(state_name(source, source.state_file))

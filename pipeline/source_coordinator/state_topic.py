@@ -11,7 +11,8 @@ import uuid
 
 from apache_iggy import IggyExpiry, MaxTopicSize, Partition, ReceiveMessage, TopicDetails
 
-from pipeline.config.schema import IggyConfig, Subscription
+from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import Subscription
 from pipeline.config.source_schema import SourceConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyNotFound
@@ -52,7 +53,7 @@ class StateTopic:
         self._iggy = IggyConnection(iggy)
         stream, _, name = config.state_topic.partition("/")
         self._topic = Subscription(0, stream, state_name(config, name), 0, iggy.consumer)
-        self.where = f"topic {stream}/{self._topic.topic} of Iggy at {iggy.address}"
+        self.where = f"topic {stream}/{self._topic.topic} of Iggy at {iggy.label()}"
         self.warnings: tuple[str, ...] = ()
         #: Expected offset of the next message.
         self._next = 0

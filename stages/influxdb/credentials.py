@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.config.connection_schema import ConnectionConfig
-from pipeline.config.secrets import token_forms, why_no_value
+from pipeline.config.secrets import secret_forms, why_no_value
 from pipeline.errors import PipelineError
 from pipeline.logs import hide
 from stages.influxdb.endpoint import authorization
@@ -29,7 +29,7 @@ class Credentials:
             raise PipelineError(f"influxdb.token_file {self._config.token_file} can't be read: {error}") from None
         if why := why_no_value(token):
             raise PipelineError(f"influxdb.token_file {self._config.token_file}: {why}")
-        hide(token_forms(token))
+        hide(secret_forms(token))
         changed, self._token = token != self._token, token
         return changed
 

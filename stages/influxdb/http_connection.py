@@ -6,6 +6,7 @@ import ssl
 import time
 from urllib.parse import SplitResult
 
+from pipeline.tls_errors import is_end
 from stages.influxdb import tls
 from stages.influxdb.deadline import Deadline, Limits
 from stages.influxdb.http_answer import AnswerReader, FaultKind, HttpFault
@@ -58,7 +59,7 @@ class Connection:
             raise HttpFault("timeout", f"it has not taken the request: {len(view)} of {len(request)} bytes are left"
                             ) from None
         except ssl.SSLError as error:
-            if not tls.is_end(error):
+            if not is_end(error):
                 raise tls.fault_of(error) from None
             return "it was closed"
         except OSError as error:
@@ -75,7 +76,7 @@ class Connection:
             deadline.left()
             raise HttpFault("timeout", f"no answer within {seconds:g} s") from None
         except ssl.SSLError as error:
-            if tls.is_end(error):
+            if is_end(error):
                 return b""
             raise tls.fault_of(error) from None
         except OSError as error:

@@ -2,21 +2,19 @@
 
 import socket
 import ssl
+from typing import Final
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from pipeline.config.connection_schema import ConnectionConfig
+from pipeline.tls_errors import TlsFault, tls_fault
 from stages.influxdb.deadline import Deadline
 from stages.influxdb.http_answer import FaultKind, HttpFault
 
-#: OpenSSL's reasons where the other side does not speak TLS.
-_NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG",
-           "RECORD_LAYER_FAILURE", "HTTPS_PROXY_REQUEST")
-#: OpenSSL's reasons where the server requires a client certificate, or refuses the one that it got.
-_CLIENT_CERTIFICATE = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "ACCESS_DENIED",
-                       "CERTIFICATE_UNKNOWN", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_EXPIRED", "CERTIFICATE_REVOKED")
-#: X509_V_ERR_: CERT_NOT_YET_VALID, CERT_HAS_EXPIRED; HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH.
-_DATE_CODES, _NAME_CODES = (9, 10), (62, 64)
+#: The fault of a connection to a database for each of a handshake.
+_FAULTS: Final[dict[TlsFault, FaultKind]] = {
+    "expired": "tls_expired", "name": "tls_name", "untrusted": "tls_untrusted", "not_spoken": "tls_not_spoken",
+    "closed": "broken", "client_certificate": "tls_client_certificate", "other": "tls"}
 
 
 def tls_context(config: ConnectionConfig) -> ssl.SSLContext:
@@ -70,24 +68,15 @@ def handshake(sock: socket.socket, context: ssl.SSLContext, host: str, deadline:
 
 def fault_of(error: ssl.SSLError) -> HttpFault:
     """The fault that an error of OpenSSL means."""
+    kind = _FAULTS[tls_fault(error)]
     if isinstance(error, ssl.SSLCertVerificationError):
-        kind: FaultKind = ("tls_expired" if error.verify_code in _DATE_CODES else
-                           "tls_name" if error.verify_code in _NAME_CODES else "tls_untrusted")
         return HttpFault(kind, f"TLS: its certificate is refused: {error.verify_message.rstrip('.')}"
                                " (certificate verify failed)")
-    reason = error.reason or ""
-    if is_end(error):
-        return HttpFault("broken", "it closed the connection during the TLS handshake")
-    if reason in _NO_TLS:
-        return HttpFault("tls_not_spoken", "it does not speak TLS on this port")
-    requires_ours = any(text in reason for text in _CLIENT_CERTIFICATE)
-    return HttpFault("tls_client_certificate" if requires_ours else "tls",
-                     f"TLS: {reason.replace('_', ' ').lower() or type(error).__name__}")
-
-
-def is_end(error: ssl.SSLError) -> bool:
-    """Whether the other side has closed the connection, with or without a TLS close_notify."""
-    return isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or "EOF" in (error.reason or "")
+    if kind == "broken":
+        return HttpFault(kind, "it closed the connection during the TLS handshake")
+    if kind == "tls_not_spoken":
+        return HttpFault(kind, "it does not speak TLS on this port")
+    return HttpFault(kind, f"TLS: {(error.reason or '').replace('_', ' ').lower() or type(error).__name__}")
 
 
 def _file_error(error: Exception) -> str:

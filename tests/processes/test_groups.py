@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 
 import zmq
 
-from pipeline.config.schema import IggyConfig, Subscription
+from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import Subscription
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.sockets.endpoints import Endpoints

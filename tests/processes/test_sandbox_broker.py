@@ -8,7 +8,7 @@ import struct
 import pytest
 from apache_iggy import IggyClient, MaxTopicSize, Partitioning, PollingStrategy, SendMessage, TcpConfig
 
-from pipeline.config.schema import IggyConfig
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.iggy.connection import IggyConnection
 from tests.support.iggy_calls import (
     DELETE_OFFSET,

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import requests
 
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.plan import EPOCH_BITS
-from pipeline.config.schema import IggyConfig
 from pipeline.config.source_schema import OutputConfig, SourceConfig, SourceInfluxConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.source_coordinator.state import SourceState, StateError, encode_state, identity_of

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.schema import Config, IggyConfig, InfluxConfig, TopicConfig
-from pipeline.config.secrets import header_problems, secrets_of, token_forms
+from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import Config, InfluxConfig, TopicConfig
+from pipeline.config.secrets import header_problems, secret_forms, secrets_of
 from pipeline.logs import LineFormatter, RepeatFilter, clean, hide, setup_logging
 from pipeline.reject_log import MAX_KINDS, RejectLog
 from tests.support.secrets import check_nothing_secret_was_printed
@@ -82,7 +83,7 @@ def test_secrets_are_replaced_in_every_form(log: io.StringIO) -> None:
 
 
 def test_the_token_of_a_file_is_a_secret_once_it_was_read(log: io.StringIO) -> None:
-    hide(token_forms("another-token"))
+    hide(secret_forms("another-token"))
     logging.getLogger("test").warning("InvalidHeader: 'Token another-token'")
     assert "another-token" not in log.getvalue()
 

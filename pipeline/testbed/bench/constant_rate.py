@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import requests
 
-from pipeline.config.schema import IggyConfig
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.interrupts import signals_blocked
 from pipeline.testbed.bench import influxd

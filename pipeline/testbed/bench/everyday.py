@@ -8,7 +8,7 @@ import msgspec
 import requests
 from msgspec import Struct
 
-from pipeline.config.schema import IggyConfig
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.testbed.bench import constant_rate
 from pipeline.testbed.bench.latency import Latencies

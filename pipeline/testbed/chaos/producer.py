@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 
-from pipeline.config.schema import IggyConfig
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
 from pipeline.testbed.harness import telemetry

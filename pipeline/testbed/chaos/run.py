@@ -20,7 +20,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config.schema import IggyConfig
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.exit import run_and_exit
 from pipeline.iggy.connection import IggyConnection

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config.schema import IggyConfig
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.testbed.harness.configurations import SANDBOX_V2, SinkConfiguration
 from pipeline.testbed.harness.runs import SinkRun

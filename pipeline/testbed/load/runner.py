@@ -9,7 +9,8 @@ from multiprocessing.connection import Connection
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pipeline.config.schema import IggyConfig, MappingConfig
+from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import end_with_parent, start_blocked

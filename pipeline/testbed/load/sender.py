@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from pipeline.config.schema import IggyConfig, MappingConfig
+from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import MappingConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.testbed.load.schedule import Schedule
 from pipeline.testbed.load.telemetry import Telemetry, TimeForm
