@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import NODEFAULT, UNSET
 from msgspec import inspect as types
 
-from pipeline.config import connection_schema, iggy_schema, schema, source_schema
+from pipeline.config import connection_schema, http_schema, iggy_schema, schema, source_schema
 
 INTRODUCTION = """Configuration keys
 ==================
@@ -23,7 +23,7 @@ together.
    :local:
    :depth: 1
 """
-MODULES = (iggy_schema, schema, source_schema)
+MODULES = (iggy_schema, schema, source_schema, http_schema)
 
 
 def tables() -> list[type]:

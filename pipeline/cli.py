@@ -18,6 +18,7 @@ _COMMANDS = {"bench": "pipeline.commands.bench", "demo": "pipeline.commands.demo
              "keys": "pipeline.commands.keys", "load": "pipeline.commands.load", "offsets": "pipeline.commands.offsets",
              "preview": "pipeline.commands.preview", "sandbox": "pipeline.commands.sandbox",
              "stage": "pipeline.commands.remote", "start": "pipeline.commands.start",
+             "status": "pipeline.commands.status",
              "test": "pipeline.commands.mapping_tests"}
 
 

@@ -40,7 +40,7 @@ def load(ctx: click.Context, path: ConfigInputs, rate: float, series: int, field
     the server accepted it. It has the place and format that the mapping reads; else it is in "ts", in microseconds
     since 1970.
     """
-    config = load_config(path, unused=(*DATABASE, "sources", "dead_letters", "network", "pipeline", "tests"))
+    config = load_config(path, unused=(*DATABASE, "sources", "dead_letters", "network", "http", "pipeline", "tests"))
     if not config.all_sinks():
         raise PipelineError(f"{path}: has no [[topics]], and so no topic to send to; a source sends what its "
                             "InfluxDB has")

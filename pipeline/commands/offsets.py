@@ -28,7 +28,8 @@ from pipeline.printable import printable
 from pipeline.source_coordinator.state_store import lock_states
 
 #: Tables and keys that are not used here.
-_UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "network", "pipeline", "tests")
+_UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "network", "http", "pipeline",
+           "tests")
 
 
 class PartitionOffset(Struct, frozen=True):

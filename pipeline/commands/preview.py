@@ -27,7 +27,7 @@ from stages.mapping.records.series import Origin
 from stages.mapping.standalone import local_encoder
 
 #: Tables that are not used here.
-_UNUSED: Final = ("sources", "dead_letters", "network", "pipeline", "tests")
+_UNUSED: Final = ("sources", "dead_letters", "network", "http", "pipeline", "tests")
 #: Series key, fields and time of a line as the encoders write it.
 _LINE: Final = re.compile(rb"((?:[^ \\]|\\.)+) (.*) (-?[0-9]+)", re.DOTALL)
 

@@ -28,8 +28,8 @@ from pipeline.supervisor.process import Supervisor
 from pipeline.supervisor.resources import check_resources
 from stages.mapping.check import mapping_warnings
 
-#: Processes of which there is one, at most: two coordinators, dead-letter, query and produce.
-SINGLE_PROCESSES = 5
+#: Processes of which there is one, at most: two coordinators, dead-letter, query, produce and http.
+SINGLE_PROCESSES = 6
 
 
 @click.command(cls=Command)

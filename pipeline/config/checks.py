@@ -12,6 +12,7 @@ import msgspec
 
 from pipeline.config.connection_checks import connection_warnings
 from pipeline.config.feedback import feedback_problems
+from pipeline.config.http_checks import http_problems, http_warnings
 from pipeline.config.iggy_checks import address_problems, iggy_problems, iggy_warnings
 from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.influxdb_checks import influxdb_problems
@@ -49,6 +50,7 @@ def config_problems(config: Config, used: Used) -> list[str]:
         problems += source_problems(config.sources, used)
     problems += feedback_problems(config) + _iggy_problems(config, used)
     problems += _dead_letter_problems(config.dead_letters, bool(config.all_sinks()), used)
+    problems += http_problems(config.http, used)
     problems += _network_problems(config.network, bool(config.all_sinks()))
     return problems + _pipeline_problems(config.pipeline, used)
 
@@ -56,7 +58,7 @@ def config_problems(config: Config, used: Used) -> list[str]:
 def config_warnings(config: Config) -> list[str]:
     """A line for each option that has no effect, or is unsafe: key, and why."""
     return [*iggy_warnings(config.iggy), *_sink_warnings(config), *_pipeline_warnings(config),
-            *_source_warnings(config)]
+            *_source_warnings(config), *http_warnings(config.http)]
 
 
 def changed_options(table: msgspec.Struct, default: msgspec.Struct, options: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from pipeline.config.connection_schema import ConnectionConfig
+from pipeline.config.http_schema import HttpConfig
 from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
 from pipeline.config.source_schema import SourceConfig
@@ -419,6 +420,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sources: tuple[SourceConfig, ...] = ()
     dead_letters: DeadLetterConfig = DeadLetterConfig()
     network: NetworkConfig = NetworkConfig()
+    http: HttpConfig = HttpConfig()
     pipeline: PipelineConfig = PipelineConfig()
     #: Cases for `pipeline test`.
     tests: tuple[CaseConfig, ...] = ()

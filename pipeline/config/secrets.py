@@ -31,6 +31,7 @@ def secrets_of(config: Config) -> set[str]:
         secrets.update(_of(sink.influxdb))
     for source in config.sources:
         secrets.update(_of(source.influxdb))
+    secrets.update(_forms("", config.http.token))
     plain = list(_plain(msgspec.to_builtins(config)))
     return {secret for secret in secrets if len(secret) >= MIN_CHARACTERS and not any(secret in text for text in plain)}
 

@@ -3,6 +3,7 @@ lost."""
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -15,6 +16,11 @@ from pipeline.overwriting import overwriting_advice
 from pipeline.reject_log import RejectLog
 from pipeline.sockets.peers import Peers
 from pipeline.wire import sink as wire
+
+#: Rejects that the Status has, and most of one batch among them.
+LAST_REJECTS, REJECTS_OF_A_BATCH = 20, 5
+#: Longest detail and line of a reject in the Status, characters.
+SHOWN_CHARACTERS = 300
 
 
 class Deliveries:
@@ -33,6 +39,9 @@ class Deliveries:
         self._send = send
         self._logger = logger
         self.rejects = RejectLog(logger)
+        #: The last ones, for the Status; of each batch the first few.
+        self.last_rejects: deque[wire.RejectStatus] = deque(maxlen=LAST_REJECTS)
+        self._sinks = [sink.name for sink in plan.config.all_sinks()]
         #: Settled except for their dead letters.
         self._awaiting_dead_letters: dict[wire.Range, wire.Settled] = {}
         #: Ingest processes, by index, with ranges settled since their last Credit.
@@ -115,6 +124,15 @@ class Deliveries:
         for reject in message.rejects:
             self.rejects.add(topic.label(), f"partition {message.range.partition.number} offset {reject.offset}",
                              reject.reason, reject.detail, time.monotonic())
+        self.last_rejects.extend(self._described(message.range, reject)
+                                 for reject in message.rejects[:REJECTS_OF_A_BATCH])
+
+    def _described(self, range_: wire.Range, reject: wire.Reject) -> wire.RejectStatus:
+        topic = self._topics[range_.partition.topic]
+        return wire.RejectStatus(
+            time.time(), self._sinks[topic.sink], topic.stream, topic.topic, range_.partition.number, reject.offset,
+            reject.reason, reject.detail[:SHOWN_CHARACTERS], reject.stage, reject.status,
+            reject.line[:SHOWN_CHARACTERS])
 
     def _log_overwriting(self, topic: int, found: wire.Overwritten) -> None:
         """Logs the first overwritten points of a topic, with the remedy."""

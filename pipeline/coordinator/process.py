@@ -19,6 +19,7 @@ from pipeline.coordinator.coalescing import ReportCoalescer
 from pipeline.coordinator.deliveries import Deliveries
 from pipeline.coordinator.field_registry import FieldRegistry
 from pipeline.coordinator.ledger import Ledger
+from pipeline.coordinator.message_ages import MessageAges
 from pipeline.coordinator.offset_store import OffsetStore
 from pipeline.coordinator.poison_tracker import PoisonTracker
 from pipeline.coordinator.router import Router
@@ -69,6 +70,7 @@ class Coordinator:
         self.offsets = OffsetStore(plan.config, self.ledger, self.assignments, self.router.send, logger,
                                    self.publisher.changed)
         self.counters = Counters()
+        self.ages = MessageAges()
         self.deliveries = Deliveries(plan, self.ledger, self.poison, self.peers, self.counters, self.router.send,
                                      logger)
         #: Last offset of each log at the last refresh.
@@ -216,6 +218,8 @@ class Coordinator:
         self.counters.first_dispatched_at = self.counters.first_dispatched_at or now
         self.ledger.dispatch(range_, now)
         self.assignments.dispatched(message)
+        if range_.epoch == self.ledger.epoch:
+            self.ages.dispatched(message)
         self.deliveries.settle_quarantined([range_])
 
     def _is_foreign(self, sender: str, range_: wire.Range) -> bool:
@@ -268,6 +272,7 @@ class Coordinator:
 
     def _partitions_changed(self) -> None:
         self.deliveries.forget_obsolete()
+        self.ages.keep(self.ledger.knows)
         self.deliveries.grant_all()
 
     def _offset_stored(self, sender: str, message: wire.Stored) -> None:
@@ -347,5 +352,6 @@ class Coordinator:
         """The Status now."""
         ready = len(self.started) == len(self.ingest_names) and self.peers.pids.keys() >= {*self.plan.stages()}
         stopped = (self.draining or bool(self.plan.until)) and self.stopped >= set(self.ingest_names)
-        return make_status(self.counters, self.ledger, self.assignments, self.topics, self.ends, self.peers, ready,
-                           stopped, self.fatal, self.router.dropped.count, time.monotonic())
+        return make_status(self.counters, self.ledger, self.assignments, self.topics, self.ends, self.ages,
+                           self.deliveries.last_rejects, self.peers, ready, stopped, self.fatal,
+                           self.router.dropped.count, time.monotonic())

@@ -1,12 +1,13 @@
 """The counters of the coordinator, and the Status made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
 from pipeline.config.schema import Subscription
 from pipeline.coordinator.assignments import Assignments
 from pipeline.coordinator.ledger import Ledger
+from pipeline.coordinator.message_ages import MessageAges
 from pipeline.sockets.peers import Peers
 from pipeline.wire import sink as wire
 
@@ -40,12 +41,13 @@ class Counters(Struct):
 
 
 def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, topics: Sequence[Subscription],
-                ends: Mapping[wire.Partition, int], peers: Peers, ready: bool, stopped: bool, fatal: str, dropped: int,
-                now: float) -> wire.Status:
+                ends: Mapping[wire.Partition, int], ages: MessageAges, rejects: Iterable[wire.RejectStatus],
+                peers: Peers, ready: bool, stopped: bool, fatal: str, dropped: int, now: float) -> wire.Status:
     """The Status at `now`.
 
-    `ends`: last offset of each log at the last refresh. `ready`: all partitions are assigned and all processes run.
-    `stopped`: ingest dispatches nothing more. `dropped`: messages that the coordinator has dropped.
+    `ends`: last offset of each log at the last refresh. `rejects`: the last ones. `ready`: all partitions are
+    assigned and all processes run. `stopped`: ingest dispatches nothing more. `dropped`: messages that the
+    coordinator has dropped.
     """
     return wire.Status(
         epoch=ledger.epoch, ready=ready and not peers.paused, drained=stopped and ledger.idle,
@@ -53,16 +55,18 @@ def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, to
         rejected=counters.rejected, batches=counters.batches, sent_bytes=counters.sent_bytes,
         in_flight=ledger.in_flight_messages, in_flight_bytes=ledger.in_flight_bytes, redelivered=counters.redelivered,
         first_dispatched_at=counters.first_dispatched_at, last_settled_at=counters.last_settled_at,
-        partitions=_partitions(ledger, topics, ends), filtered=counters.filtered, overwritten=counters.overwritten,
+        partitions=_partitions(ledger, topics, ends, ages), rejects=list(rejects),
+        filtered=counters.filtered, overwritten=counters.overwritten,
         missed=assignments.missed, gaps=list(assignments.gaps), truncations=assignments.truncations, ways=counters.ways,
         fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))
 
 
-def _partitions(ledger: Ledger, topics: Sequence[Subscription],
-                ends: Mapping[wire.Partition, int]) -> list[wire.PartitionStatus]:
+def _partitions(ledger: Ledger, topics: Sequence[Subscription], ends: Mapping[wire.Partition, int],
+                ages: MessageAges) -> list[wire.PartitionStatus]:
     positions = sorted(ledger.positions(), key=lambda position: (position[0].topic, position[0].number))
     return [wire.PartitionStatus(topics[partition.topic].stream, topics[partition.topic].topic, partition.number,
                                  ledger.committed(partition), position - 1,
                                  # The last refresh is older than what has been dispatched since.
-                                 max(ends.get(partition, -1), position - 1))
+                                 max(ends.get(partition, -1), position - 1),
+                                 ages.oldest(partition, ledger.committed(partition)))
             for partition, position in positions]

@@ -77,12 +77,10 @@ class ControlLink:
         """How long a process may wait until it has to call `beat`."""
         return max(1, math.ceil((self._heartbeat_at - time.monotonic()) * 1000))
 
-    def report(self, problem: str, paused: bool) -> None:
-        """Sends what fails outside of this process, if that has changed; "" once all works.
-
-        `paused`: the operator has to act before it can work again.
-        """
-        retrying = common.Retrying(problem, paused)
+    def report(self, problems: list[common.Problem]) -> None:
+        """Sends what fails outside of this process, if that has changed; nothing once all works."""
+        retrying = common.Retrying("; ".join([one.reason for one in problems]), any(one.paused for one in problems),
+                                   problems)
         if retrying != self._reported:
             self._reported = retrying
             self.send(retrying)

@@ -41,6 +41,8 @@ class Endpoints:
         self.control = f"ipc://{self.folder}/control.ipc"
         #: PUB of the coordinator; for this machine only.
         self.status = f"ipc://{self.folder}/status.ipc"
+        #: PUB of the supervisor; for this machine only.
+        self.supervisor = f"ipc://{self.folder}/supervisor.ipc"
         #: The source direction: ROUTER and PUB of its coordinator, PUSH of query, PULL of produce.
         self.source_control = f"ipc://{self.folder}/source.ipc"
         self.source_status = f"ipc://{self.folder}/progress.ipc"

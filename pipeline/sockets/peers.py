@@ -24,6 +24,9 @@ class Peers:
         self.last_heard: dict[str, float] = {}
         self._startup_cpu: dict[str, float] = {coordinator: time.process_time()}
         self._retrying: dict[str, common.Retrying] = {}
+        #: Process -> its problems now, by sink: since when, seconds since 1970.
+        self._since: dict[str, dict[str, float]] = {}
+        self._started_at = time.time()
         #: Messages that each process has dropped.
         self._dropped: dict[str, int] = {}
         #: Names of all processes that have ever sent a heartbeat.
@@ -50,6 +53,7 @@ class Peers:
     def died(self, name: str) -> bool:
         """Removes a process that has ended. True if it had ever sent a heartbeat: it may have held messages."""
         self._retrying.pop(name, None)
+        self._since.pop(name, None)
         self.last_heard.pop(name, None)
         return self.pids.pop(name, None) is not None or name in self._seen
 
@@ -60,8 +64,10 @@ class Peers:
     def retrying(self, name: str, message: common.Retrying) -> None:
         """Records what a process is retrying; with the reason "", that it works again."""
         self._retrying.pop(name, None)
+        before = self._since.pop(name, {})
         if message.reason:
             self._retrying[name] = message
+            self._since[name] = {one.name: before.get(one.name, time.time()) for one in _problems(message)}
 
     def is_retrying(self, name: str = "") -> bool:
         """Whether a process is retrying something; without a name, whether any is."""
@@ -76,9 +82,16 @@ class Peers:
         """The fields of `common.CoordinatorStatus` that are known here, but for messages dropped by the coordinator."""
         return {"pids": dict(self.pids), "startup_cpu": dict(self._startup_cpu), "paused": self.paused, "now": now,
                 "retrying": {name: retrying.reason for name, retrying in self._retrying.items()},
-                "last_heard": dict(self.last_heard)}
+                "last_heard": dict(self.last_heard), "started_at": self._started_at,
+                "waiting": [common.Waiting(name, one.name, one.reason, one.paused, self._since[name][one.name])
+                            for name, retrying in self._retrying.items() for one in _problems(retrying)]}
 
     @property
     def dropped(self) -> int:
         """Messages that the other processes have dropped."""
         return sum(self._dropped.values())
+
+
+def _problems(message: common.Retrying) -> list[common.Problem]:
+    """What a process is retrying, one by one."""
+    return message.problems or [common.Problem("", message.reason, message.paused)]

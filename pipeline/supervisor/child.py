@@ -5,6 +5,8 @@ import importlib
 import logging
 import os
 import signal
+import socket
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -33,6 +35,9 @@ SOURCE_MODULES: Final = MappingProxyType({
     "convert": "stages.convert.process",
     "produce": "stages.produce.process",
 })
+#: The process that answers over HTTP, and its module. The fork server does not import it.
+HTTP: Final = "http"
+HTTP_MODULE: Final = "pipeline.http.process"
 
 
 class RunProcess(Protocol):
@@ -53,6 +58,21 @@ def run_child(name: str, index: int, plan: Plan, reasons: Connection) -> None:
 
     If it fails, the reason is sent to `reasons` as a text, and the process ends with exit code 1.
     """
+    _run(name, plan, reasons, lambda logger: _module_run(name)(name, index, plan, logger))
+
+
+def run_http(sockets: Sequence[socket.socket], local: int, plan: Plan, reasons: Connection) -> None:
+    """The same for the HTTP process. It answers on these sockets, of which the first `local` ones are Unix sockets."""
+    def run(logger: logging.Logger) -> None:
+        # Imported here: no other process needs it.
+        module = importlib.import_module(HTTP_MODULE)
+        module.run(sockets[:local], sockets[local:], plan, logger)
+
+    _run(HTTP, plan, reasons, run)
+
+
+def _run(name: str, plan: Plan, reasons: Connection, run: Callable[[logging.Logger], None]) -> None:
+    """Prepares this process, and runs what it is for. Does not return."""
     # A terminal and systemd signal the whole group; only the supervisor decides when a child ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -64,7 +84,7 @@ def run_child(name: str, index: int, plan: Plan, reasons: Connection) -> None:
     setproctitle.setproctitle(f"pipeline: {name}")
     logger = setup_logging(name, plan.config.pipeline.log_level, secrets_of(plan.config))
     try:
-        _module_run(name)(name, index, plan, logger)
+        run(logger)
     except PipelineError as error:
         reasons.send(clean(str(error)))
     except Exception as error:

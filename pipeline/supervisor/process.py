@@ -23,12 +23,15 @@ from pipeline.errors import PipelineError
 from pipeline.interrupts import SIGNALS
 from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
 from pipeline.sockets.endpoints import Endpoints
-from pipeline.supervisor.child import preloaded_modules, run_child
+from pipeline.supervisor.child import HTTP, preloaded_modules, run_child
 from pipeline.supervisor.directions import SinkDirection, SourceDirection
 from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
+from pipeline.supervisor.http_child import HttpChild
+from pipeline.supervisor.process_publisher import ProcessPublisher, kind_of
 from pipeline.supervisor.restart_policy import RestartPolicy
 from pipeline.wire import common
 from pipeline.wire import sink as wire
+from pipeline.wire.supervisor import ProcessStatus
 from pipeline.work_file import work_of, work_path
 
 #: Longest wait of the main loop, seconds.
@@ -64,6 +67,7 @@ class Supervisor:
         sweep_runtime_folders()
         self._locks = Locks()
         folder = make_runtime_folder(self._locks, config.pipeline.runtime_dir)
+        self.http = HttpChild(config, logger)
         self.endpoints = Endpoints(folder, config.network)
         self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.readers, until,
                          uuid.uuid4().hex)
@@ -84,18 +88,22 @@ class Supervisor:
         self._reasons: dict[str, Connection] = {}
         #: When each process was started, and how often.
         self._started: dict[str, float] = {}
+        self._started_at: dict[str, float] = {}
         self._starts: Counter[str] = Counter()
         #: When a dead process is to be restarted: seconds, monotonic.
         self._due: dict[str, float] = {}
         #: How the processes that were killed because they hung have ended, for people; and the last death.
         self._hung: dict[str, str] = {}
         self._last_death = ""
+        #: How each process ended the last time.
+        self._deaths: dict[str, str] = {}
         #: Deaths during work that the coordinator has not answered; and when they were reported again.
         self._unanswered: list[wire.ProcessDied] = []
         self._repeated_at = 0.0
         self._drain_until = 0.0
         self._drain_at = 0.0
         self._progress_at = time.monotonic()
+        self._publisher = ProcessPublisher(self.endpoints, self.plan.run)
 
     def run(self) -> int:
         """Runs until a signal, or until the pipeline is complete. Returns the exit code.
@@ -113,10 +121,12 @@ class Supervisor:
                 self._check_folder()
                 self.restart_due()
                 self._log_progress()
+                self._publish()
             return self._summary()
         finally:
             signal.set_wakeup_fd(-1)
             self.kill_all()
+            self.http.close()
             if self._own_folder:
                 shutil.rmtree(self.endpoints.folder, ignore_errors=True)
             self._locks.release()
@@ -155,6 +165,7 @@ class Supervisor:
             return
         self.processes[name], self._reasons[name] = process, reasons
         self._started[name] = time.monotonic()
+        self._started_at[name] = time.time()
         self._direction[name].watchdog.started(name, self._started[name])
 
     def reap(self) -> None:
@@ -164,10 +175,13 @@ class Supervisor:
         """
         names = {process.sentinel: name for name, process in self.processes.items()}
         descriptors = [descriptor for direction in self.directions for descriptor in direction.descriptors]
-        busy = self._signals or self._due or self._unanswered
-        ready = wait([*names, self._signal_pipe, *descriptors], TICK_SECONDS if busy else QUIET_TICK_SECONDS)
+        busy = self._signals or self._due or self._unanswered or self.http.waits
+        watched = [self.http.sentinel] if self.http.sentinel is not None else []
+        ready = wait([*names, *watched, self._signal_pipe, *descriptors], TICK_SECONDS if busy else QUIET_TICK_SECONDS)
         for sentinel in [one for one in ready if one in names]:
             self._handle_death(names[sentinel])
+        if self.http.sentinel in ready:
+            self._http_ended()
         with contextlib.suppress(BlockingIOError):
             os.read(self._signal_pipe, 1_000)
 
@@ -189,6 +203,7 @@ class Supervisor:
         if self.restarts.fails_at_boot(name):
             raise PipelineError(f"{name} failed to start: {death}. No messages were lost")
         self._last_death = f"{name} ({death})"
+        self._deaths[name] = death
         self.logger.warning("%s died (%s); restarting it%s", name, death, f" in {pause:.2g} s" if pause else "")
         if name != self._direction[name].coordinator:
             died = wire.ProcessDied(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death))
@@ -196,6 +211,21 @@ class Supervisor:
             if died.work is not None:
                 self._unanswered.append(died)
         self._due[name] = now + pause
+
+    def _http_ended(self) -> None:
+        """The HTTP process has died. It does not count as a restart: the others do not need it."""
+        self.http.ended(_death(self.http.exitcode), _reason(self.http.reasons))
+
+    def _publish(self) -> None:
+        """Starts the HTTP process, if it is due, and publishes what is known of the processes."""
+        self.http.start_due(self._fork, self.plan)
+        names = [name for direction in (*self.directions, *self._later) for name in direction.names]
+        found = [ProcessStatus(name, kind_of(name), process.pid or 0 if (process := self.processes.get(name)) else 0,
+                               self._started_at.get(name, 0.0), max(0, self._starts[name] - 1),
+                               self._deaths.get(name, "")) for name in names]
+        http = self.http
+        found.append(ProcessStatus(HTTP, HTTP, http.pid, http.started_at, max(0, http.starts - 1), http.last_death))
+        self._publisher.publish(found, bool(self._signals))
 
     def apply_excuses(self) -> None:
         """Uncounts deaths that messages caused. Raises PipelineError when there are too many others."""

@@ -25,12 +25,36 @@ class Heartbeat(Struct, frozen=True, tag=True):
     dropped: Count = 0
 
 
+class Problem(Struct, frozen=True, array_like=True):
+    """One external failure that a process is retrying."""
+
+    #: The sink or source that waits for it; "" for all.
+    name: str
+    reason: str
+    #: An operator has to act: credentials, a missing bucket or topic.
+    paused: bool = False
+
+
 class Retrying(Struct, frozen=True, tag=True):
     """Any process -> coordinator: an external call fails and is being retried; the reason is "" once it works again."""
 
     reason: str
     #: An operator has to act: credentials, a missing bucket or topic.
     paused: bool = False
+    #: The same one by one, of a process that works for several sinks or sources; empty: it is one for all.
+    problems: list[Problem] = []
+
+
+class Waiting(Struct, frozen=True):
+    """One external failure that a process is retrying, as a coordinator publishes it."""
+
+    process: str
+    #: The sink or source that waits for it; "" for all.
+    name: str
+    reason: str
+    paused: bool
+    #: Since when: seconds since 1970.
+    since: float
 
 
 class Drain(Struct, frozen=True, tag=True):
@@ -66,6 +90,10 @@ class CoordinatorStatus(Struct, frozen=True, kw_only=True):
     fatal: str = ""
     #: Messages that processes have dropped because they were malformed or did not fit the pipeline.
     dropped: int = 0
+    #: `retrying` one by one, with sinks and times.
+    waiting: list[Waiting] = []
+    #: When the coordinator was started, seconds since 1970: all counters are 0 then.
+    started_at: float = 0.0
 
 
 _encoder = msgspec.msgpack.Encoder()

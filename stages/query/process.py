@@ -257,5 +257,6 @@ class QueryStage:
 
     def _report(self) -> None:
         """Reports problems to the coordinator."""
-        problems = "; ".join(source.problem for source in self.sources if source.problem)
-        self.link.report(problems, any(source.limiter.paused or source.refusals for source in self.sources))
+        self.link.report([common.Problem(source.config.name, source.problem,
+                                         source.limiter.paused or bool(source.refusals))
+                          for source in self.sources if source.problem])

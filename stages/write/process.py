@@ -17,6 +17,7 @@ from pipeline.sockets.call_pool import CallPool
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
+from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Answer, OperatorNeeded, Retry
@@ -59,6 +60,7 @@ class WriteStage:
         self.rules = WireRules(plan.config, plan.ingests)
         #: Of each sink, its databases.
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
+        self._names = [sink.name for sink in plan.config.all_sinks()]
         self._all_targets = [target for targets in self.targets for target in targets]
         self._batches = 0
         self.endpoints = Endpoints(plan.folder, plan.config.network)
@@ -199,8 +201,9 @@ class WriteStage:
     def _report(self) -> None:
         """Reports to the coordinator what fails outside of this process."""
         now = time.monotonic()
-        problems = "; ".join(filter(None, [target.problem(now) for target in self._all_targets]))
-        self.link.report(problems, any(target.limiter.paused for target in self._all_targets))
+        self.link.report([common.Problem(name, problem, target.limiter.paused)
+                          for name, targets in zip(self._names, self.targets, strict=True) for target in targets
+                          if (problem := target.problem(now))])
 
 
 def _request(target: Target, entry: Entry[BatchJob], chunk: Chunk) -> _Outcome:

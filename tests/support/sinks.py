@@ -36,17 +36,17 @@ BATCHES = "batch_size = 500\nflush_interval_ms = 20"
 
 def configuration(iggy: str, stream: str, influxdb: str, target: str, folder: Path, *, topic: str = "",
                   paths: str = PATHS, mapping: str = "", options: str = "", batches: str = BATCHES,
-                  dead_letters: str = "", iggy_options: str = "") -> str:
+                  dead_letters: str = "", iggy_options: str = "", http: str = 'listen = ""') -> str:
     """A pipeline's file. `iggy` is host:port, `influxdb` a URL or the line `urls = ...`, `folder` that of the sockets.
 
     The rest are lines of tables: `target` of `[influxdb]`; `paths` and `mapping`; `options` and `batches` of
-    `[pipeline]`; `topic` of `[[topics]]`.
+    `[pipeline]`; `topic` of `[[topics]]`; `http` of `[http]`.
     """
     url = influxdb if "=" in influxdb else f'url = "{influxdb}"'
     return SinkConfiguration(
         stream=stream, topic=TOPIC, topic_options=topic, mapping=f"{paths}\n{mapping}", dead_letters=dead_letters,
         influxdb=f"{url}\nretry_backoff_ms = 20\nretry_backoff_max_ms = 200\n{target}",
-        options=f"{batches}\n{options}", iggy_options=iggy_options).text(iggy, folder)
+        options=f"{batches}\n{options}", iggy_options=iggy_options, http=http).text(iggy, folder)
 
 
 class SandboxInflux:

@@ -109,7 +109,7 @@ def check_readable(config: Config, size: int = 0) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.toml")), ids=lambda path: path.stem)
 def test_every_example_mapping_reads_what_is_sent_for_it(path: Path) -> None:
-    unused = ("network", "dead_letters", "sources", "pipeline", "iggy")
+    unused = ("network", "http", "dead_letters", "sources", "pipeline", "iggy")
     config = load_config(str(path), {"INFLUX_TOKEN": "t"}, unused=unused)
     if config.all_sinks():
         check_readable(config)

@@ -7,6 +7,8 @@ from msgspec import Struct
 #: `[influxdb]` of a sandbox InfluxDB 2, beside its `url`.
 SANDBOX_V2 = 'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"\n'
 _SINK = """
+[http]
+{http}
 [iggy]
 address = "{iggy}"
 {iggy_options}
@@ -25,6 +27,8 @@ runtime_dir = "{folder}"
 {options}
 """
 _SOURCE = """
+[http]
+{http}
 [iggy]
 address = "{iggy}"
 [[sources]]
@@ -55,6 +59,8 @@ class SinkConfiguration(Struct, frozen=True, kw_only=True):
     dead_letters: str = ""
     #: Of `[pipeline]`, beside `runtime_dir`.
     options: str = ""
+    #: Without a port, which other pipelines of this machine may use.
+    http: str = 'listen = ""'
 
     def text(self, iggy: str, folder: Path) -> str:
         """The file: `iggy` is host:port, `folder` that of the sockets."""
@@ -72,6 +78,7 @@ class SourceConfiguration(Struct, frozen=True, kw_only=True):
     output: str = ""
     #: Of `[pipeline]`, beside `runtime_dir`; other tables may follow.
     options: str = ""
+    http: str = 'listen = ""'
 
     def text(self, iggy: str, folder: Path) -> str:
         """The file: `iggy` is host:port, `folder` that of the sockets."""

@@ -50,7 +50,7 @@ from pipeline.wire.sink.partitions import (
 )
 from pipeline.wire.sink.ranges import Overwritten, Partition, Range, Reject, Suspect
 from pipeline.wire.sink.remote_encoders import Admit, Allow, Allowed, Join, Leave
-from pipeline.wire.sink.status import GapStatus, PartitionStatus, Status
+from pipeline.wire.sink.status import GapStatus, PartitionStatus, RejectStatus, Status
 from pipeline.wire.sink.supervision import Excused, Failed, GaveUp, ProcessDied, Restarted
 
 __all__ = [
@@ -58,7 +58,7 @@ __all__ = [
     "DeadLettersStored", "Dispatched", "Encoded", "Excused", "Failed", "FieldTypes", "FieldTypesRequest", "Gap",
     "GapStatus", "GaveUp", "Join", "Leave", "Lines", "LinesPart", "Malformed", "Notice", "OverLimit", "Overwritten",
     "Partition", "PartitionStart", "PartitionStatus", "Position", "ProcessDied", "Progress", "Range", "Redeliver",
-    "Reject", "Reports", "Restarted", "Revoked", "Seek", "Settled", "Started", "Status", "Stopped", "Store",
-    "StoreDeadLetters", "Stored", "Suspect", "TagCardinalities", "Truncated", "Unassigned", "Ways", "decode_control",
-    "decode_status", "read_batches", "read_control", "read_lines", "read_reports",
+    "Reject", "RejectStatus", "Reports", "Restarted", "Revoked", "Seek", "Settled", "Started", "Status", "Stopped",
+    "Store", "StoreDeadLetters", "Stored", "Suspect", "TagCardinalities", "Truncated", "Unassigned", "Ways",
+    "decode_control", "decode_status", "read_batches", "read_control", "read_lines", "read_reports",
 ]

@@ -19,10 +19,20 @@ class PartitionStatus(Struct, frozen=True):
     #: Last offset in the log, as far as it is known: from the last refresh, or because it was dispatched.
     end: int
 
+    #: Iggy's time of the oldest message that is not committed, as far as it is known, microseconds since 1970; 0: not
+    #: known.
+    oldest: int = 0
+
     @property
     def lag(self) -> int:
         """Messages after the last one committed, at least those in flight."""
         return max(0, self.end - self.committed)
+
+    def lag_seconds(self, now: float) -> float | None:
+        """Age of the oldest message that is not committed at `now`, seconds since 1970. None: not known."""
+        if not self.lag:
+            return 0.0
+        return max(0.0, now - self.oldest / 1e6) if self.oldest else None
 
 
 class GapStatus(Struct, frozen=True):
@@ -33,6 +43,24 @@ class GapStatus(Struct, frozen=True):
     partition: int
     first: int
     last: int
+
+
+class RejectStatus(Struct, frozen=True):
+    """A message that was rejected. `detail` and `line` are cut."""
+
+    #: When it was settled, seconds since 1970.
+    time: float
+    sink: str
+    stream: str
+    topic: str
+    partition: int
+    offset: int
+    #: As in `Reject`.
+    reason: str
+    detail: str
+    stage: str
+    status: int
+    line: str
 
 
 class Status(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
@@ -61,3 +89,5 @@ class Status(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     truncations: int = 0
     #: How the messages went through the mapping.
     ways: Ways = Ways()
+    #: The last messages that were rejected, oldest first; of each batch the first few.
+    rejects: list[RejectStatus] = []

@@ -1,0 +1,71 @@
+"""`pipeline status`: what the running pipeline of a configuration does."""
+
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from pipeline.commands.config import load_config
+from pipeline.config.load import DATABASE, SOURCE_CONNECTION
+from pipeline.http.client import request
+from pipeline.options import Command, config_option
+
+#: Tables and keys that identify no pipeline.
+UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "tests", "iggy.password", "http")
+
+
+@click.command(cls=Command)
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+def status(path: str, as_json: bool) -> None:
+    """Shows what the running pipeline of a configuration does."""
+    found = request(load_config(path, unused=UNUSED), "GET", "/status")
+    click.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else "\n".join(described(found)))
+
+
+def described(document: dict[str, Any]) -> list[str]:
+    """The lines that people read."""
+    now = document["time"]
+    lines = [f"{document['state']}, version {document['version']}, process {document['pid']}, since "
+             f"{_ago(now, document['started_at'])}"]
+    for reason in document["readiness"]["reasons"]:
+        since = f" for {_span(now - reason['since'])}" if reason.get("since") else ""
+        lines.append(f"  {'paused' if reason.get('paused') else 'waits'}{since}: "
+                     f"{' '.join(filter(None, (reason.get('process'), reason.get('name'))))}: {reason['reason']}")
+    rates = document["rates"]
+    if sink := document["sink"]:
+        lines.append(f"sink: read {sink['read']:,} messages ({rates['read']:,.0f}/s), written {sink['written']:,} "
+                     f"points ({rates['written']:,.0f}/s), rejected {sink['rejected']:,}, "
+                     f"in flight {sink['in_flight']:,}")
+        lines += [f"  {one['stream']}/{one['topic']} partition {one['partition']}: committed {one['committed']}, lag "
+                  f"{one['lag']:,}{_age(one['lag_seconds'])}" for one in sink["partitions"]]
+    if source := document["source"]:
+        lines.append(f"source: sent {source['points']:,} points ({rates['points']:,.0f}/s) in {source['messages']:,} "
+                     f"messages, rejected {source['rejected']:,}, {source['in_flight']} pages in flight")
+        lines += [f"  {one['source']}: {one['measurement']}: {_span(one['behind_seconds'])} behind"
+                  for one in source["measurements"]]
+    lines += [_process(one) for one in document["processes"]]
+    return lines
+
+
+def _process(one: dict[str, Any]) -> str:
+    place = "on another machine" if one["remote"] else f"process {one['pid']}" if one["pid"] else "not running"
+    used = f", CPU {one['cpu_seconds']:.1f} s, {one['rss_bytes'] / 1e6:.0f} MB" if one["rss_bytes"] else ""
+    restarts = f", restarted {one['restarts']} times: {one['last_death']}" if one["restarts"] else ""
+    return f"{one['name']}: {place}{used}{restarts}"
+
+
+def _age(seconds: float | None) -> str:
+    return f" ({_span(seconds)})" if seconds else ""
+
+
+def _ago(now: float, then: float) -> str:
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(then))} ({_span(now - then)})" if then else "unknown"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

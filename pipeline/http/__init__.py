@@ -1,0 +1,1 @@
+"""The process `http`: health, metrics and status, over a local socket and over HTTP. It only watches the others."""

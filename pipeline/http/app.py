@@ -1,0 +1,61 @@
+"""The paths that are answered."""
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pipeline import __version__
+from pipeline.http.health import alive
+from pipeline.http.site import Site
+
+#: Sent with every answer: nothing is stored by caches, guessed by browsers, or shown in another page's frame.
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
+            "Content-Security-Policy": "default-src 'none'", "Referrer-Policy": "no-referrer"}
+
+
+def make_app(site: Site) -> Starlette:
+    """The application. Each request has `scope["trusted"]`, whether it may see everything, and `scope["brief"]`,
+    whether it may see nothing but one word."""
+    pages = Pages(site)
+    routes = [Route("/livez", pages.livez), Route("/readyz", pages.readyz), Route("/status", pages.status),
+              Route("/version", pages.version)]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _error})
+
+
+class Pages:
+    """The answers, by path."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def livez(self, request: Request) -> Response:
+        """Whether the pipeline lives: 200 or 503."""
+        why = alive(self._site.feeds.read())
+        return answer({"alive": not why} if request.scope["brief"] or not why else {"alive": False, "reason": why},
+                      503 if why else 200)
+
+    async def readyz(self, request: Request) -> Response:
+        """Whether the pipeline is ready, 200 or 503, with what it waits for."""
+        found = self._site.readiness()
+        return answer({"ready": found.ready} if request.scope["brief"] else found, 200 if found.ready else 503)
+
+    async def status(self, request: Request) -> Response:
+        """All that is known."""
+        return answer(self._site.document(request.scope["trusted"]))
+
+    async def version(self, _request: Request) -> Response:
+        """The version."""
+        return answer({"version": __version__})
+
+
+def answer(content: object, status: int = 200) -> Response:
+    """An answer in JSON."""
+    return Response(msgspec.json.encode(content), status, _HEADERS, "application/json")
+
+
+async def _error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, {**_HEADERS, **(error.headers or {})})

@@ -1,0 +1,43 @@
+"""Where the local socket of a pipeline is: a place that follows from its configuration, so that commands find it.
+
+With `pipeline.runtime_dir` it is there. Otherwise it is in the folders of this user's locks, under a name made of what
+identifies the pipeline: its Iggy server, consumers, topics and sources. Options of a run, such as `--workers`, and the
+mapping are not part of it. Only members of a consumer group may have the same name; they are numbered.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pipeline.addresses import names_of
+from pipeline.config.schema import Config
+from pipeline.locks import own_lock_folders
+
+#: Name of the socket in `pipeline.runtime_dir`.
+SOCKET: Final = "http.sock"
+#: Pipelines of one name on this machine, at most.
+MOST: Final = 16
+
+
+def local_places(config: Config) -> list[list[Path]]:
+    """The paths at which the socket of a pipeline may be: for each number, those at which it listens at once.
+
+    The folders exist. Raises OSError.
+    """
+    if config.pipeline.runtime_dir:
+        return [[Path(config.pipeline.runtime_dir).absolute() / SOCKET]]
+    name = f"http-{identity(config)}"
+    folders = own_lock_folders()
+    return [[folder / f"{name}-{number}.sock" for folder in folders] for number in range(MOST)]
+
+
+def identity(config: Config) -> str:
+    """16 hexadecimal digits that identify the pipelines of a configuration. Uses the system's resolver."""
+    subscriptions = sorted((one.consumer, one.group, one.stream, one.topic, sorted(one.partitions))
+                           for one in config.subscriptions())
+    sources = sorted((one.name, one.influxdb.servers(), one.output.stream) for one in config.sources)
+    # All addresses of one server have a name in common, but only the smallest is the same for most spellings.
+    server = min(names_of(config.iggy.address))
+    return hashlib.sha256(msgspec.json.encode((server, subscriptions, sources))).hexdigest()[:16]

@@ -1,0 +1,40 @@
+"""What the answers are made of."""
+
+import logging
+from typing import Any
+
+from pipeline.config.hidden import shown_config
+from pipeline.config.plan import Plan
+from pipeline.http.document import Document, make_document
+from pipeline.http.feeds import Feeds, Snapshot
+from pipeline.http.health import Readiness, readiness
+from pipeline.http.history import History
+from pipeline.http.procs import Processes, Usage
+
+
+class Site:
+    """One for both servers."""
+
+    def __init__(self, plan: Plan, feeds: Feeds, history: History, logger: logging.Logger) -> None:
+        self.plan = plan
+        self.feeds = feeds
+        self.history = history
+        self.logger = logger
+        self._config: dict[str, Any] = shown_config(plan.config)
+        self._processes = Processes()
+
+    def document(self, trusted: bool) -> Document:
+        """The status now; with what was in messages for whom is `trusted`."""
+        snapshot = self.feeds.read()
+        return make_document(self.plan, snapshot, self.history.rates(), self.usage(snapshot), self._config, trusted)
+
+    def usage(self, snapshot: Snapshot) -> dict[int, Usage]:
+        """CPU time and memory of the processes of this machine, by pid."""
+        supervisor = snapshot.supervisor
+        if supervisor is None:
+            return {}
+        return self._processes.usage([supervisor.pid, *(one.pid for one in supervisor.processes if one.pid)])
+
+    def readiness(self) -> Readiness:
+        """Whether the pipeline is ready now."""
+        return readiness(self.plan, self.feeds.read())

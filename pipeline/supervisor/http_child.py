@@ -1,0 +1,99 @@
+"""The HTTP process from the supervisor's view. Nothing that becomes of it stops the pipeline."""
+
+import logging
+import time
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+
+from pipeline.backoff import Backoff
+from pipeline.config.plan import Plan
+from pipeline.config.schema import Config
+from pipeline.http.listeners import Listeners
+from pipeline.supervisor.child import HTTP, run_http
+from pipeline.supervisor.fork_server import ForkServer
+
+#: Pauses before it is started again, seconds; one that has lived so long starts from the first again.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, STEADY_SECONDS = 0.25, 30.0, 60.0
+
+
+class HttpChild:
+    """Starts the HTTP process, and again when it has died."""
+
+    def __init__(self, config: Config, logger: logging.Logger) -> None:
+        """Listens from now on. Raises PipelineError if that is not possible."""
+        self.listeners = Listeners(config)
+        if self.listeners.warning:
+            logger.warning("%s", self.listeners.warning)
+        self._logger = logger
+        self._process: ForkServerProcess | None = None
+        self._reasons: Connection | None = None
+        self._backoff = Backoff(FIRST_PAUSE_SECONDS, 2.0, LONGEST_PAUSE_SECONDS, lambda: 1.0)
+        #: When it was started, and is to be started again: seconds, monotonic.
+        self._started = 0.0
+        self._due = float("-inf")
+        #: Starts so far; when it was started last, seconds since 1970; and how it ended.
+        self.starts = 0
+        self.started_at = 0.0
+        self.last_death = ""
+
+    @property
+    def pid(self) -> int:
+        """0 while it does not run."""
+        return self._process.pid or 0 if self._process is not None else 0
+
+    @property
+    def sentinel(self) -> int | None:
+        """Becomes readable when it has ended; None while it does not run."""
+        return self._process.sentinel if self._process is not None else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be started again."""
+        return self._process is None
+
+    def start_due(self, fork: ForkServer, plan: Plan) -> bool:
+        """Starts it if it does not run and its pause is over. Whether it did."""
+        if self._process is not None or time.monotonic() < self._due:
+            return False
+        sockets = [*self.listeners.local, *self.listeners.port]
+        try:
+            self._process, self._reasons = fork.start(HTTP, run_http, sockets, len(self.listeners.local), plan)
+        except (OSError, EOFError) as error:
+            self._logger.warning("%s cannot be started; retrying: %s", HTTP, error)
+            self._due = time.monotonic() + self._backoff.next()
+            return False
+        self._started, self.started_at = time.monotonic(), time.time()
+        self.starts += 1
+        return True
+
+    def ended(self, why: str, reason: str) -> None:
+        """It has ended: how, and the reason that it has sent, if any."""
+        assert self._process is not None
+        self._process.join()
+        self._process = self._reasons = None
+        if time.monotonic() - self._started >= STEADY_SECONDS:
+            self._backoff.reset()
+        pause = self._backoff.next()
+        self._due = time.monotonic() + pause
+        self.last_death = f"{why}{': ' if reason else ''}{reason}"
+        self._logger.warning("%s died (%s); the pipeline goes on; restarting it in %.2g s", HTTP, self.last_death,
+                             pause)
+
+    @property
+    def exitcode(self) -> int | None:
+        """How it has ended; None while it runs."""
+        return self._process.exitcode if self._process is not None else None
+
+    @property
+    def reasons(self) -> Connection:
+        """Carries why it failed."""
+        assert self._reasons is not None
+        return self._reasons
+
+    def close(self) -> None:
+        """Kills it, and removes its sockets."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+        self.listeners.close()

@@ -1,0 +1,100 @@
+"""A running pipeline answers on its local socket and over HTTP what it does; and hostile clients do no harm."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import requests
+
+from pipeline.commands.config import load_config
+from pipeline.http.client import request
+from pipeline.testbed.harness.procfs import is_alive
+from pipeline.testbed.harness.waiting import wait_until
+from tests.support.iggy_servers import RunningIggy
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, send
+
+TOKEN = "t0ken-of-the-status-page"
+Start = Callable[..., Sink]
+
+
+def http_of(sink: Sink) -> dict[str, Any]:
+    """What is known of its HTTP process."""
+    found: list[dict[str, Any]] = request(load_config(str(sink.config)), "GET", "/status")["processes"]
+    return next(one for one in found if one["name"] == "http")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_health_status_and_a_dead_http_process(iggy: RunningIggy, stream: str, influxdb: SandboxInflux,
+                                               start_sink: Start) -> None:
+    iggy.create_topic(stream, TOPIC, 2)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    sink = start_sink(iggy.address, stream, influxdb, http=f'listen = "127.0.0.1:{port}"\ntoken = "{TOKEN}"')
+    sink.wait_for(lambda status: status.ready)
+    send(iggy.address, stream, [*(message(n) for n in range(1_000)), b"no json: s3cret-of-a-message"], 2)
+    sink.settles(1_001)
+    config = load_config(str(sink.config))
+
+    # The local socket shows everything, but for the secrets.
+    wait_until(lambda: request(config, "GET", "/status")["state"] == "running", "it runs")
+    document = request(config, "GET", "/status")
+    assert document["readiness"] == {"ready": True, "reasons": []}
+    assert (document["sink"]["read"], document["sink"]["rejected"]) == (1_001, 1)
+    assert [(one["partition"], one["lag"], one["lag_seconds"]) for one in document["sink"]["partitions"]] == [
+        (0, 0, 0.0), (1, 0, 0.0)]
+    assert document["sink"]["dead_letters"][0]["reason"] == "not_json"
+    assert {one["name"] for one in document["processes"]} == {
+        "supervisor", "http", "coordinator", "dead-letter", "ingest", "encode-0", "encode-1", "write-0", "write-1"}
+    assert all(one["pid"] and one["rss_bytes"] > 1_000_000 for one in document["processes"])
+    assert document["config"]["http"]["token"] == document["config"]["influxdb"]["token"] == "(hidden)"
+    assert TOKEN not in json.dumps(document) and "sandbox-token" not in json.dumps(document)
+
+    # So does the command.
+    shown = subprocess.run([sys.executable, "-m", "pipeline", "status", "-c", str(sink.config)], capture_output=True,
+                           text=True, timeout=60, check=True).stdout
+    assert shown.startswith("running, version ") and "encode-1: process" in shown
+
+    # Over the port, the token is needed for all but the health.
+    assert requests.get(f"{url}/livez", timeout=60).json() == {"alive": True}
+    assert requests.get(f"{url}/readyz", timeout=60).json() == {"ready": True}
+    for path in ("/status", "/version", "/no-such-path"):
+        assert requests.get(url + path, timeout=60).status_code == 401
+    for authorization in ("Bearer wrong", "Bearer", "Basic ====", "Basic OnQwa2Vu", f"Digest {TOKEN}",
+                          f"Bearer {TOKEN}x"):
+        answer = requests.get(f"{url}/status", headers={"Authorization": authorization}, timeout=60)
+        assert answer.status_code == 401, authorization
+    assert requests.get(f"{url}/status", auth=("anybody", TOKEN), timeout=60).json()["pid"] == sink.process.pid
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert "version" in requests.get(f"{url}/version", headers=bearer, timeout=60).json()
+    assert requests.get(f"{url}/livez", headers={"Host": "evil.example"}, timeout=60).status_code == 421
+
+    # When it dies it is started again, as often as that happens; the others go on.
+    before = http_of(sink)
+    os.kill(before["pid"], signal.SIGKILL)
+    wait_until(lambda: not is_alive(before["pid"]), "its end")
+    after = http_of(sink)
+    assert (after["restarts"], after["last_death"]) == (1, "signal SIGKILL") and after["pid"] != before["pid"]
+
+    # A failure of the database is told, with the sink and since when.
+    influxdb.fail({"status": 401})
+    send(iggy.address, stream, [message(1_000)], 2)
+    sink.wait_for(lambda status: status.paused)
+    wait_until(lambda: requests.get(f"{url}/readyz", headers=bearer, timeout=60).status_code == 503, "it is not ready")
+    reason = requests.get(f"{url}/readyz", headers=bearer, timeout=60).json()["reasons"][0]
+    assert reason["process"].startswith("write-") and reason["name"] == "main" and reason["paused"]
+    assert "401" in reason["reason"] and abs(time.time() - reason["since"]) < 60
+    influxdb.fail()
+    sink.settles(1_002)
+    assert sink.stop() == 0
+    assert "Traceback" not in sink.log()
