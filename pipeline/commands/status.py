@@ -7,18 +7,20 @@ import click
 import msgspec
 
 from pipeline.commands.config import load_config
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE, SOURCE_CONNECTION
 from pipeline.http.client import request
 from pipeline.options import Command, config_option
 
 #: Tables and keys that identify no pipeline.
-UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "tests", "iggy.password", "http")
+UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "tests", "iggy.password", "iggy.token",
+          "iggy.token_file", "iggy.tls", "http")
 
 
 @click.command(cls=Command)
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def status(path: str, as_json: bool) -> None:
+def status(path: ConfigInputs, as_json: bool) -> None:
     """Shows what the running pipeline of a configuration does."""
     found = request(load_config(path, unused=UNUSED), "GET", "/status")
     click.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else "\n".join(described(found)))

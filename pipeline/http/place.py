@@ -39,5 +39,5 @@ def identity(config: Config) -> str:
                            for one in config.subscriptions())
     sources = sorted((one.name, one.influxdb.servers(), one.output.stream) for one in config.sources)
     # All addresses of one server have a name in common, but only the smallest is the same for most spellings.
-    server = min(names_of(config.iggy.address))
+    server = min(name for server in config.iggy.servers() for name in names_of(server))
     return hashlib.sha256(msgspec.json.encode((server, subscriptions, sources))).hexdigest()[:16]

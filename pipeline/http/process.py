@@ -15,7 +15,7 @@ from typing import Final
 
 from pipeline.config.http_checks import token_of
 from pipeline.config.plan import Plan
-from pipeline.config.secrets import token_forms
+from pipeline.config.secrets import secret_forms
 from pipeline.http.feeds import Feeds
 from pipeline.http.history import History
 from pipeline.logs import hide
@@ -35,7 +35,7 @@ def run(local: Sequence[socket.socket], port: Sequence[socket.socket], plan: Pla
     `http.listen`."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most) if most > 0 else OPEN_FILES, most))
-    hide(token_forms(token_of(plan.config.http)))
+    hide(secret_forms(token_of(plan.config.http)))
     asyncio.run(HttpProcess(local, port, plan, logger).run())
 
 

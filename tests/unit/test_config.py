@@ -88,7 +88,7 @@ def test_every_example_configuration_loads() -> None:
     examples = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
     assert examples
     for example in examples:
-        load_config(str(example), {"INFLUX_TOKEN": "t", "IGGY_PASSWORD": "p", "PIPELINE_HTTP_TOKEN": "h"},
+        load_config(str(example), {"INFLUX_TOKEN": "t", "IGGY_PASSWORD": "p", "HTTP_TOKEN": "h"},
                     unused=("iggy.token_file", "iggy.tls.ca_file"))
 
 
