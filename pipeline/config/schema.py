@@ -309,8 +309,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     #: Most memory of each encoder's caches of series, names and types; when it is full, the largest cache is emptied
     #: and filled again as needed.
     encoder_cache_bytes: Annotated[int, Meta(ge=1_000_000, le=100_000_000_000)] = 128_000_000
-    #: Interval in which offsets are stored in Iggy, and states of sources. For many partitions it grows: 50 ms for each
-    #: with new offsets, at most 5 s.
+    #: Interval in which offsets are stored in Iggy, and states of sources. For many partitions it grows: 100 ms for
+    #: each with new offsets, at most 10 s.
     commit_interval_ms: Milliseconds = 200
     #: Longest time for finishing what is in flight at a stop.
     drain_timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 30_000

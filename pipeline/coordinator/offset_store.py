@@ -23,8 +23,8 @@ REPEAT_SECONDS = 2.0
 RELEASE_SECONDS = 40.0
 #: A commit costs Iggy a request for each partition. So many seconds pass for each of them until the next commit, and at
 #: most so many in all.
-REQUEST_SECONDS = 0.05
-MAX_PAUSE_SECONDS = 5.0
+REQUEST_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 10.0
 
 
 class OffsetStore:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 
 from apache_iggy import ReceiveMessage
@@ -24,7 +25,7 @@ MAX_PAUSE_SECONDS = 1.0
 QUIET_PAUSE_SECONDS = 0.1
 PAUSE_FACTOR = 1.5
 #: Polls in flight at the same time in a round. A partition with more messages waiting has one, and no other then.
-ROUND_POLLS = 4
+ROUND_POLLS = 8
 #: A batch waits for the end of the round until its first message has waited for so many flush intervals.
 ROUND_FACTOR = 1.5
 
@@ -58,8 +59,8 @@ class Poller:
         self._logger = logger
         #: Polls in flight, the oldest first.
         self._pending: list[tuple[PartitionReader, asyncio.Task[list[ReceiveMessage]]]] = []
-        #: Index of the reader to poll next.
-        self._next = 0
+        #: Readers to poll next, in turn, as far as they are still due then.
+        self._queue: deque[PartitionReader] = deque()
         self._new_messages = NewMessages(self._topics, iggy)
         self._min_pause = MIN_PAUSE_SECONDS if self._low_latency else min(self._flush_seconds, MAX_PAUSE_SECONDS)
         self._pause = self._min_pause
@@ -70,6 +71,8 @@ class Poller:
         self._round: set[wire.Partition] = set()
         #: Whether a message was polled since the last round began.
         self._found = False
+        #: No batch is due before this; seconds, monotonic.
+        self._dispatch_at = 0.0
 
     @property
     def waits_for_credit(self) -> bool:
@@ -135,6 +138,7 @@ class Poller:
 
     def _end_round(self) -> None:
         """Has everything dispatched that the quiet partitions have, if the flush interval ends with this round."""
+        self._dispatch_at = 0.0
         if self._flushes:
             for reader in self.readers.values():
                 reader.flush |= reader.at_end and bool(reader.messages)
@@ -142,6 +146,9 @@ class Poller:
     async def _dispatch_due(self) -> None:
         """Dispatches the batches that are due: small ones together, as many as make a full one."""
         now = time.monotonic()
+        if now < self._dispatch_at:
+            return
+        self._dispatch_at = float("inf")
         bundle = Bundle(self._options.batch_size, self._options.max_batch_bytes)
         # Asked once: all partitions use the moment, not only the first of them.
         at_once = self._low_latency and self.credit.nothing_in_flight
@@ -155,12 +162,23 @@ class Poller:
                 bundle.add(batch, quarantined)
                 if alone:  # what processes have died of is looked for batch by batch
                     await self._dispatch(bundle)
+            self._look_again(reader)
         await self._dispatch(bundle)
 
     def _is_due(self, reader: PartitionReader, now: float) -> bool:
         """Whether the buffered messages are to be dispatched."""
-        return (self._is_full(reader) or reader.at_limit or reader.flush
-                or now - reader.oldest_at >= self._flush_seconds * (ROUND_FACTOR if self._round else 1.0))
+        return now >= self._due_at(reader)
+
+    def _due_at(self, reader: PartitionReader) -> float:
+        """When they are; seconds, monotonic; 0: now."""
+        if self._is_full(reader) or reader.at_limit or reader.flush:
+            return 0.0
+        return reader.oldest_at + self._flush_seconds * (ROUND_FACTOR if self._round else 1.0)
+
+    def _look_again(self, reader: PartitionReader) -> None:
+        """Sees to it that a reader's messages are dispatched when they are due, or may be."""
+        if reader.messages:
+            self._dispatch_at = 0.0 if self._low_latency else min(self._dispatch_at, self._due_at(reader))
 
     def _is_full(self, reader: PartitionReader) -> bool:
         return reader.is_full(self._options.batch_size, self._options.max_batch_bytes)
@@ -197,6 +215,7 @@ class Poller:
         self._found |= bool(messages)
         if reader.at_end:
             self._wait(reader, now)
+        self._look_again(reader)
         if reader.partition in self._round and (reader.at_end or not reader.readable or self._is_full(reader)):
             self._round.discard(reader.partition)
             if not self._round:
@@ -217,18 +236,25 @@ class Poller:
     def _start_poll(self, busy: set[wire.Partition]) -> bool:
         """Polls the next partition in turn that is due, has room and is not `busy`. False when there is none."""
         now = time.monotonic()
-        readers = list(self.readers.values())
-        for step in range(len(readers)):
-            reader = readers[(self._next + step) % len(readers)]
-            if reader.partition in busy or reader.due_at > now or self._is_full(reader) or not reader.readable:
-                continue
-            self._next = (self._next + step + 1) % len(readers)
-            reader.polled_at = now
-            reader.requested = reader.poll_size(self._options.batch_size, self._options.max_batch_bytes)
-            self._pending.append((reader, asyncio.ensure_future(self._iggy.poll(
-                self._topics[reader.partition.topic], reader.partition.number, reader.position, reader.requested))))
-            return True
-        return False
+        reader = self._next_in_queue(busy, now)
+        if reader is None:
+            self._queue.extend(self.readers.values())
+            reader = self._next_in_queue(busy, now)
+        if reader is None:
+            return False
+        reader.polled_at = now
+        reader.requested = reader.poll_size(self._options.batch_size, self._options.max_batch_bytes)
+        self._pending.append((reader, asyncio.ensure_future(self._iggy.poll(
+            self._topics[reader.partition.topic], reader.partition.number, reader.position, reader.requested))))
+        return True
+
+    def _next_in_queue(self, busy: set[wire.Partition], now: float) -> PartitionReader | None:
+        while self._queue:
+            reader = self._queue.popleft()
+            if (reader.due_at <= now and reader.partition not in busy and not self._is_full(reader) and reader.readable
+                    and self.readers.get(reader.partition) is reader):
+                return reader
+        return None
 
     def _take(self, reader: PartitionReader) -> PolledBatch:
         """Removes the next batch from a buffer."""

@@ -91,10 +91,10 @@ class _Batch(Struct, frozen=True):
     #: Approximate bytes of the lines.
     size: int
 
-    def reaches(self, other: "_Batch") -> bool:
-        """Whether it has messages of `other`, or later ones of the same partition, for the same sink."""
-        return (self.last >= other.origin.of(0).offset and self.origin.partition == other.origin.partition
-                and self.topic == other.topic and self.sink == other.sink)
+    @property
+    def reader(self) -> tuple[int, str, int]:
+        """The partition that it was read from, for which sink."""
+        return self.sink, self.topic, self.origin.partition
 
     def place(self, point: int) -> Place:
         """The place of a point's message."""
@@ -117,6 +117,10 @@ class RecentPoints:
         self._batches: deque[_Batch] = deque()
         #: Points and bytes of all batches.
         self._points = self._bytes = 0
+        #: By `reader`: the last offset of each of its batches, in their order.
+        self._last: dict[tuple[int, str, int], deque[int]] = {}
+        #: Hash of head and time -> how many of the batches have it.
+        self._hashes: dict[int, int] = {}
 
     def add(self, sink: int, topic: str, origin: BatchOrigin, messages: int, encoded: Encoded,
             again: bool = False) -> Overwritten:
@@ -128,7 +132,9 @@ class RecentPoints:
         """
         found = encoded.overwritten
         batch = _batch(sink, topic, origin, messages, encoded, _MAX_POINTS_AFTER_HIT if found.points else _LAST_POINTS)
-        if not again and not any(earlier.reaches(batch) for earlier in self._batches):
+        seen = max(self._last.get(batch.reader, ()), default=-1) >= origin.of(0).offset
+        # Two lookups for all batches, of which there may be one for each of many partitions.
+        if not again and not seen and not self._hashes.keys().isdisjoint(encoded.written.hashes):
             same = [earlier for earlier in reversed(self._batches)
                     if earlier.sink == sink and not earlier.by_hash.keys().isdisjoint(encoded.written.hashes)]
             if same:
@@ -141,13 +147,26 @@ class RecentPoints:
 
     def _remember(self, batch: _Batch, points: int) -> None:
         self._batches.append(batch)
+        self._last.setdefault(batch.reader, deque()).append(batch.last)
+        for hashed in batch.by_hash:
+            self._hashes[hashed] = self._hashes.get(hashed, 0) + 1
         self._points += len(batch.lines)
         self._bytes += batch.size
         while len(self._batches) > 1 and (
                 len(self._batches) > _MAX_BATCHES or self._points > points or self._bytes > _MAX_BYTES):
-            forgotten = self._batches.popleft()
-            self._points -= len(forgotten.lines)
-            self._bytes -= forgotten.size
+            self._forget(self._batches.popleft())
+
+    def _forget(self, batch: _Batch) -> None:
+        """Forgets the oldest batch."""
+        self._points -= len(batch.lines)
+        self._bytes -= batch.size
+        self._last[batch.reader].popleft()
+        if not self._last[batch.reader]:
+            del self._last[batch.reader]
+        for hashed in batch.by_hash:
+            self._hashes[hashed] -= 1
+            if not self._hashes[hashed]:
+                del self._hashes[hashed]
 
 
 def _batch(sink: int, topic: str, origin: BatchOrigin, messages: int, encoded: Encoded,
