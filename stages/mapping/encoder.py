@@ -77,6 +77,10 @@ class Encoder:
         self._by_uniform = self._by_rules = 0
         self._taken = Ways()
 
+    def leave_out_quick_formats(self) -> None:
+        """Reads each payload of a format by its transcoder from now on, which gives the same points."""
+        self._opener.quick = None
+
     def take_ways(self) -> Ways:
         """How many messages went each way since this was called last, and what was compiled and forgotten."""
         general = self.general

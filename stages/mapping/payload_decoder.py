@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
 from stages.mapping.budget import cost_of
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
-from stages.mapping.formats import transcoder
+from stages.mapping.formats import each, quick, transcoder
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.line_cache import KnownLine, KnownLines
 from stages.mapping.formats.line_protocol import PassedLine, lines
@@ -37,6 +37,12 @@ class Opened(NamedTuple):
     bad: list[tuple[int, Rejected]]
     #: Number of messages.
     total: int
+    #: Each message is one object.
+    is_one_to_one: bool = False
+
+
+#: Payloads that are read at once, at most.
+_AT_ONCE: Final = 500
 
 
 class _SomeLines(Reject):
@@ -56,6 +62,8 @@ class PayloadDecoder:
             self._decompress = decompressor(config.compression, config.max_payload_bytes)
         self._passes_lines = config.format == "line_protocol"
         self._transcode = transcoder(config)
+        #: The quick way of the format.
+        self.quick = quick(config)
         self._limits = Limits.of(config)
         self._always = config.format != "json" or self._decompress is not None
         self._counted: set[str] = set()
@@ -80,8 +88,17 @@ class PayloadDecoder:
 
     def opened(self, payloads: Sequence[bytes], origin: BatchOrigin, cpu: CpuLimit) -> Opened:
         """The objects in the messages, and rejects for messages that cannot be decoded. Raises nothing."""
+        quickly, name = self._quickly(payloads, cpu), "" if self.quick is None else self.quick.name
+        if quickly and None not in quickly:
+            return Opened(quickly, origin, list(range(len(payloads))), [name] * len(payloads), [], [], [],  # type: ignore[arg-type]
+                          len(payloads), is_one_to_one=True)
         out = Opened([], origin, [], [], [], [], [], len(payloads))
         for index, payload in enumerate(payloads):
+            if quickly and (text := quickly[index]) is not None:
+                out.payloads.append(text)
+                out.messages.append(index)
+                out.names.append(name)
+                continue
             before, lines_before = len(out.payloads), len(out.lines)
             try:
                 cpu.begin()
@@ -100,6 +117,32 @@ class PayloadDecoder:
             offsets=[origin.offsets[index] if origin.offsets else origin.first + index for index in out.messages],
             timestamps=origin.timestamps and [origin.timestamps[index] for index in out.messages],
             headers=origin.headers and [origin.headers[index] for index in out.messages]))
+
+    def _quickly(self, payloads: Sequence[bytes], cpu: CpuLimit) -> list[bytes | None]:
+        """The text of the one object in each payload; None where `_open` has to look. Empty where there is no quick
+        way, or it does not come to an end.
+        """
+        if self.quick is None:
+            return []
+        most, texts = min(self._limits.expanded, 2 * self._limits.values - 1), list[bytes | None]()
+        try:
+            for begin in range(0, len(payloads), _AT_ONCE):
+                cpu.begin()
+                some: Sequence[Any] = payloads[begin:begin + _AT_ONCE]
+                if self._decompress is not None:
+                    some = each(self._decompress, some, (Exception,))
+                if None not in some and max(map(len, some)) <= self._max_bytes:
+                    texts += self.quick.texts(some)
+                    continue
+                known = [payload if payload is not None and len(payload) <= self._max_bytes else None
+                         for payload in some]
+                found = iter(self.quick.texts([payload for payload in known if payload is not None]))
+                texts += [None if payload is None else next(found) for payload in known]
+        except (Exception, TooSlow):
+            return []
+        if max(map(len, filter(None, texts)), default=0) > most:
+            texts = [text if text is not None and len(text) <= most else None for text in texts]
+        return texts
 
     def _open(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened) -> None:
         if self._decompress is not None:
@@ -189,13 +232,15 @@ class PayloadDecoder:
 
 def in_messages(encoded: Encoded, opened: Opened) -> Encoded:
     """The result of encoding decoded payloads, with the indices of their messages."""
+    if opened.is_one_to_one and not encoded.rejects:
+        return encoded
     groups = []
     for bucket, body, points, sources in encoded.groups:
         if opened.lines and sources is None:
             groups.append(Lines(bucket, body, points, None))
             continue
-        messages = [tuple(dict.fromkeys([opened.messages[index] for index in source]))
-                for source in sources or [(index,) for index in range(points)]]
+        messages: list[tuple[int, ...]] = [(message,) for message in opened.messages] if sources is None else [
+            tuple(dict.fromkeys([opened.messages[index] for index in source])) for source in sources]
         contiguous = all(source == (index,) for index, source in enumerate(messages))
         groups.append(Lines(bucket, body, points, None if contiguous else messages))
     rejects = {reject.at: reject for reject in opened.rejects} | _first_of_each(encoded, opened)

@@ -3,7 +3,8 @@
 All formats are mapped in the same way from there on. `line_protocol` is the exception: its lines pass through.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from pipeline.config.schema import MappingConfig
 from stages.mapping.limits import Limits
@@ -12,6 +13,15 @@ from stages.mapping.reject import Reject
 #: Payload -> (prefix for errors about an object, such as "line 3: ", and its JSON text or Reject) for each object in
 #: it. Raises Reject for the whole payload.
 Transcoder = Callable[[bytes], Iterator[tuple[str, bytes | Reject]]]
+
+
+class Quick(NamedTuple):
+    """The quick way of a format: many payloads at once, as long as each is one usual object."""
+
+    #: For each payload the JSON text that the transcoder yields; None where that has to be asked.
+    texts: Callable[[Sequence[bytes]], list[bytes | None]]
+    #: The prefix that the transcoder yields with it.
+    name: str = ""
 
 
 def transcoder(config: MappingConfig) -> Transcoder:
@@ -43,3 +53,35 @@ def transcoder(config: MappingConfig) -> Transcoder:
         case _:
             from stages.mapping.formats.json import json_transcoder
             return json_transcoder(limits)
+
+
+def quick(config: MappingConfig) -> Quick | None:
+    """The quick way of a mapping's format; None where it has none. Raises what `transcoder` raises."""
+    limits = Limits.of(config)
+    match config.format:
+        case "msgpack":
+            from stages.mapping.formats.msgpack import quick_msgpack
+            return Quick(quick_msgpack(limits))
+        case "text":
+            from stages.mapping.formats.text import quick_text
+            return Quick(quick_text(config.text_field))
+        case "csv" if config.csv_header and len(config.csv_header) <= limits.keys:
+            from stages.mapping.formats.csv import quick_csv
+            return Quick(quick_csv(config.csv_header, config.csv_delimiter, config.csv_trim, limits), "line 1: ")
+        case "avro" if config.avro_schema:
+            from stages.mapping.formats.avro import quick_avro
+            return Quick(quick_avro(config.avro_schema, limits))
+        case _:
+            return None
+
+
+def each(function: Callable[[Any], Any], values: Sequence[Any], errors: tuple[type[Exception], ...]) -> list[Any]:
+    """The results of a function; None where it raised one of the errors."""
+    out: list[Any] = []
+    results = map(function, values)
+    while True:
+        try:
+            out.extend(results)  # what came before an error is kept, and it goes on after it
+            return out
+        except errors:
+            out.append(None)

@@ -6,14 +6,14 @@ a container file become RFC 3339 texts.
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from stages.mapping.formats import Transcoder
+from stages.mapping.formats import Transcoder, each
 from stages.mapping.formats.avro_container import blocks, header
 from stages.mapping.formats.avro_measure import Measure
 from stages.mapping.formats.errors import BadFormat, missing_package
-from stages.mapping.formats.json_values import json_or_reject, to_json
+from stages.mapping.formats.json_values import json_or_reject, to_json, usual_texts
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
@@ -36,20 +36,7 @@ def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transco
     except ImportError:
         raise missing_package("format", "avro", "fastavro", "avro") from None
 
-    def parse(schema: Any) -> _Schema:
-        named: dict[str, Any] = {}
-        parsed = fastavro.parse_schema(schema, named)
-        return _Schema(parsed, Measure(parsed, named, limits))
-
-    given: _Schema | None = None
-    if schema_file:
-        try:
-            with open(schema_file, encoding="utf-8") as file:
-                given = parse(_without_times(json.load(file)))
-        except OSError as error:
-            raise BadFormat("avro_schema", f'"{schema_file}" can\'t be read: {error.strerror}') from None
-        except Exception as error:  # fastavro has no common error of its own
-            raise BadFormat("avro_schema", f'"{schema_file}" is not an Avro schema: {error}') from None
+    given = _given(schema_file, limits) if schema_file else None
     known: dict[bytes, _Schema] = {}
 
     def schema_of(text: bytes) -> _Schema:
@@ -59,7 +46,7 @@ def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transco
         if found is None:
             if len(known) >= _MAX_SCHEMAS:
                 known.clear()
-            found = known[text] = parse(json.loads(text))
+            found = known[text] = _parsed(json.loads(text), limits)
         return found
 
     def records(payload: bytes) -> Iterator[Any]:
@@ -86,12 +73,56 @@ def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transco
         except (Reject, RecursionError):
             raise
         except Exception as error:  # a payload can be anything, and so can what the reader raises
-            raise Reject("not_avro", f"{type(error).__name__}: {shown(str(error))}") from None
+            raise Reject("not_avro", f"{type(error).__name__}: {shown(_without_object(str(error)))}") from None
         if file.read(1):
             raise Reject("not_avro", "the payload is longer than one record of the schema")
         yield "", to_json(record, limits)
 
     return objects
+
+
+def _without_object(text: str) -> str:
+    """The reader's words without the object that it read from: "cannot read float from <_io.BytesIO object at ...>"."""
+    return text.partition(" from <")[0]
+
+
+def quick_avro(schema_file: str, limits: Limits) -> Callable[[Sequence[bytes]], list[bytes | None]]:
+    """The same for many records of the schema in the file; None for those that cannot be read (`formats.Quick`)."""
+    import fastavro
+
+    given = _given(schema_file, limits)
+    read, schema, measure = fastavro.schemaless_reader, given.parsed, given.measure
+
+    def record(payload: bytes) -> Any:
+        if len(payload) > measure.harmless_bytes:
+            measure.check(payload)
+        file = io.BytesIO(payload)
+        found = read(file, schema, None)
+        if file.tell() != len(payload) or not isinstance(found, dict):
+            raise ValueError
+        return found
+
+    # What the reader raises can be anything.
+    return lambda payloads: usual_texts(each(record, payloads, (Exception,)), limits)
+
+
+def _given(schema_file: str, limits: Limits) -> _Schema:
+    """The schema in a file. Raises BadFormat."""
+    try:
+        with open(schema_file, encoding="utf-8") as file:
+            return _parsed(_without_times(json.load(file)), limits)
+    except OSError as error:
+        raise BadFormat("avro_schema", f'"{schema_file}" can\'t be read: {error.strerror}') from None
+    except Exception as error:  # fastavro has no common error of its own
+        raise BadFormat("avro_schema", f'"{schema_file}" is not an Avro schema: {error}') from None
+
+
+def _parsed(schema: Any, limits: Limits) -> _Schema:
+    import fastavro
+
+    named: dict[str, Any] = {}
+    parsed = fastavro.parse_schema(schema, named)
+    return _Schema(parsed, Measure(parsed, named, limits))
 
 
 def _without_times(schema: Any) -> Any:

@@ -39,11 +39,12 @@ class Measure:
         weight = self._examine(schema, frozenset())[1]
         self._dangerous = self._recursive or self._free_arrays or weight > _FREE_VALUES
         self._skip = self._skipper(schema)
+        #: Records that are no longer need no check.
+        self.harmless_bytes = -1 if self._dangerous else _LARGE_DECIMALS if self._decimals else _LARGE_BYTES
 
     def check(self, data: bytes, count: int = 1) -> None:
         """Checks `count` records at the start of `data`. Raises Reject, or ValueError and EOFError for invalid data."""
-        large = len(data) > (_LARGE_DECIMALS if self._decimals else _LARGE_BYTES)
-        if not (large or self._dangerous):
+        if len(data) <= self.harmless_bytes:
             return
         self._values = at = 0
         for _ in range(count):

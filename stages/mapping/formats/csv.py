@@ -7,15 +7,23 @@ type where that is wrong: `types = { zip = "string" }` keeps 01234 and 12345 as 
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
-from stages.mapping.formats import Transcoder
+from stages.mapping.formats import Transcoder, each
 from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
 _BARE: Final = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+|true|false|NaN|-?Infinity")
+#: What has a meaning of its own: a payload without these is one line, whose cells the delimiter parts.
+_UNUSUAL: Final = re.compile(rb'["\r\n\x00]|^\xef\xbb\xbf|^\Z')
+#: Python's own limit is 131,072 characters a cell.
+_MOST_BYTES: Final = 100_000
+_NUMBERS: Final = re.compile(r"(?:-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+\n)*+")
+#: Cells whose JSON texts are remembered, at most, and their characters.
+_MOST_CELLS: Final = 5_000
+_MOST_CELL_CHARS: Final = 60
 
 
 def csv_transcoder(header: Sequence[str], delimiter: str, trim: bool, limits: Limits) -> Transcoder:
@@ -38,6 +46,84 @@ def csv_transcoder(header: Sequence[str], delimiter: str, trim: bool, limits: Li
             raise Reject("not_csv", str(error)) from None
 
     return objects
+
+
+def quick_csv(header: Sequence[str], delimiter: str, trim: bool,
+              limits: Limits) -> Callable[[Sequence[bytes]], list[bytes | None]]:
+    """The same for many payloads that are one line each, column by column; None for others (`formats.Quick`)."""
+    cell = _Cells(limits).__getitem__
+    #: Columns that had other cells than numbers.
+    others: set[int] = set()
+
+    def column(number: int, cells: tuple[str, ...]) -> Sequence[str]:
+        if number not in others:
+            if _NUMBERS.fullmatch("\n".join(cells) + "\n"):
+                return cells
+            others.add(number)
+        return list(map(cell, cells))
+
+    template = "{" + ",".join([to_json(name, limits).decode().replace("%", "%%") + ":%s" for name in header]) + "}"
+
+    def texts(payloads: Sequence[bytes]) -> list[bytes | None]:
+        rows = rows_of(payloads) or each(row, payloads, (UnicodeDecodeError, _Unusual))
+        usual = [cells for cells in rows if cells is not None]
+        columns = list(map(column, range(len(header)), zip(*usual, strict=True)))
+        made = map(str.encode, map(template.__mod__, zip(*columns, strict=True)))
+        return [None if cells is None else next(made) for cells in rows]
+
+    def rows_of(payloads: Sequence[bytes]) -> list[Any] | None:
+        """All of them at once; None where one of them is unusual."""
+        if payloads[0][-1:] == b"\n":
+            payloads = [payload[:-1] if payload[-1:] == b"\n" else payload for payload in payloads]
+        joined = b"\n".join(payloads)
+        if (joined.count(b"\n") != len(payloads) - 1 or b'"' in joined or b"\r" in joined or b"\0" in joined
+                or b"\xef\xbb\xbf" in joined or max(map(len, payloads)) > _MOST_BYTES or len(header) < 2
+                or not _is_text(joined)):
+            return None
+        rows = [line.split(delimiter) for line in joined.decode().split("\n")]
+        if set(map(len, rows)) != {len(header)}:
+            return None
+        return [[text.strip() for text in cells] for cells in rows] if trim else rows
+
+    def row(payload: bytes) -> list[str]:
+        if payload[-1:] == b"\n":
+            payload = payload[:-2] if payload[-2:] == b"\r\n" else payload[:-1]
+        if _UNUSUAL.search(payload) or len(payload) > _MOST_BYTES:
+            raise _Unusual
+        cells = payload.decode().split(delimiter)
+        if len(cells) != len(header):
+            raise _Unusual
+        return [text.strip() for text in cells] if trim else cells
+
+    return texts
+
+
+def _is_text(joined: bytes) -> bool:
+    try:
+        joined.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Cells(dict[str, str]):
+    """The JSON texts of cells, as far as they are remembered."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self._limits = limits
+
+    def __missing__(self, text: str) -> str:
+        found = _cell(text, self._limits).decode()
+        if len(text) <= _MOST_CELL_CHARS:
+            if len(self) >= _MOST_CELLS:
+                self.clear()
+            self[text] = found
+        return found
+
+
+class _Unusual(Exception):
+    """The transcoder has to look at this payload."""
 
 
 def _header(row: Sequence[str], trim: bool) -> list[str]:

@@ -1,10 +1,12 @@
 """Converts the Python values that libraries of binary formats return to JSON text with exact numbers."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from stages.mapping.formats import each
 from stages.mapping.limits import Limits, TooComplex
 from stages.mapping.reject import Reject
 
@@ -28,6 +30,31 @@ def json_or_reject(value: Any, limits: Limits) -> bytes | Reject:
         raise
     except Reject as reject:
         return reject
+
+
+def usual_texts(values: Sequence[Any], limits: Limits) -> list[bytes | None]:
+    """What `to_json` makes of dicts whose keys are texts; None for those that it has to look at, and for None.
+
+    The encoder alone does the same, but for numbers that are none, which it calls null, and for the depth.
+    """
+    texts = each(_encoder.encode, values, (TypeError, ValueError, OverflowError))
+    joined = b"".join([text for text in texts if text is not None])
+    if b"null" in joined or None in texts:
+        texts = [None if text is None or b"null" in text and (value is None or not _is_usual(value)) else text
+                 for text, value in zip(texts, values, strict=True)]
+    if joined.count(b"{") + joined.count(b"[") > len(texts) - texts.count(None) or limits.depth < 1:
+        texts = [text if text is not None and text.count(b"{") + text.count(b"[") <= limits.depth else None
+                 for text in texts]
+    return texts
+
+
+def _is_usual(value: Any) -> bool:
+    """Whether a null in the text of a value can only be a null."""
+    if isinstance(value, dict):
+        return all(map(_is_usual, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_usual, value))
+    return value is None or isinstance(value, str | int | bytes) or isinstance(value, float) and math.isfinite(value)
 
 
 def _plain(value: Any, depth: int, limits: Limits) -> Any:

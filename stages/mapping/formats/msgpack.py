@@ -1,12 +1,12 @@
 """`format = "msgpack"`: a map, or an array of maps, each a point. Keys become strings, `bin` values Base64."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from stages.mapping.formats import Transcoder
-from stages.mapping.formats.json_values import json_or_reject
+from stages.mapping.formats import Transcoder, each
+from stages.mapping.formats.json_values import json_or_reject, usual_texts
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
@@ -19,6 +19,30 @@ _FIXED: Final = {0xC0: 0, 0xC1: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 
                  0xD1: 2, 0xD2: 4, 0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
 _LENGTH: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4,
                   0xDE: 2, 0xDF: 4}
+
+
+#: Values as other formats have them, too: texts for keys, objects and arrays within each other as deep as this.
+_USUAL_DEPTH: Final = 5
+
+
+def quick_msgpack(limits: Limits) -> Callable[[Sequence[bytes]], list[bytes | None]]:
+    """The same for many payloads: texts of maps whose keys are texts, None for others (`formats.Quick`)."""
+    value: Any = str | int | float | bool | None
+    for _ in range(_USUAL_DEPTH - 1):
+        value = str | int | float | bool | None | dict[str, value] | list[value]
+    decode = msgspec.msgpack.Decoder(dict[str, value]).decode
+
+    def texts(payloads: Sequence[bytes]) -> list[bytes | None]:
+        values = each(decode, payloads, (msgspec.DecodeError, UnicodeDecodeError, RecursionError))
+        again = list(map(_encoder.encode, values))
+        # A key that is there twice makes what is encoded again shorter.
+        if again != payloads or max(map(len, payloads)) > limits.values:
+            values = [value if (one == payload or len(one) == len(payload) and b"\xca" not in payload)
+                      and len(payload) <= limits.values else None
+                      for value, payload, one in zip(values, payloads, again, strict=True)]
+        return usual_texts(values, limits)
+
+    return texts
 
 
 def msgpack_transcoder(limits: Limits) -> Transcoder:

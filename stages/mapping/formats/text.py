@@ -1,8 +1,10 @@
 """`format = "text"`: the whole payload is one string."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from stages.mapping.formats import Transcoder
+import msgspec
+
+from stages.mapping.formats import Transcoder, each
 from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
@@ -17,3 +19,14 @@ def text_transcoder(field: str, limits: Limits) -> Transcoder:
             raise Reject("not_text", str(error)) from None
 
     return objects
+
+
+def quick_text(field: str) -> Callable[[Sequence[bytes]], list[bytes | None]]:
+    """The same for many payloads; None for those that are no text (`formats.Quick`)."""
+    encode = msgspec.json.Encoder().encode
+    begin = b"{" + encode(field) + b":"
+
+    def text(payload: bytes) -> bytes:
+        return begin + encode(payload.decode("utf-8-sig")) + b"}"
+
+    return lambda payloads: each(text, payloads, (UnicodeDecodeError,))
