@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import NODEFAULT, UNSET
 from msgspec import inspect as types
 
-from pipeline.config import connection_schema, http_schema, iggy_schema, schema, source_schema
+from pipeline.config import connection_schema, http_schema, iggy_schema, mapping_schema, schema, source_schema
 
 INTRODUCTION = """Configuration keys
 ==================
@@ -51,7 +51,7 @@ def _table(struct: type) -> str:
     about_fields = comments(struct)
     info = types.type_info(struct)
     assert isinstance(info, types.StructType)
-    for field in info.fields:
+    for field in sorted(info.fields, key=lambda field: field.name not in struct.__annotations__):
         about = about_fields.get(field.name, "")
         out += f"``{field.encode_name}``\n   {_type(field.type)}; {_default(field)}\n"
         out += f"\n   {about}\n\n" if about else "\n"
@@ -63,7 +63,7 @@ def comments(struct: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in reversed(struct.__mro__):
         module: ModuleType | None = inspect.getmodule(part)
-        if module not in (*MODULES, connection_schema):
+        if module not in (*MODULES, connection_schema, mapping_schema):
             continue
         lines = inspect.getsource(part).split("\n")
         (definition,) = ast.parse("\n".join(lines)).body

@@ -102,10 +102,10 @@ class Replay:
         sink, letters = self._sinks[batch.sink], batch.letters
         encoder = self._encoders.setdefault((batch.sink, batch.stream, batch.topic), Encoder(
             sink.mapping, sink.influxdb.precision, batch.stream, batch.topic))
-        headers = [tuple(letter.headers.get(name, "") for name in sink.mapping.header_tags) for letter in letters]
+        headers = [tuple(letter.headers.get(name, "") for name in sink.mapping.header_names()) for letter in letters]
         origin = BatchOrigin(batch.partition, letters[0].offset, [letter.offset for letter in letters],
                              [_time_of(letter, sink.mapping) for letter in letters], time.time_ns() // 1_000,
-                             headers if sink.mapping.header_tags else None)
+                             headers if sink.mapping.header_names() else None)
         return encoder.encode([letter.payload_bytes() or b"" for letter in letters], origin)
 
     def _write(self, sink: int, lines: Lines) -> dict[int, str]:

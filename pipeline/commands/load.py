@@ -8,6 +8,7 @@ import msgspec
 from pipeline.commands.config import load_config
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
+from pipeline.config.mapping_schema import EPOCH_FORMATS
 from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.options import Command, config_option
@@ -62,4 +63,10 @@ def time_form(mapping: MappingConfig) -> TimeForm:
         return TimeForm("time", f"epoch_{mapping.line_protocol_precision}")
     if mapping.timestamp_from != "field":
         return DEFAULT_TIME
-    return TimeForm(mapping.timestamp_field, mapping.timestamp_format, mapping.timestamp_zone)
+    alike = {"epoch_auto": "epoch_us", "rfc3164": "%b %d %H:%M:%S"}
+    forms = [alike.get(form, form) for form in mapping.time_formats()]
+    form = next((form for form in forms if form in (*EPOCH_FORMATS, "rfc3339", "iso8601") or "%" in form), None)
+    if form is None:
+        raise click.UsageError(f"messages with times as timestamp_format = {forms[0]!r} cannot be made; use a mapping "
+                               "with an epoch, rfc3339, iso8601 or strptime format")
+    return TimeForm(mapping.time_paths()[0], form, mapping.timestamp_zone)

@@ -33,7 +33,7 @@ def run_case(config: Config, case: CaseConfig) -> CaseResult:
     """Maps the case's message with the mapping of its topic."""
     subscription = subscription_of(config, case)
     encoder = local_encoder(config, subscription)
-    names = encoder.rules.config.header_tags
+    names = encoder.rules.config.header_names()
     headers = [tuple(case.headers.get(name, "") for name in names)] if names else None
     encoded = encoder.encode([payload_of(case)], BatchOrigin(
         case.partition, case.offset, timestamps=[case.timestamp_us], arrival=case.timestamp_us, headers=headers))

@@ -69,7 +69,7 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> P
         origin = BatchOrigin(
             partition, some[0].offset, [sample.offset for sample in some], [sample.timestamp for sample in some],
             time.time_ns() // 1_000,
-            [sample.headers for sample in some] if encoder.rules.config.header_tags else None)
+            [sample.headers for sample in some] if encoder.rules.config.header_names() else None)
         payloads = [sample.payload for sample in some]
         outcomes += _outcomes(some, encoder.encode(payloads, origin))
         notices += _labelled(encoder.rules.notices.take(), some)

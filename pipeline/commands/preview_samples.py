@@ -93,7 +93,7 @@ async def _samples_of_iggy(config: Config, subscription: int, count: int) -> lis
 
     topic = config.subscriptions()[subscription]
     mapping = config.all_sinks()[topic.sink].mapping
-    names = tuple(mapping.header_tags)
+    names = mapping.header_names()
     iggy = IggyConnection(config.iggy)
     await iggy.connect()
     samples: list[Sample] = []

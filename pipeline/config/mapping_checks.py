@@ -4,12 +4,15 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Final
 
-from pipeline.config.schema import EPOCH_FORMATS, MappingConfig, template_paths
+from pipeline.config.mapping_schema import EPOCH_FORMATS, OTHER_NUMBER_FORMATS, TEXT_FORMATS
+from pipeline.config.patterns import is_pattern
+from pipeline.config.schema import MappingConfig, template_paths
 from pipeline.config.values import shown
 
 _DEFAULTS: Final = MappingConfig()
 #: Options that belong to one value of another: (option, the other, its value).
-_ONLY_WITH: Final = (("timestamp_field", "timestamp_from", "field"), ("field_names", "field_strategy", "explicit"))
+_ONLY_WITH: Final = (("timestamp_field", "timestamp_from", "field"),
+                     ("timestamp_rest_field", "timestamp_from", "field"), ("field_names", "field_strategy", "explicit"))
 #: The same for details of another option, which do no harm without it.
 _DETAILS: Final = (("timestamp_format", "timestamp_from", "field"), ("array_join_separator", "arrays", "join"),
                    ("csv_delimiter", "format", "csv"), ("text_field", "format", "text"),
@@ -18,7 +21,7 @@ _DETAILS: Final = (("timestamp_format", "timestamp_from", "field"), ("array_join
 _NOT_OF_LINES: Final = ("measurement_from", "tag_fields", "tag_renames", "tag_map_field", "constant_tags",
                         "metadata_tags", "header_tags", "field_strategy", "field_names", "field_renames",
                         "exclude_fields", "nested", "flatten_separator", "arrays", "explode", "integers",
-                        "timestamp_field")
+                        "timestamp_field", "timestamp_rest_field")
 #: Delimiters that a CSV reader cannot distinguish from other characters of a line.
 _NO_DELIMITERS: Final = ('"', "\n", "\r", "\0")
 
@@ -76,13 +79,38 @@ def _measurement_problems(mapping: MappingConfig, key: str) -> list[str]:
 
 def _time_problems(mapping: MappingConfig, key: str) -> list[str]:
     problems = []
-    if mapping.timestamp_from == "field" and not mapping.timestamp_field:
+    if mapping.timestamp_from == "field" and not mapping.time_paths():
         problems.append(f'{key}.timestamp_field: required with timestamp_from = "field"')
-    if mapping.timestamp_format not in EPOCH_FORMATS and mapping.timestamp_format not in ("rfc3339", "iso8601") \
-            and "%" not in mapping.timestamp_format:
-        problems.append(f"{key}.timestamp_format: {shown(mapping.timestamp_format)} is not allowed; give "
-                        + ", ".join(EPOCH_FORMATS) + ", rfc3339, iso8601 or a strptime format")
-    return problems
+    known = (*EPOCH_FORMATS, *OTHER_NUMBER_FORMATS, *TEXT_FORMATS)
+    forms = mapping.time_formats()
+    if not forms:
+        problems.append(f"{key}.timestamp_format: give at least one format")
+    problems += [f"{key}.timestamp_format: {shown(form)} is not allowed; give {', '.join(known)} or a strptime format"
+                 for form in forms if form not in known and "%" not in form]
+    for option, names in (("timestamp_field", mapping.time_paths()), ("timestamp_format", forms)):
+        if len(set(names)) < len(names):
+            problems.append(f"{key}.{option}: a name occurs twice")
+    return problems + _rest_problems(mapping, key) + _not_before_problems(mapping, key)
+
+
+def _rest_problems(mapping: MappingConfig, key: str) -> list[str]:
+    """Mistakes in the second key of a time."""
+    forms = mapping.time_formats()
+    if not mapping.timestamp_rest_field:
+        return [f'{key}.timestamp_rest_field: required with timestamp_format = "gps_week": the time of the week'
+                ] if "gps_week" in forms else []
+    if mapping.timestamp_rest_field in mapping.time_paths():
+        return [f"{key}.timestamp_rest_field: {shown(mapping.timestamp_rest_field)} is also timestamp_field"]
+    if len(forms) == 1 and forms[0] in EPOCH_FORMATS and forms[0] != "epoch_s":
+        return [f'{key}.timestamp_format: "{forms[0]}" not with timestamp_rest_field, beside which a number is whole '
+                'seconds; give "epoch_s"']
+    return []
+
+
+def _not_before_problems(mapping: MappingConfig, key: str) -> list[str]:
+    if mapping.timestamp_not_before and mapping.timestamp_from in ("iggy_timestamp", "arrival"):
+        return [f'{key}.timestamp_not_before: only with timestamp_from = "field" or "origin_timestamp"']
+    return []
 
 
 def _field_problems(mapping: MappingConfig, key: str) -> list[str]:
@@ -106,9 +134,10 @@ def _line_problems(mapping: MappingConfig, key: str) -> list[str]:
 
 def _paths(mapping: MappingConfig) -> Iterator[tuple[str, str]]:
     """Every path that the mapping names, and the option that names it."""
-    for option in ("measurement_field", "tag_map_field", "explode", "timestamp_field"):
+    for option in ("measurement_field", "tag_map_field", "explode", "timestamp_rest_field"):
         if path := getattr(mapping, option):
             yield option, path
+    yield from (("timestamp_field", path) for path in mapping.time_paths())
     for option in ("tag_fields", "tag_renames", "field_names", "field_renames", "exclude_fields", "types"):
         yield from ((option, path) for path in getattr(mapping, option))
     for option in ("measurement_template", "bucket_template"):
@@ -121,6 +150,8 @@ def _wrong_paths(mapping: MappingConfig) -> dict[tuple[str, str], str]:
     wrong = {}
     known = {"csv": set(mapping.csv_header), "text": {mapping.text_field}}.get(mapping.format)
     for option, path in _paths(mapping):
+        if option == "types" and is_pattern(path):
+            continue
         if "*" in path or path.startswith("^"):
             wrong[option, path] = ("looks like a pattern, and patterns are not supported; give each path"
                                    + _instead_of_pattern(option))
@@ -170,11 +201,13 @@ class _Roles:
     def why_no_field(self, path: str) -> str:
         """Why the value at a path cannot be a field; "" if it can."""
         mapping = self._mapping
+        if is_pattern(path):
+            return ""
         if self.is_tag(path):
             return "is a tag, and no field"
         if mapping.field_strategy == "explicit":
             return "" if path in mapping.field_names else "is not in field_names"
-        if path == mapping.timestamp_field:
+        if path in mapping.all_time_paths():
             return "is timestamp_field, and no field"
         if path == mapping.measurement_field:
             return "is measurement_field, and no field"

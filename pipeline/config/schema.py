@@ -7,21 +7,17 @@ text of the documentation's page of all keys (`docs/options.py`), so they are wr
 import re
 from datetime import UTC, datetime
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
 from pipeline.config.connection_schema import ConnectionConfig
 from pipeline.config.http_schema import HttpConfig
 from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.mapping_schema import DeclaredType, TimeConfig
+from pipeline.config.mapping_schema import Precision as Precision
 from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
 from pipeline.config.source_schema import SourceConfig
-from pipeline.points.field_type import FieldType
-
-Precision = Literal["ns", "us", "ms", "s"]
-#: Values of `mapping.timestamp_format` for numbers.
-EPOCH_FORMATS = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
-
 
 #: Reaction when a partition's log ends before the position of ingest, or its topic was deleted and made again.
 OnTruncation = Literal["resume_from_end", "reread", "stop"]
@@ -42,8 +38,8 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     on_truncation: Literal["", "resume_from_end", "reread", "stop"] = ""
 
 
-#: A type in `mapping.types`: one of a field, or "json", for a string that holds the value as JSON.
-DeclaredType = Literal[FieldType, "json"]
+#: A header that a condition names: `$header.NAME`, in back quotes if it has other characters.
+_HEADER: Final = re.compile(r"`\$header\.([^`]+)`|\$header\.([\w.\-]*[\w\-])")
 
 
 class RuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,7 +55,7 @@ class RuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bucket: str = ""
 
 
-class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MappingConfig(TimeConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[mapping]`: how a message becomes a point.
 
     A path names a JSON key, or with dots a key inside nested objects: `"site"`, `"location.city"`.
@@ -103,34 +99,20 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     array_join_separator: str = ","
     #: Path of an array of which each element becomes a point, together with the rest of the message.
     explode: str = ""
-    #: path -> type. Values are converted; see `on_bad_value` for those that a type cannot hold.
+    #: path -> type; a path with `*` (any text) and `?` (any character) is for all that match it, and the first one that
+    #: matches counts. Values are converted; see `on_bad_value` for those that a type cannot hold. "number": texts that
+    #: look like a number are one, other texts stay texts.
     types: dict[str, DeclaredType] = {}
     #: Type of numbers without a declared type: always a float, or "as_written": `20` is an integer, `20.0` a float.
     integers: Literal["float", "as_written"] = "float"
-    #: What to do with a value that its type cannot hold, NaN and infinities: reject the message, leave the field out,
-    #: or write a string.
+    #: What to do with a value that its type cannot hold, or that differs from the type that its field has had, NaN and
+    #: infinities: reject the message, leave the field out, or write a string.
     on_bad_value: Literal["reject", "drop_field", "string"] = "reject"
     #: What to do if two different values of a message get the same field key or tag key: reject the message, or write
     #: the last value with a warning.
     on_name_clash: Literal["reject", "keep_last"] = "reject"
     #: What to do with a message without any field: reject it, or leave it out.
     on_no_fields: Literal["reject", "drop"] = "reject"
-    #: The time of a point: "iggy_timestamp": when the server received the message; "origin_timestamp": when its
-    #: producer made it, by the producer's clock; "arrival": when it was read; "field": `timestamp_field`. At precision
-    #: "ns", times that are not from a field are made distinct by the messages' places in the log.
-    timestamp_from: Literal["field", "iggy_timestamp", "origin_timestamp", "arrival"] = "iggy_timestamp"
-    #: Path of the time, with timestamp_from = "field".
-    timestamp_field: str = ""
-    #: Format of `timestamp_field`: epoch_ns, epoch_us, epoch_ms, epoch_s, rfc3339, iso8601, or a strptime format such
-    #: as "%d/%m/%Y %H:%M:%S".
-    timestamp_format: str = "epoch_ms"
-    #: Zone of times without an offset, with iso8601 and strptime formats: "UTC", "+01:00" or a name, "Europe/Berlin".
-    timestamp_zone: str = "UTC"
-    #: Abbreviation -> offset, for %Z in a strptime format: { CET = "+01:00" }. UTC and GMT are known.
-    timestamp_zone_names: dict[str, str] = {}
-    #: What to do with a message whose time is missing or null, or 0 with timestamp_from = "origin_timestamp": reject
-    #: it, or use another time.
-    on_missing_timestamp: Literal["reject", "iggy_timestamp", "arrival"] = "reject"
     #: Merge points of one batch with the same measurement, tags and time; later fields win.
     merge_duplicates: bool = True
     #: Keep each field of a measurement to one type over all encoders: the declared or the first one. Numbers are
@@ -141,28 +123,6 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     #: Action for a tag above `max_tag_values`: a warning, writing it as the string field `<tag>_value`, or rejecting
     #: messages that have the tag.
     on_high_cardinality: Literal["warn", "to_field", "reject"] = "warn"
-    #: Format of the payloads. Each is converted to JSON objects, which are then mapped; line protocol passes through.
-    format: Literal["json", "ndjson", "msgpack", "line_protocol", "text", "csv", "avro", "protobuf"] = "json"
-    #: Field key of the payload's text, with format = "text".
-    text_field: NonEmpty = "message"
-    #: Column names, with format = "csv"; empty: the first line of each payload has them.
-    csv_header: tuple[str, ...] = ()
-    #: Character between cells, with format = "csv".
-    csv_delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
-    #: Remove white space around names and cells, with format = "csv".
-    csv_trim: bool = False
-    #: File of the schema (JSON), with format = "avro"; without it, payloads are object container files.
-    avro_schema: FilePath = ""
-    #: File of a FileDescriptorSet (`protoc --descriptor_set_out --include_imports`), with format = "protobuf".
-    protobuf_descriptor: FilePath = ""
-    #: Full name of the message in it, such as "telemetry.Reading".
-    protobuf_message: str = ""
-    #: Unit of the times in the payloads, with format = "line_protocol".
-    line_protocol_precision: Precision = "ns"
-    #: Compression of the payloads; "auto" detects gzip, zstd, lz4 and snappy frames by their first bytes.
-    compression: Literal["none", "auto", "gzip", "zstd", "lz4", "snappy"] = "none"
-    #: Largest payload after decompression; a larger one is rejected.
-    max_payload_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10_000_000
     #: Deepest nesting of objects and arrays; a message over this, or over one of the next limits, is rejected.
     max_depth: Annotated[int, Meta(ge=1, le=200)] = 64
     #: Most keys of one point, with those of flattened objects and arrays.
@@ -185,12 +145,12 @@ class MappingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def needs_timestamps(self) -> bool:
         """Whether the mapping needs Iggy's times of the messages."""
         return (self.timestamp_from in ("iggy_timestamp", "origin_timestamp")
-                or self.on_missing_timestamp == "iggy_timestamp" or self.lacks_year())
+                or self.on_missing_timestamp == "iggy_timestamp" or self.needs_own_time())
 
-    def lacks_year(self) -> bool:
-        """Whether the format has no year, so that the year nearest to Iggy's time of the message is used."""
-        directives = re.findall("%(.)", self.timestamp_format, re.DOTALL)
-        return self.timestamp_from == "field" and bool(directives) and not set(directives) & set("YyGcx")
+    def header_names(self) -> tuple[str, ...]:
+        """The headers of messages that the mapping needs: those of `header_tags` first, in order."""
+        found = [match[1] or match[2] for rule in self.rules for match in _HEADER.finditer(rule.when)]
+        return tuple(dict.fromkeys([*self.header_tags, *found]))
 
     def template_paths(self) -> list[str]:
         """The paths that `measurement_template` holds."""

@@ -7,7 +7,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
+from datetime import date
 from typing import Any, Final
 
 import msgspec
@@ -108,6 +108,10 @@ class Reading:
             return self._list(value, arguments[0], key)
         if origin is dict:
             return self._dictionary(value, arguments[1], key)
+        if isinstance(value, list) and origin in (typing.Union, types.UnionType):
+            lists = [one for one in arguments if typing.get_origin(one) is tuple]
+            if lists:
+                return self.value(value, lists[0], key)
         if expected is Any or isinstance(value, dict) and typing.Any in _flat(expected):
             return self._anything(value, key)
         return self._scalar(value, expected, key)
@@ -212,7 +216,7 @@ class Reading:
         return value
 
     def _scalar(self, value: Any, expected: Any, key: str) -> Any:
-        if isinstance(value, datetime) and str in _flat(expected):
+        if isinstance(value, date) and str in _flat(expected):
             # TOML has a type for times, written without quotes.
             value = value.isoformat()
         if not isinstance(value, str):
@@ -389,6 +393,8 @@ def _allowed(expected: Any, value: object) -> str:
         return " or ".join(_allowed(argument, value) for argument in arguments)
     if origin is dict:
         return "a table"
+    if origin is tuple:
+        return "a list of such"
     return {int: "an integer", float: "a number", str: "a string", bool: "true or false"}.get(expected, str(expected))
 
 

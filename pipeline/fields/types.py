@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from pipeline.config.patterns import is_pattern
 from pipeline.config.schema import Config
 from pipeline.points.field_type import FieldType
 
@@ -90,6 +91,8 @@ def declared_types(config: Config) -> dict[str, dict[str, FieldType]]:
         for bucket in {"", *mapping.allowed_buckets, *(rule.bucket for rule in mapping.rules)}:
             types = found.setdefault(namespace_of(config, index, bucket), {})
             for path, declared in mapping.types.items():
+                if declared == "number" or is_pattern(path):
+                    continue  # the first value decides
                 key = escape.field_key(mapping.field_renames.get(path, path.replace(".", mapping.flatten_separator)))
                 types[key] = "string" if declared == "json" else declared
     return found

@@ -37,7 +37,7 @@ class BatchSender:
         #: By topic: whether the mapping uses Iggy's times of the messages.
         self._needs_timestamps = [mappings[topic.sink].needs_timestamps() for topic in self._topics]
         #: By topic: the user headers that become tags.
-        self._header_tags = [tuple(mappings[topic.sink].header_tags) for topic in self._topics]
+        self._header_tags = [mappings[topic.sink].header_names() for topic in self._topics]
         self._push = zmq.asyncio.Context.instance().socket(zmq.PUSH)
         self._push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
         endpoints.bind_batches(self._push, index)

@@ -10,7 +10,8 @@ from stages.mapping.formats.errors import BadFormat
 from stages.mapping.records.conditions import BadCondition, compile_condition
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.record import is_within
-from stages.mapping.records.time_formats import BadTimeFormat, time_reader
+from stages.mapping.records.time_field import moment_of
+from stages.mapping.records.time_formats import BadTimeFormat, time_format
 from stages.mapping.reject import Reject
 
 
@@ -54,7 +55,8 @@ def _rule_problems(mapping: MappingConfig, key: str) -> list[str]:
 def _exclusion_problems(mapping: MappingConfig, key: str) -> list[str]:
     """Excluded paths that other options need."""
     needed = {"tag_fields": mapping.tag_fields, "field_names": mapping.field_names,
-              "measurement_field": (mapping.measurement_field,), "timestamp_field": (mapping.timestamp_field,),
+              "measurement_field": (mapping.measurement_field,), "timestamp_field": mapping.time_paths(),
+              "timestamp_rest_field": (mapping.timestamp_rest_field,),
               "explode": (mapping.explode,), "tag_map_field": (mapping.tag_map_field,)}
     excluded = frozenset(mapping.exclude_fields)
     return [f'{key}.exclude_fields: leaves out "{path}", which {key}.{option} needs'
@@ -62,19 +64,25 @@ def _exclusion_problems(mapping: MappingConfig, key: str) -> list[str]:
 
 
 def _time_problems(mapping: MappingConfig, key: str) -> list[str]:
-    form = mapping.timestamp_format
-    if form != "iso8601" and "%" not in form:
+    forms = mapping.time_formats()
+    problems = []
+    if not any(form in ("iso8601", "rfc3164", "ole_date") or "%" in form for form in forms):
         given = {"timestamp_zone": mapping.timestamp_zone != "UTC",
                  "timestamp_zone_names": bool(mapping.timestamp_zone_names)}
-        return [f'{key}.{option}: only with timestamp_format = "iso8601" or a strptime format'
-                for option, is_given in given.items() if is_given]
+        problems += [f'{key}.{option}: only with timestamp_format = "iso8601", "rfc3164", "ole_date" or a strptime '
+                     "format" for option, is_given in given.items() if is_given]
+    elif mapping.timestamp_zone_names and not any("%Z" in form for form in forms):
+        problems.append(f"{key}.timestamp_zone_names: only with %Z in timestamp_format")
+    for form in forms:
+        try:
+            time_format(form, mapping.timestamp_zone, mapping.timestamp_zone_names)
+        except BadTimeFormat as error:
+            problems.append(f"{key}.{error.option}: {error}")
     try:
-        time_reader(form, mapping.timestamp_zone, mapping.timestamp_zone_names)
+        moment_of(mapping.timestamp_not_before)
     except BadTimeFormat as error:
-        return [f"{key}.{error.option}: {error}"]
-    if mapping.timestamp_zone_names and "%Z" not in form:
-        return [f"{key}.timestamp_zone_names: only with %Z in timestamp_format"]
-    return []
+        problems.append(f"{key}.{error.option}: {error}")
+    return list(dict.fromkeys(problems))
 
 
 #: Options that belong to one format: (option, format).

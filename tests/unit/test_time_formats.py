@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.schema import MappingConfig
 from stages.mapping.check import mapping_problems
-from stages.mapping.records.time_formats import time_reader
+from stages.mapping.records.time_formats import time_format
 from stages.mapping.records.timestamps import BadTimestamp
 
 
@@ -52,9 +52,9 @@ def test_a_format_that_gives_one_is_not(form: str) -> None:
 
 
 CODE = """
-from stages.mapping.records.time_formats import time_reader
-read = time_reader("%Y-%m-%d %H:%M:%S", "UTC", {})
-named = time_reader("%Y-%m-%d %H:%M:%S %Z", "UTC", {"CET": "+01:00", "EST": "-05:00"})
+from stages.mapping.records.time_formats import time_format
+read = time_format("%Y-%m-%d %H:%M:%S", "UTC", {}).read
+named = time_format("%Y-%m-%d %H:%M:%S %Z", "UTC", {"CET": "+01:00", "EST": "-05:00"}).read
 print(read("2026-01-15 12:00:00", None), named("2026-01-15 12:00:00 CET", None), named("2026-01-15 12:00:00 EST", None))
 """
 
@@ -84,9 +84,10 @@ def test_what_strftime_writes_is_read_as_the_same_moment(form: str, at: datetime
     name = "UTC" if minutes == 0 else f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
     since = at.replace(tzinfo=zone) - datetime(1970, 1, 1, tzinfo=UTC)
     expected = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
-    assert time_reader(form, name, {})(at.strftime(form), None) == expected
+    assert time_format(form, name, {}).read(at.strftime(form), None) == expected
     if "%G" not in form:
-        assert time_reader(form + " %z", "UTC", {})(at.replace(tzinfo=zone).strftime(form + " %z"), None) == expected
+        text = at.replace(tzinfo=zone).strftime(form + " %z")
+        assert time_format(form + " %z", "UTC", {}).read(text, None) == expected
 
 
 @given(moments, st.sampled_from(["T", " ", "t"]), st.sampled_from(["auto", "seconds", "milliseconds", "microseconds"]),
@@ -98,13 +99,13 @@ def test_what_isoformat_writes_is_read_as_the_same_moment(
     exact = datetime.fromisoformat(at.isoformat(timespec=spec))
     since = exact - datetime(1970, 1, 1, tzinfo=UTC)
     expected = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
-    assert time_reader("iso8601", "UTC", {})(text, None) == expected
+    assert time_format("iso8601", "UTC", {}).read(text, None) == expected
 
 
 @given(st.one_of(st.sampled_from(["iso8601", "%Y", *FORMS])), st.text(max_size=30))
 def test_any_text_is_a_time_or_a_bad_one(form: str, text: str) -> None:
     try:
-        assert isinstance(time_reader(form, "Europe/Berlin", {})(text, 1_700_000_000_000_000), int)
+        assert isinstance(time_format(form, "Europe/Berlin", {}).read(text, 1_700_000_000_000_000), int)
     except BadTimestamp as error:
         assert str(error)
 
@@ -114,7 +115,7 @@ def test_without_a_year_no_other_year_is_nearer(at: datetime, near: datetime) ->
     if (at.month, at.day) == (2, 29):
         at = at.replace(day=28)
     micros = (near - datetime(1970, 1, 1)) // timedelta(microseconds=1)
-    found = time_reader("%b %d %H:%M:%S", "UTC", {})(at.strftime("%b %d %H:%M:%S"), micros)
+    found = time_format("%b %d %H:%M:%S", "UTC", {}).read(at.strftime("%b %d %H:%M:%S"), micros)
     others = [(at.replace(year=near.year + step, microsecond=0) - datetime(1970, 1, 1)) // timedelta(microseconds=1)
               for step in (-1, 0, 1)]
     assert abs(found // 1_000 - micros) == min(abs(other - micros) for other in others)

@@ -6,7 +6,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from pipeline.config.schema import EPOCH_FORMATS, MappingConfig
+from pipeline.config.mapping_schema import EPOCH_FORMATS
+from pipeline.config.schema import MappingConfig
 from pipeline.testbed.load.encodings import Csv, Encoding, Json, Lines, MessagePack, Text
 from pipeline.testbed.load.schemas import by_schema
 from pipeline.testbed.load.slots import Slot, slots_of

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from pipeline.config.schema import DeclaredType
+from pipeline.config.mapping_schema import DeclaredType
 from pipeline.points.field_type import FieldType
 from stages.mapping.budget import cost_of
 from stages.mapping.compiled.schema import Column
@@ -67,7 +67,10 @@ class FieldColumn:
         self._column = column
         self._flattener = rules.flattener
         self._limits = rules.flattener.limits
-        self._declared: DeclaredType | None = rules.config.types.get(column.path)
+        declared = rules.types.of(column.path)
+        #: Texts that look like numbers are numbers; other values are as undeclared.
+        self._from_texts = declared == "number"
+        self._declared: DeclaredType | None = None if self._from_texts else declared
         self._convert = rules.converter(column.path)
         self._as_written = rules.config.integers == "as_written"
         #: What short texts become.
@@ -106,12 +109,14 @@ class FieldColumn:
         quotes = joined.count(b'"')
         if quotes and quotes == 2 * (joined.count(b'\n"') + (joined[:1] == b'"')) == 2 * (count - absent) \
                 and b"\\" not in joined:
+            if self._from_texts:
+                return None if self._as_written else self._from_strings(joined, absent, "float")
             if declared in (None, "string"):
                 return Uniform(str(joined, "utf-8"), "\n", "", "string", absent)
-            return self._from_strings(joined, absent)
+            return self._from_strings(joined, absent, declared)
         if declared in (None, "boolean") and not joined.translate(None, _BOOLEAN_CHARS):
             return Uniform(str(joined, "utf-8"), "\n", "", "boolean", absent)
-        if declared in (None, "string") and b"\\" in joined:
+        if declared in (None, "string") and not self._from_texts and b"\\" in joined:
             return self._escaped(joined, absent)
         return None
 
@@ -137,9 +142,8 @@ class FieldColumn:
         kind: FieldType = "unsigned" if declared == "unsigned" else "integer"
         return Uniform(str(joined, "utf-8"), "\n", kind[0], kind, absent)
 
-    def _from_strings(self, joined: bytes, absent: int) -> Uniform | None:
+    def _from_strings(self, joined: bytes, absent: int, declared: DeclaredType) -> Uniform | None:
         """Strings that hold numbers, in their simplest form."""
-        declared = self._declared
         if declared not in ("float", "integer", "unsigned"):
             return None
         text = str(joined.translate(None, b'"'), "utf-8")

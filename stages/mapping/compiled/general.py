@@ -107,7 +107,8 @@ class General:
         self._limits: Limits = rules.flattener.limits
         config = rules.config
         #: Whether messages can go this way at all under the mapping.
-        self.is_possible = not ("offset" in config.metadata_tags or config.lacks_year())
+        self.is_possible = not ("offset" in config.metadata_tags or (
+            rules.time_path and not rules.times.only_format))
         operands = frozenset(path for rule in config.rules for path in paths_of(rule.when))
         self.schema = Schema(rules, operands)
         self._drops = frozenset([number for number, rule in enumerate(config.rules) if rule.then == "drop"])

@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Raw
 
+from pipeline.config.mapping_schema import EPOCH_FORMATS
 from stages.mapping.compiled.columns import texts_of
 from stages.mapping.records import timestamps
 from stages.mapping.records.mapper import RecordMapper
@@ -30,8 +31,11 @@ class TimeColumn:
     def __init__(self, rules: RecordMapper) -> None:
         self._rules = rules
         self._unit_ns = timestamps.UNIT_NS[rules.precision]
-        form = rules.config.timestamp_format
-        self._epoch = form.removeprefix("epoch_") if form.startswith("epoch_") else ""
+        form = rules.times.only_format
+        self._epoch = form.removeprefix("epoch_") if form in EPOCH_FORMATS else ""
+        not_before = rules.times.not_before
+        #: Times before this, in the precision written, need the exact rules; None where all count.
+        self._not_before = None if not_before is None else -(-not_before // self._unit_ns)
         self._is_iso = form in ("rfc3339", "iso8601")
         #: Where the two digits of the seconds stand in a text with its quote; 0: nowhere for sure.
         self._seconds_at = 0 if self._epoch or self._is_iso else _seconds_at(form)
@@ -42,11 +46,17 @@ class TimeColumn:
 
     def times(self, raws: Sequence[Raw], bad: set[int]) -> list[str]:
         """Times as lines have them; indices of those that need the exact rules are added to `bad`."""
+        out = self._read(raws, bad)
+        if self._not_before is not None:
+            bad.update([index for index, time in enumerate(out) if int(time) < self._not_before])
+        return out
+
+    def _read(self, raws: Sequence[Raw], bad: set[int]) -> list[str]:
         if self._epoch:
             found = self._same_length(raws)
             if found is not None:
                 return found
-        read = self._iso if self._is_iso else self._by_minute if self._seconds_at else self._rules.field_time
+        read = self._iso if self._is_iso else self._by_minute if self._seconds_at else self._rules.times.written
         out = []
         for index, text in enumerate(texts_of(raws)):
             try:
@@ -83,14 +93,14 @@ class TimeColumn:
             ending = self._learn_ending(text[_ENDING:])
         second = _TWO_DIGITS.get(text[_SECONDS:_ENDING])
         if not ending or second is None:
-            return self._rules.field_time(text)
+            return self._rules.times.written(text)
         fraction, zone = ending
         before = text[:_SECONDS]
         minute = self._minutes.get(before + zone, -1)
         if minute == -1:
             minute = self._learn_minute(before + zone, before, zone + '"')
         if minute is None:
-            return self._rules.field_time(text)
+            return self._rules.times.written(text)
         return (minute + second + fraction) // self._unit_ns
 
     def _learn_ending(self, ending: str) -> tuple[int, str] | None:
@@ -107,18 +117,19 @@ class TimeColumn:
         at = self._seconds_at
         second = _TWO_DIGITS.get(text[at:at + 2])
         if second is None:
-            return self._rules.field_time(text)
+            return self._rules.times.written(text)
         key = f"{text[:at]}{text[at + 2:]}"
         minute = self._minutes.get(key, -1)
         if minute == -1:
             minute = self._learn_minute(key, text[:at], text[at + 2:])
         if minute is None:
-            return self._rules.field_time(text)
+            return self._rules.times.written(text)
         return (minute + second) // self._unit_ns
 
     def _learn_minute(self, key: str, before: str, after: str) -> int | None:
         """Nanoseconds at second 0; None where the two digits there are no seconds of one minute."""
-        begin, end = self._rules.time_ns(f"{before}00{after}"), self._rules.time_ns(f"{before}59{after}")
+        read = self._rules.times.ns_of_string
+        begin, end = read(f"{before}00{after}"), read(f"{before}59{after}")
         found = begin if begin is not None and end is not None and end - begin == _MINUTE_NS and (
             timestamps.MIN_NS + 2 * _MINUTE_NS < begin < timestamps.MAX_NS - 2 * _MINUTE_NS) else None
         if len(self._minutes) >= _MAX_MINUTES:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from pipeline.config.mapping_schema import EPOCH_FORMATS
 from pipeline.points import escape
 from pipeline.points.field_type import FieldType
 from stages.mapping.budget import cost_of
@@ -137,7 +138,7 @@ class _Learner:
         if not leads.isdisjoint(self.kinds):
             raise _NoTemplate
         rules, columns, kinds = self.rules, self.heads, self.kinds
-        return BatchTemplate(self.cuts, self.text[at:], self.time, {"field_time": rules.field_time},
+        return BatchTemplate(self.cuts, self.text[at:], self.time, {"field_time": rules.times.written},
                              lambda partition: Heads(rules, columns, kinds, partition), rules.budget)
 
     def _group(self) -> int:
@@ -188,15 +189,18 @@ class _Learner:
     def _decided(self, path: str, lead: str, text: str) -> FieldType | None:
         """The type that an undeclared number has by the guard's decision, if it may not be what is written."""
         guard, config = self.rules.guard, self.rules.config
-        if guard is None or config.integers == "float" or text[0] in '"tf' or path in config.types:
+        if guard is None or config.integers == "float" or text[0] in '"tf' or (
+                self.rules.types.of(path) is not None):
             return None
         kind: FieldType = "float" if "." in text else "integer"
         return guard.decided(self.head.measurement, {lead: kind})[lead]
 
     def _time(self, text: str) -> Segment:
-        form, precision = self.rules.config.timestamp_format, self.rules.precision
-        if not form.startswith("epoch_"):
-            if self.rules.config.lacks_year() or text[0] != '"' or not re.fullmatch(_STRING, text):
+        form, precision = self.rules.times.only_format, self.rules.precision
+        if not form or self.rules.times.not_before is not None:
+            raise _NoTemplate
+        if form not in EPOCH_FORMATS:
+            if text[0] != '"' or not re.fullmatch(_STRING, text):
                 raise _NoTemplate
             group = self._group()
             self.time = f"field_time('\"' + v{group} + '\"')"
@@ -216,8 +220,10 @@ class _Learner:
 
 def _field_form(rules: RecordMapper, path: str, text: str, decided: FieldType | None) -> tuple[str, str, FieldType]:
     """Pattern of a field's value, what follows its capture in the line, and its type. Raises _NoTemplate."""
-    declared = rules.config.types.get(path)
+    declared = rules.types.of(path)
     first = text[0]
+    if declared == "number":
+        raise _NoTemplate
     if first == '"' and declared in (None, "string"):
         return _STRING, "", "string"
     if first in "tf" and declared in (None, "boolean"):

@@ -12,10 +12,11 @@ from stages.mapping.budget import Budget, cost_of
 from stages.mapping.limits import TooComplex
 from stages.mapping.notices import Notices
 from stages.mapping.records import message_times, timestamps
-from stages.mapping.records.record import NOT_NUMBERS, Flattener, Record, is_within, loads
+from stages.mapping.records.declared import DeclaredTypes
+from stages.mapping.records.record import Flattener, Record, is_within
 from stages.mapping.records.routing import Router
 from stages.mapping.records.series import SHORT_CHARS, Origin, SeriesKeyBuilder
-from stages.mapping.records.time_formats import Reader, time_reader
+from stages.mapping.records.time_field import TimeField
 from stages.mapping.records.type_guard import TypeGuard
 from stages.mapping.records.values import Converter, converter
 from stages.mapping.reject import Dropped, Reject, and_more, shown
@@ -68,16 +69,19 @@ class RecordMapper:
         self.precision: Precision = precision
         #: What is to be said of messages that were written.
         self.notices = Notices(config.on_name_clash)
-        self.flattener = Flattener(config, self.notices)
+        self.types = DeclaredTypes(config.types)
+        self.flattener = Flattener(config, self.types, self.notices)
         self.heads = SeriesKeyBuilder(config, stream, topic, self.notices, self.budget)
         self.router = Router(config, self.heads) if config.rules or config.bucket_template else None
         self._make_guard = guards
         #: The type guard of the configured bucket, and those of other ones.
         self.guard = guards("") if guards is not None else None
         self._guards: dict[str, TypeGuard] = {"": self.guard} if self.guard is not None else {}
-        self.time_path = config.timestamp_field if config.timestamp_from == "field" else ""
+        self.times = TimeField(config, precision)
+        #: The first path of the time; "" if it is not from the message.
+        self.time_path = self.times.paths[0] if self.times.paths else ""
         self.explicit = frozenset(config.field_names) if config.field_strategy == "explicit" else None
-        self._not_fields = frozenset([*config.tag_fields, self.time_path, self.heads.measurement_path,
+        self._not_fields = frozenset([*config.tag_fields, *config.all_time_paths(), self.heads.measurement_path,
                                       config.tag_map_field]) - {""}
         self._excluded = frozenset(config.exclude_fields)
         self._map_prefix = f"{config.tag_map_field}." if config.tag_map_field else ""
@@ -85,11 +89,6 @@ class RecordMapper:
         self._roles_share = self.budget.share(self._roles.clear)
         #: Whether a field key has been met that may be too long for some series.
         self.long_keys = False
-        self._epoch = config.timestamp_format.removeprefix("epoch_") if config.timestamp_format.startswith("epoch_") \
-            else ""
-        self._epoch_ns = timestamps.UNIT_NS.get(self._epoch, 1)
-        self._read_time = _time_reader(config)
-        self._unit_ns = timestamps.UNIT_NS[precision]
         for path, name in config.field_renames.items():
             self._lead(path, name)
         for path in config.field_names:
@@ -130,14 +129,14 @@ class RecordMapper:
                 lead = self._lead(named, key) if self.is_field(named) else ""
             except escape.Unwritable as error:
                 raise Reject("unwritable", f"{error}: {shown(key)}") from None
-            role = _Role(key, lead, converter(self.config, named))
+            role = _Role(key, lead, self.converter(named))
             if self._roles_share.takes(_ROLE_BYTES + cost_of(path, key, lead)):
                 self._roles[path] = role
         return role
 
     def converter(self, path: str) -> Converter:
         """How the field at `path` is written, from its JSON text."""
-        return converter(self.config, path)
+        return converter(self.config, self.types.of(path), path)
 
     def fields(self, record: Record) -> dict[str, str]:
         """Line protocol element `field set`, as escaped `key=` to value, in the message's order. Raises Reject."""
@@ -182,50 +181,23 @@ class RecordMapper:
         """Line protocol element `timestamp`, in the precision written. Raises Reject."""
         source: str = self.config.timestamp_from
         if source == "field":
-            _, text = record.get(self.time_path, ("", ""))
-            if text and text != "null":
-                return self.field_time(text, origin.timestamp or origin.arrival)
+            time = self.times.of(record, origin.timestamp or origin.arrival)
+            if isinstance(time, int):
+                return time
             source = self.config.on_missing_timestamp
             if source == "reject":
-                raise Reject("missing_timestamp", f"{self.time_path}: no value")
-        elif source == "origin_timestamp" and not origin.timestamp:
+                raise Reject("missing_timestamp", time.detail)
+        elif source == "origin_timestamp" and self._is_unset(origin.timestamp):
             source = self.config.on_missing_timestamp
             if source == "reject":
-                raise Reject("missing_timestamp", "its producer gave it no time (origin_timestamp is 0)")
+                raise Reject("missing_timestamp", "its producer gave it no time (origin_timestamp is 0)"
+                             if not origin.timestamp else "origin_timestamp is before timestamp_not_before")
         return self._message_time(origin.arrival if source == "arrival" else origin.timestamp, origin)
 
-    def field_time(self, text: str, near: int | None = None) -> int:
-        """The time of a value's JSON text, in the precision written. Raises Reject.
-
-        `near` is the message's own time, microseconds since 1970, for formats that have no year.
-        """
-        if self._epoch and text.isdigit() and len(text) < 20 and (
-                ns := int(text) * self._epoch_ns) <= timestamps.MAX_NS:
-            return ns // self._unit_ns
-        inner = NOT_NUMBERS.get(text) or (str(loads(text)) if text[0] == '"' else text)
-        try:
-            ns = self._field_ns(text, inner, near)
-        except timestamps.BadTimestamp as error:
-            hint = timestamps.hint(inner.strip())
-            raise Reject("bad_timestamp", f"{self.time_path}: {error}{hint}") from None
-        return timestamps.to_precision(ns, self.precision)
-
-    def _field_ns(self, text: str, inner: str, near: int | None) -> int:
-        """The same in nanoseconds; `inner` is what a string holds. Raises BadTimestamp."""
-        if self._epoch:
-            return timestamps.parse_epoch(inner.strip(), self._epoch)
-        if text[0] != '"':
-            raise timestamps.BadTimestamp(f"not a string: {shown(text)}")
-        return self._read_time(inner, near)
-
-    def time_ns(self, text: str) -> int | None:
-        """The time of a JSON string without escapes, in nanoseconds; None where it is none."""
-        if "\\" in text or text[:1] != '"' or text[-1:] != '"' or len(text) < 2:
-            return None
-        try:
-            return self._field_ns(text, text[1:-1], None)
-        except timestamps.BadTimestamp:
-            return None
+    def _is_unset(self, micros: int | None) -> bool:
+        """Whether a producer's time is none, or before `timestamp_not_before`."""
+        not_before = self.times.not_before
+        return not micros or not_before is not None and micros * 1_000 < not_before
 
     def _message_time(self, micros: int | None, origin: Origin) -> int:
         if not micros:
@@ -282,11 +254,21 @@ class RecordMapper:
                 self.notices.clash(f"{shown(lead[:-1])} is a field, and a tag over the limit becomes it")
             fields |= moved
         if self.guard is not None:
-            fields = self.guard_of(bucket).converted(measurement, fields)
+            fields = self._guarded(bucket, measurement, fields)
         head = measurement + tags
         if self.long_keys or len(head) > SHORT_CHARS:
             self.check_keys(head, fields)
         return Point(head, fields, self.time(record, origin), bucket)
+
+    def _guarded(self, bucket: str, measurement: str, fields: dict[str, str]) -> dict[str, str]:
+        """The fields with the types that were decided for them. Raises Reject, and Dropped."""
+        left_out: list[str] | None = [] if self.config.on_bad_value == "drop_field" else None
+        fields = self.guard_of(bucket).converted(measurement, fields, left_out)
+        if left_out:
+            self.notices.note("type_conflict", f"{left_out[0]}; the field is left out (on_bad_value)")
+            if not fields:
+                self._no_fields(f"no field has a value of its type: {left_out[0]}")
+        return fields
 
     def guard_of(self, bucket: str) -> TypeGuard:
         """The type guard of a bucket ("": the configured one), where types are guarded."""
@@ -298,14 +280,6 @@ class RecordMapper:
         if self.config.on_no_fields == "drop":
             raise Dropped
         raise Reject("no_fields", detail)
-
-
-def _time_reader(config: MappingConfig) -> Reader:
-    """Reads texts of times. Raises `time_formats.BadTimeFormat`."""
-    form = config.timestamp_format
-    if form == "rfc3339" or form.startswith("epoch_"):
-        return lambda text, near: timestamps.parse_rfc3339(text)
-    return time_reader(form, config.timestamp_zone, config.timestamp_zone_names)
 
 
 def _of_elements(bad: list[tuple[int, Reject]], path: str) -> Reject | None:

@@ -60,7 +60,8 @@ def words(time: str, precision: Precision, config: MappingConfig, now: int) -> s
     """The time as a date, and the unit that would make it a present time."""
     ns = int(time) * UNIT_NS[precision]
     passes = config.format == "line_protocol"
-    unit = config.line_protocol_precision if passes else config.timestamp_format.removeprefix("epoch_")
+    forms = config.time_formats()
+    unit = config.line_protocol_precision if passes else forms[0].removeprefix("epoch_") if len(forms) == 1 else ""
     hint = ""
     if unit in UNIT_NS:
         number = ns // UNIT_NS[unit]
@@ -68,7 +69,7 @@ def words(time: str, precision: Precision, config: MappingConfig, now: int) -> s
             if EARLIEST_SECONDS * UNIT_NS["s"] <= number * size <= now * 1_000 + AHEAD_SECONDS * UNIT_NS["s"]:
                 option = f'line_protocol_precision = "{other}"' if passes else f'timestamp_format = "epoch_{other}"'
                 hint = f"; with {option} it is {_shown(number * size)}"
-    return f"{'the line' if passes else config.timestamp_field}: the time is {_shown(ns)}{hint}"
+    return f"{'the line' if passes else ' or '.join(config.time_paths())}: the time is {_shown(ns)}{hint}"
 
 
 def look_at(encoded: Encoded, origin: BatchOrigin, config: MappingConfig, precision: Precision

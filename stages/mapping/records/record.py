@@ -14,6 +14,7 @@ import msgspec
 from pipeline.config.schema import MappingConfig
 from stages.mapping.limits import Limits, TooComplex
 from stages.mapping.notices import Notices
+from stages.mapping.records.declared import DeclaredTypes
 from stages.mapping.reject import Reject, shown
 
 #: path -> (field key, JSON text of the value). Where two values have one path, as in {"a.b": 1, "a": {"b": 2}}, the
@@ -173,7 +174,8 @@ class Records(NamedTuple):
 class Flattener:
     """Makes records as the mapping's `nested`, `flatten_separator`, `arrays` and `explode` say."""
 
-    def __init__(self, config: MappingConfig, notices: Notices) -> None:
+    def __init__(self, config: MappingConfig, types: DeclaredTypes, notices: Notices) -> None:
+        self._types = types
         self._notices = notices
         self._nested = config.nested
         self._arrays = config.arrays
@@ -188,20 +190,21 @@ class Flattener:
         self._in_element = False
         #: Characters of the paths and keys made for the message at hand.
         self._path_chars = 0
-        paths = [*config.tag_fields, *config.field_names, config.measurement_field, config.timestamp_field,
-                 config.explode, *config.template_paths()]
+        times = config.all_time_paths()
+        paths = [*config.tag_fields, *config.field_names, config.measurement_field, *times, config.explode,
+                 *config.template_paths()]
         #: Paths that a configured path or the tag map lies below: these objects are opened whatever `nested` says.
         self._opened = {prefix for path in paths for prefix in _prefixes(path)}
         #: Paths that keep their JSON text, whatever `nested` and `arrays` say.
         self._whole = {path for path, declared in config.types.items() if declared == "json"} - self._opened
         #: Paths of single values: an object or array there keeps its text, by which it is found to be none.
-        self._single = {*config.tag_fields, config.measurement_field, config.timestamp_field, *config.template_paths(),
+        self._single = {*config.tag_fields, config.measurement_field, *times, *config.template_paths(),
                         *config.bucket_paths()} - self._opened
         self._single = (self._single | {config.explode}) - {""}
         #: Paths that ask for one value: of two, one would be lost.
-        self._chosen = {*config.tag_fields, config.measurement_field, config.timestamp_field, config.explode,
+        self._chosen = {*config.tag_fields, config.measurement_field, *times, config.explode,
                         *config.template_paths(), *config.bucket_paths()}
-        self._time_path = config.timestamp_field
+        self._time_paths = frozenset(times)
         self._tag_map = config.tag_map_field
         self._opened |= {*_prefixes(self._tag_map), self._tag_map} - {""}
         #: Paths that are left out.
@@ -306,7 +309,8 @@ class Flattener:
         """What becomes of an object or array at a path, by its first character: its text is kept, its members or
         elements become values of their own, one text is made of them, or it is left out.
         """
-        if path in self._whole or path in self._single:
+        if path in self._whole or path in self._single or self._types.has_json_patterns and (
+                path not in self._opened and self._types.of(path) == "json"):
             return "keep"
         if first == "{":
             if self._nested == "flatten" or path in self._opened:
@@ -345,7 +349,7 @@ class Flattener:
             held = record.get(path)
         if held is not None and text == "null":
             return
-        if held is not None and held[1] not in ("null", text) and not (self._in_element and path == self._time_path):
+        if held is not None and held[1] not in ("null", text) and not (self._in_element and path in self._time_paths):
             hint = f"; the element's own is {self._explode}.{path}" if self._in_element else ""
             self._notices.clash(f"{shown(path)}: {shown(held[1])} and {shown(text)} have one path{hint}")
         record[path] = key, text
@@ -394,7 +398,7 @@ class Flattener:
             return match.end()
         if depth >= self.limits.depth:
             raise _Opaque
-        if path is not None and (path in self._whole or path in self._single
+        if path is not None and (path in self._whole or path in self._single or self._types.has_json_patterns
                                  or self._nested != "flatten" and path not in self._opened):
             raise _Opaque
         at = _skip(text, at + 1)

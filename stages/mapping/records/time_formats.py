@@ -1,17 +1,19 @@
-"""`timestamp_format`: parses ISO 8601 and strptime formats to nanoseconds since 1970. Pure.
+"""`timestamp_format`: reads times of any of its formats as nanoseconds since 1970. Pure.
 
-Neither the machine's zone nor its locale matters (names of months and days are English). `time_reader` refuses formats
+Neither the machine's zone nor its locale matters (names of months and days are English). `time_format` refuses formats
 that cannot give a moment, at the start rather than with the first message.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 
 from stages.mapping.records import timestamps
+from stages.mapping.records.iso8601 import read_iso
+from stages.mapping.records.number_times import number_reader
 from stages.mapping.records.timestamps import BadTimestamp
-from stages.mapping.records.zones import OFFSET, offset_seconds, utc_offset, zone_of
+from stages.mapping.records.zones import OFFSET, moment, offset_seconds, zone_of
 from stages.mapping.reject import shown
 
 #: (text, the message's own time or None: microseconds since 1970) -> nanoseconds since 1970. Raises BadTimestamp.
@@ -19,13 +21,12 @@ Reader = Callable[[str, int | None], int]
 
 #: Longest text that is parsed.
 _MAX_CHARS: Final = 200
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
-_DAY_SECONDS: Final = 86_400
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _FULL_MONTHS: Final = ("january", "february", "march", "april", "may", "june", "july", "august", "september",
                        "october", "november", "december")
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _FULL_DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WEEK: Final = "5[0-3]|[0-4][0-9]|[0-9]"
 #: Pattern of each directive of strptime. Source: the library reference of Python, datetime, "Format Codes".
 _DIRECTIVES: Final = {
     "a": "|".join(_DAYS), "A": "|".join(_FULL_DAYS), "b": "|".join(_MONTHS), "B": "|".join(_FULL_MONTHS),
@@ -33,15 +34,15 @@ _DIRECTIVES: Final = {
     "I": "1[0-2]|0[1-9]|[1-9]| [1-9]", "j": "36[0-6]|3[0-5][0-9]|[12][0-9][0-9]|0[1-9][0-9]|00[1-9]|[1-9][0-9]|[1-9]",
     "m": "1[0-2]|0[1-9]|[1-9]", "M": "[0-5][0-9]|[0-9]", "p": "am|pm", "S": "60|[0-5][0-9]|[0-9]", "y": "[0-9]{2}",
     "Y": "[0-9]{4}", "z": f"{OFFSET}|Z", "Z": "[A-Za-z]+", "u": "[1-7]", "w": "[0-6]",
+    "G": "[0-9]{4}", "U": _WEEK, "V": _WEEK, "W": _WEEK,
 }
 #: Directives that stand for others, in the locale C.
 _MACROS: Final = {"c": "%a %b %d %H:%M:%S %Y", "x": "%m/%d/%y", "X": "%H:%M:%S"}
-#: Directives of weeks: formats with them are parsed by Python's own strptime.
+#: Directives of weeks.
 _WEEKS: Final = frozenset("UWGV")
-_ISO: Final = re.compile(
-    r"(?:([0-9]{4})-([0-9]{2})-([0-9]{2})|([0-9]{4})([0-9]{2})([0-9]{2}))"
-    r"(?:(?:[Tt]| +)(2[0-4]|[01][0-9])(?::?([0-5][0-9])(?::?(60|[0-5][0-9])(?:[.,]([0-9]+))?)?)?"
-    rf" *(Z|z|UTC|GMT|{OFFSET})?)?")
+_RFC_3164: Final = "%b %d %H:%M:%S"
+#: What ASP.NET and WCF write in JSON: milliseconds since 1970; the offset is that of their clock, and changes nothing.
+_DOTNET_DATE: Final = re.compile(r"/?(?:new )?Date\((-?[0-9]{1,19})(?:[+-][0-9]{4})?\)/?")
 
 
 class BadTimeFormat(ValueError):
@@ -52,20 +53,17 @@ class BadTimeFormat(ValueError):
         self.option = option
 
 
-class _Parts(NamedTuple):
-    """The parts of a time in a text."""
+class TimeFormat(NamedTuple):
+    """How times of one format are read."""
 
-    month: int
-    day: int
-    #: Seconds of the day, and nanoseconds; in the zone of the text, or else of the configuration.
-    seconds: int
-    nanoseconds: int
-    #: Seconds ahead of UTC; None if the text has no offset.
-    offset: int | None
+    name: str
+    read: Reader
+    #: It reads numbers, and strings that hold them; otherwise it reads strings, and whole numbers as their digits.
+    is_number: bool = False
 
 
-def time_reader(form: str, zone: str, zone_names: Mapping[str, str]) -> Reader:
-    """A reader of times of a format; `zone` is for texts without an offset, `zone_names` are abbreviations for %Z.
+def time_format(form: str, zone: str, zone_names: Mapping[str, str]) -> TimeFormat:
+    """How times of a format are read; `zone` is for those without an offset, `zone_names` are abbreviations for %Z.
 
     Raises BadTimeFormat.
     """
@@ -74,13 +72,20 @@ def time_reader(form: str, zone: str, zone_names: Mapping[str, str]) -> Reader:
     except ValueError as error:
         raise BadTimeFormat(f'"{zone}": {error}', "timestamp_zone") from None
     offsets = _offsets(zone_names)
-    if form == "iso8601":
-        return lambda text, near: _read_iso(text, own)
-    plain = re.sub("%(.)", lambda match: _MACROS.get(match[1], match[0]), form, flags=re.DOTALL)
-    used = _checked(form, plain, offsets)
-    if used & _WEEKS:
-        return lambda text, near: _by_weeks(text, form, own)
-    return _Strptime(form, plain, own, offsets).read
+    numbers = number_reader(form, own)
+    if numbers is not None:
+        return TimeFormat(form, numbers, is_number=True)
+    match form:
+        case "iso8601":
+            return TimeFormat(form, lambda text, near: read_iso(text, own))
+        case "rfc3339":
+            return TimeFormat(form, lambda text, near: timestamps.parse_rfc3339(text))
+        case "dotnet_date":
+            return TimeFormat(form, lambda text, near: _read_dotnet_date(text))
+    plain = _RFC_3164 if form == "rfc3164" else re.sub(
+        "%(.)", lambda match: _MACROS.get(match[1], match[0]), form, flags=re.DOTALL)
+    _check(form, plain, bool(zone_names))
+    return TimeFormat(form, _Strptime(form, plain, own, offsets).read)
 
 
 def _offsets(zone_names: Mapping[str, str]) -> dict[str, int]:
@@ -95,40 +100,29 @@ def _offsets(zone_names: Mapping[str, str]) -> dict[str, int]:
     return offsets
 
 
-def _checked(form: str, plain: str, offsets: Mapping[str, int]) -> set[str]:
-    """The directives of a format. Raises BadTimeFormat if it cannot give a moment."""
+def _check(form: str, plain: str, has_zone_names: bool) -> None:
+    """Raises BadTimeFormat if a strptime format cannot give a moment."""
     found = [name for name in re.findall("%(.?)", plain, re.DOTALL) if name != "%"]
     used = set(found)
-    unknown = [name for name in found if name not in _DIRECTIVES and name not in _WEEKS]
+    unknown = [name for name in found if name not in _DIRECTIVES]
     if unknown:
         raise BadTimeFormat(f'"{form}": strptime has no %{unknown[0]}; seconds since 1970 are epoch_s, fractions %f')
     twice = [name for name in found if found.count(name) > 1]
     if twice:
         raise BadTimeFormat(f'"{form}": %{twice[0]} occurs twice')
     has_day = used & {"j"} or used & set("bBm") and "d" in used
-    has_week = used & {"U", "W"} and used & set("aAwu") or {"V", "u"} <= used or {"V", "a"} <= used
+    has_week = bool(used & set("aAwu")) and (used & _WEEKS == {"G", "V"} or "G" not in used and (
+        used & _WEEKS in ({"U"}, {"W"})))
     if not (used & set("YyG") or has_day) or used & _WEEKS and not has_week:
         raise BadTimeFormat(f'"{form}": it has no date, so it cannot give a moment')
     if not used & set("YyG") and not has_day or used & {"d"} and not used & set("bBmj"):
         raise BadTimeFormat(f'"{form}": it has no month')
     if ("I" in used) != ("p" in used):
         raise BadTimeFormat(f'"{form}": %I (1 to 12) and %p (AM or PM) need each other; %H is 0 to 23')
-    if "Z" in used and (len(offsets) == 4 or used & _WEEKS):
+    if "Z" in used and not has_zone_names:
         raise BadTimeFormat(f'"{form}": %Z does not give the offset; set those of the abbreviations in '
                             'timestamp_zone_names = { CET = "+01:00", CEST = "+02:00" } (UTC and GMT are known), or '
                             "put an abbreviation that never changes into the format, and set timestamp_zone")
-    return used
-
-
-def _moment(year: int, parts: _Parts, zone: tzinfo) -> int:
-    """Nanoseconds since 1970. Raises BadTimestamp and ValueError."""
-    day = date(year, parts.month, parts.day).toordinal() - _EPOCH_DAY
-    seconds = day * _DAY_SECONDS + parts.seconds
-    offset = parts.offset
-    if offset is None:
-        local = datetime(1970, 1, 1) + timedelta(seconds=seconds) if zone is not UTC else None
-        offset = utc_offset(zone, local) if local is not None else 0
-    return timestamps.check_range((seconds - offset) * 1_000_000_000 + parts.nanoseconds)
 
 
 def _nanoseconds(fraction: str | None) -> int:
@@ -136,34 +130,11 @@ def _nanoseconds(fraction: str | None) -> int:
     return int((fraction or "0")[:9].ljust(9, "0"))
 
 
-def _read_iso(text: str, zone: tzinfo) -> int:
-    match = _ISO.fullmatch(text.strip()) if len(text) <= _MAX_CHARS else None
+def _read_dotnet_date(text: str) -> int:
+    match = _DOTNET_DATE.fullmatch(text.strip()) if len(text) <= _MAX_CHARS else None
     if match is None:
-        raise BadTimestamp(f"not an ISO 8601 time: {shown(text)!r}")
-    hour, minute, second, fraction, suffix = match.group(7, 8, 9, 10, 11)
-    year, month, day = (int(match[index] or match[index + 3]) for index in (1, 2, 3))
-    of_day = int(hour or 0) * 3_600 + int(minute or 0) * 60 + int(second or 0)
-    try:
-        if of_day > _DAY_SECONDS:
-            raise ValueError
-        return _moment(year, _Parts(month, day, of_day, _nanoseconds(fraction),
-                                    offset_seconds(suffix) if suffix else None), zone)
-    except (ValueError, OverflowError) as error:
-        if isinstance(error, BadTimestamp):
-            raise
-        raise BadTimestamp(f"no such time: {shown(text)!r}") from None
-
-
-def _by_weeks(text: str, form: str, zone: tzinfo) -> int:
-    try:
-        at = datetime.strptime(text[:_MAX_CHARS], form)
-        since = at.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-        offset = at.utcoffset()
-        ahead = utc_offset(zone, at) if offset is None else round(offset.total_seconds())
-    except (ValueError, OverflowError):
-        raise BadTimestamp(f"not a time like {form}: {shown(text)!r}") from None
-    seconds = since.days * _DAY_SECONDS + since.seconds - ahead
-    return timestamps.check_range((seconds * 1_000_000 + since.microseconds) * 1_000)
+        raise BadTimestamp(f"not a time like /Date(1700000000000)/: {shown(text)!r}")
+    return timestamps.parse_epoch(match[1], "ms")
 
 
 class _Strptime:
@@ -189,10 +160,10 @@ class _Strptime:
             raise BadTimestamp(f"not a time like {self._form}: {shown(text)!r}")
         found = match.groupdict()
         try:
-            if "Y" in found or "y" in found:
-                year = int(found["Y"]) if "Y" in found else _century(int(found["y"]))
-                return _moment(year, self._parts(found, year), self._zone)
-            return self._nearest(found, near)
+            year = next((int(found[name]) for name in "YG" if name in found), None)
+            if year is None and "y" in found:
+                year = _century(int(found["y"]))
+            return self._nearest(found, near) if year is None else self._moment(found, year)
         except (ValueError, OverflowError) as error:
             if isinstance(error, BadTimestamp):
                 raise
@@ -205,20 +176,19 @@ class _Strptime:
         moments = []
         for year in range(max(1, middle - 8), min(9_999, middle + 8) + 1):
             try:
-                moments.append(_moment(year, self._parts(found, year), self._zone))
+                moments.append(self._moment(found, year))
             except ValueError:  # a 29 February that this year does not have
                 continue
         if not moments:
             raise ValueError
         return min(moments, key=lambda ns: abs(ns - near * 1_000))
 
-    def _parts(self, found: Mapping[str, str], year: int) -> _Parts:
-        month, day = _day(found, year)
+    def _moment(self, found: Mapping[str, str], year: int) -> int:
         hour = int(found.get("H", 0))
         if "I" in found:
             hour = int(found["I"]) % 12 + 12 * (found["p"].lower() == "pm")
         seconds = hour * 3_600 + int(found.get("M", 0)) * 60 + int(found.get("S", 0))
-        return _Parts(month, day, seconds, _nanoseconds(found.get("f")), self._offset(found))
+        return moment(_day(found, year), seconds, _nanoseconds(found.get("f")), self._offset(found), self._zone)
 
     def _offset(self, found: Mapping[str, str]) -> int | None:
         if "z" in found:
@@ -236,16 +206,37 @@ def _century(year: int) -> int:
     return year + (1900 if year > 68 else 2000)
 
 
-def _day(found: Mapping[str, str], year: int) -> tuple[int, int]:
-    """Month and day of the month; 1 if the format has none."""
-    if "j" in found:
-        at = date(year, 1, 1) + timedelta(days=int(found["j"]) - 1)
-        if at.year != year:
+def _day(found: Mapping[str, str], year: int) -> int:
+    """The ordinal of the date; its first month and day, if the format has none. Raises ValueError."""
+    if "V" in found:
+        return date.fromisocalendar(year, int(found["V"]), _weekday(found) + 1).toordinal()
+    first = date(year, 1, 1)
+    if "U" in found or "W" in found:
+        # The days before the first Sunday (%U) or Monday (%W) of the year are in week 0.
+        shift = 1 if "U" in found else 0
+        begins = (first.weekday() + shift) % 7
+        week = int(found["U"] if shift else found["W"])
+        day = first.toordinal() + 7 * week - begins + (_weekday(found) + shift) % 7 - (0 if begins else 7)
+        if date.fromordinal(day).year != year:
             raise ValueError
-        return at.month, at.day
+        return day
+    if "j" in found:
+        day = first.toordinal() + int(found["j"]) - 1
+        if date.fromordinal(day).year != year:
+            raise ValueError
+        return day
     month = int(found.get("m", 1))
     if name := found.get("b"):
         month = _MONTHS.index(name.lower()) + 1
     elif name := found.get("B"):
         month = _FULL_MONTHS.index(name.lower()) + 1
-    return month, int(found.get("d", 1))
+    return date(year, month, int(found.get("d", 1))).toordinal()
+
+
+def _weekday(found: Mapping[str, str]) -> int:
+    """0 for Monday to 6 for Sunday."""
+    if "u" in found:
+        return int(found["u"]) - 1
+    if "w" in found:
+        return (int(found["w"]) - 1) % 7
+    return _DAYS.index((found.get("a") or found["A"])[:3].lower())

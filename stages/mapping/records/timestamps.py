@@ -45,6 +45,11 @@ def to_precision(ns: int, precision: str) -> int:
 
 def parse_epoch(text: str, unit: str) -> int:
     """Nanoseconds of a number's decimal text in `unit` ("ns", "us", "ms", "s"), rounded down. Raises BadTimestamp."""
+    return check_range(scaled(text, UNIT_NS[unit]))
+
+
+def scaled(text: str, unit_ns: int) -> int:
+    """A number's decimal text times `unit_ns`, rounded down: of at most 40 digits. Raises BadTimestamp."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise BadTimestamp(f"not a number: {text[:40]!r}")
@@ -55,12 +60,11 @@ def parse_epoch(text: str, unit: str) -> int:
         return 0
     if len(text) > 400 or (exponent and len(exponent) > 5):
         raise BadTimestamp("time out of range")
-    shift = int(exponent or 0) - len(fraction) + len(str(UNIT_NS[unit])) - 1
-    if len(digits) + shift > 20:
+    shift = int(exponent or 0) - len(fraction)
+    if len(digits) + shift > 40 - len(str(unit_ns)):
         raise BadTimestamp("time out of range")
-    value = -int(digits) if sign == "-" else int(digits)
-    ns = value * 10**shift if shift >= 0 else value // 10 ** min(-shift, len(digits) + 1)
-    return check_range(ns)
+    value: int = (-int(digits) if sign == "-" else int(digits)) * unit_ns
+    return value * int(10**shift) if shift >= 0 else value // 10 ** min(-shift, len(digits) + 20)
 
 
 def hint(text: str) -> str:

@@ -58,8 +58,13 @@ class TypeGuard:
                 known[f"{field}="] = kind
         return known
 
-    def converted(self, measurement: str, fields: dict[str, str]) -> dict[str, str]:
-        """The fields with the types decided. Raises Reject, "type_conflict", where a value cannot have its type."""
+    def converted(self, measurement: str, fields: dict[str, str],
+                  left_out: list[str] | None = None) -> dict[str, str]:
+        """The fields with the types decided.
+
+        A field whose value cannot have its type is left out, and why is added to `left_out`; without that list, it
+        raises Reject, "type_conflict".
+        """
         known = self._known.get(measurement)
         wrong = known is None
         if known is not None:
@@ -70,8 +75,15 @@ class TypeGuard:
         if not wrong:
             return fields
         known = self.decided(measurement, {lead: kind_of(value) for lead, value in fields.items()})
-        return {lead: value if known[lead] == kind_of(value) else converted(lead, value, known[lead])
-                for lead, value in fields.items()}
+        out = {}
+        for lead, value in fields.items():
+            try:
+                out[lead] = value if known[lead] == kind_of(value) else converted(lead, value, known[lead])
+            except Reject as reject:
+                if left_out is None:
+                    raise
+                left_out.append(reject.detail)
+        return out
 
 
 def converted(lead: str, value: str, kind: FieldType) -> str:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.config.schema import DeclaredType, MappingConfig
+from pipeline.config.mapping_schema import DeclaredType
+from pipeline.config.schema import MappingConfig
 from pipeline.points import escape
 from stages.mapping.records.record import NOT_NUMBERS, compact, loads
 from stages.mapping.reject import Reject, shown
@@ -66,7 +67,10 @@ def exact_integer(number: str) -> int:
 def _as_number(text: str) -> str:
     """The JSON number of a number, of a string with a number, or 1 and 0 of true and false. Raises BadValue."""
     if text[0] == '"':
-        return written_number(str(loads(text)))
+        word = str(loads(text)).strip()
+        if word.lower() in ("true", "false"):
+            return "1" if word.lower() == "true" else "0"
+        return written_number(word)
     if text in ("true", "false"):
         return "1" if text == "true" else "0"
     if not _NUMBER.fullmatch(text):
@@ -77,7 +81,7 @@ def _as_number(text: str) -> str:
 def written_number(text: str) -> str:
     """The JSON number in a text such as " +21.5 ", "007", ".5", "5." or "0x1F". Raises BadValue.
 
-    An ambiguous text, such as one with a comma between digits, is not a number.
+    An ambiguous text, such as one with a comma between digits, is not a number, and neither is an empty one.
     """
     text = text.strip()
     if len(text) > _MAX_NUMBER_CHARS:
@@ -165,13 +169,31 @@ def undeclared(as_written: bool) -> Converter:
     return convert
 
 
-def converter(config: MappingConfig, path: str) -> Converter:
-    """The converter of the field at `path`. It raises Reject if `on_bad_value` is "reject"."""
-    declared = config.types.get(path)
-    inner = _CONVERTERS[declared] if declared else undeclared(config.integers == "as_written")
-    policy = config.on_bad_value
+def number_or_text(as_written: bool) -> Converter:
+    """The converter of type "number": a string that looks like a number is one; anything else is as undeclared."""
+    convert = undeclared(as_written)
 
-    plain = declared == "float" or declared is None and config.integers == "float"
+    def convert_texts(text: str) -> str:
+        if text[0] == '"' and text not in NOT_NUMBERS:
+            try:
+                return convert(written_number(str(loads(text))))
+            except BadValue:
+                pass
+        return convert(text)
+
+    return convert_texts
+
+
+def converter(config: MappingConfig, declared: DeclaredType | None, path: str) -> Converter:
+    """The converter of the field at `path` with a declared type.
+
+    It raises Reject for a value that the type cannot hold, or leaves it out, as `on_bad_value` says.
+    """
+    as_written = config.integers == "as_written"
+    inner = number_or_text(as_written) if declared == "number" else (
+        _CONVERTERS[declared] if declared else undeclared(as_written))
+    policy = config.on_bad_value
+    plain = declared == "float" or declared in (None, "number") and not as_written
 
     def convert(text: str) -> str:
         if plain and text[0] in _DIGITS and len(text) < _SAFE_NUMBER_CHARS and "e" not in text and "E" not in text:
@@ -181,14 +203,17 @@ def converter(config: MappingConfig, path: str) -> Converter:
         try:
             return converted(text)
         except escape.Unwritable as error:
-            raise Reject("unwritable", f"{path}: {error}") from None
+            reject = Reject("unwritable", f"{path}: {error}")
+        except Reject as error:
+            reject = error
+        if policy == "drop_field":
+            return ""
+        raise reject
 
     def converted(text: str) -> str:
         try:
             return inner(text)
         except BadValue as error:
-            if policy == "drop_field":
-                return ""
             written = NOT_NUMBERS.get(text)
             if policy == "string":
                 return f'"{written}"' if written else to_string(text)

@@ -5,9 +5,13 @@ own zone never matters.
 """
 
 import re
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from stages.mapping.records import timestamps
+
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 #: Offset from UTC: sign, hours, minutes. The minus may be the typographic one, which ISO 8601 prefers.
 OFFSET = r"([-+\u2212])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?"
 _OFFSET = re.compile(OFFSET)
@@ -48,3 +52,15 @@ def utc_offset(zone: tzinfo, local: datetime) -> int:
     """
     offset = local.replace(tzinfo=zone).utcoffset()
     return round(offset.total_seconds()) if offset is not None else 0
+
+
+def moment(day: int, seconds: int, nanoseconds: int, offset: int | None, zone: tzinfo) -> int:
+    """Nanoseconds since 1970 of a day's ordinal and of a time of that day.
+
+    `offset` is in seconds ahead of UTC; `zone` counts where it is None. Raises BadTimestamp, and OverflowError beyond
+    the years 1 to 9999.
+    """
+    total = (day - _EPOCH_DAY) * 86_400 + seconds
+    if offset is None:
+        offset = 0 if zone is UTC else utc_offset(zone, datetime(1970, 1, 1) + timedelta(seconds=total))
+    return timestamps.check_range((total - offset) * 1_000_000_000 + nanoseconds)
