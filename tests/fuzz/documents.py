@@ -162,7 +162,7 @@ class Documents:
 
     def __init__(self, random: Random, config: MappingConfig) -> None:
         self._random = random
-        self._times = _GOOD_TIMES[config.timestamp_format] if random.random() < 0.9 else _TIMES
+        self._times = _GOOD_TIMES[config.time_formats()[0]] if random.random() < 0.9 else _TIMES
         self._needed = ("ts", "name") if config.measurement_from == "field" else ("ts", "site")
         self._template = self._object(0)
         self._shuffles = random.random() < 0.3
