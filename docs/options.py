@@ -10,7 +10,15 @@ from typing import Any
 from msgspec import NODEFAULT, UNSET
 from msgspec import inspect as types
 
-from pipeline.config import connection_schema, http_schema, iggy_schema, mapping_schema, schema, source_schema
+from pipeline.config import (
+    connection_schema,
+    http_schema,
+    iggy_schema,
+    mapping_schema,
+    schema,
+    source_schema,
+    steps_schema,
+)
 
 INTRODUCTION = """Configuration keys
 ==================
@@ -23,7 +31,7 @@ together.
    :local:
    :depth: 1
 """
-MODULES = (iggy_schema, schema, source_schema, http_schema)
+MODULES = (iggy_schema, schema, steps_schema, source_schema, http_schema)
 
 
 def tables() -> list[type]:
@@ -97,7 +105,9 @@ def _type(kind: types.Type) -> str:
         case types.StrType(min_length=least):
             return "string, not empty" if least else "string"
         case types.VarTupleType(item_type=item):
-            return "array of tables" if isinstance(item, types.StructType) else f"array ({_type(item)})"
+            inner = item.types if isinstance(item, types.UnionType) else (item,)
+            tables = all(isinstance(one, types.StructType) for one in inner)
+            return "array of tables" if tables else f"array ({_type(item)})"
         case types.DictType(value_type=value):
             return f"table of {_type(value)}"
         case types.UnionType(types=some):

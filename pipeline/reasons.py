@@ -26,6 +26,7 @@ REASONS = MappingProxyType({
     "too_slow": "the message takes more CPU time than max_message_cpu_ms",
     "quarantined": "processes died of this message, or hung on it; please report it",
     "internal_error": "a fault in the pipeline, for this message only; please report it",
+    "step_failed": "a step of the mapping cannot be done on the message",
     "bad_bucket": "bucket_template gives a bucket that is not in allowed_buckets",
     "bad_measurement": "the measurement is missing, empty, or not a string",
     "bad_tag": "a tag is an object or an array",

@@ -18,6 +18,7 @@ from pipeline.config.mapping_schema import DeclaredType, TimeConfig
 from pipeline.config.mapping_schema import Precision as Precision
 from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
 from pipeline.config.source_schema import SourceConfig
+from pipeline.config.steps_schema import AnyStep, headers_in, names_of
 
 #: Reaction when a partition's log ends before the position of ingest, or its topic was deleted and made again.
 OnTruncation = Literal["resume_from_end", "reread", "stop"]
@@ -135,6 +136,8 @@ class MappingConfig(TimeConfig, frozen=True, forbid_unknown_fields=True, kw_only
     max_expanded_bytes: Annotated[int, Meta(ge=1_000, le=4_000_000_000)] = 32_000_000
     #: Longest CPU time that an encoder spends on one message, milliseconds.
     max_message_cpu_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 5_000
+    #: Steps that change the decoded messages, in order, before they are mapped: `[[mapping.steps]]`.
+    steps: tuple[AnyStep, ...] = ()
     #: Rules that drop or route messages: `[[mapping.rules]]`.
     rules: tuple[RuleConfig, ...] = ()
     #: Template of the bucket (or database) with {path}, {topic} and {stream}; its result must be in `allowed_buckets`.
@@ -145,10 +148,15 @@ class MappingConfig(TimeConfig, frozen=True, forbid_unknown_fields=True, kw_only
     def needs_timestamps(self) -> bool:
         """Whether the mapping needs Iggy's times of the messages."""
         return (self.timestamp_from in ("iggy_timestamp", "origin_timestamp")
-                or self.on_missing_timestamp == "iggy_timestamp" or self.needs_own_time())
+                or self.on_missing_timestamp == "iggy_timestamp" or self.needs_own_time()
+                or any("timestamp()" in names_of(step) for step in self.steps))
 
     def header_names(self) -> tuple[str, ...]:
-        """The headers of messages that the mapping needs: those of `header_tags` first, in order."""
+        """The headers of messages that the mapping needs: those of `point_headers` first, in order."""
+        return tuple(dict.fromkeys([*self.point_headers(), *headers_in(self.steps)]))
+
+    def point_headers(self) -> tuple[str, ...]:
+        """Those that points need, whatever steps need: those of `header_tags` first, in order."""
         found = [match[1] or match[2] for rule in self.rules for match in _HEADER.finditer(rule.when)]
         return tuple(dict.fromkeys([*self.header_tags, *found]))
 

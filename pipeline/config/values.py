@@ -104,6 +104,12 @@ class Reading:
         if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
             return self._table(value, expected, key)
         origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+        if choices := _tagged(expected):
+            return self._one_of(value, choices, key)
+        if isinstance(value, list):
+            # Where one text, or several, are allowed.
+            listed = [one for one in arguments if typing.get_origin(one) is tuple]
+            origin, arguments = (tuple, typing.get_args(listed[0])) if listed else (origin, arguments)
         if origin is tuple and arguments[-1] is Ellipsis:
             return self._list(value, arguments[0], key)
         if origin is dict:
@@ -115,6 +121,22 @@ class Reading:
         if expected is Any or isinstance(value, dict) and typing.Any in _flat(expected):
             return self._anything(value, key)
         return self._scalar(value, expected, key)
+
+    def _one_of(self, value: Any, choices: Mapping[str, type[msgspec.Struct]], key: str) -> dict[str, Any]:
+        """A table of the kind that its tag says."""
+        if not isinstance(value, dict):
+            self._no_table(value, key)
+            return {}
+        field = str(next(iter(choices.values())).__struct_config__.tag_field)
+        tag = value.get(field)
+        if not isinstance(tag, str) or tag not in choices:
+            near = difflib.get_close_matches(tag, choices, 1) if isinstance(tag, str) else []
+            said = f"{shown(tag)} is not allowed" if field in value else "missing"
+            self.problems.append(f"{key}.{field}: {said}; " + (
+                f"did you mean {near[0]}?" if near else f"give one of {', '.join(choices)}"))
+            return {}
+        rest = {name: item for name, item in value.items() if name != field}
+        return {field: tag, **self._table(rest, choices[tag], key)}
 
     def _table(self, value: Any, expected: type[msgspec.Struct], key: str) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -342,6 +364,12 @@ def _place(key: str, is_path: bool) -> Place:
 def _is_path(expected: Any) -> bool:
     return any(isinstance(meta, msgspec.Meta) and (meta.extra or {}).get("path")
                for meta in getattr(expected, "__metadata__", ()))
+
+
+def _tagged(expected: Any) -> dict[str, type[msgspec.Struct]]:
+    """The tables of a union that are told apart by a tag: tag -> table."""
+    structs = [one for one in typing.get_args(expected) if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    return {str(one.__struct_config__.tag): one for one in structs if one.__struct_config__.tag is not None}
 
 
 def _flat(expected: Any) -> set[Any]:

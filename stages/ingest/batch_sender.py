@@ -36,8 +36,8 @@ class BatchSender:
         self._mappings = mappings = [sink.mapping for sink in config.all_sinks()]
         #: By topic: whether the mapping uses Iggy's times of the messages.
         self._needs_timestamps = [mappings[topic.sink].needs_timestamps() for topic in self._topics]
-        #: By topic: the user headers that become tags.
-        self._header_tags = [mappings[topic.sink].header_names() for topic in self._topics]
+        #: By topic: the user headers that the mapping needs.
+        self._header_names = [mappings[topic.sink].header_names() for topic in self._topics]
         self._push = zmq.asyncio.Context.instance().socket(zmq.PUSH)
         self._push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
         endpoints.bind_batches(self._push, index)
@@ -56,7 +56,7 @@ class BatchSender:
         timestamps = None
         if self._needs_timestamps[topic]:
             timestamps = times_of(messages, self._mappings[self._topics[topic].sink])
-        names = self._header_tags[topic]
+        names = self._header_names[topic]
         return wire.Batch(
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,

@@ -13,6 +13,7 @@ from stages.mapping.records.record import is_within
 from stages.mapping.records.time_field import moment_of
 from stages.mapping.records.time_formats import BadTimeFormat, time_format
 from stages.mapping.reject import Reject
+from stages.mapping.steps.check import step_problems
 
 
 def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, str]],
@@ -22,7 +23,7 @@ def mapping_problems(mapping: MappingConfig, key: str, topics: list[tuple[str, s
     A mapping that has contradictions (`is_consistent` is False) is not compiled.
     """
     problems = (_rule_problems(mapping, key) + _format_problems(mapping, key, is_consistent)
-                + _exclusion_problems(mapping, key) + _time_problems(mapping, key))
+                + _exclusion_problems(mapping, key) + _time_problems(mapping, key) + step_problems(mapping, key))
     try:
         template_paths(mapping.bucket_template)
     except ValueError as error:

@@ -18,6 +18,7 @@ from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.merge import Line
 from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject, and_more, failure, shown
+from stages.mapping.steps.runner import Steps
 
 
 class Opened(NamedTuple):
@@ -65,7 +66,10 @@ class PayloadDecoder:
         #: The quick way of the format.
         self.quick = quick(config)
         self._limits = Limits.of(config)
-        self._always = config.format != "json" or self._decompress is not None
+        self._steps = Steps(config, *rules.place) if config.steps else None
+        self._always = config.format != "json" or self._decompress is not None or self._steps is not None
+        #: Headers that points need; the others are for the steps.
+        self._point_headers = len(config.point_headers())
         self._counted: set[str] = set()
         self._counted_share = rules.budget.share(self._counted.clear)
         self._known = KnownLines(config.line_protocol_precision, rules.precision, rules.budget)
@@ -116,7 +120,8 @@ class PayloadDecoder:
             origin,
             offsets=[origin.offsets[index] if origin.offsets else origin.first + index for index in out.messages],
             timestamps=origin.timestamps and [origin.timestamps[index] for index in out.messages],
-            headers=origin.headers and [origin.headers[index] for index in out.messages]))
+            headers=origin.headers and self._point_headers and [origin.headers[index][:self._point_headers]
+                                                              for index in out.messages] or None))
 
     def _quickly(self, payloads: Sequence[bytes], cpu: CpuLimit) -> list[bytes | None]:
         """The text of the one object in each payload; None where `_open` has to look. Empty where there is no quick
@@ -153,7 +158,10 @@ class PayloadDecoder:
             self._pass_lines(payload, index, origin, out)
             return
         first, bad, size = len(out.payloads), len(out.bad), 0
-        for name, text in self._transcode(payload):
+        objects = self._transcode(payload)
+        if self._steps is not None:
+            objects = self._steps.objects(objects, origin.of(index))
+        for name, text in objects:
             if isinstance(text, Reject):
                 out.bad.append((len(out.payloads), Rejected(index, text.reason, name + text.detail)))
                 self._limits.check_points(len(out.bad) - bad)
@@ -168,7 +176,8 @@ class PayloadDecoder:
                 self._limits.check_points(len(out.payloads) - first)
         if size // 2 >= self._limits.values:
             self._limits.check_values(sum([values_of(text) for text in out.payloads[first:]]))
-        if len(out.payloads) == first and len(out.bad) == bad and self._rules.config.on_no_fields == "reject":
+        is_empty = len(out.payloads) == first and len(out.bad) == bad
+        if is_empty and self._rules.config.on_no_fields == "reject" and not (self._steps and self._steps.dropped):
             raise Reject("no_fields", "the payload contains no object")
 
     def _pass_lines(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened) -> None:

@@ -16,6 +16,7 @@ from pipeline.config.schema import CaseConfig, Config, MappingConfig, RuleConfig
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "mapping").glob("*.toml"))
 DOCS = ROOT / "docs" / "reference" / "mapping.rst"
+STEPS = ROOT / "docs" / "reference" / "steps.rst"
 REST = """
 [[topics]]
 stream = "telemetry"
@@ -27,9 +28,9 @@ precision = "ms"
 """
 
 
-def toml_blocks() -> Iterator[str]:
-    """The pieces of configuration in the documentation."""
-    lines = DOCS.read_text().split("\n")
+def toml_blocks(page: Path) -> Iterator[str]:
+    """The pieces of configuration on a page of the documentation."""
+    lines = page.read_text().split("\n")
     for start, line in enumerate(lines):
         if line == ".. code:: toml":
             end = next(at for at in range(start + 2, len(lines) + 1)
@@ -44,7 +45,9 @@ def check(config: Config) -> None:
     assert {result.name: result.differences for result in (run_case(config, case) for case in config.tests)
             if result.differences} == {}
     for subscription in range(len(config.subscriptions())):
-        samples = [Sample(case.name, payload_of(case), timestamp=case.timestamp_us) for case in config.tests
+        names = config.all_sinks()[config.subscriptions()[subscription].sink].mapping.header_names()
+        samples = [Sample(case.name, payload_of(case), timestamp=case.timestamp_us,
+                          headers=tuple([case.headers.get(name, "") for name in names])) for case in config.tests
                    if subscription_of(config, case) == subscription]
         report = report_on(config, subscription, samples)
         assert [bool(outcome.reject) for outcome in report.outcomes] == [bool(case.reject) for case in config.tests]
@@ -56,8 +59,8 @@ def test_an_example_configuration_loads_and_its_cases_hold(path: Path, monkeypat
     check(load_config(str(path), {}))
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=f"example {number}")
-                                   for number, block in enumerate(toml_blocks(), 1)])
+@pytest.mark.parametrize("block", [pytest.param(block, id=f"{page.stem} example {number}") for page in (DOCS, STEPS)
+                                   for number, block in enumerate(toml_blocks(page), 1)])
 def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path) -> None:
     path = tmp_path / "example.toml"
     path.write_text(block + REST)

@@ -65,6 +65,8 @@ class RecordMapper:
         Raises `escape.Unwritable` where the configured names cannot be written, and `conditions.BadCondition`.
         """
         self.config = config
+        #: Stream and topic.
+        self.place = stream, topic
         self.budget = budget or Budget()
         self.precision: Precision = precision
         #: What is to be said of messages that were written.

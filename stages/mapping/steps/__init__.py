@@ -1,0 +1,1 @@
+"""`[[mapping.steps]]`: changes decoded messages before they are mapped, each step in its order."""

@@ -1,0 +1,75 @@
+"""Messages as Python values, with exact numbers, and back: JSON in, the same JSON out where nothing is changed.
+
+A number with a point or exponent is a Decimal, which keeps its digits; any other is an int. NaN and the infinities are
+texts with a NUL before them (`records.record.NOT_NUMBERS`), as they have no text in JSON.
+"""
+
+import json
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import msgspec
+
+from stages.mapping.limits import Limits
+from stages.mapping.records.record import decode_object
+from stages.mapping.reject import Reject
+from stages.mapping.steps.paths import Document
+
+_decoder: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+_encoder: Final = msgspec.json.Encoder(decimal_format="number")
+#: What no int holds.
+_NEGATIVE_ZERO: Final = re.compile(rb"[\[:,\s]-0[\s,\]}]")
+#: Digits of the longest int; more of them cost too much.
+_MAX_DIGITS: Final = 400
+
+
+def decoded(payload: bytes, limits: Limits) -> Document:
+    """The object that a payload is. Raises Reject."""
+    if not limits.may_be_over(payload) and not (b"-0" in payload and _NEGATIVE_ZERO.search(payload)):
+        try:
+            document: Document = _decoder.decode(payload)
+            return document
+        except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError):
+            pass  # it is no JSON object, or one that only the exact way reads
+    return {key: value_of(text) for key, text in decode_object(payload, limits).items()}
+
+
+def value_of(text: str) -> Any:
+    """The value of a JSON text, which is valid. Raises Reject."""
+    try:
+        return json.loads(text, parse_float=_decimal, parse_int=_integer)
+    except (ValueError, ArithmeticError) as error:
+        raise Reject("not_json", str(error)) from None
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise Reject("bad_field", "a number is out of any range") from None
+
+
+def _integer(text: str) -> int | Decimal:
+    return Decimal(text) if text == "-0" or len(text) > _MAX_DIGITS else int(text)
+
+
+def encoded(document: Document) -> bytes:
+    """The JSON text of a message. Raises Reject."""
+    try:
+        return _encoder.encode(document)
+    except OverflowError:  # an integer beyond 64 bits
+        pass
+    except (UnicodeEncodeError, TypeError) as error:
+        raise Reject("bad_field", f"a value cannot be represented in JSON: {error}") from None
+    return _encoder.encode(_with_raw_integers(document))
+
+
+def _with_raw_integers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_raw_integers(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_with_raw_integers(element) for element in value]
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        return msgspec.Raw(str(value).encode())
+    return value

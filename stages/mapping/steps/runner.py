@@ -1,0 +1,152 @@
+"""Runs the steps of a mapping on the objects of its messages: JSON in, JSON out, any number for each."""
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from pipeline.config.schema import MappingConfig
+from pipeline.config.steps_schema import (
+    AnyStep,
+    CopyStep,
+    DropStep,
+    ExcludeStep,
+    ExplodeStep,
+    IncludeStep,
+    LookupStep,
+    MatchStep,
+    MoveStep,
+    ParseStep,
+    PivotStep,
+    RenameStep,
+    ScaleStep,
+    SetStep,
+    SplitStep,
+    UnwrapStep,
+    ZipStep,
+)
+from stages.mapping.limits import Limits
+from stages.mapping.records.series import Origin
+from stages.mapping.reject import Reject
+from stages.mapping.steps import keys, several, texts, values
+from stages.mapping.steps.context import Context
+from stages.mapping.steps.documents import decoded, encoded
+from stages.mapping.steps.errors import NothingThere, StepFailed
+from stages.mapping.steps.paths import Document
+from stages.mapping.steps.several import ApplyMany
+from stages.mapping.steps.values import Apply
+
+#: Name of an object for errors, and its JSON text or what is wrong with it.
+Named = tuple[str, bytes | Reject]
+#: Verbs that change each value by itself; on a failure nothing else of the message was changed by then.
+_BY_VALUE: Final = (ParseStep, ScaleStep, LookupStep)
+_MAKERS: Final[dict[type[AnyStep], Callable[..., Apply]]] = {
+    SplitStep: texts.split, MatchStep: texts.match, UnwrapStep: keys.unwrap, IncludeStep: keys.include,
+    ExcludeStep: keys.exclude, RenameStep: keys.rename, CopyStep: keys.copy, MoveStep: keys.move,
+    SetStep: keys.put_constant, PivotStep: keys.pivot, ScaleStep: values.scale, DropStep: keys.drop}
+_MANY: Final[dict[type[AnyStep], Callable[..., ApplyMany]]] = {
+    ExplodeStep: several.explode, ZipStep: several.zip_arrays}
+
+
+class _Compiled(NamedTuple):
+    """One step: it has either function."""
+
+    #: For errors: "step 2 (scale): ".
+    name: str
+    one: Apply | None
+    many: ApplyMany | None
+    on_error: str
+    on_missing: str
+    #: Whether a message that the step may leave half changed has to be kept as it was.
+    keeps: bool
+
+
+class Steps:
+    """The steps of one mapping, for messages of one topic. Not thread-safe."""
+
+    def __init__(self, config: MappingConfig, stream: str, topic: str) -> None:
+        """Raises BadStep."""
+        self._stream = stream
+        self._topic = topic
+        self._limits = Limits.of(config)
+        self._names = config.header_names()
+        self._steps = [compiled(step, number, self._limits) for number, step in enumerate(config.steps, 1)]
+        #: Messages, or parts of them, that were left out of the current message.
+        self.dropped = 0
+
+    def objects(self, named: Iterator[Named], origin: Origin) -> Iterator[Named]:
+        """What the steps make of the objects of one message. Raises Reject for the message as a whole."""
+        self.dropped = 0
+        context = Context(self._stream, self._topic, self._limits, origin, self._names)
+        for name, payload in named:
+            if isinstance(payload, Reject):
+                yield name, payload
+                continue
+            try:
+                document = decoded(payload, self._limits)
+            except Reject as reject:
+                yield name, reject
+                continue
+            yield from self._run(document, 0, context, name)
+
+    def _run(self, document: Document, at: int, context: Context, name: str) -> Iterator[Named]:
+        """The messages that the steps from `at` on make of one. Depth first, so that few are in memory at once."""
+        for number in range(at, len(self._steps)):
+            step = self._steps[number]
+            kept = encoded(document) if step.keeps else b""
+            try:
+                if step.many is not None:
+                    yield from self._several(step, step.many(document, context), number, context, name)
+                    return
+                assert step.one is not None
+                found = step.one(document, context)
+            except (NothingThere, StepFailed) as error:
+                policy = step.on_missing if isinstance(error, NothingThere) else step.on_error
+                if policy == "reject":
+                    yield name, rejected(step.name, error)
+                    return
+                if policy == "skip":
+                    document = decoded(kept, self._limits) if kept else document
+                    continue
+                found = None
+            if found is None:
+                self.dropped += 1
+                return
+            document = found
+        try:
+            yield name, encoded(document)
+        except Reject as reject:
+            yield name, reject
+
+    def _several(self, step: _Compiled, parts: Iterator[tuple[str, Document | StepFailed]], number: int,
+                 context: Context, name: str) -> Iterator[Named]:
+        """The messages of a step that makes several. Raises NothingThere and StepFailed before the first."""
+        for label, part in parts:
+            if not isinstance(part, StepFailed):
+                yield from self._run(part, number + 1, context, name + label)
+            elif step.on_error == "reject":
+                yield name + label, rejected(step.name, part)
+            else:
+                self.dropped += 1
+
+
+def compiled(step: AnyStep, number: int, limits: Limits) -> _Compiled:
+    """Raises BadStep."""
+    verb = str(step.__struct_config__.tag)
+    kind = type(step)
+    one: Apply | None = None
+    many: ApplyMany | None = None
+    if isinstance(step, ParseStep):
+        one = values.parse(step, limits)
+    elif isinstance(step, LookupStep):
+        one = values.lookup(step, limits)
+    elif kind in _MANY:
+        many = _MANY[kind](step)
+    else:
+        one = _MAKERS[kind](step)
+    on_missing = getattr(step, "on_missing", "skip")
+    keeps = not isinstance(step, _BY_VALUE) and "skip" in (step.on_error, on_missing if many else "")
+    return _Compiled(f"step {number} ({verb}): ", one, many, step.on_error, on_missing, keeps)
+
+
+def rejected(name: str, error: NothingThere | StepFailed) -> Reject:
+    """The reject of a message on which a step fails."""
+    return Reject("step_failed", name + (f"{error}: missing" if isinstance(error, NothingThere) else str(error)))

@@ -1,0 +1,108 @@
+"""Verbs that take parts of a text as keys: split, match."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from pipeline.config.steps_schema import MatchStep, SplitStep
+from stages.mapping.reject import shown
+from stages.mapping.steps.context import Context, described, source, target, text_of
+from stages.mapping.steps.errors import BadStep, NothingThere, StepFailed
+from stages.mapping.steps.paths import MISSING, Document, put
+from stages.mapping.steps.values import Apply
+
+#: In `to`: any number of parts.
+REST: Final = "..."
+#: Memory of a compiled expression, bytes, at most.
+_PATTERN_BYTES: Final = 8_000_000
+
+
+class Pattern(Protocol):
+    """A regular expression of RE2, which takes time by the length of the text alone."""
+
+    #: Named group -> its number.
+    groupindex: dict[str, int]
+
+    def search(self, text: str) -> Any:
+        """The first match, or None."""
+
+
+def regular_expression(text: str, option: str = "pattern") -> Pattern:
+    """Raises BadStep."""
+    re2 = importlib.import_module("re2")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _PATTERN_BYTES
+    try:
+        pattern: Pattern = re2.compile(text, options)
+    except re2.error as error:
+        words = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise BadStep(option, f"is not a regular expression (RE2): {words}") from None
+    return pattern
+
+
+def _text_at(name: str) -> "Any":
+    get = source(name)
+
+    def text(document: Document, context: Context) -> str:
+        value = get(document, context)
+        if value is MISSING or value is None:
+            raise NothingThere(name)
+        found = text_of(value)
+        if found is None:
+            raise StepFailed(f"{name}: {described(value)}, not a text")
+        return found
+
+    return text
+
+
+def split(step: SplitStep) -> Apply:
+    """`do = "split"`."""
+    if step.to.count(REST) > 1:
+        raise BadStep("to", f'has "{REST}" twice')
+    if not any(name not in ("", REST) for name in step.to):
+        raise BadStep("to", "names no part")
+    text = _text_at(step.from_)
+    names = list(step.to)
+    at = names.index(REST) if REST in names else -1
+    keys = [() if name == REST else target(name) for name in names]
+    if len({key for key in keys if key}) < sum(map(bool, keys)):
+        raise BadStep("to", "has a path twice")
+    count = len(keys) - (at >= 0)
+
+    def apply(document: Document, context: Context) -> Document:
+        whole = text(document, context)
+        parts = whole.split(step.separator)
+        if len(parts) != count and (at < 0 or len(parts) < count):
+            raise StepFailed(f'{step.from_}: {described(whole)} has {len(parts)} parts by "{step.separator}", and '
+                             f"`to` takes {count}" + (" or more" if at >= 0 else ""))
+        rest = len(parts) - count
+        for index, key in enumerate(keys):
+            if key:
+                put(document, key, parts[index if at < 0 or index < at else index + rest - 1])
+        return document
+
+    return apply
+
+
+def match(step: MatchStep) -> Apply:
+    """`do = "match"`."""
+    pattern = regular_expression(step.pattern)
+    groups: Sequence[str] = list(pattern.groupindex)
+    if not groups:
+        raise BadStep("pattern", "has no named group, such as (?P<site>[^/]+)")
+    text = _text_at(step.from_)
+    prefix = target(step.to)
+
+    def apply(document: Document, context: Context) -> Document:
+        whole = text(document, context)
+        found = pattern.search(whole)
+        if found is None:
+            raise StepFailed(f"{step.from_}: {described(whole)} does not match {shown(step.pattern)}")
+        for name in groups:
+            part = found.group(name)
+            if part is not None:
+                put(document, (*prefix, name), part)
+        return document
+
+    return apply
