@@ -1,4 +1,4 @@
-"""Conditions of steps: those of `[[mapping.rules]]` on a decoded message, with `topic()` and the like, and `value()`."""
+"""Conditions of steps: those of `[[mapping.rules]]` on a decoded message, with `topic()`, `value()` and the like."""
 
 import re
 from collections.abc import Callable
