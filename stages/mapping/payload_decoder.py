@@ -63,8 +63,8 @@ class PayloadDecoder:
             self._decompress = decompressor(config.compression, config.max_payload_bytes)
         self._passes_lines = config.format == "line_protocol"
         self._transcode = transcoder(config)
-        #: The quick way of the format.
-        self.quick = quick(config)
+        #: The quick way of the format; steps need each object by itself.
+        self.quick = None if config.steps else quick(config)
         self._limits = Limits.of(config)
         self._steps = Steps(config, *rules.place) if config.steps else None
         self._always = config.format != "json" or self._decompress is not None or self._steps is not None
