@@ -15,8 +15,9 @@ from pipeline.options import CONTEXT, Group
 #: Command -> the module that defines it. Modules are imported when their command is used: every process of a pipeline
 #: imports this module.
 _COMMANDS = {"bench": "pipeline.commands.bench", "demo": "pipeline.commands.demo", "dlq": "pipeline.commands.dlq",
-             "keys": "pipeline.commands.keys", "load": "pipeline.commands.load", "offsets": "pipeline.commands.offsets",
-             "preview": "pipeline.commands.preview", "sandbox": "pipeline.commands.sandbox",
+             "keys": "pipeline.commands.keys", "load": "pipeline.commands.load", "mapping": "pipeline.commands.mapping",
+             "offsets": "pipeline.commands.offsets", "preview": "pipeline.commands.preview",
+             "sandbox": "pipeline.commands.sandbox",
              "stage": "pipeline.commands.remote", "start": "pipeline.commands.start",
              "status": "pipeline.commands.status",
              "test": "pipeline.commands.mapping_tests"}

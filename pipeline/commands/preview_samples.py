@@ -49,7 +49,7 @@ def gather_samples(config: Config, subscription: int, inputs: tuple[str, ...], e
     for name in inputs:
         samples += _samples_of_input(name, config.all_sinks()[topic.sink].mapping, each, len(samples))
     if last_messages:
-        samples += asyncio.run(_samples_of_iggy(config, subscription, last_messages))
+        samples += asyncio.run(samples_of_iggy(config, subscription, last_messages))
     if not samples:
         raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
     return samples
@@ -59,7 +59,7 @@ def _samples_of_input(name: str, mapping: MappingConfig, each: str, first_offset
     """All messages of one input have one time, now, as those of one send do."""
     if name == _STANDARD_INPUT and sys.stdin.isatty():
         raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
-    content = _content(name)
+    content = content_of(name)
     now = time.time_ns() // 1_000
     file = "" if name == _STANDARD_INPUT else name
     by_line = each == "line" or not each and mapping.format in LINE_FORMATS and mapping.compression == "none"
@@ -71,7 +71,7 @@ def _samples_of_input(name: str, mapping: MappingConfig, each: str, first_offset
         yield Sample(f"{file} line {number}".strip(), line, offset=first_offset + index, timestamp=now)
 
 
-def _content(name: str) -> bytes:
+def content_of(name: str) -> bytes:
     """The bytes of a file, or of standard input. Raises NothingToPreview."""
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if name == _STANDARD_INPUT else Path(name).open("rb") as file:
@@ -84,7 +84,7 @@ def _content(name: str) -> bytes:
     return content
 
 
-async def _samples_of_iggy(config: Config, subscription: int, count: int) -> list[Sample]:
+async def samples_of_iggy(config: Config, subscription: int, count: int) -> list[Sample]:
     """The last `count` messages of each partition of a topic. Raises IggyError."""
     # Imported here, because most previews are of files.
     from pipeline.iggy.connection import IggyConnection

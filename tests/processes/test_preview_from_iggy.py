@@ -1,4 +1,4 @@
-"""`pipeline preview --from-iggy`: the last messages of a real topic, and nothing committed."""
+"""`pipeline preview` and `mapping suggest --from-iggy`: the last messages of a real topic, and nothing committed."""
 
 import json
 import subprocess
@@ -38,5 +38,10 @@ def test_the_last_messages_of_each_partition_are_shown(iggy: RunningIggy, stream
             f"readings,device=d{n % 7} value={n},ok={'true' if n % 2 == 0 else 'false'} {1_000 + n}"]
         for partition, offset, n in [(0, 498, 498), (0, 499, 499), (1, 498, 998), (1, 499, 999)]}
     assert counts["rejected"] == 0
+    command = [sys.executable, "-m", "pipeline", "mapping", "suggest", "-c", str(config), "--from-iggy", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    proposed = json.loads(done.stdout)
+    assert (proposed["messages"], proposed["lines"], proposed["rejected"]) == (400, 400, {})
+    assert proposed["mapping"]["tag_fields"] == ["device"]
     if isinstance(iggy, SandboxIggy):
         assert iggy.broker.state.stored_offset(stream, TOPIC, 0, "pipeline") in (None, -1)

@@ -1,0 +1,139 @@
+"""The suggestion for some messages as a configuration with comments. Pure."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from stages.mapping.reject import Reject
+from stages.mapping.suggest import toml
+from stages.mapping.suggest.inputs import Detected, objects_in
+from stages.mapping.suggest.profile import MAX_PATHS, Table
+from stages.mapping.suggest.proposal import MOST_REASONS, Proposal, propose
+from stages.mapping.suggest.roles import plural
+from stages.mapping.suggest.trial import Trial, mended
+
+#: Order of the options: the documentation's. The rest comes after them.
+_ORDER: Final = (
+    "format", "compression", "csv_header", "csv_delimiter", "csv_trim", "line_protocol_precision", "explode",
+    "measurement_from", "measurement_name", "measurement_field", "measurement_template", "tag_fields", "tag_renames",
+    "tag_map_field", "constant_tags", "header_tags", "field_renames", "exclude_fields", "nested", "flatten_separator",
+    "arrays", "on_name_clash", "on_bad_value", "on_no_fields", "timestamp_from", "timestamp_field", "timestamp_format",
+    "on_missing_timestamp")
+#: Options that are written as tables of their own.
+_TABLES: Final = ("types",)
+
+
+class Suggestion(NamedTuple):
+    """A mapping for some messages."""
+
+    detected: Detected
+    proposal: Proposal
+    trial: Trial
+    #: Objects that were looked at, and what is wrong with the others: reason -> how many.
+    objects: int
+    bad: dict[str, int]
+    #: Values whose paths were not looked at, since there are too many.
+    more_paths: int
+
+
+class About(NamedTuple):
+    """What the comments say of the messages."""
+
+    #: Where they are from: "messages.ndjson", "telemetry/sensors".
+    origin: str
+    stream: str
+    topic: str
+    #: The command that tries the suggestion.
+    preview: str
+
+
+def suggest(detected: Detected, stream: str, topic: str) -> Suggestion:
+    """A mapping for messages. It looks at all of them, and then tries what it proposes on them."""
+    table = Table()
+    bad: dict[str, int] = {}
+    for item in objects_in(detected):
+        try:
+            if isinstance(item, Reject):
+                raise item
+            table.add(item)
+        except (Reject, RecursionError) as error:
+            reason = error.reason if isinstance(error, Reject) else "too_deep"
+            bad[reason] = bad.get(reason, 0) + 1
+    proposal = propose(table, detected.options) if detected.format != "line_protocol" else Proposal(detected.options)
+    trial = mended(proposal, detected.payloads, stream, topic)
+    return Suggestion(detected, proposal, trial, table.records, bad, table.more)
+
+
+def as_toml(suggestion: Suggestion, about: About) -> str:
+    """The configuration, with the reasons as comments."""
+    out = toml.comment(_head(suggestion, about))
+    out += f"\n[[topics]]\nstream = {toml.text(about.stream)}\ntopic = {toml.text(about.topic)}\n\n"
+    notes = suggestion.proposal.notes
+    if notes:
+        out += toml.comment(["Left as they are:", *[f"- {note}" for note in notes[:2 * MOST_REASONS]]])
+        if len(notes) > 2 * MOST_REASONS:
+            out += toml.comment([f"- and {len(notes) - 2 * MOST_REASONS} more"])
+    out += _mapping(suggestion.proposal)
+    out += ('\n[influxdb]                            # yours\nurl = "http://127.0.0.1:8086"\norg = "my-org"\n'
+            'bucket = "telemetry"\ntoken = "${INFLUX_TOKEN:-}"\n')
+    return out + _test(suggestion.trial)
+
+
+def _head(suggestion: Suggestion, about: About) -> list[str]:
+    trial, detected = suggestion.trial, suggestion.detected
+    lines = [f"Suggested by `pipeline mapping suggest` from {plural(trial.messages, 'message')} of {about.origin}: "
+             f"{detected.words}.", f"See what it does: {about.preview}", "",
+             f"They become {plural(trial.lines, 'line')}"
+             + (f", {trial.dropped:,} left out" if trial.dropped else "")
+             + (f", {sum(trial.rejected.values()):,} rejected:" if trial.rejected else ".")]
+    lines += [f"  {count:,} by {reason}: {trial.details[reason]}" for reason, count in trial.rejected.most_common()]
+    if trial.overwritten:
+        lines.append(f"{trial.overwritten:,} points have the series and the time of another one, and overwrite it: "
+                     "they need a tag that tells them apart, or another time (`preview` shows them)")
+    if suggestion.more_paths:
+        lines.append(f"There are more than {MAX_PATHS:,} keys; {suggestion.more_paths:,} values at the others were not "
+                     "looked at.")
+    lines += [f"The configuration is refused: {problem}" for problem in trial.problems]
+    return lines
+
+
+def _mapping(proposal: Proposal) -> str:
+    out = "[mapping]\n"
+    options = {name: content for name, content in proposal.options.items() if name not in _TABLES}
+    names = sorted(options, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+    for name in names:
+        reasons = proposal.reasons.get(name, [])
+        if reasons:
+            more = [f"and {len(reasons) - MOST_REASONS} more"] if len(reasons) > MOST_REASONS else []
+            out += toml.comment([*reasons[:MOST_REASONS], *more])
+        out += f"{name} = {toml.value(options[name], toml.WIDTH - len(name) - 3)}\n"
+    for name in _TABLES:
+        if content := proposal.options.get(name):
+            out += f"\n[mapping.{name}]\n" + _table(content, proposal.reasons.get(name, []))
+    return out
+
+
+def _table(content: dict[str, Any], reasons: Sequence[str]) -> str:
+    """Keys of a table, each below its reason; a reason that the one above has, too, is not repeated."""
+    out, said = "", ""
+    for key, item in content.items():
+        reason = next((reason.removeprefix(f"{key}: ") for reason in reasons if reason.startswith(f"{key}: ")), "")
+        if reason and reason != said:
+            out += toml.comment([reason])
+        said = reason
+        out += f"{toml.key(key)} = {toml.value(item)}\n"
+    return out
+
+
+def _test(trial: Trial) -> str:
+    """A case for `pipeline test`: the first message, and what it becomes."""
+    if trial.example is None:
+        return ""
+    payload, lines = trial.example
+    try:
+        message = f"message = {toml.text(payload.decode())}"
+    except UnicodeDecodeError:
+        import base64
+        message = f'message_base64 = "{base64.b64encode(payload).decode()}"'
+    listed = "".join(f"    {toml.text(line)},\n" for line in lines)
+    return ('\n[[tests]]                             # pipeline test -c FILE\n'
+            f'name = "a message"\n{message}\nlines = [\n{listed}]\n')
