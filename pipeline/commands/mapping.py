@@ -10,7 +10,8 @@ import click
 
 from pipeline.commands.config import load_config
 from pipeline.commands.preview import chosen_subscription
-from pipeline.commands.preview_samples import NothingToPreview, content_of, samples_of_iggy
+from pipeline.commands.preview_samples import NothingToPreview, content_of, messages_of_iggy
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
 from pipeline.options import Command, Group
 from pipeline.printable import printable_json
@@ -34,24 +35,25 @@ def mapping() -> None:
 @click.option("--each", type=click.Choice(["line", "file"]), help="What a message is in a FILE; found out by default.")
 @click.option("--from-iggy", is_flag=True, help="The last messages of each partition of a topic in the configuration; "
               "no offset is stored.")
-@click.option("-c", "--config", "path", default="", metavar="FILE", help="With --from-iggy: a configuration with "
-              "[iggy] and [[topics]]; - is standard input.")
+@click.option("-c", "--config", "paths", multiple=True, metavar="FILE|FOLDER", help="With --from-iggy: a configuration "
+              "with [iggy] and [[topics]], as for other commands.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Instead of a key of it.")
 @click.option("--count", type=click.IntRange(1, 10_000), help=f"With --from-iggy: messages of each partition; "
               f"{LAST_MESSAGES} by default.")
 @click.option("--topic", default="", metavar="STREAM/TOPIC", help="With --from-iggy: the topic to look at, the first "
               "one by default; otherwise: the topic in the suggestion.")
 @click.option("--json", "as_json", is_flag=True, help="The options and reasons as one JSON object.")
-def suggest_command(inputs: tuple[str, ...], each: str | None, from_iggy: bool, path: str, count: int | None,
-                    topic: str, as_json: bool) -> None:
+def suggest_command(inputs: tuple[str, ...], each: str | None, from_iggy: bool, paths: tuple[str, ...],
+                    settings: tuple[str, ...], count: int | None, topic: str, as_json: bool) -> None:
     """Proposes a mapping for messages: a configuration with the reasons, for standard output.
 
     Texts of few values become tags, numbers fields, what looks like a time the time. Check the proposal with
     `pipeline preview`: it is made from the messages that were there, and they cannot tell everything.
     """
-    _check_usage(inputs, each, from_iggy, path, count)
+    _check_usage(inputs, each, from_iggy, bool(paths or settings), count)
     try:
         if from_iggy:
-            detected, about = _of_iggy(path, topic, count or LAST_MESSAGES)
+            detected, about = _of_iggy(ConfigInputs(paths, settings), topic, count or LAST_MESSAGES)
         else:
             detected, about = _of_files(inputs or ("-",), each or "", topic)
     except UnknownFormat as error:
@@ -60,13 +62,14 @@ def suggest_command(inputs: tuple[str, ...], each: str | None, from_iggy: bool, 
     click.echo(_as_json(suggestion) if as_json else as_toml(suggestion, about), nl=as_json)
 
 
-def _check_usage(inputs: tuple[str, ...], each: str | None, from_iggy: bool, path: str, count: int | None) -> None:
+def _check_usage(inputs: tuple[str, ...], each: str | None, from_iggy: bool, has_config: bool,
+                 count: int | None) -> None:
     """Raises UsageError."""
-    if from_iggy and not path:
+    if from_iggy and not has_config:
         raise click.UsageError("--from-iggy: give the configuration with [iggy] and [[topics]], -c FILE")
     if from_iggy and inputs:
         raise click.UsageError("--from-iggy and --input exclude each other")
-    if not from_iggy and path:
+    if not from_iggy and has_config:
         raise click.UsageError("--config: only with --from-iggy")
     if not from_iggy and count is not None:
         raise click.UsageError("--count: only with --from-iggy")
@@ -92,15 +95,18 @@ def _of_files(inputs: tuple[str, ...], each: str, topic: str) -> tuple[Detected,
                            f"pipeline preview -c suggested.toml {files}{option}")
 
 
-def _of_iggy(path: str, topic: str, count: int) -> tuple[Detected, About]:
+def _of_iggy(path: ConfigInputs, topic: str, count: int) -> tuple[Detected, About]:
     """The last messages of a topic. Raises ConfigError, IggyError, NothingToPreview and UnknownFormat."""
     config = load_config(path, unused=_UNUSED)
     subscription = chosen_subscription(config, path, topic)
     chosen = config.subscriptions()[subscription]
-    samples = asyncio.run(samples_of_iggy(config, subscription, count))
-    if not samples:
+    messages = asyncio.run(messages_of_iggy(config, subscription, count))
+    if not messages:
         raise NothingToPreview(f"{chosen.label()}: has no message")
-    detected = detect_messages([sample.payload for sample in samples])
+    from pipeline.iggy.headers import headers_of
+    headers = [headers_of(message) for _, message in messages]
+    detected = detect_messages([message.payload() for _, message in messages])._replace(
+        headers=headers if any(headers) else None)
     return detected, About(chosen.label(), chosen.stream, chosen.topic,
                            f"pipeline preview -c suggested.toml --from-iggy, with the [iggy] of {path}")
 

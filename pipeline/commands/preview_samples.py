@@ -6,10 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pipeline.config.schema import Config, MappingConfig
 from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from apache_iggy import ReceiveMessage
 
 #: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
 LINE_FORMATS: Final = ("json", "text", "line_protocol")
@@ -49,7 +52,7 @@ def gather_samples(config: Config, subscription: int, inputs: tuple[str, ...], e
     for name in inputs:
         samples += _samples_of_input(name, config.all_sinks()[topic.sink].mapping, each, len(samples))
     if last_messages:
-        samples += asyncio.run(samples_of_iggy(config, subscription, last_messages))
+        samples += asyncio.run(_samples_of_iggy(config, subscription, last_messages))
     if not samples:
         raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
     return samples
@@ -84,25 +87,32 @@ def content_of(name: str) -> bytes:
     return content
 
 
-async def samples_of_iggy(config: Config, subscription: int, count: int) -> list[Sample]:
+async def _samples_of_iggy(config: Config, subscription: int, count: int) -> list[Sample]:
     """The last `count` messages of each partition of a topic. Raises IggyError."""
     # Imported here, because most previews are of files.
-    from pipeline.iggy.connection import IggyConnection
     from pipeline.iggy.headers import header_values
     from stages.ingest.message_times import times_of
 
     topic = config.subscriptions()[subscription]
     mapping = config.all_sinks()[topic.sink].mapping
     names = mapping.header_names()
+    messages = await messages_of_iggy(config, subscription, count)
+    times = times_of([message for _, message in messages], mapping)
+    return [Sample(f"partition {partition} offset {message.offset()}", message.payload(), partition,
+                   message.offset(), timestamp, header_values(message, names) if names else ())
+            for (partition, message), timestamp in zip(messages, times, strict=True)]
+
+
+async def messages_of_iggy(config: Config, subscription: int, count: int) -> list[tuple[int, "ReceiveMessage"]]:
+    """The last `count` messages of each partition of a topic, with the partition. Raises IggyError."""
+    from pipeline.iggy.connection import IggyConnection
+
+    topic = config.subscriptions()[subscription]
     iggy = IggyConnection(config.iggy)
     await iggy.connect()
-    samples: list[Sample] = []
+    found: list[tuple[int, ReceiveMessage]] = []
     for partition in (await iggy.topic(topic)).partitions:
-        if not partition.messages_count:
-            continue
-        first = max(0, partition.current_offset - count + 1)
-        messages = await iggy.poll(topic, partition.id, first, count)
-        samples += [Sample(f"partition {partition.id} offset {message.offset()}", message.payload(), partition.id,
-                           message.offset(), timestamp, header_values(message, names) if names else ())
-                    for message, timestamp in zip(messages, times_of(messages, mapping), strict=True)]
-    return samples
+        if partition.messages_count:
+            first = max(0, partition.current_offset - count + 1)
+            found += [(partition.id, message) for message in await iggy.poll(topic, partition.id, first, count)]
+    return found

@@ -134,6 +134,14 @@ def test_names_that_clash_messages_without_values_and_names_no_line_holds_reject
     assert found.proposal.options["field_renames"] == {"time": "time_value"}
 
 
+def test_headers_of_few_values_are_tags_too() -> None:
+    detected = detect_messages([json.dumps({"v": n}).encode() for n in range(10)])
+    headers = [{"x-region": "eu", "trace-id": f"{n:032x}"} for n in range(10)]
+    found = suggest(detected._replace(headers=headers), "s", "t")
+    assert found.proposal.options["header_tags"] == {"x-region": "x-region"}
+    assert (found.trial.lines, found.trial.problems) == (10, [])
+
+
 @pytest.mark.parametrize(("content", "expected", "each"), [
     (b'{"v":1}\n{"v":2}\n', {}, "line"),
     (b'\xef\xbb\xbf{"v":1}\r\noops\r\n{"v":2}', {}, "line"),

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -51,6 +51,8 @@ class Detected(NamedTuple):
     payloads: list[bytes]
     #: What a message is in a file: "line" or "file".
     each: str = "file"
+    #: User headers of each message; None where there are none.
+    headers: Sequence[Mapping[str, str]] | None = None
 
     @property
     def format(self) -> str:

@@ -1,5 +1,7 @@
 """From the profile of messages to the options of a mapping, each with its reasons. Pure."""
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pipeline.config.schema import MappingConfig
@@ -190,6 +192,8 @@ def _roles(place: _Place, times: list[FoundTime], time: tuple[str, FoundTime] | 
     """Tags, types and names of the single values of one table."""
     used = {proposal.options.get("measurement_field"), proposal.options.get("tag_map_field"),
             time[1].path if time else None, None}
+    if not place.array:
+        used.add(proposal.options.get("timestamp_field"))
     data = _objects_with_data(place.table, proposal)
     for path, profile in place.table.paths.items():
         if path in used or _in_tag_map(path, proposal) or any(path.startswith(f"{prefix}.") for prefix in data):
@@ -259,6 +263,21 @@ def _arrays(table: Table, proposal: Proposal) -> None:
     else:
         proposal.notes.append(f'{listed}: arrays, kept as JSON texts; arrays = "index" makes a field of each element, '
                               '"drop" leaves them out')
+
+
+def propose_headers(proposal: Proposal, headers: Sequence[Mapping[str, str]]) -> None:
+    """Adds tags for user headers of few values."""
+    table = Table()
+    for some in headers:
+        table.add(json.dumps(some).encode())
+    tags = {*proposal.options.get("tag_renames", {}).values(),
+            *[path.replace(".", "_") for path in proposal.options.get("tag_fields", [])]}
+    for name, profile in table.paths.items():
+        role = role_of(profile, table)
+        if role.kind == "tag" and is_writable(name) and name not in tags:
+            proposal.put("header_tags", name, name, f"header {name}: {role.why}")
+        elif role.kind == "field":
+            proposal.notes.append(f"header {name}: {role.why or 'a number, and headers can only be tags'}")
 
 
 def _explain_tags(proposal: Proposal) -> None:

@@ -7,7 +7,7 @@ from stages.mapping.reject import Reject
 from stages.mapping.suggest import toml
 from stages.mapping.suggest.inputs import Detected, objects_in
 from stages.mapping.suggest.profile import MAX_PATHS, Table
-from stages.mapping.suggest.proposal import MOST_REASONS, Proposal, propose
+from stages.mapping.suggest.proposal import MOST_REASONS, Proposal, propose, propose_headers
 from stages.mapping.suggest.roles import plural
 from stages.mapping.suggest.trial import Trial, mended
 
@@ -58,8 +58,12 @@ def suggest(detected: Detected, stream: str, topic: str) -> Suggestion:
         except (Reject, RecursionError) as error:
             reason = error.reason if isinstance(error, Reject) else "too_deep"
             bad[reason] = bad.get(reason, 0) + 1
-    proposal = propose(table, detected.options) if detected.format != "line_protocol" else Proposal(detected.options)
-    trial = mended(proposal, detected.payloads, stream, topic)
+    proposal = Proposal(detected.options)
+    if detected.format != "line_protocol":
+        proposal = propose(table, detected.options)
+        if detected.headers is not None:
+            propose_headers(proposal, detected.headers)
+    trial = mended(proposal, detected, stream, topic)
     return Suggestion(detected, proposal, trial, table.records, bad, table.more)
 
 

@@ -1,5 +1,6 @@
 """Tries a proposed mapping on the messages it is made from, and mends what it can. Pure."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -11,12 +12,14 @@ from pipeline.config.schema import Config, InfluxConfig, MappingConfig, TopicCon
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.check import mapping_problems
 from stages.mapping.standalone import local_encoder
+from stages.mapping.suggest.inputs import Detected
 from stages.mapping.suggest.proposal import Proposal, check_no_tag_is_lonely, config_of
 
 #: Messages of one batch.
 _BATCH: Final = 1_000
 #: How often a proposal is mended.
 _ROUNDS: Final = 8
+_OPTION: Final = re.compile(r"mapping\.([a-z_]+)")
 _SEPARATORS: Final = (".", "__", "/", "->")
 #: Share of the messages whose time cannot be read from which on another time is better.
 _MOST_BAD_TIMES: Final = 0.2
@@ -40,19 +43,28 @@ class Trial(NamedTuple):
     problems: list[str]
 
 
-def mended(proposal: Proposal, payloads: Sequence[bytes], stream: str, topic: str) -> Trial:
+def mended(proposal: Proposal, detected: Detected, stream: str, topic: str) -> Trial:
     """The trial of a proposal, which is changed so that fewer messages are rejected."""
-    trial = run(proposal, payloads, stream, topic)
+    trial = run(proposal, detected, stream, topic)
     for _ in range(_ROUNDS):
+        if trial.problems:
+            # No proposal should get here; if one does, it is better without that option than refused.
+            named = _OPTION.match(trial.problems[0])
+            if named is None or named[1] not in proposal.options:
+                return trial
+            proposal.remove(named[1])
+            trial = run(proposal, detected, stream, topic)
+            continue
         mend = next((mend for reason, mend in _MENDS.items() if trial.rejected[reason] and mend(proposal, trial)), None)
         if mend is None:
             return trial
-        trial = run(proposal, payloads, stream, topic)
+        trial = run(proposal, detected, stream, topic)
     return trial
 
 
-def run(proposal: Proposal, payloads: Sequence[bytes], stream: str, topic: str) -> Trial:
+def run(proposal: Proposal, detected: Detected, stream: str, topic: str) -> Trial:
     """Sends the messages through the mapping, as a preview would."""
+    payloads = detected.payloads
     trial = Trial(len(payloads), 0, 0, Counter(), {}, 0, None, [])
     try:
         mapping = config_of(proposal)
@@ -67,7 +79,7 @@ def run(proposal: Proposal, payloads: Sequence[bytes], stream: str, topic: str) 
     lines = dropped = overwritten = 0
     for begin in range(0, len(payloads), _BATCH):
         batch = payloads[begin:begin + _BATCH]
-        encoded = encoder.encode(batch, _origin(begin, len(batch), mapping))
+        encoded = encoder.encode(batch, _origin(begin, len(batch), mapping, detected.headers))
         lines += sum(group.points for group in encoded.groups)
         dropped += encoded.dropped
         overwritten += encoded.overwritten.points
@@ -77,10 +89,13 @@ def run(proposal: Proposal, payloads: Sequence[bytes], stream: str, topic: str) 
     return trial._replace(lines=lines, dropped=dropped, overwritten=overwritten, example=_example(config, payloads))
 
 
-def _origin(first: int, count: int, mapping: MappingConfig) -> BatchOrigin:
+def _origin(first: int, count: int, mapping: MappingConfig, headers: Sequence[Mapping[str, str]] | None) -> BatchOrigin:
     at = 1_700_000_000_000_000
-    return BatchOrigin(0, first, timestamps=[at] * count, arrival=at,
-                       headers=[("",) * len(mapping.header_tags)] * count if mapping.header_tags else None)
+    values = None
+    if mapping.header_names():
+        some = headers[first:first + count] if headers is not None else [{}] * count
+        values = [tuple([held.get(name, "") for name in mapping.header_names()]) for held in some]
+    return BatchOrigin(0, first, timestamps=[at] * count, arrival=at, headers=values)
 
 
 def _example(config: Config, payloads: Sequence[bytes]) -> tuple[bytes, tuple[str, ...]] | None:
@@ -89,7 +104,7 @@ def _example(config: Config, payloads: Sequence[bytes]) -> tuple[bytes, tuple[st
     for payload in payloads[:20]:
         if len(payload) > 2_000:
             continue
-        encoded = encoder.encode([payload], _origin(0, 1, config.mapping))
+        encoded = encoder.encode([payload], _origin(0, 1, config.mapping, None))
         if encoded.groups and not encoded.rejects:
             lines = [line for group in encoded.groups for line in group.body.decode().removesuffix("\n").split("\n")]
             if len(lines) <= 10 and sum(group.points for group in encoded.groups) == len(lines):
