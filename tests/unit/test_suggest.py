@@ -66,6 +66,32 @@ def test_what_looks_like_a_time_is_the_time(name: str, values: list[Any], form: 
     assert suggestion([{name: value, "v": 1} for value in values]).trial.rejected == {}
 
 
+def test_times_of_several_kinds_in_two_keys_and_of_clocks_that_are_not_set() -> None:
+    def of(*messages: dict[str, Any]) -> dict[str, Any]:
+        found = suggestion([{**message, "v": 1} for message in messages])
+        assert found.trial.rejected == {}
+        return {name: value for name, value in found.proposal.options.items() if "timestamp" in name}
+
+    now = 1_700_000_000
+    assert of({"ts": now * 1000}, {"ts": "2023-11-14T22:13:20Z"}) == {
+        "timestamp_from": "field", "timestamp_field": "ts", "timestamp_format": ["epoch_ms", "iso8601"]}
+    assert of({"ts": now * 1000}, {"ts": now})["timestamp_format"] == "epoch_auto"
+    assert of({"device": "a", "ts": now * 1000}, {"deviceId": "b", "timestamp": now * 1000}) == {
+        "timestamp_from": "field", "timestamp_field": ["ts", "timestamp"]}
+    assert of({"time": {"sec": now, "nanos": 5}, "ts": now}, {"time": {"sec": now, "nanos": 6}, "ts": now})[
+        "timestamp_field"] == "ts"
+    assert of({"tv_ts": now, "tv_usec": 5}) == {
+        "timestamp_from": "field", "timestamp_field": "tv_ts", "timestamp_format": "epoch_s",
+        "timestamp_rest_field": "tv_usec", "timestamp_rest_unit": "us"}
+    assert of({"date": "2023-11-14", "time": "22:13:20"}) == {
+        "timestamp_from": "field", "timestamp_field": "date", "timestamp_format": "iso8601",
+        "timestamp_rest_field": "time"}
+    assert of({"date": "14.11.2023", "time": "22:13:20"})["timestamp_format"] == "%d.%m.%Y %H:%M:%S"
+    assert of({"ts": now}, {"ts": now + 1}, {"ts": 0}) == {
+        "timestamp_from": "field", "timestamp_field": "ts", "timestamp_format": "epoch_s",
+        "timestamp_not_before": "2001-01-01", "on_missing_timestamp": "iggy_timestamp"}
+
+
 @pytest.mark.parametrize("message", [
     {"total": 1_700_000_000}, {"uptime": 1_700_000_000}, {"time": "12:01", "v": 1}, {"ts": 12_345, "v": 1},
     {"duration_ms": 1_700_000_000_000}, {"response_time": 1_700_000_000},

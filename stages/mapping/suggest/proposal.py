@@ -9,7 +9,7 @@ from pipeline.points import escape
 from stages.mapping.suggest import names
 from stages.mapping.suggest.profile import MAX_MEMBERS, MAX_VALUES, PathProfile, Table, plain
 from stages.mapping.suggest.roles import Role, is_nameable, is_writable, plural, role_of
-from stages.mapping.suggest.times import FoundTime, find_times
+from stages.mapping.suggest.times import NOT_BEFORE, FoundTime, find_times, replaces
 
 #: Most reasons of one kind that are listed.
 MOST_REASONS: Final = 20
@@ -19,6 +19,12 @@ _MOST_MEASUREMENTS: Final = 100
 _MOST_INDEXED: Final = 16
 #: Members of an object from which on its keys are data rather than names.
 _MOST_NAMES: Final = 200
+
+
+_WORDS: Final = {
+    "epoch_s": "seconds since 1970, by their size", "epoch_ms": "milliseconds since 1970, by their size",
+    "epoch_us": "microseconds since 1970, by their size", "epoch_ns": "nanoseconds since 1970, by their size",
+    "epoch_auto": "numbers since 1970, of several units", "iso8601": "ISO 8601"}
 
 
 class Proposal:
@@ -151,14 +157,30 @@ def _time(places: list[_Place], times: dict[str, list[FoundTime]], proposal: Pro
     if not candidates:
         return None
     _, place, time = max(candidates, key=lambda candidate: candidate[0])
-    path, missing = time.path, place.table.records - time.filled
+    path, missing = time.path, place.table.records - time.filled + time.unset
+    paths = [time]
+    for other in times[place.array]:
+        if other is not time and other.score > 0 and is_nameable(place.name(other.path)) and replaces(
+                time, other, place.table) and len(paths) < 4:
+            paths.append(other)
+            missing -= other.filled
     if place.array and time.path in places[0].table.paths and any(
             other.path == time.path for other in times[""]):
         missing = 0  # an element without a time has the message's
     proposal.set("timestamp_from", "field", f"{path}: {_form(time)}, such as {time.example}")
-    proposal.set("timestamp_field", path)
-    if time.format != "epoch_ms":
-        proposal.set("timestamp_format", time.format)
+    for other in paths[1:]:
+        proposal.because("timestamp_from", f"{other.path}: where there is no {path}: {_form(other)}")
+    proposal.set("timestamp_field", path if len(paths) == 1 else [other.path for other in paths])
+    forms = list(dict.fromkeys([form for other in paths for form in other.formats]))
+    if forms != ["epoch_ms"]:
+        proposal.set("timestamp_format", forms[0] if len(forms) == 1 else forms)
+    if time.rest:
+        proposal.set("timestamp_rest_field", time.rest, f"{time.rest}: the rest of the time")
+        if time.unit not in ("", "ns"):
+            proposal.set("timestamp_rest_unit", time.unit)
+    if any(other.unset for other in paths):
+        proposal.set("timestamp_not_before", NOT_BEFORE, f"{sum([other.unset for other in paths]):,} times are before "
+                     "that: of clocks that were not set; they count as missing")
     if time.other:
         proposal.because("timestamp_from", f'every value is also a time of "{time.other}": check which is meant')
     if time.lacks_offset:
@@ -167,20 +189,17 @@ def _time(places: list[_Place], times: dict[str, list[FoundTime]], proposal: Pro
     if time.bad:
         proposal.because("timestamp_from", f"{time.bad:,} values are no such time; those that cannot be read reject "
                          "their messages")
-    if missing:
+    if missing > 0:
         proposal.set("on_missing_timestamp", "iggy_timestamp", f"{missing:,} of {place.table.records:,} have no "
                      f"{path}: they get the time when Iggy received them")
-    others = [other for array in times for other in times[array] if other is not time and other.score > 0]
+    others = [other for array in times for other in times[array] if other not in paths and other.score > 0]
     if others:
         proposal.because("timestamp_from", f"also times: {_listed([other.path for other in others])}")
     return place.array, time
 
 
 def _form(time: FoundTime) -> str:
-    if time.format.startswith("epoch_"):
-        unit = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}[time.format[6:]]
-        return f"{unit} since 1970, by their size"
-    return "ISO 8601" if time.format == "iso8601" else "a time"
+    return " or ".join([_WORDS.get(form, "a time") for form in time.formats])
 
 
 def _in_tag_map(path: str, proposal: Proposal) -> bool:
@@ -190,10 +209,10 @@ def _in_tag_map(path: str, proposal: Proposal) -> bool:
 
 def _roles(place: _Place, times: list[FoundTime], time: tuple[str, FoundTime] | None, proposal: Proposal) -> None:
     """Tags, types and names of the single values of one table."""
-    used = {proposal.options.get("measurement_field"), proposal.options.get("tag_map_field"),
-            time[1].path if time else None, None}
-    if not place.array:
-        used.add(proposal.options.get("timestamp_field"))
+    used = {proposal.options.get("measurement_field"), proposal.options.get("tag_map_field"), None}
+    if time is not None or not place.array:
+        chosen = proposal.options.get("timestamp_field", [])
+        used |= {*([chosen] if isinstance(chosen, str) else chosen), proposal.options.get("timestamp_rest_field")}
     data = _objects_with_data(place.table, proposal)
     for path, profile in place.table.paths.items():
         if path in used or _in_tag_map(path, proposal) or any(path.startswith(f"{prefix}.") for prefix in data):

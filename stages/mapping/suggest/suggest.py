@@ -17,7 +17,7 @@ _ORDER: Final = (
     "measurement_from", "measurement_name", "measurement_field", "measurement_template", "tag_fields", "tag_renames",
     "tag_map_field", "constant_tags", "header_tags", "field_renames", "exclude_fields", "nested", "flatten_separator",
     "arrays", "on_name_clash", "on_bad_value", "on_no_fields", "timestamp_from", "timestamp_field", "timestamp_format",
-    "on_missing_timestamp")
+    "timestamp_rest_field", "timestamp_rest_unit", "timestamp_not_before", "on_missing_timestamp")
 #: Options that are written as tables of their own.
 _TABLES: Final = ("types",)
 

@@ -152,7 +152,7 @@ def _mend_bad_field(proposal: Proposal, trial: Trial) -> bool:
 def _mend_bad_time(proposal: Proposal, trial: Trial) -> bool:
     if "timestamp_from" not in proposal.options or trial.rejected["bad_timestamp"] <= _MOST_BAD_TIMES * trial.messages:
         return False
-    for option in ("timestamp_from", "timestamp_field", "timestamp_format", "on_missing_timestamp"):
+    for option in [option for option in proposal.options if "timestamp" in option]:
         proposal.remove(option)
     proposal.notes.append(f"the time is Iggy's: that of the messages cannot be read: {trial.details['bad_timestamp']}")
     return True
