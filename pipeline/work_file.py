@@ -1,4 +1,4 @@
-"""Records the range that a process is working on in a file that outlives it: what it died of, or hangs on.
+"""Records the ranges that a process is working on in a file that outlives it: what it died of, or hangs on.
 
 A message would cost the coordinator a wake-up for each batch, and could be lost with its sender. A memory-mapped file
 costs 0.3 us a batch, and the kernel keeps its content however the process ends.
@@ -8,6 +8,7 @@ import logging
 import mmap
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +16,15 @@ from pipeline.wire.sink import Partition, Range
 
 #: The fields of a Range, in their order.
 _RANGE: Final = struct.Struct("<9q")
-#: Offset of the Range in the file; byte 0 is 1 while a range is being worked on. Then the beat counter and its offset.
-_AT: Final = 8
+#: The number of ranges that are being worked on, and of beats, each with its offset in the file; then the ranges.
+_COUNT: Final = struct.Struct("<I")
+_COUNT_AT: Final = 0
 _BEATS: Final = struct.Struct("<Q")
-_BEATS_AT: Final = 128
-_SIZE: Final = mmap.PAGESIZE
+_BEATS_AT: Final = 64
+_AT: Final = 128
+#: Ranges that are recorded, at most: no write request has more.
+MAX_RANGES: Final = 500
+_SIZE: Final = _AT + MAX_RANGES * _RANGE.size
 
 
 def work_path(folder: str, name: str) -> Path:
@@ -31,9 +36,11 @@ class WorkFile:
     """The work file of one process, which alone writes it. A new process of the same name starts with no range."""
 
     def __init__(self, folder: str, name: str, logger: logging.Logger) -> None:
-        """With no folder, or if the file cannot be made, the range is recorded in memory only, and is lost at its
+        """With no folder, or if the file cannot be made, the ranges are recorded in memory only, and are lost at its
         end."""
         self._memory = mmap.mmap(-1, _SIZE)
+        #: What the file holds.
+        self._ranges: Sequence[Range] = ()
         if folder:
             try:
                 self._memory = _mapped(work_path(folder, name))
@@ -42,16 +49,21 @@ class WorkFile:
                                "in the folder, or correct its mode", work_path(folder, name), error.strerror)
         self.end()
 
-    def begin(self, range_: Range) -> None:
-        """Records that the process starts to work on this range."""
-        partition = range_.partition
-        _RANGE.pack_into(self._memory, _AT, range_.epoch, partition.topic, partition.number, range_.first, range_.last,
-                         range_.messages, range_.bytes, range_.generation, range_.ingest)
-        self._memory[0] = 1
+    def begin(self, ranges: Sequence[Range]) -> None:
+        """Records that the process starts to work on these ranges, all at the same time."""
+        if ranges is not self._ranges:
+            at = _AT
+            for range_ in ranges[:MAX_RANGES]:
+                partition = range_.partition
+                _RANGE.pack_into(self._memory, at, range_.epoch, partition.topic, partition.number, range_.first,
+                                 range_.last, range_.messages, range_.bytes, range_.generation, range_.ingest)
+                at += _RANGE.size
+            self._ranges = ranges
+        _COUNT.pack_into(self._memory, _COUNT_AT, min(len(ranges), MAX_RANGES))
 
     def end(self) -> None:
         """Records that the process works on no range."""
-        self._memory[0] = 0
+        _COUNT.pack_into(self._memory, _COUNT_AT, 0)
 
     def beat(self) -> None:
         """Counts a beat, which shows that the process does not hang."""
@@ -70,16 +82,17 @@ def _mapped(path: Path) -> mmap.mmap:
         os.close(descriptor)
 
 
-def work_of(folder: str, name: str) -> Range | None:
-    """The range that the process `name`, which has ended, was working on; None if there was none, or it is unknown."""
+def work_of(folder: str, name: str) -> list[Range]:
+    """The ranges that the process `name`, which has ended, was working on; none if there were none, or unknown."""
     try:
         content = work_path(folder, name).read_bytes()
     except OSError:
-        return None
-    if len(content) < _AT + _RANGE.size or content[0] != 1:
-        return None
-    epoch, topic, partition, *rest = _RANGE.unpack_from(content, _AT)
-    return Range(epoch, Partition(topic, partition), *rest)
+        return []
+    if len(content) < _AT:
+        return []
+    (count,) = _COUNT.unpack_from(content, _COUNT_AT)
+    found = _RANGE.iter_unpack(content[_AT:_AT + min(count, (len(content) - _AT) // _RANGE.size) * _RANGE.size])
+    return [Range(epoch, Partition(topic, partition), *rest) for epoch, topic, partition, *rest in found]
 
 
 def beats_of(folder: str, name: str) -> int:

@@ -68,10 +68,22 @@ class PoisonTracker:
         """The suspects of a partition: batches are cut at their edges."""
         return self._quarantine.suspects(partition)
 
-    def died(self, name: str, work: wire.Range, how: str) -> int:
-        """A process died while it worked on a range. Returns how many deaths were caused by a message."""
-        if work.epoch == self._ledger.epoch and self._ledger.is_settled(work):
-            return self._quarantine.copy_died(work)
+    def died(self, name: str, work: list[wire.Range], how: str) -> int:
+        """A process died while it worked on ranges, all at the same time. Returns how many deaths were caused by a
+        message."""
+        unsettled = [one for one in work if one.epoch != self._ledger.epoch or not self._ledger.is_settled(one)]
+        if not unsettled:
+            return self._quarantine.copies_died(work)
+        if len(unsettled) == 1:
+            return self._died_of(name, unsettled[0], how)
+        excused = self._quarantine.died_of_one(unsettled, f"{name.partition('-')[0]}: {how}")
+        self._logger.warning("%s was working on %d ranges at the same time when it died (%s), from %s to %s; reading "
+                             "each of them again alone", name, len(unsettled), how, self._label(unsettled[0]),
+                             self._label(unsettled[-1]))
+        self._store()
+        return excused
+
+    def _died_of(self, name: str, work: wire.Range, how: str) -> int:
         verdict = self._quarantine.died(work, f"{name.partition('-')[0]}: {how}")
         parts = self._ledger.split(work, verdict.parts)
         self._logger.warning("%s was working on %s when it died (%s)%s", name, self._label(work), how,
@@ -104,7 +116,7 @@ class PoisonTracker:
         """
         if not any(map(self._quarantine.is_suspect, ranges)):
             return ranges
-        in_work = {work_of(self._folder, name) for name in names}
+        in_work = {one for name in names for one in work_of(self._folder, name)}
         return [one for one in ranges if not self._quarantine.is_suspect(one) or suspects and one not in in_work]
 
     def unanswered(self, now: float) -> list[wire.Range]:

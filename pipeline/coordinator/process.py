@@ -165,12 +165,9 @@ class Coordinator:
             self.router.send(ingest, common.Drain())
 
     def _process_died(self, sender: str, message: wire.ProcessDied) -> None:
-        work = message.work
-        if work is not None:
-            excused = 0
-            if not self.deliveries.awaits_dead_letters(work):
-                excused = self.poison.died(message.name, work, message.how)
-            self.router.reply(sender, wire.Excused(message.name, work, excused))
+        if message.work:
+            excused = self.poison.died(message.name, self._without_verdict(message.work), message.how)
+            self.router.reply(sender, wire.Excused(message.name, message.work, excused))
         self._remove(message.name, f"{message.name} died")
 
     def _remove(self, name: str, reason: str) -> None:
@@ -181,13 +178,16 @@ class Coordinator:
             if name != "dead-letter":
                 self.deliveries.redeliver(self.deliveries.held_by(name), reason)
 
+    def _without_verdict(self, ranges: list[wire.Range]) -> list[wire.Range]:
+        """The ranges without those that are settled except for their dead letters."""
+        return [range_ for range_ in ranges if not self.deliveries.awaits_dead_letters(range_)]
+
     def _gave_up(self, sender: str, message: wire.GaveUp) -> None:
         if not self.deliveries.awaits_dead_letters(message.range):
             self.deliveries.redeliver(self.poison.gave_up(sender, message.range, message.why), f"{sender} gave up")
 
     def _remote_restarted(self, sender: str, message: wire.Restarted) -> None:
-        if message.work is not None and not self.deliveries.awaits_dead_letters(message.work):
-            self.poison.died(sender, message.work, message.how)
+        self.poison.died(sender, self._without_verdict(message.work), message.how)
         self.deliveries.redeliver(self.deliveries.held_by(sender), f"{sender} died")
 
     def _joined(self, sender: str, message: wire.Join) -> None:

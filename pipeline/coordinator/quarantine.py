@@ -88,9 +88,21 @@ class Quarantine:
             excused += 1
         return Verdict(self._parts(range_), excused, alone if alone.quarantined else None)
 
-    def copy_died(self, range_: Range) -> int:
-        """A process died with a copy of a range that has been split since. Returns how many deaths are excused."""
-        return self._excuse() if self._within(range_) else 0
+    def died_of_one(self, ranges: list[Range], how: str) -> int:
+        """A process died while it worked on several ranges at the same time: each of them is suspect, as a whole.
+
+        Returns how many deaths are excused.
+        """
+        known = any(map(self.is_suspect, ranges))
+        for range_ in ranges:
+            gaps = _gaps(range_.first, range_.last, self._within(range_))
+            self._add(range_.partition, list(gaps), 1, how)
+        self._not_excused += not known
+        return self._excuse() if known else 0
+
+    def copies_died(self, ranges: list[Range]) -> int:
+        """A process died with copies of ranges that have been split since. Returns how many deaths are excused."""
+        return self._excuse() if any(map(self.is_suspect, ranges)) else 0
 
     def is_suspect(self, range_: Range) -> bool:
         """Whether a range contains suspects."""

@@ -72,10 +72,8 @@ class WireRules:
                 return self.range(range_)
             case wire.Settled(range=range_, rejects=rejects) | wire.StoreDeadLetters(range=range_, rejects=rejects):
                 return self.range(range_) or _rejects(range_, rejects)
-            case wire.Redeliver(ranges=ranges):
+            case wire.Redeliver(ranges=ranges) | wire.ProcessDied(work=ranges) | wire.Restarted(work=ranges):
                 return next(filter(None, map(self.range, ranges)), "")
-            case wire.ProcessDied(work=work) | wire.Restarted(work=work) if work is not None:
-                return self.range(work)
             case wire.TagCardinalities(sink=sink) | wire.OverLimit(sink=sink):
                 return "" if sink < self._sinks else f"there is no sink {sink}"
             case wire.FieldTypesRequest(namespace=namespace):

@@ -208,7 +208,7 @@ class Supervisor:
         if name != self._direction[name].coordinator:
             died = wire.ProcessDied(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death))
             self._direction[name].link.send(died)
-            if died.work is not None:
+            if died.work:
                 self._unanswered.append(died)
         self._due[name] = now + pause
 

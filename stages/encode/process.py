@@ -155,7 +155,7 @@ class EncodeStage:
 
     def _encode(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
         """Encodes a batch. A batch that fails as a whole is read again in parts."""
-        self._work.begin(batch.range)
+        self._work.begin((batch.range,))
         try:
             self._encoded(batch, joined, lengths)
         except TooMuch:

@@ -18,6 +18,7 @@ class Batch:
 
     def __init__(self, lines: wire.Lines) -> None:
         self.lines = lines
+        self.ranges = [part.range for part in lines.parts]
         #: Jobs that are not done.
         self.open_jobs = 0
         #: A body was invalid: the batch is not written, and will be read again.
@@ -80,10 +81,7 @@ class BatchJob(WriteJob):
 
 
 class Work:
-    """The work file of a writer. It names the range that a process dies of.
-
-    Of several ranges in one body it names none: after a death each of them is delivered again alone.
-    """
+    """The work file of a writer. It names the ranges that a process dies of: all those of one body."""
 
     def __init__(self, file: WorkFile) -> None:
         self._file = file
@@ -91,8 +89,7 @@ class Work:
     @contextmanager
     def on(self, batch: Batch) -> Iterator[None]:
         """While the block lasts, the process works on this batch."""
-        if len(batch.lines.parts) == 1:
-            self._file.begin(batch.lines.parts[0].range)
+        self._file.begin(batch.ranges)
         try:
             yield
         finally:

@@ -37,6 +37,11 @@ def corner(quarantine: Quarantine, ledger: Ledger, poisons: set[int], most: int 
     return deaths, excused
 
 
+def a_range_of(partition: int, messages: int) -> Range:
+    """All messages of a partition as one batch."""
+    return Range(1, Partition(0, partition), 0, messages - 1, messages, 100 * messages)
+
+
 def deaths_for(messages: int) -> int:
     """Deaths that it takes to corner one of so many, at most."""
     return max(LEAST_DEATHS, math.ceil(math.log(messages, PARTS) - 1e-9) + 1)
@@ -130,3 +135,32 @@ def test_what_the_log_has_lost_is_forgotten() -> None:
     quarantine.died(a_range(0, 39), "")
     assert quarantine.truncated(PARTITION, 21) and quarantine.suspects(PARTITION)[-1].last == 19
     assert not quarantine.committed(Partition(1, 1), 100)
+
+
+@given(st.lists(st.integers(1, 400), min_size=2, max_size=60), st.data())
+def test_a_poison_in_a_body_of_several_ranges_is_cornered_and_every_death_excused(
+        sizes: list[int], data: st.DataObject) -> None:
+    quarantine, ledger = Quarantine(), Ledger(1)
+    ranges = [a_range_of(number, size) for number, size in enumerate(sizes)]
+    for range_ in ranges:
+        ledger.start(range_.partition, 0, -1)
+        ledger.dispatch(range_)
+    bad = data.draw(st.integers(0, len(sizes) - 1))
+    poison = data.draw(st.integers(0, sizes[bad] - 1))
+    excused = quarantine.died_of_one(ranges, "signal SIGSEGV")
+    assert excused == 0, "one death proves little"
+    assert all(quarantine.is_suspect(range_) for range_ in ranges)
+    deaths = 1
+    while unsettled := ledger.unsettled():
+        for range_ in unsettled:
+            is_bad = range_.partition.number == bad and range_.first <= poison <= range_.last
+            if is_bad and quarantine.quarantined(range_) is None:
+                deaths += 1
+                verdict = quarantine.died(range_, "signal SIGSEGV")
+                excused += verdict.excused
+                ledger.split(range_, verdict.parts)
+            else:
+                ledger.settle(range_)
+                quarantine.settled()
+    assert [(partition.number, one.first) for partition, one in quarantine.all() if one.quarantined] == [(bad, poison)]
+    assert deaths == excused <= deaths_for(sizes[bad]) + 1

@@ -98,5 +98,5 @@ class Killer:
         return ""
 
     def _poisoned(self, folder: str, name: str) -> Range | None:
-        work = work_of(folder, name)
-        return work if work is not None and any(work.first <= one <= work.last for one in self.offsets) else None
+        return next((work for work in work_of(folder, name)
+                     if any(work.first <= one <= work.last for one in self.offsets)), None)

@@ -16,8 +16,8 @@ class ProcessDied(Struct, frozen=True, tag=True):
     """Supervisor -> coordinator: a process died; what it held must be read again."""
 
     name: str
-    #: The range that it worked on, if that is known.
-    work: Range | None = None
+    #: The ranges that it worked on, all at the same time; none if that is not known.
+    work: list[Range] = []
     #: How it ended, for people.
     how: str = ""
 
@@ -26,7 +26,7 @@ class Excused(Struct, frozen=True, tag=True):
     """Coordinator -> supervisor, answers a ProcessDied with `work`, which is repeated until then."""
 
     name: str
-    work: Range
+    work: list[Range]
     #: Deaths that were caused by messages and do not count as restarts: this one, and perhaps an earlier one.
     deaths: Count
 
@@ -41,7 +41,7 @@ class GaveUp(Struct, frozen=True, tag=True):
 class Restarted(Struct, frozen=True, tag=True):
     """Encoder of another machine -> coordinator, once admitted: the process before it died, and lost what it held."""
 
-    #: The range that that one worked on, if any.
-    work: Range | None
+    #: The ranges that that one worked on.
+    work: list[Range]
     #: How it ended, for people.
     how: str
