@@ -81,6 +81,8 @@ class Coordinator:
         self.stopped: set[str] = set()
         #: Why the pipeline must stop, or "".
         self.fatal = ""
+        #: By process: the pid of the last one that died, and how many deaths were excused then.
+        self._excused: dict[str, tuple[int, int]] = {}
         self._notices = RejectLog(logger, verb="warning for")
         self._failures = RepeatFilter()
         self._handlers: dict[type[Struct], _Handler] = {
@@ -166,7 +168,10 @@ class Coordinator:
 
     def _process_died(self, sender: str, message: wire.ProcessDied) -> None:
         if message.work:
-            excused = self.poison.died(message.name, self._without_verdict(message.work), message.how)
+            pid, excused = self._excused.get(message.name, (0, 0))
+            if pid != message.pid or not pid:
+                excused = self.poison.died(message.name, self._without_verdict(message.work), message.how)
+            self._excused[message.name] = message.pid, excused
             self.router.reply(sender, wire.Excused(message.name, message.work, excused))
         self._remove(message.name, f"{message.name} died")
 

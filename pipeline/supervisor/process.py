@@ -206,10 +206,12 @@ class Supervisor:
         self._deaths[name] = death
         self.logger.warning("%s died (%s); restarting it%s", name, death, f" in {pause:.2g} s" if pause else "")
         if name != self._direction[name].coordinator:
-            died = wire.ProcessDied(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death))
+            died = wire.ProcessDied(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death),
+                                    process.pid or 0)
             self._direction[name].link.send(died)
             if died.work:
                 self._unanswered.append(died)
+                self._repeated_at = now
         self._due[name] = now + pause
 
     def _http_ended(self) -> None:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from pipeline.wire.common import Count
+from pipeline.wire.common import Count, Index
 from pipeline.wire.sink.ranges import Range
 
 
@@ -20,6 +20,8 @@ class ProcessDied(Struct, frozen=True, tag=True):
     work: list[Range] = []
     #: How it ended, for people.
     how: str = ""
+    #: Its pid, by which a repeated report is recognised; 0 where it is not known.
+    pid: Index = 0
 
 
 class Excused(Struct, frozen=True, tag=True):
