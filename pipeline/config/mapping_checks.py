@@ -19,7 +19,7 @@ _DETAILS: Final = (("timestamp_format", "timestamp_from", "field"), ("array_join
                    ("line_protocol_precision", "format", "line_protocol"))
 #: Options for what a line that passes through has already.
 _NOT_OF_LINES: Final = ("measurement_from", "tag_fields", "tag_renames", "tag_map_field", "constant_tags",
-                        "metadata_tags", "header_tags", "field_strategy", "field_names", "field_renames",
+                        "metadata_tags", "header_tags", "on_bad_tag", "field_strategy", "field_names", "field_renames",
                         "exclude_fields", "nested", "flatten_separator", "arrays", "explode", "integers",
                         "timestamp_field", "timestamp_rest_field")
 #: Delimiters that a CSV reader cannot distinguish from other characters of a line.

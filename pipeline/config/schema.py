@@ -39,8 +39,8 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     on_truncation: Literal["", "resume_from_end", "reread", "stop"] = ""
 
 
-#: A header that a condition names: `$header.NAME`, in back quotes if it has other characters.
-_HEADER: Final = re.compile(r"`\$header\.([^`]+)`|\$header\.([\w.\-]*[\w\-])")
+#: A header that a condition names.
+_HEADER: Final = re.compile(r"""\bheader\(\s*(?:'([^'\\]*)'|"([^"\\]*)"|([\w.\-]+))\s*\)""")
 
 
 class RuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,6 +78,9 @@ class MappingConfig(TimeConfig, frozen=True, forbid_unknown_fields=True, kw_only
     tag_map_field: str = ""
     #: Tags of every point.
     constant_tags: dict[str, str] = {}
+    #: What to do with a tag that line protocol cannot hold, such as one with a line break: reject the message, or write
+    #: it cleaned, a line break as \\n in two characters, without a backslash at the end.
+    on_bad_tag: Literal["reject", "clean"] = "reject"
     #: Tags from the message's place. "offset" makes every message a series of its own; a warning says so.
     metadata_tags: tuple[Literal["stream", "topic", "partition", "offset"], ...] = ()
     #: Iggy user header -> tag key.
@@ -157,7 +160,7 @@ class MappingConfig(TimeConfig, frozen=True, forbid_unknown_fields=True, kw_only
 
     def point_headers(self) -> tuple[str, ...]:
         """Those that points need, whatever steps need: those of `header_tags` first, in order."""
-        found = [match[1] or match[2] for rule in self.rules for match in _HEADER.finditer(rule.when)]
+        found = [match[match.lastindex or 0] for rule in self.rules for match in _HEADER.finditer(rule.when)]
         return tuple(dict.fromkeys([*self.header_tags, *found]))
 
     def template_paths(self) -> list[str]:

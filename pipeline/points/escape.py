@@ -23,6 +23,7 @@ _DROPPED = re.compile(r'\\[,="]')
 _MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
 KEY: Final = str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
+_BEFORE_SPACE = re.compile(r"\\+ ")
 _ESCAPED = re.compile(r"\\([,= ])")
 
 
@@ -94,6 +95,18 @@ def string_field(text: str) -> str:
 def unescaped(text: str) -> str:
     """The text of a tag key, tag value or field key of a line."""
     return _ESCAPED.sub(r"\1", text)
+
+
+def clean_tag(text: str) -> str:
+    """A tag key or value that can be written, from any text: a line break as `\\n` or `\\r` in two characters, no NUL,
+    no backslash at the end or before a space, and U+FFFD for half a surrogate pair. "" where nothing is left.
+
+    Source: Telegraf's serializer of line protocol, for line breaks and trailing backslashes.
+    """
+    text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\0", "")
+    if "\\" in text:
+        text = _BEFORE_SPACE.sub(" ", text).rstrip("\\")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def check_key(head: str, field_lead: str) -> None:

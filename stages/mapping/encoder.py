@@ -21,6 +21,7 @@ from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.limits import Limits
 from stages.mapping.payload_decoder import PayloadDecoder, in_messages
 from stages.mapping.records import message_times, plausible, timestamps
+from stages.mapping.records.conditions import METADATA_PREFIX, all_paths_of
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.merge import Line, merged
 from stages.mapping.records.overwrites import repeated, within
@@ -63,8 +64,9 @@ class Encoder:
         self.cpu = CpuLimit(config.max_message_cpu_ms / 1000)
         self._merge = config.merge_duplicates
         self._opener = PayloadDecoder(self.rules)
-        #: Whether the heads of two partitions differ; otherwise they are kept but once.
-        self._tags_partition = "partition" in config.metadata_tags
+        #: Whether the points of two partitions differ; otherwise their heads are kept but once.
+        self._needs_partition = "partition" in config.metadata_tags or any(
+            f"{METADATA_PREFIX}partition()" in all_paths_of(rule.when) for rule in config.rules)
         self.general = General(self.rules, self.cpu)
         #: Whether the compiled ways are used; the rules give the same points.
         self.is_compiled = self.general.is_possible
@@ -200,8 +202,8 @@ class Encoder:
                 self._until_template = _MAX_TEMPLATE_PAUSE
 
     def partition_of(self, origin: BatchOrigin) -> int:
-        """The partition of a batch where it is a tag, and otherwise 0."""
-        return origin.partition if self._tags_partition else 0
+        """The partition of a batch where it is a tag, or rules ask for it, and otherwise 0."""
+        return origin.partition if self._needs_partition else 0
 
     def over_limit(self, tags: frozenset[str]) -> None:
         """Treats these tags as `on_high_cardinality` says from now on."""

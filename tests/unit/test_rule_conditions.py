@@ -23,7 +23,13 @@ FACTS: dict[str, Any] = {"status": "test", "temperature": 6.5, "count": 3, "ok":
     ("missing in [null]", True), ("`odd key` == 'x'", True),
     ("status == 'test' and not (temperature > 5)", False), ("status == 'x' or count == 3 and ok", True),
     ("(status == 'x' or count == 3) and not ok", False), ("not not ok", True), ("'it\\'s' == \"it's\"", True),
-    ("exists == null", True),
+    ("exists == null", True), ("status matches '^te'", True), ("status matches 'TE'", False),
+    ("status matches '(?i)TE'", True), (r"status matches '\w{4}'", True), ("count matches '3'", False),
+    ("missing matches ''", False), ("status like 'te*'", True), ("status like 'e*'", False),
+    ("status like 't??t'", True),
+    ("status like 't[e]st'", False), ("status not like 'x*'", True), ("status not matches 'x'", True),
+    ("'it\\'s' matches 't\\'s'", True), ("matches == null and like == null", True), ("topic == null", True),
+    ("topic() == null", True), ("header('a') == null", True), ("header(a-b) like '*'", False),
 ])
 def test_a_condition_means_what_it_says(condition: str, expected: bool) -> None:
     assert compile_condition(condition)(FACTS.get) is expected
@@ -34,6 +40,10 @@ def test_a_condition_means_what_it_says(condition: str, expected: bool) -> None:
     ("status == 'x", 11, '"\'" is not expected'), ("(ok", 4, "give )"), ("ok)", 3, "give and, or, or the end"),
     ("status in [a]", 12, "give a number"), ("status in []", 12, "give a path or a value"), ("5", 2, "a comparison"),
     ("exists(5)", 8, "give a path"), ("ok and and ok", 8, "and is not expected"), ("status not 'x'", 12, "give in"),
+    ("status matches '('", 16, "regular expression (RE2)"), ("status matches '(?=x)'", 16, "regular expression"),
+    ("status matches '(a{1000}){1000}'", 16, "regular expression"), ("status like x", 13, "give a text in quotes"),
+    ("status matches", 15, "give a text"), ("header(5) == 'x'", 8, "name of a header"),
+    ("header('a' == 'x'", 12, "give )"), ("topic(x) == 'a'", 7, "give )"),
     ("__import__('os')", 11, "( is not expected"), ("a; b", 2, "';' is not expected"), ("1.2.3 == a", 1, "'1'"),
     ("not " * 60 + "ok", 201, "nested deeper than 50"), ("((" * 60 + "ok", 51, "nested deeper"),
 ])

@@ -33,7 +33,7 @@ from stages.mapping.compiled.schema import Reader, Schema
 from stages.mapping.compiled.series import RuleChooser, Series, SeriesColumns
 from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
-from stages.mapping.records.conditions import paths_of
+from stages.mapping.records.conditions import METADATA_PREFIX, all_paths_of, paths_of
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.type_guard import TypeGuard, converted, kind_of
 from stages.mapping.reject import Reject
@@ -107,7 +107,8 @@ class General:
         self._limits: Limits = rules.flattener.limits
         config = rules.config
         #: Whether messages can go this way at all under the mapping.
-        self.is_possible = not ("offset" in config.metadata_tags or (
+        asks_for_offset = any(f"{METADATA_PREFIX}offset()" in all_paths_of(rule.when) for rule in config.rules)
+        self.is_possible = not ("offset" in config.metadata_tags or asks_for_offset or (
             rules.time_path and not rules.times.only_format))
         operands = frozenset(path for rule in config.rules for path in paths_of(rule.when))
         self.schema = Schema(rules, operands)
@@ -280,6 +281,11 @@ def _is_text(payload: bytes) -> bool:
     return True
 
 
+def _of_rows(headers: Sequence[tuple[str, ...]] | None, owner: list[int] | None) -> Sequence[tuple[str, ...]] | None:
+    """The headers of each row's message; rows are those of `owner`, or the messages themselves."""
+    return headers if headers is None or owner is None else [headers[index] for index in owner]
+
+
 class _Code:
     """What one state of the schema is read and written by."""
 
@@ -313,7 +319,8 @@ class _Code:
         bad: set[int] = set()
         choices = None
         if self._chooser is not None:
-            choices = self._chooser.choices([raws[id(column)] for column in self._operands], count, bad)
+            choices = self._chooser.choices([raws[id(column)] for column in self._operands], part.partition,
+                                            _of_rows(part.headers, owner), count, bad)
             _raise_misfit(bad, owner)
             drops = self._chooser.drops
             if drops and not drops.isdisjoint(choices):
@@ -402,11 +409,8 @@ class _Code:
         columns = self.series.get(part.partition)
         if columns is None:
             columns = self.series[part.partition] = SeriesColumns(self._rules, self._head_columns, part.partition)
-        headers = part.headers
-        if headers is not None and owner is not None:
-            headers = [headers[index] for index in owner]
-        return columns.series([texts_of(raws[id(column)]) for column in self._head_columns], headers, choices, count,
-                              bad)
+        return columns.series([texts_of(raws[id(column)]) for column in self._head_columns],
+                              _of_rows(part.headers, owner), choices, count, bad)
 
     def _times(self, part: _Part, raws: dict[int, list[Raw]], owner: list[int] | None, bad: set[int]) -> list[str]:
         if part.times is not None:

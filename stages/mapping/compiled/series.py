@@ -9,7 +9,7 @@ from msgspec import Raw
 from stages.mapping.budget import cost_of
 from stages.mapping.compiled.columns import texts_of
 from stages.mapping.compiled.schema import Column
-from stages.mapping.records.conditions import SOURCE_NAMES, source_of
+from stages.mapping.records.conditions import METADATA_PREFIX, SOURCE_NAMES, all_paths_of, header_of, source_of
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.routing import Route, value_of
 from stages.mapping.records.series import SHORT_CHARS, Origin
@@ -39,7 +39,7 @@ class SeriesColumns:
         self._rules = rules
         self._columns = columns
         self._partition = partition
-        self._has_headers = bool(rules.config.header_tags)
+        self._headers = len(rules.config.header_tags)
         #: By the texts of the columns, then the headers, then the number of the rule that holds.
         self._known: dict[tuple[Any, ...], Series] = {}
         self._share = rules.budget.share(self._known.clear)
@@ -52,7 +52,9 @@ class SeriesColumns:
 
         Indices of messages that need the exact rules are added to `bad`.
         """
-        more: list[Sequence[Any]] = [headers or [()] * count] if self._has_headers else []
+        more: list[Sequence[Any]] = []
+        if self._headers:
+            more.append([some[:self._headers] for some in headers] if headers else [()] * count)
         if choices is not None:
             more.append(choices)
         keys = list(zip(*texts, *more, strict=True)) if texts or more else [()] * count
@@ -84,7 +86,7 @@ class SeriesColumns:
             if text != "\0":
                 record[column.path] = column.key, text
         rest = list(key[len(self._columns):])
-        headers: tuple[str, ...] = rest.pop(0) if self._has_headers else ()
+        headers: tuple[str, ...] = rest.pop(0) if self._headers else ()
         route = rules.router.rules[rest[0]][2] if rules.router is not None and rest and rest[0] != NO_RULE else _NOWHERE
         # Tags are counted when they are first met: by the exact rules, in the message's order, where they reject it.
         heads, counted = rules.heads, list[tuple[str, str]]()
@@ -120,13 +122,20 @@ class RuleChooser:
 
     def __init__(self, rules: RecordMapper, columns: Sequence[Column]) -> None:
         """`columns` are those that the conditions ask for; another path is missing."""
+        asked = dict.fromkeys([path for rule in rules.config.rules for path in all_paths_of(rule.when)
+                               if path.startswith(METADATA_PREFIX)])
+        known = {f"{METADATA_PREFIX}{name}()": repr(value) for name, value in rules.heads.names.items()}
+        headers = rules.config.point_headers()
+        #: What the conditions ask for beside the message: number of the header, or None for the partition.
+        self._beside = [headers.index(name) if (name := header_of(path)) else None
+                        for path in asked if path not in known]
         #: In the order of the function's arguments.
-        self.columns = columns
-        self._paths = [column.path for column in columns]
-        names = {path: f"v{number}" for number, path in enumerate(self._paths)}
+        paths = [*[column.path for column in columns], *[path for path in asked if path not in known]]
+        names = {path: f"v{number}" for number, path in enumerate(paths)}
+        values = names | known
         source = str(NO_RULE)
         for number, rule in reversed(list(enumerate(rules.config.rules))):
-            source = f"{number} if {source_of(rule.when, names)} else {source}"
+            source = f"{number} if {source_of(rule.when, values)} else {source}"
         arguments = ", ".join([f"c{number}" for number in range(len(names))])
         variables = ", ".join(names.values())
         #: Python source of the function that chooses.
@@ -138,14 +147,23 @@ class RuleChooser:
         self.drops = frozenset([number for number, rule in enumerate(rules.config.rules) if rule.then == "drop"])
         self._constant = 0 if names else eval(source, made)  # nosec B307  # the same
 
-    def choices(self, raws: Sequence[Sequence[Raw]], count: int, bad: set[int]) -> list[int]:
+    def choices(self, raws: Sequence[Sequence[Raw]], partition: int, headers: Sequence[tuple[str, ...]] | None,
+                count: int, bad: set[int]) -> list[int]:
         """The number of the first rule that holds for each message, or NO_RULE.
 
         Indices of messages that need the exact rules are added to `bad`.
         """
-        if not raws:
+        if not raws and not self._beside:
             return [self._constant] * count
-        return self._choose(*[_values(column, bad) for column in raws])
+        beside = [[partition] * count if number is None else _header_values(headers, number, count)
+                  for number in self._beside]
+        return self._choose(*[_values(column, bad) for column in raws], *beside)
+
+
+def _header_values(headers: Sequence[tuple[str, ...]] | None, number: int, count: int) -> Sequence[Any]:
+    """The values of one header; None where it is missing or empty."""
+    return [None] * count if headers is None else [some[number:number + 1] and some[number] or None
+                                                   for some in headers]
 
 
 def _values(raws: Sequence[Raw], bad: set[int]) -> list[Any]:

@@ -3,13 +3,15 @@
     condition  = all {"or" all}
     all        = one {"and" one}
     one        = "not" one | "(" condition ")" | "exists" "(" path ")" | comparison
-    comparison = operand [("==" | "!=" | "<" | "<=" | ">" | ">=") operand | ["not"] "in" "[" literal {"," literal} "]"]
-    operand    = path | literal
+    comparison = operand [("==" | "!=" | "<" | "<=" | ">" | ">=") operand | ["not"] "in" "[" literal {"," literal} "]"
+                 | ["not"] ("matches" | "like") text]
+    operand    = path | literal | ("topic" | "stream" | "partition" | "offset") "(" ")" | "header" "(" text ")"
     literal    = number | 'text' | "text" | "true" | "false" | "null"
     path       = name {"." name} | `any text between back quotes`
 
 A value that is missing is null. A path alone holds where its value is true. Values of two kinds are never equal, and
-neither is before the other; NaN is equal to nothing.
+neither is before the other; NaN is equal to nothing. `matches` finds a regular expression of RE2 anywhere in a text,
+`like` compares the whole text with a pattern of `*` and `?`; nothing but a text fits either.
 """
 
 import operator
@@ -17,10 +19,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-#: Gives the value at a path; None where it is missing or null.
+from stages.mapping.records.text_patterns import BadPattern, is_like, is_match, regular_expression
+
+#: Gives the value at a path; None where it is missing or null. `METADATA_PREFIX` and a name stand for what is beside
+#: the message: "topic()", "header(NAME)".
 Lookup = Callable[[str], Any]
 Condition = Callable[[Lookup], bool]
 
+#: Begins the path of what is beside the message. No path of a message has a NUL.
+METADATA_PREFIX: Final = "\0"
+_METADATA: Final = frozenset(("topic", "stream", "partition", "offset"))
 #: Parentheses and nots within each other, at most.
 MAX_DEPTH: Final = 50
 _TOKEN = re.compile(r"""\s*(?:
@@ -79,7 +87,12 @@ def source_of(text: str, values: Mapping[str, str]) -> str:
 
 
 def paths_of(text: str) -> list[str]:
-    """The paths that a condition asks for. Raises BadCondition."""
+    """The paths that a condition asks for, without what is beside the message. Raises BadCondition."""
+    return [path for path in all_paths_of(text) if not path.startswith(METADATA_PREFIX)]
+
+
+def all_paths_of(text: str) -> list[str]:
+    """The same, with that. Raises BadCondition."""
     parser = _Parser(text)
     parser.parse()
     return parser.paths
@@ -186,13 +199,37 @@ class _Parser:
             self._at += 1
             return _compared(left, sign, self._operand())
         if self._takes("not"):
-            self._demand("in")
-            return _negated(self._in(left))
-        if self._takes("in"):
-            return self._in(left)
+            return _negated(self._membership(left, "in"))
+        if self._next.kind == "name" and self._next.text in ("in", "matches", "like"):
+            return self._membership(left, "a comparison")
         if not left.path:
             raise self._unexpected("a comparison")
         return _Code(lambda lookup: left.value(lookup) is True, f"({left.source} is True)")
+
+    def _membership(self, operand: _Operand, wanted: str) -> _Code:
+        if self._takes("matches"):
+            return self._fits(operand, "_is_match", is_match)
+        if self._takes("like"):
+            return self._fits(operand, "_is_like", is_like)
+        if not self._takes("in"):
+            raise self._unexpected("in, matches or like" if wanted == "in" else wanted)
+        return self._in(operand)
+
+    def _fits(self, operand: _Operand, name: str, fits: Callable[[Any, str], bool]) -> _Code:
+        """The comparison with a regular expression or a pattern."""
+        kind, text, column = self._next
+        if kind != "text":
+            raise self._unexpected("a text in quotes")
+        self._at += 1
+        # A backslash belongs to the expression, also before a quote.
+        pattern = text[1:-1] if fits is is_match else _content(text)
+        if fits is is_match:
+            try:
+                regular_expression(pattern)
+            except BadPattern as error:
+                raise BadCondition(self._text, column, str(error)) from None
+        value = operand.value
+        return _Code(lambda lookup: fits(value(lookup), pattern), f"{name}({operand.source}, {pattern!r})")
 
     def _in(self, operand: _Operand) -> _Code:
         self._demand("[")
@@ -216,6 +253,8 @@ class _Parser:
         kind, text, _ = self._next
         if kind in ("end", "sign") or kind == "name" and text in _WORDS:
             raise self._unexpected("a path or a value")
+        if kind == "name" and self._tokens[self._at + 1].text == "(" and (text in _METADATA or text == "header"):
+            return self._metadata()
         self._at += 1
         if kind == "quoted" or kind == "name" and text not in _CONSTANTS:
             path = text.strip("`")
@@ -223,11 +262,40 @@ class _Parser:
             return _Operand(lambda lookup: lookup(path), path, self._values.get(path, "None"))
         constant: Any = _CONSTANTS.get(text)
         if kind == "text":
-            constant = _ESCAPE.sub(r"\1", text[1:-1])
+            constant = _content(text)
         elif kind == "number":
             constant = int(text) if re.fullmatch("-?[0-9]+", text) else float(text)
         finite = not isinstance(constant, float) or constant - constant == 0
         return _Operand(lambda lookup: constant, "", repr(constant) if finite else f"float('{constant}')")
+
+
+    def _metadata(self) -> _Operand:
+        """`topic()` and the like, and `header('NAME')`."""
+        name = self._next.text
+        self._at += 2
+        if name == "header":
+            kind, text, _ = self._next
+            if kind not in ("text", "name") or "\\" in text:
+                raise self._unexpected("the name of a header in quotes, without a backslash")
+            self._at += 1
+            name = f"header({text[1:-1] if kind == 'text' else text}"
+        else:
+            name += "("
+        self._demand(")")
+        path = f"{METADATA_PREFIX}{name})"
+        self.paths.append(path)
+        return _Operand(lambda lookup: lookup(path), path, self._values.get(path, "None"))
+
+
+def header_of(path: str) -> str:
+    """The name of the header that a path of `all_paths_of` stands for; "" if it stands for something else."""
+    begin = f"{METADATA_PREFIX}header("
+    return path[len(begin):-1] if path.startswith(begin) else ""
+
+
+def _content(text: str) -> str:
+    """What stands between quotes."""
+    return _ESCAPE.sub(r"\1", text[1:-1])
 
 
 def _negated(inner: _Code) -> _Code:
@@ -282,4 +350,4 @@ def _equal(first: Any, second: Any) -> bool:
 #: What the source of a condition calls.
 SOURCE_NAMES: Final[dict[str, Any]] = {
     "_equal": _equal, "_ordered": _ordered, "_COMPARE": _COMPARE, "_NUMBERS": frozenset((int, float)),
-    "_TEXTS": frozenset((str,))}
+    "_TEXTS": frozenset((str,)), "_is_match": is_match, "_is_like": is_like}

@@ -244,7 +244,7 @@ class RecordMapper:
         return points, _of_elements(bad, self.config.explode)
 
     def _point(self, record: Record, origin: Origin, payload: bytes) -> Point:
-        renamed, bucket = self.router.route(record, payload) if self.router is not None else ("", "")
+        renamed, bucket = self.router.route(record, payload, origin) if self.router is not None else ("", "")
         measurement, tags, moved, leads = self.heads.head(record, origin, renamed)
         fields = self.fields(record)
         if not fields:

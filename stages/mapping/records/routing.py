@@ -1,5 +1,6 @@
 """Where a record goes, if not to the configured measurement and bucket: `[[mapping.rules]]` and `bucket_template`."""
 
+from collections.abc import Mapping
 from string import Formatter
 from typing import Any, NamedTuple
 
@@ -7,9 +8,9 @@ import msgspec
 
 from pipeline.config.schema import MappingConfig
 from pipeline.points import escape
-from stages.mapping.records.conditions import Condition, compile_condition
+from stages.mapping.records.conditions import METADATA_PREFIX, Condition, compile_condition, header_of
 from stages.mapping.records.record import NOT_NUMBERS, Record, compact, loads, quote_not_numbers
-from stages.mapping.records.series import SeriesKeyBuilder
+from stages.mapping.records.series import Origin, SeriesKeyBuilder
 from stages.mapping.reject import Dropped, Reject
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -35,13 +36,16 @@ class Router:
         self._template = list(Formatter().parse(config.bucket_template))
         self._allowed = frozenset(config.allowed_buckets)
         self._heads = heads
+        self._headers = config.point_headers()
         #: Of the message whose record came last.
-        self._facts = _Facts(b"")
+        self._facts = _Facts(b"", {})
 
-    def route(self, record: Record, payload: bytes) -> Route:
+    def route(self, record: Record, payload: bytes, origin: Origin) -> Route:
         """Raises Dropped where a rule says so, and Reject where the bucket is not among those allowed."""
-        if self._facts.payload is not payload:
-            self._facts = _Facts(payload)
+        if self._facts.payload is not payload or self._facts.origin is not origin:
+            self._facts = _Facts(payload, self._heads.names)
+            self._facts.origin = origin
+            self._facts.headers = dict(zip(self._headers, origin.headers, strict=False))
         facts = self._facts
         facts.record = record
         found = Route("", "")
@@ -83,9 +87,13 @@ class _Facts:
     What its records share is read once: the texts are the same objects.
     """
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes, names: Mapping[str, str]) -> None:
+        """`names` are those of topic and stream."""
         self.payload = payload
         self.record: Record = {}
+        self.origin = Origin()
+        self.headers: dict[str, str] = {}
+        self._names = names
         self._read: dict[str, tuple[str, Any]] = {}
         self._in_message: dict[str, Any] = {}
 
@@ -93,6 +101,8 @@ class _Facts:
         """The value at a path of `record`; None where it is missing."""
         entry = self.record.get(path)
         if entry is None:
+            if path.startswith(METADATA_PREFIX):
+                return self._metadata(path)
             if path not in self._in_message:
                 self._in_message[path] = self._found(path)
             return self._in_message[path]
@@ -102,6 +112,12 @@ class _Facts:
             value = value_of(text)
             self._read[path] = text, value
         return value
+
+    def _metadata(self, path: str) -> Any:
+        if header := header_of(path):
+            return self.headers.get(header) or None
+        name = path[len(METADATA_PREFIX):-2]
+        return {"partition": self.origin.partition, "offset": self.origin.offset}.get(name, self._names.get(name))
 
     def _found(self, path: str) -> Any:
         raw: bytes | msgspec.Raw = quote_not_numbers(self.payload)

@@ -29,7 +29,7 @@ class Origin(Struct, frozen=True):
     offset: int = 0
     timestamp: int | None = None
     arrival: int | None = None
-    #: Values of the headers in `header_tags`, in that order; "" for a missing one.
+    #: Values of the headers of `MappingConfig.header_names`, in that order; "" for a missing one.
     headers: tuple[str, ...] = ()
 
     @property
@@ -56,9 +56,11 @@ class SeriesKeyBuilder:
     def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices, budget: Budget) -> None:
         """Raises `escape.Unwritable` if configured names cannot be written."""
         self._notices = notices
-        self._names = {"topic": topic, "stream": stream}
+        #: Names of topic and stream.
+        self.names = {"topic": topic, "stream": stream}
         self._template = list(Formatter().parse(config.measurement_template))
         self._renames = config.tag_renames
+        self._cleans = config.on_bad_tag == "clean"
         self._paths = [(path, config.tag_renames.get(path, "")) for path in dict.fromkeys(config.tag_fields)]
         self._tag_map = config.tag_map_field
         self._tag_paths = frozenset(config.tag_fields)
@@ -86,7 +88,7 @@ class SeriesKeyBuilder:
         self.over: frozenset[str] = frozenset()
         self.over_to_field = config.on_high_cardinality == "to_field"
         constant = dict(config.constant_tags)
-        constant.update((name, self._names[name]) for name in config.metadata_tags if name in self._names)
+        constant.update((name, self.names[name]) for name in config.metadata_tags if name in self.names)
         self._constant = {key: _tag(key, value) for key, value in constant.items() if value}
         for key in (*config.tag_renames.values(), *config.header_tags.values()):
             _tag(key, "x")
@@ -102,10 +104,15 @@ class SeriesKeyBuilder:
     def tag_key(self, path: str, key: str) -> str:
         """Key of the tag at `path`; "" if it is not a tag."""
         if self._map_prefix and path.startswith(self._map_prefix):
-            key = path[len(self._map_prefix):]
+            key = self._member_key(path)
         elif path not in self._tag_paths:
             return ""
         return self._renames.get(path, key)
+
+    def _member_key(self, path: str) -> str:
+        """Key of the tag at a path within `tag_map_field`, unless it is renamed."""
+        key = path[len(self._map_prefix):]
+        return escape.clean_tag(key) if self._cleans else key
 
     def is_outer(self, tag: str) -> bool:
         """Whether headers or metadata have a tag with this key."""
@@ -169,7 +176,7 @@ class SeriesKeyBuilder:
             _, text = record.get(name, ("", ""))
             if text[:1] in ("{", "["):
                 raise Reject(reason, f"{name}: the template needs a single value, not an object or array")
-            value = self._names.get(name) or tag_text(name, text)
+            value = self.names.get(name) or tag_text(name, text)
             if not value:
                 raise Reject(reason, f"{name}: the template needs it, and it is missing or empty")
             out += value
@@ -184,7 +191,9 @@ class SeriesKeyBuilder:
         for key, value in zip(self._headers, origin.headers, strict=False):
             if value:
                 # No JSON text begins with a NUL, so a header's value is never mistaken for one.
-                self._set(sent, key, self._pieces.get((key, f"\0{value}")) or self._piece(key, f"\0{value}", value))
+                piece = self._pieces.get((key, f"\0{value}")) or self._piece(key, f"\0{value}", value)
+                if piece:
+                    self._set(sent, key, piece)
         tags = self._own_tags(record)
         if sent:
             outer |= sent
@@ -201,11 +210,10 @@ class SeriesKeyBuilder:
         if self._map_prefix:
             if (whole := record.get(self._tag_map, ("", "null"))[1]) != "null":
                 raise Reject("bad_tag", f"{self._tag_map}: tag_map_field needs an object, not {shown(whole)}")
-            length = len(self._map_prefix)
             for path, (_, text) in record.items():
                 if path.startswith(self._map_prefix):
                     name = path.rstrip("\0")
-                    self._add(tags, self._renames.get(name, name[length:]), text)
+                    self._add(tags, self._renames.get(name) or self._member_key(name), text)
         pieces = self._pieces
         for path, name in self._paths:
             entry = record.get(path)
@@ -233,6 +241,10 @@ class SeriesKeyBuilder:
             self._set(tags, key, piece)
 
     def _piece(self, key: str, text: str, value: str) -> str:
+        if self._cleans:
+            value = escape.clean_tag(value)
+            if not value:
+                return ""
         piece = _tag(key, value)
         self.seen(key, value)
         if self._pieces_share.takes(cost_of(key, text, piece)):
