@@ -14,7 +14,8 @@ from pipeline.commands.preview_samples import LAST_MESSAGES, NothingToPreview, S
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE, STANDARD_INPUT
 from pipeline.config.mapping_checks import mapping_option_warnings
-from pipeline.config.schema import Config, SinkConfig
+from pipeline.config.schema import Config, MappingConfig, SinkConfig
+from pipeline.config.steps_schema import DropStep
 from pipeline.options import Command, config_option
 from pipeline.overwriting import overwriting_advice
 from pipeline.printable import printable, printable_json
@@ -22,10 +23,13 @@ from pipeline.wire.sink import Notice
 from stages.influxdb.body import split_lines
 from stages.mapping.batch import BatchOrigin, Encoded
 from stages.mapping.check import mapping_warnings
+from stages.mapping.explain import MOST_MESSAGES, Explanation, LeftOut, explain
 from stages.mapping.records.merge import field_set
 from stages.mapping.records.series import Origin
 from stages.mapping.standalone import local_encoder
 
+#: Keys that are listed as left out.
+_MOST_KEYS: Final = 40
 #: Tables that are not used here.
 _UNUSED: Final = ("sources", "dead_letters", "network", "http", "pipeline", "tests")
 #: Series key, fields and time of a line as the encoders write it.
@@ -42,20 +46,49 @@ class MessageOutcome(NamedTuple):
     reject: str
     #: Label of the message whose line has its point, too.
     merged_into: str = ""
+    #: Keys that are not written, and why.
+    left_out: tuple[LeftOut, ...] = ()
+
+
+class Collision(NamedTuple):
+    """Points with the same measurement, tags and time, of which the later ones overwrite fields of the earlier ones."""
+
+    #: Measurement and tags, and the time, as in the line.
+    series: str
+    time: str
+    #: Labels of the messages.
+    labels: list[str]
+    #: How many points overwrite others.
+    overwritten: int
+
+
+class Applied(NamedTuple):
+    """What a rule or step did."""
+
+    #: "rule 1" or "step 2", and its words.
+    name: str
+    words: str
+    #: Labels of the messages that it applied to; of a step, those that it left out.
+    labels: list[str]
 
 
 class PreviewReport(NamedTuple):
     """What all messages become."""
 
     outcomes: list[MessageOutcome]
-    #: For each point that overwrites others: the labels of all their messages.
-    collisions: list[list[str]]
-    #: How many points overwrite others.
-    overwritten: int
+    #: Points that overwrite others.
+    collisions: list[Collision]
     #: Python source that was generated for their shapes.
     code: list[str]
     #: What is written and may not be what was meant: for each kind and partition the number, and an example.
     notices: list[Notice]
+    #: What rules and steps did, each once.
+    applied: list[Applied] = []
+
+    @property
+    def overwritten(self) -> int:
+        """How many points overwrite others."""
+        return sum(collision.overwritten for collision in self.collisions)
 
 
 def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> PreviewReport:
@@ -63,6 +96,7 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> P
     outcomes: list[MessageOutcome] = []
     points: list[tuple[str, bytes, str]] = []
     notices: list[Notice] = []
+    applied: dict[str, Applied] = {}
     encoder = local_encoder(config, subscription)
     for partition in dict.fromkeys(sample.partition for sample in samples):
         some = [sample for sample in samples if sample.partition == partition]
@@ -71,7 +105,12 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> P
             time.time_ns() // 1_000,
             [sample.headers for sample in some] if encoder.rules.config.header_names() else None)
         payloads = [sample.payload for sample in some]
-        outcomes += _outcomes(some, encoder.encode(payloads, origin))
+        found = _outcomes(some, encoder.encode(payloads, origin))
+        explanation = explain(config, subscription, payloads, origin,
+                              [bool(outcome.lines or outcome.merged_into) for outcome in found])
+        outcomes += [outcome._replace(left_out=tuple(keys))
+                     for outcome, keys in zip(found, explanation.keys, strict=True)]
+        _add_applied(applied, encoder.rules.config, explanation, some)
         notices += _labelled(encoder.rules.notices.take(), some)
         unmerged = local_encoder(config, subscription, merge=False).encode(payloads, origin)
         points += [(bucket, line, some[messages[0]].label) for bucket, line, messages in _lines(unmerged)]
@@ -80,8 +119,24 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> P
         code.append(f"# keys in any order, read and written together:\n{learned}")
     if encoder.uniform is not None:
         code.append(f"# for batches that are written by one template:\n{encoder.uniform.source}")
-    collisions, overwritten = _collisions(points)
-    return PreviewReport(outcomes, collisions, overwritten, code, notices)
+    return PreviewReport(outcomes, _collisions(points), code, notices, list(applied.values()))
+
+
+def _add_applied(applied: dict[str, Applied], mapping: MappingConfig, explanation: Explanation,
+                 samples: Sequence[Sample]) -> None:
+    """Adds what the steps and rules did to the messages of one partition."""
+    for number, step in enumerate(mapping.steps):
+        if isinstance(step, DropStep) or explanation.steps[number]:
+            name = f"step {number + 1}"
+            words = f"{step.__struct_config__.tag}{f' ({step.when})' if isinstance(step, DropStep) else ''}: left out"
+            held = applied.setdefault(name, Applied(name, words, []))
+            held.labels.extend([samples[index].label for index in explanation.steps[number]])
+    for number, rule in enumerate(mapping.rules):
+        name = f"rule {number + 1}"
+        does = "left out" if rule.then else ", ".join(
+            [f"{key} {value}" for key, value in (("measurement", rule.measurement), ("bucket", rule.bucket)) if value])
+        held = applied.setdefault(name, Applied(name, f"{rule.when}: {does}", []))
+        held.labels.extend([samples[index].label for index in explanation.rules[number]])
 
 
 def _labelled(notices: Sequence[Notice], samples: Sequence[Sample]) -> list[Notice]:
@@ -112,16 +167,17 @@ def _outcomes(samples: Sequence[Sample], encoded: Encoded) -> list[MessageOutcom
             for index, sample in enumerate(samples)]
 
 
-def _collisions(points: Sequence[tuple[str, bytes, str]]) -> tuple[list[list[str]], int]:
-    """Collisions and overwritten points, as in the report, from (bucket, line, label) of each point in order."""
+def _collisions(points: Sequence[tuple[str, bytes, str]]) -> list[Collision]:
+    """The collisions of points, given as (bucket, line, label) of each in order."""
     same: dict[tuple[str, bytes, bytes], list[tuple[set[str], str]]] = {}
     for bucket, line, label in points:
         match = _LINE.fullmatch(line)
         if match is not None:
             same.setdefault((bucket, match[1], match[3]), []).append((set(field_set(match[2].decode())), label))
-    collisions, overwritten = [], 0
-    for some in same.values():
+    collisions = []
+    for (_, series, at), some in same.items():
         labels: dict[str, None] = {}
+        overwritten = 0
         #: Field -> label of the message that last wrote it.
         owners: dict[str, str] = {}
         for fields, label in some:
@@ -131,8 +187,8 @@ def _collisions(points: Sequence[tuple[str, bytes, str]]) -> tuple[list[list[str
                 labels.update(dict.fromkeys([*replaced, label]))
             owners.update(dict.fromkeys(fields, label))
         if labels:
-            collisions.append(list(labels))
-    return collisions, overwritten
+            collisions.append(Collision(series.decode(), at.decode(), list(labels), overwritten))
+    return collisions
 
 
 def chosen_subscription(config: Config, path: ConfigInputs, topic: str) -> int:
@@ -191,8 +247,13 @@ def _print_json(report: PreviewReport, code: bool) -> None:
             row["reject"] = outcome.reject
         if outcome.merged_into:
             row["merged_into"] = outcome.merged_into
+        if outcome.left_out:
+            row["left_out"] = {left_out.path: left_out.why for left_out in outcome.left_out}
         click.echo(printable_json(json.dumps(row, ensure_ascii=False)))
-    click.echo(printable_json(json.dumps({**_counts(report), "collisions": report.collisions,
+    click.echo(printable_json(json.dumps({**_counts(report),
+                                          "collisions": [collision.labels for collision in report.collisions],
+                                          "colliding_points": [collision._asdict() for collision in report.collisions],
+                                          "applied": [applied._asdict() for applied in report.applied],
                                           "warnings": [msgspec.structs.asdict(notice) for notice in report.notices],
                                           **({"code": report.code} if code else {})}, ensure_ascii=False)))
 
@@ -234,9 +295,14 @@ def _print(report: PreviewReport, sink: SinkConfig, code: bool) -> None:
         for source in report.code or ["# no code: each of these messages is mapped on the general path\n"]:
             for line in ("", *source.splitlines()):
                 say(line, "green")
-    for labels in report.collisions[:10]:
-        say(f"# the same point at precision {sink.influxdb.precision}: {', '.join(labels[:5])}"
-            + (", ..." if len(labels) > 5 else "") + "; of equal fields only the last stays", "bold yellow")
+    for line in _left_out_lines(report):
+        say(line, "yellow")
+    for applied in report.applied:
+        say(f"# {applied.name}: {applied.words}: {_places(applied.labels)}", "cyan")
+    for collision in report.collisions[:10]:
+        say(f"# the same point at precision {sink.influxdb.precision}: {', '.join(collision.labels[:5])}"
+            + (", ..." if len(collision.labels) > 5 else "") + f": {collision.series} at {collision.time}; of equal "
+            "fields only the last stays", "bold yellow")
     if report.overwritten:
         say(f"# {report.overwritten} overwritten: {overwriting_advice(sink)}", "bold yellow")
     for notice in report.notices:
@@ -245,6 +311,29 @@ def _print(report: PreviewReport, sink: SinkConfig, code: bool) -> None:
     counts = _counts(report)
     say(f"# messages {counts['messages']}, lines {counts['lines']}, rejected {counts['rejected']}, "
         f"left out {counts['dropped']}; nothing was written", "bold")
+
+
+def _left_out_lines(report: PreviewReport) -> list[str]:
+    """A line for each key that is left out, and each reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for outcome in report.outcomes:
+        for left_out in outcome.left_out:
+            found.setdefault((left_out.path, left_out.why), []).append(outcome.label)
+    lines = [f"# key {path} is left out: {why}: {_places(labels)}"
+             for (path, why), labels in list(found.items())[:_MOST_KEYS]]
+    if len(found) > _MOST_KEYS:
+        lines.append(f"# and {len(found) - _MOST_KEYS} more keys are left out; --json has them all")
+    if lines and len(report.outcomes) > MOST_MESSAGES:
+        lines.append(f"# (keys, rules and steps: of the first {MOST_MESSAGES:,} messages of each partition)")
+    return lines
+
+
+def _places(labels: Sequence[str]) -> str:
+    """How many messages there are, and the first ones."""
+    if not labels:
+        return "no message"
+    few = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
+    return f"{len(labels)} message{'' if len(labels) == 1 else 's'} ({few})"
 
 
 def _coloured(line: str) -> Any:

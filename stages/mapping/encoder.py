@@ -79,6 +79,10 @@ class Encoder:
         self._by_uniform = self._by_rules = 0
         self._taken = Ways()
 
+    def objects_of(self, payload: bytes, origin: BatchOrigin) -> list[bytes]:
+        """The JSON objects that the mapping gets from one message, after its steps; for previews."""
+        return self._opener.opened([payload], origin, self.cpu).payloads
+
     def leave_out_quick_formats(self) -> None:
         """Reads each payload of a format by its transcoder from now on, which gives the same points."""
         self._opener.quick = None

@@ -67,7 +67,9 @@ sensors,site=b v=200 1700000000
 # left out
 # line 6
 # rejected: no_fields: no field has a value
-# the same point at precision s: line 1, line 2; of equal fields only the last stays
+# rule 1: v > 100: bucket alarms: 1 message (line 3)
+# rule 2: site == 'test': left out: 1 message (line 5)
+# the same point at precision s: line 1, line 2: sensors,site=a at 1700000000; of equal fields only the last stays
 # 1 overwritten: InfluxDB keeps one point for each measurement, tag set and time, and the later value of each field; \
 set [influxdb] precision = "ns" (now "s"), another timestamp_from (now "field"), or a tag that distinguishes them
 # messages 5, lines 2, rejected 1, left out 1; nothing was written
@@ -144,7 +146,50 @@ def test_points_of_one_message_and_of_two_partitions_count_as_overwritten(tmp_pa
     assert (counts["overwritten"], counts["collisions"]) == (1, [["line 1"]])
     config = load_config(str(tmp_path / "pipeline.toml"), {})
     report = report_on(config, 0, [Sample(f"partition {number}", b'{"v":1,"ts":5000}', number) for number in range(3)])
-    assert (report.overwritten, report.collisions) == (2, [["partition 0", "partition 1", "partition 2"]])
+    assert report.overwritten == 2
+    assert [collision.labels for collision in report.collisions] == [["partition 0", "partition 1", "partition 2"]]
+
+
+LEFT_OUT = """
+exclude_fields = ["debug", "meta.raw"]
+on_bad_value = "drop_field"
+types = { n = "integer" }
+arrays = "drop"
+explode = "all"
+[[mapping.steps]]
+do = "exclude"
+path = "heap*"
+[[mapping.steps]]
+do = "drop"
+when = "v == 99"
+"""
+
+
+def test_a_preview_says_which_keys_are_left_out_and_why_and_what_steps_did(tmp_path: Path) -> None:
+    message = ('{"site":"","v":1,"ts":1700000000000,"debug":{"a":1},"meta":{"raw":1,"rssi":-70},"n":1.5,"none":null,'
+               '"list":[1],"heap1":7,"all":[{"e":1,"f":null}]}')
+    messages = f'{message}\n{{"v":99,"ts":1}}\n{message}\n'
+    result = run(tmp_path, "preview", mapping=LEFT_OUT, messages=messages)
+    assert [line for line in result.output.splitlines() if "key " in line or "step" in line] == [
+        "# key site is left out: an empty tag: 2 messages (line 1, line 3)",
+        "# key debug is left out: exclude_fields: 2 messages (line 1, line 3)",
+        "# key meta.raw is left out: exclude_fields: 2 messages (line 1, line 3)",
+        "# key n is left out: bad value (1.5): on_bad_value: 2 messages (line 1, line 3)",
+        "# key none is left out: null: 2 messages (line 1, line 3)",
+        '# key list is left out: arrays = "drop": 2 messages (line 1, line 3)',
+        "# key f is left out: null: 2 messages (line 1, line 3)",
+        "# key heap1 is left out: step 1 (exclude): 2 messages (line 1, line 3)",
+        "# step 2: drop (v == 99): left out: 1 message (line 2)",
+    ], result.output
+    rows = [json.loads(line) for line in run(tmp_path, "preview", "--json", mapping=LEFT_OUT,
+                                             messages=messages).stdout.splitlines()]
+    assert rows[0]["left_out"]["n"] == "bad value (1.5): on_bad_value"
+    assert "left_out" not in rows[1]
+    assert rows[-1]["applied"] == [{"name": "step 2", "words": "drop (v == 99): left out", "labels": ["line 2"]}]
+    explicit = 'field_strategy = "explicit"\nfield_names = ["v"]\nnested = "drop"'
+    shown = run(tmp_path, "preview", mapping=explicit, messages='{"v":1,"w":2,"o":{"p":1},"ts":1}\n').output
+    assert "# key w is left out: not in field_names: 1 message (line 1)" in shown
+    assert '# key o is left out: nested = "drop": 1 message (line 1)' in shown
 
 
 TESTS = """
