@@ -133,18 +133,18 @@ def read_documents(paths: Sequence[str]) -> tuple[list[Document], list[Problem]]
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     for path in _files(paths, problems):
-        real = os.path.realpath(path) if path != STANDARD_INPUT else path
-        if real in seen:
-            problems.append(Problem(display_name(path), 0, "", "is given twice; give each file once"
-                                    + (f" (it is the same file as {seen[real]})" if seen[real] != path else "")))
-            continue
-        seen[real] = path
         try:
+            real = os.path.realpath(path) if path != STANDARD_INPUT else path
+            if real in seen:
+                problems.append(Problem(display_name(path), 0, "", "is given twice; give each file once"
+                                        + (f" (it is the same file as {seen[real]})" if seen[real] != path else "")))
+                continue
+            seen[real] = path
             folder = os.path.dirname(os.path.abspath(path)) if os.path.isfile(path) else os.getcwd()
             documents.append(Document(display_name(path), folder, _read(path).decode("utf-8-sig")))
         except OSError as error:
             problems.append(Problem(display_name(path), 0, "",
-                                    f"cannot be read: {error.strerror}; give a file or folder with -c"))
+                                    f"cannot be read: {error.strerror}; give a file with -c FILE"))
         except UnicodeDecodeError as error:
             problems.append(Problem(display_name(path), _read_line(error), "", "is not UTF-8 text; save it as UTF-8"))
         except _NoConfiguration as error:
@@ -185,7 +185,7 @@ def _files(paths: Sequence[str], problems: list[Problem]) -> list[str]:
             names = sorted((name for name in os.listdir(path) if name.endswith(".toml") and not name.startswith(".")
                             and not name.startswith("#")), key=os.fsencode)
         except OSError as error:
-            problems.append(Problem(path, 0, "", f"cannot be read: {error.strerror}; give a file or folder with -c"))
+            problems.append(Problem(path, 0, "", f"cannot be read: {error.strerror}; give a file with -c FILE"))
             continue
         if not names or len(names) > MAX_FILES:
             problems.append(Problem(path, 0, "", "has no file *.toml; give a folder with configurations" if not names

@@ -20,6 +20,8 @@ from pipeline.config.variables import Place, expand, holds_variable
 REDACTED_CHARACTERS: Final = 6
 #: Most characters of a value that an error shows.
 SHOWN_CHARACTERS: Final = 160
+#: Keys whose mistakes may be none, where another key of the table is wrong.
+_DEPEND_ON: Final = {"version": ("bucket", "database", "org")}
 #: Integers beyond 64 bits fit nowhere: neither between processes nor to Iggy.
 INTEGERS: Final = range(-2**63, 2**64)
 #: Upper limits from here on are technical.
@@ -89,7 +91,9 @@ class Reading:
         of it."""
         key = problem.partition(": ")[0]
         return any(key == wrong or key.startswith((f"{wrong}.", f"{wrong}[")) or (
-            problem.startswith(_table_of(wrong)) and _mentions(problem, wrong.rpartition(".")[2]))
+            problem.startswith(_table_of(wrong)) and (
+                _mentions(problem, wrong.rpartition(".")[2])
+                or key.rpartition(".")[2] in _DEPEND_ON.get(wrong.rpartition(".")[2], ())))
             for wrong in self.wrong)
 
     def redacted(self, problem: str) -> str:

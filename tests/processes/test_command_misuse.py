@@ -216,7 +216,7 @@ def test_a_configuration_from_standard_input(config: str, tmp_path: Path) -> Non
     code, said = run("start", "-c", "-", stdin=text.encode(), cwd=tmp_path)
     assert code == 1 and "127.0.0.1:9 can't be reached" in said
     code, said = run("start", "-c", "-", stdin=b"[pipeline]\nworkers = -1")
-    assert code == 2 and said.startswith("pipeline: error: standard input: pipeline.workers: -1 is not allowed")
+    assert code == 2 and said.startswith("pipeline: error: standard input:2: pipeline.workers: -1 is not allowed")
     code, said = run("preview", "-c", "-", stdin=text.encode())
     assert code == 1 and "standard input is the configuration" in said
 
@@ -228,7 +228,7 @@ def test_endless_input_has_an_end(config: str) -> None:
 
 
 def test_an_option_is_given_once_and_what_excludes_each_other_is_refused(config: str) -> None:
-    assert "--config is given twice" in run("start", "-c", config, "-c", config)[1]
+    assert "good.toml: is given twice" in run("start", "-c", config, "-c", config)[1]
     assert "exclude each other" in run("start", "-c", config, "--once", "--until-caught-up")[1]
     assert run("start", "-c", config, "--log-level", "loud")[0] == 2
     assert run("offsets", "set", "-h")[0] == 0
