@@ -1,24 +1,15 @@
 """Writes the page of all configuration keys from the schema: keys, types, ranges, defaults and comments (`#:`)."""
 
-import ast
 import inspect
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from msgspec import NODEFAULT, UNSET
 from msgspec import inspect as types
 
-from pipeline.config import (
-    connection_schema,
-    http_schema,
-    iggy_schema,
-    mapping_schema,
-    schema,
-    source_schema,
-    steps_schema,
-)
+from pipeline.config import http_schema, iggy_schema, schema, source_schema, steps_schema
+from pipeline.config.descriptions import descriptions
 
 INTRODUCTION = """Configuration keys
 ==================
@@ -67,25 +58,8 @@ def _table(struct: type) -> str:
 
 
 def comments(struct: type) -> dict[str, str]:
-    """Field -> its `#:` comment, from the source of the class and of those that it inherits from."""
-    found: dict[str, str] = {}
-    for part in reversed(struct.__mro__):
-        module: ModuleType | None = inspect.getmodule(part)
-        if module not in (*MODULES, connection_schema, mapping_schema):
-            continue
-        lines = inspect.getsource(part).split("\n")
-        (definition,) = ast.parse("\n".join(lines)).body
-        assert isinstance(definition, ast.ClassDef)
-        for statement in definition.body:
-            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                above: list[str] = []
-                at = statement.lineno - 2
-                while lines[at].strip().startswith("#:"):
-                    above.insert(0, lines[at].strip()[2:].strip())
-                    at -= 1
-                if above:
-                    found[statement.target.id] = _literals(" ".join(above))
-    return found
+    """Field -> its `#:` comment as reStructuredText."""
+    return {name: _literals(text) for name, text in descriptions(struct).items()}
 
 
 def _literals(text: str) -> str:

@@ -1,7 +1,7 @@
 """The command line: its commands by name, and how an error of one ends the process."""
 
 import importlib
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -10,32 +10,58 @@ from pipeline.errors import PipelineError
 from pipeline.exit import print_error, run_and_exit
 from pipeline.files import keep_private
 from pipeline.interrupts import end_on_interrupt
-from pipeline.options import CONTEXT, Group
+from pipeline.options import CONTEXT, Group, summary
 
-#: Command -> the module that defines it. Modules are imported when their command is used: every process of a pipeline
-#: imports this module.
-_COMMANDS = {"bench": "pipeline.commands.bench", "demo": "pipeline.commands.demo", "dlq": "pipeline.commands.dlq",
-             "keys": "pipeline.commands.keys", "load": "pipeline.commands.load", "mapping": "pipeline.commands.mapping",
-             "offsets": "pipeline.commands.offsets", "preview": "pipeline.commands.preview",
-             "sandbox": "pipeline.commands.sandbox",
-             "stage": "pipeline.commands.remote", "start": "pipeline.commands.start",
-             "status": "pipeline.commands.status",
-             "test": "pipeline.commands.mapping_tests"}
+#: Commands in the groups of `pipeline --help`: the module that defines each. Modules are imported when their command is
+#: used: every process of a pipeline imports this module.
+_GROUPS: Final = (
+    ("Configure", {
+        "config": "pipeline.commands.configuration.group",
+        "preview": "pipeline.commands.preview",
+        "test": "pipeline.commands.mapping_tests",
+        "mapping": "pipeline.commands.mapping",
+    }),
+    ("Run", {
+        "start": "pipeline.commands.start",
+        "stage": "pipeline.commands.remote",
+        "keys": "pipeline.commands.keys",
+    }),
+    ("Operate", {
+        "status": "pipeline.commands.status",
+        "offsets": "pipeline.commands.offsets",
+        "dlq": "pipeline.commands.dlq",
+    }),
+    ("Try out and measure", {
+        "demo": "pipeline.commands.demo",
+        "sandbox": "pipeline.commands.sandbox",
+        "load": "pipeline.commands.load",
+        "bench": "pipeline.commands.bench",
+    }),
+)
+_COMMANDS: Final = {name: module for _, commands in _GROUPS for name, module in commands.items()}
 
 
 class _Group(Group):
     """Imports a command's module when the command is used; turns a PipelineError into lines and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
-        return sorted(_COMMANDS)
+        """The names of all commands, in the order of their groups."""
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name; None where there is none."""
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands in their groups, with the whole first sentence of each."""
+        width = max(map(len, _COMMANDS))
+        for title, names in _GROUPS:
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{width}}", summary(command)) for name, command in commands if command])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; exits with the error's code when it raises one."""

@@ -86,3 +86,9 @@ def _check_once(command: click.Command, ctx: click.Context, args: list[str]) -> 
             raise click.UsageError(f"{other.opts[-1]} and {parameter.opts[-1]} exclude each other", ctx)
         if not parameter.is_flag and order.count(parameter) > 1:
             raise click.UsageError(f"{parameter.opts[-1]} is given twice; give it once", ctx)
+
+
+def summary(command: click.Command) -> str:
+    """The first sentence of a command's help."""
+    text = " ".join((command.help or "").partition("\n\n")[0].split())
+    return text.partition(". ")[0].rstrip(".") if text else ""

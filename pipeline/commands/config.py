@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from pipeline.config.inputs import ConfigInputs
-from pipeline.config.load import read_config
+from pipeline.config.load import Examined, examine_config, read_config
 from pipeline.config.mapping_checks import mapping_contradictions
 from pipeline.config.schema import Config
 from pipeline.config.values import Used
@@ -14,6 +14,21 @@ def load_config(inputs: ConfigInputs | str, environ: Mapping[str, str] | None = 
                 unused: Collection[str] = ()) -> Config:
     """`pipeline.config.load.read_config`, which also compiles the mappings. Raises ConfigError with every mistake."""
     return read_config(inputs, environ, options, sources, unused, _mapping_problems)
+
+
+def examine(inputs: ConfigInputs | str, environ: Mapping[str, str] | None = None,
+            unused: Collection[str] = ()) -> Examined:
+    """What `load_config` reads, or every mistake, with those in `[[tests]]`."""
+    return examine_config(inputs, environ, unused=unused, also=_all_problems)
+
+
+def _all_problems(config: Config, used: Used) -> list[str]:
+    found = _mapping_problems(config, used)
+    if used("tests") and config.tests:
+        # Imported here, because it imports the whole mapping.
+        from pipeline.commands.mapping_tests import case_problems
+        found += case_problems(config)
+    return found
 
 
 def _mapping_problems(config: Config, used: Used) -> list[str]:

@@ -59,13 +59,18 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
                            "points up to it are read at once, and points written later are not" if
                            source.read_future_points else "the source waits until then, and reads what is written; set "
                            "read_future_points to read the points that are there now, and end")
-        answer = _checked_apart(source, config) if source.influxdb.transport == "flight" else _checked(source, logger)
+        answer = source_failure(source, config, logger)
         if isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             what = f"query {' '.join(source.query.split())}" if source.query else "list of measurements"
             raise PipelineError(f"source {source.name}: {what}: {answer.message}; correct it, or the source's "
                                 "influxdb table")
         if answer is not None:
             logger.warning("source %s: %s; starting, and retrying it", source.name, answer.message)
+
+
+def source_failure(source: SourceConfig, config: Config, logger: logging.Logger) -> Retry | OperatorNeeded | None:
+    """Why the query of a source fails; None if it succeeds. Raises PipelineError for an unusable file."""
+    return _checked_apart(source, config) if source.influxdb.transport == "flight" else _checked(source, logger)
 
 
 def _checked(source: SourceConfig, logger: logging.Logger) -> Retry | OperatorNeeded | None:

@@ -13,7 +13,7 @@ DEFAULT_URL: Final = "http://127.0.0.1:8086"
 class ConnectionConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The servers of one database, the database's name there, credentials, TLS, proxy, timeouts and retries."""
 
-    #: The server, `DEFAULT_URL` when neither this nor `urls` is given.
+    #: The server; http://127.0.0.1:8086 when neither this nor `urls` is given.
     url: NonEmpty = ""
     #: Several servers with the same data, instead of `url`. The first that works is used, unless `replication` in
     #: `[influxdb]` is "mirror".

@@ -4,7 +4,8 @@ all of them at once.
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +23,7 @@ from pipeline.config.settings import (
     parsed_setting,
     unknown_variables,
 )
-from pipeline.config.values import Reading, Used
+from pipeline.config.values import Reading, Used, is_path
 from pipeline.errors import ConfigError, Problem
 
 #: Keys that commands which write no points do not use: `read_config(unused=...)`.
@@ -32,10 +33,27 @@ DATABASE: Final = tuple(f"influxdb.{name}" for name in InfluxConfig.__struct_enc
 SOURCE_CONNECTION: Final = tuple(f"sources.{name}" for name in DATABASE if name not in
                                  ("influxdb.database", "influxdb.bucket", "influxdb.retention_policy"))
 #: What a mistake says that may not be one, because a file could not be read that may have the missing part.
-_MISSING: Final = re.compile(r"\b(required|missing|no effect|only with|at least one|give )")
+_MISSING: Final = re.compile(r"\b(required|missing|no effect|only with|at least one|give bucket)\b")
 
 #: A check of a configuration by code above this package: a line for each mistake.
 Check = Callable[[Config, Used], list[str]]
+
+
+def file_keys() -> tuple[str, ...]:
+    """The keys that name files, such as "influxdb.token_file": for `unused` where no file has to be there."""
+    return tuple(_file_keys(Config, ""))
+
+
+def _file_keys(expected: Any, key: str) -> Iterator[str]:
+    arguments = typing.get_args(expected)
+    if typing.get_origin(expected) is tuple:
+        yield from _file_keys(arguments[0], key)
+    elif isinstance(expected, type) and issubclass(expected, Struct):
+        for field in msgspec.structs.fields(expected):
+            if field.encode_name != "sinks":
+                yield from _file_keys(field.type, f"{key}.{field.encode_name}".lstrip("."))
+    elif is_path(expected):
+        yield key
 
 
 class Examined(Struct, frozen=True):
@@ -78,7 +96,7 @@ def examine_config(inputs: ConfigInputs | str, environ: Mapping[str, str] | None
     environ = os.environ if environ is None else environ
     folder = _working_folder()
     documents, problems = read_documents(inputs.paths)
-    is_whole = not problems
+    is_whole = all(problem.line for problem in problems) and not any(document.is_broken for document in documents)
     merged = Merged()
     for document in documents:
         merged.add(document)

@@ -247,7 +247,7 @@ class Reading:
             value = value.isoformat()
         if not isinstance(value, str):
             return self._checked(value, expected, key, shown(value))
-        text = self._expanded(value, key, _is_path(expected))
+        text = self._expanded(value, key, is_path(expected))
         if not isinstance(text, str):
             return text
         if not holds_variable(value) or isinstance(value, Verbatim):
@@ -264,7 +264,7 @@ class Reading:
             self._add(key, f"{_unless_secret(key, text)} is not allowed; give {_allowed(expected, value)}"
                       + _near_choice(expected, value))
             return _LEFT_OUT
-        if value and _is_path(expected):
+        if value and is_path(expected):
             if "\0" in value:
                 self._add(key, f"{text} is not allowed; give the path of a file")
                 return _LEFT_OUT
@@ -365,7 +365,8 @@ def _place(key: str, is_path: bool) -> Place:
     return "address" if is_path or last in _ADDRESSES else "text"
 
 
-def _is_path(expected: Any) -> bool:
+def is_path(expected: Any) -> bool:
+    """Whether a type of the schema is that of a path."""
     return any(isinstance(meta, msgspec.Meta) and (meta.extra or {}).get("path")
                for meta in getattr(expected, "__metadata__", ()))
 

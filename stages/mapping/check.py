@@ -92,16 +92,17 @@ _OF_FORMAT = (("csv_header", "csv"), ("csv_trim", "csv"), ("avro_schema", "avro"
 
 
 def _format_problems(mapping: MappingConfig, key: str, is_consistent: bool) -> list[str]:
-    problems = []
+    problems, lacks_option = [], False
     for option, name in _OF_FORMAT:
         given = bool(getattr(mapping, option))
         if given and mapping.format != name:
             problems.append(f'{key}.{option}: only with format = "{name}"')
         if not given and mapping.format == name == "protobuf":
             problems.append(f'{key}.{option}: required with format = "protobuf"')
+            lacks_option = True
     if mapping.format == "line_protocol" and (mapping.rules or mapping.bucket_template):
         problems.append(f'{key}.rules, bucket_template: not with format = "line_protocol", whose lines pass through')
-    if not problems and (is_consistent or mapping.format != "csv"):
+    if not lacks_option and (is_consistent or mapping.format != "csv"):
         try:
             transcoder(mapping)
             if mapping.compression != "none":

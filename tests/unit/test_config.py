@@ -85,7 +85,8 @@ def test_start_position_takes_words_offsets_and_times() -> None:
 
 
 def test_every_example_configuration_loads() -> None:
-    examples = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+    examples = sorted(path for path in (Path(__file__).parents[2] / "configs").glob("*.toml")
+                      if path.name != "broken-on-purpose.toml")
     assert examples
     for example in examples:
         load_config(str(example), {"INFLUX_TOKEN": "t", "IGGY_PASSWORD": "p", "HTTP_TOKEN": "h"},

@@ -1,0 +1,1 @@
+"""`pipeline config`: checks, shows, describes, makes and renews configurations."""
