@@ -67,6 +67,13 @@ class Group(click.Group):
     command_class = Command
     group_class = type
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands, each with a whole sentence."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(command)) for name, command in commands
+                                if command is not None and not command.hidden])
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Raises UsageError."""
         _check_once(self, ctx, args)
@@ -89,6 +96,8 @@ def _check_once(command: click.Command, ctx: click.Context, args: list[str]) -> 
 
 
 def summary(command: click.Command) -> str:
-    """The first sentence of a command's help."""
+    """What a command does, in one line: its short help, or the first sentence of its help."""
+    if command.short_help:
+        return command.short_help
     text = " ".join((command.help or "").partition("\n\n")[0].split())
     return text.partition(". ")[0].rstrip(".") if text else ""

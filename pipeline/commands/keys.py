@@ -6,7 +6,7 @@ from pipeline.options import Command
 from pipeline.sockets.curve_keys import add_worker, make_keys
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Makes the keys for encoders on other machines")
 @click.argument("folder")
 @click.option("--worker", default="", metavar="NAME", help="Make the keys of a worker, and admit it.")
 def keys(folder: str, worker: str) -> None:

@@ -97,7 +97,7 @@ def case_problems(config: Config) -> list[str]:
     return problems
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Runs the cases in the configuration's [[tests]]")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a case.")
 def test(path: ConfigInputs, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from pipeline.testbed.sandbox.influxdb.faults import parse_rules
 from pipeline.testbed.sandbox.run import SandboxOptions, serve
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Runs a small Iggy and a small InfluxDB to try things out")
 @click.option("--iggy-port", default=8090, show_default=True, type=click.IntRange(0, 65_535),
               help="0 takes a free one.")
 @click.option("--influx-port", default=8086, show_default=True, type=click.IntRange(0, 65_535),

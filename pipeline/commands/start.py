@@ -32,7 +32,7 @@ from stages.mapping.check import mapping_warnings
 SINGLE_PROCESSES = 6
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Runs the pipeline until SIGTERM or SIGINT")
 @config_option
 @click.option("--workers", type=click.IntRange(1, 256), help="Encoder processes; the cores by default.")
 @click.option("--writers", type=click.IntRange(1, 64), help="Writer processes.")

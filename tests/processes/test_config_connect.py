@@ -52,8 +52,8 @@ def test_every_failure_is_a_check_of_its_own_and_nothing_is_written(
     assert "unauthorized" in failed(path, "influxdb.token=${WRONG}")
     assert "no connection" in failed(path, f"influxdb.url=http://{FREE_PORT}")
     assert influxdb.count() == 0
-    answer = subprocess.run([sys.executable, "-m", "pipeline", "config", "check", "-c", str(path), "--connect", "--json",
-                             "--set", "influxdb.bucket=other"], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-m", "pipeline", "config", "check", "-c", str(path), "--connect",
+                             "--json", "--set", "influxdb.bucket=other"], capture_output=True, text=True, timeout=60)
     assert answer.returncode == 1, answer.stderr
     found = json.loads(answer.stdout)
     assert found["problems"] == [] and [check["ok"] for check in found["checks"]] == [True] * 6 + [False]
