@@ -29,14 +29,17 @@ def config_schema() -> dict[str, Any]:
             if field.name in about:
                 found["description"] = about[field.name].replace("`", "")
             definition["properties"][field.encode_name] = found
+        for name, found in definition["properties"].items():
+            if struct.__struct_config__.tag_field == name:
+                found["description"] = "The kind of this table."
     root: dict[str, Any] = definitions.pop(reference["$ref"].rpartition("/")[2])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root,
             "title": "Configuration of the Iggy to InfluxDB pipeline", "$defs": definitions}
 
 
-def _structs(struct: type) -> list[type]:
+def _structs(struct: type) -> list[type[msgspec.Struct]]:
     """The tables of the schema, each once."""
-    found: dict[type, None] = {}
+    found: dict[type[msgspec.Struct], None] = {}
 
     def visit(kind: Any) -> None:
         for part in _parts(kind):

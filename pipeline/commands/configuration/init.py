@@ -26,7 +26,7 @@ _CLOUD: Final = "https://eu-central-1-1.aws.cloud2.influxdata.com"
 #: What each kind of server is called, and the keys of its connection.
 _SERVERS: Final[Mapping[str, tuple[str, Keys]]] = {
     "v1": ("InfluxDB 1.x", {"url": "http://127.0.0.1:8086", "version": "v1", "database": "telemetry", "username": "",
-                            "password": ""}),
+                            "password": ""}),  # nosec B105  # none
     "v2": ("InfluxDB 2.x", {"url": "http://127.0.0.1:8086", "version": "v2", "org": "my-org", "bucket": "telemetry",
                             "token": _TOKEN}),
     "v3": ("InfluxDB 3", {"url": "http://127.0.0.1:8181", "version": "v3", "database": "telemetry", "token": _TOKEN}),
@@ -49,7 +49,7 @@ def new_config(sink: str | None, source: str | None, every_key: bool = False) ->
              "# Every key:  pipeline config init --all; for editors, pipeline config schema"]
     writer = _Writer(every_key)
     lines += writer.table("[iggy]", IggyConfig, {"address": "127.0.0.1:8090", "username": "iggy",
-                                                 "password": "${IGGY_PASSWORD:-iggy}"},
+                                                 "password": "${IGGY_PASSWORD:-iggy}"},  # nosec B105
                           ("password_file", "token_file", "consumer", "consumer_group"))
     if sink:
         lines += _sink_lines(writer, sink)
