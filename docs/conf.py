@@ -6,9 +6,11 @@ from pathlib import Path
 from pipeline import __version__
 
 sys.path.insert(0, str(Path(__file__).parent))
-import options  # noqa: E402  (beside this file)
+import metrics  # noqa: E402  (beside this file)
+import options  # noqa: E402
 
 options.write(Path(__file__).parent)
+metrics.write(Path(__file__).parent)
 
 project = "Iggy to InfluxDB pipeline"
 author = "the authors"

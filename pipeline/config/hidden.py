@@ -32,9 +32,8 @@ def _shown(value: object, key: str, secrets: set[str]) -> object:
         return [_shown(item, key, secrets) for item in value]
     if not isinstance(value, str) or not value:
         return value
-    if key in _SECRET or any(secret in value for secret in secrets):
-        return HIDDEN
-    return _without_user(value) if "://" in value and "@" in value else value
+    value = _without_user(value) if "://" in value and "@" in value else value
+    return HIDDEN if key in _SECRET or any(secret in value for secret in secrets) else value
 
 
 def _without_user(url: str) -> str:

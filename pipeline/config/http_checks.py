@@ -9,6 +9,7 @@ from pipeline.config.http_schema import AUTO, AUTO_ADDRESS, HttpConfig
 from pipeline.config.secrets import why_no_value
 from pipeline.config.values import Used, shown
 from pipeline.errors import PipelineError
+from pipeline.files import secret_problem
 
 
 def http_problems(http: HttpConfig, used: Used) -> Iterator[str]:
@@ -26,6 +27,8 @@ def http_problems(http: HttpConfig, used: Used) -> Iterator[str]:
             token_of(http)
         except PipelineError as error:
             yield str(error)
+        if why := secret_problem(http.token_file):
+            yield f"http.token_file: {http.token_file} {why}"
     if used("http.cert_file") and http.cert_file:
         try:
             server_context(http)

@@ -27,8 +27,11 @@ class Deliveries:
     """Part of the coordinator."""
 
     def __init__(self, plan: Plan, ledger: Ledger, poison: PoisonTracker, peers: Peers, counters: Counters,
-                 send: Callable[[str, Struct], None], logger: logging.Logger) -> None:
-        """`send` sends a message to a process by its name."""
+                 send: Callable[[str, Struct], None], logger: logging.Logger,
+                 finished: Callable[[wire.Settled, bool], None]) -> None:
+        """`send` sends a message to a process by its name. `finished` is told of each batch that is settled for the
+        first time, and whether its rejects were stored."""
+        self._finished = finished
         self._config = plan.config
         self._topics = plan.config.subscriptions()
         self._ingest_names = plan.ingest_names()
@@ -117,6 +120,7 @@ class Deliveries:
         if not new:
             return
         self._counters.settled(message, time.monotonic())
+        self._finished(message, bool(self._config.dead_letters.stores))
         if self._poison.quarantined(message.range) is None:
             self._poison.settled()
         topic = self._topics[message.range.partition.topic]

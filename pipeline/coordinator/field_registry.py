@@ -5,6 +5,7 @@ only: points of an earlier one may have been deleted since.
 """
 
 import contextlib
+import heapq
 import logging
 import os
 from pathlib import Path
@@ -17,6 +18,8 @@ from pipeline.fields.cardinality import Cardinality
 from pipeline.fields.types import FieldTypeDecision, FieldTypeRegistry, declared_types
 from pipeline.wire import sink as wire
 
+#: Tags of each sink whose numbers of values the Status has.
+SHOWN_TAGS = 20
 _decisions = msgspec.json.Decoder(FieldTypeDecision)
 
 
@@ -113,3 +116,10 @@ class FieldRegistry:
         """The messages for a new encoder."""
         return [wire.OverLimit(sink, sorted(tags)) for sink, tags in self._cardinality.over.items()
                 if self._config.all_sinks()[sink].mapping.on_high_cardinality != "warn"]
+
+    def tags(self) -> list[wire.TagStatus]:
+        """The tags with most values; of each sink the first few."""
+        sinks = self._config.all_sinks()
+        return [wire.TagStatus(sinks[sink].name, tag, values)
+                for sink, estimates in sorted(self._cardinality.estimates.items())
+                for tag, values in heapq.nlargest(SHOWN_TAGS, estimates.items(), key=lambda item: item[1])]

@@ -19,11 +19,12 @@ from pipeline.coordinator.coalescing import ReportCoalescer
 from pipeline.coordinator.deliveries import Deliveries
 from pipeline.coordinator.field_registry import FieldRegistry
 from pipeline.coordinator.ledger import Ledger
+from pipeline.coordinator.measures import Measures
 from pipeline.coordinator.message_ages import MessageAges
 from pipeline.coordinator.offset_store import OffsetStore
 from pipeline.coordinator.poison_tracker import PoisonTracker
 from pipeline.coordinator.router import Router
-from pipeline.coordinator.status import Counters, make_status
+from pipeline.coordinator.status import Counters, Observed, make_status
 from pipeline.logs import RepeatFilter
 from pipeline.reject_log import RejectLog
 from pipeline.sockets.control_link import seconds_to_heartbeats
@@ -71,8 +72,9 @@ class Coordinator:
                                    self.publisher.changed)
         self.counters = Counters()
         self.ages = MessageAges()
+        self.measures = Measures(plan.config)
         self.deliveries = Deliveries(plan, self.ledger, self.poison, self.peers, self.counters, self.router.send,
-                                     logger)
+                                     logger, self._finished)
         #: Last offset of each log at the last refresh.
         self.ends: dict[wire.Partition, int] = {}
         self.draining = False
@@ -92,6 +94,7 @@ class Coordinator:
             wire.Dispatched: self._dispatched,
             wire.Encoded: self._encoded,
             wire.Settled: self._settled,
+            wire.Writing: self.measures.wrote,
             wire.DeadLettersStored: self._dead_letters_stored,
             wire.Started: self._partitions_started,
             wire.Truncated: self._truncated,
@@ -177,6 +180,7 @@ class Coordinator:
 
     def _remove(self, name: str, reason: str) -> None:
         """Removes a process that has ended, and has the ranges that it held read again."""
+        self.measures.died(name)
         if self.peers.died(name):
             if name not in self.plan.stages():
                 self.peers.forget(name)
@@ -221,7 +225,11 @@ class Coordinator:
             self.router.dropped.drop(sender, "it dispatches a partition that was not assigned to it")
             return
         self.counters.first_dispatched_at = self.counters.first_dispatched_at or now
+        load = self.ledger.load(range_.ingest)
+        messages, size = load.dispatched_messages, load.dispatched_bytes
         self.ledger.dispatch(range_, now)
+        self.measures.dispatched(range_.partition.topic, load.dispatched_messages - messages,
+                                 load.dispatched_bytes - size)
         self.assignments.dispatched(message)
         if range_.epoch == self.ledger.epoch:
             self.ages.dispatched(message)
@@ -234,6 +242,7 @@ class Coordinator:
             and range_.generation == self.ledger.generation(range_.partition))
 
     def _encoded(self, _sender: str, message: wire.Encoded) -> None:
+        self.measures.encoded(message)
         self.counters.encoded += message.points
         self.counters.filtered += message.dropped
         self.counters.ways += message.ways
@@ -241,6 +250,10 @@ class Coordinator:
             if topic < len(self.topics):
                 self._notices.add(self.topics[topic].label(), notice.place, notice.kind, notice.detail,
                                   time.monotonic(), notice.count)
+
+    def _finished(self, message: wire.Settled, stored: bool) -> None:
+        """A batch was settled for the first time; `stored`: its dead letters, too."""
+        self.measures.settled(message, self.ages.age(message.range, time.time()), stored)
 
     def _settled(self, _sender: str, message: wire.Settled) -> None:
         self.deliveries.settled(message)
@@ -357,6 +370,7 @@ class Coordinator:
         """The Status now."""
         ready = len(self.started) == len(self.ingest_names) and self.peers.pids.keys() >= {*self.plan.stages()}
         stopped = (self.draining or bool(self.plan.until)) and self.stopped >= set(self.ingest_names)
-        return make_status(self.counters, self.ledger, self.assignments, self.topics, self.ends, self.ages,
-                           self.deliveries.last_rejects, self.peers, ready, stopped, self.fatal,
-                           self.router.dropped.count, time.monotonic())
+        observed = Observed(self.measures.sinks, list(self.deliveries.last_rejects), self.measures.topics(),
+                            self.measures.status(), self.registry.tags())
+        return make_status(self.counters, self.ledger, self.assignments, self.topics, self.ends, self.ages, observed,
+                           self.peers, ready, stopped, self.fatal, self.router.dropped.count, time.monotonic())

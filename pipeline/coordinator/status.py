@@ -1,6 +1,6 @@
 """The counters of the coordinator, and the Status made of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -40,12 +40,22 @@ class Counters(Struct):
         self.overwritten += message.overwritten.points
 
 
+class Observed(Struct, frozen=True):
+    """What other parts of the coordinator add to the Status, as it has it; and the names of the sinks."""
+
+    sinks: list[str]
+    rejects: list[wire.RejectStatus]
+    topics: list[wire.TopicStatus]
+    measures: wire.SinkMeasures
+    tags: list[wire.TagStatus]
+
+
 def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, topics: Sequence[Subscription],
-                ends: Mapping[wire.Partition, int], ages: MessageAges, rejects: Iterable[wire.RejectStatus],
+                ends: Mapping[wire.Partition, int], ages: MessageAges, observed: Observed,
                 peers: Peers, ready: bool, stopped: bool, fatal: str, dropped: int, now: float) -> wire.Status:
     """The Status at `now`.
 
-    `ends`: last offset of each log at the last refresh. `rejects`: the last ones. `ready`: all partitions are
+    `ends`: last offset of each log at the last refresh. `ready`: all partitions are
     assigned and all processes run. `stopped`: ingest dispatches nothing more. `dropped`: messages that the
     coordinator has dropped.
     """
@@ -55,18 +65,20 @@ def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, to
         rejected=counters.rejected, batches=counters.batches, sent_bytes=counters.sent_bytes,
         in_flight=ledger.in_flight_messages, in_flight_bytes=ledger.in_flight_bytes, redelivered=counters.redelivered,
         first_dispatched_at=counters.first_dispatched_at, last_settled_at=counters.last_settled_at,
-        partitions=_partitions(ledger, topics, ends, ages), rejects=list(rejects),
+        partitions=_partitions(ledger, topics, ends, ages, observed.sinks), rejects=observed.rejects,
+        topics=observed.topics, measures=observed.measures, tags=observed.tags,
         filtered=counters.filtered, overwritten=counters.overwritten,
         missed=assignments.missed, gaps=list(assignments.gaps), truncations=assignments.truncations, ways=counters.ways,
         fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))
 
 
 def _partitions(ledger: Ledger, topics: Sequence[Subscription], ends: Mapping[wire.Partition, int],
-                ages: MessageAges) -> list[wire.PartitionStatus]:
+                ages: MessageAges, sinks: list[str]) -> list[wire.PartitionStatus]:
     positions = sorted(ledger.positions(), key=lambda position: (position[0].topic, position[0].number))
     return [wire.PartitionStatus(topics[partition.topic].stream, topics[partition.topic].topic, partition.number,
                                  ledger.committed(partition), position - 1,
                                  # The last refresh is older than what has been dispatched since.
                                  max(ends.get(partition, -1), position - 1),
-                                 ages.oldest(partition, ledger.committed(partition)))
+                                 ages.oldest(partition, ledger.committed(partition)),
+                                 sinks[topics[partition.topic].sink])
             for partition, position in positions]

@@ -49,6 +49,8 @@ class Cardinality:
         self._sketches: dict[tuple[int, str], HyperLogLog] = {}
         #: Number of tags counted, by sink.
         self._counts: Counter[int] = Counter()
+        #: The estimates of the tags, by sink.
+        self.estimates: dict[int, dict[str, int]] = {}
         #: The tags over the limit, by sink.
         self.over: dict[int, set[str]] = {}
 
@@ -70,7 +72,8 @@ class Cardinality:
                 sketch = self._sketches[sink, tag] = HyperLogLog()
             sketch.merge(registers)
             over = self.over.setdefault(sink, set())
-            if tag not in over and (count := round(sketch.estimate())) > self._limits[sink] > 0:
+            count = self.estimates.setdefault(sink, {})[tag] = round(sketch.estimate())
+            if tag not in over and count > self._limits[sink] > 0:
                 over.add(tag)
                 new.append((tag, count))
         return new

@@ -21,7 +21,7 @@ def make_app(site: Site) -> Starlette:
     whether it may see nothing but one word."""
     pages = Pages(site)
     routes = [Route("/livez", pages.livez), Route("/readyz", pages.readyz), Route("/status", pages.status),
-              Route("/version", pages.version)]
+              Route("/metrics", pages.metrics), Route("/version", pages.version)]
     return Starlette(routes=routes, exception_handlers={HTTPException: _error})
 
 
@@ -45,6 +45,11 @@ class Pages:
     async def status(self, request: Request) -> Response:
         """All that is known."""
         return answer(self._site.document(request.scope["trusted"]))
+
+    async def metrics(self, request: Request) -> Response:
+        """The metrics, for Prometheus."""
+        content, kind = self._site.metrics(request.headers.get("accept", ""))
+        return Response(content, 200, {**_HEADERS, "Content-Type": kind})
 
     async def version(self, _request: Request) -> Response:
         """The version."""

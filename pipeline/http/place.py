@@ -38,6 +38,7 @@ def identity(config: Config) -> str:
     subscriptions = sorted((one.consumer, one.group, one.stream, one.topic, sorted(one.partitions))
                            for one in config.subscriptions())
     sources = sorted((one.name, one.influxdb.servers(), one.output.stream) for one in config.sources)
-    # All addresses of one server have a name in common, but only the smallest is the same for most spellings.
-    server = min(name for server in config.iggy.servers() for name in names_of(server))
+    # A server has one name that all spellings lead to: "localhost", or else its IP address, which sorts before names.
+    server = min((name for server in config.iggy.servers() for name in names_of(server)),
+                 key=lambda name: (not name.startswith("localhost:"), name))
     return hashlib.sha256(msgspec.json.encode((server, subscriptions, sources))).hexdigest()[:16]

@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.config.hidden import shown_config
 from pipeline.config.plan import Plan
 from pipeline.http.document import Document, make_document
+from pipeline.http.exposition import encoded, exposition
 from pipeline.http.feeds import Feeds, Snapshot
 from pipeline.http.health import Readiness, readiness
 from pipeline.http.history import History
@@ -27,6 +28,11 @@ class Site:
         """The status now; with what was in messages for whom is `trusted`."""
         snapshot = self.feeds.read()
         return make_document(self.plan, snapshot, self.history.rates(), self.usage(snapshot), self._config, trusted)
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """The metrics in the format that an Accept header asks for, and its content type."""
+        snapshot = self.feeds.read()
+        return encoded(exposition(self.plan, snapshot, self.usage(snapshot)), accept)
 
     def usage(self, snapshot: Snapshot) -> dict[int, Usage]:
         """CPU time and memory of the processes of this machine, by pid."""

@@ -22,7 +22,7 @@ MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
                wire.Dispatched, wire.Progress, common.Retrying, wire.Settled, wire.Stopped, wire.Allowed),
     "encode": (common.Heartbeat, wire.FieldTypesRequest, wire.TagCardinalities, wire.Encoded, wire.Settled, wire.Join,
                wire.Leave, wire.GaveUp, wire.Restarted),
-    "write": (common.Heartbeat, wire.Settled, common.Retrying, wire.Allowed),
+    "write": (common.Heartbeat, wire.Settled, wire.Writing, common.Retrying, wire.Allowed),
     "dead-letter": (common.Heartbeat, wire.DeadLettersStored, common.Retrying),
 }
 #: Messages of a process that has been replaced that remain true.
@@ -76,6 +76,12 @@ class WireRules:
                 return next(filter(None, map(self.range, ranges)), "")
             case wire.TagCardinalities(sink=sink) | wire.OverLimit(sink=sink):
                 return "" if sink < self._sinks else f"there is no sink {sink}"
+            case wire.Encoded(topics=topics, measures=measures):
+                if any(one.topic >= self._topics for one in topics) or (measures is not None and not measures.fits()):
+                    return "it counts for a topic that there is not, or in other buckets"
+            case wire.Writing(targets=targets):
+                if any(one.sink >= self._sinks or not one.fits() for one in targets):
+                    return "it counts for a sink that there is not, or in other buckets"
             case wire.FieldTypesRequest(namespace=namespace):
                 return "" if namespace in self._namespaces else "it names a bucket that no sink writes to"
             case wire.Gap(first=first, last=last) if first > last:

@@ -118,6 +118,7 @@ class SourceCoordinator:
         if ledger is not None and ledger.page_read(page.seq, page.attempt, message.end, message.rows, message.first,
                                                    time.monotonic()):
             self.counters.rows += message.rows
+            self.counters.count(page.measurement.source, rows=message.rows)
             if message.future is not None:
                 self.sources[page.measurement.source].future[page.measurement.name] = message.future
             self._order(self.sources[page.measurement.source])
@@ -127,6 +128,7 @@ class SourceCoordinator:
         narrower = ledger.overflow(page.seq, page.attempt, message.one_time, message.first,
                                    time.monotonic(), message.slow) if ledger else None
         if narrower is not None:
+            self.counters.count(page.measurement.source, narrowed=1)
             self._send("query", self.sources[page.measurement.source].order(page.measurement.name, narrower))
 
     def _page_confirmed(self, _sender: str, message: source_wire.PageConfirmed) -> None:

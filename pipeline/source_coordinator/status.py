@@ -1,5 +1,6 @@
 """The counters of the source coordinator, and the Status made of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -24,8 +25,17 @@ class SourceCounters(Struct):
     first_at: float = 0.0
     last_at: float = 0.0
 
+    #: By the index of the source: as `source_wire.SourceTotals`, without the name.
+    by_source: dict[int, Counter[str]] = {}
+
+    def count(self, source: int, **more: int) -> None:
+        """Counts something of one source."""
+        self.by_source.setdefault(source, Counter()).update(more)
+
     def confirmed(self, message: source_wire.PageConfirmed, now: float) -> None:
         """Counts a page that Iggy has confirmed."""
+        self.count(message.id.measurement.source, pages=1, points=message.points, messages=message.messages,
+                   sent_bytes=message.size, rejected=message.rejected, repeated=message.repeated)
         self.last_at = now
         self.pages += 1
         self.points += message.points
@@ -51,5 +61,7 @@ class SourceCounters(Struct):
             in_flight=sum(source.in_flight for source in sources), first_at=self.first_at, last_at=self.last_at,
             measurements=[source_wire.MeasurementStatus(source.config.name, name, ledger.watermark, len(ledger.pages))
                           for source in sources for name, ledger in sorted(source.ledgers.items())],
+            totals=[source_wire.SourceTotals(source.config.name, **dict(self.by_source.get(source.index, Counter())))
+                    for source in sources],
             future=sum(sum(source.future.values()) for source in sources),
             fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))

@@ -163,6 +163,21 @@ class MeasurementStatus(Struct, frozen=True):
     in_flight: int
 
 
+class SourceTotals(Struct, frozen=True):
+    """Totals of one source."""
+
+    source: str
+    rows: int = 0
+    points: int = 0
+    messages: int = 0
+    sent_bytes: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    pages: int = 0
+    #: Windows that were made narrower, because they had more rows than a page, or took the server too long.
+    narrowed: int = 0
+
+
 class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     """Source coordinator -> supervisor, demo, bench: four times a second."""
 
@@ -179,6 +194,7 @@ class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     measurements: list[MeasurementStatus]
     #: Points in the future, as last counted, which are not read yet.
     future: int = 0
+    totals: list[SourceTotals] = []
 
 
 Control = (

@@ -18,6 +18,7 @@ from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
 from pipeline.wire import payload_frame
 from pipeline.wire import sink as wire
+from pipeline.wire.measures import SECONDS, Histogram
 from pipeline.work_file import WorkFile
 from stages.encode.registry_client import RegistryClient
 from stages.encode.shared_lines import SharedLines
@@ -66,6 +67,11 @@ class EncodeStage:
         self._points = self._dropped = self._untold = 0
         self._notices: list[tuple[int, wire.Notice]] = []
         self._ways = wire.Ways()
+        #: By topic: points, and messages left out.
+        self._by_topic: dict[int, tuple[int, int]] = {}
+        self._measures = _measures()
+        #: The clock of a remote encoder's machine is another one.
+        self._knows_waits = bool(endpoints.folder)
         #: Results of the current message of batches: lines by sink and writer, and ranges without lines.
         self._lines: dict[tuple[int, int], SharedLines] = {}
         self._settled: list[wire.Settled] = []
@@ -138,17 +144,22 @@ class EncodeStage:
         for encoder in self.encoders:
             encoder.cpu.tick()
 
-    def _count(self, points: int, dropped: int) -> None:
+    def _count(self, topic: int, points: int, dropped: int) -> None:
         """Counts a batch. Reports to the coordinator at intervals, and when there is nothing else to do."""
         self._points += points
         self._dropped += dropped
+        before = self._by_topic.get(topic, (0, 0))
+        self._by_topic[topic] = before[0] + points, before[1] + dropped
         self._untold += 1
         if time.monotonic() >= self._reported_at + COUNT_SECONDS:
             self._report()
 
     def _report(self) -> None:
         if self._untold:
-            self.link.send(wire.Encoded(self._points, self._dropped, self._notices, self._ways))
+            topics = [wire.EncodedTopic(topic, *counts) for topic, counts in self._by_topic.items()]
+            self.link.send(wire.Encoded(self._points, self._dropped, self._notices, self._ways, topics,
+                                        self._measures))
+            self._by_topic, self._measures = {}, _measures()
         self._points = self._dropped = self._untold = 0
         self._notices, self._ways = [], wire.Ways()
         self._reported_at = time.monotonic()
@@ -167,6 +178,9 @@ class EncodeStage:
 
     def _encoded(self, batch: wire.Batch, joined: Any, lengths: Any) -> None:
         """Adds a batch's lines to those for the same writer. A range without lines is settled."""
+        began = time.monotonic()
+        if self._knows_waits and batch.sent_at:
+            self._measures.wait.observe(max(0.0, began - batch.sent_at), SECONDS)
         partition = batch.range.partition
         origin = BatchOrigin(partition.number, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
                              batch.headers)
@@ -180,7 +194,8 @@ class EncodeStage:
         if encoder.rules.notices:
             self._notices += [(partition.topic, notice) for notice in encoder.rules.notices.take()]
         self._ways += encoder.take_ways()
-        self._count(encoded.points, encoded.dropped)
+        self._measures.encode.observe(time.monotonic() - began, SECONDS)
+        self._count(partition.topic, encoded.points, encoded.dropped)
         if not encoded.groups:
             self._settled.append(wire.Settled(batch.range, 0, 0, rejects))
             return
@@ -202,3 +217,7 @@ class EncodeStage:
                 self.link.beat()
             push.send_multipart(frames, copy=False)
         self._lines = {}
+
+
+def _measures() -> wire.EncodeMeasures:
+    return wire.EncodeMeasures(Histogram(), Histogram())

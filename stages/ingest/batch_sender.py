@@ -1,5 +1,6 @@
 """Sends batches to the encoders, with what each mapping needs of the messages."""
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -61,4 +62,4 @@ class BatchSender:
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
             headers=[header_values(message, names) for message in messages] if names else None,
-            redelivered=redelivered)
+            redelivered=redelivered, sent_at=time.monotonic())

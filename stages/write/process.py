@@ -23,6 +23,7 @@ from pipeline.work_file import WorkFile
 from stages.influxdb.answers import Answer, OperatorNeeded, Retry
 from stages.write.batch import Batch, BatchJob, Work
 from stages.write.chunk import Chunk
+from stages.write.measures import RequestMeasures
 from stages.write.ordering import Entry
 from stages.write.target import Target
 from stages.write.transport import MAX_IN_FLIGHT_V3
@@ -62,6 +63,7 @@ class WriteStage:
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
         self._names = [sink.name for sink in plan.config.all_sinks()]
         self._all_targets = [target for targets in self.targets for target in targets]
+        self._measures = RequestMeasures(self.targets)
         self._batches = 0
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
@@ -87,7 +89,10 @@ class WriteStage:
             self._log_slow_requests()
             wait = self._start_requests()
             in_flight = sum([target.limiter.max_in_flight for target in self._all_targets])
-            poller.register(self.pull, zmq.POLLIN if self._batches < BATCHES_PER_REQUEST * in_flight else 0)
+            most_batches = BATCHES_PER_REQUEST * in_flight
+            if (report := self._measures.report(self._batches, most_batches, time.monotonic())) is not None:
+                self.link.send(report)
+            poller.register(self.pull, zmq.POLLIN if self._batches < most_batches else 0)
             ready = dict(poller.poll(min(self.link.milliseconds_to_beat(), max(1, round(wait * 1000)))))
             if self._pool.wakeup in ready:
                 self._answered(self._pool.take())
@@ -145,6 +150,7 @@ class WriteStage:
         """Takes an answer: what it means for the job, and for the database."""
         target, entry, chunk, answer, seconds = outcome
         job = entry.job
+        self._measures.answered(target, answer, len(chunk.body or b""), seconds)
         target.slow.ended((job, chunk))
         target.limiter.max_in_flight = target.transport.max_in_flight
         try:

@@ -7,13 +7,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import requests
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.commands.config import load_config
 from pipeline.http.client import request
+from pipeline.http.metrics import PREFIX
 from pipeline.testbed.harness.procfs import is_alive
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import RunningIggy
@@ -33,6 +37,21 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def check_metrics(answer: requests.Response, parse: Callable[[str], Iterable[Metric]]) -> None:
+    """Whether the metrics have what was sent, and the parser accepts them."""
+    answer.raise_for_status()
+    samples = {(one.name.removeprefix(PREFIX), one.labels.get("partition", "") or one.labels.get("reason", "")):
+               one.value for family in parse(answer.text) for one in family.samples if "process" not in one.labels}
+    expected = {("messages_read_total", ""): 1_001, ("points_written_total", ""): 1_000,
+                ("messages_rejected_total", "not_json"): 1, ("messages_dead_lettered_total", ""): 1,
+                ("partition_lag_messages", "0"): 0, ("partition_lag_messages", "1"): 0, ("ready", ""): 1,
+                ("points_encoded_total", ""): 1_000, ("append_to_written_seconds_count", ""): None}
+    found = {name: samples.get(name) for name in expected}
+    assert {**found, ("append_to_written_seconds_count", ""): None} == expected
+    assert samples["batch_encode_seconds_count", ""] >= samples["batches_total", ""] > 0
+    assert samples["request_seconds_count", ""] > 0 and samples["append_to_written_seconds_count", ""] > 0
 
 
 def test_health_status_and_a_dead_http_process(iggy: RunningIggy, stream: str, influxdb: SandboxInflux,
@@ -78,6 +97,19 @@ def test_health_status_and_a_dead_http_process(iggy: RunningIggy, stream: str, i
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     assert "version" in requests.get(f"{url}/version", headers=bearer, timeout=60).json()
     assert requests.get(f"{url}/livez", headers={"Host": "evil.example"}, timeout=60).status_code == 421
+
+    # Writers report once a second.
+    wait_until(lambda: f"{PREFIX}requests_total{{" in requests.get(f"{url}/metrics", headers=bearer, timeout=60).text,
+               "a report of a writer")
+    answer = requests.get(f"{url}/metrics", headers=bearer, timeout=60)
+    check_metrics(answer, text_string_to_metric_families)
+    lint = subprocess.run(["promtool", "check", "metrics"], input=answer.text, capture_output=True, text=True,
+                          timeout=60)
+    assert (lint.returncode, lint.stderr) == (0, ""), lint.stdout
+    as_open_metrics = {**bearer, "Accept": "application/openmetrics-text; version=1.0.0"}
+    answer = requests.get(f"{url}/metrics", headers=as_open_metrics, timeout=60)
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    check_metrics(answer, open_metrics_families)
 
     # When it dies it is started again, as often as that happens; the others go on.
     before = http_of(sink)

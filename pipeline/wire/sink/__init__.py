@@ -30,6 +30,7 @@ from pipeline.wire.sink.control import (
     read_reports,
 )
 from pipeline.wire.sink.field_registry import FieldTypes, FieldTypesRequest, OverLimit, TagCardinalities
+from pipeline.wire.sink.measures import EncodedTopic, EncodeMeasures, Outcome, TargetMeasures, Writing
 from pipeline.wire.sink.partitions import (
     Assign,
     Credit,
@@ -50,15 +51,27 @@ from pipeline.wire.sink.partitions import (
 )
 from pipeline.wire.sink.ranges import Overwritten, Partition, Range, Reject, Suspect
 from pipeline.wire.sink.remote_encoders import Admit, Allow, Allowed, Join, Leave
-from pipeline.wire.sink.status import GapStatus, PartitionStatus, RejectStatus, Status
+from pipeline.wire.sink.status import (
+    GapStatus,
+    PartitionStatus,
+    RejectStatus,
+    SinkMeasures,
+    Status,
+    TagStatus,
+    TargetStatus,
+    TopicStatus,
+    WriterStatus,
+)
 from pipeline.wire.sink.supervision import Excused, Failed, GaveUp, ProcessDied, Restarted
 
 __all__ = [
     "Admit", "Allow", "Allowed", "Assign", "Batch", "BatchReport", "Batches", "BucketLines", "Control", "Credit",
-    "DeadLettersStored", "Dispatched", "Encoded", "Excused", "Failed", "FieldTypes", "FieldTypesRequest", "Gap",
-    "GapStatus", "GaveUp", "Join", "Leave", "Lines", "LinesPart", "Malformed", "Notice", "OverLimit", "Overwritten",
-    "Partition", "PartitionStart", "PartitionStatus", "Position", "ProcessDied", "Progress", "Range", "Redeliver",
-    "Reject", "RejectStatus", "Reports", "Restarted", "Revoked", "Seek", "Settled", "Started", "Status", "Stopped",
-    "Store", "StoreDeadLetters", "Stored", "Suspect", "TagCardinalities", "Truncated", "Unassigned", "Ways",
-    "decode_control", "decode_status", "read_batches", "read_control", "read_lines", "read_reports",
+    "DeadLettersStored", "Dispatched", "EncodeMeasures", "Encoded", "EncodedTopic", "Excused", "Failed", "FieldTypes",
+    "FieldTypesRequest", "Gap", "GapStatus", "GaveUp", "Join", "Leave", "Lines", "LinesPart", "Malformed", "Notice",
+    "Outcome", "OverLimit", "Overwritten", "Partition", "PartitionStart", "PartitionStatus", "Position", "ProcessDied",
+    "Progress", "Range", "Redeliver", "Reject", "RejectStatus", "Reports", "Restarted", "Revoked", "Seek", "Settled",
+    "SinkMeasures", "Started", "Status", "Stopped", "Store", "StoreDeadLetters", "Stored", "Suspect",
+    "TagCardinalities", "TagStatus", "TargetMeasures", "TargetStatus", "TopicStatus", "Truncated", "Unassigned", "Ways",
+    "WriterStatus", "Writing", "decode_control", "decode_status", "read_batches", "read_control", "read_lines",
+    "read_reports",
 ]

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from pipeline.wire.common import Count, Index
+from pipeline.wire.sink.measures import EncodedTopic, EncodeMeasures
 from pipeline.wire.sink.ranges import Overwritten, Range, Reject
 
 
@@ -21,6 +22,8 @@ class Batch(Struct, frozen=True, array_like=True):
     headers: list[tuple[str, ...]] | None = None
     #: The batch was read again: later batches of its partition may have been written before it.
     redelivered: bool = False
+    #: When it was sent: seconds, CLOCK_MONOTONIC.
+    sent_at: float = 0.0
 
 
 class Batches(Struct, frozen=True, tag=True):
@@ -122,6 +125,9 @@ class Encoded(Struct, frozen=True, tag=True):
     #: (index into `Config.subscriptions()`, notice) of each kind and topic.
     notices: list[tuple[Index, Notice]] = []
     ways: Ways = Ways()
+    #: The same points and dropped messages by topic.
+    topics: list[EncodedTopic] = []
+    measures: EncodeMeasures | None = None
 
 
 class Settled(Struct, frozen=True, tag=True):

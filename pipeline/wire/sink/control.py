@@ -10,6 +10,7 @@ from pipeline.wire.common import Drain, Heartbeat, Retrying
 from pipeline.wire.decode import Malformed, buffer_of, read
 from pipeline.wire.sink.batches import Batch, Batches, DeadLettersStored, Encoded, Lines, Settled, StoreDeadLetters
 from pipeline.wire.sink.field_registry import FieldTypes, FieldTypesRequest, OverLimit, TagCardinalities
+from pipeline.wire.sink.measures import Writing
 from pipeline.wire.sink.partitions import (
     Assign,
     Credit,
@@ -42,7 +43,7 @@ Control = (
     Heartbeat | Retrying | Drain
     | Assign | Started | Seek | Truncated | Gap | Revoked | Unassigned | Store | Stored | Credit | Dispatched | Progress
     | Redeliver | Stopped
-    | Encoded | Settled | Reports | StoreDeadLetters | DeadLettersStored
+    | Encoded | Settled | Writing | Reports | StoreDeadLetters | DeadLettersStored
     | FieldTypesRequest | FieldTypes | TagCardinalities | OverLimit
     | Failed | ProcessDied | Excused | GaveUp | Restarted
     | Join | Admit | Allow | Allowed | Leave

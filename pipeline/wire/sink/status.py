@@ -3,7 +3,9 @@
 from msgspec import Struct
 
 from pipeline.wire.common import CoordinatorStatus
+from pipeline.wire.measures import Histogram
 from pipeline.wire.sink.batches import Ways
+from pipeline.wire.sink.measures import Outcome
 
 
 class PartitionStatus(Struct, frozen=True):
@@ -22,6 +24,8 @@ class PartitionStatus(Struct, frozen=True):
     #: Iggy's time of the oldest message that is not committed, as far as it is known, microseconds since 1970; 0: not
     #: known.
     oldest: int = 0
+    #: Name of the sink that reads it.
+    sink: str = ""
 
     @property
     def lag(self) -> int:
@@ -63,6 +67,75 @@ class RejectStatus(Struct, frozen=True):
     line: str
 
 
+class TopicStatus(Struct, frozen=True):
+    """Totals of one topic that a sink reads."""
+
+    sink: str
+    stream: str
+    topic: str
+    #: Messages that were dispatched, and their payload bytes.
+    read: int
+    read_bytes: int
+    #: Points that were encoded, written, and that replaced others.
+    encoded: int
+    written: int
+    overwritten: int
+    #: Messages that the mapping left out on purpose, and those that were stored as dead letters.
+    filtered: int
+    dead_lettered: int
+    #: Messages that were rejected, by reason.
+    rejected: dict[str, int]
+    #: Bytes sent to the database, after compression. Those of a body that several topics share count for the first.
+    sent_bytes: int
+    batches: int
+
+
+class TargetStatus(Struct, frozen=True):
+    """Totals of the requests to one database, of all writers."""
+
+    sink: str
+    url: str
+    outcomes: list[Outcome]
+    seconds: Histogram
+    body_bytes: Histogram
+
+
+class WriterStatus(Struct, frozen=True):
+    """What one writer has to do now."""
+
+    name: str
+    #: Batches in hand, and how many may be.
+    batches: int
+    most_batches: int
+    #: Requests in flight, and how many may be, to all its databases.
+    in_flight: int
+    limit: int
+
+
+class TagStatus(Struct, frozen=True):
+    """How many values a tag has."""
+
+    sink: str
+    tag: str
+    #: Estimated.
+    values: int
+
+
+class SinkMeasures(Struct, frozen=True):
+    """Distributions, and what the writers are doing."""
+
+    #: As in `EncodeMeasures`, of all encoders.
+    wait: Histogram
+    encode: Histogram
+    #: From Iggy's time of a batch's newest message to the acknowledgement of its last line; seconds.
+    settled: Histogram
+    #: Messages and payload bytes of the batches that were settled.
+    batch_messages: Histogram
+    batch_bytes: Histogram
+    targets: list[TargetStatus]
+    writers: list[WriterStatus]
+
+
 class Status(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     """Coordinator -> supervisor, demo, bench: four times a second."""
 
@@ -91,3 +164,7 @@ class Status(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     ways: Ways = Ways()
     #: The last messages that were rejected, oldest first; of each batch the first few.
     rejects: list[RejectStatus] = []
+    topics: list[TopicStatus] = []
+    measures: SinkMeasures | None = None
+    #: The tags with most values; of each sink the first few.
+    tags: list[TagStatus] = []

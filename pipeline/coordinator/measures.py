@@ -1,0 +1,128 @@
+"""Totals by topic, distributions, and what the writers report: for the Status. Pure."""
+
+from typing import Final
+
+from msgspec import Struct
+
+from pipeline.config.schema import Config, Subscription
+from pipeline.reasons import REASONS
+from pipeline.wire import sink as wire
+from pipeline.wire.measures import BYTES, MESSAGES, SECONDS, Histogram
+
+#: Databases and ways in which requests end, at most; more would be those of a process of another pipeline.
+MAX_TARGETS, MAX_OUTCOMES = 1_000, 100
+#: In place of a reason that is not in REASONS.
+OTHER: Final = "other"
+
+
+class _Topic(Struct):
+    """As `wire.TopicStatus`."""
+
+    read: int = 0
+    read_bytes: int = 0
+    encoded: int = 0
+    written: int = 0
+    overwritten: int = 0
+    filtered: int = 0
+    dead_lettered: int = 0
+    rejected: dict[str, int] = {}
+    sent_bytes: int = 0
+    batches: int = 0
+
+
+class _Target(Struct):
+    outcomes: dict[tuple[int, str, bool], int]
+    seconds: Histogram
+    body_bytes: Histogram
+
+
+class Measures:
+    """Everything since the coordinator started. Indices are checked by `pipeline.sockets.sink_rules`."""
+
+    def __init__(self, config: Config) -> None:
+        #: Their names.
+        self.sinks = [sink.name for sink in config.all_sinks()]
+        self._subscriptions = config.subscriptions()
+        self._topics = [_Topic(rejected={}) for _ in self._subscriptions]
+        self._encoders = wire.EncodeMeasures(Histogram(), Histogram())
+        self._settled, self._batch_messages, self._batch_bytes = Histogram(), Histogram(), Histogram()
+        #: By sink and URL.
+        self._targets: dict[tuple[int, str], _Target] = {}
+        self._writers: dict[str, wire.WriterStatus] = {}
+
+    def dispatched(self, topic: int, messages: int, size: int) -> None:
+        """Messages were dispatched for the first time."""
+        found = self._topics[topic]
+        found.read += messages
+        found.read_bytes += size
+
+    def encoded(self, message: wire.Encoded) -> None:
+        """An encoder has reported."""
+        for one in message.topics:
+            found = self._topics[one.topic]
+            found.encoded += one.points
+            found.filtered += one.filtered
+        if message.measures is not None:
+            self._encoders.add(message.measures)
+
+    def settled(self, message: wire.Settled, age: float | None, stores: bool) -> None:
+        """A batch was settled for the first time. `age`: seconds since Iggy stored its newest message; `stores`: its
+        rejects were stored as dead letters."""
+        range_ = message.range
+        found = self._topics[range_.partition.topic]
+        found.batches += 1
+        found.written += message.points
+        found.overwritten += message.overwritten.points
+        found.sent_bytes += message.sent_bytes
+        for reject in message.rejects:
+            reason = reject.reason if reject.reason in REASONS else OTHER
+            found.rejected[reason] = found.rejected.get(reason, 0) + 1
+        if stores:
+            found.dead_lettered += len(message.rejects)
+        self._batch_messages.observe(range_.messages, MESSAGES)
+        self._batch_bytes.observe(range_.bytes, BYTES)
+        if age is not None:
+            self._settled.observe(age, SECONDS)
+
+    def wrote(self, writer: str, message: wire.Writing) -> None:
+        """A writer has reported."""
+        for one in message.targets:
+            if (one.sink, one.url) not in self._targets and len(self._targets) >= MAX_TARGETS:
+                continue
+            found = self._targets.setdefault((one.sink, one.url), _Target({}, Histogram(), Histogram()))
+            for outcome in one.outcomes:
+                key = (outcome.status, outcome.outcome, outcome.retried)
+                if key in found.outcomes or len(found.outcomes) < MAX_OUTCOMES:
+                    found.outcomes[key] = found.outcomes.get(key, 0) + outcome.count
+            found.seconds.add(one.seconds)
+            found.body_bytes.add(one.body_bytes)
+        self._writers[writer] = wire.WriterStatus(
+            writer, message.batches, message.most_batches, sum([one.in_flight for one in message.targets]),
+            sum([one.limit for one in message.targets]))
+
+    def died(self, name: str) -> None:
+        """A process has ended: what a writer had in hand is lost, and read again."""
+        self._writers.pop(name, None)
+
+    def topics(self) -> list[wire.TopicStatus]:
+        """The totals of all topics."""
+        return [_topic_status(self.sinks[topic.sink], topic, found)
+                for topic, found in zip(self._subscriptions, self._topics, strict=True)]
+
+    def status(self) -> wire.SinkMeasures:
+        """The distributions, and what the writers do."""
+        return wire.SinkMeasures(
+            self._encoders.wait, self._encoders.encode, self._settled, self._batch_messages, self._batch_bytes,
+            [wire.TargetStatus(self.sinks[sink], url,
+                               [wire.Outcome(*key, count) for key, count in found.outcomes.items()],
+                               found.seconds, found.body_bytes) for (sink, url), found in self._targets.items()],
+            self._sorted_writers())
+
+    def _sorted_writers(self) -> list[wire.WriterStatus]:
+        return [self._writers[name] for name in sorted(self._writers)]
+
+
+def _topic_status(sink: str, topic: Subscription, found: _Topic) -> wire.TopicStatus:
+    return wire.TopicStatus(
+        sink, topic.stream, topic.topic, found.read, found.read_bytes, found.encoded, found.written,
+        found.overwritten, found.filtered, found.dead_lettered, dict(found.rejected), found.sent_bytes, found.batches)
