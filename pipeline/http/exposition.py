@@ -63,7 +63,7 @@ class Exposition:
         """Adds the samples of a histogram."""
         family = self._family(name)
         assert isinstance(family, HistogramMetricFamily)
-        family.add_metric(labels, [(floatToGoString(bound), float(count)) for bound, count in
+        family.add_metric(labels, [(_text(bound), float(count)) for bound, count in
                                    found.cumulative(bounds)], found.sum)
 
     def add_info(self, name: str, *values: str) -> None:
@@ -118,6 +118,12 @@ class _Collected(Collector):
     def collect(self) -> Iterable[Family]:
         """The families."""
         return self._families
+
+
+def _text(bound: float) -> str:
+    """A bucket's bound as Prometheus has it."""
+    text: str = floatToGoString(bound)  # type: ignore[no-untyped-call]
+    return text
 
 
 def _add_sink(out: Exposition, plan: Plan, status: Status, now: float) -> None:
