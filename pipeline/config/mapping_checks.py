@@ -23,7 +23,7 @@ _NOT_OF_LINES: Final = ("measurement_from", "tag_fields", "tag_renames", "tag_ma
                         "exclude_fields", "nested", "flatten_separator", "arrays", "explode", "integers",
                         "timestamp_field", "timestamp_rest_field")
 #: Delimiters that a CSV reader cannot distinguish from other characters of a line.
-_NO_DELIMITERS: Final = ('"', "\n", "\r", "\0")
+_NO_DELIMITERS: Final = ("\n", "\r", "\0")
 
 
 def mapping_contradictions(mapping: MappingConfig, key: str) -> list[str]:
@@ -32,12 +32,12 @@ def mapping_contradictions(mapping: MappingConfig, key: str) -> list[str]:
     for option, other, value in _ONLY_WITH:
         if getattr(mapping, option) != getattr(_DEFAULTS, option) and getattr(mapping, other) != value:
             problems.append(f'{key}.{option}: only with {other} = "{value}"')
-    for option in ("tag_fields", "field_names", "exclude_fields", "metadata_tags", "csv_header", "allowed_buckets"):
+    for option in ("tag_fields", "field_names", "exclude_fields", "metadata_tags", "csv_header", "csv_none",
+                   "allowed_buckets"):
         names = getattr(mapping, option)
         if len(set(names)) < len(names):
             problems.append(f"{key}.{option}: a name occurs twice")
-    if mapping.csv_delimiter in _NO_DELIMITERS:
-        problems.append(f"{key}.csv_delimiter: must not be a quotation mark, a line break or NUL")
+    problems += _csv_problems(mapping, key)
     if not mapping.max_tag_values and mapping.on_high_cardinality != "warn":
         problems.append(f"{key}.on_high_cardinality: no effect with max_tag_values = 0, which counts no values")
     whens = [rule.when for rule in mapping.rules]
@@ -61,6 +61,20 @@ def mapping_option_warnings(mapping: MappingConfig, key: str) -> list[str]:
     warnings += [f"{key}.constant_tags.{tag}: no effect: it is empty, and no tag is written"
                  for tag, value in mapping.constant_tags.items() if not value]
     return warnings
+
+
+def _csv_problems(mapping: MappingConfig, key: str) -> list[str]:
+    problems = []
+    if mapping.csv_delimiter in (*_NO_DELIMITERS, '"', mapping.csv_quote):
+        problems.append(f"{key}.csv_delimiter: must not be a quotation mark, a line break or NUL")
+    if mapping.csv_quote in _NO_DELIMITERS:
+        problems.append(f"{key}.csv_quote: must not be a line break or NUL")
+    if mapping.csv_comment and (mapping.csv_comment[0].isspace() or "\n" in mapping.csv_comment):
+        problems.append(f"{key}.csv_comment: must not begin with white space or contain a line break")
+    if mapping.csv_skip_after_names and mapping.csv_header:
+        problems.append(f"{key}.csv_skip_after_names: no effect with csv_header, as no line has names; give "
+                        "csv_skip_lines")
+    return problems
 
 
 def _measurement_problems(mapping: MappingConfig, key: str) -> list[str]:

@@ -33,12 +33,30 @@ class PayloadConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     csv_delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
     #: Remove white space around names and cells, with format = "csv".
     csv_trim: bool = False
+    #: Lines that begin with this text are left out, with format = "csv": "#".
+    csv_comment: str = ""
+    #: Lines at the beginning of each payload that are left out, with format = "csv".
+    csv_skip_lines: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    #: Lines that are left out after that with the names, such as units, with format = "csv".
+    csv_skip_after_names: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    #: Character before the decimals of a number, with format = "csv".
+    csv_decimal: Literal[".", ","] = "."
+    #: Cells that stand for no value, beside empty ones, with format = "csv": ["NAN", "---"].
+    csv_none: tuple[str, ...] = ()
+    #: Character around cells that hold delimiters or line breaks, with format = "csv"; "": none.
+    csv_quote: Annotated[str, Meta(max_length=1)] = '"'
     #: File of the schema (JSON), with format = "avro"; without it, payloads are object container files.
     avro_schema: FilePath = ""
     #: File of a FileDescriptorSet (`protoc --descriptor_set_out --include_imports`), with format = "protobuf".
     protobuf_descriptor: FilePath = ""
     #: Full name of the message in it, such as "telemetry.Reading".
     protobuf_message: str = ""
+    #: "confluent": each payload begins with the header of Confluent's serializers (a zero byte and a schema id), with
+    #: format = "avro", "protobuf" or "json".
+    schema_header: Literal["none", "confluent"] = "none"
+    #: Folder with the schemas that the headers name: 17.avsc (JSON), or 17.desc (a FileDescriptorSet), for schema 17.
+    #: Without it, the id is skipped, and `avro_schema` or `protobuf_descriptor` is the schema of all payloads.
+    schema_folder: FilePath = ""
     #: Unit of the times in the payloads, with format = "line_protocol".
     line_protocol_precision: Precision = "ns"
     #: Compression of the payloads; "auto" detects gzip, zstd, lz4 and snappy frames by their first bytes.

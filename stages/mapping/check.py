@@ -87,28 +87,47 @@ def _time_problems(mapping: MappingConfig, key: str) -> list[str]:
 
 
 #: Options that belong to one format: (option, format).
-_OF_FORMAT = (("csv_header", "csv"), ("csv_trim", "csv"), ("avro_schema", "avro"), ("protobuf_descriptor", "protobuf"),
-              ("protobuf_message", "protobuf"))
+_OF_FORMAT = (*((option, "csv") for option in (
+    "csv_header", "csv_trim", "csv_comment", "csv_skip_lines", "csv_skip_after_names", "csv_decimal", "csv_none",
+    "csv_quote")), ("avro_schema", "avro"), ("protobuf_descriptor", "protobuf"), ("protobuf_message", "protobuf"))
+_DEFAULTS = MappingConfig()
 
 
 def _format_problems(mapping: MappingConfig, key: str, is_consistent: bool) -> list[str]:
-    problems, lacks_option = [], False
-    for option, name in _OF_FORMAT:
-        given = bool(getattr(mapping, option))
-        if given and mapping.format != name:
-            problems.append(f'{key}.{option}: only with format = "{name}"')
-        if not given and mapping.format == name == "protobuf":
-            problems.append(f'{key}.{option}: required with format = "protobuf"')
-            lacks_option = True
+    problems = [f'{key}.{option}: only with format = "{name}"' for option, name in _OF_FORMAT
+                if getattr(mapping, option) != getattr(_DEFAULTS, option) and mapping.format != name]
+    wrong_schemas = _schema_problems(mapping, key)
+    problems += wrong_schemas
     if mapping.format == "line_protocol" and (mapping.rules or mapping.bucket_template):
         problems.append(f'{key}.rules, bucket_template: not with format = "line_protocol", whose lines pass through')
-    if not lacks_option and (is_consistent or mapping.format != "csv"):
+    if not wrong_schemas and (is_consistent or mapping.format != "csv"):
         try:
             transcoder(mapping)
             if mapping.compression != "none":
                 decompressor(mapping.compression, 1)
         except BadFormat as error:
             problems.append(f"{key}.{error.option}: {error}")
+    return problems
+
+
+def _schema_problems(mapping: MappingConfig, key: str) -> list[str]:
+    """Which schemas are required, and by what payloads name them."""
+    problems = []
+    has_header, has_folder = mapping.schema_header != "none", bool(mapping.schema_folder)
+    if has_header and mapping.format not in ("avro", "protobuf", "json"):
+        problems.append(f'{key}.schema_header: only with format = "avro", "protobuf" or "json"')
+    if has_folder and (not has_header or mapping.format == "json"):
+        problems.append(f'{key}.schema_folder: only with schema_header = "confluent", and format = "avro" or '
+                        '"protobuf"')
+    if mapping.format == "avro" and has_header and not (has_folder or mapping.avro_schema):
+        problems.append(f'{key}.avro_schema: required with schema_header = "confluent", or schema_folder')
+    if mapping.format == "protobuf":
+        if has_folder and mapping.protobuf_descriptor:
+            problems.append(f"{key}.protobuf_descriptor: not with schema_folder, which has the descriptors")
+        if not has_folder and not mapping.protobuf_descriptor:
+            problems.append(f'{key}.protobuf_descriptor: required with format = "protobuf"')
+        if not has_header and not mapping.protobuf_message:
+            problems.append(f'{key}.protobuf_message: required with format = "protobuf"')
     return problems
 
 

@@ -67,7 +67,8 @@ class PayloadDecoder:
         self.quick = None if config.steps else quick(config)
         self._limits = Limits.of(config)
         self._steps = Steps(config, *rules.place) if config.steps else None
-        self._always = config.format != "json" or self._decompress is not None or self._steps is not None
+        self._always = (config.format != "json" or config.schema_header != "none" or self._decompress is not None
+                        or self._steps is not None)
         #: Headers that points need; the others are for the steps.
         self._point_headers = len(config.point_headers())
         self._counted: set[str] = set()

@@ -43,16 +43,16 @@ def transcoder(config: MappingConfig) -> Transcoder:
             return text_transcoder(config.text_field, limits)
         case "csv":
             from stages.mapping.formats.csv import csv_transcoder
-            return csv_transcoder(config.csv_header, config.csv_delimiter, config.csv_trim, limits)
+            return csv_transcoder(config, limits)
         case "avro":
             from stages.mapping.formats.avro import avro_transcoder
-            return avro_transcoder(config.avro_schema, limits, config.max_payload_bytes)
+            return avro_transcoder(config, limits)
         case "protobuf":
             from stages.mapping.formats.protobuf import protobuf_transcoder
-            return protobuf_transcoder(config.protobuf_descriptor, config.protobuf_message, limits)
+            return protobuf_transcoder(config, limits)
         case _:
             from stages.mapping.formats.json import json_transcoder
-            return json_transcoder(limits)
+            return json_transcoder(limits, config.schema_header == "confluent")
 
 
 def quick(config: MappingConfig) -> Quick | None:
@@ -65,14 +65,20 @@ def quick(config: MappingConfig) -> Quick | None:
         case "text":
             from stages.mapping.formats.text import quick_text
             return Quick(quick_text(config.text_field))
-        case "csv" if config.csv_header and len(config.csv_header) <= limits.keys:
+        case "csv" if config.csv_header and len(config.csv_header) <= limits.keys and _is_usual_csv(config):
             from stages.mapping.formats.csv import quick_csv
             return Quick(quick_csv(config.csv_header, config.csv_delimiter, config.csv_trim, limits), "line 1: ")
-        case "avro" if config.avro_schema:
+        case "avro" if config.avro_schema and config.schema_header == "none":
             from stages.mapping.formats.avro import quick_avro
             return Quick(quick_avro(config.avro_schema, limits))
         case _:
             return None
+
+
+def _is_usual_csv(config: MappingConfig) -> bool:
+    """Whether every line is a record, written as RFC 4180 has it."""
+    return (config.csv_comment, config.csv_skip_lines, config.csv_decimal, config.csv_none, config.csv_quote) == (
+        "", 0, ".", (), '"')
 
 
 def each(function: Callable[[Any], Any], values: Sequence[Any], errors: tuple[type[Exception], ...]) -> list[Any]:

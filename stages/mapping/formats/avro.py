@@ -1,4 +1,5 @@
-"""`format = "avro"`: one record for each payload, by the schema in a file; or object container files with their schema.
+"""`format = "avro"`: one record for each payload, by the schema in a file, or by one of a folder whose id the payload
+names; or object container files with their schema.
 
 With a schema file, times of logical types stay numbers (`timestamp-millis`: `timestamp_format = "epoch_ms"`); those of
 a container file become RFC 3339 texts.
@@ -9,12 +10,14 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from pipeline.config.schema import MappingConfig
 from stages.mapping.formats import Transcoder, each
 from stages.mapping.formats.avro_container import blocks, header
 from stages.mapping.formats.avro_measure import Measure
+from stages.mapping.formats.confluent import SchemaFolder, hint, schema_text, without_header
 from stages.mapping.formats.errors import BadFormat, missing_package
 from stages.mapping.formats.json_values import json_or_reject, to_json, usual_texts
-from stages.mapping.limits import Limits
+from stages.mapping.limits import Limits, TooComplex
 from stages.mapping.reject import Reject, shown
 
 #: Most schemas of container files that are cached, and the longest schema in bytes.
@@ -29,54 +32,50 @@ class _Schema(NamedTuple):
     measure: Measure
 
 
-def avro_transcoder(schema_file: str, limits: Limits, max_bytes: int) -> Transcoder:
-    """The transcoder of records with the schema in the file, or of container files. Raises BadFormat."""
+def avro_transcoder(config: MappingConfig, limits: Limits) -> Transcoder:
+    """The transcoder of records with the schema in a file or folder, or of container files. Raises BadFormat."""
     try:
         import fastavro
     except ImportError:
         raise missing_package("format", "avro", "fastavro", "avro") from None
 
-    given = _given(schema_file, limits) if schema_file else None
-    known: dict[bytes, _Schema] = {}
+    given = _given(config.avro_schema, limits) if config.avro_schema else None
+    has_header = config.schema_header == "confluent"
+    folder = None
+    if config.schema_folder:
+        folder = SchemaFolder(config.schema_folder, ".avsc",
+                              lambda content: _parsed(_without_times(schema_text(content)), limits), "not_avro")
+    containers = _Containers(limits, config.max_payload_bytes)
 
-    def schema_of(text: bytes) -> _Schema:
-        if len(text) > _MAX_SCHEMA_BYTES:
-            raise Reject("not_avro", f"its schema has {len(text)} bytes, more than {_MAX_SCHEMA_BYTES}")
-        found = known.get(text)
-        if found is None:
-            if len(known) >= _MAX_SCHEMAS:
-                known.clear()
-            found = known[text] = _parsed(json.loads(text), limits)
-        return found
-
-    def records(payload: bytes) -> Iterator[Any]:
-        """The records of a container file."""
-        metadata, at = header(payload)
-        schema = schema_of(metadata["avro.schema"])
-        for count, data in blocks(payload, at, metadata.get("avro.codec", b"null").decode(), max_bytes):
-            schema.measure.check(data, count)
-            file = io.BytesIO(data)
-            for _ in range(count):
-                yield fastavro.schemaless_reader(file, schema.parsed, None)
-            if file.read(1):
-                raise ValueError("a block has more than its records")
-
-    def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
+    def record(payload: bytes) -> bytes:
+        schema = given
+        if has_header:
+            number, payload = without_header(payload, "not_avro")
+            schema = folder.schema(number) if folder is not None else given
+        assert schema is not None
+        schema.measure.check(payload)
         file = io.BytesIO(payload)
-        try:
-            if given is None:
-                for number, record in enumerate(records(payload), 1):
-                    yield f"record {number}: ", json_or_reject(record, limits)
-                return
-            given.measure.check(payload)
-            record = fastavro.schemaless_reader(file, given.parsed, None)
-        except (Reject, RecursionError):
-            raise
-        except Exception as error:  # a payload can be anything, and so can what the reader raises
-            raise Reject("not_avro", f"{type(error).__name__}: {shown(_without_object(str(error)))}") from None
+        # A record of another schema is read as one of `avro_schema`, if that is given, too.
+        reader = given.parsed if given is not None and schema is not given else None
+        value = fastavro.schemaless_reader(file, schema.parsed, reader)
         if file.read(1):
             raise Reject("not_avro", "the payload is longer than one record of the schema")
-        yield "", to_json(record, limits)
+        return to_json(value, limits)
+
+    def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
+        try:
+            if given is None and folder is None:
+                for number, value in enumerate(containers.records(payload), 1):
+                    yield f"record {number}: ", json_or_reject(value, limits)
+                return
+            text = record(payload)
+        except (TooComplex, RecursionError):
+            raise
+        except Exception as error:  # a payload can be anything, and so can what the reader raises
+            reject = error if isinstance(error, Reject) else Reject(
+                "not_avro", f"{type(error).__name__}: {shown(_without_object(str(error)))}")
+            raise Reject(reject.reason, reject.detail + ("" if has_header else hint(payload))) from None
+        yield "", text
 
     return objects
 
@@ -123,6 +122,40 @@ def _parsed(schema: Any, limits: Limits) -> _Schema:
     named: dict[str, Any] = {}
     parsed = fastavro.parse_schema(schema, named)
     return _Schema(parsed, Measure(parsed, named, limits))
+
+
+class _Containers:
+    """Object container files."""
+
+    def __init__(self, limits: Limits, max_bytes: int) -> None:
+        self._limits = limits
+        self._max_bytes = max_bytes
+        self._known: dict[bytes, _Schema] = {}
+
+    def records(self, payload: bytes) -> Iterator[Any]:
+        """The records of a container file."""
+        import fastavro
+
+        metadata, at = header(payload)
+        schema = self._schema(metadata["avro.schema"])
+        codec = metadata.get("avro.codec", b"null").decode()
+        for count, data in blocks(payload, at, codec, self._max_bytes):
+            schema.measure.check(data, count)
+            file = io.BytesIO(data)
+            for _ in range(count):
+                yield fastavro.schemaless_reader(file, schema.parsed, None)
+            if file.read(1):
+                raise ValueError("a block has more than its records")
+
+    def _schema(self, text: bytes) -> _Schema:
+        if len(text) > _MAX_SCHEMA_BYTES:
+            raise Reject("not_avro", f"its schema has {len(text)} bytes, more than {_MAX_SCHEMA_BYTES}")
+        found = self._known.get(text)
+        if found is None:
+            if len(self._known) >= _MAX_SCHEMAS:
+                self._known.clear()
+            found = self._known[text] = _parsed(json.loads(text), self._limits)
+        return found
 
 
 def _without_times(schema: Any) -> Any:

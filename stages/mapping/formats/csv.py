@@ -1,7 +1,7 @@
-"""`format = "csv"`: one point for each line. Source: RFC 4180.
+"""`format = "csv"`: one point for each line. Source: RFC 4180, and what loggers write instead.
 
-A cell that looks like a JSON number, or is true, false, NaN or an infinity, is one; an empty cell is null. Declare a
-type where that is wrong: `types = { zip = "string" }` keeps 01234 and 12345 as they are.
+A cell that looks like a JSON number, or is true, false, NaN or an infinity, is one; an empty cell, and one of
+`csv_none`, is null. Declare a type where that is wrong: `types = { zip = "string" }` keeps 01234 and 12345 as they are.
 """
 
 import csv
@@ -10,12 +10,16 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from pipeline.config.schema import MappingConfig
 from stages.mapping.formats import Transcoder, each
 from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
 _BARE: Final = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+|true|false|NaN|-?Infinity")
+#: Thousands before a decimal comma, 1.234.567,8: digits that points group are only taken for that beside one.
+_GROUPED: Final = re.compile(r"-?[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]+")
+
 #: What has a meaning of its own: a payload without these is one line, whose cells the delimiter parts.
 _UNUSUAL: Final = re.compile(rb'["\r\n\x00]|^\xef\xbb\xbf|^\Z')
 #: Python's own limit is 131,072 characters a cell.
@@ -26,24 +30,44 @@ _MOST_CELLS: Final = 5_000
 _MOST_CELL_CHARS: Final = 60
 
 
-def csv_transcoder(header: Sequence[str], delimiter: str, trim: bool, limits: Limits) -> Transcoder:
-    """The transcoder: yields an object for each line, with the keys in `header`, or else in the payload's first line.
+def csv_transcoder(config: MappingConfig, limits: Limits) -> Transcoder:
+    """The transcoder: yields an object for each line, with the keys in `csv_header`, or else in the first line.
 
-    `trim` removes white space around names and cells, also before a quote.
+    A line that is wrong is a Reject of its own.
     """
+    trim = config.csv_trim
+    cells_of = _CellReader(config, limits)
+    form: dict[str, Any] = {"delimiter": config.csv_delimiter, "strict": True, "skipinitialspace": trim}
+    form |= {"quotechar": config.csv_quote} if config.csv_quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
+
     def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         try:
-            lines = io.StringIO(payload.decode("utf-8-sig"), newline="")
-            rows = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=trim)
-            names = list(header) or next(rows, [])
-            limits.check_keys(len(names))
-            keys = [to_json(name, limits) + b":" for name in (names if header else _header(names, trim))]
-            for row in rows:
-                cells = [cell.strip() for cell in row] if trim else row
-                if cells and (len(cells) > 1 or cells[0] or len(keys) == 1):
-                    yield f"line {rows.line_num}: ", _object(keys, cells, limits)
-        except (UnicodeDecodeError, csv.Error) as error:
+            lines = _Lines(payload.decode("utf-8-sig"), config)
+        except UnicodeDecodeError as error:
             raise Reject("not_csv", str(error)) from None
+        rows = csv.reader(lines, **form)
+        names = list(config.csv_header)
+        try:
+            if not names:
+                lines.begin_record()
+                names = _header(next(rows, []), trim, lines.number)
+        except csv.Error as error:
+            raise Reject("not_csv", f"line {lines.number}: {error}") from None
+        lines.skip(config.csv_skip_after_names)
+        limits.check_keys(len(names))
+        keys = [to_json(name, limits) + b":" for name in names]
+        while True:
+            lines.begin_record()
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                yield f"line {lines.number}: ", Reject("not_csv", str(error))
+                continue
+            if row is None:
+                return
+            cells = [cell.strip() for cell in row] if trim else row
+            if cells and (len(cells) > 1 or cells[0] or len(keys) == 1):
+                yield f"line {lines.number}: ", cells_of.object(keys, cells)
 
     return objects
 
@@ -126,19 +150,77 @@ class _Unusual(Exception):
     """The transcoder has to look at this payload."""
 
 
-def _header(row: Sequence[str], trim: bool) -> list[str]:
+class _Lines:
+    """The lines of a payload, without those that are skipped. They end in line breaks only, and keep them."""
+
+    def __init__(self, text: str, config: MappingConfig) -> None:
+        self._lines = io.StringIO(text, newline="")
+        self._comment = config.csv_comment
+        self._strips = config.csv_trim and config.csv_delimiter.isspace()
+        self._is_first = True
+        #: Number of the line that was read last.
+        self.number = 0
+        self.skip(config.csv_skip_lines)
+
+    def skip(self, count: int) -> None:
+        """Reads so many lines for nothing."""
+        for _ in range(count):
+            if not self._lines.readline():
+                return
+            self.number += 1
+
+    def begin_record(self) -> None:
+        """A comment may stand at the beginning of a record, not within one."""
+        self._is_first = True
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            line = self._lines.readline()
+            if not line:
+                raise StopIteration
+            self.number += 1
+            if self._is_first and self._comment and line.lstrip(" \t").startswith(self._comment):
+                continue
+            self._is_first = False
+            return line.strip(" \t\r\n") + "\n" if self._strips else line
+
+
+def _header(row: Sequence[str], trim: bool, number: int) -> list[str]:
     """The names in the first line. Raises Reject if a name occurs twice."""
     keys = [name.strip() for name in row] if trim else list(row)
     if len(set(keys)) < len(keys):
         name = next(name for index, name in enumerate(keys) if name in keys[:index])
-        raise Reject("not_csv", f'line 1: two columns are named "{shown(name)}"; set csv_header')
+        raise Reject("not_csv", f'line {number}: two columns are named "{shown(name)}"; set csv_header')
     return keys
 
 
-def _object(keys: Sequence[bytes], row: Sequence[str], limits: Limits) -> bytes | Reject:
-    if len(row) != len(keys):
-        return Reject("not_csv", f"{len(row)} cells for {len(keys)} names")
-    return b"{" + b",".join([key + _cell(cell, limits) for key, cell in zip(keys, row, strict=True)]) + b"}"
+class _CellReader:
+    """Turns the cells of a line into an object."""
+
+    def __init__(self, config: MappingConfig, limits: Limits) -> None:
+        self._limits = limits
+        self._none = frozenset(["", *config.csv_none])
+        self._has_comma = config.csv_decimal == ","
+
+    def object(self, keys: Sequence[bytes], row: Sequence[str]) -> bytes | Reject:
+        """The JSON text of a line's object."""
+        if len(row) != len(keys):
+            return Reject("not_csv", f"{len(row)} cells for {len(keys)} names")
+        return b"{" + b",".join([key + self._json(cell) for key, cell in zip(keys, row, strict=True)]) + b"}"
+
+    def _json(self, cell: str) -> bytes:
+        if cell in self._none:
+            return b"null"
+        if not self._has_comma:
+            return _cell(cell, self._limits)
+        # A point is no part of a number that stands alone.
+        if "." in cell and not _GROUPED.fullmatch(cell):
+            return to_json(cell, self._limits)
+        number = cell.replace(".", "").replace(",", ".")
+        return number.encode() if _BARE.fullmatch(number) else to_json(cell, self._limits)
 
 
 def _cell(cell: str, limits: Limits) -> bytes:

@@ -1,14 +1,17 @@
-"""`format = "protobuf"`: one message for each payload, by a FileDescriptorSet (`protoc --descriptor_set_out`).
+"""`format = "protobuf"`: one message for each payload, by a FileDescriptorSet (`protoc --descriptor_set_out`), or by
+one of a folder whose id the payload names.
 
 Fields keep their names. A field without presence always has a value, its default if necessary, since 0 can be a
 measured value; a field with presence has one only if it was set. 64-bit integers stay exact, enums become their names,
 bytes Base64, and google.protobuf.Timestamp an RFC 3339 text with nanoseconds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from pipeline.config.schema import MappingConfig
 from stages.mapping.formats import Transcoder
+from stages.mapping.formats.confluent import SchemaFolder, hint, message_indexes, without_header
 from stages.mapping.formats.errors import BadFormat, missing_package
 from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
@@ -19,54 +22,116 @@ _WRAPPERS: Final = frozenset(f"google.protobuf.{kind}Value" for kind in (
     "Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes"))
 
 
-def protobuf_transcoder(descriptor_file: str, name: str, limits: Limits) -> Transcoder:
-    """The transcoder of messages of the type `name` in the descriptor file. Raises BadFormat."""
-    kind = message_class(descriptor_file, name)
+def protobuf_transcoder(config: MappingConfig, limits: Limits) -> Transcoder:
+    """The transcoder of messages of the type `protobuf_message`, or the one that they name. Raises BadFormat."""
+    has_header = config.schema_header == "confluent"
+    class_of = _classes(config)
     from google.protobuf.message import DecodeError
 
     def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
+        number, indexes, message = 0, [0], payload
+        if has_header:
+            number, message = without_header(payload, "not_protobuf")
+            indexes, message = message_indexes(message)
         try:
-            message = kind.FromString(payload)
+            read = class_of(number, indexes).FromString(message)
         except DecodeError as error:
-            raise Reject("not_protobuf", str(error)) from None
-        yield "", to_json(_Reader(limits).members(message, 1), limits)
+            raise Reject("not_protobuf", f"{error}{'' if has_header else hint(payload)}") from None
+        yield "", to_json(_Reader(limits).members(read, 1), limits)
 
     return objects
+
+
+def _classes(config: MappingConfig) -> Callable[[int, Sequence[int]], Any]:
+    """Gives the class of a message by its schema's id, and its indexes in the schema's file. Raises BadFormat.
+
+    The function raises Reject for those that are not known.
+    """
+    name = config.protobuf_message
+    if config.schema_folder:
+        _need_package()
+        folder = SchemaFolder(config.schema_folder, ".desc", _DescriptorSet, "not_protobuf")
+        return lambda number, indexes: folder.schema(number).message(name, indexes)
+    if name:
+        kind = message_class(config.protobuf_descriptor, name)
+        return lambda number, indexes: kind
+    given = _descriptor_set(config.protobuf_descriptor)
+    return lambda number, indexes: given.message("", indexes)
 
 
 def message_class(descriptor_file: str, name: str) -> Any:
     """The class of messages of the type `name` in the descriptor file. Raises BadFormat."""
     try:
-        from google.protobuf import message_factory
-    except ImportError:
-        raise missing_package("format", "protobuf", "protobuf", "protobuf") from None
-    pool = _pool(descriptor_file)
-    try:
-        return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
-    except KeyError:
+        return _descriptor_set(descriptor_file).message(name, ())
+    except Reject:
         raise BadFormat("protobuf_message", f'"{name}" is not in {descriptor_file}') from None
 
 
-def _pool(descriptor_file: str) -> Any:
-    from google.protobuf import descriptor_pb2, descriptor_pool
-    from google.protobuf.message import DecodeError
+def _need_package() -> None:
+    """Raises BadFormat where the package is missing."""
+    try:
+        import google.protobuf  # noqa: F401
+    except ImportError:
+        raise missing_package("format", "protobuf", "protobuf", "protobuf") from None
 
+
+def _descriptor_set(path: str) -> "_DescriptorSet":
+    """Raises BadFormat."""
+    _need_package()
     try:
-        with open(descriptor_file, "rb") as file:
-            found = descriptor_pb2.FileDescriptorSet.FromString(file.read())
+        with open(path, "rb") as file:
+            return _DescriptorSet(file.read())
     except OSError as error:
-        raise BadFormat("protobuf_descriptor", f'"{descriptor_file}" can\'t be read: {error.strerror}') from None
-    except DecodeError as error:
-        raise BadFormat("protobuf_descriptor", f'"{descriptor_file}" is not a FileDescriptorSet: {error}') from None
-    pool = descriptor_pool.DescriptorPool()
-    try:
-        for file_descriptor in found.file:
-            pool.Add(file_descriptor)
-            pool.FindFileByName(file_descriptor.name)
-    except (TypeError, KeyError) as error:
-        raise BadFormat("protobuf_descriptor", f'"{descriptor_file}" is not complete (protoc needs '
-                                               f"--include_imports): {error}") from None
-    return pool
+        raise BadFormat("protobuf_descriptor", f'"{path}" can\'t be read: {error.strerror}') from None
+    except ValueError as error:
+        raise BadFormat("protobuf_descriptor", f'"{path}" is {error}') from None
+
+
+class _DescriptorSet:
+    """The types of one FileDescriptorSet. Its last file is the schema itself; those before are imported."""
+
+    def __init__(self, content: bytes) -> None:
+        """Raises ValueError, with words that follow "is"."""
+        from google.protobuf import descriptor_pb2, descriptor_pool
+        from google.protobuf.message import DecodeError
+
+        try:
+            found = descriptor_pb2.FileDescriptorSet.FromString(content)
+        except DecodeError as error:
+            raise ValueError(f"not a FileDescriptorSet: {error}") from None
+        self._pool = descriptor_pool.DescriptorPool()
+        try:
+            for file_descriptor in found.file:
+                self._pool.Add(file_descriptor)
+                self._pool.FindFileByName(file_descriptor.name)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not complete (protoc needs --include_imports): {error}") from None
+        self._types = found.file[-1].message_type if found.file else []
+        self._package = f"{found.file[-1].package}." if found.file and found.file[-1].package else ""
+        self._known: dict[tuple[str, tuple[int, ...]], Any] = {}
+
+    def message(self, name: str, indexes: Sequence[int]) -> Any:
+        """The class of the messages with a full name, or, if that is "", at these indexes. Raises Reject."""
+        from google.protobuf import message_factory
+
+        key = (name, tuple(indexes))
+        if key not in self._known:
+            try:
+                self._known[key] = message_factory.GetMessageClass(
+                    self._pool.FindMessageTypeByName(name or self._name_at(indexes)))
+            except (KeyError, IndexError):
+                raise Reject("not_protobuf", f"its schema has no message {name or list(indexes)}") from None
+        return self._known[key]
+
+    def _name_at(self, indexes: Sequence[int]) -> str:
+        """Raises IndexError."""
+        types, names = self._types, []
+        for index in indexes:
+            if not 0 <= index < len(types):
+                raise IndexError
+            names.append(types[index].name)
+            types = types[index].nested_type
+        return self._package + ".".join(names)
 
 
 class _Reader:

@@ -58,6 +58,8 @@ def decode_object(payload: bytes, limits: Limits) -> dict[str, str]:
             wrong = error
     other = isinstance(wrong, msgspec.ValidationError) and is_json(tolerated)
     hint = "; it looks like UTF-16, and JSON is UTF-8" if payload[:2] in _UTF_16 else ""
+    if payload[:1] == b"\0" and payload[5:6] in (b"{", b"["):
+        hint = '; it begins like a header of Confluent\'s: set schema_header = "confluent"'
     raise Reject("not_object" if other else "not_json", f"{wrong}{hint}")
 
 
