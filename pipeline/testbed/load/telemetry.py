@@ -32,6 +32,10 @@ NOTE: Final = "note"
 _WITHOUT_NOTE: Final = ("avro", "protobuf")
 
 
+#: Options of mappings for messages of other shapes than those that are made here.
+_NOT_MADE: Final = ("steps", "schema_header", "csv_skip_lines", "csv_skip_after_names", "csv_decimal")
+
+
 class TimeForm(Struct, frozen=True):
     """How a message has its time."""
 
@@ -91,6 +95,9 @@ class Telemetry:
         """
         if series < 1 or fields < 1:
             raise ValueError("there must be a series and a field")
+        for option in _NOT_MADE:
+            if getattr(mapping, option) != getattr(DEFAULT_MAPPING, option):
+                raise ValueError(f"messages for a mapping with {option} cannot be made; give one without")
         self.series = series
         self._time = time.writer()
         self._compress = compressor(mapping.compression)
