@@ -77,6 +77,8 @@ def _table(value: Any, key: str, header: str, merged: Merged, changed: bool,
         if isinstance(item, Struct) or isinstance(item, tuple) and any(isinstance(one, Struct) for one in item):
             below.append((item, path, f"{header}.{field.encode_name}"))
             continue
+        if item is None:  # TOML has nothing that stands for it
+            continue
         if changed and not field.required and item == field.default and merged.given(path) is None:
             continue
         yield ShownValue(f"[[{header}]]" if is_element else f"[{header}]", path, field.encode_name,
