@@ -19,6 +19,7 @@ class Addresses(Struct, frozen=True):
     """Where a sandbox listens: what it writes to its address file."""
 
     iggy: str = ""
+    iggy_websocket: str = ""
     influxdb: str = ""
     flight: str = ""
     pid: int = 0

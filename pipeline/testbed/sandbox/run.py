@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import signal
+import ssl
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ STREAM, TOPIC, PARTITIONS = "telemetry", "sensors", 2
 CONFIG = """\
 [iggy]
 address = "{iggy}"
-
+{tls}
 [[topics]]
 stream = "{stream}"
 topic = "{topic}"
@@ -54,6 +55,12 @@ class SandboxOptions(Struct, frozen=True, kw_only=True):
 
     iggy_port: int = 8090
     influx_port: int = 8086
+    #: Port of Iggy's listener for WebSocket; None: there is none.
+    iggy_websocket_port: int | None = None
+    #: PEM files of the certificate and the key that all listeners of Iggy have; "": they are not encrypted. The key may
+    #: be in the certificate's file.
+    iggy_certificate: str = ""
+    iggy_key: str = ""
     #: Port of InfluxDB 3's Flight service; None: no Flight service.
     flight_port: int | None = None
     #: "iggy" or "influxdb": only that one; "": both.
@@ -66,8 +73,8 @@ class SandboxOptions(Struct, frozen=True, kw_only=True):
     #: Take writes unread, and count them.
     count_only: bool = False
     rules: tuple[Rule, ...] = ()
-    #: Where to write `{"iggy": "host:port", "influxdb": "http://host:port", "flight": "http://host:port", "pid": n}`
-    #: once all listen; "": nowhere.
+    #: Where to write `{"iggy": "host:port", "iggy_websocket": "host:port", "influxdb": "http://host:port", "flight":
+    #: "http://host:port", "pid": n}` once all listen; "": nowhere.
     address_file: str = ""
     #: Make the topic that the configuration names, and print all that a user wants to know.
     announce: bool = False
@@ -79,7 +86,8 @@ async def serve(options: SandboxOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    broker = Broker(HOST, options.iggy_port) if options.only != "influxdb" else None
+    broker = Broker(HOST, options.iggy_port, tls=_tls(options), websocket_port=options.iggy_websocket_port) \
+        if options.only != "influxdb" else None
     influxdb = None
     if options.only != "iggy":
         influxdb = InfluxServer(
@@ -103,6 +111,21 @@ async def serve(options: SandboxOptions) -> None:
                 await server.stop()
 
 
+def _tls(options: SandboxOptions) -> ssl.SSLContext | None:
+    """The server's side of TLS; None without a certificate. Raises PipelineError."""
+    if not options.iggy_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(options.iggy_certificate, options.iggy_key or None, password=lambda: "-")
+    except (OSError, ValueError):
+        raise PipelineError(f"{options.iggy_certificate} and its key cannot be used; give a certificate in PEM with "
+                            "--iggy-certificate, and the key that belongs to it without a password with --iggy-key"
+                            ) from None
+    return context
+
+
 async def _started(server: Broker | InfluxServer, name: str, option: str) -> None:
     try:
         await server.start()
@@ -116,6 +139,7 @@ def _write_addresses(path: Path, broker: Broker | None, influxdb: InfluxServer |
     """Writes the file under another name first, so that no reader gets half of it."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.write_text(json.dumps({"iggy": broker.address if broker else "",
+                                      "iggy_websocket": broker.websocket_address if broker else "",
                                       "influxdb": influxdb.url if influxdb else "",
                                       "flight": influxdb.flight_url if influxdb else "", "pid": os.getpid()}))
     unfinished.replace(path)
@@ -128,6 +152,10 @@ def _announce(options: SandboxOptions, broker: Broker | None, influxdb: InfluxSe
         broker.state.new_topic(STREAM, TOPIC, PARTITIONS)
         print(f"Iggy:      {broker.address}, user iggy, password iggy; "
               f"topic {STREAM}/{TOPIC} with {PARTITIONS} partitions")
+        if broker.websocket_address:
+            print(f"           {broker.websocket_address} for transport = \"websocket\"")
+        if broker.tls is not None:
+            print("           All of it is encrypted.")
     if influxdb is not None:
         print(f"InfluxDB:  {influxdb.url} ({options.flavour}); {influxdb.url}/sandbox/points?limit=5 shows points")
         if influxdb.flight_url:
@@ -142,11 +170,15 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
     """A configuration for `pipeline start -c` with the real ports."""
     identity = influxdb.identity
     target = _TARGETS[flavour].format(org=identity.org, bucket=identity.bucket, token=identity.token)
-    return CONFIG.format(iggy=broker.address, influxdb=influxdb.url, stream=STREAM, topic=TOPIC, target=target)
+    tls = "\n[iggy.tls]\nenabled = true\nca_file = \"(that of the certificate's authority)\"\n" if broker.tls else ""
+    return CONFIG.format(iggy=broker.address, tls=tls, influxdb=influxdb.url, stream=STREAM, topic=TOPIC, target=target)
 
 
 @click.command()
 @click.option("--iggy-port", default=8090, show_default=True, type=click.IntRange(0, 65_535))
+@click.option("--iggy-websocket-port", default=None, type=click.IntRange(0, 65_535))
+@click.option("--iggy-certificate", default="", metavar="FILE")
+@click.option("--iggy-key", default="", metavar="FILE")
 @click.option("--influx-port", default=8086, show_default=True, type=click.IntRange(0, 65_535))
 @click.option("--flight-port", default=None, type=click.IntRange(0, 65_535))
 @click.option("--address-file", default="", metavar="FILE", help="Accepted when both listen.")
@@ -156,14 +188,16 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
 @click.option("--max-body-bytes", default=None, type=click.IntRange(0))
 @click.option("--count-only", is_flag=True)
 @click.option("--fault", "fault_texts", multiple=True, metavar="JSON")
-def main(iggy_port: int, influx_port: int, flight_port: int | None, address_file: str, only: str, flavour: Flavour,
+def main(iggy_port: int, iggy_websocket_port: int | None, iggy_certificate: str, iggy_key: str, influx_port: int,
+         flight_port: int | None, address_file: str, only: str, flavour: Flavour,
          retention_seconds: int, max_body_bytes: int | None, count_only: bool, fault_texts: tuple[str, ...]) -> None:
     """The sandbox for tests: writes its addresses to a file."""
     end_on_interrupt("")
     try:
         rules = [rule for text in fault_texts for rule in parse_rules(text)]
         asyncio.run(serve(SandboxOptions(
-            iggy_port=iggy_port, influx_port=influx_port, flight_port=flight_port, only=only, flavour=flavour,
+            iggy_port=iggy_port, iggy_websocket_port=iggy_websocket_port, iggy_certificate=iggy_certificate,
+            iggy_key=iggy_key, influx_port=influx_port, flight_port=flight_port, only=only, flavour=flavour,
             address_file=address_file, retention_seconds=retention_seconds, max_body_bytes=max_body_bytes,
             count_only=count_only, rules=tuple(rules))))
     except PipelineError as error:

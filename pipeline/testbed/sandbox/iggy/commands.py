@@ -5,11 +5,13 @@ groups by an entry in its result section; an operation on a partition by status 
 Source: `core/server/src/dispatch.rs` and `responses.rs` of apache/iggy, server 0.9.0-edge.5.
 """
 
+import contextlib
 import struct
 import time
 from collections.abc import Callable
 
-from pipeline.testbed.sandbox.iggy import protocol, system
+from pipeline.testbed.sandbox.iggy import protocol, system, user_commands
+from pipeline.testbed.sandbox.iggy.authorization import is_allowed
 from pipeline.testbed.sandbox.iggy.groups import Group
 from pipeline.testbed.sandbox.iggy.log import PartitionLog, Topic
 from pipeline.testbed.sandbox.iggy.protocol import (
@@ -24,6 +26,7 @@ from pipeline.testbed.sandbox.iggy.protocol import (
     Request,
 )
 from pipeline.testbed.sandbox.iggy.state import CutAnswer, Evicted, Session, State
+from pipeline.testbed.sandbox.iggy.users import User
 
 #: Kinds of consumer, and of polling strategy.
 SINGLE, GROUP = 1, 2
@@ -64,25 +67,35 @@ def _denied(session: Session, code: int, commit: int = 0) -> Answer:
 
 
 def _login(state: State, session: Session, request: Request) -> Answer | Evicted:
-    reason = _login_refusal(state, Reader(request.body))
-    if reason is not None:
-        return Evicted(request.client, reason)
+    user = _logged_in(state, Reader(request.body))
+    if isinstance(user, int):
+        return Evicted(request.client, user)
     state.end_session(session)
-    session.id = state.next_op()
-    body = struct.pack("<IQI", 0, session.id, protocol.PROTOCOL_VERSION) + protocol.text(protocol.SERVER_VERSION)
-    return Answer([protocol.result(body)], request.client, session.id, session.id)
+    session.id, session.user = state.next_op(), user
+    body = struct.pack("<IQI", user.number, session.id, protocol.PROTOCOL_VERSION)
+    return Answer([protocol.result(body + protocol.text(protocol.SERVER_VERSION))], request.client, session.id,
+                  session.id)
 
 
-def _login_refusal(state: State, reader: Reader) -> int | None:
-    """Why a login is refused: an eviction's reason, or None."""
+def _logged_in(state: State, reader: Reader) -> User | int:
+    """The user who logs in; or why that is refused: an eviction's reason."""
     try:
         version, _, _ = reader.u32(), reader.text(), reader.text()
-        if not protocol.compatible(version):
-            return protocol.EVICTED_INCOMPATIBLE
-        credentials = reader.text(), reader.text()
     except Malformed:
         return protocol.EVICTED_MALFORMED_LOGIN
-    return None if credentials == state.credentials else protocol.EVICTED_BAD_CREDENTIALS
+    if not protocol.compatible(version):
+        return protocol.EVICTED_INCOMPATIBLE
+    start = reader.at
+    with contextlib.suppress(*Malformed):
+        username, password = reader.text(), reader.text()
+        if reader.u32() == len(reader.rest()):
+            return state.users.by_password(username, password) or protocol.EVICTED_BAD_CREDENTIALS
+    reader.at = start
+    with contextlib.suppress(*Malformed):
+        token = reader.text()
+        if reader.u32() == len(reader.rest()):
+            return state.users.by_token(token, state.clock()) or protocol.EVICTED_BAD_TOKEN
+    return protocol.EVICTED_MALFORMED_LOGIN
 
 
 def _read(state: State, session: Session, request: Request) -> Answer | CutAnswer:
@@ -91,7 +104,9 @@ def _read(state: State, session: Session, request: Request) -> Answer | CutAnswe
     handler = _READS.get(request.code)
     status, parts = 0, Parts([b""])
     try:
-        if request.code == POLL:
+        if not is_allowed(state, session, request):
+            status = protocol.UNAUTHORIZED
+        elif request.code == POLL:
             parts = _poll(state, session, Reader(request.body))
             if state.polls_to_cut and len(parts) > 1:
                 state.polls_to_cut -= 1
@@ -112,6 +127,8 @@ def _on_metadata(state: State, session: Session, request: Request) -> Answer:
     if handler is None:
         return _denied(session, protocol.INVALID_COMMAND, state.op)
     try:
+        if not is_allowed(state, session, request):
+            raise Refused(protocol.UNAUTHORIZED)
         body = protocol.result(handler(state, session, Reader(request.body)))
     except Denied as denied:
         return _denied(session, denied.code, state.op)
@@ -129,6 +146,8 @@ def _on_partition(state: State, session: Session, request: Request) -> Answer:
     if handler is None:
         return _denied(session, protocol.INVALID_COMMAND, state.op)
     try:
+        if not is_allowed(state, session, request):
+            return _denied(session, protocol.UNAUTHORIZED, state.op)
         return handler(state, session, Reader(request.body))
     except Denied as denied:
         return Answer([b""], session.transport_id, status=denied.code, clustered=True)
@@ -397,7 +416,8 @@ def _leave(state: State, session: Session, reader: Reader) -> bytes:
 
 
 _READS: dict[int, Callable[[State, Session, Reader], bytes]] = {
-    PING: _ping, 10: system.stats, 12: system.cluster, 13: system.options, 20: system.me, 120: _get_offset,
+    PING: _ping, 10: system.stats, 12: system.cluster, 13: system.options, 20: system.me, 31: user_commands.get_user,
+    120: _get_offset,
     200: _get_stream, 201: _get_streams, 300: _get_topic, 301: _get_topics, 600: _get_group, 601: _get_groups,
     606: _sync,
 }
@@ -405,7 +425,7 @@ _METADATA: dict[int, Callable[[State, Session, Reader], bytes]] = {
     128: _create_stream, 130: _delete_stream, CREATE_TOPIC: _create_topic, 134: _delete_topic,
     135: _purge_topic,
     CREATE_PARTITIONS: _create_partitions, 137: _delete_partitions, 139: _create_group, 140: _delete_group,
-    148: _join, 149: _leave,
+    **user_commands.METADATA, 148: _join, 149: _leave,
 }
 _PARTITION: dict[int, Callable[[State, Session, Reader], Answer]] = {
     160: _send, 161: _store_offset, 162: _delete_offset,

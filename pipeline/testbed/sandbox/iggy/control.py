@@ -12,6 +12,16 @@ from msgspec import Meta, Struct
 from pipeline.testbed.sandbox.iggy import protocol
 from pipeline.testbed.sandbox.iggy.protocol import Refused
 from pipeline.testbed.sandbox.iggy.server import Broker
+from pipeline.testbed.sandbox.iggy.state import State
+from pipeline.testbed.sandbox.iggy.users import (
+    GLOBAL,
+    STREAM,
+    TOPIC,
+    Permissions,
+    StreamRights,
+    encode_permissions,
+    make_token,
+)
 
 #: Types of fields: seconds, and a count.
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
@@ -19,7 +29,9 @@ Count: TypeAlias = Annotated[int, Meta(ge=0)]
 
 _MISSING = {protocol.STREAM_NOT_FOUND: "no such stream", protocol.TOPIC_NOT_FOUND: "no such topic",
             protocol.PARTITION_NOT_FOUND: "no such partition", protocol.STREAM_EXISTS: "there is such a stream",
-            protocol.TOPIC_EXISTS: "there is such a topic"}
+            protocol.TOPIC_EXISTS: "there is such a topic", protocol.RESOURCE_NOT_FOUND: "no such user",
+            protocol.USER_EXISTS: "there is such a user", protocol.TOKEN_EXISTS: "there is such a token",
+            protocol.CANNOT_DELETE_USER: "root stays"}
 
 
 def _snake(name: str) -> str:
@@ -115,8 +127,44 @@ class CutPolls(Command, frozen=True):
     count: Annotated[int, Meta(ge=1)] = 1
 
 
+class CreateUser(Command, frozen=True):
+    """Makes a user who may do what `grants` say: "RIGHT" everywhere, "RIGHT STREAM" or "RIGHT STREAM/TOPIC" there."""
+
+    name: str
+    password: str
+    grants: tuple[str, ...] = ()
+
+
+class DeleteUser(Command, frozen=True):
+    """Deletes a user."""
+
+    name: str
+
+
+class ChangePassword(Command, frozen=True):
+    """Gives a user another password."""
+
+    name: str
+    password: str
+
+
+class CreateToken(Command, frozen=True):
+    """Makes a personal access token of a user, which the answer has as `token`; 0 seconds: it never expires."""
+
+    user: str
+    name: str
+    seconds: Seconds = 0
+
+
+class DeleteTokens(Command, frozen=True):
+    """Deletes all tokens of a user."""
+
+    user: str
+
+
 AnyCommand: TypeAlias = (Status | RefuseConnections | DropConnections | DelayAnswers | Hang | Resume | Restart | Crash
-                         | Expire | CreateTopic | RecreateTopic | AddPartitions | CutPolls)
+                         | Expire | CreateTopic | RecreateTopic | AddPartitions | CutPolls | CreateUser | DeleteUser
+                         | ChangePassword | CreateToken | DeleteTokens)
 
 
 async def handle_control(broker: Broker, command: dict[str, object]) -> dict[str, object]:
@@ -127,7 +175,10 @@ async def handle_control(broker: Broker, command: dict[str, object]) -> dict[str
     by consumer and, as `group:NAME`, by group.
     """
     try:
-        await _carry_out(broker, msgspec.convert(command, AnyCommand))
+        order = msgspec.convert(command, AnyCommand)
+        if isinstance(order, CreateToken):
+            return {**_state(broker), "token": _create_token(broker.state, order)}
+        await _carry_out(broker, order)
     except msgspec.ValidationError as error:
         return {"error": str(error)}
     except Refused as refused:
@@ -163,8 +214,48 @@ async def _carry_out(broker: Broker, command: AnyCommand) -> None:
             broker.state.add_partitions(stream, topic, count)
         case CutPolls(count):
             broker.cut_polls(count)
+        case CreateUser() | DeleteUser() | ChangePassword() | DeleteTokens():
+            _change_users(broker.state, command)
         case Status():
             pass
+
+
+def _change_users(state: State, command: CreateUser | DeleteUser | ChangePassword | DeleteTokens) -> None:
+    match command:
+        case CreateUser(name, password, grants):
+            state.users.add(name, password, _permissions(state, grants), state.clock())
+        case DeleteUser(name):
+            state.users.delete(name)
+        case ChangePassword(name, password):
+            state.users.get(name).password = password
+        case DeleteTokens(user):
+            state.users.get(user).tokens.clear()
+
+
+def _create_token(state: State, command: CreateToken) -> str:
+    return make_token(state.users.get(command.user), command.name, round(command.seconds * 1_000_000), state.clock())
+
+
+def _permissions(state: State, grants: tuple[str, ...]) -> Permissions:
+    """What the grants mean. Raises Refused for a stream or topic that there is not, and ValidationError for others."""
+    everywhere: set[str] = set()
+    streams: dict[int, tuple[set[str], dict[int, set[str]]]] = {}
+    for grant in grants:
+        right, _, where = grant.partition(" ")
+        stream_name, _, topic_name = where.partition("/")
+        known: tuple[str, ...] = GLOBAL
+        given = everywhere
+        if stream_name:
+            stream = state.stream(stream_name)
+            known, (given, topics) = STREAM, streams.setdefault(stream.id, (set(), {}))
+            if topic_name:
+                known, given = TOPIC, topics.setdefault(state.topic(stream.id, topic_name).id, set())
+        if right not in known:
+            raise msgspec.ValidationError(f"no such right there: {right}; give one of {', '.join(known)}")
+        given.add(right)
+    return encode_permissions(frozenset(everywhere), {
+        number: StreamRights(frozenset(rights), {topic: frozenset(of_topic) for topic, of_topic in topics.items()})
+        for number, (rights, topics) in streams.items()})
 
 
 def _state(broker: Broker) -> dict[str, object]:

@@ -5,12 +5,14 @@ All methods belong to the thread of the event loop that `start` ran on.
 
 import asyncio
 import socket
+import ssl
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, cast
 
-from pipeline.testbed.sandbox.iggy import protocol
+from pipeline.testbed.sandbox.iggy import protocol, websocket
 from pipeline.testbed.sandbox.iggy.commands import handle
-from pipeline.testbed.sandbox.iggy.protocol import Answer, Request
+from pipeline.testbed.sandbox.iggy.protocol import Answer, Buffer, Request
 from pipeline.testbed.sandbox.iggy.state import CutAnswer, Evicted, Session, State
 
 #: First size of a connection's buffer, bytes; it grows to the largest frame.
@@ -25,41 +27,59 @@ class Broker:
     """Listens on loopback. The methods from `refuse_connections` on make it fail."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, username: str = "iggy", password: str = "iggy", *,
-                 max_frame_bytes: int = MAX_FRAME_BYTES, **options: Any) -> None:
+                 max_frame_bytes: int = MAX_FRAME_BYTES, tls: ssl.SSLContext | None = None,
+                 websocket_port: int | None = None, **options: Any) -> None:
         """Port 0 takes a free one. A larger frame than `max_frame_bytes` ends its connection.
 
+        With `tls` all listeners are encrypted. `websocket_port`: that of a listener for WebSocket; None: there is none.
         `options` are those of `State`.
         """
         self.host = host
         self.port = port
+        self.websocket_port = websocket_port
+        self.tls = tls
         self.max_frame_bytes = max_frame_bytes
         self.state = State((username, password), **options)
         self.connections: set[Connection] = set()
         self.delay_seconds = 0.0
         self.hung = False
-        #: Bound, never listening: keeps the port while the broker is down.
-        self._reservation: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        #: Bound, never listening: they keep the ports while the broker is down.
+        self._reservations: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
         self._restart: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listens. Raises OSError when the port is taken."""
-        self._reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reservation.bind((self.host, self.port))
-        self.port = self._reservation.getsockname()[1]
+        """Listens. Raises OSError when a port is taken."""
+        self.port = self._reserve(self.port)
+        if self.websocket_port is not None:
+            self.websocket_port = self._reserve(self.websocket_port)
         self.state.address = self.host, self.port
         await self._listen()
 
+    def _reserve(self, port: int) -> int:
+        reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            reservation.bind((self.host, port))
+        except OSError:
+            reservation.close()
+            raise
+        self._reservations.append(reservation)
+        return int(reservation.getsockname()[1])
+
     async def _listen(self) -> None:
-        if self._server is None:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(lambda: Connection(self), self.host, self.port)
+        if self._servers:
+            return
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_server(lambda: Connection(self), self.host, self.port, ssl=self.tls))
+        if self.websocket_port is not None:
+            self._servers.append(await loop.create_server(lambda: WebSocketConnection(self), self.host,
+                                                          self.websocket_port, ssl=self.tls))
 
     def _stop_listening(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     async def stop(self) -> None:
         """Stops listening and drops all connections, for good."""
@@ -67,8 +87,8 @@ class Broker:
             self._restart.cancel()
         self._stop_listening()
         self.drop_connections()
-        if self._reservation is not None:
-            self._reservation.close()
+        for reservation in self._reservations:
+            reservation.close()
 
     @property
     def address(self) -> str:
@@ -76,9 +96,14 @@ class Broker:
         return f"{self.host}:{self.port}"
 
     @property
+    def websocket_address(self) -> str:
+        """host:port of the listener for WebSocket; "" without one."""
+        return "" if self.websocket_port is None else f"{self.host}:{self.websocket_port}"
+
+    @property
     def listening(self) -> bool:
         """Whether it accepts connections now."""
-        return self._server is not None
+        return bool(self._servers)
 
     async def refuse_connections(self, refuse: bool) -> None:
         """Refuses new connections ("connection refused") until called with False. Existing connections remain."""
@@ -164,6 +189,9 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.broker.connections.add(self)
 
+    def _send(self, parts: Sequence[Buffer]) -> None:
+        self.transport.writelines(parts)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self.broker.connections.discard(self)
@@ -219,10 +247,74 @@ class Connection(asyncio.BufferedProtocol):
             return
         match handle(self.broker.state, self.session, request):
             case Evicted(client, reason):
-                self.transport.write(protocol.eviction(client, reason))
+                self._send([protocol.eviction(client, reason)])
             case CutAnswer(answer):
                 whole = b"".join([protocol.reply_header(request, answer), *answer.parts])
                 self.transport.write(whole[:len(whole) // 2])
                 self.transport.close()
             case Answer() as answer:
-                self.transport.writelines([protocol.reply_header(request, answer), *answer.parts])
+                self._send([protocol.reply_header(request, answer), *answer.parts])
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """A connection over WebSocket: each message is one frame of Iggy's protocol, in both directions."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._head = b""
+        self._frames: websocket.FrameReader | None = None
+        self._connection = _Unpacked(broker)
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes the connection."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._connection.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._connection.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Answers the handshake, then every whole frame."""
+        assert self._transport is not None
+        if self._frames is None:
+            self._head += data
+            end = self._head.find(b"\r\n\r\n")
+            if end < 0:
+                if len(self._head) > websocket.MAX_HEAD_BYTES:
+                    self._transport.abort()
+                return
+            try:
+                self._transport.write(websocket.handshake(self._head[:end]))
+            except websocket.NotWebSocket:
+                self._transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                self._transport.close()
+                return
+            self._frames, data = websocket.FrameReader(self._broker.max_frame_bytes), self._head[end + 4:]
+        try:
+            self._connection.take_bytes(self._frames.feed(data))
+        except websocket.BadFrame:
+            self._transport.abort()
+            return
+        self._transport.writelines(self._frames.replies)
+        self._frames.replies.clear()
+        if self._frames.closed:
+            self._transport.close()
+
+
+class _Unpacked(Connection):
+    """A connection of which the bytes come out of frames of WebSocket, and the answers go into them."""
+
+    def take_bytes(self, data: bytes) -> None:
+        """The next bytes."""
+        view = memoryview(data)
+        while view:
+            room = self.get_buffer(-1)
+            taken = min(len(room), len(view))
+            room[:taken] = view[:taken]
+            view = view[taken:]
+            self.buffer_updated(taken)
+
+    def _send(self, parts: Sequence[Buffer]) -> None:
+        self.transport.writelines([websocket.frame(sum(map(len, parts))), *parts])

@@ -12,6 +12,7 @@ from pipeline.testbed.sandbox.iggy import protocol
 from pipeline.testbed.sandbox.iggy.groups import Group
 from pipeline.testbed.sandbox.iggy.log import Stream, Topic
 from pipeline.testbed.sandbox.iggy.protocol import Answer, Options, Refused, TopicOptions
+from pipeline.testbed.sandbox.iggy.users import User, Users
 
 #: How long the hand-over of a partition may take, seconds: the server's `consumer_group.rebalancing_timeout`.
 REBALANCING_TIMEOUT_SECONDS = 30.0
@@ -26,6 +27,8 @@ class Session(Struct):
     peer: str = ""
     #: The operation that logged it in; 0: not logged in.
     id: int = 0
+    #: Who is logged in.
+    user: User | None = None
 
     @property
     def transport_id(self) -> bytes:
@@ -57,12 +60,12 @@ class State:
     def __init__(self, credentials: tuple[str, str] = ("iggy", "iggy"), *,
                  rebalancing_timeout: float = REBALANCING_TIMEOUT_SECONDS, strict_options: bool = False,
                  clock: Callable[[], int] = now_micros) -> None:
-        """`credentials`: the user's name and password. `rebalancing_timeout` in seconds.
+        """`credentials`: root's name and password. `rebalancing_timeout` in seconds.
 
         `strict_options` refuses topic options that server 0.9.0-edge.5 doesn't know, as it does: client 0.9.0 can't
         create topics then. `clock` gives microseconds since 1970.
         """
-        self.credentials = credentials
+        self.users = Users(*credentials, clock())
         #: Host and port that the broker listens on.
         self.address = ("", 0)
         self.rebalancing_timeout = rebalancing_timeout
