@@ -27,7 +27,8 @@ from pipeline.testbed.sandbox.run import SandboxOptions, serve
 @click.option("--fault", "fault_texts", multiple=True, metavar="JSON",
               help='How InfluxDB is to fail, e.g. \'{"status": 503, "times": 3}\'; may be given again.')
 def sandbox(iggy_port: int, iggy_websocket_port: int | None, iggy_certificate: str, iggy_key: str, influx_port: int,
-            flavour: Literal["v1", "v2", "v3", "questdb"], flight_port: int | None, retention_seconds: int, fault_texts: tuple[str, ...]) -> None:
+            flavour: Literal["v1", "v2", "v3", "questdb"], flight_port: int | None, retention_seconds: int,
+            fault_texts: tuple[str, ...]) -> None:
     """Runs a small Iggy and a small InfluxDB on loopback, for trying out; not for production."""
     rules = tuple(rule for text in fault_texts for rule in parse_rules(text))
     asyncio.run(serve(SandboxOptions(iggy_port=iggy_port, iggy_websocket_port=iggy_websocket_port,

@@ -13,8 +13,9 @@ from pipeline.dead_letters.rotating_file import RotatingFile
 from pipeline.errors import PipelineError
 from pipeline.files import describe
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyError, IggyNotFound
+from pipeline.iggy.errors import IggyError, IggyForbidden, IggyNotFound
 from pipeline.iggy.retry import retry_on_disconnect
+from pipeline.iggy.rights import lacks_everywhere
 from pipeline.printable import printable_bytes
 
 #: Largest record, bytes: the largest payload that the client accepts. Source: Iggy's `MAX_PAYLOAD_SIZE`. It fits in a
@@ -180,8 +181,12 @@ class TopicStore:
             await self._iggy.purge(self._stream, self._topic)
 
     async def check(self) -> None:
-        """Creates the topic if its stream exists. Raises IggyError."""
+        """Creates the topic if its stream exists. Raises IggyError, also when the user may send nowhere."""
         await self._iggy.ensure_connected()
+        permissions = await self._iggy.permissions()
+        if permissions is not None and lacks_everywhere(permissions, "send_messages"):
+            raise IggyForbidden(f"the user of the pipeline lacks the right send_messages on {self.name}, the topic of "
+                                "dead letters; grant it, or set dead_letters.stores = [\"file\"]")
         if await self._iggy.has_stream(self._stream):
             try:
                 await self._iggy.make_topic(self._stream, self._topic)

@@ -12,6 +12,7 @@ from apache_iggy import (
     Consumer,
     IggyClient,
     Partitioning,
+    Permissions,
     PollingStrategy,
     ReceiveMessage,
     SendMessage,
@@ -24,18 +25,22 @@ from pipeline.iggy.addresses import Addresses
 from pipeline.iggy.clients import new_client
 from pipeline.iggy.credentials import Credentials, Login, SecretFileProblem
 from pipeline.iggy.diagnosis import diagnose
-from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyNotFound, IggyUnreachable
+from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyForbidden, IggyNotFound, IggyUnreachable
 from pipeline.iggy.requests import (
     DELETE_CONSUMER_OFFSET,
     GET_CONSUMER_OFFSET,
+    GET_ME,
     GROUP,
     NO_OPTIONS,
+    POLL_MESSAGES_CODE,
     SINGLE,
     STORE_CONSUMER_OFFSET,
     SYNC_CONSUMER_GROUP,
     create_topic,
     identifier,
+    last_of_partition,
 )
+from pipeline.iggy.topic_details import Details, polled_topic
 
 T = TypeVar("T")
 
@@ -54,6 +59,10 @@ DISCONNECT_TEXTS = ("connect", "stale", "eof", "broken pipe", "reset by peer", "
 REFUSED_TEXTS = ("credentials", "unauthenticated", "unauthorized", "password", "personal access token", "user inactive")
 #: A login that was refused is tried again after this time, or once its file has changed; seconds.
 REFUSED_SECONDS = 10.0
+#: Text of the client's error when the user lacks a right. It is answered only for what exists.
+FORBIDDEN_TEXT = "unauthorized"
+#: A topic that may not be read is asked for again after this time: the right may have been granted, seconds.
+UNREADABLE_SECONDS = 60.0
 #: Texts in the client's errors that mean that the server works, and the object does not exist.
 NOT_FOUND_TEXTS = ("not found", "was not found")
 
@@ -84,6 +93,12 @@ class IggyConnection:
         self._known: set[tuple[str, str]] = set()
         #: The login that was refused last, why, and when: seconds, monotonic.
         self._refused: tuple[Login, IggyAuthenticationFailed, float] | None = None
+        #: Who is logged in, for errors.
+        self._user = f"user {config.username}"
+        #: Topics whose details the user may not read, and when that was found: seconds, monotonic.
+        self._unreadable: dict[tuple[str, str], float] = {}
+        #: Topics to whose first partition everything is sent, for the same reason.
+        self._unbalanced: set[tuple[str, str]] = set()
 
     async def connect(self) -> None:
         """Connects to the first server that can be reached, and logs in.
@@ -103,9 +118,11 @@ class IggyConnection:
             if address != self.address:
                 LOGGER.warning("%s is not used now; Iggy at %s is", self.address, address)
             self._addresses.reached(address)
-            self._client, self.address = client, address
+            self._client, self.address, self._user = client, address, login.user()
             self.connections += 1
             self._joined.clear()
+            self._unreadable.clear()
+            self._unbalanced.clear()
             return
         raise IggyUnreachable("; ".join(failures))
 
@@ -139,7 +156,8 @@ class IggyConnection:
         self._refused = None
         return client
 
-    async def _call(self, call: Awaitable[T]) -> T:
+    async def _call(self, call: Awaitable[T], right: str = "") -> T:
+        """The result of a call, which needs a right: its name, and where. Raises IggyError."""
         client, seconds = self._client, self._config.call_timeout_ms / 1000
         try:
             result = await asyncio.wait_for(call, seconds)
@@ -148,7 +166,7 @@ class IggyConnection:
             self._drop_connection(client)
             raise IggyError(f"Iggy at {self.address} gave no answer within {seconds:g} s") from None
         except RuntimeError as error:
-            failure = self._to_error(error)
+            failure = self._to_error(error, right)
             if any(text in str(error).lower() for text in DISCONNECT_TEXTS) or self._fails_too_long(failure):
                 self._drop_connection(client)
             raise failure from None
@@ -156,7 +174,7 @@ class IggyConnection:
         return result
 
     def _fails_too_long(self, failure: IggyError) -> bool:
-        if isinstance(failure, IggyNotFound):
+        if isinstance(failure, IggyNotFound | IggyForbidden):
             return False
         now = time.monotonic()
         self._failing_since = self._failing_since or now
@@ -168,8 +186,11 @@ class IggyConnection:
             self._client = self._failing_since = None
             self._joined.clear()
 
-    def _to_error(self, error: RuntimeError) -> IggyError:
+    def _to_error(self, error: RuntimeError, right: str) -> IggyError:
         text = str(error)
+        if text.lower() == FORBIDDEN_TEXT:
+            return IggyForbidden(f"Iggy at {self.address}: {self._user} lacks the right {right or 'to do this'}; grant "
+                                 "it, or give a user who has it")
         kind = IggyNotFound if any(found in text.lower() for found in NOT_FOUND_TEXTS) else IggyError
         return kind(f"Iggy at {self.address}: {text}")
 
@@ -180,17 +201,23 @@ class IggyConnection:
             raise IggyError(f"Iggy at {self.address}: not connected")
         return self._client
 
-    async def topic(self, subscription: Subscription) -> TopicDetails:
+    async def topic(self, subscription: Subscription) -> Details:
         """The topic's details, with its partitions and their current offsets. Raises IggyNotFound."""
-        details = await self._call(self.client.get_topic(subscription.stream, subscription.topic))
+        details = await self.details(subscription.stream, subscription.topic)
         if details is None:
             raise IggyNotFound(f"Iggy at {self.address} has no topic {subscription.label()}; "
                               "create it, or correct [[topics]]")
         return details
 
     async def topic_states(self, stream: str) -> dict[str, tuple[int, int, int]]:
-        """Creation time, size and messages of each topic of a stream. Raises IggyNotFound if that is missing."""
-        details = await self._call(self.client.get_stream(stream))
+        """Creation time, size and messages of each topic of a stream; none if the user may not read the stream.
+
+        Raises IggyNotFound if it is missing.
+        """
+        try:
+            details = await self._call(self.client.get_stream(stream))
+        except IggyForbidden:
+            return {}
         if details is None:
             raise IggyNotFound(f"Iggy at {self.address} has no stream {stream}; create it, or "
                                "correct [[topics]]")
@@ -217,7 +244,8 @@ class IggyConnection:
         try:
             return await self._call(self.client.poll_messages(
                 subscription.stream, subscription.topic, consumer=kind(subscription.consumer),
-                polling_strategy=strategy, count=count, auto_commit=False, partition_id=partition))
+                polling_strategy=strategy, count=count, auto_commit=False, partition_id=partition),
+                _polling(subscription))
         except IggyNotFound:
             self._known.discard((subscription.stream, subscription.topic))
             raise
@@ -225,39 +253,39 @@ class IggyConnection:
     async def stored_offset(self, subscription: Subscription, partition: int) -> int:
         """The offset stored for the consumer, or -1. Source: GetConsumerOffset, code 120."""
         body = self._consumer_body(subscription) + struct.pack("<BI", 1, partition)
-        reply = await self._call(self.client.send_binary_request(GET_CONSUMER_OFFSET, body))
+        reply = await self._call(self.client.send_binary_request(GET_CONSUMER_OFFSET, body), _polling(subscription))
         return int(struct.unpack_from("<IQQ", reply)[2]) if len(reply) >= 20 else -1
 
     async def store_offset(self, subscription: Subscription, partition: int, offset: int) -> None:
         """Stores the offset of the consumer; in a group only a member may. Source: StoreConsumerOffset, code 121."""
         body = self._consumer_body(subscription) + struct.pack("<BIQB", 1, partition, offset, 0)
-        await self._call(self.client.send_binary_request(STORE_CONSUMER_OFFSET, body))
+        await self._call(self.client.send_binary_request(STORE_CONSUMER_OFFSET, body), _polling(subscription))
 
     async def delete_offset(self, subscription: Subscription, partition: int) -> None:
         """Removes the stored offset of the consumer, if there is one. Source: DeleteConsumerOffset, code 122."""
         if await self.stored_offset(subscription, partition) >= 0:
             body = self._consumer_body(subscription) + struct.pack("<BIB", 1, partition, 0)
-            await self._call(self.client.send_binary_request(DELETE_CONSUMER_OFFSET, body))
+            await self._call(self.client.send_binary_request(DELETE_CONSUMER_OFFSET, body), _polling(subscription))
 
     async def join(self, subscription: Subscription) -> None:
         """Joins the group with this connection, and creates it if it is missing. Raises IggyError."""
-        if await self._call(self.client.get_consumer_group(*_group(subscription))) is None:
+        if await self._call(self.client.get_consumer_group(*_group(subscription)), _reading(subscription)) is None:
             # Another member may create it at the same time; any other failure is raised by joining.
             with contextlib.suppress(IggyError):
-                await self._call(self.client.create_consumer_group(*_group(subscription)))
-        await self._call(self.client.join_consumer_group(*_group(subscription)))
+                await self._call(self.client.create_consumer_group(*_group(subscription)), _reading(subscription))
+        await self._call(self.client.join_consumer_group(*_group(subscription)), _reading(subscription))
         self._joined.add(subscription)
 
     async def leave(self, subscription: Subscription) -> None:
         """Leaves the group. Raises IggyError."""
         self._joined.discard(subscription)
-        await self._call(self.client.leave_consumer_group(*_group(subscription)))
+        await self._call(self.client.leave_consumer_group(*_group(subscription)), _reading(subscription))
 
     async def delete_group(self, subscription: Subscription) -> None:
         """Deletes the group with its members and offsets, if there is one. Raises IggyError."""
         self._joined.discard(subscription)
-        if await self._call(self.client.get_consumer_group(*_group(subscription))) is not None:
-            await self._call(self.client.delete_consumer_group(*_group(subscription)))
+        if await self._call(self.client.get_consumer_group(*_group(subscription)), _reading(subscription)) is not None:
+            await self._call(self.client.delete_consumer_group(*_group(subscription)), _reading(subscription))
 
     async def assignment(self, subscription: Subscription) -> list[int] | None:
         """The partitions assigned to this member of the group; None when it is not a member, or no longer.
@@ -273,7 +301,7 @@ class IggyConnection:
 
     async def members(self, subscription: Subscription) -> list[list[int]]:
         """The partitions of each member of the group; none when the group does not exist."""
-        group = await self._call(self.client.get_consumer_group(*_group(subscription)))
+        group = await self._call(self.client.get_consumer_group(*_group(subscription)), _reading(subscription))
         return [list(member.partitions) for member in group.members] if group is not None else []
 
     async def make_topic(self, stream: str, topic: str, partitions: int = 1,
@@ -284,24 +312,64 @@ class IggyConnection:
         """
         if (stream, topic) in self._known:
             return
-        await _create_missing(lambda: self._call(self.client.get_stream(stream)),
-                            lambda: self._call(self.client.create_stream(stream)))
-        await _create_missing(lambda: self.details(stream, topic),
-                            lambda: self._create(stream, topic, partitions, options))
+        await _create_missing(lambda: self.has_stream(stream),
+                              lambda: self._call(self.client.create_stream(stream), "manage_streams"))
+        await _create_missing(lambda: self._has_topic(stream, topic),
+                              lambda: self._create(stream, topic, partitions, options))
         self._known.add((stream, topic))
 
     async def _create(self, stream: str, topic: str, partitions: int, options: Mapping[str, str]) -> None:
         known = {spec.key for spec in await self._call(self.client.describe_options("topic"))} if options else ()
         await self._call(create_topic(self.client, stream, topic, partitions,
-                                      {key: value for key, value in options.items() if key in known}))
+                                      {key: value for key, value in options.items() if key in known}),
+                         f"manage_topics on the stream {stream}")
 
     async def has_stream(self, stream: str) -> bool:
         """Whether the stream exists. Raises IggyError."""
-        return await self._call(self.client.get_stream(stream)) is not None
+        try:
+            return await self._call(self.client.get_stream(stream)) is not None
+        except IggyForbidden:
+            return True  # a right is asked for only where there is something
 
-    async def details(self, stream: str, topic: str) -> TopicDetails | None:
-        """A topic's details; None when it, or its stream, is missing. Raises IggyError."""
-        return await self._call(self.client.get_topic(stream, topic))
+    async def _has_topic(self, stream: str, topic: str) -> bool:
+        try:
+            return await self._call(self.client.get_topic(stream, topic)) is not None
+        except IggyForbidden:
+            return True
+
+    async def details(self, stream: str, topic: str) -> Details | None:
+        """A topic's details; None when it, or its stream, is missing. Raises IggyError.
+
+        Where the user may only poll, they are what polls show: without the times when the partitions were created.
+        """
+        found = self._unreadable.get((stream, topic))
+        if found is None or time.monotonic() - found > UNREADABLE_SECONDS:
+            try:
+                details = await self.full_details(stream, topic)
+                self._unreadable.pop((stream, topic), None)
+                return details
+            except IggyForbidden:
+                self._unreadable[stream, topic] = time.monotonic()
+        right = f"read_topic (or poll_messages) on {stream}/{topic}"
+        return await polled_topic(lambda partition: self._call(
+            self.client.send_binary_request(
+                POLL_MESSAGES_CODE, last_of_partition(self._config.consumer, stream, topic, partition)), right))
+
+    async def full_details(self, stream: str, topic: str) -> TopicDetails | None:
+        """As the server gives them. Raises IggyError, also where the user may only poll."""
+        return await self._call(self.client.get_topic(stream, topic), f"read_topic on {stream}/{topic}")
+
+    def limits(self) -> list[str]:
+        """What the user may not see, and what is lost by that."""
+        return [f"{self._user} may poll {stream}/{topic}, but lacks the right read_topic on it: its partitions are "
+                "found by polls, and a topic that is made again is noticed only when it is shorter than before"
+                for stream, topic in self._unreadable]
+
+    async def permissions(self) -> Permissions | None:
+        """What the user may do; None where the server does not tell. Raises IggyError."""
+        reply = await self._call(self.client.send_binary_request(GET_ME, b""))
+        user = await self._call(self.client.get_user(int.from_bytes(reply[4:8], "little")))
+        return user.permissions if user is not None else None
 
     async def partitions(self, stream: str, topic: str) -> int:
         """The number of a topic's partitions; 0 when it is missing. Raises IggyError."""
@@ -312,12 +380,22 @@ class IggyConnection:
                    headers: dict[str, str] | None = None) -> int | None:
         """Sends messages to a topic, and waits until Iggy has confirmed them. Returns the first offset, if known.
 
-        The server chooses the partition where none is given. Every message gets the `headers`. Raises IggyError.
+        Where no partition is given, they are used in turn; or only the first, if the user may not read the topic. Every
+        message gets the `headers`. Raises IggyError.
         """
+        if partition is None and (stream, topic) in self._unbalanced:
+            partition = 0
         partitioning = Partitioning.balanced() if partition is None else Partitioning.partition_id(partition)
         messages = [SendMessage(payload, headers) for payload in payloads]
         try:
-            answer = await self._call(self.client.send_messages(stream, topic, partitioning, messages))
+            answer = await self._call(self.client.send_messages(stream, topic, partitioning, messages),
+                                      f"send_messages on {stream}/{topic}")
+        except IggyForbidden:
+            if partition is not None:
+                raise
+            # The client may have been refused the number of partitions, and not the sending.
+            self._unbalanced.add((stream, topic))
+            return await self.send(stream, topic, payloads, None, headers)
         except IggyError:
             self._known.discard((stream, topic))
             raise
@@ -352,7 +430,7 @@ class IggyConnection:
 
     async def purge(self, stream: str, topic: str) -> None:
         """Removes all messages of a topic. Raises IggyError."""
-        await self._call(self.client.purge_topic(stream, topic))
+        await self._call(self.client.purge_topic(stream, topic), f"manage_topic on {stream}/{topic}")
 
     def _consumer_body(self, subscription: Subscription) -> bytes:
         kind = GROUP if subscription.group else SINGLE
@@ -365,14 +443,23 @@ def _group(subscription: Subscription) -> tuple[str, str, str]:
     return subscription.stream, subscription.topic, subscription.consumer
 
 
-async def _create_missing(find: Callable[[], Awaitable[object | None]],
-                          create: Callable[[], Awaitable[object]]) -> None:
-    """Creates what is not found; another process may do so at the same time. Raises IggyError."""
-    if await find() is None:
+def _polling(subscription: Subscription) -> str:
+    """The right that polls and stored offsets need."""
+    return f"poll_messages on {subscription.label()}"
+
+
+def _reading(subscription: Subscription) -> str:
+    """The right that consumer groups need."""
+    return f"read_topic on {subscription.label()}, which consumer groups need"
+
+
+async def _create_missing(is_there: Callable[[], Awaitable[bool]], create: Callable[[], Awaitable[object]]) -> None:
+    """Creates what is missing; another process may do so at the same time. Raises IggyError."""
+    if not await is_there():
         try:
             await create()
         except IggyError:
-            if await find() is None:
+            if not await is_there():
                 raise
 
 

@@ -23,6 +23,7 @@ UDP_SECONDS = 0.3
 #: What any server of HTTP answers, and one of WebSocket with 101.
 UPGRADE_REQUEST = (b"GET / HTTP/1.1\r\nHost: iggy\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+NO_TLS = "enable TLS in Iggy's configuration, correct the port in iggy.address, or set iggy.tls.enabled = false"
 START_IT = "start it, or correct iggy.address"
 
 
@@ -97,14 +98,19 @@ def _look_encrypted(config: IggyConfig, address: str) -> Cause | None:
         # Imported here: it takes a while, and is needed only when something is wrong.
         from requests.utils import DEFAULT_CA_BUNDLE_PATH
         context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    with _connected(address) as sock:
+        return _handshake_cause(config, address, sock, context)
+
+
+def _handshake_cause(config: IggyConfig, address: str, sock: socket.socket, context: ssl.SSLContext) -> Cause | None:
+    """What a handshake shows. Raises OSError."""
     try:
-        with _connected(address) as sock, context.wrap_socket(sock, server_hostname=server_name(config, address)):
-            pass
+        context.wrap_socket(sock, server_hostname=server_name(config, address)).close()
     except ssl.SSLError as error:
         return _tls_cause(config, address, error)
-    except ConnectionError as error:
-        if isinstance(error, ConnectionRefusedError):
-            raise
+    except TimeoutError:
+        return Cause("it does not answer a TLS handshake", NO_TLS)
+    except ConnectionError:
         return _tls_cause(config, address, None)
     except ValueError:  # a server name that is none
         return Cause(f"{server_name(config, address)!r} is no name of a server", "correct iggy.tls.domain")
@@ -128,8 +134,7 @@ def _tls_cause(config: IggyConfig, address: str, error: ssl.SSLError | None) -> 
         return Cause(f"its certificate is signed by an authority that {trusted}{said}",
                      "give the authority's certificate as iggy.tls.ca_file")
     if fault == "not_spoken" or (fault == "closed" and not _speaks_tls(address)):
-        return Cause("it does not speak TLS on this port", "enable TLS in Iggy's configuration, correct the port in "
-                     "iggy.address, or set iggy.tls.enabled = false")
+        return Cause("it does not speak TLS on this port", NO_TLS)
     if fault == "client_certificate":
         return Cause("it asks for a certificate of the client, which Iggy's client cannot give",
                      "let the server, or the proxy before it, do without")

@@ -7,6 +7,8 @@ from types import MappingProxyType
 
 from apache_iggy import IggyClient
 
+GET_ME = 20
+POLL_MESSAGES_CODE = 100
 GET_CONSUMER_OFFSET = 120
 STORE_CONSUMER_OFFSET = 121
 DELETE_CONSUMER_OFFSET = 122
@@ -23,6 +25,15 @@ def identifier(name: str) -> bytes:
     """A stream, topic or consumer by name: `[2][length][UTF-8 name]`. Source: Iggy's binary protocol 0.11.0."""
     encoded = name.encode()
     return bytes((2, len(encoded))) + encoded
+
+
+def last_of_partition(consumer: str, stream: str, topic: str, partition: int) -> bytes:
+    """The body of a poll of the last message of a partition that commits nothing. Source: PollMessages, code 100.
+
+    `[kind][consumer][stream][topic][1][partition u32][strategy: 4, last][value u64][count u32][commit u8]`
+    """
+    return (SINGLE + identifier(consumer) + identifier(stream) + identifier(topic)
+            + struct.pack("<BIBQIB", 1, partition, 4, 0, 1, 0))
 
 
 async def create_topic(client: IggyClient, stream: str, topic: str, partitions: int,

@@ -1,13 +1,23 @@
 """Work that is repeated when its connection to Iggy is lost, and the check of Iggy at the start."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
 from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.schema import Subscription
 from pipeline.iggy.connection import CONNECT_SECONDS, RETRY_SECONDS, IggyConnection, T
-from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError, IggyNotFound, IggyUnreachable
+from pipeline.iggy.errors import (
+    IggyAuthenticationFailed,
+    IggyError,
+    IggyForbidden,
+    IggyNotFound,
+    IggyUnreachable,
+)
+from pipeline.iggy.topic_details import Details
+
+LOGGER = logging.getLogger("iggy")
 
 
 async def retry_on_disconnect(work: Callable[[], Awaitable[T]]) -> T:
@@ -19,7 +29,7 @@ async def retry_on_disconnect(work: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await work()
-        except (IggyNotFound, IggyAuthenticationFailed, IggyUnreachable):
+        except (IggyNotFound, IggyForbidden, IggyAuthenticationFailed, IggyUnreachable):
             raise
         except IggyError:
             if time.monotonic() > deadline:
@@ -28,8 +38,10 @@ async def retry_on_disconnect(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_needed: bool) -> None:
-    """Raises IggyError when the server cannot be reached or refuses the login, and IggyNotFound when it has none of the
-    topics, or with `all_needed` not all of them. Otherwise ingest logs the missing ones and waits for them.
+    """Raises IggyError when the server cannot be reached, refuses the login, or the user lacks a right.
+
+    Raises IggyNotFound when the server has none of the topics, or with `all_needed` not all of them. Otherwise ingest
+    logs the missing ones and waits for them.
 
     The check is repeated when the connection is lost.
     """
@@ -40,7 +52,8 @@ async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_n
         missing = []
         for topic in topics:
             try:
-                await connection.topic(topic)
+                details = await connection.topic(topic)
+                await check_rights(connection, topic, details)
             except IggyNotFound as error:
                 missing.append((topic, error))
         if len(missing) == 1 and (all_needed or len(topics) == 1):
@@ -51,3 +64,14 @@ async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_n
                                "[[topics]]")
 
     await retry_on_disconnect(check)
+    for limit in connection.limits():
+        LOGGER.warning("%s", limit)
+
+
+async def check_rights(connection: IggyConnection, topic: Subscription, details: Details) -> None:
+    """Whether the user may poll a topic, store offsets there, and join its group. Raises IggyError."""
+    for partition in details.partitions[:1]:
+        await connection.poll(topic, partition.id, partition.current_offset, 1)
+        await connection.stored_offset(topic, partition.id)
+    if topic.group:
+        await connection.members(topic)

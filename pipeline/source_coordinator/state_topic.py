@@ -69,7 +69,7 @@ class StateTopic:
         Raises StateError, and IggyError while Iggy is unavailable.
         """
         await self._iggy.ensure_connected()
-        details = await self._iggy.details(self._topic.stream, self._topic.topic)
+        details = await self._iggy.full_details(self._topic.stream, self._topic.topic)
         self._next, self._max_bytes, self.warnings = 0, None, ()
         self._previous_run, self._has_written = "", False
         if details is not None:
@@ -133,7 +133,7 @@ class StateTopic:
                                      self._config.name, self.where)
             await self._iggy.make_topic(self._topic.stream, self._topic.topic, 1, TOPIC_OPTIONS)
             self._next, self._max_bytes, self.warnings = 0, None, ()
-            details = await self._iggy.details(self._topic.stream, self._topic.topic)
+            details = await self._iggy.full_details(self._topic.stream, self._topic.topic)
             if details is not None:
                 self._check(details)
 

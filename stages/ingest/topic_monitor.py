@@ -3,12 +3,12 @@
 import logging
 import time
 
-from apache_iggy import TopicDetails
 from msgspec import Struct, field
 
 from pipeline.config.schema import Config, start_position
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyNotFound
+from pipeline.iggy.errors import IggyError, IggyForbidden, IggyNotFound
+from pipeline.iggy.topic_details import Details
 from pipeline.wire import sink as wire
 from stages.ingest import log_identity
 from stages.ingest.log_identity import LogState
@@ -94,7 +94,7 @@ class TopicMonitor:
         try:
             details = await self._iggy.topic(topic)
             numbers = await self._own_partitions(index, details, ours, changes)
-        except IggyNotFound as error:
+        except (IggyNotFound, IggyForbidden) as error:
             self._topic_missing(index, ours, error)
             return
         self._topic_found(index, ours)
@@ -113,7 +113,7 @@ class TopicMonitor:
             elif reader.generation >= 0:
                 await self._examine(reader, state, compare, changes)
 
-    async def _own_partitions(self, index: int, details: TopicDetails, ours: list[PartitionReader],
+    async def _own_partitions(self, index: int, details: Details, ours: list[PartitionReader],
                               changes: TopicChanges) -> set[int]:
         """The partitions of a topic that this process has to read."""
         topic = self.topics[index]
@@ -135,7 +135,7 @@ class TopicMonitor:
             await self._find_stalled(index, details, set(assigned))
         return numbers & set(assigned)
 
-    async def _find_stalled(self, index: int, details: TopicDetails, assigned: set[int]) -> None:
+    async def _find_stalled(self, index: int, details: Details, assigned: set[int]) -> None:
         """Logs partitions that belong to an inactive member: no other member can take them from it."""
         topic = self.topics[index]
         lags = {partition.id: (await self._iggy.stored_offset(topic, partition.id),
@@ -149,14 +149,18 @@ class TopicMonitor:
                 "regroup`, and start them again", topic.label(partition), topic.consumer,
                 self._stalled_seconds)
 
-    def _topic_missing(self, index: int, ours: list[PartitionReader], error: IggyNotFound) -> None:
+    def _topic_missing(self, index: int, ours: list[PartitionReader], error: IggyError) -> None:
         for reader in ours:
             reader.is_missing = True
         if index not in self._missing:
             self._missing.add(index)
+            label = self.topics[index].label()
+            if isinstance(error, IggyForbidden):
+                self._logger.error("%s may not be read; it is tried again, and the others are read: %s", label, error)
+                return
             self._were_missing.add(index)
-            self._logger.error("%s is missing; it is read once it exists, and the other topics meanwhile: %s",
-                               self.topics[index].label(), error)
+            self._logger.error("%s is missing; it is read once it exists, and the other topics meanwhile: %s", label,
+                               error)
 
     def _topic_found(self, index: int, ours: list[PartitionReader]) -> None:
         for reader in ours:

@@ -291,7 +291,7 @@ def test_the_options_of_topics_are_told_and_are_taken_as_texts(iggy: RunningIggy
                    "enforce_fsync": "true"}
         assert set(options) <= known
         await connection.make_topic(stream, TOPIC, 1, {**options, "no_such_option": "1"})
-        details = await connection.details(stream, TOPIC)
+        details = await connection.full_details(stream, TOPIC)
         assert details is not None and isinstance(details.max_topic_size, MaxTopicSize.Custom)
         assert details.max_topic_size.bytes == 1 << 30
         await connection.client.delete_stream(stream)

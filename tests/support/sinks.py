@@ -10,9 +10,11 @@ from typing import Any
 import requests
 from apache_iggy import AutoLogin, Consumer, IggyClient, Partitioning, PollingStrategy, SendMessage, TcpConfig
 
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.testbed.harness.configurations import SinkConfiguration
 from pipeline.testbed.harness.runs import NOTHING, SinkRun
 from pipeline.testbed.sandbox.influxdb.answers import Flavour
+from tests.support.iggy_clients import as_user
 from tests.support.iggy_servers import RunningIggy
 
 TOPIC = "readings"
@@ -164,3 +166,12 @@ def check_that_only_bad_ones_are_rejected(iggy: RunningIggy, stream: str, folder
         assert sink.stop() == 0
     finally:
         sink.close()
+
+
+def send_with(config: IggyConfig, stream: str, topic: str, payloads: list[bytes], partition: int = 0) -> None:
+    """Sends messages to one partition, logged in as `config` says."""
+    async def all_of_them(client: IggyClient) -> None:
+        messages = [SendMessage(payload) for payload in payloads]
+        await client.send_messages(stream, topic, Partitioning.partition_id(partition), messages)
+
+    as_user(config, all_of_them)

@@ -41,7 +41,7 @@ class Authority:
 
     def __init__(self, folder: Path) -> None:
         self.ca = trustme.CA()
-        self.server = self.ca.issue_cert("127.0.0.1")
+        self.server = self.ca.issue_cert("127.0.0.1", "localhost")
         self.ca_file = str(folder / "ca.pem")
         self.ca.cert_pem.write_to_path(self.ca_file)
         client = self.ca.issue_cert("client@example.org")

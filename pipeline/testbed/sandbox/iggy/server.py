@@ -282,7 +282,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._head += data
             end = self._head.find(b"\r\n\r\n")
             if end < 0:
-                if len(self._head) > websocket.MAX_HEAD_BYTES:
+                if len(self._head) > websocket.MAX_HEAD_BYTES or self._head[:4] != b"GET "[:len(self._head)]:
                     self._transport.abort()
                 return
             try:

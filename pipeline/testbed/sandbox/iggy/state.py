@@ -81,6 +81,11 @@ class State:
         self.polls_to_cut = 0
         self._connections = 0
 
+    @property
+    def sessions_so_far(self) -> int:
+        """Number of connections since the start."""
+        return self._connections
+
     def stream(self, name: int | str) -> Stream:
         """A stream by name or id. Raises Refused when there is none."""
         for stream in self.streams.values():

@@ -43,5 +43,6 @@ def me(state: State, session: Session, _: Reader) -> bytes:
     """The connection, and the groups it is a member of. Source: `responses/clients/client_response.rs`."""
     memberships = [(stream.id, topic.id, group.id) for stream, topic in state.topics()
                    for group in topic.groups.values() if group.member(session.id)]
-    return (struct.pack("<IIB", session.number, 0, 1) + protocol.long_text(session.peer)
+    user = session.user.number if session.user is not None else 0
+    return (struct.pack("<IIB", session.number, user, 1) + protocol.long_text(session.peer)
             + struct.pack("<I", len(memberships)) + b"".join(struct.pack("<III", *ids) for ids in memberships))
