@@ -12,7 +12,8 @@ from pipeline.commands.configuration.connection import ConnectionCheck
 from pipeline.config.feedback import dead_letter_topics
 from pipeline.config.schema import Config, Subscription
 from pipeline.iggy.connection import IggyConnection
-from pipeline.iggy.errors import IggyError
+from pipeline.iggy.errors import IggyError, IggyForbidden
+from pipeline.iggy.rights import lacks_everywhere
 
 #: What the server answers to an offset that it does not have: it has checked the right to store one.
 _INVALID_OFFSET = "invalid offset"
@@ -33,7 +34,7 @@ async def _checks(config: Config) -> AsyncIterator[ConnectionCheck]:
         return
     encryption = "encrypted" if config.iggy.is_encrypted() else "not encrypted"
     yield ConnectionCheck(server, "reachable, and login", True, f"{await _version(iggy)}, {encryption}")
-    permissions = await _permissions(config, iggy)
+    permissions = await _permissions(iggy)
     for subscription in dict.fromkeys(replace(one, sink=0) for one in config.subscriptions()):
         async for check in _topic_checks(server, iggy, subscription):
             yield check
@@ -41,12 +42,7 @@ async def _checks(config: Config) -> AsyncIterator[ConnectionCheck]:
         try:
             yield await _send_check(server, iggy, permissions, stream, topic, why)
         except (IggyError, RuntimeError) as error:
-            advice = "; give the user the permissions read_streams and send_messages" if _is_refused(error) else ""
-            yield ConnectionCheck(server, f"the right to send to {stream}/{topic} ({why})", False, f"{error}{advice}")
-
-
-def _is_refused(error: Exception) -> bool:
-    return any(word in str(error).lower() for word in ("unauthorized", "forbidden"))
+            yield ConnectionCheck(server, f"the right to send to {stream}/{topic} ({why})", False, str(error))
 
 
 async def _version(iggy: IggyConnection) -> str:
@@ -57,15 +53,12 @@ async def _version(iggy: IggyConnection) -> str:
     return f"version {stats.iggy_server_version}"
 
 
-async def _permissions(config: Config, iggy: IggyConnection) -> Permissions | None:
-    """Those of the user; None if they are unknown: after a login by token, for one."""
-    if config.iggy.has_token():
-        return None
+async def _permissions(iggy: IggyConnection) -> Permissions | None:
+    """Those of the user; None if the server does not tell them."""
     try:
-        user = await asyncio.wait_for(iggy.client.get_user(config.iggy.username), 5)
-    except (RuntimeError, TimeoutError):
+        return await asyncio.wait_for(iggy.permissions(), 5)
+    except (IggyError, TimeoutError):
         return None
-    return user.permissions if user is not None else None
 
 
 async def _topic_checks(server: str, iggy: IggyConnection, subscription: Subscription
@@ -74,8 +67,7 @@ async def _topic_checks(server: str, iggy: IggyConnection, subscription: Subscri
     try:
         details = await iggy.topic(subscription)
     except IggyError as error:
-        advice = "; give the user the permission read_topics" if _is_refused(error) else ""
-        yield ConnectionCheck(server, f"topic {label}", False, f"{error}{advice}")
+        yield ConnectionCheck(server, f"topic {label}", False, str(error))
         return
     absent = sorted(set(subscription.partitions) - {partition.id for partition in details.partitions})
     if absent or not details.partitions:
@@ -91,8 +83,7 @@ async def _topic_checks(server: str, iggy: IggyConnection, subscription: Subscri
         await iggy.poll(probe, partition.id, partition.current_offset, 1)
         yield ConnectionCheck(server, f"the right to read {label}", True)
     except IggyError as error:
-        yield ConnectionCheck(server, f"the right to read {label}", False, f"{error}; give the user the permission "
-                              "poll_messages")
+        yield ConnectionCheck(server, f"the right to read {label}", False, str(error))
         return
     problem = await _why_not_stored(iggy, probe, partition.id, partition.current_offset)
     yield ConnectionCheck(server, f"the right to store offsets of {label}", not problem, problem)
@@ -103,7 +94,7 @@ async def _why_not_stored(iggy: IggyConnection, probe: Subscription, partition: 
         await iggy.store_offset(probe, partition, offset)
         await iggy.delete_offset(probe, partition)
     except IggyError as error:
-        return "" if _INVALID_OFFSET in str(error).lower() else f"{error}; give the user the permission poll_messages"
+        return "" if _INVALID_OFFSET in str(error).lower() else str(error)
     return ""
 
 
@@ -123,11 +114,16 @@ def _written_topics(config: Config) -> list[tuple[str, str, str]]:
 async def _send_check(server: str, iggy: IggyConnection, permissions: Permissions | None, stream: str, topic: str,
                       why: str) -> ConnectionCheck:
     what = f"the right to send to {stream}/{topic} ({why})"
-    details = await iggy.details(stream, topic)
-    stream_id = await _stream_id(iggy, stream)
+    try:
+        details = await iggy.full_details(stream, topic)
+        stream_id = await _stream_id(iggy, stream)
+    except (IggyForbidden, RuntimeError):  # it exists, and the user may not read it: its number is not known
+        lacks = permissions is not None and lacks_everywhere(permissions, "send_messages")
+        return ConnectionCheck(server, what, not lacks, "the user may not; give it the permission send_messages" if
+                               lacks else "it exists, and the user may send to some topic")
     if permissions is None:
         there = "exists" if details is not None else "will be created at the start"
-        return ConnectionCheck(server, what, True, f"it {there}; rights are not shown after a login by token")
+        return ConnectionCheck(server, what, True, f"it {there}; the server does not show the user's rights")
     if details is not None:
         allowed = may_send(permissions, stream_id, details.id)
         return ConnectionCheck(server, what, allowed, "" if allowed else "the user may not; give it the permission "
