@@ -7,7 +7,7 @@ import click
 
 from pipeline import __version__
 from pipeline.errors import PipelineError
-from pipeline.exit import print_error, run_and_exit
+from pipeline.exit import print_error, print_unexpected, run_and_exit
 from pipeline.files import keep_private
 from pipeline.interrupts import end_on_interrupt
 from pipeline.options import CONTEXT, Group, summary
@@ -36,6 +36,11 @@ _GROUPS: Final = (
         "sandbox": "pipeline.commands.sandbox",
         "load": "pipeline.commands.load",
         "bench": "pipeline.commands.bench",
+    }),
+    ("Install", {
+        "install-service": "pipeline.commands.install_service",
+        "completion": "pipeline.commands.completion",
+        "man": "pipeline.commands.man",
     }),
 )
 _COMMANDS: Final = {name: module for _, commands in _GROUPS for name, module in commands.items()}
@@ -69,6 +74,12 @@ class _Group(Group):
             return super().invoke(ctx)
         except PipelineError as error:
             ctx.exit(print_error(error))
+        except EOFError as error:
+            # click would only say "Aborted!".
+            print_unexpected(error)
+            ctx.exit(1)
+        except click.Abort:
+            ctx.exit(print_error(PipelineError("no answer; nothing was done")))
 
 
 def run() -> NoReturn:

@@ -5,12 +5,21 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import IO, Final, NoReturn
 
 from pipeline.errors import PipelineError
 
 #: When this environment variable is set, an unexpected error is printed with its traceback.
 TRACEBACK_VARIABLE: Final = "PIPELINE_TRACEBACK"
+#: Every exit code, and when it is used.
+EXIT_CODES: Final = MappingProxyType({
+    0: "success; for start, sandbox and stage encode: stopped by a signal",
+    1: "a failure: a server that cannot be reached, a check that failed, an output that cannot be written",
+    2: "the configuration or the command line is wrong: starting again does not help",
+    130: "Ctrl-C",
+    143: "SIGTERM",
+})
 
 
 def run_and_exit(command: Callable[[], object]) -> NoReturn:
@@ -31,7 +40,7 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
     except PipelineError as error:
         code = print_error(error)
     except BaseException as error:
-        _print_unexpected(error)
+        print_unexpected(error)
     code = _flush(sys.stdout) or code
     _flush(sys.stderr)
     os._exit(code)
@@ -78,7 +87,7 @@ def _flush(stream: IO[str]) -> int:
     return 0
 
 
-def _print_unexpected(error: BaseException) -> None:
+def print_unexpected(error: BaseException) -> None:
     """Prints an error that no command expects as one line, or as a traceback (`TRACEBACK_VARIABLE`)."""
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)

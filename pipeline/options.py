@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from pipeline.config.inputs import ConfigInputs
 
@@ -15,16 +16,28 @@ CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 
 
+def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Has the shell complete names of files and folders."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _complete_key(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from pipeline.config.settings import keys_beginning_with
+
+    return [CompletionItem(f"{key}=") for key in keys_beginning_with(incomplete)]
+
+
 def config_option(command: F) -> F:
     """Has a command take its configuration, `-c` and `--set`, several times each: as `path`, a `ConfigInputs`."""
     @functools.wraps(command)
     def with_inputs(*arguments: Any, paths: tuple[str, ...], settings: tuple[str, ...], **options: Any) -> Any:
         return command(*arguments, path=ConfigInputs(paths, settings), **options)
 
-    decorated = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+    decorated = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", shell_complete=_complete_key,
                              help="Instead of a key of the files: influxdb.url=http://host:8086. Several times.")(
         with_inputs)
     return cast(F, click.option("-c", "--config", "paths", required=True, multiple=True, metavar="FILE|FOLDER",
+                                shell_complete=complete_file,
                                 help="Configuration: a TOML file, a folder with *.toml, or - for standard input. "
                                      "Several times: they are put together.")(decorated))
 

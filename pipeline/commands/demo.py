@@ -29,7 +29,7 @@ SHOWN_POINTS = 5
 PLAIN_WIDTH = 140
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Runs it all: sandbox, producer, pipeline, and a verdict")
 @click.option("--messages", default=100_000, show_default=True, type=click.IntRange(1), help="How many to send.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
 @click.option("--plain", is_flag=True, help="Plain lines instead of the live view.")

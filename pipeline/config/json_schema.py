@@ -16,7 +16,7 @@ def config_schema() -> dict[str, Any]:
     """The schema, draft 2020-12, with a description of every key."""
     definitions: dict[str, Any]
     (reference,), definitions = msgspec.json.schema_components([Config], ref_template="#/$defs/{name}")
-    for struct in _structs(Config):
+    for struct in structs_of(Config):
         definition = definitions[struct.__name__]
         title, text = purpose(struct)
         definition["description"] = f"{title}: {text}" if text else title
@@ -37,7 +37,7 @@ def config_schema() -> dict[str, Any]:
             "title": "Configuration of the Iggy to InfluxDB pipeline", "$defs": definitions}
 
 
-def _structs(struct: type) -> list[type[msgspec.Struct]]:
+def structs_of(struct: type) -> list[type[msgspec.Struct]]:
     """The tables of the schema, each once."""
     found: dict[type[msgspec.Struct], None] = {}
 

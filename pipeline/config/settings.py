@@ -210,3 +210,18 @@ def _unescaped(text: str) -> str:
         return str(tomllib.loads(f'key = "{text}"')["key"])
     except ValueError:
         raise BadSetting("is not KEY=VALUE: the quoted part of the key is not TOML") from None
+
+
+def keys_beginning_with(text: str) -> list[str]:
+    """The keys of the schema that begin with a text, for completion; elements of arrays are numbered 0."""
+    return sorted(key for key in _keys(Config, "") if key.startswith(text))
+
+
+def _keys(expected: Any, key: str) -> Iterator[str]:
+    if _is_list(expected) and isinstance(_element(expected), type) and issubclass(_element(expected), Struct):
+        expected, key = _element(expected), f"{key}.0"
+    if isinstance(expected, type) and issubclass(expected, Struct):
+        for field in msgspec.structs.fields(expected):
+            yield from _keys(field.type, joined(key, field.encode_name))
+    else:
+        yield key

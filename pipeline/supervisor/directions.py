@@ -42,6 +42,7 @@ class Direction(ABC, Generic[S]):
         self._dropped = DroppedMessages(logging.getLogger("supervisor"))
         #: The total of which progress was last logged.
         self._logged_total = -1
+        self._rate = 0.0
 
     @property
     def descriptors(self) -> list[int]:
@@ -87,8 +88,19 @@ class Direction(ABC, Generic[S]):
         if status is None or (total := self._total(status)) == self._logged_total:
             return ""
         rate = max(0, total - max(self._logged_total, 0)) / seconds
-        self._logged_total = total
+        self._logged_total, self._rate = total, rate
         return f"{self.title}{self._rates(status, rate)}"
+
+    def state(self) -> str:
+        """What it does at the moment, for people: what it waits for, and its numbers."""
+        if self.status is None:
+            return f"{self.title}starting"
+        waits = "; ".join(dict.fromkeys(one.reason for one in self.status.waiting))
+        return f"{self.title}{f'WAITING: {waits}; ' if waits else ''}{self._rates(self.status, self._rate)}"
+
+    def has_booted(self, pids: dict[str, int]) -> bool:
+        """Whether every process of it has sent a heartbeat."""
+        return all(name in pids and self.watchdog.booted(name, pids[name]) for name in self.names)
 
     @property
     @abstractmethod

@@ -29,6 +29,7 @@ from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
 from pipeline.supervisor.http_child import HttpChild
 from pipeline.supervisor.process_publisher import ProcessPublisher, kind_of
 from pipeline.supervisor.restart_policy import RestartPolicy
+from pipeline.supervisor.service_manager import ServiceManager, WorkMonitor, longest_work
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire.supervisor import ProcessStatus
@@ -104,6 +105,8 @@ class Supervisor:
         self._drain_at = 0.0
         self._progress_at = time.monotonic()
         self._publisher = ProcessPublisher(self.endpoints, self.plan.run)
+        self.service = ServiceManager(os.environ)
+        self._monitors = {name: WorkMonitor(longest_work(config)) for name in self._direction}
 
     def run(self) -> int:
         """Runs until a signal, or until the pipeline is complete. Returns the exit code.
@@ -122,7 +125,11 @@ class Supervisor:
                 self.restart_due()
                 self._log_progress()
                 self._publish()
+                self._tell_service_manager()
             return self._summary()
+        except PipelineError as error:
+            self.service.failed(str(error))
+            raise
         finally:
             signal.set_wakeup_fd(-1)
             self.kill_all()
@@ -229,6 +236,19 @@ class Supervisor:
         found.append(ProcessStatus(HTTP, HTTP, http.pid, http.started_at, max(0, http.starts - 1), http.last_death))
         self._publisher.publish(found, bool(self._signals))
 
+    def _tell_service_manager(self) -> None:
+        """Tells systemd that the pipeline is ready, that work goes on, and what it does."""
+        if not self.service.is_used:
+            return
+        now = time.monotonic()
+        monitors = [self._monitors[direction.coordinator] for direction in self.directions]
+        for monitor, direction in zip(monitors, self.directions, strict=True):
+            monitor.observe(direction.status, now)
+        pids = {name: process.pid or 0 for name, process in self.processes.items()}
+        if not self.service.is_ready and all(direction.has_booted(pids) for direction in self.directions):
+            self.service.ready("; ".join(direction.state() for direction in self.directions))
+        self.service.tick(monitors, lambda: "; ".join(direction.state() for direction in self.directions))
+
     def apply_excuses(self) -> None:
         """Uncounts deaths that messages caused. Raises PipelineError when there are too many others."""
         for excused in [excused for direction in self.directions for excused in direction.excused()]:
@@ -287,6 +307,7 @@ class Supervisor:
             return False
         if not self._drain_until:
             self._drain_until = now + self.config.pipeline.drain_timeout_ms / 1000
+            self.service.stopping("finishing what is in flight")
             self.logger.info("stopping: finishing what is in flight, at most %g s; a second signal stops at once",
                              self.config.pipeline.drain_timeout_ms / 1000)
         if now >= self._drain_at:
