@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
+from pipeline.about import About, header_texts
 from pipeline.backoff import Backoff
 from pipeline.compression import compress
 from pipeline.config.schema import Config, MappingConfig, SinkConfig
@@ -102,7 +103,8 @@ class Replay:
         sink, letters = self._sinks[batch.sink], batch.letters
         encoder = self._encoders.setdefault((batch.sink, batch.stream, batch.topic), Encoder(
             sink.mapping, sink.influxdb.precision, batch.stream, batch.topic))
-        headers = [tuple(letter.headers.get(name, "") for name in sink.mapping.header_names()) for letter in letters]
+        headers = [header_texts(sink.mapping.header_names(), About(
+            letter.iggy_timestamp, letter.origin_timestamp, letter.headers)) for letter in letters]
         origin = BatchOrigin(batch.partition, letters[0].offset, [letter.offset for letter in letters],
                              [_time_of(letter, sink.mapping) for letter in letters], time.time_ns() // 1_000,
                              headers if sink.mapping.header_names() else None)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import click
 import msgspec
 
+from pipeline.about import About, header_texts
 from pipeline.commands.config import load_config
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
@@ -34,7 +35,7 @@ def run_case(config: Config, case: CaseConfig) -> CaseResult:
     subscription = subscription_of(config, case)
     encoder = local_encoder(config, subscription)
     names = encoder.rules.config.header_names()
-    headers = [tuple(case.headers.get(name, "") for name in names)] if names else None
+    headers = [header_texts(names, About(case.timestamp_us, case.timestamp_us, case.headers))] if names else None
     encoded = encoder.encode([payload_of(case)], BatchOrigin(
         case.partition, case.offset, timestamps=[case.timestamp_us], arrival=case.timestamp_us, headers=headers))
     found = []

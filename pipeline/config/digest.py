@@ -21,7 +21,7 @@ def config_digest(config: Config) -> str:
 
 
 def _with_contents(mapping: MappingConfig) -> MappingConfig:
-    return replace(mapping, avro_schema=_digest(mapping.avro_schema),
+    return replace(mapping, avro_schema=_digest(mapping.avro_schema), transform_path="",
                    protobuf_descriptor=_digest(mapping.protobuf_descriptor))
 
 

@@ -163,7 +163,7 @@ def _wrong_paths(mapping: MappingConfig) -> dict[tuple[str, str], str]:
     """Why no message has a path: (option, path) -> the reason."""
     wrong = {}
     known = {"csv": set(mapping.csv_header), "text": {mapping.text_field}}.get(mapping.format)
-    if mapping.steps:
+    if mapping.has_steps():
         known = None  # they may add any path
     for option, path in _paths(mapping):
         if option == "types" and is_pattern(path):

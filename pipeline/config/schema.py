@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
+from pipeline.about import EVERYTHING
 from pipeline.config.connection_schema import ConnectionConfig
 from pipeline.config.http_schema import HttpConfig
 from pipeline.config.iggy_schema import IggyConfig
@@ -18,7 +19,7 @@ from pipeline.config.mapping_schema import DeclaredType, TimeConfig
 from pipeline.config.mapping_schema import Precision as Precision
 from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
 from pipeline.config.source_schema import SourceConfig
-from pipeline.config.steps_schema import AnyStep, headers_in, names_of
+from pipeline.config.steps_schema import AnyStep, headers_in, names_of, needs_everything
 
 #: Reaction when a partition's log ends before the position of ingest, or its topic was deleted and made again.
 OnTruncation = Literal["resume_from_end", "reread", "stop"]
@@ -139,8 +140,16 @@ class MappingConfig(TimeConfig, frozen=True, forbid_unknown_fields=True, kw_only
     max_expanded_bytes: Annotated[int, Meta(ge=1_000, le=4_000_000_000)] = 32_000_000
     #: Longest CPU time that an encoder spends on one message, milliseconds.
     max_message_cpu_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 5_000
+    #: A program of jq that changes the decoded messages, before `steps`; needs the extra `jq`.
+    jq: str = ""
     #: Steps that change the decoded messages, in order, before they are mapped: `[[mapping.steps]]`.
     steps: tuple[AnyStep, ...] = ()
+    #: A Python function that changes the messages after `steps`, "module:function".
+    transform: str = ""
+    #: Folder of its module, if it is not installed.
+    transform_path: FilePath = ""
+    #: Longest time of one call of such a function; then the message is rejected.
+    transform_timeout_ms: Annotated[int, Meta(ge=10, le=600_000)] = 5_000
     #: Rules that drop or route messages: `[[mapping.rules]]`.
     rules: tuple[RuleConfig, ...] = ()
     #: Template of the bucket (or database) with {path}, {topic} and {stream}; its result must be in `allowed_buckets`.
@@ -156,7 +165,12 @@ class MappingConfig(TimeConfig, frozen=True, forbid_unknown_fields=True, kw_only
 
     def header_names(self) -> tuple[str, ...]:
         """The headers of messages that the mapping needs: those of `point_headers` first, in order."""
-        return tuple(dict.fromkeys([*self.point_headers(), *headers_in(self.steps)]))
+        everything = [EVERYTHING] if needs_everything(self.steps, self.jq, self.transform) else []
+        return tuple(dict.fromkeys([*self.point_headers(), *headers_in(self.steps), *everything]))
+
+    def has_steps(self) -> bool:
+        """Whether messages are changed before they are mapped."""
+        return bool(self.steps or self.jq or self.transform)
 
     def point_headers(self) -> tuple[str, ...]:
         """Those that points need, whatever steps need: those of `header_tags` first, in order."""

@@ -16,6 +16,8 @@ from pipeline.config.scalars import NonEmpty
 Paths = NonEmpty | tuple[NonEmpty, ...]
 #: A single value.
 Scalar = str | bool | int | float
+#: Variable of a jq program with the place, times and headers of the message.
+JQ_ABOUT: Final = "$about"
 #: What becomes of a message on which a step fails, or in which it finds nothing.
 Policy = Literal["reject", "skip", "drop"]
 ValuePolicy = Literal["reject", "skip", "exclude", "drop"]
@@ -237,8 +239,24 @@ class DropStep(Step, frozen=True, kw_only=True, tag="drop"):
     when: NonEmpty
 
 
+class JqStep(Step, frozen=True, kw_only=True, tag="jq"):
+    """`[[mapping.steps]] do = "jq"`: changes messages by a program of jq; needs the extra `jq`."""
+
+    #: The program: an object in; one or more objects out, or nothing for a message that is left out. `$about` has
+    #: stream, topic, partition, offset, timestamp, origin_timestamp and headers.
+    program: NonEmpty
+
+
+class FunctionStep(Step, frozen=True, kw_only=True, tag="function"):
+    """`[[mapping.steps]] do = "function"`: changes messages by a Python function, as `mapping.transform` does."""
+
+    #: "module:function"; the module is looked for as that of `mapping.transform`.
+    function: NonEmpty
+
+
 AnyStep = (SplitStep | MatchStep | ParseStep | UnwrapStep | ExplodeStep | ZipStep | PivotStep | IncludeStep
-           | ExcludeStep | RenameStep | CopyStep | MoveStep | SetStep | ScaleStep | LookupStep | DropStep)
+           | ExcludeStep | RenameStep | CopyStep | MoveStep | SetStep | ScaleStep | LookupStep | DropStep | JqStep
+           | FunctionStep)
 
 
 def names_of(step: AnyStep) -> tuple[str, ...]:
@@ -255,6 +273,12 @@ def names_of(step: AnyStep) -> tuple[str, ...]:
 def headers_in(steps: Iterable[AnyStep]) -> list[str]:
     """The headers that some steps read."""
     return [name for step in steps for text in names_of(step) if (name := header_of(text))]
+
+
+def needs_everything(steps: Iterable[AnyStep], program: str, function: str) -> bool:
+    """Whether steps, a jq program or a function are told everything about a message."""
+    return bool(function) or JQ_ABOUT in program or any(
+        isinstance(step, FunctionStep) or isinstance(step, JqStep) and JQ_ABOUT in step.program for step in steps)
 
 
 def header_of(text: str) -> str:

@@ -2,11 +2,15 @@
 
 from apache_iggy import ReceiveMessage, UserHeaders
 
+from pipeline.about import About, header_texts
+
 
 def header_values(message: ReceiveMessage, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The values of a message's user headers as texts; "" for one that is missing or cannot be read."""
-    headers = headers_of(message)
-    return tuple([headers.get(name, "") for name in names])
+    """The values of a message's user headers as texts; "" for one that is missing or cannot be read.
+
+    `pipeline.about.EVERYTHING` among the names stands for all that is known of the message.
+    """
+    return header_texts(names, About(message.timestamp(), message.origin_timestamp(), headers_of(message)))
 
 
 def headers_of(message: ReceiveMessage) -> dict[str, str]:

@@ -139,8 +139,9 @@ class EncodeStage:
 
     def _tick(self, _signal: int, _frame: object) -> None:
         """Raises TooSlow."""
-        self.link.beat()
-        self._work.beat()
+        if not any(encoder.cpu.is_stuck for encoder in self.encoders):
+            self.link.beat()
+            self._work.beat()
         for encoder in self.encoders:
             encoder.cpu.tick()
 

@@ -11,7 +11,7 @@ _DETAIL_CHARACTERS: Final = 300
 #: "name_clash": two values of a message have the same name, and one of them was left out, or a tag and a field have the
 #: same key; "duplicate_key": a JSON object has a key twice; "implausible_time": a time is far from the present;
 #: "type_conflict": a field was left out because it has had another type (`on_bad_value`).
-NoticeKind = Literal["name_clash", "duplicate_key", "implausible_time", "type_conflict"]
+NoticeKind = Literal["name_clash", "duplicate_key", "implausible_time", "type_conflict", "slow_function"]
 
 
 class Notices:

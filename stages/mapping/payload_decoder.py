@@ -64,9 +64,9 @@ class PayloadDecoder:
         self._passes_lines = config.format == "line_protocol"
         self._transcode = transcoder(config)
         #: The quick way of the format; steps need each object by itself.
-        self.quick = None if config.steps else quick(config)
+        self.quick = None if config.has_steps() else quick(config)
         self._limits = Limits.of(config)
-        self._steps = Steps(config, *rules.place) if config.steps else None
+        self._steps = Steps(config, *rules.place, rules.notices) if config.has_steps() else None
         self._always = (config.format != "json" or config.schema_header != "none" or self._decompress is not None
                         or self._steps is not None)
         #: Headers that points need; the others are for the steps.
@@ -107,7 +107,7 @@ class PayloadDecoder:
             before, lines_before = len(out.payloads), len(out.lines)
             try:
                 cpu.begin()
-                self._open(payload, index, origin, out)
+                self._open(payload, index, origin, out, cpu)
             except (Exception, TooSlow) as error:
                 del out.payloads[before:], out.messages[before:], out.names[before:]
                 while out.bad and out.bad[-1][1].at == index:
@@ -150,7 +150,7 @@ class PayloadDecoder:
             texts = [text if text is not None and len(text) <= most else None for text in texts]
         return texts
 
-    def _open(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened) -> None:
+    def _open(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened, cpu: CpuLimit) -> None:
         if self._decompress is not None:
             payload = self._decompress(payload)
         if len(payload) > self._max_bytes:
@@ -161,7 +161,7 @@ class PayloadDecoder:
         first, bad, size = len(out.payloads), len(out.bad), 0
         objects = self._transcode(payload)
         if self._steps is not None:
-            objects = self._steps.objects(objects, origin.of(index))
+            objects = self._steps.objects(objects, origin.of(index), cpu)
         for name, text in objects:
             if isinstance(text, Reject):
                 out.bad.append((len(out.payloads), Rejected(index, text.reason, name + text.detail)))

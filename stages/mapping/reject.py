@@ -24,7 +24,7 @@ def failure(error: BaseException) -> Reject:
     if isinstance(error, Reject):
         return error
     if isinstance(error, TooSlow):
-        return Reject("too_slow", "takes more CPU time than max_message_cpu_ms")
+        return Reject("too_slow", str(error) or "takes more CPU time than max_message_cpu_ms")
     if isinstance(error, RecursionError):
         return Reject("too_deep", "objects or arrays are nested too deep to be parsed")
     at = error.__traceback__

@@ -1,5 +1,7 @@
 """The example configurations and the examples in the documentation do what they say."""
 
+import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,12 @@ def toml_blocks(page: Path) -> Iterator[str]:
             yield textwrap.dedent("\n".join(lines[start + 2:end]))
 
 
+def python_blocks(page: Path) -> str:
+    """The pieces of Python on a page, as one module."""
+    blocks = page.read_text().split(".. code:: python\n\n")[1:]
+    return "\n".join(textwrap.dedent(re.split(r"\n(?=\S)", block)[0]) for block in blocks)
+
+
 def check(config: Config) -> None:
     """Runs the cases, one by one and all of a topic in one preview."""
     assert config.tests
@@ -61,8 +69,10 @@ def test_an_example_configuration_loads_and_its_cases_hold(path: Path, monkeypat
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"{page.stem} example {number}") for page in (DOCS, STEPS)
                                    for number, block in enumerate(toml_blocks(page), 1)])
-def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path) -> None:
+def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "example.toml"
+    (tmp_path / "example.py").write_text(python_blocks(STEPS))
+    monkeypatch.setattr(sys, "path", [*sys.path])
     path.write_text(block + REST)
     check(load_config(str(path), {}))
 
@@ -70,7 +80,7 @@ def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path) -> No
 def test_every_format_has_an_example_and_every_option_is_documented() -> None:
     formats = {load_config(str(path), {}).mapping.format for path in CONFIGS}
     assert formats == {"json", "ndjson", "msgpack", "line_protocol", "text", "csv", "avro", "protobuf"}
-    text = DOCS.read_text()
+    text = DOCS.read_text() + STEPS.read_text()
     options = [field.name for struct in (MappingConfig, RuleConfig) for field in msgspec.structs.fields(struct)]
     assert [option for option in options if f"``{option}" not in text and f"\n    {option} =" not in text
             and f"[[mapping.{option}]]" not in text] == []

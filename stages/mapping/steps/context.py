@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from pipeline.about import EVERYTHING, About, read_about
 from pipeline.config.steps_schema import METADATA, header_of
+from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
 from stages.mapping.records.series import Origin
 from stages.mapping.steps.errors import BadPath, BadStep
@@ -16,15 +18,21 @@ Source = Callable[[Document, "Context"], Any]
 class Context:
     """Of one message."""
 
-    __slots__ = ("_headers", "limits", "origin", "stream", "topic")
+    __slots__ = ("_headers", "cpu", "limits", "origin", "stream", "topic")
 
-    def __init__(self, stream: str, topic: str, limits: Limits, origin: Origin, names: Sequence[str]) -> None:
-        """`names` are those of the origin's headers."""
+    def __init__(self, stream: str, topic: str, limits: Limits, origin: Origin, names: Sequence[str],
+                 cpu: CpuLimit) -> None:
+        """`names` are those of the origin's headers; `cpu` measures the message."""
+        self.cpu = cpu
         self.stream = stream
         self.topic = topic
         self.limits = limits
         self.origin = origin
         self._headers = names
+
+    def about(self) -> About:
+        """Times and headers of the message, for mappings that need everything."""
+        return read_about(self.header(EVERYTHING))
 
     def header(self, name: str) -> str:
         """The value of a header; "" if it is missing."""

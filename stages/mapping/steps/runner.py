@@ -10,7 +10,9 @@ from pipeline.config.steps_schema import (
     DropStep,
     ExcludeStep,
     ExplodeStep,
+    FunctionStep,
     IncludeStep,
+    JqStep,
     LookupStep,
     MatchStep,
     MoveStep,
@@ -23,14 +25,18 @@ from pipeline.config.steps_schema import (
     UnwrapStep,
     ZipStep,
 )
+from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
+from stages.mapping.notices import Notices
 from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject
 from stages.mapping.steps import keys, several, texts, values
 from stages.mapping.steps.context import Context
 from stages.mapping.steps.documents import decoded, encoded
 from stages.mapping.steps.errors import NothingThere, StepFailed
+from stages.mapping.steps.functions import UserFunction
 from stages.mapping.steps.paths import Document
+from stages.mapping.steps.programs import JqProgram
 from stages.mapping.steps.several import ApplyMany
 from stages.mapping.steps.values import Apply
 
@@ -57,25 +63,27 @@ class _Compiled(NamedTuple):
     on_missing: str
     #: Whether a message that the step may leave half changed has to be kept as it was.
     keeps: bool
+    #: Whether it is a program, which leaves a message out by giving nothing.
+    is_program: bool = False
 
 
 class Steps:
     """The steps of one mapping, for messages of one topic. Not thread-safe."""
 
-    def __init__(self, config: MappingConfig, stream: str, topic: str) -> None:
+    def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices) -> None:
         """Raises BadStep."""
         self._stream = stream
         self._topic = topic
         self._limits = Limits.of(config)
         self._names = config.header_names()
-        self._steps = [compiled(step, number, self._limits) for number, step in enumerate(config.steps, 1)]
+        self._steps = compiled_all(config, notices)
         #: Messages, or parts of them, that were left out of the current message.
         self.dropped = 0
 
-    def objects(self, named: Iterator[Named], origin: Origin) -> Iterator[Named]:
+    def objects(self, named: Iterator[Named], origin: Origin, cpu: CpuLimit) -> Iterator[Named]:
         """What the steps make of the objects of one message. Raises Reject for the message as a whole."""
         self.dropped = 0
-        context = Context(self._stream, self._topic, self._limits, origin, self._names)
+        context = Context(self._stream, self._topic, self._limits, origin, self._names, cpu)
         for name, payload in named:
             if isinstance(payload, Reject):
                 yield name, payload
@@ -119,17 +127,34 @@ class Steps:
     def _several(self, step: _Compiled, parts: Iterator[tuple[str, Document | StepFailed]], number: int,
                  context: Context, name: str) -> Iterator[Named]:
         """The messages of a step that makes several. Raises NothingThere and StepFailed before the first."""
+        is_empty = True
         for label, part in parts:
+            is_empty = False
             if not isinstance(part, StepFailed):
                 yield from self._run(part, number + 1, context, name + label)
             elif step.on_error == "reject":
                 yield name + label, rejected(step.name, part)
             else:
                 self.dropped += 1
+        if is_empty and step.is_program:
+            self.dropped += 1
 
 
-def compiled(step: AnyStep, number: int, limits: Limits) -> _Compiled:
-    """Raises BadStep."""
+def compiled_all(config: MappingConfig, notices: Notices) -> list[_Compiled]:
+    """The program of `jq`, the steps, and the function of `transform`. Raises BadStep."""
+    limits = Limits.of(config)
+    steps = [compiled(step, number, config, notices) for number, step in enumerate(config.steps, 1)]
+    if config.jq:
+        steps.insert(0, _Compiled("jq: ", None, JqProgram(config.jq, limits, "jq"), "reject", "reject", False, True))
+    if config.transform:
+        function = UserFunction(config.transform, config.transform_path, config.transform_timeout_ms / 1000, notices)
+        steps.append(_Compiled("transform: ", None, function, "reject", "reject", False, True))
+    return steps
+
+
+def compiled(step: AnyStep, number: int, config: MappingConfig, notices: Notices) -> _Compiled:
+    """One step. Raises BadStep."""
+    limits = Limits.of(config)
     verb = str(step.__struct_config__.tag)
     kind = type(step)
     one: Apply | None = None
@@ -138,13 +163,19 @@ def compiled(step: AnyStep, number: int, limits: Limits) -> _Compiled:
         one = values.parse(step, limits)
     elif isinstance(step, LookupStep):
         one = values.lookup(step, limits)
+    elif isinstance(step, JqStep):
+        many = JqProgram(step.program, limits)
+    elif isinstance(step, FunctionStep):
+        many = UserFunction(step.function, config.transform_path, config.transform_timeout_ms / 1000, notices,
+                            "function")
     elif kind in _MANY:
         many = _MANY[kind](step)
     else:
         one = _MAKERS[kind](step)
     on_missing = getattr(step, "on_missing", "skip")
     keeps = not isinstance(step, _BY_VALUE) and "skip" in (step.on_error, on_missing if many else "")
-    return _Compiled(f"step {number} ({verb}): ", one, many, step.on_error, on_missing, keeps)
+    return _Compiled(f"step {number} ({verb}): ", one, many, step.on_error, on_missing, keeps,
+                     isinstance(step, JqStep | FunctionStep))
 
 
 def rejected(name: str, error: NothingThere | StepFailed) -> Reject:
