@@ -158,14 +158,19 @@ def _explain_steps(config: Config, subscription: int, payloads: Sequence[bytes],
                    explanation: Explanation) -> None:
     """Adds which messages each step left out, and which keys steps that select left out."""
     encoder, mapping = _encoder(config, subscription, has_steps=False), _mapping_of(config, subscription)
-    runs = [Steps(replace(mapping, steps=(step,)), *encoder.rules.place) for step in mapping.steps]
+    plain = replace(mapping, steps=(), jq="", transform="", transform_path="")
+    names, notices = mapping.header_names(), encoder.rules.notices
+    first = Steps(replace(plain, jq=mapping.jq), *encoder.rules.place, notices, names)
+    runs = [Steps(replace(plain, steps=(step,), transform_path=mapping.transform_path), *encoder.rules.place, notices,
+                  names) for step in mapping.steps]
     for index, payload in enumerate(payloads):
-        objects = list(encoder.objects_of(payload, origin.alone(index)))
+        objects = [found for _, found in first.objects(iter([("", text) for text in encoder.objects_of(
+            payload, origin.alone(index))]), origin.of(index), encoder.cpu) if not isinstance(found, Reject)]
         for number, (step, run) in enumerate(zip(mapping.steps, runs, strict=True)):
             after: list[bytes] = []
             dropped = 0
             for text in objects:
-                after += [found for _, found in run.objects(iter([("", text)]), origin.of(index))
+                after += [found for _, found in run.objects(iter([("", text)]), origin.of(index), encoder.cpu)
                           if not isinstance(found, Reject)]
                 dropped += run.dropped
             if dropped and not after:
@@ -206,4 +211,5 @@ def _mapping_of(config: Config, subscription: int) -> MappingConfig:
 def _encoder(config: Config, subscription: int, has_steps: bool = True) -> Encoder:
     """An encoder that knows no types of other messages, with its steps or without."""
     topic, mapping = config.subscriptions()[subscription], _mapping_of(config, subscription)
-    return Encoder(mapping if has_steps else replace(mapping, steps=()), "ns", topic.stream, topic.topic)
+    return Encoder(mapping if has_steps else replace(
+        mapping, steps=(), jq="", transform="", transform_path=""), "ns", topic.stream, topic.topic)

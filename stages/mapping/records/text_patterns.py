@@ -13,6 +13,9 @@ _MAX_BYTES: Final = 8_000_000
 class Pattern(Protocol):
     """A regular expression of RE2."""
 
+    #: Named group -> its number.
+    groupindex: dict[str, int]
+
     def search(self, text: str) -> Any:
         """The first match, or None."""
 

@@ -1,6 +1,6 @@
 """Runs the steps of a mapping on the objects of its messages: JSON in, JSON out, any number for each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from pipeline.config.schema import MappingConfig
@@ -70,12 +70,13 @@ class _Compiled(NamedTuple):
 class Steps:
     """The steps of one mapping, for messages of one topic. Not thread-safe."""
 
-    def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices) -> None:
-        """Raises BadStep."""
+    def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices,
+                 names: Sequence[str] | None = None) -> None:
+        """`names` are those of the headers that messages come with; None: as the mapping needs them. Raises BadStep."""
         self._stream = stream
         self._topic = topic
         self._limits = Limits.of(config)
-        self._names = config.header_names()
+        self._names = config.header_names() if names is None else names
         self._steps = compiled_all(config, notices)
         #: Messages, or parts of them, that were left out of the current message.
         self.dropped = 0

@@ -1,10 +1,10 @@
 """Verbs that take parts of a text as keys: split, match."""
 
-import importlib
-from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from pipeline.config.steps_schema import MatchStep, SplitStep
+from stages.mapping.records.text_patterns import BadPattern, regular_expression
 from stages.mapping.reject import shown
 from stages.mapping.steps.context import Context, described, source, target, text_of
 from stages.mapping.steps.errors import BadStep, NothingThere, StepFailed
@@ -13,35 +13,8 @@ from stages.mapping.steps.values import Apply
 
 #: In `to`: any number of parts.
 REST: Final = "..."
-#: Memory of a compiled expression, bytes, at most.
-_PATTERN_BYTES: Final = 8_000_000
 
-
-class Pattern(Protocol):
-    """A regular expression of RE2, which takes time by the length of the text alone."""
-
-    #: Named group -> its number.
-    groupindex: dict[str, int]
-
-    def search(self, text: str) -> Any:
-        """The first match, or None."""
-
-
-def regular_expression(text: str, option: str = "pattern") -> Pattern:
-    """Raises BadStep."""
-    re2 = importlib.import_module("re2")
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _PATTERN_BYTES
-    try:
-        pattern: Pattern = re2.compile(text, options)
-    except re2.error as error:
-        words = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise BadStep(option, f"is not a regular expression (RE2): {words}") from None
-    return pattern
-
-
-def _text_at(name: str) -> "Any":
+def _text_at(name: str) -> Callable[[Document, Context], str]:
     get = source(name)
 
     def text(document: Document, context: Context) -> str:
@@ -87,7 +60,10 @@ def split(step: SplitStep) -> Apply:
 
 def match(step: MatchStep) -> Apply:
     """`do = "match"`."""
-    pattern = regular_expression(step.pattern)
+    try:
+        pattern = regular_expression(step.pattern)
+    except BadPattern as error:
+        raise BadStep("pattern", str(error)) from None
     groups: Sequence[str] = list(pattern.groupindex)
     if not groups:
         raise BadStep("pattern", "has no named group, such as (?P<site>[^/]+)")
