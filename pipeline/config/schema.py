@@ -19,7 +19,7 @@ from pipeline.config.mapping_schema import DeclaredType, TimeConfig
 from pipeline.config.mapping_schema import Precision as Precision
 from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
 from pipeline.config.source_schema import SourceConfig
-from pipeline.config.steps_schema import AnyStep, headers_in, names_of, needs_everything
+from pipeline.config.steps_schema import AnyStep, OnlyChangedStep, headers_in, names_of, needs_everything
 
 #: Reaction when a partition's log ends before the position of ingest, or its topic was deleted and made again.
 OnTruncation = Literal["resume_from_end", "reread", "stop"]
@@ -161,12 +161,16 @@ class MappingConfig(TimeConfig, frozen=True, forbid_unknown_fields=True, kw_only
         """Whether the mapping needs Iggy's times of the messages."""
         return (self.timestamp_from in ("iggy_timestamp", "origin_timestamp")
                 or self.on_missing_timestamp == "iggy_timestamp" or self.needs_own_time()
-                or any("timestamp()" in names_of(step) for step in self.steps))
+                or any("timestamp()" in names_of(step) for step in self.steps) or self.needs_order())
 
     def header_names(self) -> tuple[str, ...]:
         """The headers of messages that the mapping needs: those of `point_headers` first, in order."""
         everything = [EVERYTHING] if needs_everything(self.steps, self.jq, self.transform) else []
         return tuple(dict.fromkeys([*self.point_headers(), *headers_in(self.steps), *everything]))
+
+    def needs_order(self) -> bool:
+        """Whether all batches of a partition should go to one encoder, which remembers what it has written."""
+        return any(isinstance(step, OnlyChangedStep) for step in self.steps)
 
     def has_steps(self) -> bool:
         """Whether messages are changed before they are mapped."""

@@ -239,6 +239,23 @@ class DropStep(Step, frozen=True, kw_only=True, tag="drop"):
     when: NonEmpty
 
 
+class OnlyChangedStep(Step, frozen=True, kw_only=True, tag="only_changed"):
+    """`[[mapping.steps]] do = "only_changed"`: leaves out messages that say the same as the last one of their series.
+
+    Batches of a partition go to one encoder then."""
+
+    #: Paths that identify the series, such as "device"; none: all messages of a partition are one.
+    by: tuple[NonEmpty, ...] = ()
+    #: Paths whose values count; none: everything but `by` and `ignore`.
+    path: tuple[NonEmpty, ...] = ()
+    #: Paths whose values do not count, such as the time of the message.
+    ignore: tuple[NonEmpty, ...] = ()
+    #: After this time by Iggy's clock a message is written although nothing has changed.
+    longest_silence_ms: Annotated[int, Meta(ge=1, le=31_622_400_000)] = 3_600_000
+    #: If a message lacks a path of `by`; "skip" writes it.
+    on_missing: Policy = "skip"
+
+
 class JqStep(Step, frozen=True, kw_only=True, tag="jq"):
     """`[[mapping.steps]] do = "jq"`: changes messages by a program of jq; needs the extra `jq`."""
 
@@ -255,8 +272,8 @@ class FunctionStep(Step, frozen=True, kw_only=True, tag="function"):
 
 
 AnyStep = (SplitStep | MatchStep | ParseStep | UnwrapStep | ExplodeStep | ZipStep | PivotStep | IncludeStep
-           | ExcludeStep | RenameStep | CopyStep | MoveStep | SetStep | ScaleStep | LookupStep | DropStep | JqStep
-           | FunctionStep)
+           | ExcludeStep | RenameStep | CopyStep | MoveStep | SetStep | ScaleStep | LookupStep | DropStep
+           | OnlyChangedStep | JqStep | FunctionStep)
 
 
 def names_of(step: AnyStep) -> tuple[str, ...]:

@@ -53,6 +53,10 @@ class Endpoints:
         """PUSH of one ingest process."""
         return f"ipc://{self.folder}/batches-{index}.ipc"
 
+    def batches_of(self, index: int, encoder: int) -> str:
+        """PUSH of one ingest process for one encoder of this machine; for mappings that remember what they wrote."""
+        return f"ipc://{self.folder}/one-{index}-{encoder}.ipc"
+
     def writer(self, index: int) -> str:
         """PULL of one writer."""
         return f"ipc://{self.folder}/write-{index}.ipc"
@@ -80,6 +84,12 @@ class Endpoints:
     def bind_batches(self, socket: "zmq.Socket[Any]", index: int) -> None:
         """Binds the PUSH of one ingest process."""
         self._bind(socket, self.batches(index), BATCH_PORTS + index)
+
+    def bind_batches_of(self, socket: "zmq.Socket[Any]", index: int, encoder: int) -> None:
+        """Binds the PUSH of one ingest process for one encoder of this machine."""
+        if self.has_remote:
+            self._secure(socket)
+        self.bind(socket, self.batches_of(index, encoder))
 
     def bind_writer(self, socket: "zmq.Socket[Any]", index: int) -> None:
         """Binds the PULL of one writer."""

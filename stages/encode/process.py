@@ -43,14 +43,18 @@ def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
     """Runs an encoder until the process is killed."""
     endpoints = Endpoints(plan.folder, plan.config.network)
     link = ControlLink(zmq.Context.instance(), endpoints, endpoints.control, name)
-    EncodeStage(plan, endpoints, link, logger).run()
+    EncodeStage(plan, endpoints, link, logger, index).run()
 
 
 class EncodeStage:
     """One encoder process: receives batches from ingest when it is free, and sends lines to the partitions' writers."""
 
-    def __init__(self, plan: Plan, endpoints: Endpoints, link: ControlLink, logger: logging.Logger) -> None:
-        """`endpoints` are those of this machine, or with the `link` of an admitted remote encoder, of another one."""
+    def __init__(self, plan: Plan, endpoints: Endpoints, link: ControlLink, logger: logging.Logger,
+                 number: int | None = None) -> None:
+        """`endpoints` are those of this machine, or with the `link` of an admitted remote encoder, of another one.
+
+        `number` is that of an encoder of this machine.
+        """
         self.logger = logger
         self.link = link
         self.topics = plan.config.subscriptions()
@@ -80,6 +84,8 @@ class EncodeStage:
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         for index in range(plan.ingests):
             endpoints.connect(self.pull, endpoints.batches(index))
+            if number is not None and any(sink.mapping.needs_order() for sink in self.sinks):
+                endpoints.connect(self.pull, endpoints.batches_of(index, number))
         self.pushes = [self._connect(context, endpoints.writer(index)) for index in range(plan.writers)]
 
     def _encoder(self, config: Config, topic: Subscription) -> Encoder:

@@ -29,10 +29,14 @@ class PolledBatch(NamedTuple):
 
 
 class BatchSender:
-    """The PUSH socket of one ingest process. A send waits until an encoder has room."""
+    """The PUSH socket of one ingest process. A send waits until an encoder has room.
 
-    def __init__(self, index: int, config: Config, endpoints: Endpoints) -> None:
-        """`index` is the number of the ingest process."""
+    Where a mapping remembers what it has written (`MappingConfig.needs_order`), each partition has one encoder of this
+    machine, with a socket of its own; a send waits for that one.
+    """
+
+    def __init__(self, index: int, config: Config, endpoints: Endpoints, encoders: int = 1) -> None:
+        """`index` is the number of the ingest process; `encoders` that of the encoders of this machine."""
         self._topics = config.subscriptions()
         self._mappings = mappings = [sink.mapping for sink in config.all_sinks()]
         #: By topic: whether the mapping uses Iggy's times of the messages.
@@ -42,13 +46,35 @@ class BatchSender:
         self._push = zmq.asyncio.Context.instance().socket(zmq.PUSH)
         self._push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
         endpoints.bind_batches(self._push, index)
+        #: By topic: whether a partition has one encoder.
+        self._needs_order = [mappings[topic.sink].needs_order() for topic in self._topics]
+        #: The sockets of single encoders, where they are needed.
+        self._encoders: list[zmq.asyncio.Socket] = []
+        for encoder in range(encoders if any(self._needs_order) else 0):
+            push = zmq.asyncio.Context.instance().socket(zmq.PUSH)
+            push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
+            endpoints.bind_batches_of(push, index, encoder)
+            self._encoders.append(push)
 
     async def send(self, batches: Sequence[PolledBatch], redelivered: bool = False) -> None:
-        """Sends batches to one encoder. `redelivered`: their ranges are being delivered again."""
+        """Sends batches to one encoder, or to those of their partitions. `redelivered`: their ranges are being
+        delivered again."""
+        by_socket: dict[zmq.asyncio.Socket, list[PolledBatch]] = {}
+        for batch in batches:
+            by_socket.setdefault(self._socket_of(batch.range.partition), []).append(batch)
+        for push, some in by_socket.items():
+            await self._send(push, some, redelivered)
+
+    def _socket_of(self, partition: wire.Partition) -> zmq.asyncio.Socket:
+        if not self._needs_order[partition.topic]:
+            return self._push
+        return self._encoders[(partition.topic + partition.number) % len(self._encoders)]
+
+    async def _send(self, push: zmq.asyncio.Socket, batches: Sequence[PolledBatch], redelivered: bool) -> None:
         parts: list[bytes] = [common.encode(wire.Batches([self._head(batch, redelivered) for batch in batches]))]
         for batch in batches:
             parts += [payload_frame.joined(batch.payloads), payload_frame.lengths(batch.payloads)]
-        await self._push.send_multipart(cut(parts), copy=False)
+        await push.send_multipart(cut(parts), copy=False)
 
     def _head(self, polled: PolledBatch, redelivered: bool) -> wire.Batch:
         range_, messages, _ = polled

@@ -49,7 +49,7 @@ class IngestStage:
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         self.link = AsyncControlLink(self.endpoints, self.endpoints.control, name, wire.read_control,
                                      WireRules(plan.config, plan.ingests).control)
-        sender = BatchSender(index, plan.config, self.endpoints)
+        sender = BatchSender(index, plan.config, self.endpoints, plan.encoders)
         self.poller = Poller(index, plan, self.iggy, sender, self.link.send, logger)
         self.rereads = Rereads(self.topics, self.iggy, sender, self.link.send, logger)
         self.outage = Outage(logger, self.link.send)

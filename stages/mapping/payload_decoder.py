@@ -66,7 +66,7 @@ class PayloadDecoder:
         #: The quick way of the format; steps need each object by itself.
         self.quick = None if config.has_steps() else quick(config)
         self._limits = Limits.of(config)
-        self._steps = Steps(config, *rules.place, rules.notices) if config.has_steps() else None
+        self._steps = Steps(config, *rules.place, rules.notices, budget=rules.budget) if config.has_steps() else None
         self._always = (config.format != "json" or config.schema_header != "none" or self._decompress is not None
                         or self._steps is not None)
         #: Headers that points need; the others are for the steps.

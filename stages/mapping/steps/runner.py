@@ -16,6 +16,7 @@ from pipeline.config.steps_schema import (
     LookupStep,
     MatchStep,
     MoveStep,
+    OnlyChangedStep,
     ParseStep,
     PivotStep,
     RenameStep,
@@ -25,12 +26,14 @@ from pipeline.config.steps_schema import (
     UnwrapStep,
     ZipStep,
 )
+from stages.mapping.budget import Budget
 from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
 from stages.mapping.notices import Notices
 from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject
 from stages.mapping.steps import keys, several, texts, values
+from stages.mapping.steps.changes import OnlyChanged
 from stages.mapping.steps.context import Context
 from stages.mapping.steps.documents import decoded, encoded
 from stages.mapping.steps.errors import NothingThere, StepFailed
@@ -71,19 +74,22 @@ class Steps:
     """The steps of one mapping, for messages of one topic. Not thread-safe."""
 
     def __init__(self, config: MappingConfig, stream: str, topic: str, notices: Notices,
-                 names: Sequence[str] | None = None) -> None:
+                 names: Sequence[str] | None = None, budget: Budget | None = None) -> None:
         """`names` are those of the headers that messages come with; None: as the mapping needs them. Raises BadStep."""
         self._stream = stream
         self._topic = topic
         self._limits = Limits.of(config)
         self._names = config.header_names() if names is None else names
-        self._steps = compiled_all(config, notices)
+        self._steps = compiled_all(config, notices, budget or Budget())
+        self._with_state = [step.one for step in self._steps if isinstance(step.one, OnlyChanged)]
         #: Messages, or parts of them, that were left out of the current message.
         self.dropped = 0
 
     def objects(self, named: Iterator[Named], origin: Origin, cpu: CpuLimit) -> Iterator[Named]:
         """What the steps make of the objects of one message. Raises Reject for the message as a whole."""
         self.dropped = 0
+        for step in self._with_state:
+            step.begin(origin)
         context = Context(self._stream, self._topic, self._limits, origin, self._names, cpu)
         for name, payload in named:
             if isinstance(payload, Reject):
@@ -141,10 +147,10 @@ class Steps:
             self.dropped += 1
 
 
-def compiled_all(config: MappingConfig, notices: Notices) -> list[_Compiled]:
+def compiled_all(config: MappingConfig, notices: Notices, budget: Budget) -> list[_Compiled]:
     """The program of `jq`, the steps, and the function of `transform`. Raises BadStep."""
     limits = Limits.of(config)
-    steps = [compiled(step, number, config, notices) for number, step in enumerate(config.steps, 1)]
+    steps = [compiled(step, number, config, notices, budget) for number, step in enumerate(config.steps, 1)]
     if config.jq:
         steps.insert(0, _Compiled("jq: ", None, JqProgram(config.jq, limits, "jq"), "reject", "reject", False, True))
     if config.transform:
@@ -153,7 +159,7 @@ def compiled_all(config: MappingConfig, notices: Notices) -> list[_Compiled]:
     return steps
 
 
-def compiled(step: AnyStep, number: int, config: MappingConfig, notices: Notices) -> _Compiled:
+def compiled(step: AnyStep, number: int, config: MappingConfig, notices: Notices, budget: Budget) -> _Compiled:
     """One step. Raises BadStep."""
     limits = Limits.of(config)
     verb = str(step.__struct_config__.tag)
@@ -164,6 +170,8 @@ def compiled(step: AnyStep, number: int, config: MappingConfig, notices: Notices
         one = values.parse(step, limits)
     elif isinstance(step, LookupStep):
         one = values.lookup(step, limits)
+    elif isinstance(step, OnlyChangedStep):
+        one = OnlyChanged(step, budget)
     elif isinstance(step, JqStep):
         many = JqProgram(step.program, limits)
     elif isinstance(step, FunctionStep):
