@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "mapping").glob("*.toml"))
 DOCS = ROOT / "docs" / "reference" / "mapping.rst"
 STEPS = ROOT / "docs" / "reference" / "steps.rst"
+COMING_FROM = ROOT / "docs" / "how-to" / "coming-from.rst"
 REST = """
 [[topics]]
 stream = "telemetry"
@@ -67,7 +68,8 @@ def test_an_example_configuration_loads_and_its_cases_hold(path: Path, monkeypat
     check(load_config(str(path), {}))
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=f"{page.stem} example {number}") for page in (DOCS, STEPS)
+@pytest.mark.parametrize("block", [pytest.param(block, id=f"{page.stem} example {number}")
+                                   for page in (DOCS, STEPS, COMING_FROM)
                                    for number, block in enumerate(toml_blocks(page), 1)])
 def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "example.toml"
