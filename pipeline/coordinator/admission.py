@@ -4,6 +4,7 @@ An encoder that was refused, or did not ask, cannot send anything. One that was 
 writers, the listeners, once each of them has confirmed that it accepts its key.
 """
 
+from pipeline.config.digest import WIRE_VERSION, wire_version
 from pipeline.sockets.sink_rules import MAX_NAME
 from pipeline.wire import sink as wire
 
@@ -24,6 +25,9 @@ class Admission:
         """Why an encoder may not take part; "" if it may. `pid`: of the process that has its name already."""
         if not message.name.startswith("encode-") or not message.name.isprintable() or len(message.name) > MAX_NAME:
             return "its --name is not valid"
+        if (version := wire_version(message.digest)) not in (None, WIRE_VERSION):
+            return (f"it is of another release (version {version} of the messages between hosts, the pipeline has "
+                    f"{WIRE_VERSION}); install the same release on both machines")
         if message.digest != self._digest:
             return "its topics, mappings, precisions or gzip are not those of the pipeline; give it the same file"
         if pid is not None and pid != message.pid:

@@ -19,6 +19,8 @@ Time = Annotated[str, Meta(max_length=64)]
 #: Valid partitions and offsets in requests to Iggy.
 Partition = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+#: Version of the layout of letters and tombstones. Records of a later one are counted and skipped.
+LETTER_VERSION = 1
 #: Characters of the line and of the detail in a shortened letter.
 SHORTENED_CHARACTERS = 500
 #: Hexadecimal digits of a letter's short id, and of a prefix of it at least.
@@ -63,6 +65,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: For the same reason, line and detail are cut to `SHORTENED_CHARACTERS` and headers are left out.
     shortened: bool = False
     pipeline_version: str
+    #: `LETTER_VERSION` of the release that wrote it; 0 before there was one.
+    version: int = 0
 
     @property
     def id(self) -> str:
@@ -99,6 +103,8 @@ class Tombstone(Struct, frozen=True, kw_only=True):
     mark: str
     time: str
     ids: tuple[str, ...]
+    #: As in a letter.
+    version: int = 0
 
 
 _letter = msgspec.json.Decoder(DeadLetter)
@@ -112,6 +118,7 @@ def decode_record(content: bytes) -> DeadLetter | Tombstone:
             letter = _letter.decode(content)
         except msgspec.ValidationError as error:
             return _decoded_tombstone(content, error)
+        _check_version(letter)
         _ = letter.at
         if letter.payload_base64 is not None:
             base64.b64decode(letter.payload_base64, validate=True)
@@ -122,9 +129,17 @@ def decode_record(content: bytes) -> DeadLetter | Tombstone:
 
 def _decoded_tombstone(content: bytes, otherwise: msgspec.ValidationError) -> Tombstone:
     try:
-        return _tombstone.decode(content)
+        tombstone = _tombstone.decode(content)
     except msgspec.ValidationError:
         raise otherwise from None
+    _check_version(tombstone)
+    return tombstone
+
+
+def _check_version(record: DeadLetter | Tombstone) -> None:
+    """Raises ValueError for a record of a later release."""
+    if record.version > LETTER_VERSION:
+        raise ValueError(f"written by a later release (layout {record.version}; this release knows {LETTER_VERSION})")
 
 
 def encode_letter(letter: DeadLetter, payload: bytes | None, max_bytes: int) -> bytes:
@@ -182,12 +197,16 @@ def tombstones(kind: str, ids: Iterable[str], max_bytes: int) -> Iterator[bytes]
     for id_ in ids:
         length = 3 + len(msgspec.json.encode(id_))
         if some and size + length > max_bytes - 200:
-            yield msgspec.json.encode(Tombstone(mark=kind, time=time, ids=tuple(some)))
+            yield _encoded_tombstone(kind, time, some)
             some, size = [], 0
         some.append(id_)
         size += length
     if some:
-        yield msgspec.json.encode(Tombstone(mark=kind, time=time, ids=tuple(some)))
+        yield _encoded_tombstone(kind, time, some)
+
+
+def _encoded_tombstone(kind: str, time: str, ids: list[str]) -> bytes:
+    return msgspec.json.encode(Tombstone(mark=kind, time=time, ids=tuple(ids), version=LETTER_VERSION))
 
 
 def short_id(id_: str) -> str:

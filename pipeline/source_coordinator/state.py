@@ -12,12 +12,14 @@ import msgspec
 import xxhash
 from msgspec import Struct, field
 
+from pipeline import __version__
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.points.fingerprints import Known, fingerprints_of, known_from, pack, unpack
 from pipeline.points.times import parse_time
 
-#: Version of the layout.
+#: Version of the layout. Releases read their own and every earlier one; a later one is refused, and not taken for
+#: damage.
 VERSION = 1
 FORMAT = "pipeline-source-state"
 
@@ -49,6 +51,13 @@ class SourceState(Struct):
     watermarks: dict[str, int] = {}
     #: Measurement -> fingerprints of points of the overlap.
     fingerprints: dict[str, Known] = {}
+
+
+class _Header(Struct):
+    """What every version begins with."""
+
+    format: str
+    version: int
 
 
 class _Stored(Struct, forbid_unknown_fields=True):
@@ -108,6 +117,7 @@ def decode_state(content: bytes, config: SourceConfig, where: str, option: str, 
     """
     advice = f"restore it from a copy, or {remedy} to start again at `from`"
     here, expected = f"source {config.name}: {where}", identity_of(config)
+    _check_version(content, here, advice)
     try:
         stored = msgspec.json.decode(content, type=_Stored)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
@@ -126,6 +136,17 @@ def decode_state(content: bytes, config: SourceConfig, where: str, option: str, 
     except (ValueError, binascii.Error) as error:
         raise StateError(f"{here} is damaged ({error}); {advice}") from None
     return SourceState(stored.identity, stored.begun, stored.watermarks, fingerprints)
+
+
+def _check_version(content: bytes, here: str, advice: str) -> None:
+    """Raises StateError for the state of a later release, whose other fields may be any."""
+    try:
+        header = msgspec.json.decode(content, type=_Header)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        return  # it is damaged, and reported as such
+    if header.format == FORMAT and header.version > VERSION:
+        raise StateError(f"{here} is of format {FORMAT} version {header.version}, not {VERSION}: it was written by a "
+                         f"later release than this one, {__version__}; install that release again, or {advice}")
 
 
 def _sum(stored: _Stored) -> str:

@@ -14,7 +14,7 @@ from pipeline import __version__
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Subscription
-from pipeline.dead_letters.letters import DeadLetter, encode_letter
+from pipeline.dead_letters.letters import LETTER_VERSION, DeadLetter, encode_letter
 from pipeline.dead_letters.stores import SEND_BYTES, SEND_RECORDS, DeadLetterStore, StoreError, TopicStore, stores
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyNotFound
@@ -165,7 +165,8 @@ class DeadLetterStage:
             origin_timestamp=message.origin_timestamp() if message is not None else 0,
             headers=headers_of(message) if message is not None else {},
             stage=reject.stage, reason=reject.reason, detail=reject.detail,
-            pipeline_version=__version__, status=reject.status, attempts=reject.attempts, line=reject.line)
+            pipeline_version=__version__, version=LETTER_VERSION, status=reject.status, attempts=reject.attempts,
+            line=reject.line)
 
 
 async def store_letters(batch: RejectedBatch, store: DeadLetterStore) -> None:

@@ -37,6 +37,8 @@ class RowDeadLetter(Struct, frozen=True, kw_only=True):
     reason: str
     detail: str
     row: str
+    #: Version of this layout.
+    version: int = 1
 
 
 class Delivery(Struct, frozen=True):
