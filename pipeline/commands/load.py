@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.options import Command, config_option
 from pipeline.testbed.load.runner import LoadOptions, run_load
 from pipeline.testbed.load.schedule import Shape
-from pipeline.testbed.load.telemetry import DEFAULT_TIME, TimeForm
+from pipeline.testbed.load.telemetry import DEFAULT_TIME, MADE_FORMATS, TimeForm
 
 
 @click.command(cls=Command)
@@ -61,7 +61,7 @@ def time_form(mapping: MappingConfig) -> TimeForm:
     """How a message has its time for this mapping; the default where that reads none."""
     if mapping.format == "line_protocol":
         return TimeForm("time", f"epoch_{mapping.line_protocol_precision}")
-    if mapping.timestamp_from != "field":
+    if mapping.timestamp_from != "field" or mapping.format not in MADE_FORMATS:
         return DEFAULT_TIME
     alike = {"epoch_auto": "epoch_us", "rfc3164": "%b %d %H:%M:%S"}
     forms = [alike.get(form, form) for form in mapping.time_formats()]

@@ -15,6 +15,7 @@ from pipeline.config.checks import config_problems
 from pipeline.config.inputs import STANDARD_INPUT as STANDARD_INPUT
 from pipeline.config.inputs import ConfigInputs, as_inputs, read_documents
 from pipeline.config.merging import Merged, Origin
+from pipeline.config.presets import apply_presets
 from pipeline.config.schema import Config, InfluxConfig
 from pipeline.config.settings import (
     BadSetting,
@@ -110,6 +111,7 @@ def examine_config(inputs: ConfigInputs | str, environ: Mapping[str, str] | None
         except BadSetting as error:
             problems.append(Problem("--set", 0, "", f"{str(error)}"))
     _override(merged, options or {}, sources or {}, folder)
+    problems += apply_presets(merged)
     reading = Reading(environ, lambda key: _folder_of(merged, key, folder), unused)
     for setting in settings:
         reading.hide(setting.place, setting.value)

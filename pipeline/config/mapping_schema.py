@@ -12,7 +12,8 @@ Precision = Literal["ns", "us", "ms", "s"]
 #: Values of `mapping.timestamp_format` for numbers since 1970.
 EPOCH_FORMATS: Final = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
 #: Those for numbers in other scales.
-OTHER_NUMBER_FORMATS: Final = ("epoch_auto", "filetime", "dotnet_ticks", "ole_date", "gps_s", "gps_ms", "gps_week")
+OTHER_NUMBER_FORMATS: Final = ("epoch_auto", "filetime", "dotnet_ticks", "ole_date", "gps_s", "gps_ms", "gps_week",
+                               "senml")
 #: Those for texts; anything else is a strptime format, with a `%`.
 TEXT_FORMATS: Final = ("rfc3339", "iso8601", "rfc3164", "dotnet_date")
 #: A type in `mapping.types`: one of a field; "json", for a string that holds the value as JSON; or "number", for texts
@@ -23,8 +24,12 @@ DeclaredType = Literal[FieldType, "json", "number"]
 class PayloadConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The options of `[mapping]` for the format of the payloads."""
 
+    #: A mapping for a well-known format, "senml", "opentelemetry" or "prometheus": its keys apply where this table does
+    #: not have them. docs/reference/presets.rst lists them.
+    preset: str = ""
     #: Format of the payloads. Each is converted to JSON objects, which are then mapped; line protocol passes through.
-    format: Literal["json", "ndjson", "msgpack", "line_protocol", "text", "csv", "avro", "protobuf"] = "json"
+    format: Literal["json", "ndjson", "msgpack", "cbor", "line_protocol", "text", "csv", "avro", "protobuf", "senml",
+                    "opentelemetry", "prometheus"] = "json"
     #: Field key of the payload's text, with format = "text".
     text_field: NonEmpty = "message"
     #: Column names, with format = "csv"; empty: the first line of each payload has them.
@@ -75,8 +80,8 @@ class TimeConfig(PayloadConfig, frozen=True, forbid_unknown_fields=True, kw_only
     #: Path of the time, with timestamp_from = "field"; or several: the first one that has a time counts.
     timestamp_field: str | tuple[NonEmpty, ...] = ""
     #: Format of `timestamp_field`: epoch_ns, epoch_us, epoch_ms, epoch_s, epoch_auto (the unit by the size of the
-    #: number), rfc3339, iso8601, rfc3164, dotnet_date, dotnet_ticks, filetime, ole_date, gps_s, gps_ms, gps_week, or a
-    #: strptime format such as "%d/%m/%Y %H:%M:%S"; or several, of which the first that a time fits counts.
+    #: number), rfc3339, iso8601, rfc3164, dotnet_date, dotnet_ticks, filetime, ole_date, gps_s, gps_ms, gps_week,
+    #: senml, or a strptime format such as "%d/%m/%Y %H:%M:%S"; or several, of which the first that a time fits counts.
     timestamp_format: str | tuple[NonEmpty, ...] = "epoch_ms"
     #: Path of the rest of a time that stands in two keys. Beside a number it is what is added to it, in
     #: `timestamp_rest_unit`: nanoseconds beside whole seconds, or the time of the week beside a gps_week. Beside a text
@@ -112,9 +117,11 @@ class TimeConfig(PayloadConfig, frozen=True, forbid_unknown_fields=True, kw_only
         return (*self.time_paths(), *([self.timestamp_rest_field] if self.timestamp_rest_field else []))
 
     def needs_own_time(self) -> bool:
-        """Whether a time depends on that of the message: it has no year, or counts weeks of GPS modulo 1,024."""
+        """Whether a time depends on that of the message: it has no year, is relative to it (SenML), or counts weeks of
+        GPS modulo 1,024.
+        """
         return self.timestamp_from == "field" and any(
-            form in ("rfc3164", "gps_week") or _lacks_year(form) for form in self.time_formats())
+            form in ("rfc3164", "gps_week", "senml") or _lacks_year(form) for form in self.time_formats())
 
 
 def _lacks_year(form: str) -> bool:

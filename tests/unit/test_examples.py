@@ -18,6 +18,7 @@ from pipeline.config.schema import CaseConfig, Config, MappingConfig, RuleConfig
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "mapping").glob("*.toml"))
 DOCS = ROOT / "docs" / "reference" / "mapping.rst"
+PRESETS = ROOT / "docs" / "reference" / "presets.rst"
 STEPS = ROOT / "docs" / "reference" / "steps.rst"
 COMING_FROM = ROOT / "docs" / "how-to" / "coming-from.rst"
 REST = """
@@ -69,7 +70,7 @@ def test_an_example_configuration_loads_and_its_cases_hold(path: Path, monkeypat
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"{page.stem} example {number}")
-                                   for page in (DOCS, STEPS, COMING_FROM)
+                                   for page in (DOCS, STEPS, PRESETS, COMING_FROM)
                                    for number, block in enumerate(toml_blocks(page), 1)])
 def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "example.toml"
@@ -81,7 +82,8 @@ def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path, monke
 
 def test_every_format_has_an_example_and_every_option_is_documented() -> None:
     formats = {load_config(str(path), {}).mapping.format for path in CONFIGS}
-    assert formats == {"json", "ndjson", "msgpack", "line_protocol", "text", "csv", "avro", "protobuf"}
+    assert formats == {"json", "ndjson", "msgpack", "line_protocol", "text", "csv", "avro", "protobuf",
+                       "cbor", "senml", "opentelemetry", "prometheus"}
     text = DOCS.read_text() + STEPS.read_text()
     options = [field.name for struct in (MappingConfig, RuleConfig) for field in msgspec.structs.fields(struct)]
     assert [option for option in options if f"``{option}" not in text and f"\n    {option} =" not in text

@@ -32,6 +32,8 @@ NOTE: Final = "note"
 _WITHOUT_NOTE: Final = ("avro", "protobuf")
 
 
+#: Formats that messages are made in.
+MADE_FORMATS: Final = ("json", "ndjson", "msgpack", "csv", "line_protocol", "text", "avro", "protobuf")
 #: Options of mappings for messages of other shapes than those that are made here.
 _NOT_MADE: Final = ("steps", "schema_header", "csv_skip_lines", "csv_skip_after_names", "csv_decimal")
 
@@ -95,6 +97,8 @@ class Telemetry:
         """
         if series < 1 or fields < 1:
             raise ValueError("there must be a series and a field")
+        if mapping.format not in MADE_FORMATS:
+            raise ValueError(f"messages of format = \"{mapping.format}\" cannot be made; give another one")
         for option in _NOT_MADE:
             if getattr(mapping, option) != getattr(DEFAULT_MAPPING, option):
                 raise ValueError(f"messages for a mapping with {option} cannot be made; give one without")

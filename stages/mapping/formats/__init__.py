@@ -50,6 +50,18 @@ def transcoder(config: MappingConfig) -> Transcoder:
         case "protobuf":
             from stages.mapping.formats.protobuf import protobuf_transcoder
             return protobuf_transcoder(config, limits)
+        case "cbor":
+            from stages.mapping.formats.cbor import cbor_transcoder
+            return cbor_transcoder(limits)
+        case "senml":
+            from stages.mapping.formats.senml import senml_transcoder
+            return senml_transcoder(limits)
+        case "opentelemetry":
+            from stages.mapping.formats.opentelemetry import opentelemetry_transcoder
+            return opentelemetry_transcoder(limits)
+        case "prometheus":
+            from stages.mapping.formats.prometheus import prometheus_transcoder
+            return prometheus_transcoder(limits)
         case _:
             from stages.mapping.formats.json import json_transcoder
             return json_transcoder(limits, config.schema_header == "confluent")

@@ -25,6 +25,8 @@ _WEEK_NS: Final = 7 * _DAY_NS
 _TICK_NS: Final = 100
 #: Weeks after which receivers with ten bits begin at 0 again.
 _WEEKS: Final = 1_024
+#: Seconds from which on a time of SenML is absolute.
+_RELATIVE_BELOW: Final = 2**28
 #: Limits of `epoch_auto`, seconds since 1970, below which a number is in that unit; those of InfluxDB 3's
 #: precision "auto".
 _AUTO: Final = ((5 * 10**9, "s"), (5 * 10**12, "ms"), (5 * 10**15, "us"))
@@ -56,6 +58,7 @@ def number_reader(form: str, zone: tzinfo) -> NumberReader | None:
         "ole_date": lambda text, near: _ole(text, zone),
         "gps_s": lambda text, near: from_gps(scaled(text, _SECOND)),
         "gps_ms": lambda text, near: from_gps(scaled(text, UNIT_NS["ms"])),
+        "senml": _senml,
         "gps_week": lambda text, near: from_gps(_week_ns(text, near)),
     }.get(form)
 
@@ -81,6 +84,16 @@ def _week_ns(text: str, near: int | None) -> int:
         present = (near * 1_000 // _SECOND - _GPS_EPOCH_S) // (7 * 86_400)
         week += max(0, round((present - week) / _WEEKS)) * _WEEKS
     return week * _WEEK_NS
+
+
+def _senml(text: str, near: int | None) -> int:
+    """Seconds since 1970, or from the message's own time on, which 2^28 and more cannot be. Source: RFC 8428, 4.5.3."""
+    ns = scaled(text, _SECOND)
+    if ns >= _RELATIVE_BELOW * _SECOND:
+        return check_range(ns)
+    if near is None:
+        raise BadTimestamp("it is relative, and the message has no time")
+    return check_range(near * 1_000 + ns)
 
 
 def _auto(text: str) -> int:
