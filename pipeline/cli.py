@@ -30,6 +30,7 @@ _GROUPS: Final = (
         "status": "pipeline.commands.status",
         "offsets": "pipeline.commands.offsets",
         "dlq": "pipeline.commands.dlq",
+        "dashboards": "pipeline.commands.dashboards",
     }),
     ("Try out and measure", {
         "demo": "pipeline.commands.demo",

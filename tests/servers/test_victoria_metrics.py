@@ -1,7 +1,6 @@
 """The whole pipeline into a real VictoriaMetrics, by both of the write endpoints that it has."""
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
-from pipeline.testbed.harness.waiting import free_port, wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, send
+from tests.support.victoria import running_victoria
 
 MESSAGES = 3_000
 #: VictoriaMetrics keeps milliseconds, and nothing that is older than its retention.
@@ -21,21 +20,8 @@ FIRST_MS = 1_760_000_000_000
 @pytest.fixture
 def victoria(tmp_path: Path) -> Iterator[str]:
     """The URL of an empty VictoriaMetrics."""
-    address = f"127.0.0.1:{free_port()}"
-    process = subprocess.Popen(
-        ["victoria-metrics", f"-storageDataPath={tmp_path}/victoria", f"-httpListenAddr={address}",
-         "-retentionPeriod=100y"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-
-    def answers() -> bool:
-        try:
-            return requests.get(f"http://{address}/health", timeout=60).ok
-        except (requests.ConnectionError, requests.Timeout):
-            return False
-
-    wait_until(answers, "VictoriaMetrics")
-    yield f"http://{address}"
-    process.kill()
-    process.wait()
+    with running_victoria(tmp_path) as url:
+        yield url
 
 
 def exported(url: str, name: str) -> list[dict[str, Any]]:
