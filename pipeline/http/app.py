@@ -1,5 +1,7 @@
 """The paths that are answered."""
 
+from email.utils import formatdate
+
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -49,7 +51,7 @@ class Pages:
     async def metrics(self, request: Request) -> Response:
         """The metrics, for Prometheus."""
         content, kind = self._site.metrics(request.headers.get("accept", ""))
-        return Response(content, 200, {**_HEADERS, "Content-Type": kind})
+        return Response(content, 200, {**_headers(), "Content-Type": kind})
 
     async def version(self, _request: Request) -> Response:
         """The version."""
@@ -58,9 +60,13 @@ class Pages:
 
 def answer(content: object, status: int = 200) -> Response:
     """An answer in JSON."""
-    return Response(msgspec.json.encode(content), status, _HEADERS, "application/json")
+    return Response(msgspec.json.encode(content), status, _headers(), "application/json")
+
+
+def _headers() -> dict[str, str]:
+    return {**_HEADERS, "Date": formatdate(usegmt=True)}
 
 
 async def _error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, {**_HEADERS, **(error.headers or {})})
+    return JSONResponse({"error": error.detail}, error.status_code, {**_headers(), **(error.headers or {})})

@@ -43,8 +43,10 @@ _SOURCE_COUNTERS: Final = {
 class Exposition:
     """The families of all metrics, with the samples that were added. Families without a sample are left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_created: bool = True) -> None:
+        """`with_created`: counters have the time of their start, which only the OpenMetrics format has a place for."""
         self._families: dict[str, Family] = {}
+        self._with_created = with_created
 
     def __iter__(self) -> Iterator[Family]:
         """The families, in the order of METRICS."""
@@ -54,7 +56,7 @@ class Exposition:
         """Adds a sample of a counter or gauge. `created`: when the counter was 0, seconds since 1970."""
         family = self._family(name)
         if isinstance(family, CounterMetricFamily):
-            family.add_metric(labels, value, created=created)
+            family.add_metric(labels, value, created=created if self._with_created else None)
         else:
             assert isinstance(family, GaugeMetricFamily)
             family.add_metric(labels, value)
@@ -83,9 +85,9 @@ class Exposition:
         return found
 
 
-def exposition(plan: Plan, snapshot: Snapshot, usage: Mapping[int, Usage]) -> Exposition:
+def exposition(plan: Plan, snapshot: Snapshot, usage: Mapping[int, Usage], with_created: bool = True) -> Exposition:
     """All metrics at one time. A direction that is not heard from has none."""
-    out = Exposition()
+    out = Exposition(with_created)
     if snapshot.sink is not None:
         _add_sink(out, plan, snapshot.sink, snapshot.time)
     if snapshot.source is not None:

@@ -24,6 +24,8 @@ from pipeline.logs import hide
 SAMPLE_SECONDS: Final = 1.0
 #: The process ends itself, and is started again, if its loop stands still for so long, seconds.
 HANG_SECONDS: Final = 30.0
+#: How often that time starts again, seconds.
+GUARD_SECONDS: Final = 5.0
 #: Longest wait for the first message of every feed, before the first answer, seconds.
 FIRST_SECONDS: Final = 2.5
 #: Files that it may open: connections, above all. Whoever opens more of them hurts only this process.
@@ -55,8 +57,11 @@ class HttpProcess:
         await asyncio.gather(self._sample(), self._serve())
 
     async def _sample(self) -> None:
+        guarded_at = float("-inf")
         while True:
-            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+            if time.monotonic() - guarded_at > GUARD_SECONDS:
+                guarded_at = time.monotonic()
+                faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
             self.history.add(self.feeds.read())
             await asyncio.sleep(SAMPLE_SECONDS - time.time() % SAMPLE_SECONDS)
 

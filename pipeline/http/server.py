@@ -80,11 +80,16 @@ class Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the supervisor."""
+    """Leaves signals to the supervisor, and sleeps while nobody asks: uvicorn's own loop wakes up each 0.1 s."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Takes none."""
         yield
+
+    async def main_loop(self) -> None:
+        """Runs until cancelled."""
+        await asyncio.Event().wait()
 
 
 class Servers:
@@ -110,7 +115,7 @@ class Servers:
 
 def _server(app: Callable[..., Any], context: ssl.SSLContext | None) -> _Server:
     config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", loop="asyncio", log_config=None,
-                            access_log=False, proxy_headers=False, server_header=False,
+                            access_log=False, proxy_headers=False, server_header=False, date_header=False,
                             timeout_keep_alive=IDLE_SECONDS, h11_max_incomplete_event_size=HEAD_BYTES)
     config.load()
     config.ssl = context

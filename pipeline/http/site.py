@@ -32,7 +32,8 @@ class Site:
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """The metrics in the format that an Accept header asks for, and its content type."""
         snapshot = self.feeds.read()
-        return encoded(exposition(self.plan, snapshot, self.usage(snapshot)), accept)
+        found = exposition(self.plan, snapshot, self.usage(snapshot), with_created="openmetrics" in accept)
+        return encoded(found, accept)
 
     def usage(self, snapshot: Snapshot) -> dict[int, Usage]:
         """CPU time and memory of the processes of this machine, by pid."""
