@@ -18,7 +18,7 @@ FILES = {"grafana-dashboard.json": "import it in Grafana: Dashboards, New, Impor
 @click.option("--to", "folder", required=True, metavar="DIR", help="Folder for the files; made if missing.")
 @click.option("--force", is_flag=True, help="Replace files that were changed.")
 def dashboards(folder: str, force: bool) -> None:
-    """Writes a Grafana dashboard and alert rules for the pipeline's metrics."""
+    """Writes a Grafana dashboard and alert rules."""
     to = Path(folder)
     contents = {name: content_of(name) for name in FILES}
     try:
