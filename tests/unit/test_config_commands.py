@@ -70,7 +70,8 @@ def test_show_of_an_example_is_a_configuration_again(path: Path) -> None:
     variables = re.findall(r"\$\{([A-Z_]*(?:TOKEN|PASSWORD))(?:\}|:\?)", path.read_text())
     shown = run("show", "-c", str(path), environ=dict.fromkeys(variables, "a-long-enough-text"))
     assert shown.exit_code == 0, shown.output
-    tomllib.loads(shown.output)
+    tables = tomllib.loads(shown.output)
+    assert all("do" in step for step in tables.get("mapping", {}).get("steps", []))
 
 
 @pytest.fixture(scope="module")

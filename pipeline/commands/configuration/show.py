@@ -72,6 +72,11 @@ def _table(value: Any, key: str, header: str, merged: Merged, changed: bool,
             yield from _table(element, f"{key}[{index}]", header, merged, changed, is_element=True)
         return
     below = []
+    header_line = f"[[{header}]]" if is_element else f"[{header}]"
+    kind = value.__struct_config__
+    if kind.tag_field is not None:  # the verb of a step, which is no field
+        path = joined(key, kind.tag_field)
+        yield ShownValue(header_line, path, kind.tag_field, kind.tag, _origin(path, merged))
     for field in msgspec.structs.fields(value):
         item, path = getattr(value, field.name), joined(key, field.encode_name)
         if isinstance(item, Struct) or isinstance(item, tuple) and any(isinstance(one, Struct) for one in item):
@@ -81,8 +86,7 @@ def _table(value: Any, key: str, header: str, merged: Merged, changed: bool,
             continue
         if changed and not field.required and item == field.default and merged.given(path) is None:
             continue
-        yield ShownValue(f"[[{header}]]" if is_element else f"[{header}]", path, field.encode_name,
-                         visible(item, path), _origin(path, merged))
+        yield ShownValue(header_line, path, field.encode_name, visible(item, path), _origin(path, merged))
     for item, path, name in below:
         yield from _table(item, path, name, merged, changed)
 
