@@ -142,6 +142,31 @@ def test_each_element_of_an_array_of_objects_is_a_point_with_what_tells_it_apart
     assert (found.trial.lines, found.trial.rejected, found.trial.overwritten) == (8, {}, 0)
 
 
+@pytest.mark.parametrize(("message", "lines"), [
+    ('{"dev":"aq7","measures":[{"type":"CO2","value":411},{"type":"O3","value":0.03}]}', ["dev=aq7 CO2=411,O3=0.03"]),
+    ('{"device0":{"n":0,"serial":"A1"},"device1":{"n":4,"serial":"B2"}}',
+     ["device=device0,serial=A1 n=0", "device=device1,serial=B2 n=4"]),
+    ('{"emeters":[{"power":364.5},{"power":35.5}],"total":400}',
+     ["index=0 total=400,power=364.5", "index=1 total=400,power=35.5"]),
+    ('{"cp":"c","m":[{"s":[{"measurand":"Power","value":"7200"},{"measurand":"Soc","value":"55"}]}]}',
+     ["cp=c,measurand=Power value=7200", "cp=c,measurand=Soc value=55"]),
+    ('{"id":"s1","data":{"timestamps":[1700000000000,1700000000000],"values":[1.5,1.7],"sites":["a","b"]}}',
+     ["id=s1,site=a value=1.5", "id=s1,site=b value=1.7"]),
+    (r'{"device":"d1","body":"{\"temp\": 20.5, \"hum\": 40}"}', ["device=d1 temp=20.5,hum=40"]),
+    ('{"device":"d1","body":"eyJ0ZW1wIjoyMC41LCJodW0iOjQwfQ=="}', ["device=d1 temp=20.5,hum=40"]),
+    ('{"v":"21.5 °C","w":7}', ["v=21.5,w=7"]), ('{"v":"1.234,5"}', ["v=1234.5"]),
+    ('{"metrics":[{"name":"cpu","tags":{"host":"h"},"fields":{"n":4},"timestamp":1700000000}]}', ["host=h n=4"]),
+    ('{"specversion":"1.0","id":"8","source":"/p","time":"2023-11-14T22:13:20Z","data":{"temp":20.5}}',
+     ["source=/p temp=20.5"]),
+])
+def test_shapes_that_need_steps_get_them(message: str, lines: list[str]) -> None:
+    found = suggest(detect_messages([message.encode()]), "telemetry", "sensors")
+    assert found.trial.problems == [] and found.trial.rejected == {}
+    assert found.trial.example is not None
+    written = [line.rpartition(" ")[0] for line in found.trial.example[1]]
+    assert [line.partition("," if "," in line.partition(" ")[0] else " ")[2] for line in written] == lines
+
+
 def test_labels_are_tags_a_measurement_is_one_and_keys_that_are_data_are_kept_together() -> None:
     found = options([{"metric": name, "labels": {"host": "a", "core": 1}, "value": 1.5} for name in ("cpu", "mem")])
     assert (found["measurement_from"], found["measurement_field"]) == ("field", "metric")
@@ -178,6 +203,9 @@ def test_headers_of_few_values_are_tags_too() -> None:
      {"format": "line_protocol", "line_protocol_precision": "s"}, "line"),
     (b"time;site;v\n2023-11-14 22:13:20; a;1.5\n2023-11-14 22:13:21;b;2\n",
      {"format": "csv", "csv_delimiter": ";", "csv_trim": True}, "file"),
+    (b"# logger 7\n# exported\na;b;c\n1;2,5;NAN\n2;-3,5;NAN\n",
+     {"format": "csv", "csv_delimiter": ";", "csv_comment": "#", "csv_decimal": ",", "csv_none": ["NAN"]}, "file"),
+    (b"TOA5;CR1000\nname;v;w\na;1;2\nb;3;4\n", {"format": "csv", "csv_delimiter": ";", "csv_skip_lines": 1}, "file"),
     (b"1,2.5\n3,4.5\n", {"format": "csv", "csv_header": ["column1", "column2"]}, "file"),
     (b"the pump, again\nthe fan, too\n", {"format": "text"}, "line"),
     (b"\x82\xa1v\x01\xa1w\xa1x", {"format": "msgpack"}, "file"),

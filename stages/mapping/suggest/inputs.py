@@ -30,6 +30,9 @@ _FIRST_BYTES: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\
 _AVRO: Final = b"Obj\x01"
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _NUMBER: Final = re.compile(r"\s*[-+]?[0-9]+(?:[.,][0-9]+)?(?:[eE][-+]?[0-9]+)?\s*")
+_COMMA: Final = re.compile(r"[-+]?[0-9]+,[0-9]+")
+#: Words in cells of loggers for a value that is not there.
+_NONE: Final = frozenset(("nan", "n/a", "na", "null", "none", "-", "--", "---", "#n/a", "nodata"))
 _UNIT_BY_DIGITS: Final = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 _WORDS: Final = {"json": "JSON", "ndjson": "JSON, an object on each line", "line_protocol": "line protocol",
                  "csv": "CSV", "msgpack": "MessagePack", "text": "plain text", "avro": "Avro object container files"}
@@ -227,8 +230,10 @@ def _is_line_protocol(payload: bytes) -> bool:
 
 def _csv_delimiter(text: str) -> str:
     """The character between the cells where a text is CSV; otherwise ""."""
+    body = _body(text)
     for delimiter in _DELIMITERS:
-        rows = _rows(text, delimiter)
+        rows = _rows(body, delimiter)
+        rows = rows[_preamble(rows):]
         if len(rows) < 2 or len(rows[0]) < 2:
             continue
         same = sum([len(row) == len(rows[0]) for row in rows])
@@ -238,6 +243,21 @@ def _csv_delimiter(text: str) -> str:
         if same >= 0.9 * len(rows) and numeric:
             return delimiter
     return ""
+
+
+def _body(text: str) -> str:
+    """A text without the lines of comments at its beginning."""
+    lines = text.split("\n")
+    first = next((at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
+    return "\n".join(lines[first:])
+
+
+def _preamble(rows: Sequence[Sequence[str]]) -> int:
+    """How many rows stand before the names: those with another number of cells than nearly all rows."""
+    if len(rows) < 3:
+        return 0
+    usual = Counter(map(len, rows)).most_common(1)[0][0]
+    return next((at for at, row in enumerate(rows) if len(row) == usual), 0)
 
 
 def _rows(text: str, delimiter: str, trim: bool = True) -> list[list[str]]:
@@ -259,12 +279,22 @@ def _options(kind: str, payloads: Sequence[bytes]) -> dict[str, Any]:
 
 
 def _csv_options(payloads: Sequence[bytes]) -> dict[str, Any]:
-    text = next(text for payload in payloads if (text := _text(payload)) is not None and _csv_delimiter(text))
+    whole = next(text for payload in payloads if (text := _text(payload)) is not None and _csv_delimiter(text))
     options: dict[str, Any] = {}
-    delimiter = _csv_delimiter(text)
+    delimiter, text = _csv_delimiter(whole), _body(whole)
     if delimiter != ",":
         options["csv_delimiter"] = delimiter
-    first, *rest = _rows(text, delimiter, trim=False)
+    if len(text) < len(whole):
+        options["csv_comment"] = "#"
+    rows = _rows(text, delimiter, trim=False)
+    if skipped := _preamble(rows):
+        options["csv_skip_lines"] = skipped
+    first, *rest = rows[skipped:]
+    cells = [cell.strip() for row in rest for cell in row]
+    if delimiter != "," and any(_COMMA.fullmatch(cell) for cell in cells):
+        options["csv_decimal"] = ","
+    if none := list(dict.fromkeys([cell for cell in cells if cell.lower() in _NONE]))[:10]:
+        options["csv_none"] = none
     if any(cell != cell.strip() for row in (first, *rest) for cell in row):
         options["csv_trim"] = True
     names = [cell.strip() for cell in first]

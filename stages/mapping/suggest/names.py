@@ -17,11 +17,11 @@ _OTHER_TIME_WORDS: Final = frozenset((
     "since", "interval", "connected", "build", "installed", "on", "off", "remaining", "valid", "until", "modified"))
 #: Words in names of what a point belongs to: devices, places, kinds.
 _IDENTITIES: Final = frozenset((
-    "device", "devices", "sensor", "node", "host", "hostname", "machine", "station", "gateway", "meter", "instance",
-    "asset", "equipment", "plant", "line", "site", "room", "floor", "building", "location", "city", "country",
-    "region", "zone", "area", "rack", "channel", "source", "service", "app", "application", "env", "environment",
-    "cluster", "pod",
-    "namespace", "container", "vehicle", "unit", "model", "type", "kind", "class", "category", "name", "measurand",
+    "device", "devices", "dev", "sensor", "node", "host", "hostname", "machine", "station", "gateway", "meter",
+    "instance", "asset", "equipment", "plant", "line", "site", "room", "floor", "building", "location", "city",
+    "country", "region", "zone", "area", "rack", "channel", "source", "service", "app", "application", "env",
+    "environment", "cluster", "pod", "namespace",
+    "container", "vehicle", "unit", "model", "type", "kind", "class", "category", "name", "measurand",
     "metric", "tag", "label", "interface", "iface", "cpu", "disk", "mac", "serial", "eui", "deveui", "imei", "ieee",
     "vendor", "manufacturer", "group", "topic", "port", "slot", "index", "phase", "pump", "tank", "product", "family",
     "owner", "customer", "tenant", "fleet", "department", "side", "direction", "circuit", "connector", "evse", "cp"))
@@ -32,7 +32,7 @@ _LESSER_TIMES: Final = frozenset(("last_seen", "lastseen", "last_updated", "last
                                   "updatedat", "updated", "created_at", "createdat", "last_changed"))
 #: The strongest of them: one message alone is enough to take its text for a tag.
 _THINGS: Final = frozenset((
-    "device", "sensor", "node", "host", "hostname", "machine", "station", "gateway", "meter", "site", "room",
+    "device", "dev", "sensor", "node", "host", "hostname", "machine", "station", "gateway", "meter", "site", "room",
     "building", "location", "city", "country", "region", "zone", "area", "plant", "deveui", "channel", "service",
     "model", "type", "kind", "measurand", "interface", "cluster", "vehicle", "asset", "tenant", "phase"))
 #: Words in names of what identifies a single message, and so is different in each.

@@ -82,9 +82,8 @@ class _Place(NamedTuple):
         return f"{self.array}.{path}" if self.array and path in self.taken else path
 
 
-def propose(table: Table, options: dict[str, Any] | None = None) -> Proposal:
-    """A proposal for messages of this profile; `options` are those of their format."""
-    proposal = Proposal(options)
+def propose(table: Table, proposal: Proposal) -> None:
+    """Adds to a proposal what it says of messages of this profile."""
     explode = _explode(table, proposal)
     places = [_Place(table, "", frozenset())]
     if explode is not None and explode.elements is not None:
@@ -97,7 +96,6 @@ def propose(table: Table, options: dict[str, Any] | None = None) -> Proposal:
         _roles(place, times[place.array], time if time is None or time[0] == place.array else None, proposal)
     _arrays(table, proposal)
     _explain_tags(proposal)
-    return proposal
 
 
 def _explode(table: Table, proposal: Proposal) -> PathProfile | None:
@@ -118,6 +116,8 @@ def _explode(table: Table, proposal: Proposal) -> PathProfile | None:
 
 
 def _measurement(table: Table, proposal: Proposal) -> None:
+    if "measurement_from" in proposal.options:
+        return
     for path, profile in table.paths.items():
         if (names.is_measurement(path) and profile.only("text") and profile.count == table.records and is_nameable(path)
                 and not (profile.empty_texts or profile.kinds["null"] or profile.has_more or profile.bad_texts)
@@ -138,6 +138,8 @@ def _is_measurement(text: str) -> bool:
 
 def _tag_map(table: Table, proposal: Proposal) -> None:
     """An object called tags or labels, with single values."""
+    if "tag_map_field" in proposal.options:
+        return
     for path, profile in table.paths.items():
         inside = [other for other in table.paths.values() if other.path.startswith(f"{path}.")]
         if (names.is_tag_map(path) and profile.only("object") and is_nameable(path) and inside
@@ -226,6 +228,8 @@ def _roles(place: _Place, times: list[FoundTime], time: tuple[str, FoundTime] | 
 
 def _role(place: _Place, profile: PathProfile, role: Role, proposal: Proposal) -> None:
     path, key = place.name(profile.path), names.last(profile.path)
+    if path in proposal.options.get("tag_fields", []):
+        return
     flat = profile.path.replace(".", "_")
     if not is_writable(flat) and flat != "time" and is_nameable(path):
         proposal.add("exclude_fields", path, f"{path}: its name cannot stand in a line")

@@ -1,25 +1,36 @@
 """The suggestion for some messages as a configuration with comments. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
+from pipeline.config.schema import MappingConfig
+from stages.mapping.cpu_limit import CpuLimit
+from stages.mapping.notices import Notices
+from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject
+from stages.mapping.steps.runner import Steps
 from stages.mapping.suggest import toml
 from stages.mapping.suggest.inputs import Detected, objects_in
 from stages.mapping.suggest.profile import MAX_PATHS, Table
 from stages.mapping.suggest.proposal import MOST_REASONS, Proposal, propose, propose_headers
 from stages.mapping.suggest.roles import plural
+from stages.mapping.suggest.shapes import MOST_STEPS, find_shape
 from stages.mapping.suggest.trial import Trial, mended
 
 #: Order of the options: the documentation's. The rest comes after them.
 _ORDER: Final = (
-    "format", "compression", "csv_header", "csv_delimiter", "csv_trim", "line_protocol_precision", "explode",
+    "format", "compression", "csv_header", "csv_delimiter", "csv_trim", "csv_comment",
+    "csv_skip_lines", "csv_decimal", "csv_none", "line_protocol_precision", "explode",
     "measurement_from", "measurement_name", "measurement_field", "measurement_template", "tag_fields", "tag_renames",
     "tag_map_field", "constant_tags", "header_tags", "field_renames", "exclude_fields", "nested", "flatten_separator",
     "arrays", "on_name_clash", "on_bad_value", "on_no_fields", "timestamp_from", "timestamp_field", "timestamp_format",
     "timestamp_rest_field", "timestamp_rest_unit", "timestamp_not_before", "on_missing_timestamp")
 #: Options that are written as tables of their own.
 _TABLES: Final = ("types",)
+#: Share of the messages on which proposed steps may fail.
+_MOST_FAILED: Final = 0.1
 
 
 class Suggestion(NamedTuple):
@@ -48,9 +59,66 @@ class About(NamedTuple):
 
 def suggest(detected: Detected, stream: str, topic: str) -> Suggestion:
     """A mapping for messages. It looks at all of them, and then tries what it proposes on them."""
+    objects = list(objects_in(detected))
+    with_steps = _suggested(detected, objects, stream, topic, MOST_STEPS)
+    failed = with_steps.trial.rejected["step_failed"]
+    if not with_steps.proposal.options.get("steps") or not with_steps.trial.problems and failed <= _MOST_FAILED * max(
+            len(detected.payloads), 1):
+        return with_steps
+    return _suggested(detected, objects, stream, topic, 0)
+
+
+def _suggested(detected: Detected, objects: list[bytes | Reject], stream: str, topic: str,
+               most_steps: int) -> Suggestion:
+    table, bad = _profile(objects)
+    proposal = Proposal(detected.options)
+    if detected.format != "line_protocol":
+        table = _reshaped(table, objects, proposal, stream, topic, most_steps)
+        propose(table, proposal)
+        if detected.headers is not None:
+            propose_headers(proposal, detected.headers)
+    trial = mended(proposal, detected, stream, topic)
+    return Suggestion(detected, proposal, trial, table.records, bad, table.more)
+
+
+def _reshaped(table: Table, objects: list[bytes | Reject], proposal: Proposal, stream: str, topic: str,
+              most_steps: int) -> Table:
+    """The profile of what steps make of the messages; adds the steps to the proposal."""
+    done: frozenset[str] = frozenset()
+    steps: list[dict[str, Any]] = []
+    while len(steps) < most_steps and (found := find_shape(table, done)) is not None:
+        name, shape = found
+        done |= {name}
+        run = Steps(msgspec.convert({"steps": shape.steps}, MappingConfig), stream, topic, Notices())
+        after = [item for text in objects for item in _stepped(run, text)]
+        better, _ = _profile(after)
+        if not better.records:
+            continue
+        objects, table = after, better
+        steps += shape.steps
+        proposal.reasons.setdefault("steps", []).extend([shape.why, *[""] * (len(shape.steps) - 1)])
+        proposal.options |= {name: list(value) if isinstance(value, list) else value
+                             for name, value in shape.options.items()}
+    if steps:
+        proposal.options["steps"] = steps
+    return table
+
+
+def _stepped(run: Steps, item: bytes | Reject) -> list[bytes | Reject]:
+    """What steps make of one object."""
+    if isinstance(item, Reject):
+        return [item]
+    try:
+        return [text for _, text in run.objects(iter([("", item)]), Origin(), CpuLimit(60))]
+    except Reject as reject:
+        return [reject]
+
+
+def _profile(objects: Iterable[bytes | Reject]) -> tuple[Table, dict[str, int]]:
+    """The profile of objects, and what is wrong with others: reason -> how many."""
     table = Table()
     bad: dict[str, int] = {}
-    for item in objects_in(detected):
+    for item in objects:
         try:
             if isinstance(item, Reject):
                 raise item
@@ -58,13 +126,7 @@ def suggest(detected: Detected, stream: str, topic: str) -> Suggestion:
         except (Reject, RecursionError) as error:
             reason = error.reason if isinstance(error, Reject) else "too_deep"
             bad[reason] = bad.get(reason, 0) + 1
-    proposal = Proposal(detected.options)
-    if detected.format != "line_protocol":
-        proposal = propose(table, detected.options)
-        if detected.headers is not None:
-            propose_headers(proposal, detected.headers)
-    trial = mended(proposal, detected, stream, topic)
-    return Suggestion(detected, proposal, trial, table.records, bad, table.more)
+    return table, bad
 
 
 def as_toml(suggestion: Suggestion, about: About) -> str:
@@ -102,7 +164,7 @@ def _head(suggestion: Suggestion, about: About) -> list[str]:
 
 def _mapping(proposal: Proposal) -> str:
     out = "[mapping]\n"
-    options = {name: content for name, content in proposal.options.items() if name not in _TABLES}
+    options = {name: content for name, content in proposal.options.items() if name not in (*_TABLES, "steps")}
     names = sorted(options, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     for name in names:
         reasons = proposal.reasons.get(name, [])
@@ -113,6 +175,9 @@ def _mapping(proposal: Proposal) -> str:
     for name in _TABLES:
         if content := proposal.options.get(name):
             out += f"\n[mapping.{name}]\n" + _table(content, proposal.reasons.get(name, []))
+    for step, why in zip(proposal.options.get("steps", []), proposal.reasons.get("steps", []), strict=False):
+        out += "\n" + toml.comment([why] if why else []) + "[[mapping.steps]]\n"
+        out += "".join([f"{toml.key(name)} = {toml.value(item)}\n" for name, item in step.items()])
     return out
 
 
