@@ -15,6 +15,8 @@ from pipeline.testbed.sandbox.iggy.server import Broker
 
 SERVER = os.environ.get("IGGY_TEST_SERVER", "")
 SERVER_HTTP = os.environ.get("IGGY_TEST_HTTP", f"{SERVER.partition(':')[0]}:3000")
+#: TCP address of each sandbox of this process -> that of its listener for WebSocket.
+WEBSOCKETS: dict[str, str] = {}
 #: Longest wait for one call of the broker's thread or the server's HTTP API, seconds.
 CALL_SECONDS = 60.0
 
@@ -39,6 +41,7 @@ class SandboxIggy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.call(broker.start)
+        WEBSOCKETS[broker.address] = broker.websocket_address
 
     @property
     def address(self) -> str:
@@ -109,7 +112,7 @@ class ServerIggy:
 @contextmanager
 def running_sandbox(**options: Any) -> Iterator[SandboxIggy]:
     """A sandbox broker made with `options`, while the block lasts."""
-    sandbox = SandboxIggy(Broker(**options))
+    sandbox = SandboxIggy(Broker(**{"websocket_port": 0, **options}))
     try:
         yield sandbox
     finally:

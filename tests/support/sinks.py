@@ -16,6 +16,7 @@ from pipeline.testbed.harness.runs import NOTHING, SinkRun
 from pipeline.testbed.sandbox.influxdb.answers import Flavour
 from tests.support.iggy_clients import as_user
 from tests.support.iggy_servers import RunningIggy
+from tests.support.transports import by_transport
 
 TOPIC = "readings"
 #: `[influxdb]` for each flavour of the sandbox.
@@ -93,7 +94,7 @@ class Sink(SinkRun):
     def __init__(self, folder: Path, iggy: str, stream: str, influxdb: str, target: str, *, config: str = "",
                  arguments: Iterable[str] = (), environ: Mapping[str, str] = NOTHING, **options: str) -> None:
         """`options` are those of `configuration`. `config` is a text with the names of all these in braces."""
-        run = folder / "run"
+        run, iggy = folder / "run", by_transport(iggy)
         places = {"iggy": iggy, "stream": stream, "influxdb": influxdb, "target": target, "folder": run, **options}
         text = config.format_map(defaultdict(str, places)) if config else \
             configuration(iggy, stream, influxdb, target, run, **options)

@@ -14,6 +14,7 @@ from apache_iggy import AutoLogin, Consumer, IggyClient, PollingStrategy, Receiv
 from pipeline.testbed.harness.configurations import SourceConfiguration
 from pipeline.testbed.harness.runs import NOTHING, SourceRun
 from tests.support.sinks import SandboxInflux
+from tests.support.transports import by_transport
 
 #: Time of the first point of `lines_of`.
 FIRST_TIME = 1_700_000_000_000_000_000
@@ -39,7 +40,7 @@ class Source(SourceRun):
             stream=stream, output=f'topic = "out"\n{output}', options=f"workers = 2\n{options}",
             influxdb=f'url = "{url}"\nretry_backoff_ms = 20\nretry_backoff_max_ms = 200\n{influxdb}',
             source=f"{state}\npoll_interval_ms = 100\nbuffer_duration_ms = 0\ndiscovery_interval_ms = 500\n{source}",
-        ).text(iggy, folder / "run")
+        ).text(by_transport(iggy), folder / "run")
         super().__init__(folder, text, arguments, environ)
         if start:
             self.start()
