@@ -12,7 +12,7 @@ from pipeline.config.secrets import secrets_of
 #: What stands in place of a secret.
 HIDDEN: Final = "(hidden)"
 #: Keys whose values are secret, wherever they are. All values of `headers` are, too.
-_SECRET: Final = frozenset({"password", "token"})
+_SECRET: Final = frozenset({"password", "token", "connection_string"})
 #: Keys that are not shown: messages of test cases.
 _LEFT_OUT: Final = frozenset({"tests"})
 

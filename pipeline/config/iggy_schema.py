@@ -40,6 +40,10 @@ class IggyConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     address: str = ""
     #: Several servers of one cluster, instead of `address`: the next one is used when one is lost.
     addresses: tuple[NonEmpty, ...] = ()
+    #: All of it in one text, as Iggy's clients take it, instead of address, transport, user, password or token, and
+    #: tls: "iggy+tcp://user:password@host:8090?tls=true&tls_ca_file=ca.pem". It begins with iggy+tcp://, iggy+quic://
+    #: or iggy+ws://; a token may stand in place of user and password.
+    connection_string: str = ""
     #: Protocol below Iggy's. All three can do everything; "tcp" costs least.
     transport: Transport = "tcp"
     #: User of Iggy.

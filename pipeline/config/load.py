@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from pipeline.config.checks import config_problems
+from pipeline.config.iggy_connection_string import expanded
 from pipeline.config.inputs import STANDARD_INPUT as STANDARD_INPUT
 from pipeline.config.inputs import ConfigInputs, as_inputs, read_documents
 from pipeline.config.merging import Merged, Origin
@@ -138,7 +139,9 @@ def _read(reading: Reading, merged: Merged, also: Check, is_whole: bool) -> tupl
         if not problems:
             raise
         return None, [reading.redacted(problem) for problem in problems]
-    found = config_problems(config, reading.is_used) + also(config, reading.is_used)
+    iggy, wrong = expanded(config.iggy)
+    config = msgspec.structs.replace(config, iggy=iggy)
+    found = wrong + config_problems(config, reading.is_used) + also(config, reading.is_used)
     problems += [problem for problem in found
                  if not reading.depends_on_unset(problem) and not reading.follows(problem)
                  and (is_whole or not _MISSING.search(problem))]

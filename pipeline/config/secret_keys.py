@@ -5,7 +5,8 @@ from typing import Final
 
 _INDEX: Final = re.compile(r"\[[0-9]+\]")
 #: Last parts of keys whose values are secret. A path of a file that holds a secret is none.
-_SECRET: Final = re.compile(r"(.*_)?(password|passphrase|token|secret|api_key|private_key)s?", re.IGNORECASE)
+_SECRET: Final = re.compile(r"(.*_)?(password|passphrase|token|secret|api_key|private_key|connection_string)s?",
+                            re.IGNORECASE)
 #: Names of headers whose values are secret.
 SECRET_HEADER: Final = re.compile(r"auth|cookie|token|key|secret|passw|credential|signature|session", re.IGNORECASE)
 _PASSWORD: Final = re.compile(r"//([^/@\s]*):([^/@\s]+)@")
