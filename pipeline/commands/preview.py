@@ -117,8 +117,7 @@ def report_on(config: Config, subscription: int, samples: Sequence[Sample]) -> P
     code = []
     if learned := encoder.general.description():
         code.append(f"# keys in any order, read and written together:\n{learned}")
-    if encoder.uniform is not None:
-        code.append(f"# for batches that are written by one template:\n{encoder.uniform.source}")
+    code += [f"# for messages that are written by one template:\n{source}" for source in encoder.templates.sources()]
     return PreviewReport(outcomes, _collisions(points), code, notices, list(applied.values()))
 
 

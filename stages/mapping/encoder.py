@@ -14,9 +14,10 @@ from pipeline.wire import payload_frame
 from pipeline.wire.sink import Overwritten, Ways
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of
 from stages.mapping.budget import Budget
-from stages.mapping.compiled.general import General, Written
-from stages.mapping.compiled.template import can_learn, learn
+from stages.mapping.compiled.general import General
+from stages.mapping.compiled.templates import Templates
 from stages.mapping.compiled.uniform_batch import BatchTemplate
+from stages.mapping.compiled.written import Written, in_order, of_lines
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.limits import Limits
 from stages.mapping.payload_decoder import PayloadDecoder, in_messages
@@ -68,6 +69,7 @@ class Encoder:
         self._needs_partition = "partition" in config.metadata_tags or any(
             f"{METADATA_PREFIX}partition()" in all_paths_of(rule.when) for rule in config.rules)
         self.general = General(self.rules, self.cpu)
+        self.templates = Templates(self.rules, self.cpu)
         #: Whether the compiled ways are used; the rules give the same points.
         self.is_compiled = self.general.is_possible
         #: The quick way of a batch that is written by one template throughout, as the last one was.
@@ -89,12 +91,13 @@ class Encoder:
 
     def take_ways(self) -> Ways:
         """How many messages went each way since this was called last, and what was compiled and forgotten."""
-        general = self.general
-        total = Ways(0, general.written, 0, general.compiled, general.forgotten)
+        general, templates = self.general, self.templates
+        total = Ways(templates.written, general.written, 0, general.compiled + templates.learned,
+                     general.forgotten + templates.forgotten)
         before, self._taken = self._taken, total
         passed, parsed = self._opener.take_passed()
-        found = Ways(self._by_uniform + passed, total.general - before.general, self._by_rules + parsed,
-                     total.compiled - before.compiled, total.forgotten - before.forgotten)
+        found = Ways(self._by_uniform + passed + total.uniform - before.uniform, total.general - before.general,
+                     self._by_rules + parsed, total.compiled - before.compiled, total.forgotten - before.forgotten)
         self._by_uniform = self._by_rules = 0
         return found
 
@@ -200,8 +203,8 @@ class Encoder:
     def learn_template(self, payload: bytes, partition: int) -> None:
         """Looks for the template of a message, of a batch that went the general way as a whole."""
         self._until_template -= 1
-        if self._until_template < 0 and can_learn(self.rules):
-            self.uniform = learn(self.rules, payload, partition)
+        if self._until_template < 0 and self.templates.is_possible:
+            self.uniform = self.templates.learn(payload, partition)
             if self.uniform is None:
                 self._until_template = _MAX_TEMPLATE_PAUSE
 
@@ -214,6 +217,7 @@ class Encoder:
         if tags != self.rules.heads.over:
             self.rules.heads.over = tags
             self.general.forget_series()
+            self.templates.clear()
             self.uniform = None
 
     @property
@@ -253,13 +257,20 @@ class _Batch:
         if self.encoder.is_compiled and self.is_compiled and pending:
             times = own_times(self.rules, self.origin, len(self.payloads))
             if times is not None or self.rules.time_path:
-                pending = self._generally(times, written)
+                if self.origin.headers is None:
+                    written, pending = self.encoder.templates.encode(self.payloads, times, self.partition)
+                    self.size += sum([done.size for done in written])
+                if pending:
+                    pending = self._generally(pending, times, written)
         for index in pending:
             self._by_rules(index)
-        if len(written) == 1 and not self.lines:
-            done = self._distinct(written[0])
+        self.encoder.templates.learn_wanted(self.payloads, self.partition, {reject.at for reject in self.rejects})
+        if written:
+            whole = in_order([*written, *([of_lines(self.lines)] if self.lines else [])])
+            done = self._distinct(whole)
             if done is not None:
-                self._learn_template(len(written[0].lines))
+                if len(written) == 1:
+                    self._learn_template(len(whole.lines))
                 return done
         for messages, heads, at, lines, buckets, *_ in written:
             self.lines += zip(messages, heads, at, lines, repeat("") if buckets is None else buckets, strict=False)
@@ -271,13 +282,14 @@ class _Batch:
         if lines == len(self.payloads) > 0 and not self.rejects and self.is_compiled and self.encoder.is_compiled:
             self.encoder.learn_template(self.payloads[0], self.partition)
 
-    def _generally(self, times: Sequence[int] | None, written: list[Written]) -> Sequence[int]:
-        """Puts what goes the general way into `written`; gives back the indices of the rest.
+    def _generally(self, pending: Sequence[int], times: Sequence[int] | None,
+                   written: list[Written]) -> Sequence[int]:
+        """Puts those of the pending messages that go the general way into `written`; gives back the indices of the
+        rest.
 
         Some of what does not fit goes by the rules at once, and is learned from: then the rest may fit.
         """
         general = self.encoder.general
-        pending: Sequence[int] = range(len(self.payloads))
         for _ in range(_ROUNDS):
             if general.is_ready:
                 done, pending, dropped = general.encode(self.payloads, pending, times, self.partition,
@@ -299,7 +311,7 @@ class _Batch:
         messages, heads, times, lines, buckets = written[:5]
         if buckets is not None:
             heads = [f"{bucket}\n{head}" if bucket else head for bucket, head in zip(buckets, heads, strict=True)]
-        hashes = hashes_of(heads, times)
+        hashes = hashes_of(heads, times) if written.hashes is None or buckets is not None else written.hashes
         if len(hashes) < len(lines):
             return None
         self.rejects.sort()

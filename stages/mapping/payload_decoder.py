@@ -88,7 +88,7 @@ class PayloadDecoder:
 
         With `as_array` they are one array that was made from objects.
         """
-        return self._always or sum(map(len, payloads)) > self._max_bytes or (
+        return self._always or sum(map(len, payloads)) > self._max_bytes < max(map(len, payloads)) or (
             not as_array and bool(payloads) and payloads[0][:1] == b"[")
 
     def opened(self, payloads: Sequence[bytes], origin: BatchOrigin, cpu: CpuLimit) -> Opened:

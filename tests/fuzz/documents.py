@@ -164,9 +164,12 @@ class Documents:
         self._random = random
         self._times = _GOOD_TIMES[config.time_formats()[0]] if random.random() < 0.9 else _TIMES
         self._needed = ("ts", "name") if config.measurement_from == "field" else ("ts", "site")
+        #: Some producers send the same keys, with values of the same kinds, nearly always.
+        self._steady = random.random() < 0.5
         self._template = self._object(0)
         self._shuffles = random.random() < 0.3
         self._spaced = random.random() < 0.2
+        self._shuffles = self._shuffles and not self._steady
 
     def _object(self, depth: int) -> list[tuple[str, Any]]:
         keys = self._random.sample(_KEYS, self._random.randrange(1, 7))
@@ -179,7 +182,7 @@ class Documents:
             return ("time", self._times)
         if key in ("site", "name") and self._random.random() < 0.7:
             return ("string", [])
-        if key == "list" and depth < 2:
+        if key == "list" and depth < 2 and not self._steady:
             return ("list", self._object(depth + 1))
         if (key in ("data", "tags") or self._random.random() < 0.1) and depth < 3:
             return ("object", self._object(depth + 1))
@@ -203,7 +206,8 @@ class Documents:
 
     def _text(self, template: list[tuple[str, Any]]) -> str:
         random = self._random
-        pairs = [(key, self._value(*sort)) for key, sort in template if random.random() < 0.9]
+        pairs = [(key, self._value(*sort)) for key, sort in template
+                 if random.random() < (0.995 if self._steady else 0.9)]
         if random.random() < 0.02:
             pairs.append((random.choice((*_KEYS, "time")), self._value("any", [])))
         if pairs and random.random() < 0.03:
@@ -220,9 +224,9 @@ class Documents:
 
     def _value(self, kind: str, more: Any) -> str:
         random = self._random
-        if random.random() < 0.03:
+        if random.random() < (0.005 if self._steady else 0.03):
             return "null"
-        if random.random() < 0.01:
+        if random.random() < (0.002 if self._steady else 0.01):
             kind = "any"
         if kind == "time":
             return str(random.choice(more if random.random() < 0.97 else _TIMES))
@@ -254,7 +258,7 @@ class Documents:
             f"{random.uniform(-50, 50):.{random.randrange(4)}f}" if kind == "number" else f'"t{random.randrange(3)}"'
         )
         odd = _NUMBERS if kind == "number" else _STRINGS
-        return random.choice(odd) if random.random() < 0.03 else usual
+        return random.choice(odd) if random.random() < (0.01 if self._steady else 0.03) else usual
 
 
 def mapping(random: Random) -> MappingConfig:

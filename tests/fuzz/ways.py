@@ -55,13 +55,18 @@ def difference(mapping: MappingConfig, before: Sequence[Sequence[bytes]], payloa
     """Which way writes a batch otherwise than the rules, after batches from which it has learned; "" if none does."""
     expected, notices = with_notices(mapping, payloads)
     origin = an_origin(len(payloads))
-    for way in ("new", "learned", "without uniform", "as an array", "again"):
+    for way in ("new", "learned", "without uniform", "as an array", "again", "by templates"):
         if way in ("new", "learned"):
             encoder = Encoder(mapping, "ns", "stream", "topic")
             for batch in before if way == "learned" else ():
                 encoder.encode(batch, an_origin(len(batch)))
                 encoder.rules.notices.take()
-        if way == "without uniform":
+        if way in ("without uniform", "by templates"):
+            encoder.uniform = None
+        if way == "by templates":
+            encoder.templates.least_messages = encoder.templates.learned_after = 1
+            encoder.encode(payloads, origin)
+            encoder.rules.notices.take()
             encoder.uniform = None
         array = payload_frame.joined(payloads)
         found = encoder.encode_array(array, len(payloads), origin) if way == "as an array" else None

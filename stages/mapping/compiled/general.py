@@ -31,6 +31,7 @@ from stages.mapping.compiled.columns import (
 from stages.mapping.compiled.moments import TimeColumn
 from stages.mapping.compiled.schema import Reader, Schema
 from stages.mapping.compiled.series import RuleChooser, Series, SeriesColumns
+from stages.mapping.compiled.written import Written, joined
 from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
 from stages.mapping.records.conditions import METADATA_PREFIX, all_paths_of, paths_of
@@ -53,23 +54,6 @@ _HIDDEN_COLON: Final = re.compile(rb"\\u003[aA]")
 #: Characters of a time in a line, at most, with what stands around it.
 TIME_CHARS: Final = 22
 _encoder: Final = msgspec.json.Encoder()
-
-
-class Written(NamedTuple):
-    """Points of a batch, in the messages' order."""
-
-    #: Of each, the index of its message.
-    messages: list[int]
-    heads: list[str]
-    times: list[str]
-    #: Each ends in a line break.
-    lines: list[str]
-    #: None where all go to the configured bucket.
-    buckets: list[str] | None
-    #: Characters of the lines, at most.
-    size: int
-    #: Messages that have no field.
-    misfits: frozenset[int] = frozenset()
 
 
 class _Misfit(Exception):
@@ -184,7 +168,7 @@ class General:
             misfits += rest
             dropped += left_out
         self.written += len(indices) - len(misfits)
-        return _joined(parts) if parts else None, misfits, dropped
+        return joined(parts) if parts else None, misfits, dropped
 
     def _part(self, code: "_Code", payloads: Sequence[bytes], indices: Sequence[int], times: Sequence[int] | None,
               partition: int, headers: Sequence[tuple[str, ...]] | None, most_bytes: int,
@@ -209,7 +193,7 @@ class General:
             if len(fitting) < len(indices) or made.misfits:
                 good = set(fitting).difference([fitting[at] for at in made.misfits])
                 misfits = [index for index in indices if index not in good]
-            if misfits or fitting[0]:
+            if fitting[-1] != len(fitting) - 1:
                 made = made._replace(messages=[fitting[at] for at in made.messages])
             dropped = len(fitting) - len(made.misfits) - len(set(made.messages)) if code.can_drop else 0
             return made, misfits, dropped
@@ -226,17 +210,6 @@ def _parts(payloads: Sequence[bytes], indices: Sequence[int]) -> Iterator[Sequen
         end = max(begin + 1, bisect_right(ends, before + _PART_BYTES, begin))
         yield indices[begin:end]
         begin = end
-
-
-def _joined(parts: list[Written]) -> Written:
-    if len(parts) == 1:
-        return parts[0]
-    buckets = [part.buckets for part in parts if part.buckets is not None]
-    return Written([*chain.from_iterable([part.messages for part in parts])],
-                   [*chain.from_iterable([part.heads for part in parts])],
-                   [*chain.from_iterable([part.times for part in parts])],
-                   [*chain.from_iterable([part.lines for part in parts])],
-                   [*chain.from_iterable(buckets)] if buckets else None, sum([part.size for part in parts]))
 
 
 def _readable(reader: Reader, payloads: Sequence[bytes], indices: Sequence[int],
@@ -256,14 +229,14 @@ def _readable(reader: Reader, payloads: Sequence[bytes], indices: Sequence[int],
     if bad:
         fitting = [index for at, index in enumerate(indices) if at not in bad]
         some = [payload for at, payload in enumerate(some) if at not in bad]
-    joined = b"\n".join(some)
+    whole = b"\n".join(some)
     longest = max(map(len, some), default=0)
     encoded = _encoder.encode(structs)
     # Written again, Structs that lost nothing are as long as what they were read from: brackets, and commas between.
-    is_whole = reader.is_verbatim and len(encoded) == len(joined) + 2
+    is_whole = reader.is_verbatim and len(encoded) == len(whole) + 2
     # Of a key that is there twice the Structs hold one value: the other one's colon is missing.
-    if ((is_whole or joined.count(b":") == encoded.count(b":") and not (
-            b"\\" in joined and _HIDDEN_COLON.search(joined))) and longest < 2 * limits.values and _is_text(joined)):
+    if ((is_whole or whole.count(b":") == encoded.count(b":") and not (
+            b"\\" in whole and _HIDDEN_COLON.search(whole))) and longest < 2 * limits.values and _is_text(whole)):
         return fitting, structs, longest
     kept = [at for at, payload in enumerate(some)
             if payload.count(b":") == _encoder.encode(structs[at]).count(b":") and len(payload) < 2 * limits.values

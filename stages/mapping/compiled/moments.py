@@ -1,7 +1,7 @@
 """The times of many messages, from their JSON texts to those of lines, all at once."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -17,8 +17,8 @@ from stages.mapping.reject import Reject
 _MAX_MINUTES: Final = 5_000
 _MAX_ENDINGS: Final = 5_000
 #: Places in a text of RFC 3339 or ISO 8601, with its quote: of the seconds, and of what follows them.
-_SECONDS, _ENDING = 18, 20
-_FRACTION: Final = re.compile(r'(?:\.([0-9]{1,9}))?([^".]*)"')
+_SECONDS, _ENDING, _DIGITS_AT = 18, 20, 21
+_FRACTION: Final = re.compile(r'(?:\.([0-9]{1,9}))?((?:[^".,0-9][^".,]*)?)"')
 _TWO_DIGITS: Final = {f"{number:02d}": number * 1_000_000_000 for number in range(60)}
 _MINUTE_NS: Final = 59 * 1_000_000_000
 #: A moment whose every part has another number, to find the seconds in what a format makes of it.
@@ -43,6 +43,7 @@ class TimeColumn:
         self._minutes: dict[str, int | None] = {}
         #: By what follows the seconds: nanoseconds of the fraction, and the zone; None where it cannot be parted so.
         self._endings: dict[str, tuple[int, str] | None] = {}
+        self._utc_minutes = _UtcMinutes(self._learn_minute)
 
     def times(self, raws: Sequence[Raw], bad: set[int]) -> list[str]:
         """Times as lines have them; indices of those that need the exact rules are added to `bad`."""
@@ -56,9 +57,14 @@ class TimeColumn:
             found = self._same_length(raws)
             if found is not None:
                 return found
-        read = self._iso if self._is_iso else self._by_minute if self._seconds_at else self._rules.times.written
+        texts = texts_of(raws)
+        if self._is_iso:
+            found = self._same_form(texts)
+            if found is not None:
+                return found
+        read = self._reader()
         out = []
-        for index, text in enumerate(texts_of(raws)):
+        for index, text in enumerate(texts):
             try:
                 if text in ("\0", "null"):
                     raise Reject("missing_timestamp", "")
@@ -67,6 +73,36 @@ class TimeColumn:
                 bad.add(index)
                 out.append("0")
         return out
+
+    def of_strings(self, texts: Sequence[str]) -> list[str]:
+        """The times of JSON strings. Raises Reject where one needs the exact rules."""
+        return self._same_form(texts) or list(map(str, map(self._reader(), texts)))
+
+    def _reader(self) -> Callable[[str], int]:
+        return self._iso if self._is_iso else self._by_minute if self._seconds_at else self._rules.times.written
+
+    def _same_form(self, texts: Sequence[str]) -> list[str] | None:
+        """Times such as "2024-05-06T07:08:09.123Z", all with as many digits; None where one is not, or must not be
+        taken apart so.
+        """
+        width = len(texts[0]) + 1
+        joined = "\n".join(texts).encode()
+        digits = width - _DIGITS_AT - 3
+        if not self._is_iso or len(joined) != width * len(texts) - 1 or not 1 <= digits <= 9:
+            return None
+        places = [_SECONDS + 1, *range(_DIGITS_AT, _DIGITS_AT + digits)]
+        if (joined[width - 1::width].strip(b"\n") or joined[_ENDING::width].strip(b".")
+                or joined[width - 3::width].strip(b"Z") or joined[width - 2::width].strip(b'"')
+                or joined[_SECONDS::width].strip(b"012345")
+                or not all([joined[place::width].isdigit() for place in places])):
+            return None
+        minutes, begin, end = self._utc_minutes, _DIGITS_AT, _DIGITS_AT + digits
+        factor, unit = 10 ** (9 - digits), self._unit_ns
+        try:
+            return [str((minutes[text[:_SECONDS]] + int(text[_SECONDS:_ENDING]) * 1_000_000_000
+                         + int(text[begin:end]) * factor) // unit) for text in texts]
+        except KeyError:
+            return None
 
     def _same_length(self, raws: Sequence[Raw]) -> list[str] | None:
         """Whole numbers that all have the same number of digits; None where they have not, or one is out of range."""
@@ -136,6 +172,24 @@ class TimeColumn:
             self._minutes.clear()
         if len(key) <= 2 * _ENDING:
             self._minutes[key] = found
+        return found
+
+
+class _UtcMinutes(dict[str, int]):
+    """Nanoseconds at second 0 of times in UTC, by what stands before their seconds."""
+
+    def __init__(self, learn: Callable[[str, str, str], int | None]) -> None:
+        super().__init__()
+        self._learn = learn
+
+    def __missing__(self, before: str) -> int:
+        """Raises KeyError where that is no minute."""
+        found = self._learn(f"{before}Z", before, 'Z"')
+        if found is None:
+            raise KeyError(before)
+        if len(self) >= _MAX_MINUTES:
+            self.clear()
+        self[before] = found
         return found
 
 

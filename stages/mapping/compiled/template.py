@@ -5,19 +5,20 @@ copying have none; their messages go the general way.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pipeline.config.mapping_schema import EPOCH_FORMATS
 from pipeline.points import escape
 from pipeline.points.field_type import FieldType
 from stages.mapping.budget import cost_of
-from stages.mapping.compiled.uniform_batch import BatchTemplate, Segment
+from stages.mapping.compiled.moments import TimeColumn
+from stages.mapping.compiled.uniform_batch import BatchTemplate, HeadSources, Segment, SharedHeads
 from stages.mapping.records import timestamps
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.record import Record, is_json
-from stages.mapping.records.series import Origin, SeriesKey, lead_of
-from stages.mapping.records.type_guard import SlowPathNeeded
+from stages.mapping.records.series import SHORT_CHARS, Origin, SeriesKey, lead_of
+from stages.mapping.records.type_guard import SlowPathNeeded, TypeGuard
 from stages.mapping.reject import Reject
 
 #: Characters of a message between its values that a shape may have: its pattern is compiled, at microseconds each.
@@ -28,6 +29,8 @@ _STRING: Final = f'"{_PLAIN}"'
 _INTEGER: Final = r"-?(?:0|[1-9][0-9]{0,17}+)"
 _NUMBER: Final = _INTEGER + r"(?:\.[0-9]{1,100}+)?+"
 _DECIMAL: Final = _INTEGER + r"\.[0-9]{1,100}+"
+#: What an integer as written becomes as a float, -0 excepted.
+_NO_MINUS_ZERO: Final = rf"(?:0|-?[1-9][0-9]{{0,17}}+|{_DECIMAL})"
 _SIGNED: Final = r"(?:0|-?[1-9][0-9]{0,17}+)"
 _UNSIGNED: Final = r"(?:0|[1-9][0-9]{0,17}+)"
 _BOOLEAN: Final = r"(?:true|false)"
@@ -46,15 +49,17 @@ class Column(NamedTuple):
 class Heads(dict[Any, str]):
     """Measurement and tag set by the values of the columns that they come from: made at first sight, then looked up."""
 
-    def __init__(self, rules: RecordMapper, columns: Sequence[Column], kinds: dict[str, FieldType],
-                 partition: int) -> None:
+    def __init__(self, rules: RecordMapper, columns: Sequence[Column], partition: int,
+                 kinds: dict[str, FieldType] | None) -> None:
+        """`kinds` are the types of the fields where the type guard is to be asked for each measurement."""
         super().__init__()
         self._rules = rules
         self._columns = columns
         self._kinds = kinds
-        self._longest = max(kinds, key=lambda lead: len(lead.encode()))
         self._partition = partition
         self._share = rules.budget.share(self.clear)
+        #: Whether the type guard may be asked for what it does not know.
+        self.may_ask = True
 
     def __missing__(self, values: Any) -> str:
         """Makes a head by the rules. Raises Reject, and SlowPathNeeded where a field must become another type."""
@@ -63,26 +68,37 @@ class Heads(dict[Any, str]):
             column.path: (column.key, f'"{text}"' if column.quoted else text)
             for column, text in zip(self._columns, texts, strict=False)}
         measurement, tags, moved, _ = self._rules.heads.head(record, Origin(partition=self._partition))
-        self._rules.check_keys(measurement + tags, {self._longest: ""})
-        guard = self._rules.guard
-        if moved:
-            raise SlowPathNeeded
-        if guard is not None:
-            known = guard.decided(measurement, self._kinds)
-            if any(known[lead] != kind for lead, kind in self._kinds.items()):
-                raise SlowPathNeeded
         head = measurement + tags
+        if moved or len(head) > SHORT_CHARS:
+            raise SlowPathNeeded
+        if self._kinds is not None and self._rules.guard is not None:
+            check_types(self._rules.guard, measurement, self._kinds, self.may_ask)
         if self._share.takes(cost_of(head, *map(str, texts))):
             self[values] = head
         return head
+
+
+def check_types(guard: TypeGuard, measurement: str, kinds: dict[str, FieldType], may_ask: bool) -> None:
+    """Raises SlowPathNeeded where fields must become another type, or their types are not known and may not be asked
+    for: messages before these are not written yet.
+    """
+    known: Mapping[str, FieldType] = guard.known(measurement)
+    if any([lead not in known for lead in kinds]):
+        if not may_ask:
+            raise SlowPathNeeded
+        known = guard.decided(measurement, kinds)
+    if any([known[lead] != kind for lead, kind in kinds.items()]):
+        raise SlowPathNeeded
 
 
 class _NoTemplate(Exception):
     """The message holds a value that cannot just be copied."""
 
 
-def learn(rules: RecordMapper, payload: bytes, partition: int = 0) -> BatchTemplate | None:
-    """The template of a message, or None where it has none, or is not valid JSON.
+def learn(rules: RecordMapper, payload: bytes, partition: int = 0,
+          shared: SharedHeads | None = None) -> BatchTemplate | None:
+    """The template of a message, or None where it has none, or is not valid JSON. Templates of one topic may share
+    their heads.
 
     What the template has of the message stands for all that match it: it must be proven valid here.
     """
@@ -95,7 +111,7 @@ def learn(rules: RecordMapper, payload: bytes, partition: int = 0) -> BatchTempl
             return None
         record = {path: (key, text[start:end]) for path, key, start, end in spans if not rules.is_excluded(path)}
         head = rules.heads.head(record, Origin(partition=partition))
-        return _Learner(rules, text, spans, head).template()
+        return _Learner(rules, text, spans, head).template(SharedHeads() if shared is None else shared)
     except (_NoTemplate, Reject, escape.Unwritable, UnicodeDecodeError):
         return None
     finally:
@@ -126,7 +142,7 @@ class _Learner:
         self.time = ""
         self.cuts: list[Segment] = []
 
-    def template(self) -> BatchTemplate:
+    def template(self, shared: SharedHeads) -> BatchTemplate:
         """Raises _NoTemplate where one value has none."""
         at = 0
         for path, key, start, end in self.spans:
@@ -137,9 +153,18 @@ class _Learner:
         leads = {lead_of(tag) for tag in self.tags} | self.rules.heads.outer_leads
         if not leads.isdisjoint(self.kinds):
             raise _NoTemplate
-        rules, columns, kinds = self.rules, self.heads, self.kinds
-        return BatchTemplate(self.cuts, self.text[at:], self.time, {"field_time": rules.times.written},
-                             lambda partition: Heads(rules, columns, kinds, partition), rules.budget)
+        rules, columns, kinds, guard = self.rules, self.heads, self.kinds, self.rules.guard
+        if guard is None or rules.heads.fixed:
+            def check(may_ask: bool) -> None:
+                if guard is not None:
+                    check_types(guard, rules.heads.fixed, kinds, may_ask)
+
+            sources = HeadSources(lambda partition: Heads(rules, columns, partition, None), shared, tuple(columns),
+                                  check)
+        else:
+            sources = HeadSources(lambda partition: Heads(rules, columns, partition, kinds), SharedHeads(), ())
+        return BatchTemplate(self.cuts, self.text[at:], self.time, TimeColumn(rules).of_strings, sources,
+                             rules.budget)
 
     def _group(self) -> int:
         self.groups += 1
@@ -181,7 +206,7 @@ class _Learner:
     def _field(self, path: str, key: str, text: str) -> Segment:
         lead = self.rules.lead(path, key)
         pattern, suffix, kind = _field_form(self.rules, path, text, self._decided(path, lead, text))
-        if not re.fullmatch(pattern, text) or lead in self.kinds:
+        if not re.fullmatch(pattern, text) or lead in self.kinds or len(lead) > SHORT_CHARS:
             raise _NoTemplate
         self.kinds[lead] = kind
         return Segment("", pattern, "field", self._group(), lead, suffix)
@@ -192,8 +217,10 @@ class _Learner:
         if guard is None or config.integers == "float" or text[0] in '"tf' or (
                 self.rules.types.of(path) is not None):
             return None
-        kind: FieldType = "float" if "." in text else "integer"
-        return guard.decided(self.head.measurement, {lead: kind})[lead]
+        known = guard.known(self.head.measurement).get(lead)
+        if known is None:
+            raise _NoTemplate
+        return known
 
     def _time(self, text: str) -> Segment:
         form, precision = self.rules.times.only_format, self.rules.precision
@@ -202,9 +229,8 @@ class _Learner:
         if form not in EPOCH_FORMATS:
             if text[0] != '"' or not re.fullmatch(_STRING, text):
                 raise _NoTemplate
-            group = self._group()
-            self.time = f"field_time('\"' + v{group} + '\"')"
-            return Segment("", f'"({_STRING[1:-1]})"', "time", group)
+            self.time = "strings"
+            return Segment("", f"({_STRING})", "time", self._group())
         source, target = timestamps.UNIT_NS[form.removeprefix("epoch_")], timestamps.UNIT_NS[precision]
         digits = len(str(timestamps.MAX_NS // source))
         drop = max(0, len(str(target // source)) - 1)
@@ -230,8 +256,10 @@ def _field_form(rules: RecordMapper, path: str, text: str, decided: FieldType | 
         return _BOOLEAN, "", "boolean"
     if first in '"tf':
         raise _NoTemplate
-    if declared == "float" or declared is None and "float" in (rules.config.integers, decided):
+    if declared == "float" or declared is None and rules.config.integers == "float":
         return _NUMBER, "", "float"
+    if declared is None and decided == "float":
+        return _NO_MINUS_ZERO, "", "float"
     if declared is None:
         return (_DECIMAL, "", "float") if "." in text else (_SIGNED, "i", "integer")
     if declared == "integer":

@@ -8,6 +8,7 @@ the same lines.
 """
 
 import re
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -26,6 +27,7 @@ _LOOSE: Final = {r'"[^"\\\x00-\x1f]*+"': '"[^"]*+"',
                  "(?:true|false)": "[tf][a-z]{3,4}+"}
 #: Keys whose JSON text, without quotes and with = for the colon, is that of a field key.
 _SIMPLE_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
+_LAST_NAME: Final = re.compile(r'"([A-Za-z0-9_.-]+)":\Z')
 _TO_FIELDS: Final = str.maketrans({'"': None, ":": "="})
 
 
@@ -50,14 +52,23 @@ class _Span:
 
     def __init__(self, cut: Segment) -> None:
         self.cuts = [cut]
+        #: What stands before the keys in the fields of the same object; None where they are no simple names.
+        self.prefix = _prefix_of(cut)
 
     def takes(self, cut: Segment) -> bool:
         """Whether a value belongs to the same text."""
         last = self.cuts[-1]
         if cut.role != last.role:
             return False
-        return cut.role == "head" or cut.role == "field" and _is_simple(last) and _is_simple(cut) and (
-            cut.literal == f',"{cut.lead[:-1]}":')
+        if cut.role == "head":
+            return True
+        return self.prefix is not None and not last.suffix and not cut.suffix and _prefix_of(cut) == self.prefix and (
+            cut.literal == f',"{cut.lead[len(self.prefix):-1]}":')
+
+    @property
+    def has_strings(self) -> bool:
+        """Whether one of several values is a string."""
+        return any([cut.pattern.startswith('"') for cut in self.cuts])
 
     def pattern(self, loose: bool) -> str:
         """The pattern after the first value's literal; strict ones have a group for each value, loose ones for all."""
@@ -73,19 +84,24 @@ class _Span:
         return f"{source_literal(first.lead)}{{v{first.number}}}{first.suffix}"
 
 
-def _is_simple(cut: Segment) -> bool:
-    """Whether a field's value is written as it is: a number or a boolean without a suffix."""
-    return not cut.suffix and not cut.pattern.startswith('"') and _SIMPLE_KEY.fullmatch(cut.lead[:-1]) is not None
+def _prefix_of(cut: Segment) -> str | None:
+    """What stands before the last name in a field's key; None where that is no simple name, as it stands in JSON."""
+    match = _LAST_NAME.search(cut.literal)
+    if cut.role != "field" or match is None or not cut.lead.endswith(f"{match[1]}="):
+        return None
+    prefix = cut.lead[:-len(match[1]) - 1]
+    return prefix if _SIMPLE_KEY.fullmatch(prefix) or not prefix else None
 
 
-class _Heads(dict[Any, str]):
+class TextHeads(dict[Any, str]):
     """Measurement and tag set by the text, or texts, that their values stand in."""
 
-    def __init__(self, runs: Sequence[_Span], known: dict[Any, str], budget: Budget) -> None:
+    def __init__(self, patterns: Sequence[str], known: Any, budget: Budget) -> None:
+        """`known` gives them by the values."""
         super().__init__()
         self._share = budget.share(self.clear)
-        self._patterns = [re.compile(run.pattern(loose=False)) for run in runs]
-        self._known = known
+        self._patterns = list(map(re.compile, patterns))
+        self.known = known
 
     def __missing__(self, key: Any) -> str:
         """Raises Diverted where the messages must go another way, and Reject where one cannot have a head."""
@@ -95,20 +111,36 @@ class _Heads(dict[Any, str]):
             if match is None:
                 raise SlowPathNeeded
             values += [value[1:-1] if value[0] == '"' else value for value in match.groups()]
-        head = self._known[tuple(values) if len(values) != 1 else values[0]]
+        head = self.known[tuple(values) if len(values) != 1 else values[0]]
         if self._share.takes(cost_of(head, *((key,) if isinstance(key, str) else key))):
             self[key] = head
-        return head
+        return str(head)
+
+
+#: Those of several templates, by partition, columns and patterns, as long as one of them has them.
+SharedHeads = weakref.WeakValueDictionary[Any, TextHeads]
+
+
+class HeadSources(NamedTuple):
+    """Where a template has its heads from."""
+
+    #: Gives the heads of a partition by their values; with an attribute `may_ask`.
+    make: Callable[[int], Any]
+    shared: SharedHeads
+    #: The columns that the values come from.
+    columns: tuple[Any, ...]
+    #: Raises SlowPathNeeded where the type guard decides otherwise; whether it may be asked is told.
+    check: Callable[[bool], None] = lambda may_ask: None
 
 
 class BatchTemplate:
     """The quick way of one template."""
 
-    def __init__(self, cuts: Sequence[Segment], tail: str, time: str, names: dict[str, Any],
-                 heads: Callable[[int], dict[Any, str]], budget: Budget) -> None:
-        """`time` is Python source, with `names`, of a message's time, "" where it is not in the message.
-
-        `heads` gives measurement and tag set of a partition by the values of the head's cuts.
+    def __init__(self, cuts: Sequence[Segment], tail: str, time: str,
+                 read_times: Callable[[Sequence[str]], Sequence[str | int]], heads: HeadSources,
+                 budget: Budget) -> None:
+        """`time` is Python source of a message's time; "" where it is not in the message, "strings" where `read_times`
+        reads those of all messages.
         """
         runs: list[_Span] = []
         pattern = ""
@@ -129,9 +161,11 @@ class BatchTemplate:
         self._head_runs = [(index, run) for index, run in enumerate(runs, 1) if run.cuts[0].role == "head"]
         self._time_at = roles.index("time") + 1 if "time" in roles else 0
         fields = [(index, run) for index, run in enumerate(runs, 1) if run.cuts[0].role == "field"]
-        self._fields_at = [(index, len(run.cuts) > 1) for index, run in fields]
-        self._heads_of = heads
-        self._heads: dict[int, _Heads] = {}
+        #: Of each text with fields: where it is, whether it has several, their prefix, and whether one is a string.
+        self._fields_at = [(index, len(run.cuts) > 1, run.prefix or "", run.has_strings) for index, run in fields]
+        self._sources = heads
+        self._patterns = tuple([run.pattern(loose=False) for _, run in self._head_runs])
+        self._heads: dict[int, TextHeads] = {}
         self._budget = budget
         variables = "".join(f", v{run.cuts[0].number}" for _, run in fields)
         body = ",".join([run.source() for _, run in fields])
@@ -139,25 +173,26 @@ class BatchTemplate:
         source = (f"def lines(heads, times{variables}):\n"
                   f"    return [f'{{head}} {body} {{time}}\\n'"
                   f" for head, time{variables} in zip(heads, times{variables})]\n")
-        if moment and time != moment:
+        if moment and time not in (moment, "strings"):
             source += f"def times(texts):\n    return [{time} for {moment} in texts]\n"
         #: Python source of the functions that make the lines.
         self.source = source
-        made: dict[str, Any] = dict(names)
+        made: dict[str, Any] = {}
         exec(compile(source, "<uniform>", "exec"), made)  # nosec B102  # only escaped literals and our own names are in it
         self._make_lines: Callable[..., list[str]] = made["lines"]
-        self._make_times: Callable[[list[str]], list[str] | list[int]] | None = made.get("times")
+        self._make_times: Callable[[list[str]], Sequence[str | int]] | None = (
+            read_times if time == "strings" else made.get("times"))
 
     @staticmethod
     def _closed(runs: list[_Span], is_open: bool) -> str:
         return runs[-1].pattern(loose=True) if is_open else ""
 
-    def lines(self, array: Any, count: int, times: Sequence[int] | None, partition: int,
-              distinct: bool) -> Points | None:
+    def lines(self, array: Any, count: int, times: Sequence[int] | None, partition: int, distinct: bool,
+              may_ask: bool = True) -> Points | None:
         """The lines of the `count` messages in an array's bytes, or None where they must go another way.
 
         `times` are the messages' own times, where their template has none; `distinct` asks that no two lines are the
-        same point.
+        same point. With `may_ask` the type guard may be asked for what it does not know.
         """
         try:
             text = str(array, "utf-8")
@@ -169,22 +204,28 @@ class BatchTemplate:
             if (len(parts) != step * count + 1 or parts[0] != _OPENING or parts[-1] != _CLOSING
                     or parts[step:-1:step].count(_SEPARATOR) != count - 1):
                 return None
-            heads = self._head_column(parts, count, partition)
+            heads = self._head_column(parts, count, partition, may_ask)
+            self._sources.check(may_ask)
             at = texts_of(self._time_column(parts) if self._time_at else times or ())
             hashes = hashes_of(heads, at)
             if distinct and len(hashes) < count:
                 return None
-            fields = [_opened(parts[index::step]) if several else parts[index::step]
-                      for index, several in self._fields_at]
+            fields = [_opened(parts[index::step], prefix, strings) if several else parts[index::step]
+                      for index, several, prefix, strings in self._fields_at]
             return Points(heads, at, self._make_lines(heads, at, *fields), hashes)
         except (Reject, SlowPathNeeded, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
-    def _head_column(self, parts: list[str | Any], count: int, partition: int) -> list[str]:
+    def _head_column(self, parts: list[str | Any], count: int, partition: int, may_ask: bool) -> list[str]:
         heads = self._heads.get(partition)
         if heads is None:
-            known = self._heads_of(partition)
-            heads = self._heads[partition] = _Heads([run for _, run in self._head_runs], known, self._budget)
+            key = partition, self._sources.columns, self._patterns
+            heads = self._sources.shared.get(key)
+            if heads is None:
+                heads = TextHeads(self._patterns, self._sources.make(partition), self._budget)
+                self._sources.shared[key] = heads
+            self._heads[partition] = heads
+        heads.known.may_ask = may_ask
         columns = [parts[index::self._step] for index, _ in self._head_runs]
         if not columns:
             return [heads[()]] * count
@@ -200,9 +241,18 @@ _OPENING, _SEPARATOR, _CLOSING = (
 _ARRAY: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
-def _opened(texts: list[str]) -> list[str]:
-    """`1,"b":2` of each message as `1,b=2`."""
-    return "\n".join(texts).translate(_TO_FIELDS).split("\n")
+def _opened(texts: list[str], prefix: str, has_strings: bool) -> list[str]:
+    """`1,"b":2` of each message as `1,b=2`, keys with their prefix. Raises SlowPathNeeded."""
+    joined = "\n".join(texts)
+    if not has_strings:
+        if not prefix:
+            return joined.translate(_TO_FIELDS).split("\n")
+        return joined.replace('":', "=").replace('"', prefix).split("\n")
+    # Strings that end in a comma or begin with a colon, or are those alone, look like what is around keys.
+    whole = f"\n{joined}\n"
+    if '":":' in whole or '\n":' in whole or ',",' in whole or ',"\n' in whole:
+        raise SlowPathNeeded
+    return joined.replace('":', "=").replace(',"', f",{prefix}").split("\n")
 
 
 def source_literal(text: str) -> str:
