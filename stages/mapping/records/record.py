@@ -148,8 +148,8 @@ def twice(text: bytes, members: dict[str, str]) -> str:
     # Each member has a colon of its own, beside those in values; only an escaped one in a key would not be seen.
     if text.count(b":") == len(members) + "".join(members.values()).count(":") and ":" not in "".join(members):
         return ""
-    inside = sum([_keys_in(member.encode()) for member in members.values() if "{" in member])
-    if _keys_in(text) - inside == len(members):
+    inside = sum([keys_in(member.encode()) for member in members.values() if "{" in member])
+    if keys_in(text) - inside == len(members):
         return ""
     found: list[list[str]] = []
     try:
@@ -159,7 +159,7 @@ def twice(text: bytes, members: dict[str, str]) -> str:
     return next((key for index, key in enumerate(found[-1]) if key in found[-1][:index]), "?")
 
 
-def _keys_in(text: bytes) -> int:
+def keys_in(text: bytes) -> int:
     """How many members the objects in a JSON text have, the outermost and those in it."""
     return sum(map(bool, _KEY.findall(text)))
 

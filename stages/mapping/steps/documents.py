@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from stages.mapping.limits import Limits
-from stages.mapping.records.record import decode_object
+from stages.mapping.records.record import decode_object, keys_in
 from stages.mapping.reject import Reject
 from stages.mapping.steps.paths import Document
 
@@ -52,6 +52,32 @@ def _decimal(text: str) -> Decimal:
 
 def _integer(text: str) -> int | Decimal:
     return Decimal(text) if text == "-0" or len(text) > _MAX_DIGITS else int(text)
+
+
+def repeated_key(payload: bytes, document: Document) -> str:
+    """A key that an object in the payload has twice, of which the document has the last value; or ""."""
+    if payload.count(b":") == (keys := _keys_of(document)) or keys_in(payload) == keys:
+        return ""
+    found: list[list[str]] = []
+    try:
+        json.loads(payload, object_pairs_hook=lambda pairs: found.append([key for key, _ in pairs]))
+    except (ValueError, RecursionError):
+        return ""
+    return next((key for names in found if len(set(names)) < len(names)
+                 for index, key in enumerate(names) if key in names[:index]), "")
+
+
+def _keys_of(document: Document) -> int:
+    """How many members the objects in a document have."""
+    count, todo = 0, [document]
+    while todo:
+        value = todo.pop()
+        inner = value
+        if isinstance(value, dict):
+            count += len(value)
+            inner = value.values()
+        todo += [member for member in inner if isinstance(member, dict | list)]
+    return count
 
 
 def encoded(document: Document) -> bytes:

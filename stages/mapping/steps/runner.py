@@ -31,11 +31,11 @@ from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
 from stages.mapping.notices import Notices
 from stages.mapping.records.series import Origin
-from stages.mapping.reject import Reject
+from stages.mapping.reject import Reject, shown
 from stages.mapping.steps import keys, several, texts, values
 from stages.mapping.steps.changes import OnlyChanged
 from stages.mapping.steps.context import Context
-from stages.mapping.steps.documents import decoded, encoded
+from stages.mapping.steps.documents import decoded, encoded, repeated_key
 from stages.mapping.steps.errors import NothingThere, StepFailed
 from stages.mapping.steps.functions import UserFunction
 from stages.mapping.steps.paths import Document
@@ -79,6 +79,7 @@ class Steps:
         self._stream = stream
         self._topic = topic
         self._limits = Limits.of(config)
+        self._notices = notices
         self._names = config.header_names() if names is None else names
         self._steps = compiled_all(config, notices, budget or Budget())
         self._with_state = [step.one for step in self._steps if isinstance(step.one, OnlyChanged)]
@@ -100,6 +101,9 @@ class Steps:
             except Reject as reject:
                 yield name, reject
                 continue
+            if key := repeated_key(payload, document):
+                self._notices.add("duplicate_key", 1, origin.place, f"the key {shown(key)} is there twice in one "
+                                                                    "object; the last one counts")
             yield from self._run(document, 0, context, name)
 
     def _run(self, document: Document, at: int, context: Context, name: str) -> Iterator[Named]:

@@ -42,8 +42,12 @@ _any: Final = msgspec.json.Decoder(Any, float_hook=Decimal)
 _URL_SAFE: Final = str.maketrans("-_", "+/", " \t\r\n")
 
 
-def changed(paths: Sequence[str], to: str, change: Change, on_error: ValuePolicy, on_missing: Policy) -> Apply:
-    """The step that changes each of the values at some paths. Raises BadStep."""
+def changed(paths: Sequence[str], to: str, change: Change, on_error: ValuePolicy, on_missing: Policy,
+            longest: int = 0) -> Apply:
+    """The step that changes each of the values at some paths. Raises BadStep.
+
+    `longest` is the length of the longest text that a value may become, if it does not depend on the value.
+    """
     compiled = [path_of(path) for path in paths]
     keys = target(to)
     if keys and (len(compiled) > 1 or not compiled[0].is_exact):
@@ -53,7 +57,9 @@ def changed(paths: Sequence[str], to: str, change: Change, on_error: ValuePolicy
     def apply(document: Document, context: Context) -> Document:
         found, gone = False, []
         for path in compiled:
-            for place in path.places(document):
+            places = path.places(document)
+            context.limits.check_bytes(longest * len(places))
+            for place in places:
                 value = place.value
                 if value is None:
                     continue
@@ -278,7 +284,8 @@ def lookup(step: LookupStep, limits: Limits) -> Apply:
                 return default
         raise StepFailed(f"{described(value)} is not in the table")
 
-    return changed(listed(step.path), step.to, change, step.on_error, step.on_missing)
+    longest = max([len(value) for value in (*table.values(), default) if isinstance(value, str)], default=0)
+    return changed(listed(step.path), step.to, change, step.on_error, step.on_missing, longest)
 
 
 __all__ = ["Apply", "Change", "Path", "Place", "changed", "constant", "lookup", "number", "parse", "read_json", "scale"]
