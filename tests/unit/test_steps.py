@@ -127,9 +127,10 @@ def test_a_value_that_is_missing_is_treated_as_configured(policy: str, found: li
 
 
 def test_a_step_that_is_skipped_leaves_the_message_as_it_was() -> None:
-    steps = [{"do": "rename", "names": {"a": "b", "c": "d.e"}, "on_error": "skip"},
-             {"do": "unwrap", "path": "o", "keep": ["*"], "on_error": "skip"},
-             {"do": "pivot", "path": "p", "name": "n", "value": "v", "on_error": "skip"}]
+    steps: list[dict[str, Any]] = [
+        {"do": "rename", "names": {"a": "b", "c": "d.e"}, "on_error": "skip"},
+        {"do": "unwrap", "path": "o", "keep": ["*"], "on_error": "skip"},
+        {"do": "pivot", "path": "p", "name": "n", "value": "v", "on_error": "skip"}]
     message = b'{"a":1.50,"c":2,"d":3,"o":{"a":4},"p":[{"n":"x","v":1},{"n":"x","v":2}]}'
     assert fields(encode(mapping(*steps), message)) == [
         'a=1.50,c=2,d=3,o_a=4,p="[{\\"n\\":\\"x\\",\\"v\\":1},{\\"n\\":\\"x\\",\\"v\\":2}]"']

@@ -69,14 +69,14 @@ def repeated_key(payload: bytes, document: Document) -> str:
 
 def _keys_of(document: Document) -> int:
     """How many members the objects in a document have."""
-    count, todo = 0, [document]
+    count = 0
+    todo: list[Any] = [document]
     while todo:
         value = todo.pop()
-        inner = value
         if isinstance(value, dict):
             count += len(value)
-            inner = value.values()
-        todo += [member for member in inner if isinstance(member, dict | list)]
+            value = value.values()
+        todo += [member for member in value if isinstance(member, dict | list)]
     return count
 
 
