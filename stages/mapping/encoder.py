@@ -145,8 +145,8 @@ class Encoder:
                 return encoded
             self.rules.notices.take()  # the messages come again
         opened = self._opener.opened(payloads, origin, self.cpu)
-        if opened.lines:
-            encoded = _Batch(self, (), origin, opened.lines).encoded()
+        if opened.lines or opened.passed:
+            encoded = _Batch(self, (), origin, opened.lines, opened.passed).encoded()
         else:
             encoded = self._objects(opened.payloads, opened.origin, compiled, opened=True)
         return in_messages(encoded or Encoded([], []), opened)
@@ -230,8 +230,8 @@ class _Batch:
     """One batch on its way through the encoder."""
 
     def __init__(self, encoder: Encoder, payloads: Sequence[bytes], origin: BatchOrigin,
-                 lines: Sequence[Line] = (), compiled: bool = True) -> None:
-        """`lines` are there already; without `compiled` all goes by the rules."""
+                 lines: Sequence[Line] = (), written: Written | None = None, compiled: bool = True) -> None:
+        """`lines` and `written` are there already; without `compiled` all goes by the rules."""
         self.is_compiled = compiled
         self.encoder = encoder
         self.rules = encoder.rules
@@ -239,6 +239,8 @@ class _Batch:
         self.origin = origin
         self.partition = encoder.partition_of(origin)
         self.lines: list[Line] = list(lines)
+        #: Points that were made many at once.
+        self.written: list[Written] = [] if written is None else [written]
         self.rejects: list[Rejected] = []
         self.dropped = 0
         #: Messages that went by the rules.
@@ -253,13 +255,14 @@ class _Batch:
     def encoded(self) -> Encoded:
         """The whole batch."""
         pending: Sequence[int] = range(len(self.payloads))
-        written: list[Written] = []
+        written = self.written
         if self.encoder.is_compiled and self.is_compiled and pending:
             times = own_times(self.rules, self.origin, len(self.payloads))
             if times is not None or self.rules.time_path:
                 if self.origin.headers is None:
-                    written, pending = self.encoder.templates.encode(self.payloads, times, self.partition)
-                    self.size += sum([done.size for done in written])
+                    done, pending = self.encoder.templates.encode(self.payloads, times, self.partition)
+                    written += done
+                    self.size += sum([one.size for one in done])
                 if pending:
                     pending = self._generally(pending, times, written)
         for index in pending:
@@ -267,11 +270,11 @@ class _Batch:
         self.encoder.templates.learn_wanted(self.payloads, self.partition, {reject.at for reject in self.rejects})
         if written:
             whole = in_order([*written, *([of_lines(self.lines)] if self.lines else [])])
-            done = self._distinct(whole)
-            if done is not None:
+            encoded = self._distinct(whole)
+            if encoded is not None:
                 if len(written) == 1:
                     self._learn_template(len(whole.lines))
-                return done
+                return encoded
         for messages, heads, at, lines, buckets, *_ in written:
             self.lines += zip(messages, heads, at, lines, repeat("") if buckets is None else buckets, strict=False)
         self._learn_template(len(self.lines))

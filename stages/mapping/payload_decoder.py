@@ -1,13 +1,14 @@
 """Decodes payloads that are not one JSON object each: compressed, in another format, or an array of objects."""
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Container, Sequence
+from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
 from stages.mapping.budget import cost_of
+from stages.mapping.compiled.written import Written
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.formats import each, quick, transcoder
 from stages.mapping.formats.compression import decompressor
@@ -40,6 +41,8 @@ class Opened(NamedTuple):
     total: int
     #: Each message is one object.
     is_one_to_one: bool = False
+    #: Lines that pass through, and were recognised.
+    passed: Written | None = None
 
 
 #: Payloads that are read at once, at most.
@@ -97,8 +100,11 @@ class PayloadDecoder:
         if quickly and None not in quickly:
             return Opened(quickly, origin, list(range(len(payloads))), [name] * len(payloads), [], [], [],  # type: ignore[arg-type]
                           len(payloads), is_one_to_one=True)
-        out = Opened([], origin, [], [], [], [], [], len(payloads))
+        passed, done = self._pass_quickly(payloads, cpu)
+        out = Opened([], origin, [], [], [], [], [], len(payloads), passed=passed)
         for index, payload in enumerate(payloads):
+            if index in done:
+                continue
             if quickly and (text := quickly[index]) is not None:
                 out.payloads.append(text)
                 out.messages.append(index)
@@ -181,6 +187,36 @@ class PayloadDecoder:
         if is_empty and self._rules.config.on_no_fields == "reject" and not (self._steps and self._steps.dropped):
             raise Reject("no_fields", "the payload contains no object")
 
+    def _pass_quickly(self, payloads: Sequence[bytes], cpu: CpuLimit) -> tuple[Written | None, Container[int]]:
+        """Lines that were recognised, and the indices of the messages all of whose lines were."""
+        if not self._passes_lines or self._rules.heads.over or self._decompress is not None or not payloads:
+            return None, frozenset()
+        most = max(map(len, payloads))
+        if most > self._max_bytes or most // 4 >= self._limits.values:
+            return None, frozenset()
+        cpu.begin()
+        try:
+            ended = [payload if payload[-1:] == b"\n" else payload + b"\n" for payload in payloads]
+            texts = b"".join(ended).decode().split("\n")[:-1]
+            found = self._known.find_all(texts)
+        except (UnicodeDecodeError, TooSlow):
+            return None, frozenset()
+        messages = list(range(len(payloads)))
+        if len(texts) > len(payloads):
+            counts = [payload.count(b"\n") for payload in ended]
+            if max(counts) > self._limits.points:
+                return None, frozenset()
+            messages = list(chain.from_iterable(map(repeat, messages, counts)))
+        heads, times, lines, unknown = found
+        left_out = {messages[index] for index in unknown}
+        if left_out:
+            keep = [index for index, message in enumerate(messages) if message not in left_out]
+            messages = [messages[index] for index in keep]
+            heads, times, lines = ([column[index] for index in keep] for column in (heads, times, lines))
+        self._known_lines += len(lines)
+        done = range(len(payloads)) if not left_out else frozenset(messages)
+        return Written(messages, heads, times, lines, None, 0) if lines else None, done
+
     def _pass_lines(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened) -> None:
         """Adds the valid lines of a payload, also if others of it are invalid."""
         config = self._rules.config
@@ -246,7 +282,7 @@ def in_messages(encoded: Encoded, opened: Opened) -> Encoded:
         return encoded
     groups = []
     for bucket, body, points, sources in encoded.groups:
-        if opened.lines and sources is None:
+        if (opened.lines or opened.passed) and sources is None:
             groups.append(Lines(bucket, body, points, None))
             continue
         messages: list[tuple[int, ...]] = [(message,) for message in opened.messages] if sources is None else [

@@ -41,6 +41,7 @@ def encoder_of(precision: Precision, **options: Any) -> Encoder:
 
 @given(st.lists(st.lists(st.lists(lines(), min_size=1, max_size=3).map("".join), min_size=1, max_size=12), min_size=1,
                 max_size=3), st.booleans(), st.sampled_from(["ns", "us"]))
+@example([['m f="a" 1'], ['m f="a\nm b" 5', 'm f="c" 7']], True, "ns")
 @example([["m f=1,g=2i 1", "m f=2,g=3i 2", "m f=2,f=3 4", "m f=2i,g=3i 3", 'm f=1,g=2i 3\nm f="x" 5']], True, "ns")
 def test_what_is_known_is_written_as_what_is_not(batches: list[list[str]], merge: bool, written: Precision) -> None:
     one, other = (encoder_of(written, merge_duplicates=merge) for _ in range(2))

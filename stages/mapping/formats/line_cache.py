@@ -5,7 +5,7 @@ escape in the series or a number with an exponent, has no pattern and is parsed 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from pipeline.config.schema import Precision
@@ -14,9 +14,9 @@ from stages.mapping.budget import Budget, cost_of
 from stages.mapping.records.series import SHORT_CHARS
 from stages.mapping.records.type_guard import kind_of
 
-#: Approximate bytes of a measurement's entry beside its texts, and of the pattern of a field.
-_MEASUREMENT_BYTES: Final = 500
-_PATTERN_BYTES: Final = 1_500
+#: Approximate bytes of a measurement's entry beside its texts, and of the two patterns of a field.
+_MEASUREMENT_BYTES: Final = 800
+_PATTERN_BYTES: Final = 3_000
 #: Compiling a pattern takes about a hundred times as long as parsing its line. Except for the first ones, a pattern is
 #: compiled only after about that many fields were parsed for each of its fields, so that lines that are all different
 #: cost at most twice as much.
@@ -30,6 +30,9 @@ _VALUES: Final[dict[FieldType, str]] = {
     "boolean": "(?:true|false)", "string": r'"[^"\\\x00]*+"'}
 #: Digits of a time that is in range whatever they are, by its unit; with one more digit, the first is at most 8.
 _DIGITS: Final[dict[Precision, int]] = {"ns": 18, "us": 15, "ms": 12, "s": 9}
+
+_ONE_LINE_STRING: Final = r'"[^"\\\x00\n]*+"'
+_LINE_END: Final = r"(?:\n|\Z)"
 
 _Match = Callable[[str, int], re.Match[str] | None]
 
@@ -46,6 +49,47 @@ class KnownLine(NamedTuple):
     end: int
 
 
+class _Measurement:
+    """The patterns of one measurement's lines, from the first field on."""
+
+    def __init__(self, time: str) -> None:
+        self._time = time
+        self.matches: list[_Match] = []
+        #: The sets of fields that they match.
+        self.shapes: set[tuple[tuple[str, FieldType], ...]] = set()
+        self._sources: list[str] = []
+        self._all: re.Pattern[str] | None = None
+
+    def add(self, shape: tuple[tuple[str, FieldType], ...]) -> None:
+        """Makes the pattern of a set of fields."""
+        self.shapes.add(shape)
+        self._sources.append(",".join([re.escape(lead) + (_VALUES[kind] if kind != "string" else _ONE_LINE_STRING)
+                                       for lead, kind in shape]))
+        source = ",".join([re.escape(lead) + _VALUES[kind] for lead, kind in shape])
+        self.matches.append(re.compile(source + self._time).match)
+        self._all = None
+
+    def fits(self, bodies: Sequence[str]) -> bool:
+        """Whether all of these lines match one of the patterns."""
+        if not self._sources:
+            return False
+        if self._all is None:
+            time = self._time.removesuffix(_LINE_END)
+            self._all = re.compile(f"(?:(?:{'|'.join(self._sources)}){time}\n)*+")
+        return self._all.fullmatch("\n".join(bodies) + "\n") is not None
+
+
+class ManyLines(NamedTuple):
+    """Lines that pass unchanged."""
+
+    heads: list[str]
+    times: list[str]
+    #: Each with its line break.
+    lines: list[str]
+    #: Indices of those that are not known; their entries above have no meaning.
+    unknown: list[int]
+
+
 class KnownLines:
     """The patterns learned from the lines of one topic. Not thread-safe."""
 
@@ -55,11 +99,10 @@ class KnownLines:
         #: The number of fields for which a pattern may be compiled now.
         self._credit = float(_FIRST_FIELDS)
         digits = _DIGITS[given]
-        self._time = f" (0|-?[1-9][0-9]{{0,{digits - 1}}}+|-?[1-8][0-9]{{{digits}}})(?:\\n|\\Z)"
+        self._time = f" (0|-?[1-9][0-9]{{0,{digits - 1}}}+|-?[1-8][0-9]{{{digits}}}){_LINE_END}"
         #: Series as received -> with sorted tags, and the patterns of its measurement.
-        self._heads: dict[str, tuple[str, list[_Match]]] = {}
-        #: Measurement -> its patterns, and the sets of fields that they match.
-        self._measurements: dict[str, tuple[list[_Match], set[tuple[tuple[str, FieldType], ...]]]] = {}
+        self._heads: dict[str, tuple[str, _Measurement]] = {}
+        self._measurements: dict[str, _Measurement] = {}
         self._share = (budget or Budget()).share(self._forget)
 
     def _forget(self) -> None:
@@ -72,8 +115,8 @@ class KnownLines:
         known = self._heads.get(text[at:space]) if space > at else None
         if known is None:
             return None
-        head, patterns = known
-        for match in patterns:
+        head, measurement = known
+        for match in measurement.matches:
             found = match(text, space + 1)
             if found is not None:
                 end = found.end()
@@ -96,16 +139,38 @@ class KnownLines:
             cost = cost_of(came, head) + (_MEASUREMENT_BYTES + cost_of(measurement) if new else 0)
         if not self._share.takes(cost):
             return
-        patterns, shapes = self._measurements.setdefault(measurement, ([], set()))
+        if new:
+            self._measurements[measurement] = _Measurement(self._time)
+        patterns = self._measurements[measurement]
         self._heads[came] = head, patterns
         self._credit = min(self._credit + len(fields) / _READ_PER_FIELD, _FIRST_FIELDS)
-        if len(shapes) >= _MAX_SHAPES or len(fields) > self._credit:
+        if len(patterns.shapes) >= _MAX_SHAPES or len(fields) > self._credit:
             return
         shape = tuple([(lead, kind_of(value)) for lead, value in fields.items()])
-        if shape not in shapes:
+        if shape not in patterns.shapes:
             if not self._share.takes(_PATTERN_BYTES * len(fields) + cost_of(*fields)):
                 return
             self._credit -= len(fields)
-            shapes.add(shape)
-            source = ",".join([re.escape(lead) + _VALUES[kind] for lead, kind in shape])
-            patterns.append(re.compile(source + self._time).match)
+            patterns.add(shape)
+
+    def find_all(self, texts: Sequence[str]) -> ManyLines:
+        """The lines, without their line breaks, all at once."""
+        cut = [text.partition(" ") for text in texts]
+        found = [self._heads.get(head) for head, _, _ in cut]
+        by_measurement: dict[int, list[int]] = {}
+        unknown: list[int] = []
+        for index, known in enumerate(found):
+            if known is None or len(texts[index]) >= SHORT_CHARS:
+                unknown.append(index)
+            elif (key := id(known[1])) in by_measurement:
+                by_measurement[key].append(index)
+            else:
+                by_measurement[key] = [index]
+        for indices in by_measurement.values():
+            measurement = (found[indices[0]] or ("", _Measurement("")))[1]
+            if not measurement.fits([cut[index][2] for index in indices]):
+                unknown += [index for index in indices if not any([match(cut[index][2], 0)
+                                                                   for match in measurement.matches])]
+        heads = [known[0] if known is not None else "" for known in found]
+        return ManyLines(heads, [text.rpartition(" ")[2] for text in texts],
+                         [f"{head} {body}\n" for head, (_, _, body) in zip(heads, cut, strict=True)], unknown)
