@@ -60,18 +60,19 @@ from pipeline.wire.sink.status import (
     TagStatus,
     TargetStatus,
     TopicStatus,
+    UnreadStatus,
     WriterStatus,
 )
 from pipeline.wire.sink.supervision import Excused, Failed, GaveUp, ProcessDied, Restarted
 
 __all__ = [
     "Admit", "Allow", "Allowed", "Assign", "Batch", "BatchReport", "Batches", "BucketLines", "Control", "Credit",
-    "DeadLettersStored", "Dispatched", "EncodeMeasures", "Encoded", "EncodedTopic", "Excused", "Failed", "FieldTypes",
-    "FieldTypesRequest", "Gap", "GapStatus", "GaveUp", "Join", "Leave", "Lines", "LinesPart", "Malformed", "Notice",
-    "Outcome", "OverLimit", "Overwritten", "Partition", "PartitionStart", "PartitionStatus", "Position", "ProcessDied",
-    "Progress", "Range", "Redeliver", "Reject", "RejectStatus", "Reports", "Restarted", "Revoked", "Seek", "Settled",
-    "SinkMeasures", "Started", "Status", "Stopped", "Store", "StoreDeadLetters", "Stored", "Suspect",
-    "TagCardinalities", "TagStatus", "TargetMeasures", "TargetStatus", "TopicStatus", "Truncated", "Unassigned", "Ways",
-    "WriterStatus", "Writing", "decode_control", "decode_status", "read_batches", "read_control", "read_lines",
-    "read_reports",
+    "DeadLettersStored", "Dispatched", "EncodeMeasures", "Encoded", "EncodedTopic", "Excused", "Failed",
+    "FieldTypes", "FieldTypesRequest", "Gap", "GapStatus", "GaveUp", "Join", "Leave", "Lines", "LinesPart",
+    "Malformed", "Notice", "Outcome", "OverLimit", "Overwritten", "Partition", "PartitionStart", "PartitionStatus",
+    "Position", "ProcessDied", "Progress", "Range", "Redeliver", "Reject", "RejectStatus", "Reports", "Restarted",
+    "Revoked", "Seek", "Settled", "SinkMeasures", "Started", "Status", "Stopped", "Store", "StoreDeadLetters",
+    "Stored", "Suspect", "TagCardinalities", "TagStatus", "TargetMeasures", "TargetStatus", "TopicStatus",
+    "Truncated", "Unassigned", "UnreadStatus", "Ways", "WriterStatus", "Writing", "decode_control", "decode_status",
+    "read_batches", "read_control", "read_lines", "read_reports",
 ]

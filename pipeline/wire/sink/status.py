@@ -26,6 +26,12 @@ class PartitionStatus(Struct, frozen=True):
     oldest: int = 0
     #: Name of the sink that reads it.
     sink: str = ""
+    #: Offset of the oldest message that is left in the log, as far as it is known; -1: not known. Where it is larger
+    #: than `committed` + 1, messages were deleted before they were written.
+    first: int = -1
+    #: Seconds until Iggy deletes messages that are not committed, if reading and the topic's retention (message_expiry,
+    #: max_topic_size) go on as they do now; -1: that is not to be expected, or not known.
+    overtaken_in: float = -1.0
 
     @property
     def lag(self) -> int:
@@ -47,6 +53,21 @@ class GapStatus(Struct, frozen=True):
     partition: int
     first: int
     last: int
+
+
+class UnreadStatus(Struct, frozen=True):
+    """A partition of a topic that is read, which no process of this pipeline reads."""
+
+    stream: str
+    topic: str
+    partition: int
+    #: "group": the consumer group has given it to another member, another pipeline perhaps; "ghost": and that member
+    #: has committed nothing for long, although messages wait; "none": the group has given it to no member (yet);
+    #: "configured": `partitions` of [[topics]] does not name it; "missing": `partitions` names it, and it does not
+    #: exist.
+    why: str
+    #: Messages after the last offset stored for the group; 0 where it is not known.
+    lag: int = 0
 
 
 class RejectStatus(Struct, frozen=True):
@@ -160,6 +181,8 @@ class Status(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     missed: int = 0
     gaps: list[GapStatus] = []
     truncations: int = 0
+    #: Partitions that no process of this pipeline reads, as of the last refresh.
+    unread: list[UnreadStatus] = []
     #: How the messages went through the mapping.
     ways: Ways = Ways()
     #: The last messages that were rejected, oldest first; of each batch the first few.
