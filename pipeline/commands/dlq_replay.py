@@ -80,7 +80,7 @@ class Replay:
     def _sink(self, letter: DeadLetter) -> tuple[int, str]:
         """The index of the sink that a letter is from and "", or -1 and why there is none."""
         sinks = {one.sink for one in self._config.subscriptions()
-                 if (one.stream, one.topic) == (letter.stream, letter.topic)}
+                 if one.matches(letter.stream, letter.topic)}
         named = [sink for sink in sinks if self._sinks[sink].name == letter.sink]
         if named or len(sinks) == 1:
             return named[0] if named else sinks.pop(), ""

@@ -9,6 +9,7 @@ from pipeline.commands.config import load_config
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
 from pipeline.config.mapping_schema import EPOCH_FORMATS
+from pipeline.config.patterns import is_pattern
 from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.options import Command, config_option
@@ -47,6 +48,9 @@ def load(ctx: click.Context, path: ConfigInputs, rate: float, series: int, field
                             "InfluxDB has")
     sink = config.all_sinks()[0]
     topic = sink.topics[0]
+    if is_pattern(topic.stream) or is_pattern(topic.topic):
+        raise PipelineError(f"{path}: {topic.stream}/{topic.topic} is a pattern, and a load needs one topic to send "
+                            "to; name that in a first [[topics]]")
     result = run_load(LoadOptions(
         iggy=config.iggy, stream=topic.stream, topic=topic.topic, rate=rate, series=series, fields=fields, size=size,
         time=time_form(sink.mapping), mapping=sink.mapping, partitions=partitions, seconds=seconds, shape=shape))

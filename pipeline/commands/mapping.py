@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pipeline.commands.config import load_config
-from pipeline.commands.preview import chosen_subscription
+from pipeline.commands.preview import chosen_subscription, with_topic
 from pipeline.commands.preview_samples import NothingToPreview, content_of, messages_of_iggy
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
@@ -99,6 +99,7 @@ def _of_iggy(path: ConfigInputs, topic: str, count: int) -> tuple[Detected, Abou
     """The last messages of a topic. Raises ConfigError, IggyError, NothingToPreview and UnknownFormat."""
     config = load_config(path, unused=_UNUSED)
     subscription = chosen_subscription(config, path, topic)
+    config = with_topic(config, subscription, topic, from_iggy=True)
     chosen = config.subscriptions()[subscription]
     messages = asyncio.run(messages_of_iggy(config, subscription, count))
     if not messages:

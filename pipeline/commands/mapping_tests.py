@@ -18,6 +18,7 @@ from pipeline.config.schema import CaseConfig, Config
 from pipeline.errors import ConfigError
 from pipeline.options import Command, config_option
 from pipeline.printable import printable, printable_json
+from pipeline.topic_configs import as_topic
 from stages.mapping.batch import BatchOrigin
 from stages.mapping.standalone import local_encoder
 
@@ -33,6 +34,9 @@ class CaseResult(NamedTuple):
 def run_case(config: Config, case: CaseConfig) -> CaseResult:
     """Maps the case's message with the mapping of its topic."""
     subscription = subscription_of(config, case)
+    pattern = config.subscriptions()[subscription]
+    if pattern.is_pattern and case.topic:
+        config = as_topic(config, subscription, pattern.stream, case.topic)
     encoder = local_encoder(config, subscription)
     names = encoder.rules.config.header_names()
     headers = [header_texts(names, About(case.timestamp_us, case.timestamp_us, case.headers))] if names else None
@@ -69,8 +73,13 @@ def payload_of(case: CaseConfig) -> bytes:
 def subscription_of(config: Config, case: CaseConfig) -> int:
     """Index of the case's topic in `config.subscriptions()`; the first one if it names none. Raises ValueError."""
     sinks = config.all_sinks()
-    for index, topic in enumerate(config.subscriptions()):
-        if case.sink in ("", sinks[topic.sink].name) and case.topic in ("", topic.topic):
+    own = [(index, topic) for index, topic in enumerate(config.subscriptions())
+           if case.sink in ("", sinks[topic.sink].name)]
+    for index, topic in own:
+        if case.topic in ("", topic.topic):
+            return index
+    for index, topic in own:
+        if topic.matches(topic.stream, case.topic):
             return index
     if not config.subscriptions():
         raise ValueError("there is no [[topics]] table, and so no mapping")

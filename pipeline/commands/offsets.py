@@ -21,11 +21,13 @@ from pipeline.config.schema import Config, Subscription, start_position
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyNotFound
+from pipeline.iggy.topic_patterns import with_found_topics
 from pipeline.locks import Locked, Locks, lock_offsets
 from pipeline.logs import clean
 from pipeline.options import Group, config_option
 from pipeline.printable import printable
 from pipeline.source_coordinator.state_store import lock_states
+from pipeline.topic_configs import unmatched
 
 #: Tables and keys that are not used here.
 _UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "network", "http", "pipeline",
@@ -148,7 +150,10 @@ def _run(config: Config, work: Callable[[IggyConnection, list[PartitionOffset]],
     async def connected() -> None:
         iggy = IggyConnection(config.iggy)
         await iggy.ensure_connected()
-        await work(iggy, await read_offsets(iggy, config.subscriptions()))
+        found = await with_found_topics(iggy, config)
+        for pattern in unmatched(config, found):
+            click.echo(f"pipeline: warning: no topic matches {printable(pattern.label())} yet", err=True)
+        await work(iggy, await read_offsets(iggy, found.subscriptions()))
 
     asyncio.run(connected())
 

@@ -1,5 +1,6 @@
 """`pipeline preview`: the lines that messages would become, and the rejects. Nothing is written or committed."""
 
+import asyncio
 import json
 import re
 import time
@@ -14,11 +15,13 @@ from pipeline.commands.preview_samples import LAST_MESSAGES, NothingToPreview, S
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE, STANDARD_INPUT
 from pipeline.config.mapping_checks import mapping_option_warnings
-from pipeline.config.schema import Config, MappingConfig, SinkConfig
+from pipeline.config.patterns import is_pattern
+from pipeline.config.schema import Config, MappingConfig, SinkConfig, Subscription
 from pipeline.config.steps_schema import DropStep
 from pipeline.options import Command, config_option
 from pipeline.overwriting import overwriting_advice
 from pipeline.printable import printable, printable_json
+from pipeline.topic_configs import as_topic
 from pipeline.wire.sink import Notice
 from stages.influxdb.body import split_lines
 from stages.mapping.batch import BatchOrigin, Encoded
@@ -198,7 +201,35 @@ def chosen_subscription(config: Config, path: ConfigInputs, topic: str) -> int:
     for index, name in enumerate(names):
         if topic in ("", name, name.partition("/")[2]):
             return index
+    for index, subscription in enumerate(config.subscriptions()):
+        if subscription.matches(*_names_of(topic, subscription)):
+            return index
     raise NothingToPreview(f"{path}: has no topic {topic}; there are {', '.join(names)}")
+
+
+def _names_of(topic: str, subscription: Subscription) -> tuple[str, str]:
+    """Stream and topic of "stream/topic", or "topic" in the stream of a subscription."""
+    stream, slash, name = topic.partition("/")
+    return (stream, name) if slash else (subscription.stream, topic)
+
+
+def with_topic(config: Config, subscription: int, topic: str, from_iggy: bool) -> Config:
+    """The configuration with one topic in place of a pattern: the one that is named, or the server's first that
+    matches. Raises NothingToPreview, and IggyError."""
+    pattern = config.subscriptions()[subscription]
+    if not pattern.is_pattern:
+        return config
+    stream, name = _names_of(topic, pattern) if topic else (pattern.stream, pattern.topic)
+    if from_iggy and (is_pattern(stream) or is_pattern(name)):
+        # Imported here, because most previews are of files.
+        from pipeline.iggy.topic_patterns import first_found
+        found = asyncio.run(first_found(config, subscription))
+        if found is None:
+            raise NothingToPreview(f"no topic matches {pattern.label()} yet")
+        stream, name = found
+        click.echo(f"pipeline: {pattern.label()}: looking at {printable(f'{stream}/{name}')}; --topic chooses another",
+                   err=True)
+    return as_topic(config, subscription, stream, name)
 
 
 @click.command(cls=Command)
@@ -224,6 +255,7 @@ def preview(path: ConfigInputs, inputs: tuple[str, ...], each: str | None, from_
         raise NothingToPreview("standard input is the configuration; give messages with --input FILE or --from-iggy")
     config = load_config(path, unused=(*DATABASE, *(() if from_iggy else ("iggy",)), *_UNUSED))
     subscription = chosen_subscription(config, path, topic)
+    config = with_topic(config, subscription, topic, from_iggy)
     sink = config.all_sinks()[config.subscriptions()[subscription].sink]
     samples = gather_samples(config, subscription, inputs or (() if from_iggy else ("-",)), each or "",
                              (count or LAST_MESSAGES) if from_iggy else 0)

@@ -14,6 +14,7 @@ import setproctitle
 from pipeline.commands.config import load_config
 from pipeline.config.checks import config_warnings
 from pipeline.config.inputs import ConfigInputs
+from pipeline.config.patterns import is_pattern
 from pipeline.config.plan import Until
 from pipeline.config.renamed import RENAMED_OPTIONS
 from pipeline.config.schema import Config
@@ -121,4 +122,5 @@ def _describe_databases(config: Config, logger: logging.Logger) -> None:
         if sink.topics:
             mapping = sink.mapping
             log_servers(sink.influxdb, logger, mapping.measurement_name if mapping.measurement_from == "static" else
-                        sink.topics[0].topic if mapping.measurement_from == "topic" and len(sink.topics) == 1 else "")
+                        sink.topics[0].topic if mapping.measurement_from == "topic" and len(sink.topics) == 1
+                        and not is_pattern(sink.topics[0].topic) else "")

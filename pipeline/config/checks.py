@@ -17,6 +17,7 @@ from pipeline.config.iggy_checks import address_problems, iggy_problems, iggy_wa
 from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.influxdb_checks import influxdb_problems
 from pipeline.config.mapping_checks import mapping_contradictions, mapping_option_warnings
+from pipeline.config.patterns import is_pattern
 from pipeline.config.schema import (
     Config,
     DeadLetterConfig,
@@ -48,7 +49,7 @@ def config_problems(config: Config, used: Used) -> list[str]:
         # Imported here, because every process reads the configuration and few have sources.
         from pipeline.config.source_checks import source_problems
         problems += source_problems(config.sources, used)
-    problems += feedback_problems(config) + _iggy_problems(config, used)
+    problems += _overlap_problems(config) + feedback_problems(config) + _iggy_problems(config, used)
     problems += _dead_letter_problems(config.dead_letters, bool(config.all_sinks()), used)
     problems += http_problems(config.http, used)
     problems += _network_problems(config.network, bool(config.all_sinks()))
@@ -104,6 +105,11 @@ def _sink_problems(config: Config, used: Used) -> list[str]:
 
 def _topic_problems(topic: TopicConfig, key: str, iggy: IggyConfig) -> list[str]:
     problems = name_problems(f"{key}.stream", topic.stream) + name_problems(f"{key}.topic", topic.topic)
+    if is_pattern(topic.stream) or is_pattern(topic.topic):
+        if topic.partitions:
+            problems.append(f"{key}.partitions: not with a pattern; name one topic")
+    elif topic.exclude:
+        problems.append(f"{key}.exclude: only with a pattern (* or ?) in {key}.topic or {key}.stream")
     if topic.partitions and iggy.consumer_group:
         problems.append(f"{key}.partitions: not with iggy.consumer_group; the group assigns the partitions")
     if len(set(topic.partitions)) < len(topic.partitions):
@@ -126,6 +132,17 @@ def _consumer_problems(sink: SinkConfig, topic: TopicConfig, key: str, iggy: Igg
                 "the sinks another consumer"]
     seen.add(identity)
     return []
+
+
+def _overlap_problems(config: Config) -> list[str]:
+    """Patterns that match a topic which another sink reads under the same consumer: it can have one position only."""
+    sinks, subscriptions = config.all_sinks(), config.subscriptions()
+    return [f"sink {sinks[one.sink].name}: the pattern {one.label()} matches {other.label()}, which sink "
+            f"{sinks[other.sink].name} reads for the same consumer {shown(one.consumer)}; give one of the sinks "
+            "another consumer, or exclude the topic"
+            for one in subscriptions if one.is_pattern for other in subscriptions
+            if not other.is_pattern and other.sink != one.sink and other.consumer == one.consumer
+            and one.matches(other.stream, other.topic)]
 
 
 def _iggy_problems(config: Config, used: Used) -> list[str]:

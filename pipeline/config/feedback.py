@@ -1,11 +1,11 @@
 """Finds configurations with which a pipeline would read what it writes, in an endless loop. Pure; queries no server."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from pipeline.config.patterns import matches_any
-from pipeline.config.schema import Config, SinkConfig, Subscription
+from pipeline.config.patterns import is_pattern, matches_any
+from pipeline.config.schema import Config, DeadLetterConfig, SinkConfig, Subscription
 from pipeline.config.source_schema import SourceConfig
 
 #: Names that Iggy's client reads as the id of a stream or topic. Source: `Identifier::from_str`.
@@ -17,6 +17,10 @@ def feedback_problems(config: Config) -> list[str]:
     """A line for each loop: key, why, what to do."""
     keys = _keys(config)
     problems = _id_problems(config, keys)
+    if "iggy" in config.dead_letters.stores and not config.dead_letters.stream:
+        problems += [f"dead_letters.stream: required, because {key}.stream is a pattern: give the stream that the "
+                     "dead letters of all matching streams go to"
+                     for key, one in zip(keys, config.subscriptions(), strict=True) if is_pattern(one.stream)][:1]
     for stream, topic in dead_letter_topics(config):
         problems += [f"{key}: {stream}/{topic} is where the dead letters go (dead_letters.topic): each letter would be "
                      "read, be rejected, and become a letter again; give another dead_letters.topic, or do not read "
@@ -31,8 +35,37 @@ def dead_letter_topics(config: Config) -> list[tuple[str, str]]:
     options = config.dead_letters
     if "iggy" not in options.stores:
         return []
-    streams = [options.stream] if options.stream else [one.stream for one in config.subscriptions()]
+    streams = [options.stream] if options.stream else [
+        one.stream for one in config.subscriptions() if not is_pattern(one.stream)]
     return [(stream, options.topic) for stream in dict.fromkeys(streams)] if config.subscriptions() else []
+
+
+def is_id(name: str) -> bool:
+    """Whether Iggy's client reads a name as the id of a stream or topic."""
+    return _ID.fullmatch(name) is not None
+
+
+def written_topics(config: Config) -> Callable[[str, str], bool]:
+    """Whether this configuration writes to a topic, given with its stream: a pattern never reads that.
+
+    A topic with the name of the dead letters' is left out in every stream, whether it is this configuration's or not,
+    and so is one with its default name: two pipelines that read each other's dead letters would never end.
+    """
+    names = {_plain(config.dead_letters.topic), _plain(DeadLetterConfig().topic)}
+    states = {source.state_topic for source in config.sources if source.state_topic}
+    outputs = [source.output for source in config.sources]
+
+    def writes(stream: str, topic: str) -> bool:
+        if _plain(topic) in names or f"{stream}/{topic}" in states:
+            return True
+        if not outputs:
+            return False
+        # Imported here, because most configurations have no sources.
+        from pipeline.config.source_checks import may_be
+        return any(may_be(output.stream, stream) and (
+            may_be(output.topic, topic) or output.dead_letter_topic == topic) for output in outputs)
+
+    return writes
 
 
 def is_read_by(subscription: Subscription, stream: str, topic: str) -> bool:
@@ -56,7 +89,7 @@ def _id_problems(config: Config, keys: list[str]) -> list[str]:
              for option, name in (("stream", one.stream), ("topic", one.topic))]
     names += [("dead_letters.stream", config.dead_letters.stream), ("dead_letters.topic", config.dead_letters.topic)]
     return [f'{key}: "{name}" is a number, which Iggy\'s client reads as an id; give the name, or rename it in Iggy'
-            for key, name in names if _ID.fullmatch(name)]
+            for key, name in names if is_id(name)]
 
 
 def _source_problems(config: Config, keys: list[str]) -> list[str]:
@@ -75,8 +108,8 @@ def _source_problems(config: Config, keys: list[str]) -> list[str]:
                                 "(dead_letters.topic); give a topic that nothing else is sent to")
         for key, one in zip(keys, config.subscriptions(), strict=True):
             sink = config.all_sinks()[one.sink]
-            if may_be(source.output.stream, one.stream) and may_be(source.output.topic, one.topic) \
-                    and _same_database(source, sink) and _may_read(source, sink, one):
+            if not one.is_pattern and may_be(source.output.stream, one.stream) and _same_database(source, sink) \
+                    and may_be(source.output.topic, one.topic) and _may_read(source, sink, one):
                 problems.append(f"{key}: points of sources[{index}] are written to the database that it reads: "
                                 "every point would circulate endlessly; write to another bucket or database, or name "
                                 "the measurement in the source's exclude_measurements")

@@ -17,6 +17,7 @@ from pipeline.config.http_schema import HttpConfig
 from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.mapping_schema import DeclaredType, TimeConfig
 from pipeline.config.mapping_schema import Precision as Precision
+from pipeline.config.patterns import is_pattern, matches_any
 from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
 from pipeline.config.source_schema import SourceConfig
 from pipeline.config.steps_schema import AnyStep, OnlyChangedStep, headers_in, names_of, needs_everything
@@ -26,12 +27,15 @@ OnTruncation = Literal["resume_from_end", "reread", "stop"]
 
 
 class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[[topics]]`: one topic to read."""
+    """`[[topics]]`: one topic to read, or all those that match a pattern."""
 
-    #: Name of the stream.
+    #: Name of the stream, or a pattern with `*` (any text) and `?` (any character).
     stream: NonEmpty
-    #: Name of the topic.
+    #: Name of the topic, or a pattern. Topics that match are found while the pipeline runs, too, and read from
+    #: `start_from`. Never one that this configuration writes to, such as that of the dead letters: name it to read it.
     topic: NonEmpty
+    #: Topics that a pattern leaves out; patterns, too.
+    exclude: tuple[NonEmpty, ...] = ()
     #: Where to start if no offset is stored: "earliest", "latest", an offset (integer), or an RFC 3339 time.
     start_from: str | int = "earliest"
     #: Read only these partitions; for several pipelines that divide a topic by hand. Empty: all.
@@ -361,6 +365,18 @@ class Subscription(Struct, frozen=True):
     #: Only these; empty: all.
     partitions: tuple[int, ...] = ()
     on_truncation: OnTruncation = "resume_from_end"
+    #: Names of topics that a pattern leaves out.
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it stands for all topics that match."""
+        return is_pattern(self.stream) or is_pattern(self.topic)
+
+    def matches(self, stream: str, topic: str) -> bool:
+        """Whether the pattern, or the name, fits a topic, which is not excluded."""
+        return (matches_any(stream, [self.stream]) and matches_any(topic, [self.topic])
+                and not matches_any(topic, self.exclude))
 
     def label(self, partition: int | None = None) -> str:
         """Names the topic, or one of its partitions, for people: "stream/topic", "stream/topic partition 0"."""
@@ -422,9 +438,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             SinkConfig(name="main", topics=self.topics, mapping=self.mapping, influxdb=self.influxdb),)
 
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """Every topic of every sink, in order; `wire.Partition.topic` counts these."""
+        """Every topic, or pattern of topics, of every sink, in order. See `pipeline.subscriptions`."""
         group = self.iggy.consumer_group
         return tuple(Subscription(index, topic.stream, topic.topic, topic.start_from,
                                   sink.consumer or group or self.iggy.consumer, bool(group), topic.partitions,
-                                  topic.on_truncation or self.pipeline.on_truncation)
+                                  topic.on_truncation or self.pipeline.on_truncation, topic.exclude)
                      for index, sink in enumerate(self.all_sinks()) for topic in sink.topics)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from pipeline.config.plan import Until
-from pipeline.config.schema import Subscription
 from pipeline.coordinator.ledger import Ledger
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 
 #: Newest gaps in the Status, at most.
@@ -25,7 +25,7 @@ class Newest(Struct, frozen=True):
 class Assignments:
     """Owners, limits and gaps of all partitions. Its methods return the answers to ingest."""
 
-    def __init__(self, ledger: Ledger, topics: tuple[Subscription, ...], until: Until,
+    def __init__(self, ledger: Ledger, topics: Subscriptions, until: Until,
                  suspects: Callable[[wire.Partition], list[wire.Suspect]] = lambda partition: []) -> None:
         """`suspects` returns those of a partition: batches are cut at their edges."""
         self._suspects = suspects

@@ -15,6 +15,7 @@ from pipeline.coordinator.status import Counters
 from pipeline.overwriting import overwriting_advice
 from pipeline.reject_log import RejectLog
 from pipeline.sockets.peers import Peers
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 
 #: Rejects that the Status has, and most of one batch among them.
@@ -26,14 +27,14 @@ SHOWN_CHARACTERS = 300
 class Deliveries:
     """Part of the coordinator."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, poison: PoisonTracker, peers: Peers, counters: Counters,
-                 send: Callable[[str, Struct], None], logger: logging.Logger,
+    def __init__(self, plan: Plan, topics: Subscriptions, ledger: Ledger, poison: PoisonTracker, peers: Peers,
+                 counters: Counters, send: Callable[[str, Struct], None], logger: logging.Logger,
                  finished: Callable[[wire.Settled, bool], None]) -> None:
         """`send` sends a message to a process by its name. `finished` is told of each batch that is settled for the
         first time, and whether its rejects were stored."""
         self._finished = finished
         self._config = plan.config
-        self._topics = plan.config.subscriptions()
+        self._topics = topics
         self._ingest_names = plan.ingest_names()
         self._ledger = ledger
         self._poison = poison
@@ -90,9 +91,13 @@ class Deliveries:
             return  # the partition was assigned to another member
         if message.rejects and self._config.dead_letters.stores and not self._ledger.was_settled(range_):
             self._awaiting_dead_letters[range_] = message
-            self._send("dead-letter", wire.StoreDeadLetters(range_, message.rejects))
+            self._send("dead-letter", self._dead_letters_of(message))
         else:
             self._finish(message)
+
+    def _dead_letters_of(self, settled: wire.Settled) -> wire.StoreDeadLetters:
+        return wire.StoreDeadLetters(settled.range, settled.rejects,
+                                     self._topics.definition(settled.range.partition.topic))
 
     def dead_letters_stored(self, range_: wire.Range) -> None:
         """The dead letters of a range are stored."""
@@ -103,7 +108,7 @@ class Deliveries:
     def send_dead_letters_again(self) -> None:
         """Sends the dead letters that are not stored to a new dead-letter process."""
         for settled in self._awaiting_dead_letters.values():
-            self._send("dead-letter", wire.StoreDeadLetters(settled.range, settled.rejects))
+            self._send("dead-letter", self._dead_letters_of(settled))
 
     def awaits_dead_letters(self, range_: wire.Range) -> bool:
         """Whether a range is settled except for its dead letters."""

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from pipeline.config.schema import Config, Subscription
 from pipeline.reasons import REASONS
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from pipeline.wire.measures import BYTES, MESSAGES, SECONDS, Histogram
 
@@ -39,11 +40,12 @@ class _Target(Struct):
 class Measures:
     """Everything since the coordinator started. Indices are checked by `pipeline.sockets.sink_rules`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, subscriptions: Subscriptions) -> None:
         #: Their names.
         self.sinks = [sink.name for sink in config.all_sinks()]
-        self._subscriptions = config.subscriptions()
-        self._topics = [_Topic(rejected={}) for _ in self._subscriptions]
+        self._subscriptions = subscriptions
+        #: By topic.
+        self._topics = {topic: _Topic(rejected={}) for topic in subscriptions}
         self._encoders = wire.EncodeMeasures(Histogram(), Histogram())
         self._settled, self._batch_messages, self._batch_bytes = Histogram(), Histogram(), Histogram()
         #: By sink and URL.
@@ -52,14 +54,14 @@ class Measures:
 
     def dispatched(self, topic: int, messages: int, size: int) -> None:
         """Messages were dispatched for the first time."""
-        found = self._topics[topic]
+        found = self._of(topic)
         found.read += messages
         found.read_bytes += size
 
     def encoded(self, message: wire.Encoded) -> None:
         """An encoder has reported."""
         for one in message.topics:
-            found = self._topics[one.topic]
+            found = self._of(one.topic)
             found.encoded += one.points
             found.filtered += one.filtered
         if message.measures is not None:
@@ -69,7 +71,7 @@ class Measures:
         """A batch was settled for the first time. `age`: seconds since Iggy stored its newest message; `stores`: its
         rejects were stored as dead letters."""
         range_ = message.range
-        found = self._topics[range_.partition.topic]
+        found = self._of(range_.partition.topic)
         found.batches += 1
         found.written += message.points
         found.overwritten += message.overwritten.points
@@ -106,8 +108,12 @@ class Measures:
 
     def topics(self) -> list[wire.TopicStatus]:
         """The totals of all topics."""
-        return [_topic_status(self.sinks[topic.sink], topic, found)
-                for topic, found in zip(self._subscriptions, self._topics, strict=True)]
+        return [_topic_status(self.sinks[subscription.sink], subscription, self._of(topic))
+                for topic in sorted(self._subscriptions, key=self._subscriptions.place)
+                if (subscription := self._subscriptions[topic])]
+
+    def _of(self, topic: int) -> _Topic:
+        return self._topics.setdefault(topic, _Topic(rejected={}))
 
     def status(self) -> wire.SinkMeasures:
         """The distributions, and what the writers do."""

@@ -14,6 +14,7 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
 from pipeline.logs import RepeatFilter
 from pipeline.sockets.status_socket import wait_at_most
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 
 #: A Store that ingest has not confirmed after this time is sent again, seconds.
@@ -30,11 +31,11 @@ MAX_PAUSE_SECONDS = 10.0
 class OffsetStore:
     """Part of the coordinator. A failed commit is retried; the ledger never moves back because of it."""
 
-    def __init__(self, config: Config, ledger: Ledger, assignments: Assignments,
+    def __init__(self, config: Config, topics: Subscriptions, ledger: Ledger, assignments: Assignments,
                  send: Callable[[str, Struct], None], logger: logging.Logger,
                  committed: Callable[[], None] = lambda: None) -> None:
         """`send` sends a message to a process by its name; `committed` is called when an offset was stored."""
-        self._topics = config.subscriptions()
+        self._topics = topics
         self._interval = config.pipeline.commit_interval_ms / 1000
         self._ledger = ledger
         self._assignments = assignments

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.config.schema import Subscription
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.quarantine import Quarantine, Verdict
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from pipeline.work_file import work_of
 
@@ -51,7 +51,7 @@ class SuspectFile:
 class PoisonTracker:
     """Part of the coordinator."""
 
-    def __init__(self, ledger: Ledger, topics: tuple[Subscription, ...], folder: str, run: str,
+    def __init__(self, ledger: Ledger, topics: Subscriptions, folder: str, run: str,
                  logger: logging.Logger) -> None:
         self._ledger = ledger
         self._topics = topics

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pipeline.config.plan import Plan
 from pipeline.coordinator.assignments import Assignments
@@ -33,6 +34,7 @@ from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.peers import Peers
 from pipeline.sockets.sink_rules import kind_of
 from pipeline.sockets.status_socket import StatusPublisher
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 
@@ -57,24 +59,24 @@ class Coordinator:
     def __init__(self, plan: Plan, logger: logging.Logger) -> None:
         self.plan = plan
         self.logger = logger
-        self.topics = plan.config.subscriptions()
+        self.topics = Subscriptions(plan.config)
         self.ingest_names = plan.ingest_names()
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         self.peers = Peers(NAME)
-        self.router = Router(plan, self.endpoints, self.peers, logger)
+        self.router = Router(plan, self.topics, self.endpoints, self.peers, logger)
         self.publisher = StatusPublisher(self.endpoints, self.endpoints.status)
         self.ledger = Ledger(plan.epoch)
         self.registry = FieldRegistry(plan.config, plan.folder, plan.run, logger)
         self.coalescer = ReportCoalescer(plan.config.pipeline.window_messages)
         self.poison = PoisonTracker(self.ledger, self.topics, plan.folder, plan.run, logger)
         self.assignments = Assignments(self.ledger, self.topics, plan.until, self.poison.suspects)
-        self.offsets = OffsetStore(plan.config, self.ledger, self.assignments, self.router.send, logger,
+        self.offsets = OffsetStore(plan.config, self.topics, self.ledger, self.assignments, self.router.send, logger,
                                    self.publisher.changed)
         self.counters = Counters()
         self.ages = MessageAges()
-        self.measures = Measures(plan.config)
-        self.deliveries = Deliveries(plan, self.ledger, self.poison, self.peers, self.counters, self.router.send,
-                                     logger, self._finished)
+        self.measures = Measures(plan.config, self.topics)
+        self.deliveries = Deliveries(plan, self.topics, self.ledger, self.poison, self.peers, self.counters,
+                                     self.router.send, logger, self._finished)
         #: Last offset of each log at the last refresh.
         self.ends: dict[wire.Partition, int] = {}
         self.draining = False
@@ -164,7 +166,8 @@ class Coordinator:
         """Sends a new ingest process its positions and its credit."""
         self.stopped.discard(ingest)
         index = self.ingest_names.index(ingest)
-        self.router.send(ingest, self.assignments.assign(ingest, index))
+        found = self.topics.definitions() if ingest in self.started else None
+        self.router.send(ingest, replace(self.assignments.assign(ingest, index), topics=found))
         self.deliveries.grant(index)
         if self.draining:
             self.router.send(ingest, common.Drain())
@@ -247,7 +250,7 @@ class Coordinator:
         self.counters.filtered += message.dropped
         self.counters.ways += message.ways
         for topic, notice in message.notices:
-            if topic < len(self.topics):
+            if topic in self.topics:
                 self._notices.add(self.topics[topic].label(), notice.place, notice.kind, notice.detail,
                                   time.monotonic(), notice.count)
 

@@ -13,7 +13,8 @@ from pipeline.sockets.control_socket import ControlSocket, router, sender_of
 from pipeline.sockets.dropped import DroppedMessages
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.peers import Peers
-from pipeline.sockets.sink_rules import WireRules, kind_of
+from pipeline.sockets.sink_rules import NOT_FOUND_YET, WireRules, kind_of
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 
@@ -24,7 +25,8 @@ LISTENERS = ("ingest", "write")
 class Router:
     """One socket for the processes of this machine, and another for encoders of other machines, where they may join."""
 
-    def __init__(self, plan: Plan, endpoints: Endpoints, peers: Peers, logger: logging.Logger) -> None:
+    def __init__(self, plan: Plan, topics: Subscriptions, endpoints: Endpoints, peers: Peers,
+                 logger: logging.Logger) -> None:
         """Raises PipelineError when the TCP port is taken."""
         self._peers = peers
         self._logger = logger
@@ -35,7 +37,7 @@ class Router:
         if endpoints.has_remote:
             self._remote = ControlSocket(router(), with_keys=True)
             endpoints.bind_remote_control(self._remote.socket)
-        self._rules = WireRules(plan.config, plan.ingests)
+        self._rules = WireRules(plan.config, plan.ingests, topics)
         self._admission = Admission(config_digest(plan.config),
                                     [name for name in plan.stages() if kind_of(name) in LISTENERS])
         self._refusals = RepeatFilter()
@@ -77,7 +79,7 @@ class Router:
             problem = "there is no process of this name"
         elif not problem and key is not None:
             problem = self._check_remote(sender, key, message)
-        if problem:
+        if problem and problem != NOT_FOUND_YET:
             self.dropped.drop(sender, problem)
         return not problem
 

@@ -1,14 +1,14 @@
 """The counters of the coordinator, and the Status made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec import Struct
 
-from pipeline.config.schema import Subscription
 from pipeline.coordinator.assignments import Assignments
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.message_ages import MessageAges
 from pipeline.sockets.peers import Peers
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 
 
@@ -50,7 +50,7 @@ class Observed(Struct, frozen=True):
     tags: list[wire.TagStatus]
 
 
-def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, topics: Sequence[Subscription],
+def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, topics: Subscriptions,
                 ends: Mapping[wire.Partition, int], ages: MessageAges, observed: Observed,
                 peers: Peers, ready: bool, stopped: bool, fatal: str, dropped: int, now: float) -> wire.Status:
     """The Status at `now`.
@@ -72,9 +72,9 @@ def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, to
         fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))
 
 
-def _partitions(ledger: Ledger, topics: Sequence[Subscription], ends: Mapping[wire.Partition, int],
+def _partitions(ledger: Ledger, topics: Subscriptions, ends: Mapping[wire.Partition, int],
                 ages: MessageAges, sinks: list[str]) -> list[wire.PartitionStatus]:
-    positions = sorted(ledger.positions(), key=lambda position: (position[0].topic, position[0].number))
+    positions = sorted(ledger.positions(), key=lambda position: (topics.place(position[0].topic), position[0].number))
     return [wire.PartitionStatus(topics[partition.topic].stream, topics[partition.topic].topic, partition.number,
                                  ledger.committed(partition), position - 1,
                                  # The last refresh is older than what has been dispatched since.

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from pipeline.config.feedback import dead_letter_topics
 from pipeline.config.schema import Config, DeadLetterConfig, Subscription
 from pipeline.dead_letters.letters import DeadLetter, Tombstone, decode_record, is_sha256_of
 from pipeline.dead_letters.rotating_file import RotatingFile
@@ -200,8 +201,7 @@ def stores(config: Config, iggy: IggyConnection, logger: logging.Logger) -> dict
     options = config.dead_letters
     found: dict[str, list[DeadLetterStore]] = {}
     if "iggy" in options.stores:
-        streams = [options.stream] if options.stream else [one.stream for one in config.subscriptions()]
-        found["iggy"] = [TopicStore(iggy, stream, options.topic, logger) for stream in dict.fromkeys(streams)]
+        found["iggy"] = [TopicStore(iggy, stream, topic, logger) for stream, topic in dead_letter_topics(config)]
     if "file" in options.stores:
         found["file"] = [FileStore(options, logger)]
     return found

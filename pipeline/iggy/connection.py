@@ -6,7 +6,7 @@ import logging
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from apache_iggy import (
     Consumer,
@@ -68,6 +68,15 @@ NOT_FOUND_TEXTS = ("not found", "was not found")
 
 
 LOGGER = logging.getLogger("iggy")
+
+
+class TopicState(NamedTuple):
+    """What a stream's details say of a topic. It changes whenever one of its partitions does."""
+
+    created_at: int
+    size: int
+    messages: int
+    partitions: int
 
 
 class IggyConnection:
@@ -209,8 +218,8 @@ class IggyConnection:
                               "create it, or correct [[topics]]")
         return details
 
-    async def topic_states(self, stream: str) -> dict[str, tuple[int, int, int]]:
-        """Creation time, size and messages of each topic of a stream; none if the user may not read the stream.
+    async def topic_states(self, stream: str) -> dict[str, TopicState]:
+        """The state of each topic of a stream, by name; none if the user may not read the stream.
 
         Raises IggyNotFound if it is missing.
         """
@@ -221,7 +230,19 @@ class IggyConnection:
         if details is None:
             raise IggyNotFound(f"Iggy at {self.address} has no stream {stream}; create it, or "
                                "correct [[topics]]")
-        return {topic.name: (topic.created_at, topic.size, topic.messages_count) for topic in details.topics}
+        return {topic.name: TopicState(topic.created_at, topic.size, topic.messages_count, topic.partitions_count)
+                for topic in details.topics}
+
+    async def topic_names(self, stream: str) -> list[str]:
+        """The names of a stream's topics. Raises IggyNotFound, and IggyForbidden if the user may not list them."""
+        details = await self._call(self.client.get_stream(stream))
+        if details is None:
+            raise IggyNotFound(f"Iggy at {self.address} has no stream {stream}; create it, or correct [[topics]]")
+        return [topic.name for topic in details.topics]
+
+    async def streams(self) -> list[str]:
+        """The names of all streams. Raises IggyError."""
+        return [stream.name for stream in await self._call(self.client.get_streams())]
 
     async def poll(self, subscription: Subscription, partition: int, offset: int, count: int) -> list[ReceiveMessage]:
         """Up to `count` messages of one partition from `offset` on; none at the end of the log. Commits nothing."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from pipeline.config.schema import Config
 from pipeline.fields.types import declared_types
+from pipeline.subscriptions import FIRST_ID, Subscriptions
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 
@@ -27,6 +28,9 @@ MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
 }
 #: Messages of a process that has been replaced that remain true.
 LEFT_BEHIND: Final = (wire.Settled, wire.Encoded, wire.DeadLettersStored)
+#: About a topic that a pattern has found, and this process does not know: its definition is on its way, or it was sent
+#: to a process that has died. It is ignored, and not counted as invalid.
+NOT_FOUND_YET: Final = "it names a topic whose definition is not known yet"
 #: Longest name of a process, characters.
 MAX_NAME: Final = 200
 _GZIP: Final = b"\x1f\x8b"
@@ -40,16 +44,15 @@ def kind_of(name: str) -> str:
 class WireRules:
     """The sizes of one pipeline that messages are compared with. Each method returns what is wrong, or ""."""
 
-    def __init__(self, config: Config, ingests: int) -> None:
-        """`ingests`: number of ingest processes."""
-        self._topics = len(config.subscriptions())
+    def __init__(self, config: Config, ingests: int, topics: Subscriptions | None = None) -> None:
+        """`ingests`: number of ingest processes. The `topics` learn those that messages define."""
+        self._topics = Subscriptions(config) if topics is None else topics
         self._sinks = len(config.all_sinks())
         self._ingests = ingests
         self._namespaces = frozenset(declared_types(config))
         sinks = config.all_sinks()
-        #: By topic: its sink, and whether bodies are compressed.
-        self._sink = [topic.sink for topic in config.subscriptions()]
-        self._gzip = [sinks[topic.sink].influxdb.gzip for topic in config.subscriptions()]
+        #: By sink: whether bodies are compressed.
+        self._gzip = [sink.influxdb.gzip for sink in sinks]
 
     def sender(self, name: str, message: wire.Control) -> str:
         """Whether a process may send this to the coordinator. The name is "" for one that has been replaced."""
@@ -70,14 +73,20 @@ class WireRules:
         match message:
             case wire.Dispatched(range=range_) | wire.DeadLettersStored(range=range_) | wire.GaveUp(range=range_):
                 return self.range(range_)
-            case wire.Settled(range=range_, rejects=rejects) | wire.StoreDeadLetters(range=range_, rejects=rejects):
+            case wire.StoreDeadLetters(range=range_, rejects=rejects, found=found):
+                return self._learn(found) or self.range(range_) or _rejects(range_, rejects)
+            case wire.Settled(range=range_, rejects=rejects):
                 return self.range(range_) or _rejects(range_, rejects)
+            case wire.Started(topics=topics) | wire.Assign(topics=topics) if topics:
+                if wrong := next(filter(None, map(self._learn, topics)), ""):
+                    return wrong
             case wire.Redeliver(ranges=ranges) | wire.ProcessDied(work=ranges) | wire.Restarted(work=ranges):
                 return next(filter(None, map(self.range, ranges)), "")
             case wire.TagCardinalities(sink=sink) | wire.OverLimit(sink=sink):
                 return "" if sink < self._sinks else f"there is no sink {sink}"
             case wire.Encoded(topics=topics, measures=measures):
-                if any(one.topic >= self._topics for one in topics) or (measures is not None and not measures.fits()):
+                if any(one.topic not in self._topics for one in topics) or (
+                        measures is not None and not measures.fits()):
                     return "it counts for a topic that there is not, or in other buckets"
             case wire.Writing(targets=targets):
                 if any(one.sink >= self._sinks or not one.fits() for one in targets):
@@ -96,20 +105,21 @@ class WireRules:
         for each in (batch.offsets, batch.timestamps, batch.headers):
             if each is not None and len(each) != count:
                 return f"{len(each)} entries for {count} messages"
-        return self.range(batch.range) or _offsets(batch.range, batch.first, batch.offsets, count)
+        return (self._learn(batch.found) or self.range(batch.range)
+                or _offsets(batch.range, batch.first, batch.offsets, count))
 
     def lines(self, lines: wire.Lines, bodies: list[bytes]) -> str:
         """Whether lines are complete."""
         if wrong := next(filter(None, map(self._part, lines.parts)), ""):
             return wrong
-        topics = {part.range.partition.topic for part in lines.parts}
-        if len({self._sink[topic] for topic in topics}) > 1:
+        sinks = {self._topics[part.range.partition.topic].sink for part in lines.parts}
+        if len(sinks) > 1:
             return "it has lines of several sinks"
         count = sum([part.messages for part in lines.parts])
         if sum([part.points for part in lines.parts]) != sum([group.points for group in lines.buckets]):
             return "its parts have another number of lines"
         for group, body in zip(lines.buckets, bodies, strict=True):
-            if self._gzip[min(topics)] != body.startswith(_GZIP):
+            if self._gzip[min(sinks)] != body.startswith(_GZIP):
                 return "its compression is not the configured one"
             if group.messages is not None and len(group.messages) != group.points:
                 return f"{len(group.messages)} indices for {group.points} points"
@@ -119,7 +129,7 @@ class WireRules:
         return ""
 
     def _part(self, part: wire.LinesPart) -> str:
-        if wrong := self.range(part.range) or _rejects(part.range, part.rejects):
+        if wrong := self._learn(part.found) or self.range(part.range) or _rejects(part.range, part.rejects):
             return wrong
         if part.offsets is not None and len(part.offsets) != part.messages:
             return f"{len(part.offsets)} offsets for {part.messages} messages"
@@ -134,8 +144,19 @@ class WireRules:
         return self._partitions((range_.partition,))
 
     def _partitions(self, partitions: Iterable[wire.Partition]) -> str:
-        absent = next((partition.topic for partition in partitions if partition.topic >= self._topics), None)
+        absent = next((partition.topic for partition in partitions if partition.topic not in self._topics), None)
+        if absent is not None and absent >= FIRST_ID:
+            return NOT_FOUND_YET
         return "" if absent is None else f"there is no topic {absent}"
+
+    def _learn(self, found: wire.FoundTopic | None) -> str:
+        """Adds a topic that a message defines. Returns why it cannot be one, or ""."""
+        try:
+            if found is not None:
+                self._topics.learn(found)
+        except ValueError as error:
+            return str(error)
+        return ""
 
 
 def _partitions_in(message: wire.Control) -> Iterator[wire.Partition]:

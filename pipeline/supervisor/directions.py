@@ -135,7 +135,6 @@ class SinkDirection(Direction[wire.Status]):
         endpoints = Endpoints(plan.folder, plan.config.network)
         super().__init__("coordinator", plan.stages(), endpoints, endpoints.control, endpoints.status, timeout)
         self._plan = plan
-        self._topics = {(topic.stream, topic.topic): topic for topic in plan.config.subscriptions()}
 
     @property
     def label(self) -> str:
@@ -159,7 +158,7 @@ class SinkDirection(Direction[wire.Status]):
                 f"{status.rejected} rejected, every offset committed")
 
     def _unfinished(self, status: wire.Status) -> str:
-        left = ", ".join(f"{self._topics[p.stream, p.topic].label(p.partition)}: offsets {p.committed + 1} to "
+        left = ", ".join(f"{p.stream}/{p.topic} partition {p.partition}: offsets {p.committed + 1} to "
                          f"{p.dispatched}" for p in status.partitions if p.dispatched > p.committed)
         return (f"{status.in_flight} messages in flight; not committed, and read again at the next start: "
                 f"{left or 'nothing'}")

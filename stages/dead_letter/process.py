@@ -23,6 +23,7 @@ from pipeline.logs import RepeatFilter
 from pipeline.sockets.control_link import AsyncControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 
@@ -77,7 +78,7 @@ class DeadLetterStage:
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
         self.options = plan.config.dead_letters
-        self.topics = plan.config.subscriptions()
+        self.topics = Subscriptions(plan.config)
         self._sinks = [sink.name for sink in plan.config.all_sinks()]
         self.iggy = IggyConnection(plan.config.iggy)
         configured = stores(plan.config, self.iggy, logger)
@@ -85,7 +86,7 @@ class DeadLetterStage:
         self._topics = {store.name: store for store in configured.get("iggy", []) if isinstance(store, TopicStore)}
         endpoints = Endpoints(plan.folder, plan.config.network)
         self.link = AsyncControlLink(endpoints, endpoints.control, name, wire.read_control,
-                                     WireRules(plan.config, plan.ingests).control)
+                                     WireRules(plan.config, plan.ingests, self.topics).control)
         self._queue: asyncio.Queue[wire.StoreDeadLetters] = asyncio.Queue()
         self._backoff = Backoff(RETRY_SECONDS, 2.0, RETRY_MAX_SECONDS, lambda: 1.0)
         self._errors = RepeatFilter()

@@ -16,6 +16,7 @@ from pipeline.fields.types import namespace_of
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.measures import SECONDS, Histogram
@@ -57,15 +58,17 @@ class EncodeStage:
         """
         self.logger = logger
         self.link = link
-        self.topics = plan.config.subscriptions()
+        self.topics = Subscriptions(plan.config)
         self.sinks = plan.config.all_sinks()
-        self.rules = WireRules(plan.config, plan.ingests)
+        self.rules = WireRules(plan.config, plan.ingests, self.topics)
+        self._config = plan.config
         self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._registry = RegistryClient(self.link, logger)
         #: The memory that the caches of all encoders of this process share.
         self._budget = Budget(plan.config.pipeline.encoder_cache_bytes)
-        self.encoders = [self._encoder(plan.config, topic) for topic in self.topics]
+        #: By topic.
+        self.encoders = {topic: self._encoder(plan.config, self.topics[topic]) for topic in self.topics}
         self.recent = RecentPoints()
         self._work = WorkFile(plan.folder, link.name, logger)
         self._points = self._dropped = self._untold = 0
@@ -100,6 +103,11 @@ class EncodeStage:
         encoder.refuses_much = True
         self._registry.add(topic.sink, encoder)
         return encoder
+
+    def _encoder_of(self, topic: int) -> Encoder:
+        if topic not in self.encoders:  # a pattern has found it
+            self.encoders[topic] = self._encoder(self._config, self.topics[topic])
+        return self.encoders[topic]
 
     def _connect(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
         push = context.socket(zmq.PUSH)
@@ -145,10 +153,11 @@ class EncodeStage:
 
     def _tick(self, _signal: int, _frame: object) -> None:
         """Raises TooSlow."""
-        if not any(encoder.cpu.is_stuck for encoder in self.encoders):
+        encoders = list(self.encoders.values())
+        if not any(encoder.cpu.is_stuck for encoder in encoders):
             self.link.beat()
             self._work.beat()
-        for encoder in self.encoders:
+        for encoder in encoders:
             encoder.cpu.tick()
 
     def _count(self, topic: int, points: int, dropped: int) -> None:
@@ -191,7 +200,7 @@ class EncodeStage:
         partition = batch.range.partition
         origin = BatchOrigin(partition.number, batch.first, batch.offsets, batch.timestamps, time.time_ns() // 1_000,
                              batch.headers)
-        encoder = self.encoders[partition.topic]
+        encoder = self._encoder_of(partition.topic)
         count = payload_frame.count(lengths)
         encoded = encoder.encode_array(joined, count, origin) or encoder.encode(payload_frame.split(joined, lengths),
                                                                                 origin)
@@ -209,7 +218,7 @@ class EncodeStage:
         # The batches of one partition meet at one writer, which keeps their order where a write fails.
         writer = (partition.topic + partition.number) % len(self.pushes)
         part = wire.LinesPart(batch.range, count, encoded.points, batch.first, batch.offsets, rejects,
-                              batch.redelivered, overwritten)
+                              batch.redelivered, overwritten, batch.found)
         self._lines.setdefault((sink, writer), SharedLines()).add(part, encoded.groups)
 
     def _hand_on(self) -> None:

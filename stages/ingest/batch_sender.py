@@ -11,6 +11,7 @@ from apache_iggy import ReceiveMessage
 from pipeline.config.schema import Config
 from pipeline.iggy.headers import header_values
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import common, payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.frames import cut
@@ -35,19 +36,19 @@ class BatchSender:
     machine, with a socket of its own; a send waits for that one.
     """
 
-    def __init__(self, index: int, config: Config, endpoints: Endpoints, encoders: int = 1) -> None:
+    def __init__(self, index: int, config: Config, topics: Subscriptions, endpoints: Endpoints,
+                 encoders: int = 1) -> None:
         """`index` is the number of the ingest process; `encoders` that of the encoders of this machine."""
-        self._topics = config.subscriptions()
+        self._topics = topics
         self._mappings = mappings = [sink.mapping for sink in config.all_sinks()]
-        #: By topic: whether the mapping uses Iggy's times of the messages.
-        self._needs_timestamps = [mappings[topic.sink].needs_timestamps() for topic in self._topics]
-        #: By topic: the user headers that the mapping needs.
-        self._header_names = [mappings[topic.sink].header_names() for topic in self._topics]
+        #: By sink: whether the mapping uses Iggy's times of the messages, and the user headers that it needs.
+        self._needs_timestamps = [mapping.needs_timestamps() for mapping in mappings]
+        self._header_names = [mapping.header_names() for mapping in mappings]
         self._push = zmq.asyncio.Context.instance().socket(zmq.PUSH)
         self._push.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
         endpoints.bind_batches(self._push, index)
-        #: By topic: whether a partition has one encoder.
-        self._needs_order = [mappings[topic.sink].needs_order() for topic in self._topics]
+        #: By sink: whether a partition has one encoder.
+        self._needs_order = [mapping.needs_order() for mapping in mappings]
         #: The sockets of single encoders, where they are needed.
         self._encoders: list[zmq.asyncio.Socket] = []
         for encoder in range(encoders if any(self._needs_order) else 0):
@@ -66,7 +67,7 @@ class BatchSender:
             await self._send(push, some, redelivered)
 
     def _socket_of(self, partition: wire.Partition) -> zmq.asyncio.Socket:
-        if not self._needs_order[partition.topic]:
+        if not self._needs_order[self._topics[partition.topic].sink]:
             return self._push
         return self._encoders[(partition.topic + partition.number) % len(self._encoders)]
 
@@ -79,13 +80,14 @@ class BatchSender:
     def _head(self, polled: PolledBatch, redelivered: bool) -> wire.Batch:
         range_, messages, _ = polled
         topic = range_.partition.topic
+        sink = self._topics[topic].sink
         contiguous = messages[-1].offset() - messages[0].offset() + 1 == len(messages)
         timestamps = None
-        if self._needs_timestamps[topic]:
-            timestamps = times_of(messages, self._mappings[self._topics[topic].sink])
-        names = self._header_names[topic]
+        if self._needs_timestamps[sink]:
+            timestamps = times_of(messages, self._mappings[sink])
+        names = self._header_names[sink]
         return wire.Batch(
             range_, first=messages[0].offset(),
             offsets=None if contiguous else [message.offset() for message in messages], timestamps=timestamps,
             headers=[header_values(message, names) for message in messages] if names else None,
-            redelivered=redelivered, sent_at=time.monotonic())
+            redelivered=redelivered, found=self._topics.definition(topic), sent_at=time.monotonic())

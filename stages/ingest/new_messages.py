@@ -5,8 +5,8 @@ from itertools import groupby
 
 from msgspec import Struct
 
-from pipeline.config.schema import Subscription
-from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.connection import IggyConnection, TopicState
+from pipeline.subscriptions import Subscriptions
 from stages.ingest import log_identity
 from stages.ingest.partition_reader import PartitionReader
 
@@ -17,16 +17,16 @@ POLL_SECONDS = 60.0
 
 
 class _Seen(Struct, frozen=True):
-    """A topic's size and number of messages, and when they were known: seconds, monotonic."""
+    """A topic's state, and when it was known: seconds, monotonic."""
 
-    state: tuple[int, int, int]
+    state: TopicState
     at: float
 
 
 class NewMessages:
     """Asks Iggy. Knows what it was told about each topic before."""
 
-    def __init__(self, topics: tuple[Subscription, ...], iggy: IggyConnection) -> None:
+    def __init__(self, topics: Subscriptions, iggy: IggyConnection) -> None:
         self._topics = topics
         self._iggy = iggy
         self._seen: dict[tuple[str, str], _Seen] = {}

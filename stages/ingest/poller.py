@@ -12,6 +12,7 @@ from msgspec import Struct
 from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from stages.ingest.batch_sender import BatchSender, PolledBatch
 from stages.ingest.bundle import Bundle
@@ -39,7 +40,7 @@ class Poller:
     one poll an interval, or less: see `NewMessages`.
     """
 
-    def __init__(self, index: int, plan: Plan, iggy: IggyConnection, sender: BatchSender,
+    def __init__(self, index: int, plan: Plan, topics: Subscriptions, iggy: IggyConnection, sender: BatchSender,
                  send: Callable[[Struct], None], logger: logging.Logger) -> None:
         """`index` is the number of the ingest process; `send` sends a message to the coordinator."""
         self.readers: dict[wire.Partition, PartitionReader] = {}
@@ -47,7 +48,7 @@ class Poller:
         self.credit = Credit(plan.config.pipeline.window_messages // plan.ingests)
         self.draining = False
         self._index = index
-        self._topics = plan.config.subscriptions()
+        self._topics = topics
         self._once = plan.until == "once"
         self._options = options = plan.config.pipeline
         self._flush_seconds = options.flush_interval_ms / 1000

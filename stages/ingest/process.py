@@ -15,6 +15,7 @@ from pipeline.iggy.errors import IggyError
 from pipeline.sockets.control_link import HEARTBEAT_SECONDS, AsyncControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from stages.ingest.batch_sender import BatchSender
@@ -27,6 +28,10 @@ from stages.ingest.topic_monitor import TopicChanges, TopicMonitor
 #: Seconds between two refreshes of the topics; and with a consumer group, whose assignments change.
 REFRESH_SECONDS = 2.0
 GROUP_REFRESH_SECONDS = 0.5
+#: With many topics the pause until the next refresh is so many times as long as the last one took, up to so many
+#: seconds.
+REFRESH_FACTOR = 10
+MAX_REFRESH_SECONDS = 5.0
 #: Pause after an error, seconds.
 ERROR_PAUSE_SECONDS = 0.5
 
@@ -42,15 +47,15 @@ class IngestStage:
     def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
         self.iggy = IggyConnection(plan.config.iggy)
-        self.topics = plan.config.subscriptions()
+        self.topics = Subscriptions(plan.config)
         self.until = plan.until
-        self.monitor = TopicMonitor(index, plan.ingests, plan.config, self.iggy, logger)
-        self.refresh_seconds = GROUP_REFRESH_SECONDS if any(topic.group for topic in self.topics) else REFRESH_SECONDS
+        self.monitor = TopicMonitor(index, plan.ingests, plan.config, self.topics, self.iggy, logger)
+        self.refresh_seconds = GROUP_REFRESH_SECONDS if plan.config.iggy.consumer_group else REFRESH_SECONDS
         self.endpoints = Endpoints(plan.folder, plan.config.network)
         self.link = AsyncControlLink(self.endpoints, self.endpoints.control, name, wire.read_control,
-                                     WireRules(plan.config, plan.ingests).control)
-        sender = BatchSender(index, plan.config, self.endpoints, plan.encoders)
-        self.poller = Poller(index, plan, self.iggy, sender, self.link.send, logger)
+                                     WireRules(plan.config, plan.ingests, self.topics).control)
+        sender = BatchSender(index, plan.config, self.topics, self.endpoints, plan.encoders)
+        self.poller = Poller(index, plan, self.topics, self.iggy, sender, self.link.send, logger)
         self.rereads = Rereads(self.topics, self.iggy, sender, self.link.send, logger)
         self.outage = Outage(logger, self.link.send)
         #: Orders that the reading task has not carried out yet.
@@ -185,6 +190,7 @@ class IngestStage:
     async def _assign(self, assignment: wire.Assign) -> None:
         """Starts (again) at the assigned positions. Other partitions are found by the next refresh."""
         await self.poller.finish_poll()
+        self.monitor.assigned(assignment)
         self.monitor.newest_times |= {where: reader.newest_time for where, reader in self.poller.readers.items()}
         self.poller.readers = {position.partition: PartitionReader(position.partition, position.offset)
                                for position in assignment.positions}
@@ -215,6 +221,7 @@ class IngestStage:
 
     async def _refresh(self) -> None:
         """Compares the topics with what is read, and applies and reports the changes. Raises IggyError."""
+        began = time.monotonic()
         await self.poller.finish_poll()
         async with self._changing:
             changes = await self.monitor.refresh(self.poller.readers)
@@ -222,7 +229,8 @@ class IngestStage:
         await self._report(changes, replaced)
         # At half seconds of the clock: an idle process wakes up for this and for its heartbeat at the same time.
         now = time.monotonic()
-        self._refresh_at = now + self.refresh_seconds - now % GROUP_REFRESH_SECONDS
+        pause = min(max(self.refresh_seconds, REFRESH_FACTOR * (now - began)), MAX_REFRESH_SECONDS)
+        self._refresh_at = now + pause - now % GROUP_REFRESH_SECONDS
 
     def _apply(self, changes: TopicChanges) -> list[PartitionReader]:
         """Drops revoked partitions and adds new ones. Returns the readers whose buffers are still to be sent."""
@@ -256,6 +264,8 @@ class IngestStage:
         for start in changes.truncated:
             self.link.send(wire.Truncated(epoch, start.partition, start.offset, start.stored, start.end))
         if changes.new or not self.announced:
-            self.link.send(wire.Started(epoch, [new.start for new in changes.new]))
+            topics = dict.fromkeys(new.start.partition.topic for new in changes.new)
+            found = [found for topic in topics if (found := self.topics.definition(topic)) is not None]
+            self.link.send(wire.Started(epoch, [new.start for new in changes.new], found))
             self.announced = True
         self.link.send(wire.Progress([end for end in changes.ends if end[0] in self.poller.readers]))

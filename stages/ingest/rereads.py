@@ -6,9 +6,9 @@ from collections.abc import Callable, Container
 from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
-from pipeline.config.schema import Subscription
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyNotFound
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from stages.ingest.batch_sender import BatchSender, PolledBatch
 
@@ -16,7 +16,7 @@ from stages.ingest.batch_sender import BatchSender, PolledBatch
 class Rereads:
     """The queue of ranges to read again."""
 
-    def __init__(self, topics: tuple[Subscription, ...], iggy: IggyConnection, sender: BatchSender,
+    def __init__(self, topics: Subscriptions, iggy: IggyConnection, sender: BatchSender,
                  send: Callable[[Struct], None], logger: logging.Logger) -> None:
         """`send` sends a message to the coordinator."""
         self._topics = topics

@@ -9,11 +9,13 @@ from pipeline.config.schema import Config, start_position
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyForbidden, IggyNotFound
 from pipeline.iggy.topic_details import Details
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from stages.ingest import log_identity
 from stages.ingest.log_identity import LogState
 from stages.ingest.partition_reader import PartitionReader
 from stages.ingest.stalled_partitions import StalledPartitions
+from stages.ingest.topic_finder import TopicFinder, UnchangedTopics
 
 #: A group's partition that nobody reads is logged after this many heartbeat timeouts: a dead member is replaced sooner.
 STALLED_TIMEOUTS = 4
@@ -51,9 +53,16 @@ class TopicMonitor:
     The only attributes of a reader that it changes are `created_at`, `is_missing`, and the limit of an expired log.
     """
 
-    def __init__(self, index: int, readers: int, config: Config, iggy: IggyConnection, logger: logging.Logger) -> None:
+    def __init__(self, index: int, readers: int, config: Config, topics: Subscriptions, iggy: IggyConnection,
+                 logger: logging.Logger) -> None:
         """Ingest process `index` of `readers`, which share the partitions where no consumer group does."""
-        self.topics = config.subscriptions()
+        self.topics = topics
+        self._finder = TopicFinder(index, config, topics, iggy, logger)
+        self._unchanged = UnchangedTopics(topics, iggy)
+        #: Whether topics were found by patterns before, in this run: those that are found from then on are new.
+        self.found_before = False
+        #: The last offset of each log, of topics that have not changed since.
+        self._ends: dict[int, list[tuple[wire.Partition, int]]] = {}
         self._index = index
         self._readers = readers
         self._iggy = iggy
@@ -70,7 +79,8 @@ class TopicMonitor:
         #: Topics of which it was logged that a configured partition does not exist.
         self._logged_absent: set[int] = set()
         seconds = STALLED_TIMEOUTS * config.pipeline.heartbeat_timeout_ms / 1000
-        self._stalled = [StalledPartitions(seconds) for _ in self.topics]
+        #: By topic.
+        self._stalled: dict[int, StalledPartitions] = {}
         self._stalled_seconds = seconds
         self._stalled_at = 0.0
         self._stalled_due = False
@@ -81,16 +91,48 @@ class TopicMonitor:
         self._stalled_due = now - self._stalled_at >= STALLED_CHECK_SECONDS
         if self._stalled_due:
             self._stalled_at = now
-        for index in range(len(self.topics)):
-            await self._refresh_topic(index, readers, connection != self._compared, changes)
+        await self._find_topics()
+        states = await self._unchanged.states()
+        compare = connection != self._compared
+        by_topic: dict[int, list[PartitionReader]] = {}
+        for where, reader in readers.items():
+            by_topic.setdefault(where.topic, []).append(reader)
+        for index in self.topics:
+            if not compare and self._unchanged.is_unchanged(index, states, now) and self._reads_all(index, readers):
+                changes.ends += self._ends[index]
+                continue
+            self._unchanged.forget(index)
+            known = len(changes.ends)
+            await self._refresh_topic(index, readers, by_topic.get(index, []), compare, changes)
+            if index not in self._missing:
+                self._ends[index] = changes.ends[known:]
+                self._unchanged.looked_at(index, states, now)
         if all(reader.generation >= 0 for reader in readers.values()):  # else one was not compared yet
             self._compared = connection
         return changes
 
-    async def _refresh_topic(self, index: int, readers: dict[wire.Partition, PartitionReader], compare: bool,
-                             changes: TopicChanges) -> None:
+    async def _find_topics(self) -> None:
+        new = await self._finder.find()
+        if self.found_before:
+            self._were_missing.update(new)
+        self.found_before = True
+
+    def assigned(self, assignment: wire.Assign) -> None:
+        """A new epoch begins, or a new coordinator. Topics that were found since this process last reported its own
+        did not exist at the start."""
+        if assignment.topics is not None:
+            self.found_before = True
+            ids = {self.topics.learn(found) for found in assignment.topics}
+            self._were_missing |= ids - {position.partition.topic for position in assignment.positions}
+
+    def _reads_all(self, index: int, readers: dict[wire.Partition, PartitionReader]) -> bool:
+        """Whether every partition that was our own at the last look at a topic is being read."""
+        ours = [readers.get(where) for where, _ in self._ends[index]]
+        return all(reader is not None and reader.generation >= 0 and not reader.is_missing for reader in ours)
+
+    async def _refresh_topic(self, index: int, readers: dict[wire.Partition, PartitionReader],
+                             ours: list[PartitionReader], compare: bool, changes: TopicChanges) -> None:
         topic = self.topics[index]
-        ours = [reader for where, reader in readers.items() if where.topic == index]
         try:
             details = await self._iggy.topic(topic)
             numbers = await self._own_partitions(index, details, ours, changes)
@@ -141,7 +183,8 @@ class TopicMonitor:
         lags = {partition.id: (await self._iggy.stored_offset(topic, partition.id),
                                log_identity.log_state(partition).next)
                 for partition in details.partitions if partition.id not in assigned}
-        for partition in self._stalled[index].update(lags, time.monotonic()):
+        stalled = self._stalled.setdefault(index, StalledPartitions(self._stalled_seconds))
+        for partition in stalled.update(lags, time.monotonic()):
             self._logger.error(
                 "%s belongs to another member of the consumer group %s, and no offset was committed "
                 "there for %g s although messages are waiting. If no other pipeline has it, its owner is a connection "

@@ -17,6 +17,7 @@ from pipeline.sockets.call_pool import CallPool
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.work_file import WorkFile
@@ -57,8 +58,8 @@ class WriteStage:
 
     def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
         self.logger = logger
-        self.topics = plan.config.subscriptions()
-        self.rules = WireRules(plan.config, plan.ingests)
+        self.topics = Subscriptions(plan.config)
+        self.rules = WireRules(plan.config, plan.ingests, self.topics)
         #: Of each sink, its databases.
         self.targets = [self._targets(sink.influxdb) for sink in plan.config.all_sinks()]
         self._names = [sink.name for sink in plan.config.all_sinks()]

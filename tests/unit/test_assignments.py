@@ -3,21 +3,30 @@
 import pytest
 
 from pipeline.config.plan import Until
-from pipeline.config.schema import Subscription
+from pipeline.config.schema import Config, Subscription
 from pipeline.coordinator.assignments import Assignments
 from pipeline.coordinator.ledger import Ledger
+from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from pipeline.wire.sink import Partition, PartitionStart, Position, Range
 
 EPOCH = 3
 SINGLE, GROUP = Partition(0, 1), Partition(1, 1)
-TOPICS = (Subscription(0, "s", "single", "earliest", "me"), Subscription(0, "s", "group", "earliest", "us", group=True))
+
+
+class Topics(Subscriptions):
+    """One topic that is read alone, and one that a group reads."""
+
+    def __init__(self) -> None:
+        super().__init__(Config())
+        self._known = {0: Subscription(0, "s", "single", "earliest", "me"),
+                       1: Subscription(0, "s", "group", "earliest", "us", group=True)}
 
 
 def some(until: Until = "") -> tuple[Ledger, Assignments]:
     """One partition of each topic is read, from 10 on, by "ingest"; its log ends before 100."""
     ledger = Ledger(EPOCH)
-    assignments = Assignments(ledger, TOPICS, until)
+    assignments = Assignments(ledger, Topics(), until)
     assignments.start("ingest", wire.Started(EPOCH, [PartitionStart(w, 10, 9, 100) for w in (SINGLE, GROUP)]))
     return ledger, assignments
 
@@ -45,7 +54,7 @@ def test_a_new_ingest_goes_on_where_the_old_one_was_unless_in_a_group() -> None:
 @pytest.mark.parametrize(("stored", "rewinds"), [(9, {}), (4, {}), (0, {}), (10, {SINGLE: 9}), (500, {SINGLE: 9})])
 def test_a_stored_offset_beyond_the_position_has_to_go_back(stored: int, rewinds: dict[Partition, int]) -> None:
     ledger = Ledger(EPOCH)
-    assignments = Assignments(ledger, TOPICS, "")
+    assignments = Assignments(ledger, Topics(), "")
     assignments.start("ingest", wire.Started(EPOCH, [PartitionStart(SINGLE, 10, stored, 10)]))
     assert assignments.rewinds == rewinds
     assert ledger.storable() == []

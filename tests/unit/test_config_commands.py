@@ -50,7 +50,7 @@ def test_show_has_every_value_with_its_origin_and_no_secret(tmp_path: Path) -> N
     assert tables["influxdb"]["token"] == tables["iggy"]["password"] == HIDDEN
     assert tables["influxdb"]["headers"] == {"X-Api-Key": HIDDEN, "X-Scope": "seen"}
     assert tables["influxdb"]["proxy"] == "http://me:***@proxy:1"
-    assert tables["topics"] == [{"stream": "s", "topic": "t", "start_from": "earliest", "partitions": [],
+    assert tables["topics"] == [{"stream": "s", "topic": "t", "exclude": [], "start_from": "earliest", "partitions": [],
                                  "on_truncation": ""}]
     lines = {line.partition(" = ")[0]: line.rpartition("# ")[2] for line in shown.output.splitlines()}
     assert lines["bucket"] == f"{path}:6"

@@ -49,7 +49,7 @@ from pipeline.wire.sink.partitions import (
     Truncated,
     Unassigned,
 )
-from pipeline.wire.sink.ranges import Overwritten, Partition, Range, Reject, Suspect
+from pipeline.wire.sink.ranges import FoundTopic, Overwritten, Partition, Range, Reject, Suspect
 from pipeline.wire.sink.remote_encoders import Admit, Allow, Allowed, Join, Leave
 from pipeline.wire.sink.status import (
     GapStatus,
@@ -68,7 +68,8 @@ from pipeline.wire.sink.supervision import Excused, Failed, GaveUp, ProcessDied,
 __all__ = [
     "Admit", "Allow", "Allowed", "Assign", "Batch", "BatchReport", "Batches", "BucketLines", "Control", "Credit",
     "DeadLettersStored", "Dispatched", "EncodeMeasures", "Encoded", "EncodedTopic", "Excused", "Failed",
-    "FieldTypes", "FieldTypesRequest", "Gap", "GapStatus", "GaveUp", "Join", "Leave", "Lines", "LinesPart",
+    "FieldTypes", "FieldTypesRequest", "FoundTopic", "Gap", "GapStatus", "GaveUp", "Join", "Leave", "Lines",
+    "LinesPart",
     "Malformed", "Notice", "Outcome", "OverLimit", "Overwritten", "Partition", "PartitionStart", "PartitionStatus",
     "Position", "ProcessDied", "Progress", "Range", "Redeliver", "Reject", "RejectStatus", "Reports", "Restarted",
     "Revoked", "Seek", "Settled", "SinkMeasures", "Started", "Status", "Stopped", "Store", "StoreDeadLetters",

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from pipeline.wire.common import Count, Index
 from pipeline.wire.sink.measures import EncodedTopic, EncodeMeasures
-from pipeline.wire.sink.ranges import Overwritten, Range, Reject
+from pipeline.wire.sink.ranges import FoundTopic, Overwritten, Range, Reject
 
 
 class Batch(Struct, frozen=True, array_like=True):
@@ -22,6 +22,8 @@ class Batch(Struct, frozen=True, array_like=True):
     headers: list[tuple[str, ...]] | None = None
     #: The batch was read again: later batches of its partition may have been written before it.
     redelivered: bool = False
+    #: Its topic, where a pattern has found it.
+    found: FoundTopic | None = None
     #: When it was sent: seconds, CLOCK_MONOTONIC.
     sent_at: float = 0.0
 
@@ -64,6 +66,7 @@ class LinesPart(Struct, frozen=True, array_like=True):
     rejects: list[Reject]
     redelivered: bool = False
     overwritten: Overwritten = Overwritten()
+    found: FoundTopic | None = None
 
     def offset(self, index: int) -> int:
         """The offset of one of its messages."""
@@ -122,8 +125,8 @@ class Encoded(Struct, frozen=True, tag=True):
     points: Count
     #: Messages left out on purpose: by a rule, or because a field is missing.
     dropped: Count = 0
-    #: (index into `Config.subscriptions()`, notice) of each kind and topic.
-    notices: list[tuple[Index, Notice]] = []
+    #: (topic as in `Partition`, notice) of each kind and topic.
+    notices: list[tuple[Count, Notice]] = []
     ways: Ways = Ways()
     #: The same points and dropped messages by topic.
     topics: list[EncodedTopic] = []
@@ -147,6 +150,8 @@ class StoreDeadLetters(Struct, frozen=True, tag=True):
 
     range: Range
     rejects: list[Reject]
+    #: Its topic, where a pattern has found it.
+    found: FoundTopic | None = None
 
 
 class DeadLettersStored(Struct, frozen=True, tag=True):

@@ -9,8 +9,8 @@ from pipeline.wire.measures import BYTES, SECONDS, Histogram
 class EncodedTopic(Struct, frozen=True, array_like=True):
     """What an encoder made of the messages of one topic."""
 
-    #: Index into `Config.subscriptions()`.
-    topic: Index
+    #: As in `Partition`.
+    topic: Count
     points: Count
     #: Messages left out on purpose.
     filtered: Count

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from pipeline.wire.common import Count, CountOrNone
-from pipeline.wire.sink.ranges import Partition, Range, Suspect
+from pipeline.wire.sink.ranges import FoundTopic, Partition, Range, Suspect
 
 
 class Position(Struct, frozen=True, array_like=True):
@@ -33,6 +33,8 @@ class Assign(Struct, frozen=True, tag=True):
     positions: list[Position]
     dispatched_messages: Count
     dispatched_bytes: Count
+    #: The topics that patterns have found so far; None where no ingest process has reported any partitions yet.
+    topics: list[FoundTopic] | None = None
 
 
 class PartitionStart(Struct, frozen=True, array_like=True):
@@ -52,6 +54,8 @@ class Started(Struct, frozen=True, tag=True):
 
     epoch: Count
     partitions: list[PartitionStart]
+    #: Those of their topics that a pattern has found.
+    topics: list[FoundTopic] = []
 
 
 class Seek(Struct, frozen=True, tag=True):

@@ -10,11 +10,20 @@ from pipeline.wire.common import Count, Index
 PartitionNumber = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
 
+class FoundTopic(Struct, frozen=True, array_like=True):
+    """A topic that matches a pattern of the configuration."""
+
+    #: Index of the pattern in `Config.subscriptions()`.
+    pattern: Index
+    stream: str
+    topic: str
+
+
 class Partition(Struct, frozen=True, array_like=True):
     """One partition of one topic."""
 
-    #: Index into `Config.subscriptions()`.
-    topic: Index
+    #: Index into `Config.subscriptions()`; of a topic that a pattern has found, its id: `pipeline.subscriptions`.
+    topic: Count
     number: PartitionNumber
 
 

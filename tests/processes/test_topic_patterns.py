@@ -1,0 +1,93 @@
+"""Topics by pattern: found at the start and while the pipeline runs, whatever dies; never the pipeline's own."""
+
+import json
+from collections.abc import Callable
+
+from pipeline.testbed.harness.waiting import wait_until
+from tests.support.iggy_servers import RunningIggy
+from tests.support.killer import kill
+from tests.support.sinks import SandboxInflux, Sink, message, read_topic, send
+
+CONFIG = """
+[iggy]
+address = "{iggy}"
+[[topics]]
+stream = "{stream}"
+topic = "*"
+exclude = ["internal-*"]
+[[topics]]
+stream = "{stream}"
+topic = "explicit"
+[mapping]
+measurement_from = "topic"
+tag_fields = ["device"]
+timestamp_from = "field"
+timestamp_field = "ts"
+timestamp_format = "epoch_ns"
+[influxdb]
+url = "{influxdb}"
+{target}
+retry_backoff_ms = 20
+retry_backoff_max_ms = 200
+[dead_letters]
+topic = "rejected"
+[pipeline]
+flush_interval_ms = 20
+readers = 2
+runtime_dir = "{folder}"
+[http]
+listen = ""
+"""
+COUNT = 200
+
+
+def test_topics_are_found_whatever_dies(iggy: RunningIggy, stream: str, influxdb: SandboxInflux,
+                                        start_sink: Callable[..., Sink]) -> None:
+    sent: dict[str, int] = {}
+
+    def more(topic: str, partitions: int = 2, count: int = COUNT) -> None:
+        first = sent.get(topic, 0)
+        send(iggy.address, stream, [message(n) for n in range(first, first + count)], partitions, 50, topic)
+        sent[topic] = first + count
+
+    def written() -> dict[str, int]:
+        found: dict[str, int] = {}
+        for point in influxdb.points():
+            found[point["measurement"]] = found.get(point["measurement"], 0) + 1
+        return found
+
+    for topic in ("sensors.a", "explicit", "internal-x", "influxdb-dlq"):
+        iggy.create_topic(stream, topic, 2)
+        more(topic)
+    iggy.create_topic(stream, "123", 1)
+    unread = {"internal-x", "influxdb-dlq"}
+    sink = start_sink(iggy.address, stream, influxdb, config=CONFIG)
+
+    def expected() -> dict[str, int]:
+        return {topic: count for topic, count in sent.items() if topic not in unread}
+
+    wait_until(lambda: written() == expected(), "the points of all topics")
+    for number, name in enumerate(("ingest", "coordinator", "encode-0", "write-0", "ingest-1")):
+        topic = f"sensors.new-{number}"
+        iggy.create_topic(stream, topic, 3)
+        more(topic, 3)
+        kill(sink, name)
+        more(topic, 3)
+        more("sensors.a")
+        more("explicit")
+    send(iggy.address, stream, [b"not JSON"], topic="sensors.new-0")
+    wait_until(lambda: written() == expected(), "the points of all topics")
+    wait_until(lambda: len(read_topic(iggy.address, stream, "rejected")) == 1, "the dead letter")
+    assert sink.stop() == 0
+    iggy.create_topic(stream, "sensors.meanwhile", 1)
+    more("sensors.meanwhile", 1)
+    more("sensors.new-1", 3)
+    sink.start()
+    wait_until(lambda: written() == expected(), "the points of all topics")
+    status = sink.wait_for(lambda s: not any(one.lag for one in s.partitions), "no lag")
+    assert status.read == 2 * COUNT, "offsets of found topics are stored"
+    assert {one.topic for one in status.partitions} == {one.topic for one in status.topics} == set(expected())
+    [letter] = [json.loads(record) for record in read_topic(iggy.address, stream, "rejected")]
+    assert (letter["topic"], letter["stage"]) == ("sensors.new-0", "encode")
+    assert sink.stop() == 0
+    assert "Traceback" not in sink.log()
