@@ -118,7 +118,8 @@ def _title(page: str, section: str) -> str:
     seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
     at = datetime.datetime.fromtimestamp(int(seconds) if seconds.isdigit() else 0, datetime.UTC)
     date = f"{at:%Y-%m-%d}" if seconds.isdigit() else ""
-    return f'.TH {_text(page.upper())} {section} "{date}" "pipeline {__version__}" "Iggy to InfluxDB pipeline"'
+    # Adjusted to both margins, a line before a long URL would have gaps, and groff would warn of it.
+    return f'.TH {_text(page.upper())} {section} "{date}" "pipeline {__version__}" "Iggy to InfluxDB pipeline"\n.ad l'
 
 
 def _paragraphs(text: str) -> Iterator[str]:
