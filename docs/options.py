@@ -16,12 +16,15 @@ INTRODUCTION = """Configuration keys
 
 Every table and key of a configuration, generated from the schema that checks it. :doc:`configuration` describes the
 checks, environment variables and paths; :doc:`mapping`, :doc:`writing` and :doc:`source` describe how keys work
-together.
+together. A key is there since release 0.1.0, unless another one is named.
 
 .. contents::
    :local:
    :depth: 1
 """
+#: Keys that came with a later release than the first one: key -> release.
+SINCE: dict[str, str] = {}
+FIRST_RELEASE = "0.1.0"
 MODULES = (iggy_schema, schema, steps_schema, source_schema, http_schema)
 
 
@@ -52,7 +55,8 @@ def _table(struct: type) -> str:
     assert isinstance(info, types.StructType)
     for field in sorted(info.fields, key=lambda field: field.name not in struct.__annotations__):
         about = about_fields.get(field.name, "")
-        out += f"``{field.encode_name}``\n   {_type(field.type)}; {_default(field)}\n"
+        kind = _type(field.type) + _unit(field.encode_name)
+        out += f"``{field.encode_name}``\n   {kind}; {_default(field)}{_since(field)}\n"
         out += f"\n   {about}\n\n" if about else "\n"
     return out
 
@@ -92,6 +96,21 @@ def _type(kind: types.Type) -> str:
             return _type(inner)
         case _:
             return "any value"
+
+
+#: Ending of a key -> the unit of its value.
+UNITS = {"_ms": "milliseconds", "_us": "microseconds", "_bytes": "bytes", "_seconds": "seconds", "_percent": "percent",
+         "_messages": "messages", "_points": "points"}
+
+
+def _unit(key: str) -> str:
+    return next((f", {unit}" for ending, unit in UNITS.items() if key.endswith(ending)), "")
+
+
+def _since(field: types.Field) -> str:
+    """The release that brought a key; those without a mark are as old as their table. "" for the first release."""
+    version = SINCE.get(field.encode_name, FIRST_RELEASE)
+    return "" if version == FIRST_RELEASE else f"; since {version}"
 
 
 def _default(field: types.Field) -> str:

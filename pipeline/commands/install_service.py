@@ -124,7 +124,8 @@ def units(command: str, config: str, version: int) -> dict[str, str]:
 def _unit(command: str, config: str, state: str, version: int) -> str:
     is_template = "%i" in state
     reload = "Type=notify-reload" if version >= NOTIFY_RELOAD_VERSION else \
-        "Type=notify\nExecReload=/bin/kill -HUP $MAINPID"
+        ("# Instead of Type=notify-reload, which systemd has from 253 on.\n"
+         "Type=notify\nExecReload=/bin/kill -HUP $MAINPID")
     credentials = "\n".join(f"LoadCredential={name}:/etc/pipeline/{name}\nSetCredential={name}:\\n"
                             for name in CREDENTIALS)
     return _UNIT.format(what=f"the pipeline of {config}", name="pipeline@NAME" if is_template else "pipeline",

@@ -5,7 +5,7 @@ import re
 import stat
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +25,16 @@ MAX_FILES: Final = 1_000
 MAX_DEPTH: Final = 100
 #: Most lines of one file that are left out because they are not TOML, so that the rest is checked, too.
 _MAX_SKIPPED: Final = 50
+#: How often one file is divided at a header that may not be there again.
+_MAX_HALVES: Final = 20
 _PLACE: Final = re.compile(r"\(at line ([0-9]+), column [0-9]+\)$")
 #: A line that holds one key, and perhaps its value.
 _KEY_LINE: Final = re.compile(r"""\s*([A-Za-z0-9_."'-]+)\s*(?:=|$|[^=\s])""")
+#: The header of a table, and its first name.
+_HEADER: Final = re.compile(r"""\s*\[\s*([A-Za-z0-9_-]+)\s*[.\]]""")
+#: A header alone in its line.
+_HEADER_LINE: Final = re.compile(r"^[ \t]*(\[[^\[\]\n]+\])[ \t]*(?:#.*)?$", re.MULTILINE)
+_ONE_HEADER: Final = "write all keys of a table below one header"
 _ADVICE: Final = {
     "Invalid value": 'strings are written in quotes: key = "text"',
     "Cannot overwrite a value": "the key is given twice in its table",
@@ -65,8 +72,9 @@ def display_name(path: str) -> str:
 class Document:
     """One file: its tables, and what is not TOML in it."""
 
-    def __init__(self, name: str, folder: str, text: str) -> None:
-        """`folder` is what relative paths in it are relative to."""
+    def __init__(self, name: str, folder: str, text: str, halves: int = _MAX_HALVES) -> None:
+        """`folder` is what relative paths in it are relative to; `halves`: how often it may be divided."""
+        self._halves = halves
         self.name = name
         self.folder = folder
         self.text = text
@@ -76,6 +84,8 @@ class Document:
         self.is_broken = False
         #: Keys on lines that are not TOML, and so are not in `tables`.
         self.skipped: list[str] = []
+        #: What follows a header that may not be there again, as a document of its own, so that it is checked, too.
+        self.rest: Document | None = None
         self._parse()
 
     @cached_property
@@ -99,6 +109,12 @@ class Document:
                 line = _line_of(error)
                 self._add_problem(line, _reason(error))
                 shorter = _without_line(text, line) if len(self.problems) < _MAX_SKIPPED else None
+                if shorter is None and self._halves and (parts := _divided(text, line)) is not None:
+                    text, rest = parts
+                    self.rest = Document(self.name, self.folder, rest, self._halves - 1)
+                    for again, header in _repeated(text, rest):
+                        self._add_problem(again, f"{header} is there twice; {_ONE_HEADER}")
+                    continue
                 if shorter is None:
                     self.is_broken = True
                     return
@@ -141,7 +157,10 @@ def read_documents(paths: Sequence[str]) -> tuple[list[Document], list[Problem]]
                 continue
             seen[real] = path
             folder = os.path.dirname(os.path.abspath(path)) if os.path.isfile(path) else os.getcwd()
-            documents.append(Document(display_name(path), folder, _read(path).decode("utf-8-sig")))
+            document: Document | None = Document(display_name(path), folder, _read(path).decode("utf-8-sig"))
+            while document is not None:
+                documents.append(document)
+                document = document.rest
         except OSError as error:
             problems.append(Problem(display_name(path), 0, "",
                                     f"cannot be read: {error.strerror}; give a file with -c FILE"))
@@ -149,8 +168,8 @@ def read_documents(paths: Sequence[str]) -> tuple[list[Document], list[Problem]]
             problems.append(Problem(display_name(path), _read_line(error), "", "is not UTF-8 text; save it as UTF-8"))
         except _NoConfiguration as error:
             problems.append(Problem(display_name(path), 0, "", str(error)))
-    for document in documents:
-        problems += document.problems
+    for one in documents:
+        problems += one.problems
     return documents, problems
 
 
@@ -222,6 +241,8 @@ def _line_of(error: tomllib.TOMLDecodeError) -> int:
 def _reason(error: tomllib.TOMLDecodeError) -> str:
     reason = str(error)
     advice = _ADVICE.get(reason.partition(" (at ")[0])
+    if reason.startswith("Cannot declare"):
+        advice = _ONE_HEADER
     return f"{reason}; {advice}" if advice else reason
 
 
@@ -245,6 +266,25 @@ def _without_line(text: str, number: int) -> tuple[str, str] | None:
     except (ValueError, RecursionError):
         return None
     return shorter, match[1]
+
+
+def _divided(text: str, number: int) -> tuple[str, str] | None:
+    """The text before a header that declares a table again, and the rest, with its lines where they were; None if the
+    rest would mean something else alone: a table in an element of an array."""
+    lines = text.split("\n")
+    match = _HEADER.match(lines[number - 1]) if number and number <= len(lines) else None
+    before = "\n".join(lines[:number - 1])
+    if match is None or re.search(rf"^\s*\[\[\s*{re.escape(match[1])}\s*[.\]]", before, re.MULTILINE):
+        return None
+    return "\n".join(lines[:number - 1]), "\n" * (number - 1) + "\n".join(lines[number - 1:])
+
+
+def _repeated(before: str, rest: str) -> Iterator[tuple[int, str]]:
+    """Line and text of each header after the first one in `rest` that is in `before`, too."""
+    known = set(_HEADER_LINE.findall(before))
+    for match in list(_HEADER_LINE.finditer(rest))[1:]:
+        if match[1] in known:
+            yield rest.count("\n", 0, match.start(1)) + 1, match[1]
 
 
 def _is_within(tables: dict[str, Any], depth: int) -> bool:

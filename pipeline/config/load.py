@@ -118,6 +118,7 @@ def examine_config(inputs: ConfigInputs | str, environ: Mapping[str, str] | None
         reading.hide(setting.place, setting.value)
     for document in documents:
         reading.wrong.update(document.skipped)
+        reading.skipped.update(key.rpartition(".")[2].strip("\"'") for key in document.skipped)
     config = None
     if documents:
         config, found = _read(reading, merged, also, is_whole)
@@ -136,7 +137,7 @@ def _read(reading: Reading, merged: Merged, also: Check, is_whole: bool) -> tupl
     try:
         config = msgspec.convert(values, Config, strict=True)
     except (msgspec.ValidationError, RecursionError):
-        if not problems:
+        if not problems and not reading.skipped:
             raise
         return None, [reading.redacted(problem) for problem in problems]
     iggy, wrong = expanded(config.iggy)

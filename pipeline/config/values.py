@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pipeline.config.allowed import allowed, choices_of, elsewhere, near_choice
 from pipeline.config.renamed import canonical_key, renamed_key
 from pipeline.config.secret_keys import is_secret
 from pipeline.config.variables import Place, expand, holds_variable
@@ -21,11 +22,9 @@ REDACTED_CHARACTERS: Final = 6
 #: Most characters of a value that an error shows.
 SHOWN_CHARACTERS: Final = 160
 #: Keys whose mistakes may be none, where another key of the table is wrong.
-_DEPEND_ON: Final = {"version": ("bucket", "database", "org")}
+_DEPEND_ON: Final = {"version": ("bucket", "database", "org"), "database": ("bucket",)}
 #: Integers beyond 64 bits fit nowhere: neither between processes nor to Iggy.
 INTEGERS: Final = range(-2**63, 2**64)
-#: Upper limits from here on are technical.
-UNTOLD_LIMIT: Final = 1_000_000_000
 _INDEX: Final = re.compile(r"\[\d+\]")
 #: User and password in a URL.
 _USERINFO: Final = re.compile(r"[^/:@]*:[^/@]*@")
@@ -61,6 +60,8 @@ class Reading:
         self.problems: list[str] = []
         #: Keys that are wrong, missing, or named otherwise: in the values they are left out.
         self.wrong: set[str] = set()
+        #: Keys, without their tables, on lines that are not TOML: they are there, but their values are not known.
+        self.skipped: set[str] = set()
         self._environ = environ
         self._folder_of = folder_of
         self._unused = tuple(unused)
@@ -90,7 +91,10 @@ class Reading:
         """Whether a mistake that was found later is about a key that is wrong already, or only seems to be one because
         of it."""
         key = problem.partition(": ")[0]
-        return any(key == wrong or key.startswith((f"{wrong}.", f"{wrong}[")) or (
+        if any(_has_word(problem, name) for name in self.skipped):
+            return True
+        return any(key == wrong or key.startswith((f"{wrong}.", f"{wrong}["))
+                   or key == _table_of(wrong)[:-1] and _has_word(problem, wrong.rpartition(".")[2]) or (
             problem.startswith(_table_of(wrong)) and (
                 _mentions(problem, wrong.rpartition(".")[2])
                 or key.rpartition(".")[2] in _DEPEND_ON.get(wrong.rpartition(".")[2], ())))
@@ -130,17 +134,24 @@ class Reading:
         """A table of the kind that its tag says."""
         if not isinstance(value, dict):
             self._no_table(value, key)
-            return {}
+            return self._any_of(choices, key)
         field = str(next(iter(choices.values())).__struct_config__.tag_field)
         tag = value.get(field)
         if not isinstance(tag, str) or tag not in choices:
             near = difflib.get_close_matches(tag, choices, 1) if isinstance(tag, str) else []
             said = f"{shown(tag)} is not allowed" if field in value else "missing"
-            self.problems.append(f"{key}.{field}: {said}; " + (
-                f"did you mean {near[0]}?" if near else f"give one of {', '.join(choices)}"))
-            return {}
+            if field in value or field not in self.skipped:
+                self._add(f"{key}.{field}", f"{said}; " + (
+                    f"did you mean {near[0]}?" if near else f"give one of {', '.join(choices)}"))
+            return self._any_of(choices, key)
         rest = {name: item for name, item in value.items() if name != field}
         return {field: tag, **self._table(rest, choices[tag], key)}
+
+    def _any_of(self, choices: Mapping[str, type[msgspec.Struct]], key: str) -> dict[str, Any]:
+        """A table that stands for one whose kind is not known, so that the rest can be checked."""
+        self.wrong.add(key)
+        tag, struct = next(iter(choices.items()))
+        return {str(struct.__struct_config__.tag_field): tag, **self._stand_in(struct, key)}
 
     def _table(self, value: Any, expected: type[msgspec.Struct], key: str) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -160,7 +171,9 @@ class Reading:
             if found is not _LEFT_OUT:
                 out[name] = found
         for name, field in fields.items():
-            if field.required and name not in given:
+            if field.required and name not in given and name in self.skipped:
+                self.wrong.add(f"{key}.{name}".lstrip("."))
+            elif field.required and name not in given:
                 self._add(f"{key}.{name}".lstrip("."), "missing; it is required")
             if field.required and name not in out:
                 out[name] = self._stand_in(field.type, f"{key}.{name}".lstrip("."))
@@ -171,6 +184,8 @@ class Reading:
         if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
             return {field.encode_name: self._stand_in(field.type, f"{key}.{field.encode_name}")
                     for field in msgspec.structs.fields(expected) if field.required}
+        if choices := choices_of(expected):
+            return choices[0]
         if str in _flat(expected):
             return f"missing {key}"
         return [] if typing.get_origin(expected) is tuple else {}
@@ -190,7 +205,7 @@ class Reading:
                 self.value(value, fields[renamed.name].type, path)
             return renamed.name
         near = difflib.get_close_matches(name, fields, 1)
-        hint = f"did you mean {near[0]}?" if near else "allowed here: " + ", ".join(fields)
+        hint = f"did you mean {near[0]}?" if near else elsewhere(name) or "allowed here: " + ", ".join(fields)
         self._add(path, f"unknown key; {hint}")
         if near:
             self.wrong.add(f"{path.rpartition('.')[0]}.{near[0]}".lstrip("."))
@@ -261,8 +276,8 @@ class Reading:
                 raise msgspec.ValidationError
             msgspec.convert(value, expected, strict=True)
         except msgspec.ValidationError:
-            self._add(key, f"{_unless_secret(key, text)} is not allowed; give {_allowed(expected, value)}"
-                      + _near_choice(expected, value))
+            self._add(key, f"{_unless_secret(key, text)} is not allowed; give {allowed(expected, value)}"
+                      + near_choice(expected, value))
             return _LEFT_OUT
         if value and is_path(expected):
             if "\0" in value:
@@ -309,23 +324,17 @@ def _table_of(key: str) -> str:
     return key.rpartition(".")[0] + "." if "." in key else ""
 
 
-def _mentions(problem: str, name: str) -> bool:
+def _has_word(problem: str, name: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(_INDEX.sub('', name))}(?!\w)", problem) is not None
 
 
-def _near_choice(expected: Any, value: object) -> str:
-    """What may be meant instead of a value that is none of the choices."""
-    choices = _choices(expected)
-    near = difflib.get_close_matches(value, choices, 1, 0.7) if isinstance(value, str) and len(choices) > 1 else []
-    return f'; did you mean "{near[0]}"?' if near else ""
-
-
-def _choices(expected: Any) -> list[str]:
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin is typing.Literal:
-        return [choice for choice in arguments if isinstance(choice, str)]
-    return [choice for argument in arguments for choice in _choices(argument)] \
-        if origin in (typing.Union, types.UnionType) else []
+def _mentions(problem: str, name: str) -> bool:
+    """Whether a mistake names a key. Many keys are words of a sentence, too: "to", "name", "file"."""
+    word = re.escape(_INDEX.sub("", name))
+    if "_" in word:
+        return _has_word(problem, name)
+    return re.search(rf"(?:\b(?:with|beside|without|than)(?: \[+| )|[.`]){word}(?!\w)|(?<!\w){word} =",
+                     problem) is not None
 
 
 def text_as(text: str, expected: Any) -> Any:
@@ -413,31 +422,3 @@ def _items(text: str) -> list[str]:
         if values.keys() == {"items"} and isinstance(values["items"], list):
             return [item if isinstance(item, str) else str(item) for item in values["items"]]
     return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _allowed(expected: Any, value: object) -> str:
-    """The description of what a key accepts instead of `value`."""
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin is typing.Annotated:
-        return _allowed(arguments[0], value) + _bounds(arguments[1], value)
-    if origin is typing.Literal:
-        return " or ".join(f'"{choice}"' for choice in arguments)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_allowed(argument, value) for argument in arguments)
-    if origin is dict:
-        return "a table"
-    if origin is tuple:
-        return "a list of such"
-    return {int: "an integer", float: "a number", str: "a string", bool: "true or false"}.get(expected, str(expected))
-
-
-def _bounds(meta: msgspec.Meta, value: object) -> str:
-    if meta.max_length == 1:
-        return " of one character"
-    if meta.min_length:
-        return " that is not empty"
-    # A limit that is far away is named only to those who exceed it.
-    if meta.ge is not None and meta.le is not None and (
-            meta.le < UNTOLD_LIMIT or isinstance(value, int) and value > meta.le):
-        return f" from {meta.ge} to {meta.le}"
-    return f" of {meta.ge} or more" if meta.ge is not None else ""

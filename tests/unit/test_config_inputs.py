@@ -109,6 +109,40 @@ def test_after_a_syntax_error_the_rest_of_the_file_and_the_others_are_checked(tm
         "c.toml:1: influxdb.tokn: unknown key"]
 
 
+def test_a_table_that_is_there_twice_is_named_and_its_keys_are_checked(tmp_path: Path) -> None:
+    found = problems(tmp_path, a="[pipeline]\nworkers = 1\n[iggy]\n[pipeline]\nworkers = 2\nworker = 3\n[iggy]\nx = 1")
+    assert [line.partition(";")[0].partition(" (at")[0] for line in found] == [
+        "a.toml:4: is not valid TOML: Cannot declare ('pipeline',) twice",
+        "a.toml:5: pipeline.workers: given twice with different values",
+        "a.toml:6: pipeline.worker: unknown key",
+        "a.toml:7: is not valid TOML: [iggy] is there twice",
+        "a.toml:8: iggy.x: unknown key"]
+    assert len(problems(tmp_path, a="[iggy]\n" * 100)) < 30
+    (problem,) = problems(tmp_path, a="[[topics]]\nstream='s'\ntopic='x'\n[topics.x]\n[topics.x]\ny = 1\n")
+    assert problem.startswith("a.toml:5: is not valid TOML: Cannot declare ('topics', 'x') twice")
+
+
+@pytest.mark.parametrize(("text", "mistakes"), [
+    ("[influxdb]\nbucke = 'x'", ["a.toml:2"]), ("[influxdb]\nversion = 'v4'", ["a.toml:2"]),
+    ("[mapping]\nmeasurement_from = 'sttic'\nmeasurement_name = 'x'", ["a.toml:2"]),
+    ("[mapping]\ntimestamp_from = field\ntimestamp_field = 'ts'", ["a.toml:2"]),
+    ("[[mapping.rules]]\nwhen = 'a'\nthne = 'drop'", ["a.toml:3"]),
+    ("[[topics]]\nstream = s\ntopic = 't'", ["a.toml:2"]),
+    ("[[mapping.steps]]\ndo = 'splt'\npath = 'a'", ["a.toml:2"]),
+    ("[dead_letters]\nstores = ['fil']\nfile = 'x'", ["a.toml:2"]),
+    ("[[tests]]\nname = 'a'\nmesage = '{}'\ndropped = true", ["a.toml:3"]),
+    ("[network]\nlistn = '0.0.0.0'\nkeys = 'k'", ["a.toml:2"]),
+])
+def test_one_mistake_is_told_once_and_not_what_follows_from_it(tmp_path: Path, text: str, mistakes: list[str]) -> None:
+    found = [line.partition(": ")[0] for line in problems(tmp_path, a=text)]
+    assert found == mistakes
+
+
+def test_a_key_of_another_table_is_told_where_it_belongs(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, a="[influxdb]\nflush_interval_ms = 5")
+    assert problem == "a.toml:2: influxdb.flush_interval_ms: unknown key; it belongs to [pipeline]"
+
+
 def _unclosed() -> tomllib.TOMLDecodeError:
     with pytest.raises(tomllib.TOMLDecodeError) as caught:
         tomllib.loads("[iggy]\nx = [1\n")

@@ -82,6 +82,8 @@ def migrate(paths: tuple[str, ...], write: bool) -> None:
     """Renews old keys of files, and keeps their comments and layout."""
     from pipeline.commands.configuration.migrate import migrate_files
 
+    if write and "-" in paths:
+        raise PipelineError("--write replaces files; standard input has none: leave --write out")
     if not write and len(paths) > 1:
         raise PipelineError("several files: give --write, which replaces them, or one file at a time")
     migrate_files(paths, write)
