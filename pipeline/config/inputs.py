@@ -168,8 +168,12 @@ def read_documents(paths: Sequence[str]) -> tuple[list[Document], list[Problem]]
             problems.append(Problem(display_name(path), _read_line(error), "", "is not UTF-8 text; save it as UTF-8"))
         except _NoConfiguration as error:
             problems.append(Problem(display_name(path), 0, "", str(error)))
-    for one in documents:
-        problems += one.problems
+    told: set[tuple[str, int]] = set()
+    for problem in [problem for one in documents for problem in one.problems]:
+        # A line with a header that is there a third time is found twice.
+        if not problem.line or (problem.place, problem.line) not in told:
+            problems.append(problem)
+        told.add((problem.place, problem.line))
     return documents, problems
 
 

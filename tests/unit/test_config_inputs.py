@@ -117,7 +117,7 @@ def test_a_table_that_is_there_twice_is_named_and_its_keys_are_checked(tmp_path:
         "a.toml:6: pipeline.worker: unknown key",
         "a.toml:7: is not valid TOML: [iggy] is there twice",
         "a.toml:8: iggy.x: unknown key"]
-    assert len(problems(tmp_path, a="[iggy]\n" * 100)) < 30
+    assert len(problems(tmp_path, a="[iggy]\n" * 100)) == 99
     (problem,) = problems(tmp_path, a="[[topics]]\nstream='s'\ntopic='x'\n[topics.x]\n[topics.x]\ny = 1\n")
     assert problem.startswith("a.toml:5: is not valid TOML: Cannot declare ('topics', 'x') twice")
 
