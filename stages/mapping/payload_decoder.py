@@ -66,12 +66,14 @@ class PayloadDecoder:
             self._decompress = decompressor(config.compression, config.max_payload_bytes)
         self._passes_lines = config.format == "line_protocol"
         self._transcode = transcoder(config)
-        #: The quick way of the format; steps need each object by itself.
-        self.quick = None if config.has_steps() else quick(config)
+        #: The quick way of the format.
+        self.quick = quick(config)
         self._limits = Limits.of(config)
         self._steps = Steps(config, *rules.place, rules.notices, budget=rules.budget) if config.has_steps() else None
         self._always = (config.format != "json" or config.schema_header != "none" or self._decompress is not None
                         or self._steps is not None)
+        #: Whether payloads are JSON as they come.
+        self._is_plain = config.format == "json" and config.schema_header == "none" and self._decompress is None
         #: Headers that points need; the others are for the steps.
         self._point_headers = len(config.point_headers())
         self._counted: set[str] = set()
@@ -97,7 +99,9 @@ class PayloadDecoder:
     def opened(self, payloads: Sequence[bytes], origin: BatchOrigin, cpu: CpuLimit) -> Opened:
         """The objects in the messages, and rejects for messages that cannot be decoded. Raises nothing."""
         quickly, name = self._quickly(payloads, cpu), "" if self.quick is None else self.quick.name
-        if quickly and None not in quickly:
+        if self._steps is not None:
+            quickly = self._with_steps(payloads, quickly, origin, cpu)
+        if quickly and None not in quickly and b"" not in quickly:
             return Opened(quickly, origin, list(range(len(payloads))), [name] * len(payloads), [], [], [],  # type: ignore[arg-type]
                           len(payloads), is_one_to_one=True)
         passed, done = self._pass_quickly(payloads, cpu)
@@ -106,6 +110,8 @@ class PayloadDecoder:
             if index in done:
                 continue
             if quickly and (text := quickly[index]) is not None:
+                if not text:
+                    continue
                 out.payloads.append(text)
                 out.messages.append(index)
                 out.names.append(name)
@@ -155,6 +161,13 @@ class PayloadDecoder:
         if max(map(len, filter(None, texts)), default=0) > most:
             texts = [text if text is not None and len(text) <= most else None for text in texts]
         return texts
+
+    def _with_steps(self, payloads: Sequence[bytes], quickly: Sequence[bytes | None], origin: BatchOrigin,
+                    cpu: CpuLimit) -> list[bytes | None]:
+        """The same behind the steps; b"" for a message that they leave out."""
+        if self._steps is None or not self._steps.is_single or not quickly and not self._is_plain:
+            return []
+        return self._steps.singles(quickly or payloads, origin, cpu)
 
     def _open(self, payload: bytes, index: int, origin: BatchOrigin, out: Opened, cpu: CpuLimit) -> None:
         if self._decompress is not None:

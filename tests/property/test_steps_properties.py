@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pipeline.about import About, header_texts
 from pipeline.config.schema import MappingConfig
-from pipeline.config.steps_schema import AnyStep
+from pipeline.config.steps_schema import AnyStep, OnlyChangedStep
+from stages.mapping.batch import BatchOrigin
 from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
 from stages.mapping.notices import Notices
@@ -129,6 +130,31 @@ def test_steps_give_objects_or_rejects_and_raise_nothing_else(document: dict[str
             assert made.reason in ("step_failed", "bad_field", "not_json") and made.detail, (name, made)
         else:
             assert isinstance(json.loads(made), dict)
+
+
+@given(st.lists(documents, min_size=1, max_size=3), st.lists(st.sampled_from(STEPS), min_size=1, max_size=3),
+       st.sampled_from(["reject", "skip", "drop"]))
+def test_the_quick_way_gives_the_same_as_the_careful_one(some: list[dict[str, Any]], steps: list[AnyStep],
+                                                         policy: str) -> None:
+    config = MappingConfig(steps=tuple([msgspec.structs.replace(step, on_error=policy) for step in steps]))
+    names = config.header_names()
+    origin = BatchOrigin(0, 0, None, [1] * len(some), 1, [header_texts(names, About(1, 2, {"h": "x/y"}))] * len(some))
+    texts = [text_of(document).encode() for document in some]
+    quick, careful = Steps(config, "s", "t", Notices()), Steps(config, "s", "t", Notices())
+    if not quick.is_single:
+        return
+    for index, found in enumerate(quick.singles(texts, origin, CpuLimit(1.0))):
+        if found is None and any(isinstance(step, OnlyChangedStep) for step in steps):
+            return  # the state is forgotten then
+        try:
+            expected = list(careful.objects(iter([("", texts[index])]), origin.of(index), CpuLimit(1.0)))
+        except Reject:
+            assert found is None
+            continue
+        if found is not None:
+            assert expected == ([("", found)] if found else [])
+        else:
+            assert not expected or policy == "skip" or isinstance(expected[0][1], Reject) or b"-0" in texts[index]
 
 
 @given(documents)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from pipeline.about import EVERYTHING, About, read_about
 from pipeline.config.steps_schema import METADATA, header_of
+from stages.mapping.batch import BatchOrigin
 from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
 from stages.mapping.records.series import Origin
@@ -18,17 +19,30 @@ Source = Callable[[Document, "Context"], Any]
 class Context:
     """Of one message."""
 
-    __slots__ = ("_headers", "cpu", "limits", "origin", "stream", "topic")
+    __slots__ = ("_batch", "_headers", "_index", "_origin", "cpu", "limits", "stream", "topic")
 
-    def __init__(self, stream: str, topic: str, limits: Limits, origin: Origin, names: Sequence[str],
-                 cpu: CpuLimit) -> None:
-        """`names` are those of the origin's headers; `cpu` measures the message."""
+    def __init__(self, stream: str, topic: str, limits: Limits, names: Sequence[str], cpu: CpuLimit,
+                 origin: Origin | None = None) -> None:
+        """`names` are those of the origin's headers; `cpu` measures the message. Without an `origin`, call `move`."""
         self.cpu = cpu
         self.stream = stream
         self.topic = topic
         self.limits = limits
-        self.origin = origin
+        self._origin = origin
+        self._batch: BatchOrigin | None = None
+        self._index = 0
         self._headers = names
+
+    def move(self, batch: BatchOrigin, index: int) -> None:
+        """To a message of a batch."""
+        self._batch, self._index, self._origin = batch, index, None
+
+    @property
+    def origin(self) -> Origin:
+        """Place, times and headers."""
+        if self._origin is None:
+            self._origin = Origin() if self._batch is None else self._batch.of(self._index)
+        return self._origin
 
     def about(self) -> About:
         """Times and headers of the message, for mappings that need everything."""

@@ -19,17 +19,27 @@ from stages.mapping.steps.paths import Document
 _decoder: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 _encoder: Final = msgspec.json.Encoder(decimal_format="number")
 #: What no int holds.
-_NEGATIVE_ZERO: Final = re.compile(rb"[\[:,\s]-0[\s,\]}]")
+_NEGATIVE_ZERO: Final = re.compile(rb"-0[\s,\]}]")
 #: Digits of the longest int; more of them cost too much.
 _MAX_DIGITS: Final = 400
 
 
+def decoded_quickly(payload: bytes) -> Document:
+    """The same of a payload without a -0. Raises what the decoder raises."""
+    document: Document = _decoder.decode(payload)
+    return document
+
+
+def has_negative_zero(payload: bytes) -> bool:
+    """Whether -0 may be in the payload, which is no int."""
+    return b"-0" in payload and _NEGATIVE_ZERO.search(payload) is not None
+
+
 def decoded(payload: bytes, limits: Limits) -> Document:
     """The object that a payload is. Raises Reject."""
-    if not limits.may_be_over(payload) and not (b"-0" in payload and _NEGATIVE_ZERO.search(payload)):
+    if not limits.may_be_over(payload) and not has_negative_zero(payload):
         try:
-            document: Document = _decoder.decode(payload)
-            return document
+            return decoded_quickly(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError):
             pass  # it is no JSON object, or one that only the exact way reads
     return {key: value_of(text) for key, text in decode_object(payload, limits).items()}
@@ -56,7 +66,8 @@ def _integer(text: str) -> int | Decimal:
 
 def repeated_key(payload: bytes, document: Document) -> str:
     """A key that an object in the payload has twice, of which the document has the last value; or ""."""
-    if payload.count(b":") == (keys := _keys_of(document)) or keys_in(payload) == keys:
+    keys = len(document) if payload.count(b"{") == 1 else _keys_of(document)
+    if payload.count(b":") == keys or keys_in(payload) == keys:
         return ""
     found: list[list[str]] = []
     try:

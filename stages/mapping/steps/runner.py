@@ -26,8 +26,9 @@ from pipeline.config.steps_schema import (
     UnwrapStep,
     ZipStep,
 )
+from stages.mapping.batch import BatchOrigin
 from stages.mapping.budget import Budget
-from stages.mapping.cpu_limit import CpuLimit
+from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.limits import Limits
 from stages.mapping.notices import Notices
 from stages.mapping.records.series import Origin
@@ -35,7 +36,7 @@ from stages.mapping.reject import Reject, shown
 from stages.mapping.steps import keys, several, texts, values
 from stages.mapping.steps.changes import OnlyChanged
 from stages.mapping.steps.context import Context
-from stages.mapping.steps.documents import decoded, encoded, repeated_key
+from stages.mapping.steps.documents import decoded, decoded_quickly, encoded, has_negative_zero, repeated_key
 from stages.mapping.steps.errors import NothingThere, StepFailed
 from stages.mapping.steps.functions import UserFunction
 from stages.mapping.steps.paths import Document
@@ -45,6 +46,8 @@ from stages.mapping.steps.values import Apply
 
 #: Name of an object for errors, and its JSON text or what is wrong with it.
 Named = tuple[str, bytes | Reject]
+#: Longest message that is tried without care, bytes.
+_MAX_SINGLE: Final = 100_000
 #: Verbs that change each value by itself; on a failure nothing else of the message was changed by then.
 _BY_VALUE: Final = (ParseStep, ScaleStep, LookupStep)
 _MAKERS: Final[dict[type[AnyStep], Callable[..., Apply]]] = {
@@ -83,6 +86,11 @@ class Steps:
         self._names = config.header_names() if names is None else names
         self._steps = compiled_all(config, notices, budget or Budget())
         self._with_state = [step.one for step in self._steps if isinstance(step.one, OnlyChanged)]
+        self._ones = [step.one for step in self._steps if step.one is not None]
+        #: Whether each message stays one, unless it is left out.
+        self.is_single = len(self._ones) == len(self._steps)
+        #: Longest message, before and after the steps, that is tried without care, bytes.
+        self._most = min(_MAX_SINGLE, config.max_payload_bytes, self._limits.expanded, 2 * self._limits.values - 1)
         #: Messages, or parts of them, that were left out of the current message.
         self.dropped = 0
 
@@ -91,7 +99,7 @@ class Steps:
         self.dropped = 0
         for step in self._with_state:
             step.begin(origin)
-        context = Context(self._stream, self._topic, self._limits, origin, self._names, cpu)
+        context = Context(self._stream, self._topic, self._limits, self._names, cpu, origin)
         for name, payload in named:
             if isinstance(payload, Reject):
                 yield name, payload
@@ -101,10 +109,49 @@ class Steps:
             except Reject as reject:
                 yield name, reject
                 continue
-            if key := repeated_key(payload, document):
-                self._notices.add("duplicate_key", 1, origin.place, f"the key {shown(key)} is there twice in one "
-                                                                    "object; the last one counts")
+            self._note_repeated(repeated_key(payload, document), context)
             yield from self._run(document, 0, context, name)
+
+    def _note_repeated(self, key: str, context: Context) -> None:
+        if key:
+            self._notices.add("duplicate_key", 1, context.origin.place,
+                              f"the key {shown(key)} is there twice in one object; the last one counts")
+
+    def singles(self, texts: Sequence[bytes | None], origin: BatchOrigin, cpu: CpuLimit) -> list[bytes | None]:
+        """What the steps make of messages that are one object each, without the care that `objects` takes.
+
+        b"" for one that is left out; None for one that `objects` has to look at. Only if `is_single`.
+        """
+        context = Context(self._stream, self._topic, self._limits, self._names, cpu)
+        found: list[bytes | None] = []
+        for index, text in enumerate(texts):
+            if text is None or text[:1] != b"{" or len(text) > self._most or has_negative_zero(text):
+                found.append(None)
+                continue
+            cpu.begin()
+            context.move(origin, index)
+            try:
+                found.append(self._single(text, context))
+            except (Exception, TooSlow):  # `objects` says what it is
+                found.append(None)
+        return found
+
+    def _single(self, text: bytes, context: Context) -> bytes:
+        for step in self._with_state:
+            step.begin(context.origin)
+        document = decoded_quickly(text)
+        key = repeated_key(text, document)
+        for one in self._ones:
+            found = one(document, context)
+            if found is None:
+                self._note_repeated(key, context)
+                return b""
+            document = found
+        result = encoded(document)
+        if len(result) > self._most:
+            raise ValueError(len(result))
+        self._note_repeated(key, context)
+        return result
 
     def _run(self, document: Document, at: int, context: Context, name: str) -> Iterator[Named]:
         """The messages that the steps from `at` on make of one. Depth first, so that few are in memory at once."""
