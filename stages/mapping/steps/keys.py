@@ -1,7 +1,8 @@
 """Verbs that change which keys a message has: unwrap, include, exclude, rename, copy, move, set, pivot, drop."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from pipeline.config.steps_schema import (
     CopyStep,
@@ -19,8 +20,11 @@ from stages.mapping.reject import shown
 from stages.mapping.steps.conditions import VALUE, condition
 from stages.mapping.steps.context import Context, described, exact_path, path_of, source, target, text_of
 from stages.mapping.steps.errors import BadPath, BadStep, NothingThere, StepFailed
-from stages.mapping.steps.paths import MISSING, Document, Path, Place, kept, merge, new_names, put, remove
+from stages.mapping.steps.paths import MISSING, Document, Path, Place, check_free, kept, merge, new_names, put, remove
 from stages.mapping.steps.values import Apply, constant
+
+#: A path of one part without wildcards.
+_PLAIN: Final = re.compile(r"[^.*?\\]+")
 
 
 def unwrap(step: UnwrapStep) -> Apply:
@@ -47,6 +51,9 @@ def unwrap(step: UnwrapStep) -> Apply:
 def include(step: IncludeStep) -> Apply:
     """`do = "include"`."""
     paths = [path_of(path) for path in listed(step.path)]
+    if all(len(path.keys) == len(path.parts) == 1 for path in paths):
+        names = frozenset([path.keys[0] for path in paths])
+        return lambda document, context: {key: value for key, value in document.items() if key in names}
     return lambda document, context: kept(document, paths)
 
 
@@ -88,6 +95,18 @@ def rename(step: RenameStep) -> Apply:
         except BadPath as error:
             raise BadStep("names", f'"{new}" {error}') from None
 
+    if step.on_missing == "skip" and (flat := _flat(step.names)):
+        def apply_flat(document: Document, context: Context) -> Document:
+            for old, new in flat:
+                if old in document:
+                    value = document.pop(old)
+                    if new in document:
+                        check_free(document, new, value)
+                    document[new] = value
+            return document
+
+        return apply_flat
+
     def apply(document: Document, context: Context) -> Document:
         found: dict[tuple[int, Any], tuple[Place, Any, Sequence[str]]] = {}
         for path, named in names:
@@ -103,6 +122,13 @@ def rename(step: RenameStep) -> Apply:
         return document
 
     return apply
+
+
+def _flat(names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Old and new keys where all are at the outermost level, without wildcards, and in no other's way."""
+    plain = all(_PLAIN.fullmatch(name) for pair in names.items() for name in pair)
+    apart = not set(names) & set(names.values()) and len(set(names.values())) == len(names)
+    return list(names.items()) if plain and apart else []
 
 
 def copy(step: CopyStep) -> Apply:

@@ -33,12 +33,30 @@ class Place(NamedTuple):
         return self.holder[self.key]
 
 
+#: Names that a part with wildcards remembers, and their length, at most: messages mostly have the same.
+_KNOWN_NAMES, _KNOWN_CHARS = 1_000, 100
+
+
 class Glob(NamedTuple):
     """A part with stars or question marks."""
 
     pattern: re.Pattern[str]
     #: It is `*`, which takes each member and each element.
     is_any: bool
+    #: Names that were met -> what the wildcards stand for, or None where the name does not fit.
+    known: dict[str, tuple[str, ...] | None]
+
+    def captures(self, name: str) -> tuple[str, ...] | None:
+        """What the wildcards stand for; None where the name does not fit."""
+        if name in self.known:
+            return self.known[name]
+        match = self.pattern.fullmatch(name)
+        found = match.groups() if match is not None else None
+        if len(name) <= _KNOWN_CHARS:
+            if len(self.known) >= _KNOWN_NAMES:
+                self.known.clear()
+            self.known[name] = found
+        return found
 
 
 class Path:
@@ -105,7 +123,7 @@ def _part(pieces: Sequence[str]) -> str | Glob | object:
         raise BadPath('has "**" beside other characters; it stands alone between dots')
     if "*" not in pieces and "?" not in pieces:
         return "".join([piece[-1] for piece in pieces])
-    return Glob(re.compile(_pattern(pieces), re.DOTALL), text == "*")
+    return Glob(re.compile(_pattern(pieces), re.DOTALL), text == "*", {})
 
 
 def _pattern(pieces: Sequence[str]) -> str:
@@ -223,8 +241,8 @@ def _matching(value: Any, part: object) -> Iterator[tuple[Any, tuple[str, ...]]]
     if isinstance(part, Glob):
         if isinstance(value, dict):
             for key in value:
-                if match := part.pattern.fullmatch(key):
-                    yield key, match.groups()
+                if (found := part.captures(key)) is not None:
+                    yield key, found
         elif isinstance(value, list) and part.is_any:
             for index in range(len(value)):
                 yield index, (str(index),)
@@ -344,7 +362,7 @@ def _fits(parts: Sequence[str | Glob | object], at: int, key: Any) -> int:
     if isinstance(key, int):
         return at + 1 if part == str(key) or isinstance(part, Glob) and part.is_any else 0
     if isinstance(part, Glob):
-        return at + 1 if part.pattern.fullmatch(key) else 0
+        return at + 1 if part.captures(key) is not None else 0
     if part == key:
         return at + 1
     if "." in key and key.startswith(f"{part}."):

@@ -94,7 +94,7 @@ class _Exploder(NamedTuple):
                  ) -> Iterator[tuple[str, Document | StepFailed]]:
         """The members of an object, all or those that the last part of the path fits, as elements."""
         glob = self.glob
-        names = [name for name in value if glob is None or glob.pattern.fullmatch(name)]
+        names = [name for name in value if glob is None or glob.captures(name) is not None]
         if not names:
             raise NothingThere(self.path.text)
         context.limits.check_points(len(names))

@@ -13,6 +13,8 @@ from stages.mapping.steps.values import Apply
 
 #: In `to`: any number of parts.
 REST: Final = "..."
+#: Texts of which the groups are remembered, and their length, at most: topics and devices come again and again.
+_KNOWN_TEXTS, _KNOWN_CHARS = 2_000, 200
 
 def _text_at(name: str) -> Callable[[Document, Context], str]:
     get = source(name)
@@ -70,15 +72,27 @@ def match(step: MatchStep) -> Apply:
     text = _text_at(step.from_)
     prefix = target(step.to)
 
+    known: dict[str, list[tuple[tuple[str, ...], str]] | None] = {}
+
+    def parts_of(whole: str) -> list[tuple[tuple[str, ...], str]] | None:
+        if whole in known:
+            return known[whole]
+        found = pattern.search(whole)
+        parts = None if found is None else [((*prefix, name), part) for name in groups
+                                            if (part := found.group(name)) is not None]
+        if len(whole) <= _KNOWN_CHARS:
+            if len(known) >= _KNOWN_TEXTS:
+                known.clear()
+            known[whole] = parts
+        return parts
+
     def apply(document: Document, context: Context) -> Document:
         whole = text(document, context)
-        found = pattern.search(whole)
-        if found is None:
+        parts = parts_of(whole)
+        if parts is None:
             raise StepFailed(f"{step.from_}: {described(whole)} does not match {shown(step.pattern)}")
-        for name in groups:
-            part = found.group(name)
-            if part is not None:
-                put(document, (*prefix, name), part)
+        for keys, part in parts:
+            put(document, keys, part)
         return document
 
     return apply
