@@ -45,6 +45,11 @@ def test_every_failure_is_a_check_of_its_own_and_nothing_is_written(
         "reachable,", "topic", "the", "the", "the", "reachable", "login,"]
     assert all(check.ok for check in checks(path))
     assert "no topic s/other" in failed(path, "topics.0.topic=other")
+    sandbox.create_topic("s", "sensors-2", 1)
+    checked = {check.what: check.detail for check in checks(path, "topics.0.topic=sens*", "topics.1.stream=s",
+                                                            "topics.1.topic=none-*")}
+    assert checked["topics s/sens*"] == "2 match now" and checked["topic s/sensors-2"] == "1 partition"
+    assert checked["topics s/none-*"].startswith("none matches now")
     assert "has no partition 7" in failed(path, "topics.0.partitions=7")
     assert "can't be reached" in failed(path, f"iggy.address={FREE_PORT}")
     assert "login of user" in failed(path, "iggy.password=${WRONG}")

@@ -14,9 +14,15 @@ from pipeline.config.schema import Config, Subscription
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyForbidden
 from pipeline.iggy.rights import lacks_everywhere
+from pipeline.iggy.topic_patterns import find_topics
+from pipeline.topic_configs import with_topics
 
 #: What the server answers to an offset that it does not have: it has checked the right to store one.
 _INVALID_OFFSET = "invalid offset"
+
+
+#: Most topics that are asked for one by one.
+MAX_TOPICS = 100
 
 
 async def iggy_checks(config: Config) -> list[ConnectionCheck]:
@@ -35,7 +41,11 @@ async def _checks(config: Config) -> AsyncIterator[ConnectionCheck]:
     encryption = "encrypted" if config.iggy.is_encrypted() else "not encrypted"
     yield ConnectionCheck(server, "reachable, and login", True, f"{await _version(iggy)}, {encryption}")
     permissions = await _permissions(iggy)
-    for subscription in dict.fromkeys(replace(one, sink=0) for one in config.subscriptions()):
+    config, checks = await _with_topics(server, iggy, config)
+    for check in checks:
+        yield check
+    named = dict.fromkeys(replace(one, sink=0) for one in config.subscriptions() if not one.is_pattern)
+    for subscription in list(named)[:MAX_TOPICS]:
         async for check in _topic_checks(server, iggy, subscription):
             yield check
     for stream, topic, why in _written_topics(config):
@@ -43,6 +53,23 @@ async def _checks(config: Config) -> AsyncIterator[ConnectionCheck]:
             yield await _send_check(server, iggy, permissions, stream, topic, why)
         except (IggyError, RuntimeError) as error:
             yield ConnectionCheck(server, f"the right to send to {stream}/{topic} ({why})", False, str(error))
+
+
+async def _with_topics(server: str, iggy: IggyConnection, config: Config) -> tuple[Config, list[ConnectionCheck]]:
+    """The configuration with the topics that its patterns match, and a check of each pattern."""
+    patterns = {index: one for index, one in enumerate(config.subscriptions()) if one.is_pattern}
+    if not patterns:
+        return config, []
+    try:
+        found = await find_topics(iggy, config)
+    except IggyError as error:
+        return config, [ConnectionCheck(server, f"topics {one.label()}", False, str(error))
+                        for one in patterns.values()]
+    counts = {index: sum(topic.pattern == index for topic in found) for index in patterns}
+    return with_topics(config, found), [
+        ConnectionCheck(server, f"topics {one.label()}", True, f"{counts[index]} match now" if counts[index] else
+                        "none matches now; those that do later are found while the pipeline runs")
+        for index, one in patterns.items()]
 
 
 async def _version(iggy: IggyConnection) -> str:
