@@ -2,18 +2,31 @@
 
 from collections.abc import Collection, Mapping
 
+import click
+
 from pipeline.config.inputs import ConfigInputs
-from pipeline.config.load import Examined, examine_config, read_config
+from pipeline.config.load import Examined, examine_config
 from pipeline.config.mapping_checks import mapping_contradictions
 from pipeline.config.schema import Config
 from pipeline.config.values import Used
+from pipeline.errors import ConfigError
+from pipeline.logs import clean
 
 
 def load_config(inputs: ConfigInputs | str, environ: Mapping[str, str] | None = None,
                 options: Mapping[str, object] | None = None, sources: Mapping[str, object] | None = None,
                 unused: Collection[str] = ()) -> Config:
-    """`pipeline.config.load.read_config`, which also compiles the mappings. Raises ConfigError with every mistake."""
-    return read_config(inputs, environ, options, sources, unused, _mapping_problems)
+    """`pipeline.config.load.read_config`, which also compiles the mappings. Raises ConfigError with every mistake.
+
+    For the inputs of a command, environment variables that are not used are named on standard error.
+    """
+    examined = examine_config(inputs, environ, options, sources, unused, _mapping_problems)
+    if isinstance(inputs, ConfigInputs):
+        for warning in examined.warnings:
+            click.echo(f"pipeline: warning: {clean(warning)}", err=True)
+    if examined.config is None:
+        raise ConfigError(inputs, examined.problems)
+    return examined.config
 
 
 def examine(inputs: ConfigInputs | str, environ: Mapping[str, str] | None = None,

@@ -126,7 +126,7 @@ class Document:
             except ValueError:  # an integer of thousands of digits
                 self._add_problem(0, "a number is too long")
             else:
-                if _is_within(self.tables, MAX_DEPTH):
+                if is_within(self.tables, MAX_DEPTH):
                     return
                 self._add_problem(0, f"nested too deep: more than {MAX_DEPTH} levels")
             self.is_broken, self.tables = True, {}
@@ -291,7 +291,8 @@ def _repeated(before: str, rest: str) -> Iterator[tuple[int, str]]:
             yield rest.count("\n", 0, match.start(1)) + 1, match[1]
 
 
-def _is_within(tables: dict[str, Any], depth: int) -> bool:
+def is_within(tables: dict[str, Any], depth: int) -> bool:
+    """Whether tables and arrays are nested at most `depth` deep."""
     level: list[Any] = [tables]
     for _ in range(depth):
         level = [item for value in level for item in (value.values() if isinstance(value, dict) else value)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from pipeline.config.inputs import MAX_DEPTH, is_within
 from pipeline.config.merging import Merged, Origin
 from pipeline.config.schema import Config
 from pipeline.config.secret_keys import is_secret, url_password
@@ -24,6 +25,8 @@ from pipeline.errors import Problem
 PREFIX: Final = "PIPELINE_"
 #: Between the parts of a key in a variable's name.
 SEPARATOR: Final = "__"
+#: Most parts of a key.
+MAX_PARTS: Final = 20
 #: Variables that begin like that and are no keys.
 OTHER_VARIABLES: Final = ("PIPELINE_TRACEBACK",)
 #: What Kubernetes sets in every container for a Service that is called "pipeline".
@@ -95,13 +98,27 @@ def apply_settings(merged: Merged, settings: Sequence[Setting], folder: str) -> 
     for setting in settings:
         path = ""
         try:
+            _check_text(setting)
             _check_visible(setting)
             path, value = _assign(merged.tables, setting)
             merged.record(path, value, Origin(setting.place, folder))
         except BadSetting as error:
-            name = ".".join(setting.parts).lower() if setting.is_variable else ".".join(setting.parts)
+            name = ".".join(setting.parts[:MAX_PARTS])
+            name = name.lower() if setting.is_variable else name
             problems.append(Problem(setting.place, 0, name, f"{name}: {error}"))
     return problems
+
+
+def _check_text(setting: Setting) -> None:
+    """Raises BadSetting for what no configuration can hold."""
+    if len(setting.parts) > MAX_PARTS:
+        raise BadSetting(f"has more than {MAX_PARTS} parts")
+    text = "".join(setting.parts) + setting.value
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadSetting("is not UTF-8 text")
+    parsed = _parsed(setting.value)
+    if isinstance(parsed, dict | list) and not is_within({"value": parsed}, MAX_DEPTH):
+        raise BadSetting(f"is nested too deep: more than {MAX_DEPTH} levels")
 
 
 def _check_visible(setting: Setting) -> None:

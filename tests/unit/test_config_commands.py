@@ -112,13 +112,13 @@ def test_the_schema_describes_every_key_and_takes_variables(validator: jsonschem
         assert not list(validator.iter_errors(tomllib.loads(text)))
 
 
-@pytest.mark.parametrize("every_key", [False, True])
-@pytest.mark.parametrize("source", ["", "v1", "v2", "v3", "cloud"])
-@pytest.mark.parametrize("sink", ["", "v1", "v2", "v3", "cloud", "victoriametrics", "questdb"])
+@pytest.mark.parametrize(("sink", "source", "every_key"), [
+    *((sink, "", every) for every in (False, True)
+      for sink in ("v1", "v2", "v3", "cloud", "victoriametrics", "questdb")),
+    *(("", source, every) for source in ("v1", "v2", "v3", "cloud") for every in (False, True)),
+    ("v2", "v2", True), ("v1", "v3", False), ("cloud", "cloud", False)])
 def test_a_new_configuration_checks(tmp_path: Path, sink: str, source: str, every_key: bool) -> None:
-    if not sink and not source:
-        assert run("init").exit_code == 2
-        return
+    assert run("init").exit_code == 2
     path = tmp_path / "new.toml"
     options = [*(["--sink", sink] if sink else []), *(["--source", source] if source else []),
                *(["--all"] if every_key else [])]

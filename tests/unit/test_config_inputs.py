@@ -202,6 +202,9 @@ def test_a_text_of_the_environment_is_taken_as_it_is(tmp_path: Path) -> None:
     ("topics.7.topic=x", "--set: topics.7.topic: topics has 1 elements; give a number from 0 to 1"),
     ("topics.x.topic=x", "--set: topics.x.topic: topics has no element of that name"),
     ("influxdb.bucket.x=1", "--set: influxdb.bucket.x: influxdb.bucket is a value, and holds no keys"),
+    ("a." * 5_000 + "b=1", "--set: a.a."),
+    ("tests.0.message=" + "{a=" * 150 + "1" + "}" * 150, "--set: tests.0.message: "),
+    ("influxdb.org=\udcff", "--set: influxdb.org: is not UTF-8 text"),
     ("influxdb", "--set: is not KEY=VALUE"), ("=x", "--set: is not KEY=VALUE"), ("a..b=x", "--set: is not KEY=VALUE"),
 ])
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, setting: str, problem: str) -> None:
@@ -222,6 +225,11 @@ def test_a_wrong_value_of_the_environment_is_named_and_not_shown(tmp_path: Path)
     assert problem.startswith("PIPELINE_PIPELINE__WORKERS: pipeline.workers: ") and "hunter2" not in problem
     (problem,) = problems(tmp_path, environ={"PIPELINE_IGGY__ADRESS": "hunter2-secret"})
     assert problem == "PIPELINE_IGGY__ADRESS: iggy.adress: unknown key; did you mean address?"
+
+
+def test_bytes_of_the_environment_that_are_no_text_are_named(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, environ={"PIPELINE_INFLUXDB__ORG": "\udcff"})
+    assert problem == "PIPELINE_INFLUXDB__ORG: influxdb.org: is not UTF-8 text"
 
 
 def test_relative_paths_are_relative_to_their_own_file(tmp_path: Path) -> None:
