@@ -22,6 +22,7 @@ from pipeline.testbed.bench import everyday as everyday_run
 from pipeline.testbed.bench import flight_vs_http as flight_run
 from pipeline.testbed.bench import retention as retention_run
 from pipeline.testbed.bench import source_throughput as source_run
+from pipeline.testbed.bench import transports as transport_run
 from pipeline.testbed.bench import workloads as workload_run
 from pipeline.testbed.bench.results import Figures, Throughput
 from pipeline.testbed.bench.source_throughput import Format
@@ -251,6 +252,24 @@ def source(as_json: bool, points: int, page_sizes: str, workers: int, format_: F
             runs.append(found)
     if as_json:
         click.echo(source_run.to_json(runs))
+
+
+@bench.command()
+@click.argument("connection_strings", nargs=-1, required=True, metavar="CONNECTION_STRING...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1_000))
+@click.option("--turns", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each transport.")
+def transports(connection_strings: tuple[str, ...], as_json: bool, messages: int, turns: int) -> None:
+    """A backlog out of a real Iggy over several transports, in turns: iggy+tcp://iggy:iggy@127.0.0.1:8090 ..."""
+    configs = [transport_run.config_of(given) for given in connection_strings]
+    runs = []
+    with _folder() as folder:
+        for run in transport_run.measure(folder, configs, messages, turns):
+            click.echo(f"{run.transport}: {run.messages_per_second:,} messages/s, {run.total_us} us", err=as_json)
+            runs.append(run)
+    click.echo(transport_run.text(runs), err=as_json)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(runs)))
 
 
 @bench.command()

@@ -12,7 +12,9 @@ from pipeline.config.secrets import secrets_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyForbidden
 from pipeline.iggy.retry import retry_on_disconnect
+from pipeline.iggy.rights import lacks_everywhere
 from pipeline.interrupts import end_on_interrupt, start_blocked
 from pipeline.logs import setup_logging
 from pipeline.points.times import parse_time
@@ -34,6 +36,21 @@ async def make_topics(config: Config) -> None:
         if where in read:
             await iggy.ensure_connected()
             await iggy.make_topic(*where, source.output.partitions)
+
+
+async def check_outputs(config: Config) -> None:
+    """Whether the user may send what the sources produce, as far as topics with fixed names exist. Raises IggyError."""
+    iggy = IggyConnection(config.iggy)
+    for source in config.sources:
+        output = source.output
+        if "{" in output.stream + output.topic:
+            continue
+        await iggy.ensure_connected()
+        await iggy.full_details(output.stream, output.topic)  # its partitions are needed, to use them all
+        permissions = await iggy.permissions()
+        if permissions is not None and lacks_everywhere(permissions, "send_messages"):
+            raise IggyForbidden(f"source {source.name}: the user of the pipeline lacks the right send_messages on "
+                                f"{output.stream}/{output.topic}; grant it, or give a user who has it")
 
 
 async def check_states(config: Config, logger: logging.Logger) -> None:

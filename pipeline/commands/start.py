@@ -93,12 +93,13 @@ def prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
     _log_warnings(config, logger)
     if config.sources:
         # Imported here, because most configurations have no sources.
-        from pipeline.commands.preflight import check_sources, check_states, make_topics
+        from pipeline.commands.preflight import check_outputs, check_sources, check_states, make_topics
         from pipeline.source_coordinator.state_store import lock_states
         lock_states(locks, config)
         asyncio.run(check_states(config, logger))
         check_sources(config, logger)
         asyncio.run(make_topics(config))
+        asyncio.run(check_outputs(config))
     asyncio.run(check_stores(config, logger))
     asyncio.run(check_iggy(config.iggy, config.subscriptions(), all_needed=bool(until)))
     return locks

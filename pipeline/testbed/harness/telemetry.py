@@ -46,34 +46,34 @@ def telemetry(index: int) -> bytes:
                                    FIRST_TIME_MS + tick * 1000))
 
 
-async def produce(address: str, messages: int, partitions: int, stream: str = STREAM,
+async def produce(iggy_at: str | IggyConfig, messages: int, partitions: int, stream: str = STREAM,
                   make: Callable[[int], bytes] = telemetry) -> None:
     """Creates the stream and topic, and sends `messages` to its partitions in turn. Raises IggyError.
 
-    `make` gives message number n.
+    `iggy_at`: host:port of a server with user and password `iggy`, or how it is reached. `make` gives message number n.
     """
-    iggy = await _connected(address)
+    iggy = await _connected(iggy_at)
     await iggy.make_topic(stream, TOPIC, partitions)
     for batch, first in enumerate(range(0, messages, SEND_MESSAGES)):
         payloads = [make(i) for i in range(first, min(first + SEND_MESSAGES, messages))]
         await iggy.send(stream, TOPIC, payloads, batch % partitions)
 
 
-def produce_now(address: str, messages: int, partitions: int, stream: str = STREAM,
+def produce_now(iggy_at: str | IggyConfig, messages: int, partitions: int, stream: str = STREAM,
                 make: Callable[[int], bytes] = telemetry) -> None:
     """`produce`, to its end."""
-    asyncio.run(produce(address, messages, partitions, stream, make))
+    asyncio.run(produce(iggy_at, messages, partitions, stream, make))
 
 
-def delete_stream(address: str, stream: str) -> None:
+def delete_stream(iggy_at: str | IggyConfig, stream: str) -> None:
     """Deletes a stream that `produce` made. Raises IggyError."""
     async def delete() -> None:
-        await (await _connected(address)).client.delete_stream(stream)
+        await (await _connected(iggy_at)).client.delete_stream(stream)
 
     asyncio.run(delete())
 
 
-async def _connected(address: str) -> IggyConnection:
-    iggy = IggyConnection(IggyConfig(address=address, username="iggy", password="iggy"))
+async def _connected(iggy_at: str | IggyConfig) -> IggyConnection:
+    iggy = IggyConnection(IggyConfig(address=iggy_at) if isinstance(iggy_at, str) else iggy_at)
     await iggy.connect()
     return iggy
