@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,13 @@ class BenchOptions(Struct, frozen=True):
     database_cores: int
     compare: bool
     check: bool
+    #: One of NAMES: only a backlog of its messages; "": those of `harness.telemetry`.
+    workload: str
 
     def backlog(self, folder: Path, url: str = "", influxdb: str = SANDBOX_V2) -> Throughput:
         """Reads it into a database that only counts, or into that of `url`, whose table has the lines `influxdb`."""
-        return throughput.backlog(folder, self.messages, self.workers, self.writers, url, influxdb, self.iggy)
+        return throughput.backlog(folder, self.messages, self.workers, self.writers, url, influxdb, self.iggy,
+                                  self.workload)
 
 
 def _outputs(command: Command) -> Command:
@@ -92,6 +95,9 @@ def _outputs(command: Command) -> Command:
 @click.option("--database-cores", default=0, show_default=True, type=click.IntRange(0),
               help="With influxdb1: so many cores for it alone, the others for all else; 0: all share all.")
 @click.option("--compare", is_flag=True, help="The same messages through influxdb-client, influxdb3-python and a loop.")
+@click.option("--workload", default="", metavar="NAME",
+              help="Only a backlog of messages of one kind of producer, with their mapping: one of those of "
+                   "scripts/bench workloads.")
 @click.option("--check", is_flag=True,
               help="Only compare the encoder with loops by hand, on all workloads; 1 when it is too slow.")
 @click.pass_context
@@ -104,6 +110,7 @@ def bench(ctx: click.Context, /, as_json: bool, page: str | None, **given: Any) 
     if ctx.invoked_subcommand is not None:
         return
     options = msgspec.convert(given, BenchOptions)
+    _check_names([options.workload] if options.workload else [])
     if options.check:
         figures = Figures(about=_about("encoder"), encoder=encoder.measure())
         _out(figures, as_json, page)
@@ -120,7 +127,7 @@ def bench(ctx: click.Context, /, as_json: bool, page: str | None, **given: Any) 
 def _measured(folder: Path, options: BenchOptions) -> Figures:
     figures = Figures(about=_about(options.target), encoder=encoder.measure(QUICK_ROUNDS))
     _backlog(folder, figures, options)
-    if options.rate and options.target in ("sandbox", "influxdb1"):
+    if options.rate and not options.workload and options.target in ("sandbox", "influxdb1"):
         load = msgspec.structs.replace(constant_rate.default_load(options.rate, options.seconds), shape=options.shape,
                                        partitions=throughput.PARTITIONS)
         with _database(folder, options) as url:
@@ -199,6 +206,13 @@ def encode(as_json: bool, page: str | None) -> None:
     _out(Figures(about=_about("encoder"), encoder=encoder.measure()), as_json, page)
 
 
+def _check_names(names: Sequence[str]) -> None:
+    """Raises PipelineError for the name of no workload."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise PipelineError(f"{unknown[0]}: there is no such workload; give some of {', '.join(NAMES)}")
+
+
 @bench.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
@@ -209,9 +223,7 @@ def workloads(names: tuple[str, ...], as_json: bool, telegraf: str | None) -> No
 
     All workloads, or those named. Both have to write the same points.
     """
-    unknown = [name for name in names if name not in NAMES]
-    if unknown:
-        raise PipelineError(f"{unknown[0]}: there is no such workload; give some of {', '.join(NAMES)}")
+    _check_names(names)
     table = workload_run.measure(names or NAMES, telegraf or "")
     click.echo(workload_run.text(table), err=as_json)
     if as_json:

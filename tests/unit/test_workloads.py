@@ -1,13 +1,19 @@
 """The workloads of the bench: both sides write the same points, and the figures are what they are called."""
 
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
+from pipeline.commands.load import mapping_of
+from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.testbed.bench import workloads as bench
+from pipeline.testbed.load.sender import messages_of
 from pipeline.testbed.workloads.catalogue import NAMES, workload
+from pipeline.testbed.workloads.mapping_text import mapping_text
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,6 +34,24 @@ def test_lines_that_differ_are_an_error(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(bench, "workload", lambda name, folder: wrong)
     with pytest.raises(PipelineError, match="different points"):
         bench.measure(["flat"], batches=1, messages=10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mapping_of_each_workload_can_be_put_into_a_configuration(name: str, tmp_path: Path) -> None:
+    mapping = workload(name, tmp_path).mapping
+    lines = mapping_text(mapping)
+    assert msgspec.convert(tomllib.loads(lines), MappingConfig) == mapping
+    assert "timestamp_zone" not in lines
+
+
+def test_a_load_sends_the_messages_of_a_workload(tmp_path: Path) -> None:
+    make = messages_of("rules")
+    assert make(5, 1_700_000_000_000_000) == workload("rules", tmp_path).message(5, 1_700_000_000_000_000)
+
+
+def test_a_workload_that_is_none_is_said_with_those_that_are() -> None:
+    with pytest.raises(PipelineError, match="nothing: there is no such workload; give one of flat, "):
+        mapping_of("nothing")
 
 
 def test_a_table_says_whether_it_is_fast_enough() -> None:

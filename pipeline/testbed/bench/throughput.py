@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from pipeline.testbed.harness import telemetry
 from pipeline.testbed.harness.configurations import SANDBOX_V2
 from pipeline.testbed.harness.runs import SinkRun, is_settled
 from pipeline.testbed.harness.sandboxes import running_sandbox
+from pipeline.testbed.workloads import catalogue
+from pipeline.testbed.workloads.mapping_text import mapping_text
 
 PARTITIONS = 2
 IDLE_SECONDS = 5.0
@@ -21,40 +23,53 @@ RUN_SECONDS = 300.0
 
 
 @contextmanager
-def filled(folder: Path, iggy: str, messages: int, partitions: int = PARTITIONS) -> Iterator[tuple[str, str]]:
-    """Address and stream of an Iggy with all messages: a sandbox, or the given one, whose stream is deleted after."""
+def filled(folder: Path, iggy: str, messages: int, partitions: int = PARTITIONS,
+           make: Callable[[int], bytes] = telemetry.telemetry) -> Iterator[tuple[str, str]]:
+    """Address and stream of an Iggy with all messages: a sandbox, or the given one, whose stream is deleted after.
+
+    `make` gives message number n.
+    """
     if not iggy:
         with running_sandbox(folder, "--only", "iggy") as addresses:
-            telemetry.produce_now(addresses.iggy, messages, partitions)
+            telemetry.produce_now(addresses.iggy, messages, partitions, make=make)
             yield addresses.iggy, telemetry.STREAM
         return
     stream = f"pipeline-bench-{secrets.token_hex(4)}"
     try:
-        telemetry.produce_now(iggy, messages, partitions, stream)
+        telemetry.produce_now(iggy, messages, partitions, stream, make)
         yield iggy, stream
     finally:
         telemetry.delete_stream(iggy, stream)
 
 
 def backlog(folder: Path, messages: int, workers: int, writers: int, url: str = "", influxdb: str = SANDBOX_V2,
-            iggy: str = "") -> Throughput:
+            iggy: str = "", workload: str = "") -> Throughput:
     """Sends all messages first, then runs the pipeline over them. Raises PipelineError.
 
     `url` is that of a database that is there already, and `influxdb` the lines of its table; `iggy` the host:port of a
-    server with user and password `iggy`.
+    server with user and password `iggy`; `workload` one of `workloads.catalogue.NAMES`.
     """
-    with filled(folder, iggy, messages) as (address, stream), \
+    work = catalogue.workload(workload, folder) if workload else None
+    make = _maker(work) if work is not None else telemetry.telemetry
+    with filled(folder, iggy, messages, make=make) as (address, stream), \
             running_sandbox(folder, "--only", "influxdb", "--count-only") as counting:
         options = f"workers = {workers}\nwriters = {writers}\n"
         config = telemetry.sink_of(url or counting.influxdb, influxdb, stream, options)
+        if work is not None:
+            config = telemetry.sink_of(url or counting.influxdb, influxdb, stream, options,
+                                       mapping_text(work.mapping), work.precision)
         with telemetry.sink_run(folder, address, config) as run:
             status = run.wait_for(lambda s: is_settled(s, messages), "the last message", RUN_SECONDS)
             cpu = cpu_us(run.pids(), status.startup_cpu, messages)
-            if run.stop() != 0 or status.rejected:
+            if run.stop() != 0 or status.rejected and work is None:
                 raise PipelineError(f"the run went wrong; the log says:\n{run.log()}")
     seconds = status.last_settled_at - status.first_dispatched_at
     return Throughput(messages, round(messages / seconds), cpu, round(status.sent_bytes / status.written, 1), workers,
                       writers, status.batches)
+
+
+def _maker(work: catalogue.Workload) -> Callable[[int], bytes]:
+    return lambda number: work.message(number, catalogue.FIRST_US + number * catalogue.STEP_US)
 
 
 def cpu_us(pids: Mapping[str, int], startup_cpu: Mapping[str, float], messages: int) -> dict[str, float]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import Precision
 from pipeline.iggy.connection import IggyConnection
 from pipeline.testbed.harness.configurations import SANDBOX_V2, SinkConfiguration
 from pipeline.testbed.harness.runs import SinkRun
@@ -25,10 +26,11 @@ timestamp_format = "epoch_ms"
 """
 
 
-def sink_of(url: str, influxdb: str = SANDBOX_V2, stream: str = STREAM, options: str = "") -> SinkConfiguration:
+def sink_of(url: str, influxdb: str = SANDBOX_V2, stream: str = STREAM, options: str = "",
+            mapping: str = _MAPPING, precision: Precision = "ms") -> SinkConfiguration:
     """A pipeline for these messages. `influxdb`: lines of `[influxdb]`; `options`: of `[pipeline]`."""
-    return SinkConfiguration(stream=stream, topic=TOPIC, mapping=_MAPPING, options=options,
-                             influxdb=f'url = "{url}"\nprecision = "ms"\n{influxdb}')
+    return SinkConfiguration(stream=stream, topic=TOPIC, mapping=mapping, options=options,
+                             influxdb=f'url = "{url}"\nprecision = "{precision}"\n{influxdb}')
 
 
 def sink_run(folder: Path, iggy: str, config: SinkConfiguration) -> SinkRun:

@@ -20,6 +20,8 @@ from pipeline.testbed.load.telemetry import DEFAULT_MAPPING, DEFAULT_TIME, Telem
 
 #: Rate that one process can send, messages a second; more processes are started for a higher rate.
 RATE_OF_A_PROCESS = 100_000
+#: The same for the messages of a workload, which are made more slowly.
+WORKLOAD_RATE = 20_000
 #: Time until message 0 is due, seconds, in which the processes start.
 LEAD_SECONDS = 1.0
 #: If a confirmation was later than this, the rate was not held, seconds.
@@ -45,6 +47,8 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     partitions: int = 2
     seconds: float = 10
     shape: Shape = "steady"
+    #: Send the messages of one of `workloads.catalogue.NAMES`: `series` to `mapping` say nothing then.
+    workload: str = ""
 
 
 class LoadResult(Struct, frozen=True):
@@ -76,11 +80,12 @@ def run_load(options: LoadOptions) -> LoadResult:
     except ValueError as error:
         raise PipelineError(str(error)) from None
     peak = options.rate * (10 if options.shape == "burst" else 1)
-    processes = max(1, min(round(peak / RATE_OF_A_PROCESS + 0.5), os.cpu_count() or 1))
+    rate = WORKLOAD_RATE if options.workload else RATE_OF_A_PROCESS
+    processes = max(1, min(round(peak / rate + 0.5), os.cpu_count() or 1))
     whole = Part(
         iggy=options.iggy, stream=options.stream, topic=options.topic, partitions=partitions, schedule=schedule,
         series=options.series, fields=options.fields, size=options.size, time=options.time, mapping=options.mapping,
-        begins_at=time.time() + LEAD_SECONDS, parts=processes)
+        workload=options.workload, begins_at=time.time() + LEAD_SECONDS, parts=processes)
     return summary(_run_parts([replace(whole, first=first) for first in range(processes)]), options.seconds)
 
 

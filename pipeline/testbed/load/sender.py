@@ -1,8 +1,10 @@
 """One process of the load: sends its part of the messages as they become due."""
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -35,6 +37,8 @@ class Part(Struct, frozen=True):
     begins_at: float
     first: int = 0
     parts: int = 1
+    #: Send the messages of one of `workloads.catalogue.NAMES` instead; "": telemetry.
+    workload: str = ""
 
 
 class Sent(Struct, frozen=True):
@@ -51,7 +55,8 @@ async def send_part(part: Part, clock: Callable[[], float] = time.time) -> Sent:
     """Sends the part, each message no sooner than it is due. Raises IggyError."""
     iggy = IggyConnection(part.iggy)
     await iggy.connect()
-    telemetry = Telemetry(part.series, part.fields, part.size, part.time, part.mapping)
+    make = (messages_of(part.workload) if part.workload else
+            Telemetry(part.series, part.fields, part.size, part.time, part.mapping).message)
     schedule, total = part.schedule, part.schedule.messages
     number, sends, latest, count = part.first, 0, 0.0, 0
     while number < total:
@@ -62,11 +67,19 @@ async def send_part(part: Part, clock: Callable[[], float] = time.time) -> Sent:
         numbers = range(number, min(due, number + SEND_MESSAGES * part.parts), part.parts)
         if not numbers:
             continue
-        payloads = [telemetry.message(n, round((part.begins_at + schedule.time_of(n)) * 1e6)) for n in numbers]
+        payloads = [make(n, round((part.begins_at + schedule.time_of(n)) * 1e6)) for n in numbers]
         await iggy.send(part.stream, part.topic, payloads, (part.first + sends) % part.partitions)
         latest = max(latest, clock() - part.begins_at - schedule.time_of(number))
         sends, count, number = sends + 1, count + len(numbers), numbers[-1] + part.parts
     return Sent(count, latest, clock() - part.begins_at)
+
+
+def messages_of(name: str) -> Callable[[int, int], bytes]:
+    """Makes message `n` of a workload, with a time in microseconds since 1970."""
+    from pipeline.testbed.workloads.catalogue import workload
+
+    with tempfile.TemporaryDirectory() as folder:
+        return workload(name, Path(folder)).message
 
 
 def run_part(part: Part) -> Sent:

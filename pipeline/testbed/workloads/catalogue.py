@@ -47,6 +47,10 @@ class Workload(Struct, frozen=True, kw_only=True):
     make: Make
     loop: Loop
 
+    def message(self, number: int, time_us: int) -> bytes:
+        """One message with a time, microseconds since 1970."""
+        return self.make(Random(number), number, time_us)
+
     def payloads(self, first: int, count: int) -> list[bytes]:
         """So many messages, from number `first` on. The same numbers give the same messages."""
         random = Random(first)
