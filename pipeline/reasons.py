@@ -18,6 +18,8 @@ REASONS = MappingProxyType({
     "not_senml": "the payload, or a record of it, is not SenML",
     "not_opentelemetry": "the payload, or a data point of it, is not OTLP/JSON of metrics",
     "not_prometheus": "the payload, or a series of it, is not an answer of Prometheus' query API",
+    "not_sparkplug": "the payload, or its MQTT topic, is not Sparkplug B",
+    "no_birth": "the alias or type of a metric is not known: the birth of its node or device was not seen",
     "not_text": "the payload is not UTF-8 text",
     "not_line_protocol": "the payload is not line protocol",
     "not_compressed": "the payload is not compressed as configured, or is damaged",

@@ -16,6 +16,7 @@ OTHER_NUMBER_FORMATS: Final = ("epoch_auto", "filetime", "dotnet_ticks", "ole_da
                                "senml")
 #: Those for texts; anything else is a strptime format, with a `%`.
 TEXT_FORMATS: Final = ("rfc3339", "iso8601", "rfc3164", "dotnet_date")
+_HEADER: Final = re.compile(r"header\(\s*['\"]([^'\"\\]+)['\"]\s*\)")
 #: A type in `mapping.types`: one of a field; "json", for a string that holds the value as JSON; or "number", for texts
 #: of which those that look like a number are one.
 DeclaredType = Literal[FieldType, "json", "number"]
@@ -24,12 +25,12 @@ DeclaredType = Literal[FieldType, "json", "number"]
 class PayloadConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The options of `[mapping]` for the format of the payloads."""
 
-    #: A mapping for a well-known format, "senml", "opentelemetry" or "prometheus": its keys apply where this table does
-    #: not have them. docs/reference/presets.rst lists them.
+    #: A mapping for a well-known format, "senml", "opentelemetry", "prometheus" or "sparkplug": its keys apply where
+    #: this table does not have them. docs/reference/presets.rst lists them.
     preset: str = ""
     #: Format of the payloads. Each is converted to JSON objects, which are then mapped; line protocol passes through.
     format: Literal["json", "ndjson", "msgpack", "cbor", "line_protocol", "text", "csv", "avro", "protobuf", "senml",
-                    "opentelemetry", "prometheus"] = "json"
+                    "opentelemetry", "prometheus", "sparkplug"] = "json"
     #: Field key of the payload's text, with format = "text".
     text_field: NonEmpty = "message"
     #: Column names, with format = "csv"; empty: the first line of each payload has them.
@@ -62,12 +63,23 @@ class PayloadConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     #: Folder with the schemas that the headers name: 17.avsc (JSON), or 17.desc (a FileDescriptorSet), for schema 17.
     #: Without it, the id is skipped, and `avro_schema` or `protobuf_descriptor` is the schema of all payloads.
     schema_folder: FilePath = ""
+    #: Where the MQTT topic of a message stands, with format = "sparkplug": `header('NAME')`, or `topic()`.
+    sparkplug_topic: str = "header('mqtt-topic')"
+    #: Folder in which the births of nodes and devices are kept, with format = "sparkplug": for all encoders, and for
+    #: the next start. Without it, each encoder only knows those that it has read itself.
+    sparkplug_births: FilePath = ""
     #: Unit of the times in the payloads, with format = "line_protocol".
     line_protocol_precision: Precision = "ns"
     #: Compression of the payloads; "auto" detects gzip, zstd, lz4 and snappy frames by their first bytes.
     compression: Literal["none", "auto", "gzip", "zstd", "lz4", "snappy"] = "none"
     #: Largest payload after decompression; a larger one is rejected.
     max_payload_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10_000_000
+
+
+    def sparkplug_header(self) -> str:
+        """The header that has the MQTT topic; "" if it is not in a header."""
+        match = _HEADER.fullmatch(self.sparkplug_topic.strip())
+        return match[1] if match is not None and self.format == "sparkplug" else ""
 
 
 class TimeConfig(PayloadConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):

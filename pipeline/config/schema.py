@@ -170,11 +170,12 @@ class MappingConfig(TimeConfig, frozen=True, forbid_unknown_fields=True, kw_only
     def header_names(self) -> tuple[str, ...]:
         """The headers of messages that the mapping needs: those of `point_headers` first, in order."""
         everything = [EVERYTHING] if needs_everything(self.steps, self.jq, self.transform) else []
-        return tuple(dict.fromkeys([*self.point_headers(), *headers_in(self.steps), *everything]))
+        in_payloads = [self.sparkplug_header()] if self.sparkplug_header() else []
+        return tuple(dict.fromkeys([*self.point_headers(), *headers_in(self.steps), *in_payloads, *everything]))
 
     def needs_order(self) -> bool:
-        """Whether all batches of a partition should go to one encoder, which remembers what it has written."""
-        return any(isinstance(step, OnlyChangedStep) for step in self.steps)
+        """Whether all batches of a partition should go to one encoder, which remembers what it has written, or read."""
+        return self.format == "sparkplug" or any(isinstance(step, OnlyChangedStep) for step in self.steps)
 
     def has_steps(self) -> bool:
         """Whether messages are changed before they are mapped."""

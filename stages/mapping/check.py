@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from pipeline.config.schema import MappingConfig, Precision, template_paths
 from pipeline.points import escape
-from stages.mapping.formats import transcoder
+from stages.mapping.formats import placed_transcoder, transcoder
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.errors import BadFormat
 from stages.mapping.records.conditions import BadCondition, compile_condition
@@ -89,7 +89,8 @@ def _time_problems(mapping: MappingConfig, key: str) -> list[str]:
 #: Options that belong to one format: (option, format).
 _OF_FORMAT = (*((option, "csv") for option in (
     "csv_header", "csv_trim", "csv_comment", "csv_skip_lines", "csv_skip_after_names", "csv_decimal", "csv_none",
-    "csv_quote")), ("avro_schema", "avro"), ("protobuf_descriptor", "protobuf"), ("protobuf_message", "protobuf"))
+    "csv_quote")), ("avro_schema", "avro"), ("protobuf_descriptor", "protobuf"), ("protobuf_message", "protobuf"),
+    ("sparkplug_topic", "sparkplug"), ("sparkplug_births", "sparkplug"))
 _DEFAULTS = MappingConfig()
 
 
@@ -98,11 +99,15 @@ def _format_problems(mapping: MappingConfig, key: str, is_consistent: bool) -> l
                 if getattr(mapping, option) != getattr(_DEFAULTS, option) and mapping.format != name]
     wrong_schemas = _schema_problems(mapping, key)
     problems += wrong_schemas
+    if mapping.format == "sparkplug" and not mapping.sparkplug_header() and mapping.sparkplug_topic != "topic()":
+        problems.append(f"{key}.sparkplug_topic: \"{mapping.sparkplug_topic}\" is not allowed; give header('NAME') or "
+                        "topic()")
     if mapping.format == "line_protocol" and (mapping.rules or mapping.bucket_template):
         problems.append(f'{key}.rules, bucket_template: not with format = "line_protocol", whose lines pass through')
     if not wrong_schemas and (is_consistent or mapping.format != "csv"):
         try:
             transcoder(mapping)
+            placed_transcoder(mapping, "")
             if mapping.compression != "none":
                 decompressor(mapping.compression, 1)
         except BadFormat as error:
@@ -142,6 +147,9 @@ def _unwritable_names(mapping: MappingConfig, key: str, topics: list[tuple[str, 
 
 def mapping_warnings(mapping: MappingConfig, key: str, precision: Precision) -> list[str]:
     """Warnings about settings that are allowed but seldom intended; `precision` is that of `[influxdb]`."""
+    if mapping.format == "sparkplug" and not mapping.sparkplug_births:
+        return [f"{key}.sparkplug_births is not set: after a restart, and with several encoders, messages with aliases "
+                "are rejected until the next birth of their node is read by the same encoder. Give a folder"]
     if "offset" in mapping.metadata_tags:
         return [f"{key}.metadata_tags has offset: every message becomes a series of its own, and InfluxDB's memory "
                 "grows with them"]

@@ -10,7 +10,7 @@ from stages.mapping.batch import BatchOrigin, Encoded, Lines, Rejected
 from stages.mapping.budget import cost_of
 from stages.mapping.compiled.written import Written
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
-from stages.mapping.formats import each, quick, transcoder
+from stages.mapping.formats import each, placed_transcoder, quick, transcoder
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.line_cache import KnownLine, KnownLines
 from stages.mapping.formats.line_protocol import PassedLine, lines
@@ -18,7 +18,7 @@ from stages.mapping.limits import Limits, values_of
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.merge import Line
 from stages.mapping.records.series import Origin
-from stages.mapping.reject import Reject, and_more, failure, shown
+from stages.mapping.reject import Dropped, Reject, and_more, failure, shown
 from stages.mapping.steps.runner import Steps
 
 
@@ -66,6 +66,8 @@ class PayloadDecoder:
             self._decompress = decompressor(config.compression, config.max_payload_bytes)
         self._passes_lines = config.format == "line_protocol"
         self._transcode = transcoder(config)
+        #: Of formats that need the message's headers and topic.
+        self._transcode_placed = placed_transcoder(config, rules.place[1])
         #: The quick way of the format.
         self.quick = quick(config)
         self._limits = Limits.of(config)
@@ -126,6 +128,8 @@ class PayloadDecoder:
                     out.bad.pop()
                 if not isinstance(error, _SomeLines):
                     del out.lines[lines_before:]
+                if isinstance(error, Dropped):
+                    continue
                 out.rejects.append(Rejected(index, *failure(error).args))
         if self._passes_lines:
             return out._replace(messages=list(range(len(payloads))), names=[""] * len(payloads))
@@ -178,7 +182,10 @@ class PayloadDecoder:
             self._pass_lines(payload, index, origin, out)
             return
         first, bad, size = len(out.payloads), len(out.bad), 0
-        objects = self._transcode(payload)
+        if self._transcode_placed is not None:
+            objects = self._transcode_placed(payload, origin.of(index))
+        else:
+            objects = self._transcode(payload)
         if self._steps is not None:
             objects = self._steps.objects(objects, origin.of(index), cpu)
         for name, text in objects:

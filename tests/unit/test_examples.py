@@ -83,7 +83,7 @@ def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path, monke
 def test_every_format_has_an_example_and_every_option_is_documented() -> None:
     formats = {load_config(str(path), {}).mapping.format for path in CONFIGS}
     assert formats == {"json", "ndjson", "msgpack", "line_protocol", "text", "csv", "avro", "protobuf",
-                       "cbor", "senml", "opentelemetry", "prometheus"}
+                       "cbor", "senml", "opentelemetry", "prometheus", "sparkplug"}
     text = DOCS.read_text() + STEPS.read_text()
     options = [field.name for struct in (MappingConfig, RuleConfig) for field in msgspec.structs.fields(struct)]
     assert [option for option in options if f"``{option}" not in text and f"\n    {option} =" not in text

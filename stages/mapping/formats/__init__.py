@@ -8,11 +8,16 @@ from typing import Any, NamedTuple
 
 from pipeline.config.schema import MappingConfig
 from stages.mapping.limits import Limits
+from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject
 
 #: Payload -> (prefix for errors about an object, such as "line 3: ", and its JSON text or Reject) for each object in
 #: it. Raises Reject for the whole payload.
 Transcoder = Callable[[bytes], Iterator[tuple[str, bytes | Reject]]]
+
+
+#: The same for a payload and its message's origin. Raises Dropped for a message that is left out.
+PlacedTranscoder = Callable[[bytes, Origin], Iterator[tuple[str, bytes | Reject]]]
 
 
 class Quick(NamedTuple):
@@ -65,6 +70,15 @@ def transcoder(config: MappingConfig) -> Transcoder:
         case _:
             from stages.mapping.formats.json import json_transcoder
             return json_transcoder(limits, config.schema_header == "confluent")
+
+
+def placed_transcoder(config: MappingConfig, topic: str) -> PlacedTranscoder | None:
+    """The transcoder of a format whose payloads mean something only together with their messages' headers and topic;
+    None for other formats. Raises what `transcoder` raises."""
+    if config.format != "sparkplug":
+        return None
+    from stages.mapping.formats.sparkplug import sparkplug_reader
+    return sparkplug_reader(config, topic, Limits.of(config))
 
 
 def quick(config: MappingConfig) -> Quick | None:
