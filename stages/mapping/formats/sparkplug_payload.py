@@ -131,9 +131,9 @@ def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
     for row in dataset.rows:
         members = {}
         for number, (column, element) in enumerate(zip(dataset.columns, row.elements, strict=False)):
+            datatype = types[number] if number < len(types) else 0
             name = next((descriptor.name for descriptor, _ in element.ListFields()), "")
-            members[checked_text(column)] = _scalar(name, getattr(element, name), types[number] if number < len(types) else 0
-                                      ) if name else None
+            members[checked_text(column)] = _scalar(name, getattr(element, name), datatype) if name else None
         yield members
 
 
