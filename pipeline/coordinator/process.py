@@ -24,8 +24,9 @@ from pipeline.coordinator.measures import Measures
 from pipeline.coordinator.message_ages import MessageAges
 from pipeline.coordinator.offset_store import OffsetStore
 from pipeline.coordinator.poison_tracker import PoisonTracker
+from pipeline.coordinator.retention_watch import RetentionWatch
 from pipeline.coordinator.router import Router
-from pipeline.coordinator.status import Counters, Observed, make_status
+from pipeline.coordinator.status import Counters, Logs, Observed, make_status
 from pipeline.logs import RepeatFilter
 from pipeline.reject_log import RejectLog
 from pipeline.sockets.control_link import seconds_to_heartbeats
@@ -79,6 +80,9 @@ class Coordinator:
                                      self.router.send, logger, self._finished)
         #: Last offset of each log at the last refresh.
         self.ends: dict[wire.Partition, int] = {}
+        #: By ingest process, the partitions that nobody reads.
+        self.unread: dict[str, list[wire.Unread]] = {}
+        self.retention = RetentionWatch(plan.config, self.topics, self.ledger, self.ends, self.ages, logger)
         self.draining = False
         #: Ingest processes that have sent Started, and Stopped.
         self.started: set[str] = set()
@@ -119,7 +123,7 @@ class Coordinator:
     async def run(self) -> None:
         """Receives, commits and publishes until cancelled."""
         await asyncio.gather(*map(self._receive, self.router.sockets), self.offsets.run(),
-                             self.publisher.run(self.status), self._every_second())
+                             self.publisher.run(self.status), self._every_second(), self.retention.run())
 
     async def _receive(self, socket: ControlSocket) -> None:
         while True:
@@ -302,6 +306,7 @@ class Coordinator:
 
     def _progress(self, sender: str, message: wire.Progress) -> None:
         self.ends.update((partition, end) for partition, end in message.ends if self.ledger.knows(partition))
+        self.unread[sender] = message.unread
         if sender not in self.started or self.draining:
             return
         foreign = self.assignments.not_owned(sender, [partition for partition, _ in message.ends])
@@ -375,5 +380,9 @@ class Coordinator:
         stopped = (self.draining or bool(self.plan.until)) and self.stopped >= set(self.ingest_names)
         observed = Observed(self.measures.sinks, list(self.deliveries.last_rejects), self.measures.topics(),
                             self.measures.status(), self.registry.tags())
-        return make_status(self.counters, self.ledger, self.assignments, self.topics, self.ends, self.ages, observed,
+        # Each member of a group reports the same ones.
+        unread = {one.partition: one for some in self.unread.values() for one in some
+                  if not self.ledger.knows(one.partition)}
+        logs = Logs(self.ends, self.ages, self.retention, list(unread.values()))
+        return make_status(self.counters, self.ledger, self.assignments, self.topics, logs, observed,
                            self.peers, ready, stopped, self.fatal, self.router.dropped.count, time.monotonic())

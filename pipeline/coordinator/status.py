@@ -7,6 +7,7 @@ from msgspec import Struct
 from pipeline.coordinator.assignments import Assignments
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.message_ages import MessageAges
+from pipeline.coordinator.retention_watch import RetentionWatch
 from pipeline.sockets.peers import Peers
 from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
@@ -50,14 +51,24 @@ class Observed(Struct, frozen=True):
     tags: list[wire.TagStatus]
 
 
+class Logs(Struct, frozen=True):
+    """What is known of the partitions' logs."""
+
+    #: Last offset of each at the last refresh.
+    ends: Mapping[wire.Partition, int]
+    ages: MessageAges
+    retention: RetentionWatch
+    #: Partitions that nobody reads.
+    unread: list[wire.Unread]
+
+
 def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, topics: Subscriptions,
-                ends: Mapping[wire.Partition, int], ages: MessageAges, observed: Observed,
+                logs: Logs, observed: Observed,
                 peers: Peers, ready: bool, stopped: bool, fatal: str, dropped: int, now: float) -> wire.Status:
     """The Status at `now`.
 
-    `ends`: last offset of each log at the last refresh. `ready`: all partitions are
-    assigned and all processes run. `stopped`: ingest dispatches nothing more. `dropped`: messages that the
-    coordinator has dropped.
+    `ready`: all partitions are assigned and all processes run. `stopped`: ingest dispatches nothing more. `dropped`:
+    messages that the coordinator has dropped.
     """
     return wire.Status(
         epoch=ledger.epoch, ready=ready and not peers.paused, drained=stopped and ledger.idle,
@@ -65,20 +76,23 @@ def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, to
         rejected=counters.rejected, batches=counters.batches, sent_bytes=counters.sent_bytes,
         in_flight=ledger.in_flight_messages, in_flight_bytes=ledger.in_flight_bytes, redelivered=counters.redelivered,
         first_dispatched_at=counters.first_dispatched_at, last_settled_at=counters.last_settled_at,
-        partitions=_partitions(ledger, topics, ends, ages, observed.sinks), rejects=observed.rejects,
+        partitions=_partitions(ledger, topics, logs, observed.sinks), rejects=observed.rejects,
         topics=observed.topics, measures=observed.measures, tags=observed.tags,
         filtered=counters.filtered, overwritten=counters.overwritten,
         missed=assignments.missed, gaps=list(assignments.gaps), truncations=assignments.truncations, ways=counters.ways,
+        unread=[wire.UnreadStatus(topics[one.partition.topic].stream, topics[one.partition.topic].topic,
+                                  one.partition.number, one.why, one.lag) for one in logs.unread],
         fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))
 
 
-def _partitions(ledger: Ledger, topics: Subscriptions, ends: Mapping[wire.Partition, int],
-                ages: MessageAges, sinks: list[str]) -> list[wire.PartitionStatus]:
+def _partitions(ledger: Ledger, topics: Subscriptions, logs: Logs,
+                sinks: list[str]) -> list[wire.PartitionStatus]:
     positions = sorted(ledger.positions(), key=lambda position: (topics.place(position[0].topic), position[0].number))
     return [wire.PartitionStatus(topics[partition.topic].stream, topics[partition.topic].topic, partition.number,
                                  ledger.committed(partition), position - 1,
                                  # The last refresh is older than what has been dispatched since.
-                                 max(ends.get(partition, -1), position - 1),
-                                 ages.oldest(partition, ledger.committed(partition)),
-                                 sinks[topics[partition.topic].sink])
+                                 max(logs.ends.get(partition, -1), position - 1),
+                                 logs.ages.oldest(partition, ledger.committed(partition)),
+                                 sinks[topics[partition.topic].sink], logs.retention.first(partition),
+                                 logs.retention.overtaken_in(partition))
             for partition, position in positions]

@@ -254,6 +254,11 @@ class IggyConnection:
         found = await self._poll(subscription, partition, PollingStrategy.Timestamp(microseconds), 1)
         return found[0] if found else None
 
+    async def first(self, subscription: Subscription, partition: int) -> ReceiveMessage | None:
+        """The oldest message that is left of a partition, or None. Raises IggyError."""
+        found = await self._poll(subscription, partition, PollingStrategy.First(), 1)
+        return found[0] if found else None
+
     async def last(self, subscription: Subscription, partition: int) -> ReceiveMessage | None:
         """The last message of a partition, or None. Raises IggyError."""
         found = await self._poll(subscription, partition, PollingStrategy.Last(), 1)

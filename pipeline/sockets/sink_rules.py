@@ -168,8 +168,9 @@ def _partitions_in(message: wire.Control) -> Iterator[wire.Partition]:
             yield from partitions
         case wire.Assign(positions=positions) | wire.Seek(positions=positions):
             yield from (position.partition for position in positions)
-        case wire.Progress(ends=ends):
+        case wire.Progress(ends=ends, unread=unread):
             yield from (partition for partition, _ in ends)
+            yield from (one.partition for one in unread)
         case wire.Truncated() | wire.Gap() | wire.Store() | wire.Stored():
             yield message.partition
 

@@ -268,4 +268,4 @@ class IngestStage:
             found = [found for topic in topics if (found := self.topics.definition(topic)) is not None]
             self.link.send(wire.Started(epoch, [new.start for new in changes.new], found))
             self.announced = True
-        self.link.send(wire.Progress([end for end in changes.ends if end[0] in self.poller.readers]))
+        self.link.send(wire.Progress([end for end in changes.ends if end[0] in self.poller.readers], changes.unread))

@@ -35,3 +35,8 @@ class StalledPartitions:
                 seen.reported = True
                 stalled.append(partition)
         return stalled
+
+    @property
+    def stalled(self) -> list[int]:
+        """The partitions that are stalled now."""
+        return [partition for partition, seen in self._seen.items() if seen.reported]

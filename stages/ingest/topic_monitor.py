@@ -43,6 +43,8 @@ class TopicChanges(Struct):
     revoked_at_once: list[wire.Partition] = field(default_factory=list)
     #: (partition, last offset of its log or -1).
     ends: list[tuple[wire.Partition, int]] = field(default_factory=list)
+    #: Partitions that nobody reads.
+    unread: list[wire.Unread] = field(default_factory=list)
     #: Why the pipeline must stop, or "".
     fatal: str = ""
 
@@ -81,6 +83,9 @@ class TopicMonitor:
         seconds = STALLED_TIMEOUTS * config.pipeline.heartbeat_timeout_ms / 1000
         #: By topic.
         self._stalled: dict[int, StalledPartitions] = {}
+        #: By topic: partitions that nobody reads; and those that no member of the group had at the last check.
+        self._unread: dict[int, list[wire.Unread]] = {}
+        self._unassigned: dict[int, set[int]] = {}
         self._stalled_seconds = seconds
         self._stalled_at = 0.0
         self._stalled_due = False
@@ -107,6 +112,7 @@ class TopicMonitor:
             if index not in self._missing:
                 self._ends[index] = changes.ends[known:]
                 self._unchanged.looked_at(index, states, now)
+        changes.unread = [one for unread in self._unread.values() for one in unread]
         if all(reader.generation >= 0 for reader in readers.values()):  # else one was not compared yet
             self._compared = connection
         return changes
@@ -161,7 +167,10 @@ class TopicMonitor:
         topic = self.topics[index]
         numbers = {partition.id for partition in details.partitions}
         if not topic.group:
-            if (absent := set(topic.partitions) - numbers) and index not in self._logged_absent:
+            absent = set(topic.partitions) - numbers
+            if self._index == 0:
+                self._unread[index] = [wire.Unread(wire.Partition(index, one), "missing") for one in sorted(absent)]
+            if absent and index not in self._logged_absent:
                 self._logged_absent.add(index)
                 self._logger.error("%s has no partition %s, which [[topics]] partitions names; it is read once it "
                                    "exists", topic.label(), ", ".join(map(str, sorted(absent))))
@@ -178,19 +187,27 @@ class TopicMonitor:
         return numbers & set(assigned)
 
     async def _find_stalled(self, index: int, details: Details, assigned: set[int]) -> None:
-        """Logs partitions that belong to an inactive member: no other member can take them from it."""
+        """Finds partitions of a group that nobody reads, and logs those that belong to an inactive member: no other
+        member can take them from it."""
         topic = self.topics[index]
         lags = {partition.id: (await self._iggy.stored_offset(topic, partition.id),
                                log_identity.log_state(partition).next)
                 for partition in details.partitions if partition.id not in assigned}
-        stalled = self._stalled.setdefault(index, StalledPartitions(self._stalled_seconds))
-        for partition in stalled.update(lags, time.monotonic()):
+        watch = self._stalled.setdefault(index, StalledPartitions(self._stalled_seconds))
+        for partition in watch.update(lags, time.monotonic()):
             self._logger.error(
                 "%s belongs to another member of the consumer group %s, and no offset was committed "
                 "there for %g s although messages are waiting. If no other pipeline has it, its owner is a connection "
                 "from before a restart of Iggy, which Iggy keeps: stop the group's pipelines, run `pipeline offsets "
                 "regroup`, and start them again", topic.label(partition), topic.consumer,
                 self._stalled_seconds)
+        free = lags.keys() - {one for member in await self._iggy.members(topic) for one in member} if lags else set()
+        # What is handed over from one member to another may be nobody's for a moment.
+        why = dict.fromkeys(free & self._unassigned.get(index, set()), "none") | dict.fromkeys(watch.stalled, "ghost")
+        self._unassigned[index] = free
+        self._unread[index] = [
+            wire.Unread(wire.Partition(index, one), why[one], max(0, lags[one][1] - 1 - lags[one][0]))
+            for one in sorted(why)]
 
     def _topic_missing(self, index: int, ours: list[PartitionReader], error: IggyError) -> None:
         for reader in ours:

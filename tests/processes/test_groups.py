@@ -184,6 +184,8 @@ def test_a_ghosts_partitions_are_named_and_regroup_frees_them(
     wait_until(lambda: len(shares(sandbox, stream)) == 2, "the second membership")
     send(sandbox.address, stream, [message(n) for n in range(1_000, 2_000)], 2)
     sink.wait_for_log("belongs to another member")
+    unread = sink.wait_for(lambda s: bool(s.unread), "the partitions of the ghost").unread
+    assert {one.why for one in unread} == {"ghost"} and all(one.lag > 0 for one in unread)
     assert influxdb.count() == 1_500
     assert sink.stop() == 0
     done = subprocess.run([sys.executable, "-m", "pipeline", "offsets", "regroup", "-c", str(sink.config)],

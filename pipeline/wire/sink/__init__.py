@@ -48,6 +48,7 @@ from pipeline.wire.sink.partitions import (
     Stored,
     Truncated,
     Unassigned,
+    Unread,
 )
 from pipeline.wire.sink.ranges import FoundTopic, Overwritten, Partition, Range, Reject, Suspect
 from pipeline.wire.sink.remote_encoders import Admit, Allow, Allowed, Join, Leave
@@ -74,6 +75,7 @@ __all__ = [
     "Position", "ProcessDied", "Progress", "Range", "Redeliver", "Reject", "RejectStatus", "Reports", "Restarted",
     "Revoked", "Seek", "Settled", "SinkMeasures", "Started", "Status", "Stopped", "Store", "StoreDeadLetters",
     "Stored", "Suspect", "TagCardinalities", "TagStatus", "TargetMeasures", "TargetStatus", "TopicStatus",
-    "Truncated", "Unassigned", "UnreadStatus", "Ways", "WriterStatus", "Writing", "decode_control", "decode_status",
+    "Truncated", "Unassigned", "Unread", "UnreadStatus", "Ways", "WriterStatus", "Writing", "decode_control",
+    "decode_status",
     "read_batches", "read_control", "read_lines", "read_reports",
 ]

@@ -143,11 +143,22 @@ class Dispatched(Struct, frozen=True, tag=True):
     time: int = 0
 
 
+class Unread(Struct, frozen=True, array_like=True):
+    """A partition that nobody reads."""
+
+    partition: Partition
+    #: As in `UnreadStatus`.
+    why: str
+    lag: Count = 0
+
+
 class Progress(Struct, frozen=True, tag=True):
     """Ingest -> coordinator, after each refresh: where the logs of its partitions end, for the lag."""
 
     #: (partition, last offset in the log; -1 when it is empty).
     ends: list[tuple[Partition, CountOrNone]]
+    #: Partitions of its topics that nobody reads.
+    unread: list[Unread] = []
 
 
 class Redeliver(Struct, frozen=True, tag=True):

@@ -56,17 +56,17 @@ class GapStatus(Struct, frozen=True):
 
 
 class UnreadStatus(Struct, frozen=True):
-    """A partition of a topic that is read, which no process of this pipeline reads."""
+    """A partition that nobody reads, as far as that can be seen."""
 
     stream: str
     topic: str
     partition: int
-    #: "group": the consumer group has given it to another member, another pipeline perhaps; "ghost": and that member
-    #: has committed nothing for long, although messages wait; "none": the group has given it to no member (yet);
-    #: "configured": `partitions` of [[topics]] does not name it; "missing": `partitions` names it, and it does not
+    #: "ghost": the consumer group has given it to a member that has committed nothing for four heartbeat timeouts
+    #: although messages wait: a connection from before a restart of Iggy, which `pipeline offsets regroup` removes.
+    #: "none": the group has given it to no member. "missing": `partitions` of [[topics]] names it, and it does not
     #: exist.
     why: str
-    #: Messages after the last offset stored for the group; 0 where it is not known.
+    #: Messages after the last offset stored for the group; 0 where there are none, or it is not known.
     lag: int = 0
 
 
@@ -181,7 +181,7 @@ class Status(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     missed: int = 0
     gaps: list[GapStatus] = []
     truncations: int = 0
-    #: Partitions that no process of this pipeline reads, as of the last refresh.
+    #: Partitions that nobody reads.
     unread: list[UnreadStatus] = []
     #: How the messages went through the mapping.
     ways: Ways = Ways()
