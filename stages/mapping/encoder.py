@@ -390,6 +390,9 @@ def own_times(rules: RecordMapper, origin: BatchOrigin, count: int) -> Sequence[
     micros = [origin.arrival or 0] * count if rules.config.timestamp_from == "arrival" else origin.timestamps
     if not micros or not all(micros):
         return None
+    not_before = rules.times.not_before if rules.config.timestamp_from == "origin_timestamp" else None
+    if not_before is not None and min(micros) * 1_000 < not_before:
+        return None
     try:
         return message_times.message_times(micros, origin.partition, origin.offsets or origin.first, rules.precision)
     except timestamps.BadTimestamp:

@@ -289,6 +289,13 @@ def mapping(random: Random) -> MappingConfig:
             "'t1' == site",
             "tags.site == 't1'",
             "v == 1e3",
+            "site matches '^t[01]$'",
+            "a not matches '[0-9]{2}'",
+            "name like 'c*'",
+            "header('h') == 'h1'",
+            "header('other') like 'h?' or topic() like '*'",
+            "partition() > 1 and exists(header('h'))",
+            "stream() == 'stream' and v > 20",
         )
         rules = tuple(
             [
@@ -333,16 +340,21 @@ def mapping(random: Random) -> MappingConfig:
         types={}
         if random.random() < 0.6
         else {
-            some("a", "v", "b", "data.a", "x"): some("float", "integer", "unsigned", "string", "boolean", "json")
+            some("a", "v", "b", "data.a", "x", "*", "?", "data.*"): some(
+                "float", "integer", "unsigned", "string", "boolean", "json", "number", "number"
+            )
             for _ in range(2)
         },
         integers=some("float", "as_written"),
         on_bad_value=some("reject", "drop_field", "string"),
+        on_bad_tag=some("reject", "reject", "clean"),
         on_name_clash=some("reject", "keep_last"),
         on_no_fields=some("reject", "drop"),
         timestamp_from=some("field", "field", "iggy_timestamp", "origin_timestamp", "arrival"),
-        timestamp_field="ts",
-        timestamp_format=some(*FORMATS),
+        timestamp_field=some("ts", "ts", "ts", ("ts",), ("missing", "ts")),
+        timestamp_format=some(*FORMATS, (some(*FORMATS), some(*FORMATS))),
+        timestamp_rest_field=some("", "", "", "", "x"),
+        timestamp_not_before=some("", "", "", "2023-11-14T22:13:20.001Z", "2024-05-06"),
         timestamp_zone=some("UTC", "+02:00", "Europe/Berlin"),
         on_missing_timestamp=some("reject", "iggy_timestamp", "arrival"),
         merge_duplicates=some(True, False),

@@ -79,7 +79,8 @@ def try_documents(seed: int, counts: dict[str, int] | None = None) -> list[str]:
         if number == 3 and random.random() < 0.2 and config.tag_fields:
             for side in (exact, ours):
                 side.encoder.over_limit(frozenset(config.tag_fields[:1]))
-        headers = [(random.choice(("", "h1", "h2")),) for _ in payloads] if config.header_tags else None
+        names = config.header_names()
+        headers = [tuple([random.choice(("", "h1", "h2")) for _ in names]) for _ in payloads] if names else None
         origin = BatchOrigin(2, first, None, [_TIME_MICROS + random.randrange(3) for _ in payloads],
                              _TIME_MICROS + 1_000_000, headers)
         first += len(payloads)
