@@ -15,10 +15,10 @@ replaced. ``rate()`` and ``increase()`` take that into account; in the OpenMetri
 its start (``_created``).
 
 The number of series is bounded. Each subscription of a sink (a topic) has 15, and one for each reason of rejects that
-has occurred, of at most {len(REASONS) + 1}; each partition 4; each database some 40, each process 5, each source 11,
-each measurement 1. Only the {MAX_PARTITIONS:,} partitions with the largest lag and the {MAX_MEASUREMENTS:,}
+has occurred, of at most {len(REASONS) + 1}; each partition at most 6; each database some 40, each process 5, each
+source 11, each measurement 1. Only the {MAX_PARTITIONS:,} partitions with the largest lag and the {MAX_MEASUREMENTS:,}
 measurements with the oldest watermarks have series of their own; those of topics and sources cover all of them.
-Histograms have 13 to 18 buckets. 1,000 partitions are 4,000 series.
+Histograms have 13 to 18 buckets. 1,000 partitions are 5,000 series.
 """
 
 

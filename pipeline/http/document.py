@@ -12,7 +12,7 @@ from pipeline.http.health import FRESH_SECONDS, Readiness, readiness
 from pipeline.http.history import Rates
 from pipeline.http.procs import Usage
 from pipeline.wire.common import CoordinatorStatus
-from pipeline.wire.sink import GapStatus, RejectStatus, Status
+from pipeline.wire.sink import GapStatus, RejectStatus, Status, UnreadStatus
 from pipeline.wire.source import SourceStatus
 
 
@@ -49,6 +49,10 @@ class Partition(Struct, frozen=True):
     lag: int
     #: Age of the oldest message that is not committed, seconds; None if it is not known.
     lag_seconds: float | None
+    #: Oldest offset left in the log; -1: not known.
+    first: int
+    #: Seconds until Iggy deletes messages that are not committed; None where that is not to be expected.
+    overtaken_in_seconds: float | None
 
 
 class Sink(Struct, frozen=True):
@@ -72,6 +76,8 @@ class Sink(Struct, frozen=True):
     window_bytes: int
     partitions: list[Partition]
     gaps: list[GapStatus]
+    #: Partitions that no process of this pipeline reads, and why.
+    unread: list[UnreadStatus]
     #: The last messages that were rejected, the newest first.
     dead_letters: list[RejectStatus]
 
@@ -178,7 +184,8 @@ def _sink(plan: Plan, snapshot: Snapshot, status: Status, with_payloads: bool) -
         **_common(status, Sink), window_messages=plan.config.pipeline.window_messages,
         window_bytes=plan.config.pipeline.window_bytes, dead_letters=letters,
         partitions=[Partition(one.stream, one.topic, one.partition, one.committed, one.dispatched, one.end, one.lag,
-                              one.lag_seconds(snapshot.time)) for one in status.partitions])
+                              one.lag_seconds(snapshot.time), one.first,
+                              one.overtaken_in if one.overtaken_in >= 0 else None) for one in status.partitions])
 
 
 def _source(snapshot: Snapshot, status: SourceStatus) -> Source:

@@ -2,6 +2,7 @@
 
 import heapq
 import platform
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -164,6 +165,13 @@ def _add_partitions(out: Exposition, status: Status, now: float) -> None:
             out.add("partition_lag_seconds", seconds, *labels)
         out.add("partition_committed_offset", one.committed, *labels)
         out.add("partition_end_offset", one.end, *labels)
+        if one.first >= 0:
+            out.add("partition_first_offset", one.first, *labels)
+        if one.overtaken_in >= 0:
+            out.add("partition_overtaken_in_seconds", one.overtaken_in, *labels)
+    unread = Counter((one.stream, one.topic, one.why) for one in status.unread)
+    for place, count in unread.items():
+        out.add("partitions_unread", count, *place)
     topics: dict[tuple[str, str, str], list[PartitionStatus]] = {}
     for one in status.partitions:
         topics.setdefault((one.sink, one.stream, one.topic), []).append(one)

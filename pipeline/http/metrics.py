@@ -60,6 +60,13 @@ METRICS: Final = (
            _PARTITION),
     Metric("partition_committed_offset", "gauge", "last offset that is stored in Iggy", _PARTITION),
     Metric("partition_end_offset", "gauge", "last offset in the log", _PARTITION),
+    Metric("partition_first_offset", "gauge", "oldest offset that is left in the log", _PARTITION),
+    Metric("partition_overtaken_in_seconds", "gauge", "time until Iggy deletes messages that are not committed, if "
+           "reading and the retention of the topic go on as now; only where that is to be expected", _PARTITION),
+    Metric("partitions_unread", "gauge", "partitions that no process of this pipeline reads: group (another member of "
+           "the consumer group has them), ghost (and that member commits nothing), none (no member has them), "
+           "configured (the configuration leaves them out), or missing (they do not exist)",
+           ("stream", "topic", "why")),
     Metric("topic_lag_messages", "gauge", "messages in Iggy that are not committed, of all partitions", _TOPIC),
     Metric("topic_lag_seconds", "gauge", "age of the oldest message that is not committed, of all partitions", _TOPIC),
     Metric("topic_partitions", "gauge", "partitions that this pipeline reads", _TOPIC),

@@ -46,8 +46,9 @@ def sink_status(partitions: int = 2) -> wire.Status:
     return wire.Status(
         **COMMON, read=3, encoded=3, written=2, batches=1, in_flight_bytes=9, first_dispatched_at=1.0,
         last_settled_at=2.0, missed=1, truncations=1, measures=measures, tags=[wire.TagStatus("main", ODD, 7)],
-        partitions=[wire.PartitionStatus("s", ODD, number, 5, 7, 9 + number, 1_000_000_000, "main")
+        partitions=[wire.PartitionStatus("s", ODD, number, 5, 7, 9 + number, 1_000_000_000, "main", 3, 60.0)
                     for number in range(partitions)],
+        unread=[wire.UnreadStatus("s", ODD, 7, "ghost", 5), wire.UnreadStatus("s", ODD, 8, "ghost")],
         topics=[wire.TopicStatus("main", "s", ODD, 3, 30, 3, 2, 1, 1, 1, {"not_json": 1}, 10, 1)])
 
 
