@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipeline import __version__
+from pipeline.errors import PipelineError
 from pipeline.http.health import alive
 from pipeline.http.site import Site
 
@@ -23,7 +24,7 @@ def make_app(site: Site) -> Starlette:
     whether it may see nothing but one word."""
     pages = Pages(site)
     routes = [Route("/livez", pages.livez), Route("/readyz", pages.readyz), Route("/status", pages.status),
-              Route("/metrics", pages.metrics), Route("/version", pages.version)]
+              Route("/payload", pages.payload), Route("/metrics", pages.metrics), Route("/version", pages.version)]
     return Starlette(routes=routes, exception_handlers={HTTPException: _error})
 
 
@@ -47,6 +48,20 @@ class Pages:
     async def status(self, request: Request) -> Response:
         """All that is known."""
         return answer(self._site.document(request.scope["trusted"]))
+
+    async def payload(self, request: Request) -> Response:
+        """The payload of one of the last dead letters, by stream, topic, partition and offset; for who is trusted."""
+        if not request.scope["trusted"]:
+            return answer({"error": "payloads are shown to the holder of http.token only"}, 403)
+        query = request.query_params
+        letter = self._site.letter(*(query.get(name, "") for name in ("stream", "topic", "partition", "offset")))
+        if letter is None:
+            return answer({"error": "this is none of the last dead letters; pipeline dlq show has the others"}, 404)
+        try:
+            found = await self._site.payload(letter)
+        except PipelineError as error:
+            return answer({"error": str(error)}, 502)
+        return answer(found or {"error": "Iggy does not have the message any more"}, 200 if found else 404)
 
     async def metrics(self, request: Request) -> Response:
         """The metrics, for Prometheus."""

@@ -1,7 +1,7 @@
 """What the answers are made of."""
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.hidden import shown_config
 from pipeline.config.plan import Plan
@@ -11,6 +11,10 @@ from pipeline.http.feeds import Feeds, Snapshot
 from pipeline.http.health import Readiness, readiness
 from pipeline.http.history import History
 from pipeline.http.procs import Processes, Usage
+from pipeline.wire.sink import RejectStatus
+
+if TYPE_CHECKING:
+    from pipeline.http.payloads import Payload, Payloads
 
 
 class Site:
@@ -23,11 +27,27 @@ class Site:
         self.logger = logger
         self._config: dict[str, Any] = shown_config(plan.config)
         self._processes = Processes()
+        self._payloads: Payloads | None = None
 
     def document(self, trusted: bool) -> Document:
         """The status now; with what was in messages for whom is `trusted`."""
         snapshot = self.feeds.read()
         return make_document(self.plan, snapshot, self.history.rates(), self.usage(snapshot), self._config, trusted)
+
+    def letter(self, stream: str, topic: str, partition: str, offset: str) -> RejectStatus | None:
+        """One of the last dead letters; None if there is no such one among them."""
+        status = self.feeds.read().sink
+        wanted = (stream, topic, partition, offset)
+        return next((one for one in (status.rejects if status is not None else ())
+                     if (one.stream, one.topic, str(one.partition), str(one.offset)) == wanted), None)
+
+    async def payload(self, letter: RejectStatus) -> "Payload | None":
+        """The payload of a dead letter; None if Iggy does not have it any more. Raises PipelineError."""
+        if self._payloads is None:
+            # Imported here: it needs much memory, and is seldom asked for.
+            from pipeline.http.payloads import Payloads
+            self._payloads = Payloads(self.plan.config)
+        return await self._payloads.read(letter)
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """The metrics in the format that an Accept header asks for, and its content type."""

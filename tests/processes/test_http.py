@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlencode
 
 import requests
 from prometheus_client import Metric
@@ -73,6 +74,12 @@ def test_health_status_and_a_dead_http_process(iggy: RunningIggy, stream: str, i
     assert [(one["partition"], one["lag"], one["lag_seconds"]) for one in document["sink"]["partitions"]] == [
         (0, 0, 0.0), (1, 0, 0.0)]
     assert document["sink"]["dead_letters"][0]["reason"] == "not_json"
+    letter = document["sink"]["dead_letters"][0]
+    query = {name: letter[name] for name in ("stream", "topic", "partition", "offset")}
+    text = "no json: s3cret-of-a-message"
+    assert request(config, "GET", f"/payload?{urlencode(query)}") == {"size": len(text), "text": text}
+    assert requests.get(f"{url}/payload", {**query, "offset": 0}, auth=("", TOKEN), timeout=60).status_code == 404
+    assert requests.get(f"{url}/payload", query, timeout=60).status_code == 401
     assert {one["name"] for one in document["processes"]} == {
         "supervisor", "http", "coordinator", "dead-letter", "ingest", "encode-0", "encode-1", "write-0", "write-1"}
     assert all(one["pid"] and one["rss_bytes"] > 1_000_000 for one in document["processes"])

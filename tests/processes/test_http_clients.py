@@ -88,6 +88,7 @@ def test_malformed_requests_are_refused_and_slow_ones_cut_off(tmp_path: Path, mo
         for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "evil.example#127.0.0.1"):
             found = requests.get(f"{url}/status", headers={"Host": host}, timeout=60)
             assert found.status_code == 421 and "allowed_hosts" in found.json()["error"]
+        assert requests.get(f"{url}/payload", timeout=60).status_code == 403
         assert requests.post(f"{url}/status", data=b"x" * 10_000, timeout=60).status_code == 405
         assert requests.get(f"{url}/../../etc/passwd", timeout=60).status_code == 404
         # A head that does not end, byte by byte; and one that is never begun.

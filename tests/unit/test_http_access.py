@@ -22,6 +22,7 @@ from pipeline.http.guard import Access
 from pipeline.http.health import readiness
 from pipeline.http.history import History, Sample
 from pipeline.http.listeners import Listeners
+from pipeline.http.payloads import Payload, payload_of
 from pipeline.http.place import identity
 from pipeline.wire.common import Waiting
 from pipeline.wire.supervisor import SupervisorStatus
@@ -171,3 +172,10 @@ def test_the_shown_configuration_has_no_secrets() -> None:
     text = msgspec.json.encode(shown_config(config)).decode()
     assert "s3cret" not in text
     assert shown_config(config)["influxdb"]["token"] == HIDDEN and "@host:8086/p" in text
+
+
+@pytest.mark.parametrize(("content", "text", "encoded"), [
+    (b"", "", ""), ('{"ä": 1}'.encode(), '{"ä": 1}', ""), (b"\xff\x00", "", "/wA="),
+    (b"a" * 70_000, "a" * 65_536, ""), (b"a" * 65_535 + "ä".encode(), "a" * 65_535, "")])
+def test_a_payload_is_shown_as_text_where_it_is_text(content: bytes, text: str, encoded: str) -> None:
+    assert payload_of(content) == Payload(len(content), text, encoded)
