@@ -8,6 +8,7 @@ import click
 from pipeline.errors import PipelineError
 from pipeline.files import describe
 from pipeline.options import Command
+from pipeline.printable import printable
 
 #: The files, and what each is for.
 FILES = {"grafana-dashboard.json": "import it in Grafana: Dashboards, New, Import",
@@ -30,7 +31,7 @@ def dashboards(folder: str, force: bool) -> None:
                                 "give --force to replace it")
         for name, content in contents.items():
             (to / name).write_bytes(content)
-            click.echo(f"{to / name}: {FILES[name]}")
+            click.echo(printable(f"{to / name}: {FILES[name]}"))
     except OSError as error:
         raise PipelineError(describe(error)) from None
 

@@ -13,6 +13,7 @@ import click
 from pipeline.errors import PipelineError
 from pipeline.files import describe
 from pipeline.options import Command
+from pipeline.printable import printable
 
 #: The first version of systemd with Type=notify-reload. Source: its NEWS, 253.
 NOTIFY_RELOAD_VERSION: Final = 253
@@ -92,6 +93,10 @@ WantedBy=multi-user.target
 """
 
 
+#: Paths that mean themselves in a unit.
+_PATH: Final = re.compile(r"/[A-Za-z0-9/._-]*")
+
+
 @click.command(cls=Command, short_help="Writes the systemd units that run pipelines")
 @click.option("--to", required=True, metavar="FOLDER", help="Made if it is missing; /etc/systemd/system for the units "
               "of a machine.")
@@ -105,14 +110,17 @@ def install_service(to: str, config: str, systemd_version: int | None, force: bo
 
     pipeline.service runs pipeline.toml of the configurations' folder, and pipeline@NAME.service runs NAME.toml there.
     """
+    if not _PATH.fullmatch(config):
+        raise click.BadParameter(f"{config}: give an absolute path of letters, digits and / . _ -",
+                                 param_hint="--config")
     folder = Path(to)
     version = systemd_version or installed_version() or NOTIFY_RELOAD_VERSION
     command = _command()
     for name, text in units(command, config, version).items():
         _write(folder / name, text, force)
-    click.echo(f"{folder / 'pipeline.service'}: runs {config}/pipeline.toml\n"
-               f"{folder / 'pipeline@.service'}: runs {config}/NAME.toml as pipeline@NAME\n"
-               "Next: systemctl daemon-reload && systemctl enable --now pipeline")
+    click.echo(printable(f"{folder / 'pipeline.service'}: runs {config}/pipeline.toml"))
+    click.echo(printable(f"{folder / 'pipeline@.service'}: runs {config}/NAME.toml as pipeline@NAME"))
+    click.echo("Next: systemctl daemon-reload && systemctl enable --now pipeline")
 
 
 def units(command: str, config: str, version: int) -> dict[str, str]:

@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.exit import EXIT_CODES
 from pipeline.files import describe
 from pipeline.options import Command, summary
+from pipeline.printable import printable
 
 #: Characters that groff would change, and their names.
 _ROFF: Final = MappingProxyType({"\\": "\\e", "-": "\\-", "^": "\\(ha", "~": "\\(ti", "`": "\\(ga", "'": "\\(aq"})
@@ -36,7 +37,7 @@ def man(to: str) -> None:
             path.chmod(0o644)
         except OSError as error:
             raise PipelineError(describe(error, error.filename or path)) from None
-    click.echo(f"{to}: {len(pages) + 1} pages; read them with: man -M {to} pipeline")
+    click.echo(printable(f"{to}: {len(pages) + 1} pages; read them with: man -M {to} pipeline"))
 
 
 def command_pages(root: click.Command) -> dict[str, str]:

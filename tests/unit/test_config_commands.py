@@ -205,7 +205,10 @@ def test_migrate_renews_keys_and_keeps_the_rest(tmp_path: Path) -> None:
     path.write_text(OLD)
     path.chmod(0o640)
     printed = run("migrate", "-c", str(path))
-    assert printed.exit_code == 0 and NEW in printed.output
+    assert printed.exit_code == 0
+    for line in ("-drain_seconds = 30   # half a minute", "+drain_timeout_ms = 30000   # half a minute"):
+        assert line in printed.output.splitlines()
+    assert "# kept" not in printed.output
     assert path.read_text() == OLD
     written = run("migrate", "-c", str(path), "--write")
     assert written.exit_code == 0 and path.read_text() == NEW and path.stat().st_mode & 0o777 == 0o640

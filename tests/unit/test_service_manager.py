@@ -135,6 +135,7 @@ def test_the_units_are_written_once_and_own_changes_are_kept(tmp_path: Path) -> 
     unit = tmp_path / "units" / "pipeline.service"
     unit.write_text(unit.read_text() + "# own\n")
     assert run()[0] == 1 and "drop-in" in run()[1]
+    assert run("--config", "etc")[0] == run("--config", "/a\nUser=root")[0] == run("--config", "/%n")[0] == 2
     assert run("--force")[0] == 0 and "# own" not in unit.read_text()
     assert {path.name for path in unit.parent.iterdir()} == {"pipeline.service", "pipeline@.service"}
     assert unit.stat().st_mode & 0o777 == 0o644

@@ -7,7 +7,7 @@ import click
 
 from pipeline.commands.config import examine
 from pipeline.commands.configuration.files import write_new_file
-from pipeline.config.inputs import ConfigInputs
+from pipeline.config.inputs import STANDARD_INPUT, ConfigInputs
 from pipeline.config.load import file_keys
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.options import Group, config_option
@@ -71,19 +71,17 @@ def init(sink: str | None, source: str | None, every_key: bool, to: str | None) 
         click.echo(text, nl=False)
         return
     write_new_file(Path(to), text)
-    click.echo(f"{to}: written; check it with: pipeline config check -c {to}")
+    click.echo(printable(f"{to}: written; check it with: pipeline config check -c {to}"))
 
 
 @config.command()
 @click.option("-c", "--config", "paths", required=True, multiple=True, metavar="FILE|FOLDER",
               help="The files to renew; several times.")
-@click.option("--write", is_flag=True, help="Replace the files; otherwise the new text is printed.")
+@click.option("--write", is_flag=True, help="Replace the files; otherwise what would change is printed.")
 def migrate(paths: tuple[str, ...], write: bool) -> None:
     """Renews old keys of files, and keeps their comments and layout."""
     from pipeline.commands.configuration.migrate import migrate_files
 
-    if write and "-" in paths:
-        raise PipelineError("--write replaces files; standard input has none: leave --write out")
-    if not write and len(paths) > 1:
-        raise PipelineError("several files: give --write, which replaces them, or one file at a time")
+    if STANDARD_INPUT in paths:
+        raise PipelineError("standard input has no file that could be renewed; give files with -c")
     migrate_files(paths, write)

@@ -1,6 +1,8 @@
 """`pipeline config migrate`: renews old keys in the text of files, with their comments and layout."""
 
+import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +12,11 @@ from msgspec import Struct
 from pipeline.commands.configuration.files import replace_file
 from pipeline.config.inputs import Document, read_documents
 from pipeline.config.renamed import RenamedKey, renamed_key
+from pipeline.config.secret_keys import without_password
 from pipeline.config.toml_text import KeyPlace, scan
 from pipeline.config.toml_values import toml_key
 from pipeline.errors import ConfigError
+from pipeline.printable import printable
 
 _NUMBER: Final = re.compile(r"[0-9][0-9_]*(\.[0-9]+)?")
 
@@ -36,22 +40,30 @@ class Migrated(Struct, frozen=True):
 
 
 def migrate_files(paths: tuple[str, ...], write: bool) -> None:
-    """Renews the files; prints the new text unless `write`. Raises ConfigError for a file that is not TOML."""
+    """Renews the files; without `write`, prints what would change. Raises ConfigError for a file that is not TOML."""
     documents, problems = read_documents(paths)
     if problems:
         raise ConfigError(", ".join(paths), problems)
     for document in documents:
         migrated = migrated_text(document)
         for line in migrated.done:
-            click.echo(f"{document.name}:{line}", err=True)
+            click.echo(printable(f"{document.name}:{line}"), err=True)
         for line in migrated.remaining:
-            click.echo(f"pipeline: warning: {document.name}:{line}", err=True)
+            click.echo(printable(f"pipeline: warning: {document.name}:{line}"), err=True)
         if not migrated.done:
-            click.echo(f"{document.name}: has no old keys", err=True)
+            click.echo(printable(f"{document.name}: has no old keys"), err=True)
         if not write:
-            click.echo(migrated.text, nl=False)
+            for line in _changes(document, migrated.text):
+                click.echo(line)
         elif migrated.done:
             replace_file(Path(document.name), migrated.text)
+
+
+def _changes(document: Document, text: str) -> Iterator[str]:
+    """The lines that differ, as `diff -u` has them; no others, because they may be secret."""
+    for line in difflib.unified_diff(document.text.splitlines(), text.splitlines(), document.name, document.name, n=0,
+                                     lineterm=""):
+        yield printable(without_password(line))
 
 
 def migrated_text(document: Document) -> Migrated:
