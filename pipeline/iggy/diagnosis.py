@@ -23,6 +23,8 @@ UDP_SECONDS = 0.3
 #: What any server of HTTP answers, and one of WebSocket with 101.
 UPGRADE_REQUEST = (b"GET / HTTP/1.1\r\nHost: iggy\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+#: Texts of the client about a server of another version.
+OTHER_VERSION = ("incompatible", "invalid format", "invalid version")
 NO_TLS = "enable TLS in Iggy's configuration, correct the port in iggy.address, or set iggy.tls.enabled = false"
 START_IT = "start it, or correct iggy.address"
 
@@ -36,6 +38,9 @@ class Cause(Struct, frozen=True):
 
 async def diagnose(config: IggyConfig, address: str, said: str) -> Cause:
     """Why the server at `address` cannot be reached, where the client said `said`. Never raises."""
+    if any(text in said.lower() for text in OTHER_VERSION):
+        return Cause(f"it speaks another version of Iggy's protocol: {said}",
+                     "use a server 0.9, which the client apache-iggy 0.9 is for")
     try:
         cause = await asyncio.to_thread(_look, config, address)
         if cause is None and config.transport == "quic" and config.tls.validate_certificate:

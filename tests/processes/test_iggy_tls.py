@@ -20,6 +20,7 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError
 from pipeline.testbed.harness.runs import SinkRun
 from pipeline.testbed.harness.waiting import wait_until
+from pipeline.testbed.sandbox.iggy import protocol
 from tests.support.iggy_clients import delete_token, make_token, make_topics
 from tests.support.iggy_servers import SandboxIggy, running_sandbox
 from tests.support.relay import relay_to
@@ -159,5 +160,8 @@ def test_other_ports_say_what_they_speak() -> None:
         assert "not WebSocket" in refusal(IggyConfig(address=address, transport="websocket"))
     with of(None) as both:
         assert 'set transport = "websocket"' in refusal(IggyConfig(address=both.broker.websocket_address))
+    with of(None) as other, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "compatible", lambda version: False)
+        assert "another version of Iggy's protocol" in refusal(IggyConfig(address=other.address))
     assert "connection refused" in refusal(IggyConfig(address="127.0.0.1:1"))
     assert "the name iggy.invalid is not known" in refusal(IggyConfig(address="iggy.invalid:8090"))
