@@ -29,7 +29,7 @@ from pipeline.testbed.bench.source_throughput import Format
 from pipeline.testbed.harness.configurations import SANDBOX_V2
 from pipeline.testbed.harness.sandboxes import running_sandbox
 from pipeline.testbed.load.schedule import Shape
-from pipeline.testbed.workloads.catalogue import NAMES
+from pipeline.testbed.workloads.catalogue import CHANGED, NAMES
 
 #: Pairs of bare loop and pipeline into a real database; the one with the middle ratio counts.
 PAIRS = 3
@@ -208,9 +208,9 @@ def encode(as_json: bool, page: str | None) -> None:
 
 def _check_names(names: Sequence[str]) -> None:
     """Raises PipelineError for the name of no workload."""
-    unknown = [name for name in names if name not in NAMES]
+    unknown = [name for name in names if name not in (*NAMES, *CHANGED)]
     if unknown:
-        raise PipelineError(f"{unknown[0]}: there is no such workload; give some of {', '.join(NAMES)}")
+        raise PipelineError(f"{unknown[0]}: there is no such workload; give some of {', '.join((*NAMES, *CHANGED))}")
 
 
 @bench.command()
@@ -221,7 +221,8 @@ def _check_names(names: Sequence[str]) -> None:
 def workloads(names: tuple[str, ...], as_json: bool, telegraf: str | None) -> None:
     """The mapping against a loop by hand, for messages of many kinds: CPU of both with gzip, in turns.
 
-    All workloads, or those named. Both have to write the same points.
+    All workloads, or those named: also steps, jq and function, which change the messages first. Both have to write the
+    same points.
     """
     _check_names(names)
     table = workload_run.measure(names or NAMES, telegraf or "")

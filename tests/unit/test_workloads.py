@@ -12,11 +12,11 @@ from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
 from pipeline.testbed.bench import workloads as bench
 from pipeline.testbed.load.sender import messages_of
-from pipeline.testbed.workloads.catalogue import NAMES, workload
+from pipeline.testbed.workloads.catalogue import CHANGED, NAMES, workload
 from pipeline.testbed.workloads.mapping_text import mapping_text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *CHANGED])
 def test_both_sides_write_the_same_points(name: str) -> None:
     table = bench.measure([name], batches=1, messages=100)
     assert [row.name for row in table.rows] == [name]
@@ -36,7 +36,7 @@ def test_lines_that_differ_are_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         bench.measure(["flat"], batches=1, messages=10)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *CHANGED])
 def test_the_mapping_of_each_workload_can_be_put_into_a_configuration(name: str, tmp_path: Path) -> None:
     mapping = workload(name, tmp_path).mapping
     lines = mapping_text(mapping)

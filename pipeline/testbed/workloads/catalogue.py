@@ -1,4 +1,4 @@
-"""The workloads by name: fifteen of JSON, and five of other formats and of messages that are not all good."""
+"""The workloads by name: of JSON, other formats, messages that are not all good, and those that are changed first."""
 
 import calendar
 import time
@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pipeline.config.schema import MappingConfig, Precision, RuleConfig
-from pipeline.testbed.workloads import encoded, messages
+from pipeline.testbed.workloads import changed, encoded, messages
 from pipeline.testbed.workloads.plain import Message, PassingLoop, PlainLoop, flatten
 
 #: When message 0 was made, microseconds since 1970, and the time between two.
@@ -24,6 +24,9 @@ NAMES: Final = (
     "flat", "optional_keys", "random_order", "zigbee2mqtt", "tasmota", "lorawan", "lorawan_gateways", "explode",
     "log_lines", "rules", "bucket_template", "declared_types", "wide", "four_shapes_mixed", "telegraf_json",
     "msgpack", "csv", "avro", "line_protocol", "one_percent_bad")
+
+#: Those whose messages are changed before they are mapped, for which the aims of the others do not hold.
+CHANGED: Final = ("steps", "jq", "function")
 
 Make = Callable[[Random, int, int], bytes]
 
@@ -58,8 +61,8 @@ class Workload(Struct, frozen=True, kw_only=True):
 
 
 def workload(name: str, folder: Path) -> Workload:
-    """The workload of one of NAMES; `folder` takes the files that its mapping names. Raises KeyError."""
-    return {**_flat_ones(), **_nested_ones(), **_chosen_ones(), **_formats(folder, name)}[name]
+    """The workload of one of NAMES or CHANGED; `folder` takes the files that its mapping names. Raises KeyError."""
+    return {**_flat_ones(), **_nested_ones(), **_chosen_ones(), **_formats(folder, name), **_changed_ones()}[name]
 
 
 def _timed(**options: Any) -> MappingConfig:
@@ -156,6 +159,15 @@ def _chosen_ones() -> dict[str, Workload]:
             tag_fields=("site", "device"), bucket_template="bucket-{tenant}", allowed_buckets=allowed),
             messages.tenants,
             PlainLoop(tags=_TAGGED, route=lambda point: ("sensors", f"bucket-{point['tenant']}"))),
+    }
+
+
+def _changed_ones() -> dict[str, Workload]:
+    return {
+        **_named("steps", "an envelope, by six steps", changed.steps_mapping(), changed.envelope, changed.steps_loop()),
+        **_named("jq", "the flat message, by a program of jq", changed.jq_mapping(), messages.flat, changed.jq_loop()),
+        **_named("function", "the flat message, by a function", changed.function_mapping(), messages.flat,
+                 changed.function_loop()),
     }
 
 

@@ -22,7 +22,8 @@ def _changed(options: Struct) -> dict[str, Any]:
 
 def _value(value: Any) -> str:
     if isinstance(value, Struct):
-        value = _changed(value)
+        tag = value.__struct_config__.tag
+        value = ({str(value.__struct_config__.tag_field): tag} if tag is not None else {}) | _changed(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join([f"{json.dumps(key)} = {_value(member)}" for key, member in value.items()]) + "}"
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
 """Verbs that change which keys a message has: unwrap, include, exclude, rename, copy, move, set, pivot, drop."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pipeline.config.steps_schema import (
@@ -30,7 +30,7 @@ _PLAIN: Final = re.compile(r"[^.*?\\]+")
 def unwrap(step: UnwrapStep) -> Apply:
     """`do = "unwrap"`."""
     path = exact_path(step.path)
-    keep = [path_of(text, "keep") for text in step.keep]
+    pick = _picker([path_of(text, "keep") for text in step.keep])
 
     def apply(document: Document, context: Context) -> Document:
         inner = path.get(document)
@@ -40,8 +40,11 @@ def unwrap(step: UnwrapStep) -> Apply:
             hint = "; parse it in a step before this one" if isinstance(inner, str) else "; explode it" \
                 if isinstance(inner, list) else ""
             raise StepFailed(f"{step.path}: {described(inner)}, not an object{hint}")
-        path.take(document)
-        outer = kept(document, keep) if keep else {}
+        if path.is_flat:
+            del document[path.keys[0]]
+        else:
+            path.take(document)
+        outer = pick(document)
         merge(outer, inner)
         return outer
 
@@ -51,10 +54,16 @@ def unwrap(step: UnwrapStep) -> Apply:
 def include(step: IncludeStep) -> Apply:
     """`do = "include"`."""
     paths = [path_of(path) for path in listed(step.path)]
-    if all(len(path.keys) == len(path.parts) == 1 for path in paths):
+    pick = _picker(paths)
+    return lambda document, context: pick(document)
+
+
+def _picker(paths: Sequence[Path]) -> Callable[[Document], Document]:
+    """Gives the part of a message that some paths name."""
+    if all(path.is_flat for path in paths):
         names = frozenset([path.keys[0] for path in paths])
-        return lambda document, context: {key: value for key, value in document.items() if key in names}
-    return lambda document, context: kept(document, paths)
+        return lambda document: {key: value for key, value in document.items() if key in names}
+    return lambda document: kept(document, paths)
 
 
 def exclude(step: ExcludeStep) -> Apply:

@@ -71,6 +71,8 @@ class Path:
         if self.parts.count(_DEEP) > 1:
             raise BadPath('has "**" twice')
         self.is_exact = all(isinstance(part, str) for part in self.parts)
+        #: Whether it is a name alone.
+        self.is_flat = len(self.parts) == 1 and self.is_exact
         self.keys: tuple[str, ...] = tuple([part for part in self.parts if isinstance(part, str)])
         #: Number of stars and question marks.
         self.wildcards = sum([part.pattern.groups for part in self.parts if isinstance(part, Glob)])
@@ -85,12 +87,14 @@ class Path:
     def place(self, document: Document) -> Place | None:
         """Where the value of an exact path is."""
         keys = self.keys
-        if len(keys) == 1:
+        if self.is_flat:
             return Place(document, keys[0]) if keys[0] in document else None
         return _place(document, keys)
 
     def get(self, document: Document) -> Any:
         """The value of an exact path; MISSING if there is none."""
+        if self.is_flat:
+            return document.get(self.keys[0], MISSING)
         found = self.place(document)
         return MISSING if found is None else found.value
 

@@ -54,6 +54,9 @@ def changed(paths: Sequence[str], to: str, change: Change, on_error: ValuePolicy
         raise BadStep("to", "only with a path of one value")
     skips = on_error == "skip"
 
+    if not keys and all(path.is_flat for path in compiled):
+        return _flat([path.keys[0] for path in compiled], change, on_error, on_missing)
+
     def apply(document: Document, context: Context) -> Document:
         found, gone = False, []
         for path in compiled:
@@ -80,6 +83,29 @@ def changed(paths: Sequence[str], to: str, change: Change, on_error: ValuePolicy
             remove(gone)
         if not found and on_missing != "skip":
             raise NothingThere(", ".join(paths))
+        return document
+
+    return apply
+
+
+def _flat(keys: Sequence[str], change: Change, on_error: ValuePolicy, on_missing: Policy) -> Apply:
+    """The same for keys of the message itself, which are most."""
+    def apply(document: Document, context: Context) -> Document:
+        found = False
+        for key in keys:
+            value = document.get(key)
+            if value is None:
+                continue
+            found = True
+            try:
+                document[key] = change(value)
+            except StepFailed as error:
+                if on_error == "exclude":
+                    del document[key]
+                elif on_error != "skip":
+                    raise StepFailed(f"{key}: {error}") from None
+        if not found and on_missing != "skip":
+            raise NothingThere(", ".join(keys))
         return document
 
     return apply
