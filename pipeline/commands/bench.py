@@ -231,6 +231,19 @@ def workloads(names: tuple[str, ...], as_json: bool, telegraf: str | None) -> No
         click.echo(json.dumps(msgspec.to_builtins(table)))
 
 
+@bench.command("keys")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--keys", default=100_000, show_default=True, type=click.IntRange(10_000))
+def data_keys(as_json: bool, keys: int) -> None:
+    """Messages whose keys are data: memory and CPU of an encoder, and what it learns of them."""
+    from pipeline.testbed.bench.data_keys import measure, text
+
+    found = measure(keys)
+    click.echo(text(found), err=as_json)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found)))
+
+
 @bench.command()
 @_outputs
 @click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1))

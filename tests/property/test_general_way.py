@@ -13,7 +13,10 @@ from msgspec.structs import replace
 from pipeline.config.schema import MappingConfig, RuleConfig
 from pipeline.points.field_type import FieldType
 from pipeline.wire.sink import Ways
+from stages.mapping.budget import Budget
+from stages.mapping.compiled import general
 from stages.mapping.compiled.schema import MAX_KEYS
+from stages.mapping.compiled.templates import LEARNED_AFTER, MAX_TEMPLATES
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.records.type_guard import TypeGuard
 from tests.fuzz.general import try_documents
@@ -117,3 +120,31 @@ def test_messages_are_counted_by_the_way_that_they_went() -> None:
     later = encoder.take_ways()
     assert (later.uniform, later.general, later.exact, later.compiled) == (20, 3, 1, 0)
     assert encoder.take_ways() == Ways() and Ways().slow_share == 0
+
+
+def test_fields_that_come_no_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(general, "FORGET_AFTER", 100)
+    encoder = general_encoder()
+    encoder.encode(messages(50, old=1), BatchOrigin())
+    for _ in range(6):
+        encoder.encode(messages(50, new=1), BatchOrigin())
+    assert "field new" in encoder.general.description() and "field old" not in encoder.general.description()
+    assert encoder.take_ways().forgotten == 1
+    for _ in range(6):
+        assert encoder.encode(messages(50, new=1), BatchOrigin()).points == 50
+    assert encoder.take_ways().forgotten == 0
+
+
+def test_what_is_learned_of_documents_whose_keys_are_data_is_bounded() -> None:
+    """Ten new keys in each message; `scripts/bench keys` measures more of them."""
+    encoder = Encoder(MAPPING, "ms", "stream", "topic", budget=Budget(10_000_000))
+    points = 0
+    for batch in range(12):
+        payloads = [json.dumps({"ts": 1_700_000_000_000 + number, "site": "s",
+                                **{f"{'ghijklmn'[number % 8]}-{batch}-{number}-{key}": key
+                                   for key in range(10)}}).encode() for number in range(250)]
+        points += encoder.encode(payloads, BatchOrigin()).points
+    assert points == 3_000
+    assert encoder.general.schema.keys <= MAX_KEYS and encoder.rules.budget.used <= 10_000_000
+    assert encoder.general.compiled_keys <= 4_000 + 0.1 * 3_000 * 4 + MAX_KEYS
+    assert len(encoder.templates) <= MAX_TEMPLATES and encoder.templates.learned <= 3_000 / LEARNED_AFTER + 2

@@ -265,6 +265,13 @@ def check_unused(rules: RecordMapper, column: Column, raws: Sequence[Raw], bad: 
     if b"\n{" not in joined and b"\n[" not in joined:
         return
     limits = rules.flattener.limits
+    treatments = {rules.flattener.treatment(column.path, first) for first in "{[" if f"\n{first}".encode() in joined}
+    if treatments <= {"keep", "drop"} and not column.is_before_operand and column.depth <= limits.depth:
+        # What has no more brackets than levels are allowed is not nested too deep.
+        most = limits.depth - column.depth + 1
+        texts = list(map(bytes, raws))
+        if "keep" not in treatments or max([text.count(b"{") + text.count(b"[") for text in texts]) <= most:
+            return
     for index, raw in enumerate(raws):
         text = str(raw, "utf-8")
         if text[0] not in "{[":
