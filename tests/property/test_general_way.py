@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from msgspec import structs
 from msgspec.structs import replace
 
 from pipeline.config.schema import MappingConfig, RuleConfig
 from pipeline.points.field_type import FieldType
 from pipeline.wire.sink import Ways
 from stages.mapping.budget import Budget
-from stages.mapping.compiled import general
+from stages.mapping.compiled import general, supported
 from stages.mapping.compiled.schema import MAX_KEYS
 from stages.mapping.compiled.templates import LEARNED_AFTER, MAX_TEMPLATES
 from stages.mapping.encoder import BatchOrigin, Encoder
@@ -47,6 +48,14 @@ def general_encoder() -> Encoder:
     encoder = Encoder(MAPPING, "ms", "stream", "topic")
     encoder.templates.is_possible = False
     return encoder
+
+
+def test_an_option_that_the_compiled_ways_do_not_know_sends_all_by_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {field.name for field in structs.fields(MappingConfig)} >= supported.KNOWN
+    monkeypatch.setattr(supported, "KNOWN", supported.KNOWN - {"tag_fields"})
+    encoder = Encoder(MAPPING, "ms", "stream", "topic")
+    assert not encoder.is_compiled and not encoder.templates.is_possible
+    assert Encoder(replace(MAPPING, tag_fields=()), "ms", "stream", "topic").is_compiled
 
 
 def test_a_new_key_is_learned_within_its_batch() -> None:

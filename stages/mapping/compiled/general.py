@@ -16,10 +16,11 @@ import msgspec
 from stages.mapping.compiled.code import AllByRules, Code, Misfit, Part
 from stages.mapping.compiled.columns import SAFE_CHARS
 from stages.mapping.compiled.schema import Reader, Schema
+from stages.mapping.compiled.supported import can_go_generally
 from stages.mapping.compiled.written import Written, joined
 from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
-from stages.mapping.records.conditions import METADATA_PREFIX, all_paths_of, paths_of
+from stages.mapping.records.conditions import paths_of
 from stages.mapping.records.mapper import RecordMapper
 
 #: Messages of a batch are taken in parts of so many bytes: their columns stay in the processor's caches.
@@ -47,9 +48,7 @@ class General:
         self._limits: Limits = rules.flattener.limits
         config = rules.config
         #: Whether messages can go this way at all under the mapping.
-        asks_for_offset = any(f"{METADATA_PREFIX}offset()" in all_paths_of(rule.when) for rule in config.rules)
-        self.is_possible = not ("offset" in config.metadata_tags or asks_for_offset or (
-            rules.time_path and not rules.times.only_format))
+        self.is_possible = can_go_generally(rules)
         operands = frozenset(path for rule in config.rules for path in paths_of(rule.when))
         self.schema = Schema(rules, operands)
         self._drops = frozenset([number for number, rule in enumerate(config.rules) if rule.then == "drop"])

@@ -118,13 +118,6 @@ def learn(rules: RecordMapper, payload: bytes, partition: int = 0,
         rules.notices.drop()
 
 
-def can_learn(rules: RecordMapper) -> bool:
-    """Whether messages can have templates under this mapping at all."""
-    config = rules.config
-    return not (config.explode or config.rules or config.bucket_template or config.header_tags
-                or "offset" in config.metadata_tags)
-
-
 class _Learner:
     """Goes through one message's values and gathers what is cut out of such messages."""
 

@@ -12,7 +12,8 @@ from typing import Final
 from msgspec import Struct
 
 from pipeline.wire import payload_frame
-from stages.mapping.compiled.template import can_learn, learn
+from stages.mapping.compiled.supported import can_have_templates
+from stages.mapping.compiled.template import learn
 from stages.mapping.compiled.uniform_batch import BatchTemplate, SharedHeads
 from stages.mapping.compiled.written import Written
 from stages.mapping.cpu_limit import CpuLimit
@@ -53,7 +54,7 @@ class Templates:
         self._rules = rules
         self._cpu = cpu
         #: Whether messages can have templates at all under the mapping.
-        self.is_possible = can_learn(rules)
+        self.is_possible = can_have_templates(rules)
         self._kinds: dict[bytes, _Kind] = {}
         self._heads = SharedHeads()
         self._counts: Counter[bytes] = Counter()
