@@ -224,21 +224,18 @@ class IggyConnection:
         Raises IggyNotFound if it is missing.
         """
         try:
-            details = await self._call(self.client.get_stream(stream))
+            return await self.topics_of(stream)
         except IggyForbidden:
             return {}
+
+    async def topics_of(self, stream: str) -> dict[str, TopicState]:
+        """The same. Raises IggyForbidden if the user may not read the stream."""
+        details = await self._call(self.client.get_stream(stream))
         if details is None:
             raise IggyNotFound(f"Iggy at {self.address} has no stream {stream}; create it, or "
                                "correct [[topics]]")
         return {topic.name: TopicState(topic.created_at, topic.size, topic.messages_count, topic.partitions_count)
                 for topic in details.topics}
-
-    async def topic_names(self, stream: str) -> list[str]:
-        """The names of a stream's topics. Raises IggyNotFound, and IggyForbidden if the user may not list them."""
-        details = await self._call(self.client.get_stream(stream))
-        if details is None:
-            raise IggyNotFound(f"Iggy at {self.address} has no stream {stream}; create it, or correct [[topics]]")
-        return [topic.name for topic in details.topics]
 
     async def streams(self) -> list[str]:
         """The names of all streams. Raises IggyError."""

@@ -1,6 +1,6 @@
 """The topics of a server that the patterns of a configuration match."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from pipeline.config.feedback import is_id, written_topics
 from pipeline.config.patterns import is_pattern, matches_any
@@ -12,12 +12,16 @@ from pipeline.topic_configs import with_topics
 from pipeline.wire.sink import FoundTopic
 
 
-async def find_topics(iggy: IggyConnection, config: Config,
-                      skipped: Callable[[str], None] = lambda why: None) -> list[FoundTopic]:
-    """All topics that patterns match, and that this configuration does not write to.
+async def find_topics(iggy: IggyConnection, config: Config, seen: set[tuple[str, str]] | None = None,
+                      skipped: Callable[[str], None] = lambda why: None,
+                      topics_of: Callable[[str], Awaitable[Iterable[str]]] | None = None) -> list[FoundTopic]:
+    """The topics that patterns match, and that this configuration does not write to.
 
-    `skipped` is told why one cannot be read. Raises IggyError, and IggyForbidden where the user may not list topics.
+    Those that were `seen`, as (stream, topic), are left out, and all are added there. `skipped` is told why one cannot
+    be read. `topics_of` gives the names of a stream's topics. Raises IggyError, and IggyForbidden where the user may
+    not list topics.
     """
+    seen = set() if seen is None else seen
     configured = config.subscriptions()
     patterns = list(dict.fromkeys(one.stream for one in configured if one.is_pattern))
     streams = [name for name in patterns if not is_pattern(name)]
@@ -25,18 +29,21 @@ async def find_topics(iggy: IggyConnection, config: Config,
         streams = [name for name in await iggy.streams() if matches_any(name, patterns)]
     writes = written_topics(config)
     found = []
+    new: list[tuple[str, str]] = []
     for stream in streams:
         try:
-            names = await iggy.topic_names(stream)
+            names = await (topics_of or iggy.topics_of)(stream)
         except IggyNotFound:
             continue  # there may be one later
-        for topic in names:
-            matches = [] if writes(stream, topic) else list(first_match(configured, stream, topic))
-            if matches and (is_id(stream) or is_id(topic)):
-                skipped(f"{stream}/{topic} is not read: its name is a number, which Iggy's client reads as an id; "
-                        "rename it in Iggy")
-            else:
-                found += matches
+        new += [(stream, topic) for topic in names if (stream, topic) not in seen]
+    for stream, topic in new:
+        matches = [] if writes(stream, topic) else list(first_match(configured, stream, topic))
+        if matches and (is_id(stream) or is_id(topic)):
+            skipped(f"{stream}/{topic} is not read: its name is a number, which Iggy's client reads as an id; rename "
+                    "it in Iggy")
+        else:
+            found += matches
+    seen.update(new)
     return found
 
 

@@ -12,10 +12,28 @@ from pipeline.subscriptions import Subscriptions
 SHOWN_NAMES = 10
 
 
+class Listing:
+    """The topics of streams, asked for once in each refresh."""
+
+    def __init__(self, iggy: IggyConnection) -> None:
+        self._iggy = iggy
+        self._known: dict[str, dict[str, TopicState]] = {}
+
+    def clear(self) -> None:
+        """A refresh begins."""
+        self._known.clear()
+
+    async def of(self, stream: str) -> dict[str, TopicState]:
+        """The state of each topic of a stream, by name. Raises IggyNotFound, IggyForbidden, IggyError."""
+        if stream not in self._known:
+            self._known[stream] = await self._iggy.topics_of(stream)
+        return self._known[stream]
+
+
 class TopicFinder:
     """One per ingest process. They find the same topics; the first process logs them."""
 
-    def __init__(self, index: int, config: Config, topics: Subscriptions, iggy: IggyConnection,
+    def __init__(self, index: int, config: Config, topics: Subscriptions, iggy: IggyConnection, listing: Listing,
                  logger: logging.Logger) -> None:
         """`index` is that of the ingest process."""
         self._levels = (logging.DEBUG, logging.DEBUG) if index else (logging.INFO, logging.WARNING)
@@ -23,6 +41,9 @@ class TopicFinder:
         self._topics = topics
         self._iggy = iggy
         self._logger = logger
+        self._listing = listing
+        #: All topics of the streams, whether they match or not.
+        self._seen: set[tuple[str, str]] = set()
         #: What was logged once.
         self._logged: set[str] = set()
 
@@ -32,7 +53,7 @@ class TopicFinder:
             return []
         new = []
         try:
-            matches = await find_topics(self._iggy, self._config, self._log_once)
+            matches = await find_topics(self._iggy, self._config, self._seen, self._log_once, self._listing.of)
         except IggyForbidden as error:
             self._log_once(f"no topics can be found by pattern: {error}")
             return []
@@ -41,7 +62,7 @@ class TopicFinder:
             try:
                 id_ = self._topics.learn(found)
             except ValueError as error:
-                self._log_once(f"{found.stream}/{found.topic} is not read: {error}")
+                self._log_once(f"further topics that match are not read: {error}")
                 continue
             if len(self._topics) > known:
                 new.append(id_)
@@ -72,9 +93,9 @@ class UnchangedTopics:
     #: A topic is looked at this often in any case, seconds.
     LOOK_SECONDS = 60.0
 
-    def __init__(self, topics: Subscriptions, iggy: IggyConnection) -> None:
+    def __init__(self, topics: Subscriptions, listing: Listing) -> None:
         self._topics = topics
-        self._iggy = iggy
+        self._listing = listing
         #: By topic: its state before it was looked at, and when that was; seconds, monotonic.
         self._seen: dict[int, tuple[TopicState, float]] = {}
 
@@ -88,8 +109,8 @@ class UnchangedTopics:
         for stream, topics in by_stream.items():
             if len(topics) >= self.MANY:
                 try:
-                    states = await self._iggy.topic_states(stream)
-                except IggyNotFound:
+                    states = await self._listing.of(stream)
+                except (IggyNotFound, IggyForbidden):
                     continue
                 found |= {topic: states[name] for topic in topics if (name := self._topics[topic].topic) in states}
         return found

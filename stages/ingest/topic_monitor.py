@@ -15,7 +15,7 @@ from stages.ingest import log_identity
 from stages.ingest.log_identity import LogState
 from stages.ingest.partition_reader import PartitionReader
 from stages.ingest.stalled_partitions import StalledPartitions
-from stages.ingest.topic_finder import TopicFinder, UnchangedTopics
+from stages.ingest.topic_finder import Listing, TopicFinder, UnchangedTopics
 
 #: A group's partition that nobody reads is logged after this many heartbeat timeouts: a dead member is replaced sooner.
 STALLED_TIMEOUTS = 4
@@ -59,8 +59,9 @@ class TopicMonitor:
                  logger: logging.Logger) -> None:
         """Ingest process `index` of `readers`, which share the partitions where no consumer group does."""
         self.topics = topics
-        self._finder = TopicFinder(index, config, topics, iggy, logger)
-        self._unchanged = UnchangedTopics(topics, iggy)
+        self._listing = Listing(iggy)
+        self._finder = TopicFinder(index, config, topics, iggy, self._listing, logger)
+        self._unchanged = UnchangedTopics(topics, self._listing)
         #: Whether topics were found by patterns before, in this run: those that are found from then on are new.
         self.found_before = False
         #: The last offset of each log, of topics that have not changed since.
@@ -96,6 +97,7 @@ class TopicMonitor:
         self._stalled_due = now - self._stalled_at >= STALLED_CHECK_SECONDS
         if self._stalled_due:
             self._stalled_at = now
+        self._listing.clear()
         await self._find_topics()
         states = await self._unchanged.states()
         compare = connection != self._compared
