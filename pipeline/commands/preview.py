@@ -227,8 +227,9 @@ def with_topic(config: Config, subscription: int, topic: str, from_iggy: bool) -
         if found is None:
             raise NothingToPreview(f"no topic matches {pattern.label()} yet")
         stream, name = found
-        click.echo(f"pipeline: {pattern.label()}: looking at {printable(f'{stream}/{name}')}; --topic chooses another",
-                   err=True)
+    if not topic:
+        click.echo(f"pipeline: {printable(pattern.label())} is a pattern; the messages are taken for those of "
+                   f"{printable(f'{stream}/{name}')}; --topic STREAM/TOPIC chooses one that matches", err=True)
     return as_topic(config, subscription, stream, name)
 
 

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.commands.preview import chosen_subscription, with_topic
+from pipeline.commands.preview_samples import NothingToPreview
 from pipeline.config.feedback import written_topics
+from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import read_config
 from pipeline.config.schema import Config, SinkConfig, TopicConfig
 from pipeline.errors import ConfigError
@@ -102,6 +105,16 @@ def test_topics_in_place_of_patterns() -> None:
     assert [one.topic for one in expanded.subscriptions()] == ["plain", "a1", "a2"]
     assert [one.topic for one in unmatched(config, expanded)] == ["b*"]
     assert [one.topic for one in as_topic(config, 1, "s", "a9").subscriptions()] == ["plain", "a9", "b*"]
+
+
+@pytest.mark.parametrize(("topic", "index", "label"), [
+    ("", 0, "s/plain"), ("s/a1", 1, "s/a1"), ("a1", 1, "s/a1"), ("b/c", 2, "b/c"), ("s/a*", 1, "s/a*")])
+def test_a_preview_is_of_one_topic_that_matches(topic: str, index: int, label: str) -> None:
+    config, path = config_of(("s", "plain"), ("s", "a*"), ("b*", "c")), ConfigInputs(("x.toml",))
+    assert chosen_subscription(config, path, topic) == index
+    assert with_topic(config, index, topic, from_iggy=False).subscriptions()[index].label() == label
+    with pytest.raises(NothingToPreview, match="has no topic s/z"):
+        chosen_subscription(config, path, "s/z")
 
 
 SINKS = """
