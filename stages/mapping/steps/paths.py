@@ -304,9 +304,10 @@ def _inner(holder: Any, key: str) -> Any:
 
 
 def check_free(holder: Document, key: str, value: Any) -> None:
-    """Raises StepFailed where an object has another value at a key already. Null does not count."""
+    """Raises StepFailed where an object has another value at a key already. Null does not count, nor an object
+    that is empty, as after its members were renamed."""
     there = holder.get(key)
-    if there is not None and value is not None and not same(there, value):
+    if there is not None and there != {} and value is not None and not same(there, value):
         raise StepFailed(f"{shown(key)} has another value already; exclude or rename it in a step before this one")
 
 
