@@ -54,7 +54,7 @@ def load_text(text: str) -> Any:
 def is_excused(reject: str) -> bool:
     """Whether no mapping could have written the message: no line or configuration holds its text or name."""
     return reject.startswith("unwritable") or reject.startswith("type_conflict: ") and not is_nameable(
-        reject.removeprefix("type_conflict: ").partition("=")[0])
+        reject.removeprefix("type_conflict: ").rpartition(": ")[2].partition("=")[0])
 
 
 @given(st.one_of(st.lists(OBJECTS, min_size=1, max_size=6), ALIKE))

@@ -158,6 +158,14 @@ def test_each_element_of_an_array_of_objects_is_a_point_with_what_tells_it_apart
     ('{"metrics":[{"name":"cpu","tags":{"host":"h"},"fields":{"n":4},"timestamp":1700000000}]}', ["host=h n=4"]),
     ('{"specversion":"1.0","id":"8","source":"/p","time":"2023-11-14T22:13:20Z","data":{"temp":20.5}}',
      ["source=/p temp=20.5"]),
+    ('[{"bn":"d1","bt":1700000000,"n":"temp","v":21.5},{"n":"hum","v":45.3}]', ["dev=d1 temp=21.5,hum=45.3"]),
+    ('{"measurement":"w","b":[{"time":1700000000,"tags":{"a":"x"},"fields":{"f":1}}]}', ["a=x f=1"]),
+    ('{"name":"up","tags":{"job":"p"},"timestamp":"2023-11-14T22:13:20Z","kind":"absolute","gauge":{"value":1.0}}',
+     ["job=p value=1.0"]),
+    ('{"before":null,"after":{"level":3.5},"op":"c","ts_ms":1700000000000}', ['op="c",level=3.5']),
+    ('{"device":"a","data":{"1700000000":{"t":1},"1700000060":{"t":2}}}', ["device=a t=1", "device=a t=2"]),
+    ('{"app_id":"a","fields":[{"sensorType":"temp","value":21.3},{"sensorType":"vdd","value":3}]}',
+     ["app_id=a temp=21.3,vdd=3"]),
 ])
 def test_shapes_that_need_steps_get_them(message: str, lines: list[str]) -> None:
     found = suggest(detect_messages([message.encode()]), "telemetry", "sensors")

@@ -33,6 +33,8 @@ _NUMBER: Final = re.compile(r"\s*[-+]?[0-9]+(?:[.,][0-9]+)?(?:[eE][-+]?[0-9]+)?\
 _COMMA: Final = re.compile(r"[-+]?[0-9]+,[0-9]+")
 #: Words in cells of loggers for a value that is not there.
 _NONE: Final = frozenset(("nan", "n/a", "na", "null", "none", "-", "--", "---", "#n/a", "nodata"))
+#: Labels of SenML. Source: RFC 8428, 4.3.
+_SENML: Final = frozenset(("bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "v", "vs", "vb", "vd", "s", "t", "ut"))
 _UNIT_BY_DIGITS: Final = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 _WORDS: Final = {"json": "JSON", "ndjson": "JSON, an object on each line", "line_protocol": "line protocol",
                  "csv": "CSV", "msgpack": "MessagePack", "text": "plain text", "avro": "Avro object container files"}
@@ -111,6 +113,35 @@ def objects_in(detected: Detected) -> Iterator[bytes | Reject]:
             yield reject
         except RecursionError:
             yield Reject("too_deep", "objects or arrays are nested too deep to be parsed")
+
+
+def known_preset(detected: Detected) -> str:
+    """The preset for messages of a format that it knows; "" if there is none."""
+    if detected.format != "json" or "compression" in detected.options:
+        return ""
+    found = Counter(_preset_of(payload) for payload in detected.payloads[:_LOOKED_AT])
+    name, count = found.most_common(1)[0]
+    return name if count >= _MOST_LINES * sum(found.values()) else ""
+
+
+def _preset_of(payload: bytes) -> str:
+    try:
+        value = msgspec.json.decode(payload.removeprefix(_BOM))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    if isinstance(value, list):
+        records = [record for record in value if isinstance(record, dict)]
+        is_pack = bool(records) and len(records) == len(value) and all(
+            record.keys() <= _SENML for record in records) and any(
+            record.keys() & {"n", "bn"} for record in records) and any(
+            record.keys() & {"v", "vs", "vb", "vd", "s"} for record in records)
+        return "senml" if is_pack else ""
+    if not isinstance(value, dict):
+        return ""
+    if isinstance(value.get("resourceMetrics"), list):
+        return "opentelemetry"
+    data = value.get("data")
+    return "prometheus" if isinstance(data, dict) and {"resultType", "result"} <= data.keys() else ""
 
 
 def _split(contents: Iterable[bytes]) -> list[bytes]:

@@ -6,7 +6,8 @@ from typing import Final
 #: Names of the time of a message.
 TIMES: Final = frozenset((
     "time", "timestamp", "ts", "datetime", "eventtime", "measuredat", "dateutc", "epoch", "timeutc", "unixtime",
-    "recordedat", "observedat", "sampledat", "time_stamp", "date_time"))
+    "recordedat", "observedat", "sampledat", "time_stamp", "date_time",
+    "sec", "secs", "tv_sec", "ts_ms", "ts_us", "ts_ns"))
 #: Words in names of times.
 _TIME_WORDS: Final = frozenset(("time", "timestamp", "ts", "date", "datetime", "epoch", "when", "utc", "at", "t",
                                 "clock"))
@@ -109,8 +110,10 @@ def is_single(path: str) -> bool:
 
 
 def _is_single(parts: list[str]) -> bool:
-    return bool(set(parts) & (_SINGLE - {"message", "msg", "event", "counter"})) or (
-        parts[-1:] == ["id"] and bool(set(parts) & _SINGLE))
+    found = set(parts) & _SINGLE
+    if set(parts) & _THINGS:
+        found -= {"uuid", "guid"}
+    return bool(found - {"message", "msg", "event", "counter"}) or parts[-1:] == ["id"] and bool(found)
 
 
 def is_free_text(path: str) -> bool:

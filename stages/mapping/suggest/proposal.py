@@ -38,6 +38,8 @@ class Proposal:
         self.notes: list[str] = []
         #: Key of a field -> the paths that become it.
         self.paths: dict[str, list[str]] = {}
+        #: Name of the preset that the options are from, or "".
+        self.preset = ""
 
     def set(self, option: str, value: Any, reason: str = "") -> None:
         """Sets an option."""
@@ -153,7 +155,7 @@ def _tag_map(table: Table, proposal: Proposal) -> None:
 
 def _time(places: list[_Place], times: dict[str, list[FoundTime]], proposal: Proposal) -> tuple[str, FoundTime] | None:
     """The time of the points: (array, time)."""
-    candidates = [(time.score + 0.5 * bool(place.array), place, time) for place in places for time in times[place.array]
+    candidates = [(time.score + 2 * bool(place.array), place, time) for place in places for time in times[place.array]
                   if time.score > 0 and is_nameable(place.name(time.path))
                   and not _in_tag_map(time.path, proposal) and 2 * time.filled >= place.table.records]
     if not candidates:
@@ -237,7 +239,7 @@ def _role(place: _Place, profile: PathProfile, role: Role, proposal: Proposal) -
     if not is_nameable(path):
         return
     renamed = f"{names.last(place.array)}_{flat}" if path != profile.path else ""
-    if flat == "time":
+    if flat == "time" and not renamed:
         renamed = "time_value"
         proposal.because("field_renames", f"{path}: InfluxDB keeps the key time for itself, and this is not the time "
                                           "of the point")

@@ -75,8 +75,36 @@ def _is_metric(table: Table) -> bool:
         "name" in table.paths and table.paths["name"].only("text"))
 
 
+def _tags_and_fields(table: Table) -> Shape | None:
+    """Objects called tags and fields, in a list or at the top."""
+    for path, profile in table.paths.items():
+        if profile.elements is not None and profile.only("array") and _is_exact(path) and _has_both(profile.elements):
+            return Shape([{"do": "explode", "path": path}], f"{path}: a list of points with tags and fields")
+    if not _has_both(table):
+        return None
+    keep = [key for key in table.paths if "." not in key and key != "fields" and _is_exact(key)]
+    return Shape([{"do": "unwrap", "path": "fields", "keep": keep}], "fields: its members are the fields")
+
+
+def _has_both(table: Table) -> bool:
+    return all(_is_object(table.paths.get(key)) and table.paths[key].count == table.records
+               for key in ("fields", "tags"))
+
+
+def _vector(table: Table) -> Shape | None:
+    values = [f"{kind}.value" for kind in ("gauge", "counter") if f"{kind}.value" in table.paths]
+    if not values or not all(key in table.paths and table.paths[key].only("text") for key in ("name", "kind")):
+        return None
+    return Shape([{"do": "move", "from": values, "to": "value"}, {"do": "exclude", "path": ["kind", "namespace"]}],
+                 "Vector's metrics as JSON", {"measurement_from": "field", "measurement_field": "name"})
+
+
 def _envelope(table: Table) -> Shape | None:
     paths = table.paths
+    if "op" in paths and "before" in paths and _is_object(paths.get("after")):
+        row = [key for key in ("op", "ts_ms", "ts_us", "ts_ns") if key in paths]
+        return Shape([{"do": "drop", "when": "not exists(after)"}, {"do": "unwrap", "path": "after", "keep": row}],
+                     "change events of a database: the row after the change is the message, and deletions are left out")
     if "specversion" in paths and _is_object(paths.get("data")):
         keep = [key for key in ("type", "source", "subject", "time") if key in paths]
         return Shape([{"do": "unwrap", "path": "data", "keep": keep}],
@@ -149,7 +177,8 @@ def _name_and_value(elements: Table) -> tuple[str, list[str]] | None:
     """The paths of the name and of the values in elements that have little else."""
     keys = {key: profile for key, profile in elements.paths.items() if "." not in key}
     values = [key for key in keys if key.lower() in _VALUE_KEYS or key.lower().startswith(("value_", "value"))]
-    candidates = [key for key, profile in keys.items() if key.lower() in _NAME_KEYS and profile.only("text")
+    candidates = [key for key, profile in keys.items()
+                  if {key.lower(), *names.words(key)[-1:]} & _NAME_KEYS and profile.only("text")
                   and profile.count == elements.records and not profile.empty_texts and profile.distinct <= 200
                   and (elements.unique is None or key in elements.unique)]
     if not values or not candidates or any(keys[key].kinds["object"] or keys[key].kinds["array"] for key in values):
@@ -173,12 +202,22 @@ def _map_by_id(table: Table) -> Shape | None:
                     or not re.fullmatch(r"[\w:-]*", start):
                 continue
             key = start.rstrip("_-: ") or "id"
+            if not start and all(_is_epoch(path[len(prefix):]) for path in paths):
+                return Shape([{"do": "explode", "path": parent, "key": "timestamp"}] if parent else
+                             [{"do": "explode", "path": "*", "key": "timestamp"}],
+                             f"{parent or 'the message'}: an object whose keys are times; each member becomes a point")
             if key in table.paths:
                 key = f"{key}_id"
             return Shape([{"do": "explode", "path": f"{prefix}{start}*", "key": key}],
                          f"{prefix}{start}*: objects alike under numbered keys; each becomes a point, with its key as "
                          "a tag", {"tag_fields": [key]})
     return None
+
+
+def _is_epoch(text: str) -> bool:
+    """Whether a key is a number of seconds or milliseconds since 1970."""
+    return text.isascii() and text.isdigit() and (
+        978_307_200 <= int(text) <= 4_102_444_799 or 978_307_200_000 <= int(text) <= 4_102_444_799_999)
 
 
 def _are_alike(members: list[set[str]]) -> bool:
@@ -263,6 +302,7 @@ def _is_exact(path: str) -> bool:
 
 #: In the order in which they are looked for. A star: more than once.
 _SHAPES: Final[dict[str, Callable[[Table], Shape | None]]] = {
-    "telegraf": _telegraf, "envelope": _envelope, "json_text*": _json_text, "names_and_values*": _names_and_values,
+    "telegraf": _telegraf, "tags_and_fields*": _tags_and_fields, "vector": _vector, "envelope": _envelope,
+    "json_text*": _json_text, "names_and_values*": _names_and_values,
     "map_by_id": _map_by_id, "side_by_side": _side_by_side, "nameless_elements": _nameless_elements,
     "written_numbers": _written_numbers}

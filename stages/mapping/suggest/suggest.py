@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pipeline.config.presets import preset
 from pipeline.config.schema import MappingConfig
 from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.notices import Notices
@@ -12,7 +13,7 @@ from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject
 from stages.mapping.steps.runner import Steps
 from stages.mapping.suggest import toml
-from stages.mapping.suggest.inputs import Detected, objects_in
+from stages.mapping.suggest.inputs import Detected, known_preset, objects_in
 from stages.mapping.suggest.profile import MAX_PATHS, Table
 from stages.mapping.suggest.proposal import MOST_REASONS, Proposal, propose, propose_headers
 from stages.mapping.suggest.roles import plural
@@ -59,6 +60,10 @@ class About(NamedTuple):
 
 def suggest(detected: Detected, stream: str, topic: str) -> Suggestion:
     """A mapping for messages. It looks at all of them, and then tries what it proposes on them."""
+    if name := known_preset(detected):
+        proposal = Proposal(detected.options | preset(name)["mapping"])
+        proposal.preset = name
+        return Suggestion(detected, proposal, mended(proposal, detected, stream, topic), len(detected.payloads), {}, 0)
     objects = list(objects_in(detected))
     with_steps = _suggested(detected, objects, stream, topic, MOST_STEPS)
     failed = with_steps.trial.rejected["step_failed"]
@@ -152,6 +157,8 @@ def _head(suggestion: Suggestion, about: About) -> list[str]:
              + (f", {trial.dropped:,} left out" if trial.dropped else "")
              + (f", {sum(trial.rejected.values()):,} rejected:" if trial.rejected else ".")]
     lines += [f"  {count:,} by {reason}: {trial.details[reason]}" for reason, count in trial.rejected.most_common()]
+    if trial.rejected["not_json"] and trial.lines:
+        lines.append('Words among JSON can be written as texts, or left out: see "parse" in docs/reference/steps.rst.')
     if trial.overwritten:
         lines.append(f"{trial.overwritten:,} points have the series and the time of another one, and overwrite it: "
                      "they need a tag that tells them apart, or another time (`preview` shows them)")
@@ -164,7 +171,13 @@ def _head(suggestion: Suggestion, about: About) -> list[str]:
 
 def _mapping(proposal: Proposal) -> str:
     out = "[mapping]\n"
-    options = {name: content for name, content in proposal.options.items() if name not in (*_TABLES, "steps")}
+    given: dict[str, Any] = {}
+    if proposal.preset:
+        given = preset(proposal.preset)["mapping"]
+        out += toml.comment(["its keys, which those here replace: docs/reference/presets.rst"])
+        out += f"preset = {toml.text(proposal.preset)}\n"
+    options = {name: content for name, content in proposal.options.items()
+               if name not in (*_TABLES, "steps") and content != given.get(name)}
     names = sorted(options, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     for name in names:
         reasons = proposal.reasons.get(name, [])

@@ -20,6 +20,7 @@ _BATCH: Final = 1_000
 #: How often a proposal is mended.
 _ROUNDS: Final = 8
 _OPTION: Final = re.compile(r"mapping\.([a-z_]+)")
+_OF_ELEMENT: Final = re.compile(r"^element [0-9]+ of .*?: ")
 _SEPARATORS: Final = (".", "__", "/", "->")
 #: Share of the messages whose time cannot be read from which on another time is better.
 _MOST_BAD_TIMES: Final = 0.2
@@ -185,7 +186,8 @@ def _mend_bad_tag(proposal: Proposal, trial: Trial) -> bool:
 
 def _mend_conflict(proposal: Proposal, trial: Trial) -> bool:
     """Makes texts of a field that has values of two types, which its paths alone do not show."""
-    key = trial.details["type_conflict"].partition("=")[0].replace("\\", "")
+    detail = _OF_ELEMENT.sub("", trial.details["type_conflict"])
+    key = detail.partition("=")[0].replace("\\", "")
     separator = proposal.options.get("flatten_separator", "_")
     types = proposal.options.get("types", {})
     paths = [path for flat, paths in proposal.paths.items() for path in paths
