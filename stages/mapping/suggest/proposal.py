@@ -143,8 +143,10 @@ def _tag_map(table: Table, proposal: Proposal) -> None:
     if "tag_map_field" in proposal.options:
         return
     for path, profile in table.paths.items():
+        if not names.is_tag_map(path):
+            continue
         inside = [other for other in table.paths.values() if other.path.startswith(f"{path}.")]
-        if (names.is_tag_map(path) and profile.only("object") and is_nameable(path) and inside
+        if (profile.only("object") and is_nameable(path) and inside
                 and all(other.only("text", "number", "boolean") or other.only("null") for other in inside)
                 and not any(other.has_more or other.bad_for_tag for other in inside)
                 and all(is_writable(other.path.removeprefix(f"{path}.")) for other in inside)):
@@ -156,7 +158,7 @@ def _tag_map(table: Table, proposal: Proposal) -> None:
 def _time(places: list[_Place], times: dict[str, list[FoundTime]], proposal: Proposal) -> tuple[str, FoundTime] | None:
     """The time of the points: (array, time)."""
     candidates = [(time.score + 2 * bool(place.array), place, time) for place in places for time in times[place.array]
-                  if time.score > 0 and is_nameable(place.name(time.path))
+                  if time.score > 0 and is_nameable(time.path)
                   and not _in_tag_map(time.path, proposal) and 2 * time.filled >= place.table.records]
     if not candidates:
         return None
@@ -164,7 +166,7 @@ def _time(places: list[_Place], times: dict[str, list[FoundTime]], proposal: Pro
     path, missing = time.path, place.table.records - time.filled + time.unset
     paths = [time]
     for other in times[place.array]:
-        if other is not time and other.score > 0 and is_nameable(place.name(other.path)) and replaces(
+        if other is not time and other.score > 0 and is_nameable(other.path) and replaces(
                 time, other, place.table) and len(paths) < 4:
             paths.append(other)
             missing -= other.filled

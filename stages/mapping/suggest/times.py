@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from stages.mapping.records import timestamps
-from stages.mapping.records.time_formats import time_format
+from stages.mapping.records.time_formats import Reader, time_format
 from stages.mapping.records.timestamps import BadTimestamp
 from stages.mapping.suggest import names
 from stages.mapping.suggest.profile import PathProfile, Table, kind_of, plain
@@ -115,7 +116,7 @@ def _time_at(profile: PathProfile) -> FoundTime | None:
 
 
 def _of_other_texts(found: FoundTime, texts: list[_Value], total: int, named: int) -> FoundTime | None:
-    if named < 0:
+    if named < 0 or not texts:
         return None
     fitting = [form for form in _FORMATS if sum(_matching(texts, form)) >= _MOST * total]
     if not fitting or fitting[0] in _DIGITS_ONLY and named <= 0:
@@ -156,7 +157,7 @@ def _is_number(text: str) -> bool:
 
 def _matching(texts: Iterable[_Value], form: str) -> tuple[int, int]:
     """How many of the texts are plausible times of a format, and how many are of clocks that were not set."""
-    read = time_format(form, "UTC", {}).read
+    read = _reader(form)
     found = unset = misses = 0
     for value in texts:
         try:
@@ -171,6 +172,11 @@ def _matching(texts: Iterable[_Value], form: str) -> tuple[int, int]:
         elif seconds < _EARLIEST:
             unset += value.many
     return found, unset
+
+
+@lru_cache(maxsize=100)
+def _reader(form: str) -> Reader:
+    return time_format(form, "UTC", {}).read
 
 
 def _has_offset(text: str) -> bool:

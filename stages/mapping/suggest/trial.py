@@ -51,9 +51,13 @@ def mended(proposal: Proposal, detected: Detected, stream: str, topic: str) -> T
         if trial.problems:
             # No proposal should get here; if one does, it is better without that option than refused.
             named = _OPTION.match(trial.problems[0])
-            if named is None or named[1] not in proposal.options:
+            name = named[1] if named is not None else ""
+            found = [option for option in proposal.options
+                     if option == name or "timestamp" in name and "timestamp" in option]
+            if not found:
                 return trial
-            proposal.remove(named[1])
+            for option in found:
+                proposal.remove(option)
             trial = run(proposal, detected, stream, topic)
             continue
         mend = next((mend for reason, mend in _MENDS.items() if trial.rejected[reason] and mend(proposal, trial)), None)
