@@ -51,8 +51,12 @@ def start(path: ConfigInputs, workers: int | None, writers: int | None, readers:
     """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
     options = {"drain_timeout_ms": drain_timeout_ms, "readers": readers, "log_level": log_level,
                "workers": workers, "writers": writers}
-    config = _load_backfill(path, options, begin, end) if begin or end else \
-        load_config(path, options=options, unused=("tests",))
+
+    def load() -> Config:
+        return _load_backfill(path, options, begin, end) if begin or end else \
+            load_config(path, options=options, unused=("tests",))
+
+    config = load()
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", config.pipeline.log_level, secrets_of(config))
     encoders = config.pipeline.workers or len(os.sched_getaffinity(0))
@@ -61,7 +65,8 @@ def start(path: ConfigInputs, workers: int | None, writers: int | None, readers:
     locks = prepare(config, logger, until or "")
     # On a thread: a database that cannot be reached must not delay the start.
     threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
-    code = Supervisor(config, encoders, config.pipeline.writers, logger, until or "").run()
+    code = Supervisor(config, encoders, config.pipeline.writers, logger, until or "",
+                      load if path.can_be_read_again else None).run()
     locks.release()
     sys.exit(code)
 

@@ -76,6 +76,7 @@ def _run(name: str, plan: Plan, reasons: Connection, run: Callable[[logging.Logg
     # A terminal and systemd signal the whole group; only the supervisor decides when a child ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     leave_fork_server()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if is_orphan():

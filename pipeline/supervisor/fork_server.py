@@ -18,7 +18,7 @@ from typing import Any, Final
 SERVER_GONE: Final = 255
 #: The process that imported this module first: in a process that was forked from the fork server, the server.
 _IMPORTED_BY: Final = os.getpid()
-_BLOCKED: Final = (signal.SIGINT, signal.SIGTERM)
+_BLOCKED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ForkServer:

@@ -28,6 +28,7 @@ from pipeline.supervisor.directions import SinkDirection, SourceDirection
 from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
 from pipeline.supervisor.http_child import HttpChild
 from pipeline.supervisor.process_publisher import ProcessPublisher, kind_of
+from pipeline.supervisor.reload import LoadConfig, has_terminal, reread
 from pipeline.supervisor.restart_policy import RestartPolicy
 from pipeline.supervisor.service_manager import ServiceManager, WorkMonitor, longest_work
 from pipeline.wire import common
@@ -54,8 +55,11 @@ class Supervisor:
     """Runs one pipeline from `start` to `stop`."""
 
     def __init__(self, config: Config, workers: int, writers: int, logger: logging.Logger,
-                 until: Until = "") -> None:
-        """Counts signals from now on. Raises PipelineError when the runtime folder cannot be used, or is in use."""
+                 until: Until = "", load: LoadConfig | None = None) -> None:
+        """Counts signals from now on. `load` reads the configuration again; None: that is not possible.
+
+        Raises PipelineError when the runtime folder cannot be used, or is in use.
+        """
         self.config = config
         self.logger = logger
         self._signals = 0
@@ -64,6 +68,10 @@ class Supervisor:
         signal.set_wakeup_fd(self._signal_writer, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, self._count_signal)
+        self._load = load
+        self._hangups = 0
+        self._has_terminal = has_terminal()
+        signal.signal(signal.SIGHUP, self._count_hangup)
         self._own_folder = not config.pipeline.runtime_dir
         sweep_runtime_folders()
         self._locks = Locks()
@@ -126,6 +134,7 @@ class Supervisor:
                 self._log_progress()
                 self._publish()
                 self._tell_service_manager()
+                self._reload_if_asked()
             return self._summary()
         except PipelineError as error:
             self.service.failed(str(error))
@@ -145,6 +154,25 @@ class Supervisor:
                                 "processes cannot connect to each other without it. Start again, and set "
                                 "pipeline.runtime_dir to a folder that is not cleaned up. Nothing is lost: messages "
                                 "that were not written will be read again")
+
+    def _count_hangup(self, _signal: int, _frame: object) -> None:
+        self._hangups += 1
+
+    def _reload_if_asked(self) -> None:
+        """Acts on SIGHUP: reads the configuration again; or stops, if it came because the terminal was closed."""
+        if not self._hangups:
+            return
+        self._hangups = 0
+        if self._has_terminal and not has_terminal():
+            self._signals += 1
+        if self._signals:
+            return
+        is_ready = self.service.is_ready
+        if is_ready:
+            self.service.reloading()
+        said = reread(self._load, self.config, self.logger)
+        if is_ready:
+            self.service.ready(said)
 
     def _count_signal(self, _signal: int, _frame: object) -> None:
         self._signals += 1

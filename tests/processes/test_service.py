@@ -1,5 +1,6 @@
 """A pipeline under a service manager: what it is told over the notify socket, from start to stop."""
 
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,18 @@ def test_a_service_manager_hears_ready_signs_of_life_what_is_done_and_stopping(
         assert heard.count("READY=1") == 1
         heard.clear()
         listen_for("STATUS=read ")
+        sink.process.send_signal(signal.SIGHUP)
+        listen_for("RELOADING=1")
+        listen_for("MONOTONIC_USEC=")
+        listen_for("READY=1")
+        text = sink.config.read_text()
+        sink.config.write_text(f"{text}\n[nonsense]\n")
+        sink.process.send_signal(signal.SIGHUP)
+        listen_for("STATUS=the new configuration has 1 mistakes")
+        assert f"{sink.config}:{len(text.splitlines()) + 2}: nonsense: unknown key" in sink.log()
+        sink.config.write_text(text.replace('tag_fields = ["device"]', "tag_fields = []"))
+        sink.process.send_signal(signal.SIGHUP)
+        listen_for("STATUS=restart to use the new configuration: mapping.tag_fields")
         sink.process.terminate()
         listen_for("STOPPING=1")
         assert sink.process.wait(60) == 0
