@@ -179,6 +179,26 @@ def lock_offsets(locks: Locks, config: Config) -> None:
             locks.take_name(_names(servers, source, str(partition)), what)
 
 
+class FoundTopicLocks:
+    """The locks of an ingest process on topics that patterns have found, until the process ends."""
+
+    def __init__(self, config: Config, index: int) -> None:
+        """`index` is that of the ingest process. Uses the system's resolver."""
+        self._locks = Locks()
+        self._label = config.iggy.label()
+        self._servers = [name for server in config.iggy.servers() for name in names_of(server)]
+        #: Ingest processes of one pipeline share a topic.
+        self._part = f"found {index}" if config.pipeline.readers > 1 else ""
+
+    def take(self, topic: Subscription) -> None:
+        """Locks a topic for its consumer, unless a group reads it. Raises Locked."""
+        if not topic.group:
+            what = f"reads {topic.label()} of {self._label} as consumer \"{topic.consumer}\" already"
+            if self._part:
+                self._locks.take_name(_names(self._servers, topic, ""), what, shared=True)
+            self._locks.take_name(_names(self._servers, topic, self._part), what)
+
+
 def _names(servers: list[str], source: Subscription, part: str) -> list[str]:
     return ["\0".join([server, source.consumer, source.stream, source.topic, part]) for server in servers]
 

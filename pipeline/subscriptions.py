@@ -58,7 +58,7 @@ class Subscriptions:
                 raise ValueError("it names a topic that no pattern of the configuration matches")
             if len(self._found) >= MAX_FOUND:
                 raise ValueError(f"there are {MAX_FOUND} topics that patterns match already")
-            self._known[id_] = replace(pattern, stream=found.stream, topic=found.topic, exclude=())
+            self._known[id_] = as_subscription(pattern, found)
             self._found[id_] = found
         return id_
 
@@ -74,6 +74,11 @@ class Subscriptions:
         """Where a topic stands in lists for people: in the order of the configuration, found ones by name."""
         found = self._found.get(topic)
         return (topic, "", "") if found is None else (found.pattern, found.stream, found.topic)
+
+
+def as_subscription(pattern: Subscription, found: FoundTopic) -> Subscription:
+    """The subscription of a topic that a pattern has found."""
+    return replace(pattern, stream=found.stream, topic=found.topic, exclude=())
 
 
 def id_of(found: FoundTopic) -> int:

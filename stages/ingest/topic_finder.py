@@ -6,7 +6,9 @@ from pipeline.config.schema import Config
 from pipeline.iggy.connection import IggyConnection, TopicState
 from pipeline.iggy.errors import IggyForbidden, IggyNotFound
 from pipeline.iggy.topic_patterns import find_topics
-from pipeline.subscriptions import Subscriptions
+from pipeline.locks import FoundTopicLocks, Locked
+from pipeline.subscriptions import Subscriptions, as_subscription
+from pipeline.wire.sink import FoundTopic
 
 #: Names that are logged of topics that were found at once, at most.
 SHOWN_NAMES = 10
@@ -42,6 +44,11 @@ class TopicFinder:
         self._iggy = iggy
         self._logger = logger
         self._listing = listing
+        #: None until there is a topic to lock.
+        self._locks: FoundTopicLocks | None = None
+        self._index = index
+        #: Topics that match, and that another pipeline reads.
+        self._taken: list[FoundTopic] = []
         #: All topics of the streams, whether they match or not.
         self._seen: set[tuple[str, str]] = set()
         #: What was logged once.
@@ -57,12 +64,19 @@ class TopicFinder:
         except IggyForbidden as error:
             self._log_once(f"no topics can be found by pattern: {error}")
             return []
-        for found in matches:
+        taken, self._taken = self._taken, []
+        for found in taken + matches:
             known = len(self._topics)
             try:
+                self._lock(found)
                 id_ = self._topics.learn(found)
             except ValueError as error:
                 self._log_once(f"further topics that match are not read: {error}")
+                continue
+            except Locked as error:
+                self._taken.append(found)
+                self._log_once(f"{error}; it is not read here until that ends. Exclude it in one of them, or give one "
+                               "another consumer")
                 continue
             if len(self._topics) > known:
                 new.append(id_)
@@ -73,8 +87,13 @@ class TopicFinder:
         self._log_idle_patterns()
         return new
 
+    def _lock(self, found: FoundTopic) -> None:
+        """Sees to it that no other pipeline of this machine reads a topic for the same consumer. Raises Locked."""
+        self._locks = self._locks or FoundTopicLocks(self._config, self._index)
+        self._locks.take(as_subscription(self._config.subscriptions()[found.pattern], found))
+
     def _log_idle_patterns(self) -> None:
-        matched = {found.pattern for found in self._topics.definitions()}
+        matched = {found.pattern for found in [*self._topics.definitions(), *self._taken]}
         for index, pattern in self._topics.patterns:
             if index not in matched:
                 self._log_once(f"no topic matches {pattern.label()} yet; those that do are read once they exist")

@@ -1,10 +1,21 @@
 """Topics by pattern: found at the start and while the pipeline runs, whatever dies; never the pipeline's own."""
 
+import asyncio
 import json
+import logging
+import subprocess
+import sys
 from collections.abc import Callable
 
+import pytest
+
+from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import Config, TopicConfig
+from pipeline.iggy.connection import IggyConnection
+from pipeline.subscriptions import Subscriptions
 from pipeline.testbed.harness.waiting import wait_until
-from tests.support.iggy_servers import RunningIggy
+from stages.ingest.topic_finder import Listing, TopicFinder
+from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.killer import kill
 from tests.support.sinks import SandboxInflux, Sink, message, read_topic, send
 
@@ -91,3 +102,41 @@ def test_topics_are_found_whatever_dies(iggy: RunningIggy, stream: str, influxdb
     assert (letter["topic"], letter["stage"]) == ("sensors.new-0", "encode")
     assert sink.stop() == 0
     assert "Traceback" not in sink.log()
+
+
+#: Another pipeline: it locks what its configuration names, and lives until its input ends.
+OTHER = """
+import sys
+from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.schema import Config, TopicConfig
+from pipeline.locks import Locks, lock_offsets
+topics = (TopicConfig(stream=sys.argv[2], topic="a"),)
+lock_offsets(Locks(), Config(iggy=IggyConfig(address=sys.argv[1]), topics=topics))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_topic_that_another_pipeline_reads_is_left_to_it(sandbox: SandboxIggy, stream: str,
+                                                           caplog: pytest.LogCaptureFixture) -> None:
+    for topic in ("a", "b"):
+        sandbox.create_topic(stream, topic, 1)
+    config = Config(iggy=IggyConfig(address=sandbox.address), topics=(TopicConfig(stream=stream, topic="*"),))
+    topics, iggy = Subscriptions(config), IggyConnection(config.iggy)
+    listing = Listing(iggy)
+    finder = TopicFinder(0, config, topics, iggy, listing, logging.getLogger("test"))
+
+    async def found() -> list[str]:
+        listing.clear()
+        await iggy.ensure_connected()
+        return [topics[id_].topic for id_ in await finder.find()]
+
+    async def scenario() -> None:
+        with subprocess.Popen([sys.executable, "-c", OTHER, sandbox.address, stream], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None and other.stdout.readline() == b"locked\n"
+            assert await found() == ["b"] and await found() == []
+            assert f"(process {other.pid}) reads {stream}/a of" in caplog.text and caplog.text.count("already") == 1
+        assert await found() == ["a"] and await found() == []
+
+    asyncio.run(scenario())
