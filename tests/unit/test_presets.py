@@ -131,6 +131,8 @@ OTLP: list[tuple[str, list[str], str]] = [
           '"1700000000000000000","flags":1},{"timeUnixNano":"1700000000000000000","asInt":"5"},'
           '{"timeUnixNano":"1700000000000000000","asInt":"five"},5]}}'), ["g,host=h1,n=7 value=5 1700000000000"],
      "not_opentelemetry: g, point 4: 'five' is not an integer (and 1 more in this message)"),
+    (otlp('{"name":"g","gauge":{"dataPoints":[{"timeUnixNano":"1700000000000000000","asInt":"' + "9" * 30 + '"}]}}'),
+     [f"g,host=h1,n=7 value={'9' * 30} 1700000000000"], ""),
     (otlp('{"name":"h","histogram":{"dataPoints":[{"timeUnixNano":"1","bucketCounts":["1"],"explicitBounds":[1]}]}}'),
      [],
      "not_opentelemetry: h, point 1: 1 bucketCounts for 1 explicitBounds"),

@@ -40,12 +40,12 @@ def can_go_generally(rules: RecordMapper) -> bool:
     """Whether messages can go the general way under a mapping.
 
     Not with the offset as a tag or in a condition, nor with times that depend on the message's own time, or have
-    several keys or formats.
+    several keys.
     """
     config = rules.config
     asks_for_offset = any(f"{METADATA_PREFIX}offset()" in all_paths_of(rule.when) for rule in config.rules)
     return not (unknown_options(config) or "offset" in config.metadata_tags or asks_for_offset
-                or rules.time_path and not rules.times.only_format)
+                or rules.time_path and not rules.times.is_single)
 
 
 def can_have_templates(rules: RecordMapper) -> bool:

@@ -15,8 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from stages.mapping.formats import Transcoder
-from stages.mapping.formats.decoded import json_struct
-from stages.mapping.formats.json_values import to_json
+from stages.mapping.formats.decoded import json_struct, object_text
 from stages.mapping.limits import Limits, TooComplex
 from stages.mapping.reject import Reject
 
@@ -140,7 +139,7 @@ def opentelemetry_transcoder(limits: Limits) -> Transcoder:
                         where = f"{metric.name}, point {number}: "
                         try:
                             point = json_struct(raw, _point, _REASON, limits)
-                            yield where, to_json(head | _members(point, outer), limits)
+                            yield where, object_text(head | _members(point, outer), limits)
                         except TooComplex:
                             raise
                         except Reject as reject:

@@ -12,8 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from stages.mapping.formats import Transcoder
-from stages.mapping.formats.decoded import json_struct
-from stages.mapping.formats.json_values import to_json
+from stages.mapping.formats.decoded import json_struct, object_text
 from stages.mapping.limits import Limits, TooComplex
 from stages.mapping.reject import Reject, shown
 
@@ -61,8 +60,8 @@ def prometheus_transcoder(limits: Limits) -> Transcoder:
         kind, result = _result(payload, limits)
         if kind in ("scalar", "string"):
             time, value = json_struct(result, _scalar, _REASON, limits)
-            yield "", to_json({"name": _NO_NAME, "time": time, "value": _value(value) if kind == "scalar" else value},
-                              limits)
+            sample = _value(value) if kind == "scalar" else value
+            yield "", object_text({"name": _NO_NAME, "time": time, "value": sample}, limits)
             return
         if kind not in ("vector", "matrix"):
             raise Reject(_REASON, f"resultType {shown(kind)!r} is not known")
@@ -76,7 +75,7 @@ def prometheus_transcoder(limits: Limits) -> Transcoder:
                 yield where, reject
                 continue
             for sample in samples:
-                yield where, to_json(sample, limits)
+                yield where, object_text(sample, limits)
 
     return objects
 

@@ -10,8 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from stages.mapping.formats import Transcoder
-from stages.mapping.formats.decoded import json_value
-from stages.mapping.formats.json_values import to_json
+from stages.mapping.formats.decoded import json_value, object_text
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
@@ -50,7 +49,7 @@ def senml_transcoder(limits: Limits) -> Transcoder:
                 found.append(point)
             point.add(members, unit)
         for point in found:
-            yield "", to_json(point.members, limits)
+            yield "", object_text(point.members, limits)
         yield from bad
 
     return objects

@@ -17,6 +17,10 @@ from stages.mapping.reject import Reject, shown
 _MISSING: Final = ("", "null", '""')
 
 
+#: Digits of a date of ISO 8601 in its basic format.
+_DATE_DIGITS: Final = 8
+
+
 class Missing(NamedTuple):
     """Why a record has no time."""
 
@@ -35,10 +39,10 @@ class TimeField:
         self._rest_is_big = config.timestamp_rest_unit == "s"
         #: Earliest time that counts, nanoseconds since 1970; None for all.
         self.not_before = moment_of(config.timestamp_not_before)
-        #: The only format of the only key: the compiled ways read such times; "" for times that need these rules.
-        self.only_format = ""
-        if len(self.paths) == 1 and len(self._formats) == 1 and not self._rest_path and not config.needs_own_time():
-            self.only_format = self._formats[0].name
+        #: Whether a value is all that a time depends on: the compiled ways read such times.
+        self.is_single = len(self.paths) == 1 and not self._rest_path and not config.needs_own_time()
+        #: The format of such times, if there is but one; otherwise "".
+        self.only_format = self._formats[0].name if self.is_single and len(self._formats) == 1 else ""
         #: Nanoseconds of a unit, where times are whole numbers of it in most messages; 0 otherwise.
         self._plain_ns = UNIT_NS[self.only_format.removeprefix("epoch_")] if self.only_format in EPOCH_FORMATS else 0
         self._unit_ns = UNIT_NS[precision]
@@ -89,14 +93,19 @@ class TimeField:
     def _found(self, text: str, rest: str, near: int | None) -> int:
         """Raises BadTimestamp with what the first format says."""
         first: BadTimestamp | None = None
+        # A number of more than eight digits is no date.
+        is_long = len(text) > _DATE_DIGITS and text.isdigit() and rest in _MISSING and len(self._formats) > 1
         for form in self._formats:
+            if is_long and form.name in ("iso8601", "rfc3339"):
+                continue
             try:
                 return self._by(form, text, rest, near)
             except BadTimestamp as error:
                 first = first or error
         others = len(self._formats) - 1
-        raise BadTimestamp(f"{first}" + (f", and none of the {others} other formats fits" if others > 1 else
-                                         ", and the other format does not fit" if others else ""))
+        more = f", and none of the {others} other formats fits" if others > 1 else (
+            ", and the other format does not fit" if others else "")
+        raise BadTimestamp(f"{first or f'not a string: {shown(text)}'}{more}")
 
     def _by(self, form: TimeFormat, text: str, rest: str, near: int | None) -> int:
         inner = _inner(text).strip()
