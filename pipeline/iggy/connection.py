@@ -54,7 +54,7 @@ RETRY_SECONDS = 0.1
 MAX_FAILING_SECONDS = 5.0
 #: Texts in the client's errors, which have no codes, that mean a lost connection or session.
 DISCONNECT_TEXTS = ("connect", "stale", "eof", "broken pipe", "reset by peer", "unauthenticated", "evict", "session",
-              "tcp error")
+                    "tcp error", "quic error", "websocket")
 #: Texts in the client's errors that mean that a login is refused.
 REFUSED_TEXTS = ("credentials", "unauthenticated", "unauthorized", "password", "personal access token", "user inactive")
 #: A login that was refused is tried again after this time, or once its file has changed; seconds.
