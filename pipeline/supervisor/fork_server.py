@@ -8,7 +8,8 @@ end with it.
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -24,8 +25,12 @@ _BLOCKED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class ForkServer:
     """The fork server of this process. It is started when it is needed, and restarted when it was killed."""
 
-    def __init__(self, folder: str, modules: list[str]) -> None:
-        """`folder`: for the server's socket; `modules`: imported before the first fork."""
+    def __init__(self, folder: str, modules: list[str], secrets: Collection[str] = ()) -> None:
+        """`folder`: for the server's socket; `modules`: imported before the first fork.
+
+        Variables of the environment that hold one of `secrets` are not passed on: the processes have the configuration.
+        """
+        self._secrets = secrets
         self._context = multiprocessing.get_context("forkserver")
         # Else `multiprocessing` creates a temporary folder, which remains after a kill.
         multiprocessing.current_process()._config["tempdir"] = folder  # type: ignore[attr-defined]
@@ -37,6 +42,16 @@ class ForkServer:
 
         Raises OSError or EOFError when the server has just been killed; the next call restarts it.
         """
+        with _without(self._secrets):
+            self._ensure_running()
+        ours, theirs = self._context.Pipe(duplex=False)
+        with theirs:
+            process = self._context.Process(target=target, args=(*arguments, theirs), name=name)
+            process.start()
+        return process, ours
+
+    @staticmethod
+    def _ensure_running() -> None:
         # The resource tracker, which is started with the server, unblocks these signals.
         resource_tracker.ensure_running()
         # A terminal and systemd signal the whole group; only the supervisor decides when a process ends. The server
@@ -46,11 +61,18 @@ class ForkServer:
             forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        ours, theirs = self._context.Pipe(duplex=False)
-        with theirs:
-            process = self._context.Process(target=target, args=(*arguments, theirs), name=name)
-            process.start()
-        return process, ours
+
+
+@contextmanager
+def _without(secrets: Collection[str]) -> Iterator[None]:
+    """Takes the variables that hold secrets out of the environment, and puts them back."""
+    hidden = {name: value for name, value in os.environ.items() if any(secret in value for secret in secrets)}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def leave_fork_server() -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from pipeline.config.plan import Plan, Until
 from pipeline.config.schema import Config
+from pipeline.config.secrets import secrets_of
 from pipeline.config.source_checks import fed_by_sources
 from pipeline.errors import PipelineError
 from pipeline.interrupts import SIGNALS
@@ -90,7 +91,7 @@ class Supervisor:
         del self.directions[:len(self._later)]
         self.processes: dict[str, ForkServerProcess] = {}
         self.restarts = RestartPolicy(config.pipeline.max_restarts, config.pipeline.restart_window_ms / 1000)
-        self._fork = ForkServer(self.plan.folder, preloaded_modules(self.plan))
+        self._fork = ForkServer(self.plan.folder, preloaded_modules(self.plan), secrets_of(config))
         #: When it was noticed that a fork server has ended: seconds, monotonic.
         self._server_gone_at = float("-inf")
         #: Connections that carry why a process failed, by name.
