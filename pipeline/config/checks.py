@@ -17,6 +17,7 @@ from pipeline.config.iggy_checks import address_problems, iggy_problems, iggy_wa
 from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.influxdb_checks import influxdb_problems
 from pipeline.config.mapping_checks import mapping_contradictions, mapping_option_warnings
+from pipeline.config.otlp_checks import otlp_problems
 from pipeline.config.patterns import is_pattern
 from pipeline.config.schema import (
     Config,
@@ -51,7 +52,7 @@ def config_problems(config: Config, used: Used) -> list[str]:
         problems += source_problems(config.sources, used)
     problems += _overlap_problems(config) + feedback_problems(config) + _iggy_problems(config, used)
     problems += _dead_letter_problems(config.dead_letters, bool(config.all_sinks()), used)
-    problems += http_problems(config.http, used)
+    problems += [*http_problems(config.http, used), *otlp_problems(config.otlp, used)]
     problems += _network_problems(config.network, bool(config.all_sinks()))
     return problems + _pipeline_problems(config.pipeline, used)
 

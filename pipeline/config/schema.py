@@ -17,6 +17,7 @@ from pipeline.config.http_schema import HttpConfig
 from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.mapping_schema import DeclaredType, TimeConfig
 from pipeline.config.mapping_schema import Precision as Precision
+from pipeline.config.otlp_schema import OtlpConfig
 from pipeline.config.patterns import is_pattern, matches_any
 from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
 from pipeline.config.source_schema import SourceConfig
@@ -427,6 +428,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dead_letters: DeadLetterConfig = DeadLetterConfig()
     network: NetworkConfig = NetworkConfig()
     http: HttpConfig = HttpConfig()
+    otlp: OtlpConfig = OtlpConfig()
     pipeline: PipelineConfig = PipelineConfig()
     #: Cases for `pipeline test`.
     tests: tuple[CaseConfig, ...] = ()

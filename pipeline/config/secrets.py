@@ -32,6 +32,9 @@ def secrets_of(config: Config) -> set[str]:
     for source in config.sources:
         secrets.update(_of(source.influxdb))
     secrets.update(_forms("", config.http.token))
+    for value in config.otlp.headers.values():
+        secrets.update((*_forms("", value), *_forms("", value.rpartition(" ")[2])))
+    secrets.update(_forms(*_userinfo(config.otlp.endpoint)))
     plain = list(_plain(msgspec.to_builtins(config)))
     return {secret for secret in secrets if len(secret) >= MIN_CHARACTERS and not any(secret in text for text in plain)}
 

@@ -54,7 +54,7 @@ class HttpProcess:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await asyncio.gather(self._sample(), self._serve())
+        await asyncio.gather(self._sample(), self._serve(), self._export())
 
     async def _sample(self) -> None:
         guarded_at = float("-inf")
@@ -71,6 +71,15 @@ class HttpProcess:
         # Imported here: it takes a while, and much memory.
         from pipeline.http.server import Servers
         await Servers(self._local, self._port, self._plan, self.feeds, self.history, self._logger).run()
+
+    async def _export(self) -> None:
+        """Sends the metrics to a collector, if there is one."""
+        otlp = self._plan.config.otlp
+        if otlp.endpoint:
+            # Imported here: few have a collector.
+            from pipeline.http.otlp import OtlpExport
+            from pipeline.http.site import Site
+            await OtlpExport(Site(self._plan, self.feeds, self.history, self._logger), otlp, self._logger).run()
 
     async def _first_messages(self) -> None:
         """Waits until every feed has sent something, but not long: a coordinator may be down."""
