@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.about import About, header_texts
 from pipeline.commands.config import load_config
 from pipeline.commands.mapping_tests import case_problems, payload_of, run_case, subscription_of
 from pipeline.commands.preview import report_on
@@ -57,7 +58,8 @@ def check(config: Config) -> None:
     for subscription in range(len(config.subscriptions())):
         names = config.all_sinks()[config.subscriptions()[subscription].sink].mapping.header_names()
         samples = [Sample(case.name, payload_of(case), timestamp=case.timestamp_us,
-                          headers=tuple([case.headers.get(name, "") for name in names])) for case in config.tests
+                          headers=header_texts(names, About(case.timestamp_us, case.timestamp_us, case.headers)))
+                   for case in config.tests
                    if subscription_of(config, case) == subscription]
         report = report_on(config, subscription, samples)
         assert [bool(outcome.reject) for outcome in report.outcomes] == [bool(case.reject) for case in config.tests]
@@ -75,6 +77,7 @@ def test_an_example_configuration_loads_and_its_cases_hold(path: Path, monkeypat
 def test_an_example_in_the_documentation_holds(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "example.toml"
     (tmp_path / "example.py").write_text(python_blocks(STEPS))
+    (tmp_path / "node_red.py").write_text(python_blocks(COMING_FROM))
     monkeypatch.setattr(sys, "path", [*sys.path])
     path.write_text(block + REST)
     check(load_config(str(path), {}))
