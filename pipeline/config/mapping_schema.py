@@ -25,7 +25,7 @@ DeclaredType = Literal[FieldType, "json", "number"]
 class PayloadConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The options of `[mapping]` for the format of the payloads."""
 
-    #: A mapping for a well-known format, "senml", "opentelemetry", "prometheus" or "sparkplug": its keys apply where
+    #: A mapping for a well-known format or device, such as "senml" or "cloudevents": its keys apply where
     #: this table does not have them. docs/reference/presets.rst lists them.
     preset: str = ""
     #: Format of the payloads. Each is converted to JSON objects, which are then mapped; line protocol passes through.

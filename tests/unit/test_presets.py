@@ -16,14 +16,15 @@ from pipeline.config.schema import CaseConfig, Config
 from pipeline.errors import ConfigError
 from stages.mapping.encoder import BatchOrigin, Encoder
 
-REST = '[[topics]]\nstream = "telemetry"\ntopic = "sensors"\n[influxdb]\nbucket = "b"\nprecision = "ms"\n'
+TOPIC = '[[topics]]\nstream = "telemetry"\ntopic = "sensors"\n'
+REST = f'{TOPIC}[influxdb]\nbucket = "b"\nprecision = "ms"\n'
 TIME = 1_700_000_000_000_000
 
 
-def with_preset(folder: Path, name: str, more: str = "") -> Config:
+def with_preset(folder: Path, name: str, more: str = "", rest: str = REST) -> Config:
     """A configuration that names a preset, with other keys of its mapping."""
     path = folder / "pipeline.toml"
-    path.write_text(f'{REST}[mapping]\npreset = "{name}"\n{more}')
+    path.write_text(f'{rest}[mapping]\npreset = "{name}"\n{more}')
     return load_config(str(path), {})
 
 
@@ -37,11 +38,22 @@ def encoded(config: Config, *payloads: bytes | str) -> tuple[list[str], list[str
 
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_does_what_its_cases_say(name: str, tmp_path: Path) -> None:
-    config = with_preset(tmp_path, name)
+    config = with_preset(tmp_path, name, '[influxdb]\nbucket = "b"', rest=TOPIC)
     assert preset(name)["tests"], "each preset has at least one case"
     for case in preset(name)["tests"]:
         assert run_case(config, msgspec.convert(case, CaseConfig)).differences == []
     assert preset_text(name).startswith("# "), "a preset says what it is for"
+
+
+EXAMPLES = {"telegraf": "telegraf-json"} | {name: name for name in (
+    "cloudevents", "aws-iot-shadow", "the-things-network", "zigbee2mqtt", "shelly", "tasmota")}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_preset_of_an_example_is_what_the_example_says(name: str) -> None:
+    path = Path(__file__).parents[2] / "configs" / "mapping" / f"{EXAMPLES[name]}.toml"
+    example = tomllib.loads(path.read_text())
+    assert (preset(name)["mapping"], preset(name)["tests"]) == (example["mapping"], example["tests"])
 
 
 @pytest.mark.parametrize("name", preset_names())
