@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import main
 from stages.mapping.suggest.inputs import UnknownFormat, detect_files, detect_messages
-from stages.mapping.suggest.suggest import Suggestion, suggest
+from stages.mapping.suggest.suggest import About, Suggestion, as_toml, suggest
 
 
 def suggestion(messages: Sequence[Any]) -> Suggestion:
@@ -171,7 +171,7 @@ def test_shapes_that_need_steps_get_them(message: str, lines: list[str]) -> None
     found = suggest(detect_messages([message.encode()]), "telemetry", "sensors")
     assert found.trial.problems == [] and found.trial.rejected == {}
     assert found.trial.example is not None
-    written = [line.rpartition(" ")[0] for line in found.trial.example[1]]
+    written = [line.rpartition(" ")[0] for line in found.trial.example.lines]
     assert [line.partition("," if "," in line.partition(" ")[0] else " ")[2] for line in written] == lines
 
 
@@ -199,6 +199,17 @@ def test_headers_of_few_values_are_tags_too() -> None:
     found = suggest(detected._replace(headers=headers), "s", "t")
     assert found.proposal.options["header_tags"] == {"x-region": "x-region"}
     assert (found.trial.lines, found.trial.problems) == (10, [])
+
+
+def test_the_parts_of_a_header_that_vary_are_tags(tmp_path: Path) -> None:
+    headers = [{"mqtt-topic": f"plant1/l{n % 2}/d{n % 5}/climate"} for n in range(20)]
+    detected = detect_messages([b'{"v":1}'] * 20)._replace(headers=headers)
+    found = suggest(detected, "s", "t")
+    assert found.proposal.options["tag_fields"] == ["part2", "part3"]
+    assert (found.trial.rejected, found.trial.problems) == ({}, [])
+    (tmp_path / "suggested.toml").write_text(as_toml(found, About("s/t", "s", "t", "pipeline preview")))
+    tested = CliRunner().invoke(main, ["test", "-c", str(tmp_path / "suggested.toml")])
+    assert tested.output.endswith("1 passed\n"), tested.output
 
 
 @pytest.mark.parametrize(("content", "expected", "each"), [

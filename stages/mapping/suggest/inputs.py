@@ -58,6 +58,8 @@ class Detected(NamedTuple):
     each: str = "file"
     #: User headers of each message; None where there are none.
     headers: Sequence[Mapping[str, str]] | None = None
+    #: How many messages there are, if these are some of them; otherwise 0.
+    sampled_from: int = 0
 
     @property
     def format(self) -> str:

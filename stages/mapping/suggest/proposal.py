@@ -300,11 +300,37 @@ def propose_headers(proposal: Proposal, headers: Sequence[Mapping[str, str]]) ->
     tags = {*proposal.options.get("tag_renames", {}).values(),
             *[path.replace(".", "_") for path in proposal.options.get("tag_fields", [])]}
     for name, profile in table.paths.items():
+        if _split_header(name, profile, proposal):
+            continue
         role = role_of(profile, table)
         if role.kind == "tag" and is_writable(name) and name not in tags:
             proposal.put("header_tags", name, name, f"header {name}: {role.why}")
         elif role.kind == "field":
             proposal.notes.append(f"header {name}: {role.why or 'a number, and headers can only be tags'}")
+
+
+def _split_header(name: str, profile: PathProfile, proposal: Proposal) -> bool:
+    """Adds a step that takes the parts of a header such as an MQTT topic; whether there is one."""
+    texts = [plain(text) for text in profile.values]
+    counts = {text.count("/") for text in texts}
+    if len(counts) != 1 or not texts or "/" not in texts[0] or profile.has_more or not is_writable(name) or (
+            set(name) & set("'\"()") or "://" in texts[0]):
+        return False
+    taken = {path for path in proposal.paths} | set(proposal.options.get("tag_fields", []))
+    parts: list[str] = []
+    for at, values in enumerate(zip(*[text.strip("/").split("/") for text in texts], strict=False), 1):
+        part = f"part{at}"
+        varies = len(set(values)) > 1 and len(set(values)) <= _MOST_MEASUREMENTS and part not in taken
+        parts.append(part if varies else "")
+    if not any(parts):
+        return False
+    proposal.options.setdefault("steps", []).append(
+        {"do": "split", "from": f"header('{name}')", "to": parts, "on_missing": "skip", "on_error": "skip"})
+    proposal.reasons.setdefault("steps", []).append(
+        f"header {name}: {texts[0]}, ...: its parts that vary are tags; give them better names here and in tag_fields")
+    for part in filter(None, parts):
+        proposal.add("tag_fields", part, f"{part}: of the header {name}")
+    return True
 
 
 def _explain_tags(proposal: Proposal) -> None:

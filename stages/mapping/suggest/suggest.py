@@ -30,6 +30,8 @@ _ORDER: Final = (
     "timestamp_rest_field", "timestamp_rest_unit", "timestamp_not_before", "on_missing_timestamp")
 #: Options that are written as tables of their own.
 _TABLES: Final = ("types",)
+#: Messages that are looked at; of more, some of all parts.
+MOST_MESSAGES: Final = 50_000
 #: Share of the messages on which proposed steps may fail.
 _MOST_FAILED: Final = 0.1
 
@@ -64,6 +66,10 @@ def suggest(detected: Detected, stream: str, topic: str) -> Suggestion:
         proposal = Proposal(detected.options | preset(name)["mapping"])
         proposal.preset = name
         return Suggestion(detected, proposal, mended(proposal, detected, stream, topic), len(detected.payloads), {}, 0)
+    stride = -(-len(detected.payloads) // MOST_MESSAGES)
+    if stride > 1:
+        detected = detected._replace(payloads=detected.payloads[::stride], headers=(
+            None if detected.headers is None else detected.headers[::stride]), sampled_from=len(detected.payloads))
     objects = list(objects_in(detected))
     with_steps = _suggested(detected, objects, stream, topic, MOST_STEPS)
     failed = with_steps.trial.rejected["step_failed"]
@@ -151,7 +157,8 @@ def as_toml(suggestion: Suggestion, about: About) -> str:
 
 def _head(suggestion: Suggestion, about: About) -> list[str]:
     trial, detected = suggestion.trial, suggestion.detected
-    lines = [f"Suggested by `pipeline mapping suggest` from {plural(trial.messages, 'message')} of {about.origin}: "
+    lines = [f"Suggested by `pipeline mapping suggest` from {plural(trial.messages, 'message')}"
+             f"{f' (some of {detected.sampled_from:,})' if detected.sampled_from else ''} of {about.origin}: "
              f"{detected.words}.", f"See what it does: {about.preview}", "",
              f"They become {plural(trial.lines, 'line')}"
              + (f", {trial.dropped:,} left out" if trial.dropped else "")
@@ -210,12 +217,13 @@ def _test(trial: Trial) -> str:
     """A case for `pipeline test`: the first message, and what it becomes."""
     if trial.example is None:
         return ""
-    payload, lines = trial.example
+    payload, headers, lines = trial.example
     try:
         message = f"message = {toml.text(payload.decode())}"
     except UnicodeDecodeError:
         import base64
         message = f'message_base64 = "{base64.b64encode(payload).decode()}"'
+    shown = f"headers = {toml.value(dict(headers))}\n" if headers else ""
     listed = "".join(f"    {toml.text(line)},\n" for line in lines)
     return ('\n[[tests]]                             # pipeline test -c FILE\n'
-            f'name = "a message"\n{message}\nlines = [\n{listed}]\n')
+            f'name = "a message"\n{shown}{message}\nlines = [\n{listed}]\n')

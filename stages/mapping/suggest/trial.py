@@ -26,6 +26,14 @@ _SEPARATORS: Final = (".", "__", "/", "->")
 _MOST_BAD_TIMES: Final = 0.2
 
 
+class Example(NamedTuple):
+    """A message, its headers that the mapping needs, and the lines that it becomes."""
+
+    payload: bytes
+    headers: Mapping[str, str]
+    lines: tuple[str, ...]
+
+
 class Trial(NamedTuple):
     """What the messages become under a proposed mapping."""
 
@@ -38,8 +46,8 @@ class Trial(NamedTuple):
     details: dict[str, str]
     #: Points that overwrite others.
     overwritten: int
-    #: The first message that becomes lines alone, and its lines; None where there is none.
-    example: tuple[bytes, tuple[str, ...]] | None
+    #: The first message that becomes lines alone; None where there is none.
+    example: "Example | None"
     #: Why the configuration would be refused; empty if it is not.
     problems: list[str]
 
@@ -91,7 +99,7 @@ def run(proposal: Proposal, detected: Detected, stream: str, topic: str) -> Tria
         for reject in encoded.rejects:
             trial.rejected[reject.reason] += 1
             trial.details.setdefault(reject.reason, reject.detail)
-    return trial._replace(lines=lines, dropped=dropped, overwritten=overwritten, example=_example(config, payloads))
+    return trial._replace(lines=lines, dropped=dropped, overwritten=overwritten, example=_example(config, detected))
 
 
 def _origin(first: int, count: int, mapping: MappingConfig, headers: Sequence[Mapping[str, str]] | None) -> BatchOrigin:
@@ -103,17 +111,19 @@ def _origin(first: int, count: int, mapping: MappingConfig, headers: Sequence[Ma
     return BatchOrigin(0, first, timestamps=[at] * count, arrival=at, headers=values)
 
 
-def _example(config: Config, payloads: Sequence[bytes]) -> tuple[bytes, tuple[str, ...]] | None:
+def _example(config: Config, detected: Detected) -> Example | None:
     """The first short message that becomes lines, and these."""
     encoder = local_encoder(config, 0)
-    for payload in payloads[:20]:
+    for index, payload in enumerate(detected.payloads[:20]):
         if len(payload) > 2_000:
             continue
-        encoded = encoder.encode([payload], _origin(0, 1, config.mapping, None))
+        sent = detected.headers[index] if detected.headers is not None else {}
+        headers = {name: sent[name] for name in config.mapping.header_names() if name in sent}
+        encoded = encoder.encode([payload], _origin(0, 1, config.mapping, [headers]))
         if encoded.groups and not encoded.rejects:
             lines = [line for group in encoded.groups for line in group.body.decode().removesuffix("\n").split("\n")]
             if len(lines) <= 10 and sum(group.points for group in encoded.groups) == len(lines):
-                return payload, tuple(lines)
+                return Example(payload, headers, tuple(lines))
     return None
 
 
