@@ -230,7 +230,7 @@ class IggyConnection:
 
     async def topics_of(self, stream: str) -> dict[str, TopicState]:
         """The same. Raises IggyForbidden if the user may not read the stream."""
-        details = await self._call(self.client.get_stream(stream))
+        details = await self._call(self.client.get_stream(stream), f"read_stream on the stream {stream}")
         if details is None:
             raise IggyNotFound(f"Iggy at {self.address} has no stream {stream}; create it, or "
                                "correct [[topics]]")
@@ -239,7 +239,7 @@ class IggyConnection:
 
     async def streams(self) -> list[str]:
         """The names of all streams. Raises IggyError."""
-        return [stream.name for stream in await self._call(self.client.get_streams())]
+        return [stream.name for stream in await self._call(self.client.get_streams(), "read_streams")]
 
     async def poll(self, subscription: Subscription, partition: int, offset: int, count: int) -> list[ReceiveMessage]:
         """Up to `count` messages of one partition from `offset` on; none at the end of the log. Commits nothing."""

@@ -112,6 +112,12 @@ async def _topic_checks(server: str, iggy: IggyConnection, subscription: Subscri
     except IggyError as error:
         yield ConnectionCheck(server, f"the right to read {label}", False, str(error))
         return
+    if subscription.group:
+        try:
+            await iggy.members(subscription)
+            yield ConnectionCheck(server, f"the right to join the consumer group of {label}", True)
+        except IggyError as error:
+            yield ConnectionCheck(server, f"the right to join the consumer group of {label}", False, str(error))
     problem = await _why_not_stored(iggy, probe, partition.id, partition.current_offset)
     yield ConnectionCheck(server, f"the right to store offsets of {label}", not problem, problem)
 
