@@ -34,6 +34,10 @@ METADATA_IN_CONDITION: Final = re.compile(
 class _Step(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="do"):
     """What all verbs have."""
 
+    #: Only if this condition holds; "": always. Its grammar is that of `[[mapping.rules]]`, with `header('NAME')`,
+    #: `topic()`, `stream()`, `partition()`, `offset()` and `timestamp()`.
+    when: str = ""
+
 
 class Step(_Step, frozen=True, kw_only=True):
     """What verbs have that work on the message as a whole."""
@@ -93,6 +97,50 @@ class ParseStep(ValueStep, frozen=True, kw_only=True, tag="parse", rename={"as_"
     decimal: Literal[".", ","] = "."
     #: Path that gets the unit, with as = "number"; "": the unit is left out.
     unit_to: str = ""
+
+
+class PairsStep(Step, frozen=True, kw_only=True, tag="pairs"):
+    """`[[mapping.steps]] do = "pairs"`: makes keys of a text of names and values, such as "a=1 b=2"."""
+
+    #: Path of the text.
+    path: NonEmpty
+    #: What stands between two pairs; " " is any white space. A value in double quotes may hold it.
+    separator: NonEmpty = " "
+    #: What stands between a name and its value.
+    equals: NonEmpty = "="
+    #: Whether names and values are encoded as in URLs and forms ("%20", "+").
+    url: bool = False
+    #: Path of an object that gets the keys; "": the message.
+    to: str = ""
+    #: If there is no such value: as `on_error`.
+    on_missing: Policy = "reject"
+
+
+class UnpackStep(Step, frozen=True, kw_only=True, tag="unpack", rename={"as_": "as"}):
+    """`[[mapping.steps]] do = "unpack"`: takes numbers out of bytes, such as the payload of a LoRaWAN device."""
+
+    #: Path of the text that holds the bytes.
+    path: NonEmpty
+    #: How it holds them.
+    as_: Literal["base64", "hex"]
+    #: The bytes as Python's module struct has them: ">hHB" is a signed and an unsigned 16-bit integer and a byte, the
+    #: most significant byte first; "<f" a 32-bit float, the least significant one first.
+    format: NonEmpty
+    #: Paths that get the values, in order; "" leaves one out.
+    to: tuple[str, ...]
+    #: If there is no such value: as `on_error`.
+    on_missing: Policy = "reject"
+
+
+class ReplaceStep(ValueStep, frozen=True, kw_only=True, tag="replace", rename={"with_": "with"}):
+    """`[[mapping.steps]] do = "replace"`: changes texts by a regular expression."""
+
+    #: Regular expression (RE2), which is replaced everywhere in the text.
+    pattern: NonEmpty
+    #: What stands in its place; groups as in Python: "\\1", "\\g<name>".
+    with_: str = ""
+    #: Whether all letters become small or capital ones then.
+    case: Literal["keep", "lower", "upper"] = "keep"
 
 
 class UnwrapStep(Step, frozen=True, kw_only=True, tag="unwrap"):
@@ -194,14 +242,18 @@ class MoveStep(Step, frozen=True, kw_only=True, tag="move", rename={"from_": "fr
 
 
 class SetStep(Step, frozen=True, kw_only=True, tag="set"):
-    """`[[mapping.steps]] do = "set"`: sets a value, or replaces it."""
+    """`[[mapping.steps]] do = "set"`: sets a value, or replaces it: by a constant, or a text made of others."""
 
     #: Its path.
     to: NonEmpty
-    #: The value.
-    value: Scalar
+    #: The value; either this or `template`.
+    value: Scalar | None = None
+    #: Text with paths in braces, and `{topic()}` and the like: "{site}-{rack.number}".
+    template: str = ""
     #: Only where there is no value.
     if_missing: bool = False
+    #: If a value of the template is missing.
+    on_missing: Policy = "skip"
 
 
 class ScaleStep(ValueStep, frozen=True, kw_only=True, tag="scale"):
@@ -273,18 +325,15 @@ class FunctionStep(Step, frozen=True, kw_only=True, tag="function"):
 
 AnyStep = (SplitStep | MatchStep | ParseStep | UnwrapStep | ExplodeStep | ZipStep | PivotStep | IncludeStep
            | ExcludeStep | RenameStep | CopyStep | MoveStep | SetStep | ScaleStep | LookupStep | DropStep
-           | OnlyChangedStep | JqStep | FunctionStep)
+           | OnlyChangedStep | PairsStep | UnpackStep | ReplaceStep | JqStep | FunctionStep)
 
 
 def names_of(step: AnyStep) -> tuple[str, ...]:
     """The paths, and `topic()` and the like, that a step reads with `from` or in a condition."""
-    if isinstance(step, SplitStep | MatchStep):
-        return (step.from_,)
-    if isinstance(step, CopyStep):
-        return listed(step.from_)
-    if isinstance(step, DropStep | ExcludeStep):
-        return tuple([name for _, name in METADATA_IN_CONDITION.findall(step.when)])
-    return ()
+    found = [name for _, name in METADATA_IN_CONDITION.findall(step.when)]
+    if isinstance(step, SplitStep | MatchStep | CopyStep):
+        found += listed(step.from_)
+    return tuple(found)
 
 
 def headers_in(steps: Iterable[AnyStep]) -> list[str]:

@@ -54,6 +54,10 @@ STEPS = [msgspec.convert(step, AnyStep, strict=True) for step in (
     {"do": "scale", "path": "**.a", "factor": 0.1, "offset": -273.15, "digits": 3},
     {"do": "lookup", "path": "*", "values": {"a": 1, "true": 0, "1": "one"}, "default": "?"},
     {"do": "drop", "when": "a > 1 or exists(b.c) and topic() == 't'"},
+    {"do": "set", "to": "t", "template": "{a}-{b.c}", "if_missing": True},
+    {"do": "pairs", "path": "b", "separator": "/", "url": True},
+    {"do": "unpack", "path": "a", "as": "hex", "format": ">B", "to": ["u"]},
+    {"do": "replace", "path": "**.*", "pattern": "(a|1)", "with": "[\\1]", "case": "upper", "when": "exists(a)"},
     {"do": "only_changed", "by": ["a"], "ignore": ["b.c"]},
     {"do": "jq", "program": ".a"},
     {"do": "jq", "program": "(.. | objects), $about"},
@@ -151,10 +155,8 @@ def test_the_quick_way_gives_the_same_as_the_careful_one(some: list[dict[str, An
         except Reject:
             assert found is None
             continue
-        if found is not None:
+        if found is not None:  # otherwise it is not sure, and the careful way follows
             assert expected == ([("", found)] if found else [])
-        else:
-            assert not expected or policy == "skip" or isinstance(expected[0][1], Reject) or b"-0" in texts[index]
 
 
 @given(documents)

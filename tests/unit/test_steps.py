@@ -75,6 +75,17 @@ def fields(encoded: Encoded) -> list[str]:
     ({"do": "lookup", "path": "a", "values": {}}, "values: is empty"),
     ({"do": "lookup", "path": "a", "values": {"A": 1, "a": 2}, "ignore_case": True}, "values: has a key twice"),
     ({"do": "only_changed", "path": ["a"], "ignore": ["b"]}, "ignore: not with path"),
+    ({"do": "set", "to": "a"}, "value: give either value or template"),
+    ({"do": "set", "to": "a", "value": 1, "template": "{b}"}, "value: give either value or template"),
+    ({"do": "set", "to": "a", "template": "{b"}, "template: expected '}' before end of string"),
+    ({"do": "set", "to": "a", "template": "{b!r}"}, "template: give a path in each pair of braces"),
+    ({"do": "replace", "path": "a", "pattern": "(x)", "with": "\\2"}, "with: there is no group 2 in the pattern"),
+    ({"do": "replace", "path": "a", "pattern": "x", "with": "\\g<y>"}, "with: there is no group y in the pattern"),
+    ({"do": "replace", "path": "a", "pattern": "x", "with": "\\"}, "with: has a backslash that begins no group"),
+    ({"do": "unpack", "path": "a", "as": "hex", "format": "hh", "to": ["x", "y"]}, 'format: begins with ">"'),
+    ({"do": "unpack", "path": "a", "as": "hex", "format": ">zz", "to": ["x", "y"]}, "format: is no format of Python's"),
+    ({"do": "unpack", "path": "a", "as": "hex", "format": ">hh", "to": ["x"]}, "to: has 1 paths for the 2 values"),
+    ({"do": "copy", "from": "a", "to": "b", "when": "a >"}, "when: column 4"),
 ])
 def test_a_step_that_is_wrong_is_found_at_the_start(step: dict[str, Any], problem: str) -> None:
     (found,) = step_problems(mapping(step), "mapping")
@@ -103,7 +114,8 @@ def test_variables_are_replaced_in_steps(tmp_path: Path) -> None:
                     '[[mapping.steps]]\ndo = "exclude"\npath = ["${SITE}"]\n')
     steps = load_config(str(path), {"SITE": "b7"}).mapping.steps
     assert [msgspec.to_builtins(step) for step in steps] == [
-        {"do": "set", "on_error": "reject", "to": "site", "value": "b7", "if_missing": False},
+        {"do": "set", "when": "", "on_error": "reject", "to": "site", "value": "b7", "template": "",
+         "if_missing": False, "on_missing": "skip"},
         {"do": "exclude", "on_error": "reject", "path": ("b7",), "when": ""}]
 
 
@@ -220,3 +232,47 @@ def test_each_record_of_a_payload_has_its_steps() -> None:
     encoded = encode(config, b"v,w\n1,2\nx,3\n4,5\n")
     assert fields(encoded) == ["v=10,w=2", "v=40,w=5"]
     assert encoded.rejects[0].detail == 'line 3: step 1 (scale): v: "x" is not a number'
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("a=1 b=2", 'a="1",b="2"'),
+    (" a=1\t\nb= ", 'a="1",b=""'), ('a="x y" b="\\"="', 'a="x y",b="\\"="'), ("a==1", 'a="=1"'),
+    ('a="x', 'a="\\"x"')])
+def test_pairs_are_read_with_and_without_quotes(text: str, found: str) -> None:
+    encoded = encode(mapping({"do": "pairs", "path": "m"}), json.dumps({"m": text, "z": 1}).encode())
+    assert fields(encoded) == [f"z=1,{found}"]
+
+
+@pytest.mark.parametrize("text", ["a", "=1", "a=1 b"])
+def test_what_is_no_pair_is_rejected(text: str) -> None:
+    encoded = encode(mapping({"do": "pairs", "path": "m"}), json.dumps({"m": text}).encode())
+    assert "is no name and value" in encoded.rejects[0].detail
+
+
+def test_a_replacement_that_grows_too_much_is_rejected_alone() -> None:
+    config = mapping({"do": "replace", "path": "t", "pattern": "a", "with": "x" * 500}, max_expanded_bytes=100_000)
+    encoded = encode(config, b'{"t":"ab"}', b'{"t":"%b"}' % (b"a" * 1_000))
+    assert [(reject.at, reject.reason) for reject in encoded.rejects] == [(1, "too_expanded")]
+    assert encoded.points == 1
+
+
+def test_objects_and_arrays_that_a_step_empties_are_gone() -> None:
+    steps: list[dict[str, Any]] = [{"do": "explode", "path": "points"},
+                                   {"do": "rename", "names": {"points.0": "ts", "points.1": "v", "o.p.q": "w"}}]
+    message = b'{"points":[[1,1.5],[2,1.7]],"o":{"p":{"q":3}}}'
+    assert fields(encode(mapping(*steps), message)) == ["ts=1,v=1.5,w=3", "ts=2,v=1.7,w=3"]
+
+
+def test_values_with_their_units_become_values() -> None:
+    steps: list[dict[str, Any]] = [{"do": "exclude", "path": "*.unit"}, {"do": "rename", "names": {"*.value": "*"}}]
+    assert fields(encode(mapping(*steps), b'{"t":{"value":21.5,"unit":"C"},"h":{"value":40,"unit":"%"},"n":1}')) == [
+        "n=1,t=21.5,h=40"]
+
+
+def test_a_condition_of_a_step_knows_headers() -> None:
+    config = mapping({"do": "scale", "path": "v", "factor": 10, "when": "header('kind') == 'x' and v < 5"})
+    assert config.header_names() == ("kind",)
+    encoder = Encoder(config, "ns", "telemetry", "sensors")
+    encoded = encoder.encode([b'{"v":1}', b'{"v":1}', b'{"v":6}'], BatchOrigin(
+        timestamps=[1_700_000_000_000_000] * 3, headers=[("x",), ("y",), ("x",)]))
+    assert fields(encoded) == ["v=10", "v=1", "v=6"]

@@ -1,6 +1,7 @@
 """Regular expressions and globs over texts of messages: in time by the length of the text, whatever the two hold."""
 
 import importlib
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -13,11 +14,18 @@ _MAX_BYTES: Final = 8_000_000
 class Pattern(Protocol):
     """A regular expression of RE2."""
 
-    #: Named group -> its number.
+    #: Named group -> its number; and how many groups there are, with and without names.
     groupindex: dict[str, int]
+    groups: int
 
     def search(self, text: str) -> Any:
         """The first match, or None."""
+
+    def finditer(self, text: str) -> Iterator[Any]:
+        """Every match."""
+
+    def sub(self, replacement: str, text: str) -> str:
+        """The text with every match replaced."""
 
 
 class BadPattern(ValueError):

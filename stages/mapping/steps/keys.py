@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from string import Formatter
 from typing import Any, Final
 
 from pipeline.config.steps_schema import (
@@ -193,15 +194,48 @@ def _first(document: Document, paths: Iterable[Path], take: bool = False) -> Any
 
 def put_constant(step: SetStep) -> Apply:
     """`do = "set"`."""
+    if (step.value is None) == (not step.template):
+        raise BadStep("value", "give either value or template")
     path = exact_path(step.to, "to")
     value = constant(step.value, "value")
+    filled = _template(step.template)
 
     def apply(document: Document, context: Context) -> Document:
         if not step.if_missing or path.get(document) in (MISSING, None):
-            put(document, path.keys, value, replace=True)
+            put(document, path.keys, filled(document, context) if filled is not None else value, replace=True)
         return document
 
     return apply
+
+
+def _template(text: str) -> Callable[[Document, Context], str] | None:
+    """Fills a template. The function raises NothingThere and StepFailed. Raises BadStep."""
+    if not text:
+        return None
+    try:
+        parsed = list(Formatter().parse(text))
+    except ValueError as error:
+        raise BadStep("template", str(error)) from None
+    if any(form or conversion for _, _, form, conversion in parsed):
+        raise BadStep("template", "give a path in each pair of braces, and nothing else")
+    pieces = [(literal, name, None if name is None else source(name, "template")) for literal, name, _, _ in parsed]
+
+    def filled(document: Document, context: Context) -> str:
+        out = []
+        for literal, name, get in pieces:
+            out.append(literal)
+            if get is None:
+                continue
+            value = get(document, context)
+            if value is MISSING or value is None:
+                raise NothingThere(str(name))
+            found = text_of(value)
+            if found is None:
+                raise StepFailed(f"{name}: {described(value)}, not a single value")
+            out.append(found)
+        return "".join(out)
+
+    return filled
 
 
 def pivot(step: PivotStep) -> Apply:

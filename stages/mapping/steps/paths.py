@@ -26,6 +26,8 @@ class Place(NamedTuple):
     key: Any
     #: What the stars and question marks of the path stand for.
     captures: tuple[str, ...] = ()
+    #: Where the holder is; None if it is the message.
+    parent: "Place | None" = None
 
     @property
     def value(self) -> Any:
@@ -80,7 +82,7 @@ class Path:
     def places(self, document: Document) -> list[Place]:
         """Where the path's values are, in the message's order."""
         if not self.is_exact:
-            return list(_places(document, self.parts, 0, ()))
+            return list(_places(document, self.parts, 0, (), None))
         found = self.place(document)
         return [] if found is None else [found]
 
@@ -146,15 +148,16 @@ def _pattern(pieces: Sequence[str]) -> str:
 
 
 def _place(document: Any, keys: Sequence[str]) -> Place | None:
-    at, holder = 0, document
+    at, holder, parent = 0, document, None
     while True:
         step = _step(holder, keys, at)
         if step is None:
             return None
         key, at = step
+        found = Place(holder, key, (), parent)
         if at == len(keys):
-            return Place(holder, key)
-        holder = holder[key]
+            return found
+        holder, parent = holder[key], found
 
 
 def find_array(document: Document, keys: Sequence[str]) -> tuple[Place | None, int]:
@@ -180,11 +183,6 @@ def take(document: Document, keys: Sequence[str]) -> Any:
         return MISSING
     value = found.value
     remove([found])
-    for count in range(len(keys) - 1, 0, -1):
-        holder = _place(document, keys[:count])
-        if holder is None or holder.value != {} or not isinstance(holder.holder, dict):
-            break
-        remove([holder])
     return value
 
 
@@ -202,25 +200,27 @@ def _step(holder: Any, keys: Sequence[str], at: int) -> tuple[Any, int] | None:
     return None
 
 
-def _places(value: Any, parts: Sequence[str | Glob | object], at: int, captures: tuple[str, ...]) -> Iterator[Place]:
+def _places(value: Any, parts: Sequence[str | Glob | object], at: int, captures: tuple[str, ...],
+            parent: Place | None) -> Iterator[Place]:
     part = parts[at]
     if part is _DEEP:
-        yield from _places(value, parts, at + 1, captures)
-        for _, member in _members(value):
+        yield from _places(value, parts, at + 1, captures, parent)
+        for key, member in _members(value):
             if isinstance(member, dict | list):
-                yield from _places(member, parts, at, captures)
+                yield from _places(member, parts, at, captures, Place(value, key, (), parent))
         return
     for key, captured in list(_matching(value, part)):
+        place = Place(value, key, captures + captured, parent)
         if at + 1 == len(parts):
-            yield Place(value, key, captures + captured)
+            yield place
         elif isinstance(value[key], dict | list):
-            yield from _places(value[key], parts, at + 1, captures + captured)
+            yield from _places(value[key], parts, at + 1, captures + captured, place)
     if isinstance(part, str) and isinstance(value, dict) and part not in value:
-        yield from _joined(value, parts, at, captures)
+        yield from _joined(value, parts, at, captures, parent)
 
 
-def _joined(value: Document, parts: Sequence[str | Glob | object], at: int, captures: tuple[str, ...]
-            ) -> Iterator[Place]:
+def _joined(value: Document, parts: Sequence[str | Glob | object], at: int, captures: tuple[str, ...],
+            parent: Place | None) -> Iterator[Place]:
     """The places below a member whose name has dots."""
     name = str(parts[at])
     for end in range(at + 1, len(parts)):
@@ -229,10 +229,11 @@ def _joined(value: Document, parts: Sequence[str | Glob | object], at: int, capt
             return
         name += f".{part}"
         if name in value:
+            place = Place(value, name, captures, parent)
             if end + 1 == len(parts):
-                yield Place(value, name, captures)
+                yield place
             elif isinstance(value[name], dict | list):
-                yield from _places(value[name], parts, end + 1, captures)
+                yield from _places(value[name], parts, end + 1, captures, place)
             return
 
 
@@ -259,15 +260,19 @@ def _matching(value: Any, part: object) -> Iterator[tuple[Any, tuple[str, ...]]]
 
 
 def remove(places: Sequence[Place]) -> None:
-    """Takes values out of their objects and arrays."""
+    """Takes values out of their objects and arrays, and objects and arrays that are empty then out of their objects."""
     arrays: dict[int, tuple[list[Any], set[int]]] = {}
-    for holder, key, _ in places:
+    for holder, key, *_ in places:
         if isinstance(holder, dict):
             holder.pop(key, None)
         else:
             arrays.setdefault(id(holder), (holder, set()))[1].add(key)
     for array, gone in arrays.values():
         array[:] = [element for index, element in enumerate(array) if index not in gone]
+    for place in places:
+        while not place.holder and place.parent is not None and isinstance(place.parent.holder, dict):
+            place = place.parent
+            place.holder.pop(place.key, None)
 
 
 def put(document: Document, keys: Sequence[str], value: Any, replace: bool = False) -> None:

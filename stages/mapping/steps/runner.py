@@ -17,12 +17,15 @@ from pipeline.config.steps_schema import (
     MatchStep,
     MoveStep,
     OnlyChangedStep,
+    PairsStep,
     ParseStep,
     PivotStep,
     RenameStep,
+    ReplaceStep,
     ScaleStep,
     SetStep,
     SplitStep,
+    UnpackStep,
     UnwrapStep,
     ZipStep,
 )
@@ -35,6 +38,7 @@ from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject, shown
 from stages.mapping.steps import keys, several, texts, values
 from stages.mapping.steps.changes import OnlyChanged
+from stages.mapping.steps.conditions import Holds, condition
 from stages.mapping.steps.context import Context
 from stages.mapping.steps.documents import decoded, decoded_quickly, encoded, has_negative_zero, repeated_key
 from stages.mapping.steps.errors import NothingThere, StepFailed
@@ -49,11 +53,12 @@ Named = tuple[str, bytes | Reject]
 #: Longest message that is tried without care, bytes.
 _MAX_SINGLE: Final = 100_000
 #: Verbs that change each value by itself; on a failure nothing else of the message was changed by then.
-_BY_VALUE: Final = (ParseStep, ScaleStep, LookupStep)
+_BY_VALUE: Final = (ParseStep, ScaleStep, LookupStep, ReplaceStep)
 _MAKERS: Final[dict[type[AnyStep], Callable[..., Apply]]] = {
     SplitStep: texts.split, MatchStep: texts.match, UnwrapStep: keys.unwrap, IncludeStep: keys.include,
     ExcludeStep: keys.exclude, RenameStep: keys.rename, CopyStep: keys.copy, MoveStep: keys.move,
-    SetStep: keys.put_constant, PivotStep: keys.pivot, ScaleStep: values.scale, DropStep: keys.drop}
+    SetStep: keys.put_constant, PivotStep: keys.pivot, PairsStep: texts.pairs, UnpackStep: texts.unpack,
+    ScaleStep: values.scale, DropStep: keys.drop}
 _MANY: Final[dict[type[AnyStep], Callable[..., ApplyMany]]] = {
     ExplodeStep: several.explode, ZipStep: several.zip_arrays}
 
@@ -69,6 +74,8 @@ class _Compiled(NamedTuple):
     on_missing: str
     #: Whether a message that the step may leave half changed has to be kept as it was.
     keeps: bool
+    #: When it is done; None: always.
+    holds: Holds | None = None
     #: Whether it is a program, which leaves a message out by giving nothing.
     is_program: bool = False
 
@@ -86,7 +93,7 @@ class Steps:
         self._names = config.header_names() if names is None else names
         self._steps = compiled_all(config, notices, budget or Budget())
         self._with_state = [step.one for step in self._steps if isinstance(step.one, OnlyChanged)]
-        self._ones = [step.one for step in self._steps if step.one is not None]
+        self._ones = [(step.one, step.holds) for step in self._steps if step.one is not None]
         #: Whether each message stays one, unless it is left out.
         self.is_single = len(self._ones) == len(self._steps)
         #: Longest message, before and after the steps, that is tried without care, bytes.
@@ -141,7 +148,9 @@ class Steps:
             step.begin(context.origin)
         document = decoded_quickly(text)
         key = repeated_key(text, document)
-        for one in self._ones:
+        for one, holds in self._ones:
+            if holds is not None and not holds(document, context, None):
+                continue
             found = one(document, context)
             if found is None:
                 self._note_repeated(key, context)
@@ -157,6 +166,8 @@ class Steps:
         """The messages that the steps from `at` on make of one. Depth first, so that few are in memory at once."""
         for number in range(at, len(self._steps)):
             step = self._steps[number]
+            if step.holds is not None and not step.holds(document, context, None):
+                continue
             kept = encoded(document) if step.keeps else b""
             try:
                 if step.many is not None:
@@ -203,10 +214,11 @@ def compiled_all(config: MappingConfig, notices: Notices, budget: Budget) -> lis
     limits = Limits.of(config)
     steps = [compiled(step, number, config, notices, budget) for number, step in enumerate(config.steps, 1)]
     if config.jq:
-        steps.insert(0, _Compiled("jq: ", None, JqProgram(config.jq, limits, "jq"), "reject", "reject", False, True))
+        program = JqProgram(config.jq, limits, "jq")
+        steps.insert(0, _Compiled("jq: ", None, program, "reject", "reject", False, is_program=True))
     if config.transform:
         function = UserFunction(config.transform, config.transform_path, config.transform_timeout_ms / 1000, notices)
-        steps.append(_Compiled("transform: ", None, function, "reject", "reject", False, True))
+        steps.append(_Compiled("transform: ", None, function, "reject", "reject", False, is_program=True))
     return steps
 
 
@@ -219,6 +231,8 @@ def compiled(step: AnyStep, number: int, config: MappingConfig, notices: Notices
     many: ApplyMany | None = None
     if isinstance(step, ParseStep):
         one = values.parse(step, limits)
+    elif isinstance(step, ReplaceStep):
+        one = texts.replace(step, limits)
     elif isinstance(step, LookupStep):
         one = values.lookup(step, limits)
     elif isinstance(step, OnlyChangedStep):
@@ -234,7 +248,8 @@ def compiled(step: AnyStep, number: int, config: MappingConfig, notices: Notices
         one = _MAKERS[kind](step)
     on_missing = getattr(step, "on_missing", "skip")
     keeps = not isinstance(step, _BY_VALUE) and "skip" in (step.on_error, on_missing if many else "")
-    return _Compiled(f"step {number} ({verb}): ", one, many, step.on_error, on_missing, keeps,
+    holds = condition(step.when) if step.when and not isinstance(step, DropStep | ExcludeStep) else None
+    return _Compiled(f"step {number} ({verb}): ", one, many, step.on_error, on_missing, keeps, holds,
                      isinstance(step, JqStep | FunctionStep))
 
 

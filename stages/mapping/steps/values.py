@@ -173,7 +173,7 @@ def _read(form: ParseFormat, text: str, decimal: str, limits: Limits) -> Any:
         return read_json(text, limits)
     if form == "number":
         return number(text, decimal)[0]
-    raw = _hex(text) if form == "hex" else _base64(text)
+    raw = bytes_of(form, text)
     try:
         inner = raw.decode()
     except UnicodeDecodeError:
@@ -190,6 +190,11 @@ def read_json(text: str, limits: Limits) -> Any:
         return _any.decode(raw)
     except (msgspec.DecodeError, UnicodeError, ArithmeticError) as error:
         raise StepFailed(f"{described(text)} is not JSON: {error}") from None
+
+
+def bytes_of(form: str, text: str) -> bytes:
+    """The bytes that a text holds as hexadecimal digits ("hex") or else Base64. Raises StepFailed."""
+    return _hex(text) if form == "hex" else _base64(text)
 
 
 def _base64(text: str) -> bytes:
