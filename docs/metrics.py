@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.http.metrics import MAX_MEASUREMENTS, MAX_PARTITIONS, METRICS, PREFIX, Metric
+from pipeline.http.metrics import MAX_MEASUREMENTS, MAX_PARTITIONS, MAX_TOPICS, METRICS, PREFIX, Metric
 from pipeline.reasons import REASONS
 
 INTRODUCTION = f"""Metrics
@@ -14,7 +14,8 @@ Counters start at 0 with the coordinator that counts them: at the start of the p
 replaced. ``rate()`` and ``increase()`` take that into account; in the OpenMetrics format each counter has the time of
 its start (``_created``).
 
-The number of series is bounded. Each subscription of a sink (a topic) has 15, and one for each reason of rejects that
+The number of series is bounded. The first {MAX_TOPICS:,} topics are counted one by one, all further ones of a sink as
+the topic "(further topics)". Each subscription of a sink (a topic) has 15, and one for each reason of rejects that
 has occurred, of at most {len(REASONS) + 1}; each partition at most 6; each database some 40, each process 5, each
 source 11, each measurement 1. Only the {MAX_PARTITIONS:,} partitions with the largest lag and the {MAX_MEASUREMENTS:,}
 measurements with the oldest watermarks have series of their own; those of topics and sources cover all of them.

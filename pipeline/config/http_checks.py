@@ -2,14 +2,17 @@
 
 import ipaddress
 import os
-import ssl
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pipeline.config.http_schema import AUTO, AUTO_ADDRESS, HttpConfig
 from pipeline.config.secrets import why_no_value
 from pipeline.config.values import Used, shown
 from pipeline.errors import PipelineError
 from pipeline.files import secret_problem
+
+if TYPE_CHECKING:
+    import ssl
 
 
 def http_problems(http: HttpConfig, used: Used) -> Iterator[str]:
@@ -86,8 +89,11 @@ def token_of(http: HttpConfig) -> str:
     return token
 
 
-def server_context(http: HttpConfig) -> ssl.SSLContext:
+def server_context(http: HttpConfig) -> "ssl.SSLContext":
     """The server's side of TLS. Raises PipelineError with the file that cannot be used."""
+    # Imported here: every process reads the configuration, and few need it.
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for option, path in (("cert_file", http.cert_file), ("key_file", http.key_file)):

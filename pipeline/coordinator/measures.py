@@ -4,7 +4,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pipeline.config.schema import Config, Subscription
+from pipeline.config.schema import Config
 from pipeline.reasons import REASONS
 from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
@@ -12,6 +12,9 @@ from pipeline.wire.measures import BYTES, MESSAGES, SECONDS, Histogram
 
 #: Databases and ways in which requests end, at most; more would be those of a process of another pipeline.
 MAX_TARGETS, MAX_OUTCOMES = 1_000, 100
+#: Topics with totals of their own, at most; and the name of all further ones of a sink together.
+MAX_TOPICS: Final = 1_000
+FURTHER: Final = "(further topics)"
 #: In place of a reason that is not in REASONS.
 OTHER: Final = "other"
 
@@ -45,7 +48,9 @@ class Measures:
         self.sinks = [sink.name for sink in config.all_sinks()]
         self._subscriptions = subscriptions
         #: By topic.
-        self._topics = {topic: _Topic(rejected={}) for topic in subscriptions}
+        self._topics = {topic: _Topic(rejected={}) for topic in list(subscriptions)[:MAX_TOPICS]}
+        #: By sink: of the topics beyond MAX_TOPICS, together.
+        self._further: dict[int, _Topic] = {}
         self._encoders = wire.EncodeMeasures(Histogram(), Histogram())
         self._settled, self._batch_messages, self._batch_bytes = Histogram(), Histogram(), Histogram()
         #: By sink and URL.
@@ -107,13 +112,21 @@ class Measures:
         self._writers.pop(name, None)
 
     def topics(self) -> list[wire.TopicStatus]:
-        """The totals of all topics."""
-        return [_topic_status(self.sinks[subscription.sink], subscription, self._of(topic))
-                for topic in sorted(self._subscriptions, key=self._subscriptions.place)
-                if (subscription := self._subscriptions[topic])]
+        """The totals of all topics, those beyond MAX_TOPICS as FURTHER."""
+        return [*(_topic_status(self.sinks[subscription.sink], subscription.stream, subscription.topic, self._of(topic))
+                  for topic in sorted(self._subscriptions, key=self._subscriptions.place)
+                  if (topic in self._topics or len(self._topics) < MAX_TOPICS)
+                  and (subscription := self._subscriptions[topic])),
+                *(_topic_status(self.sinks[sink], "", FURTHER, found) for sink, found in self._further.items())]
 
     def _of(self, topic: int) -> _Topic:
-        return self._topics.setdefault(topic, _Topic(rejected={}))
+        """The totals of a topic. Whether it has its own never changes: totals must not become smaller."""
+        found = self._topics.get(topic)
+        if found is not None:
+            return found
+        if len(self._topics) < MAX_TOPICS:
+            return self._topics.setdefault(topic, _Topic(rejected={}))
+        return self._further.setdefault(self._subscriptions[topic].sink, _Topic(rejected={}))
 
     def status(self) -> wire.SinkMeasures:
         """The distributions, and what the writers do."""
@@ -128,7 +141,7 @@ class Measures:
         return [self._writers[name] for name in sorted(self._writers)]
 
 
-def _topic_status(sink: str, topic: Subscription, found: _Topic) -> wire.TopicStatus:
+def _topic_status(sink: str, stream: str, topic: str, found: _Topic) -> wire.TopicStatus:
     return wire.TopicStatus(
-        sink, topic.stream, topic.topic, found.read, found.read_bytes, found.encoded, found.written,
+        sink, stream, topic, found.read, found.read_bytes, found.encoded, found.written,
         found.overwritten, found.filtered, found.dead_lettered, dict(found.rejected), found.sent_bytes, found.batches)

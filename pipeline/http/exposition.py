@@ -23,7 +23,7 @@ from pipeline import __version__
 from pipeline.config.plan import Plan
 from pipeline.http.feeds import Snapshot
 from pipeline.http.health import readiness
-from pipeline.http.metrics import BY_NAME, MAX_MEASUREMENTS, MAX_PARTITIONS, METRICS, PREFIX
+from pipeline.http.metrics import BY_NAME, MAX_MEASUREMENTS, MAX_PARTITIONS, MAX_TOPICS, METRICS, PREFIX
 from pipeline.http.procs import Usage
 from pipeline.wire.measures import BYTES, MESSAGES, SECONDS, Histogram
 from pipeline.wire.sink import PartitionStatus, SinkMeasures, Status
@@ -175,7 +175,8 @@ def _add_partitions(out: Exposition, status: Status, now: float) -> None:
     topics: dict[tuple[str, str, str], list[PartitionStatus]] = {}
     for one in status.partitions:
         topics.setdefault((one.sink, one.stream, one.topic), []).append(one)
-    for topic, partitions in topics.items():
+    for topic, partitions in heapq.nlargest(MAX_TOPICS, topics.items(), key=lambda item: sum(
+            one.lag for one in item[1])) if len(topics) > MAX_TOPICS else topics.items():
         out.add("topic_partitions", len(partitions), *topic)
         out.add("topic_lag_messages", sum(one.lag for one in partitions), *topic)
         known = [seconds for one in partitions if (seconds := one.lag_seconds(now)) is not None]

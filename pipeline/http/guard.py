@@ -36,7 +36,7 @@ class Access:
         """`token`: whoever has it sees everything; "": no one needs one. `names` address the server."""
         self.trusts_all = False
         self._token = token.encode()
-        self._names = {name.lower() for name in (*names, socket.gethostname(), socket.getfqdn())}
+        self._names = {name.lower() for name in (*names, socket.gethostname())}
 
     @classmethod
     def of_local_sockets(cls) -> "Access":
@@ -44,6 +44,10 @@ class Access:
         access = cls("", ())
         access.trusts_all = True
         return access
+
+    def add_name(self, name: str) -> None:
+        """The server is addressed by this name, too."""
+        self._names.add(name.lower())
 
     @property
     def needs_token(self) -> bool:

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 #: Before every name.
 PREFIX: Final = "iggy_influxdb_"
-#: Partitions, and measurements of sources, whose series are exported, at most: those with the largest lag.
-MAX_PARTITIONS, MAX_MEASUREMENTS = 2_000, 1_000
+#: Partitions and topics whose lag is exported, at most: those with the largest one; and measurements of sources.
+MAX_PARTITIONS, MAX_TOPICS, MAX_MEASUREMENTS = 2_000, 1_000, 1_000
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
 

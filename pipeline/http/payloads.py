@@ -4,6 +4,7 @@ import asyncio
 import base64
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
@@ -30,20 +31,20 @@ class Payloads:
     """A connection to Iggy, made when it is needed."""
 
     def __init__(self, config: Config) -> None:
-        self._subscriptions = config.subscriptions()
+        sinks = [sink.name for sink in config.all_sinks()]
+        #: Some subscription of each sink: the topic may be one that matches a pattern.
+        self._subscriptions = {sinks[one.sink]: one for one in config.subscriptions()}
         self._iggy = IggyConnection(config.iggy)
         self._lock = asyncio.Lock()
 
     async def read(self, letter: RejectStatus) -> Payload | None:
         """The payload of a message; None if Iggy does not have it any more. Raises PipelineError."""
-        found = [one for one in self._subscriptions if (one.stream, one.topic) == (letter.stream, letter.topic)]
-        if not found:
-            return None
+        subscription = replace(self._subscriptions[letter.sink], stream=letter.stream, topic=letter.topic)
         async with self._lock:
             try:
                 async with asyncio.timeout(SECONDS):
                     await self._iggy.ensure_connected()
-                    polled = await self._iggy.poll(found[0], letter.partition, letter.offset, 1)
+                    polled = await self._iggy.poll(subscription, letter.partition, letter.offset, 1)
             except TimeoutError:
                 raise PipelineError(f"Iggy did not answer within {SECONDS:g} s") from None
         return payload_of(polled[0].payload()) if polled and polled[0].offset() == letter.offset else None

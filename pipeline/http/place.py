@@ -11,7 +11,6 @@ from typing import Final
 
 import msgspec
 
-from pipeline.addresses import names_of
 from pipeline.config.schema import Config
 from pipeline.locks import own_lock_folders
 
@@ -34,11 +33,19 @@ def local_places(config: Config) -> list[list[Path]]:
 
 
 def identity(config: Config) -> str:
-    """16 hexadecimal digits that identify the pipelines of a configuration. Uses the system's resolver."""
+    """16 hexadecimal digits that identify the pipelines of a configuration.
+
+    Names of servers are not resolved: they have other addresses tomorrow, or when the resolver fails.
+    """
     subscriptions = sorted((one.consumer, one.group, one.stream, one.topic, sorted(one.partitions))
                            for one in config.subscriptions())
     sources = sorted((one.name, one.influxdb.servers(), one.output.stream) for one in config.sources)
-    # A server has one name that all spellings lead to: "localhost", or else its IP address, which sorts before names.
-    server = min((name for server in config.iggy.servers() for name in names_of(server)),
-                 key=lambda name: (not name.startswith("localhost:"), name))
-    return hashlib.sha256(msgspec.json.encode((server, subscriptions, sources))).hexdigest()[:16]
+    servers = sorted(map(_spelled, config.iggy.servers()))
+    return hashlib.sha256(msgspec.json.encode((servers, subscriptions, sources))).hexdigest()[:16]
+
+
+def _spelled(server: str) -> str:
+    """host:port, the loopback addresses as "localhost"."""
+    host, _, port = server.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]").rstrip(".").lower()
+    return f"{'localhost' if host in ('127.0.0.1', '::1') else host}:{port}"

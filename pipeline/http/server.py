@@ -103,14 +103,20 @@ class Servers:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         site = Site(plan, feeds, history, logger)
         self._servers = [(_server(Guard(make_app(site), Access.of_local_sockets(), logger), None), list(local))]
+        self._access: Access | None = None
         if port:
-            access = Access(token_of(http), (*http.allowed_hosts, address_of(http.listen)[0]))
+            access = self._access = Access(token_of(http), (*http.allowed_hosts, address_of(http.listen)[0]))
             self._servers.append((_server(Guard(make_app(site), access, logger),
                                           server_context(http) if http.cert_file else None), list(port)))
 
     async def run(self) -> None:
         """Serves until cancelled."""
-        await asyncio.gather(*(server.serve(sockets) for server, sockets in self._servers))
+        await asyncio.gather(self._add_full_name(), *(server.serve(sockets) for server, sockets in self._servers))
+
+    async def _add_full_name(self) -> None:
+        """The resolver may take long to say what this machine is called."""
+        if self._access is not None:
+            self._access.add_name(await asyncio.to_thread(socket.getfqdn))
 
 
 def _server(app: Callable[..., Any], context: ssl.SSLContext | None) -> _Server:

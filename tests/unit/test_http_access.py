@@ -117,7 +117,7 @@ def test_the_place_depends_on_what_is_read_and_not_on_how() -> None:
     same = identity(CONFIG)
     assert changed(pipeline=PipelineConfig(workers=3), influxdb=InfluxConfig(url="http://h")) == same
     iggy = msgspec.structs.replace(CONFIG.iggy, address="localhost:8090")
-    assert changed(iggy=iggy) == same
+    assert changed(iggy=iggy) == same == changed(iggy=msgspec.structs.replace(CONFIG.iggy, address="[::1]:8090"))
     assert changed(iggy=msgspec.structs.replace(CONFIG.iggy, consumer="other")) != same
     assert changed(topics=(TopicConfig(stream="s", topic="u"),)) != same
 
