@@ -50,6 +50,8 @@ class Look(Struct, frozen=True):
     age: float
     #: Bytes of the topic, all partitions.
     size: int
+    #: Iggy's time of that message, microseconds since 1970.
+    oldest: int = 0
 
 
 def overtaken_in(retention: Retention, before: Look | None, now: Look) -> float | None:

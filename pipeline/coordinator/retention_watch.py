@@ -58,6 +58,12 @@ class RetentionWatch:
         look = self._looks.get(partition)
         return look.first if look is not None else -1
 
+    def oldest(self, partition: Partition) -> int:
+        """Iggy's time of the oldest message that is not committed, of a partition that is behind, microseconds since
+        1970; 0: not known."""
+        look = self._looks.get(partition)
+        return look.oldest if look is not None else 0
+
     def overtaken_in(self, partition: Partition) -> float:
         """Seconds until messages that are not committed may be deleted; -1: not expected, or not known."""
         return self._forecasts.get(partition, -1.0)
@@ -65,17 +71,12 @@ class RetentionWatch:
     async def look(self) -> None:
         """Looks at the partitions that are behind. Raises IggyError."""
         behind = self._behind(time.time())
-        for table in (self._looks, self._forecasts):
-            for partition in [one for one in table if one not in behind]:
-                del table[partition]
-        for partition in [one for one in self._warned if one not in self._forecasts and one not in behind]:
-            del self._warned[partition]
-            self._logger.info("%s: is no longer behind", self._label(partition))
+        self._forget_others(behind)
         if not behind:
             return
         await self._iggy.ensure_connected()
         known: dict[int, Details] = {}
-        for partition in behind:
+        for partition in behind[:MOST_PARTITIONS]:
             if partition.topic not in known:
                 known[partition.topic] = await self._iggy.topic(self._topics[partition.topic])
             retention = retention_of(known[partition.topic])
@@ -88,6 +89,16 @@ class RetentionWatch:
             if forecast is not None and forecast < retention.warn_seconds:
                 self._warn(partition, look, retention, forecast)
 
+    def _forget_others(self, behind: list[Partition]) -> None:
+        """Forgets what was known of partitions that are not behind any more."""
+        looked_at, all_behind = set(behind[:MOST_PARTITIONS]), set(behind)
+        for table in (self._looks, self._forecasts):
+            for partition in [one for one in table if one not in looked_at]:
+                del table[partition]
+        for partition in [one for one in self._warned if one not in all_behind]:
+            del self._warned[partition]
+            self._logger.info("%s is no longer behind", self._label(partition))
+
     def _behind(self, now: float) -> list[Partition]:
         """The partitions that are behind, those with the oldest messages first."""
         found = []
@@ -97,7 +108,7 @@ class RetentionWatch:
                 oldest = self._ages.oldest(partition, committed)
                 if not oldest or now - oldest / 1e6 > BEHIND_SECONDS:
                     found.append((oldest, partition.topic, partition.number, partition))
-        return [partition for *_, partition in sorted(found)[:MOST_PARTITIONS]]
+        return [partition for *_, partition in sorted(found)]
 
     async def _look_at(self, partition: Partition, size: int) -> Look | None:
         topic, committed = self._topics[partition.topic], self._ledger.committed(partition)
@@ -105,8 +116,9 @@ class RetentionWatch:
         waiting = await self._iggy.poll(topic, partition.number, committed + 1, 1)
         if first is None or not waiting:
             return None
-        age = max(0.0, time.time() - waiting[0].timestamp() / 1e6)
-        return Look(time.monotonic(), first.offset(), committed, self._ends.get(partition, -1), age, size)
+        oldest = waiting[0].timestamp()
+        age = max(0.0, time.time() - oldest / 1e6)
+        return Look(time.monotonic(), first.offset(), committed, self._ends.get(partition, -1), age, size, oldest)
 
     def _warn(self, partition: Partition, look: Look, retention: Retention, forecast: float) -> None:
         now = time.monotonic()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from pipeline.config.schema import Subscription
 from pipeline.coordinator.assignments import Assignments
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.message_ages import MessageAges
@@ -85,14 +86,18 @@ def make_status(counters: Counters, ledger: Ledger, assignments: Assignments, to
         fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))
 
 
-def _partitions(ledger: Ledger, topics: Subscriptions, logs: Logs,
-                sinks: list[str]) -> list[wire.PartitionStatus]:
+def _partitions(ledger: Ledger, topics: Subscriptions, logs: Logs, sinks: list[str]) -> list[wire.PartitionStatus]:
     positions = sorted(ledger.positions(), key=lambda position: (topics.place(position[0].topic), position[0].number))
-    return [wire.PartitionStatus(topics[partition.topic].stream, topics[partition.topic].topic, partition.number,
-                                 ledger.committed(partition), position - 1,
-                                 # The last refresh is older than what has been dispatched since.
-                                 max(logs.ends.get(partition, -1), position - 1),
-                                 logs.ages.oldest(partition, ledger.committed(partition)),
-                                 sinks[topics[partition.topic].sink], logs.retention.first(partition),
-                                 logs.retention.overtaken_in(partition))
+    return [_partition(ledger, topics[partition.topic], partition, position, logs, sinks)
             for partition, position in positions]
+
+
+def _partition(ledger: Ledger, topic: Subscription, partition: wire.Partition, position: int, logs: Logs,
+               sinks: list[str]) -> wire.PartitionStatus:
+    committed, retention = ledger.committed(partition), logs.retention
+    return wire.PartitionStatus(
+        topic.stream, topic.topic, partition.number, committed, position - 1,
+        # The last refresh is older than what has been dispatched since.
+        max(logs.ends.get(partition, -1), position - 1),
+        logs.ages.oldest(partition, committed) or retention.oldest(partition), sinks[topic.sink],
+        retention.first(partition), retention.overtaken_in(partition))

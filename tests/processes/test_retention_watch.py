@@ -43,6 +43,7 @@ def test_it_is_warned_of_before_messages_are_deleted(sandbox: SandboxIggy, strea
     async def scenario() -> None:
         assert (watch.first(WHERE), watch.overtaken_in(WHERE)) == (-1, -1)
         await look_twice()
+        assert watch.oldest(WHERE) > 1_700_000_000_000_000
         assert watch.first(WHERE) == 0 and 0 < watch.overtaken_in(WHERE) < 100
         assert f"{stream}/{TOPIC} partition 0: in about " in caplog.text and "message_expiry is 50 s" in caplog.text
         sandbox.call(sandbox.broker.state.expire, stream, TOPIC, 0, 7)
