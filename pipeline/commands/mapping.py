@@ -106,8 +106,7 @@ def _of_iggy(path: ConfigInputs, topic: str, count: int) -> tuple[Detected, Abou
         raise NothingToPreview(f"{chosen.label()}: has no message")
     from pipeline.iggy.headers import headers_of
     headers = [headers_of(message) for _, message in messages]
-    detected = detect_messages([message.payload() for _, message in messages])._replace(
-        headers=headers if any(headers) else None)
+    detected = detect_messages([message.payload() for _, message in messages], headers)
     return detected, About(chosen.label(), chosen.stream, chosen.topic,
                            f"pipeline preview -c suggested.toml --from-iggy, with the [iggy] of {path}")
 

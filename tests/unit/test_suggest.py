@@ -1,5 +1,6 @@
 """`pipeline mapping suggest`: which keys become tags, fields and the time, and how it answers what it cannot read."""
 
+import base64
 import json
 import uuid
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
+from pipeline.config.presets import preset, preset_names
 from stages.mapping.suggest.inputs import UnknownFormat, detect_files, detect_messages
 from stages.mapping.suggest.suggest import About, Suggestion, as_toml, suggest
 
@@ -199,6 +201,16 @@ def test_headers_of_few_values_are_tags_too() -> None:
     found = suggest(detected._replace(headers=headers), "s", "t")
     assert found.proposal.options["header_tags"] == {"x-region": "x-region"}
     assert (found.trial.lines, found.trial.problems) == (10, [])
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_messages_of_a_known_format_get_its_preset(name: str) -> None:
+    case = preset(name)["tests"][0]
+    payload = base64.b64decode(case["message_base64"]) if "message_base64" in case else case["message"].encode()
+    headers = case.get("headers", {})
+    found = suggest(detect_messages([payload], [headers]), "s", "t")
+    assert found.trial.lines > 0 and found.trial.problems == []
+    assert found.proposal.preset == name
 
 
 def test_the_parts_of_a_header_that_vary_are_tags(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ _NUMBER: Final = re.compile(r"\s*[-+]?[0-9]+(?:[.,][0-9]+)?(?:[eE][-+]?[0-9]+)?\
 _COMMA: Final = re.compile(r"[-+]?[0-9]+,[0-9]+")
 #: Words in cells of loggers for a value that is not there.
 _NONE: Final = frozenset(("nan", "n/a", "na", "null", "none", "-", "--", "---", "#n/a", "nodata"))
+#: Preset -> the MQTT topics of its messages, in the header that the presets read.
+_TOPICS: Final = {"zigbee2mqtt": re.compile("zigbee2mqtt/"), "tasmota": re.compile("tele/[^/]+/(SENSOR|STATE)$"),
+                  "aws-iot-shadow": re.compile(r"\$aws/things/[^/]+/shadow/")}
 #: Labels of SenML. Source: RFC 8428, 4.3.
 _SENML: Final = frozenset(("bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "v", "vs", "vb", "vd", "s", "t", "ut"))
 _UNIT_BY_DIGITS: Final = {10: "s", 13: "ms", 16: "us", 19: "ns"}
@@ -67,8 +70,18 @@ class Detected(NamedTuple):
         return str(self.options.get("format", "json"))
 
 
-def detect_messages(payloads: Sequence[bytes]) -> Detected:
-    """The format of messages. Raises UnknownFormat."""
+def detect_messages(payloads: Sequence[bytes], headers: Sequence[Mapping[str, str]] | None = None) -> Detected:
+    """The format of messages with these user headers. Raises UnknownFormat."""
+    topic = next((name for some in (headers or ())[:1] for name, value in some.items()
+                  if value.startswith("spBv1.0/") and not set(name) & set("'\"()")), "")
+    if topic:
+        return Detected({"format": "sparkplug", "sparkplug_topic": f"header('{topic}')"},
+                        "Sparkplug B, by the MQTT topic in a header", list(payloads), headers=headers)
+    found = _detect(payloads)
+    return found._replace(headers=headers if headers is not None and any(headers) else None)
+
+
+def _detect(payloads: Sequence[bytes]) -> Detected:
     kinds, plain, compression = _looked_at(payloads)
     kind = _most(kinds, plain)
     options = _options(kind, plain)
@@ -119,8 +132,14 @@ def objects_in(detected: Detected) -> Iterator[bytes | Reject]:
 
 def known_preset(detected: Detected) -> str:
     """The preset for messages of a format that it knows; "" if there is none."""
+    if detected.format == "sparkplug":
+        return "sparkplug"
     if detected.format != "json" or "compression" in detected.options:
         return ""
+    topics = [some.get("mqtt-topic", "") for some in (detected.headers or ())[:_LOOKED_AT]]
+    for name, pattern in _TOPICS.items():
+        if topics and sum([bool(pattern.match(topic)) for topic in topics]) >= _MOST_LINES * len(topics):
+            return name
     found = Counter(_preset_of(payload) for payload in detected.payloads[:_LOOKED_AT])
     name, count = found.most_common(1)[0]
     return name if count >= _MOST_LINES * sum(found.values()) else ""
@@ -140,10 +159,26 @@ def _preset_of(payload: bytes) -> str:
         return "senml" if is_pack else ""
     if not isinstance(value, dict):
         return ""
-    if isinstance(value.get("resourceMetrics"), list):
-        return "opentelemetry"
-    data = value.get("data")
-    return "prometheus" if isinstance(data, dict) and {"resultType", "result"} <= data.keys() else ""
+    metrics = value.get("metrics")
+    if _is_metric(metrics[0] if isinstance(metrics, list) and metrics else value):
+        return "telegraf"
+    for name, (key, inner) in _KEYS.items():
+        if isinstance(value.get(key), dict | list | str) and inner <= (value[key].keys() if isinstance(
+                value[key], dict) else value.keys()):
+            return name
+    return ""
+
+
+#: Preset -> a key of its messages, and keys in it, if it is an object, or else beside it.
+_KEYS: Final = {
+    "opentelemetry": ("resourceMetrics", {"resourceMetrics"}), "prometheus": ("data", {"resultType", "result"}),
+    "cloudevents": ("specversion", {"data", "source", "type"}), "the-things-network": ("end_device_ids", {"device_id"}),
+    "shelly": ("method", {"src", "params"})}
+
+
+def _is_metric(value: Any) -> bool:
+    return isinstance(value, dict) and {"name", "tags", "fields", "timestamp"} <= value.keys() and isinstance(
+        value["fields"], dict) and isinstance(value["tags"], dict)
 
 
 def _split(contents: Iterable[bytes]) -> list[bytes]:
@@ -187,7 +222,7 @@ def _most(kinds: Counter[str], plain: Sequence[bytes]) -> str:
     if kind == "binary":
         raise UnknownFormat(f"the messages are binary (the first one begins with {plain[0][:16].hex(' ')}), and "
                             "neither MessagePack nor compressed; if they are Avro or Protobuf, their schema has to be "
-                            f"given: {see}")
+                            f"given: {see}; Sparkplug B is recognised by the MQTT topic in a header")
     return kind
 
 

@@ -63,7 +63,7 @@ class About(NamedTuple):
 def suggest(detected: Detected, stream: str, topic: str) -> Suggestion:
     """A mapping for messages. It looks at all of them, and then tries what it proposes on them."""
     if name := known_preset(detected):
-        proposal = Proposal(detected.options | preset(name)["mapping"])
+        proposal = Proposal(preset(name)["mapping"] | detected.options)
         proposal.preset = name
         return Suggestion(detected, proposal, mended(proposal, detected, stream, topic), len(detected.payloads), {}, 0)
     stride = -(-len(detected.payloads) // MOST_MESSAGES)
