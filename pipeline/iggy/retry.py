@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.patterns import is_pattern
 from pipeline.config.schema import Subscription
 from pipeline.iggy.connection import CONNECT_SECONDS, RETRY_SECONDS, IggyConnection, T
 from pipeline.iggy.errors import (
@@ -15,7 +16,6 @@ from pipeline.iggy.errors import (
     IggyNotFound,
     IggyUnreachable,
 )
-from pipeline.iggy.topic_details import Details
 
 LOGGER = logging.getLogger("iggy")
 
@@ -49,15 +49,17 @@ async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_n
 
     async def check() -> None:
         await connection.ensure_connected()
-        missing = []
+        missing, forbidden = [], []
         for topic in topics:
-            if topic.is_pattern:
-                continue  # ingest says so where none matches, and waits
             try:
-                details = await connection.topic(topic)
-                await check_rights(connection, topic, details)
+                await check_rights(connection, topic)
             except IggyNotFound as error:
-                missing.append((topic, error))
+                if not topic.is_pattern:  # ingest says so where none matches, and waits
+                    missing.append((topic, error))
+            except IggyForbidden as error:
+                forbidden.append(str(error))
+        if forbidden:
+            raise IggyForbidden("; ".join(dict.fromkeys(forbidden)))
         if len(missing) == 1 and (all_needed or len(topics) == 1):
             raise missing[0][1]
         if missing and (all_needed or len(missing) == len(topics)):
@@ -70,8 +72,15 @@ async def check_iggy(config: IggyConfig, topics: tuple[Subscription, ...], all_n
         LOGGER.warning("%s", limit)
 
 
-async def check_rights(connection: IggyConnection, topic: Subscription, details: Details) -> None:
-    """Whether the user may poll a topic, store offsets there, and join its group. Raises IggyError."""
+async def check_rights(connection: IggyConnection, topic: Subscription) -> None:
+    """Whether the user may poll a topic, store offsets there, and join its group; or list the topics of a pattern.
+
+    Raises IggyNotFound and IggyError.
+    """
+    if topic.is_pattern:
+        await (connection.streams() if is_pattern(topic.stream) else connection.topics_of(topic.stream))
+        return
+    details = await connection.topic(topic)
     for partition in details.partitions[:1]:
         await connection.poll(topic, partition.id, partition.current_offset, 1)
         await connection.stored_offset(topic, partition.id)

@@ -87,6 +87,21 @@ def test_what_a_user_lacks_is_said_at_the_start_with_its_name(iggy: RunningIggy,
     assert "lacks the right " + lacking.replace("STREAM", stream).replace("TOPIC", TOPIC) in str(refused.value)
 
 
+def test_every_topic_and_pattern_that_may_not_be_read_is_named(sandbox: SandboxIggy, stream: str) -> None:
+    sandbox.create_topic(stream, TOPIC, 1)
+    sandbox.create_topic(stream, "other", 1)
+    make_user(IggyConfig(address=sandbox.address), "reader", "its-password", stream,
+              {TOPIC: TopicPermissions(poll_messages=True)})
+    config = IggyConfig(address=sandbox.address, username="reader", password="its-password")
+    topics = Config(topics=(TopicConfig(stream=stream, topic=TOPIC), TopicConfig(stream=stream, topic="other"),
+                            TopicConfig(stream=stream, topic="sensors-*"), TopicConfig(stream="*", topic="a*")))
+    with pytest.raises(IggyForbidden) as refused:
+        asyncio.run(check_iggy(config, topics.subscriptions(), all_needed=False))
+    for right in (f"poll_messages) on {stream}/other;", f"read_stream on the stream {stream};", "read_streams;"):
+        assert right in str(refused.value)
+    assert f"{stream}/{TOPIC}" not in str(refused.value)
+
+
 def test_a_topic_that_may_not_be_made_is_named_with_the_right(sandbox: SandboxIggy, stream: str) -> None:
     sandbox.create_topic(stream, TOPIC, 1)
     make_user(IggyConfig(address=sandbox.address), "sender", "its-password", stream,
