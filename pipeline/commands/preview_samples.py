@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from apache_iggy import ReceiveMessage
 
 #: Formats with a message on each line of a file, unless `--each file` is given; the others have one in each file.
-LINE_FORMATS: Final = ("json", "text", "line_protocol")
+LINE_FORMATS: Final = ("json", "text", "line_protocol", "senml", "opentelemetry", "prometheus")
 #: Default of `--count`: messages of each partition.
 LAST_MESSAGES: Final = 10
 #: Largest file, bytes.

@@ -15,7 +15,7 @@ EPOCH_FORMATS: Final = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s")
 OTHER_NUMBER_FORMATS: Final = ("epoch_auto", "filetime", "dotnet_ticks", "ole_date", "gps_s", "gps_ms", "gps_week",
                                "senml")
 #: Those for texts; anything else is a strptime format, with a `%`.
-TEXT_FORMATS: Final = ("rfc3339", "iso8601", "rfc3164", "dotnet_date")
+TEXT_FORMATS: Final = ("rfc3339", "iso8601", "rfc3164", "rfc2822", "dotnet_date")
 _HEADER: Final = re.compile(r"header\(\s*['\"]([^'\"\\]+)['\"]\s*\)")
 #: A type in `mapping.types`: one of a field; "json", for a string that holds the value as JSON; or "number", for texts
 #: of which those that look like a number are one.
@@ -37,6 +37,8 @@ class PayloadConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     csv_header: tuple[str, ...] = ()
     #: Character between cells, with format = "csv".
     csv_delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
+    #: Encoding of the payloads, with format = "csv".
+    csv_encoding: Literal["utf-8", "utf-16", "windows-1252"] = "utf-8"
     #: Remove white space around names and cells, with format = "csv".
     csv_trim: bool = False
     #: Lines that begin with this text are left out, with format = "csv": "#".
@@ -92,8 +94,9 @@ class TimeConfig(PayloadConfig, frozen=True, forbid_unknown_fields=True, kw_only
     #: Path of the time, with timestamp_from = "field"; or several: the first one that has a time counts.
     timestamp_field: str | tuple[NonEmpty, ...] = ""
     #: Format of `timestamp_field`: epoch_ns, epoch_us, epoch_ms, epoch_s, epoch_auto (the unit by the size of the
-    #: number), rfc3339, iso8601, rfc3164, dotnet_date, dotnet_ticks, filetime, ole_date, gps_s, gps_ms, gps_week,
-    #: senml, or a strptime format such as "%d/%m/%Y %H:%M:%S"; or several, of which the first that a time fits counts.
+    #: number), rfc3339, iso8601, rfc3164, rfc2822, dotnet_date, dotnet_ticks, filetime, ole_date, gps_s, gps_ms,
+    #: gps_week, senml, or a strptime format such as "%d/%m/%Y %H:%M:%S"; or several, of which the first that a time
+    #: fits counts.
     timestamp_format: str | tuple[NonEmpty, ...] = "epoch_ms"
     #: Path of the rest of a time that stands in two keys. Beside a number it is what is added to it, in
     #: `timestamp_rest_unit`: nanoseconds beside whole seconds, or the time of the week beside a gps_week. Beside a text

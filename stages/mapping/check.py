@@ -88,9 +88,9 @@ def _time_problems(mapping: MappingConfig, key: str) -> list[str]:
 
 #: Options that belong to one format: (option, format).
 _OF_FORMAT = (*((option, "csv") for option in (
-    "csv_header", "csv_trim", "csv_comment", "csv_skip_lines", "csv_skip_after_names", "csv_decimal", "csv_none",
-    "csv_quote")), ("avro_schema", "avro"), ("protobuf_descriptor", "protobuf"), ("protobuf_message", "protobuf"),
-    ("sparkplug_topic", "sparkplug"), ("sparkplug_births", "sparkplug"))
+    "csv_header", "csv_encoding", "csv_trim", "csv_comment", "csv_skip_lines", "csv_skip_after_names", "csv_decimal",
+    "csv_none", "csv_quote")), ("avro_schema", "avro"), ("protobuf_descriptor", "protobuf"),
+    ("protobuf_message", "protobuf"), ("sparkplug_topic", "sparkplug"), ("sparkplug_births", "sparkplug"))
 _DEFAULTS = MappingConfig()
 
 

@@ -4,7 +4,8 @@ its lack of a zone database, changes a time of any format.
 
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,13 @@ NS = 1_000_000_000
 NUMBERS = ("epoch_ns", "epoch_us", "epoch_ms", "epoch_s", "epoch_auto", "filetime", "dotnet_ticks", "ole_date", "gps_s",
            "gps_ms", "gps_week")
 moments = st.datetimes(datetime(1980, 1, 7), datetime(2200, 1, 1))
+
+
+@given(moments, st.integers(-1_439, 1_439))
+def test_what_the_mail_library_writes_is_read_as_the_same_moment(at: datetime, minutes: int) -> None:
+    at = at.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=minutes)))
+    expected = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1) * NS
+    assert time_format("rfc2822", "UTC", {}).read(format_datetime(at), None) == expected
 
 
 def ns_of(at: datetime) -> int:

@@ -10,9 +10,9 @@ from stages.mapping.records.mapper import RecordMapper
 
 #: Options that have done their work before messages come to the mapping: decoding, steps, presets.
 _BEFORE: Final = frozenset((
-    "preset", "format", "text_field", "csv_header", "csv_delimiter", "csv_trim", "csv_comment", "csv_skip_lines",
-    "csv_skip_after_names", "csv_decimal", "csv_none", "csv_quote", "avro_schema", "protobuf_descriptor",
-    "protobuf_message", "schema_header", "schema_folder", "sparkplug_topic", "sparkplug_births",
+    "preset", "format", "text_field", "csv_header", "csv_delimiter", "csv_encoding", "csv_trim", "csv_comment",
+    "csv_skip_lines", "csv_skip_after_names", "csv_decimal", "csv_none", "csv_quote", "avro_schema",
+    "protobuf_descriptor", "protobuf_message", "schema_header", "schema_folder", "sparkplug_topic", "sparkplug_births",
     "line_protocol_precision", "compression", "max_payload_bytes", "jq", "steps", "transform", "transform_path",
     "transform_timeout_ms"))
 #: Options that the compiled ways do themselves, or ask the rules for.

@@ -103,8 +103,8 @@ def quick(config: MappingConfig) -> Quick | None:
 
 def _is_usual_csv(config: MappingConfig) -> bool:
     """Whether every line is a record, written as RFC 4180 has it."""
-    return (config.csv_comment, config.csv_skip_lines, config.csv_decimal, config.csv_none, config.csv_quote) == (
-        "", 0, ".", (), '"')
+    return (config.csv_comment, config.csv_skip_lines, config.csv_decimal, config.csv_none, config.csv_quote,
+            config.csv_encoding) == ("", 0, ".", (), '"', "utf-8")
 
 
 def each(function: Callable[[Any], Any], values: Sequence[Any], errors: tuple[type[Exception], ...]) -> list[Any]:

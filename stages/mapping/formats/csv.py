@@ -17,6 +17,8 @@ from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
 _BARE: Final = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+|true|false|NaN|-?Infinity")
+#: Names of Python's codecs.
+_ENCODINGS: Final = {"utf-8": "utf-8-sig", "utf-16": "utf-16", "windows-1252": "cp1252"}
 #: Thousands before a decimal comma, 1.234.567,8: digits that points group are only taken for that beside one.
 _GROUPED: Final = re.compile(r"-?[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]+")
 
@@ -36,15 +38,16 @@ def csv_transcoder(config: MappingConfig, limits: Limits) -> Transcoder:
     A line that is wrong is a Reject of its own.
     """
     trim = config.csv_trim
+    encoding = _ENCODINGS[config.csv_encoding]
     cells_of = _CellReader(config, limits)
     form: dict[str, Any] = {"delimiter": config.csv_delimiter, "strict": True, "skipinitialspace": trim}
     form |= {"quotechar": config.csv_quote} if config.csv_quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
 
     def objects(payload: bytes) -> Iterator[tuple[str, bytes | Reject]]:
         try:
-            lines = _Lines(payload.decode("utf-8-sig"), config)
+            lines = _Lines(payload.decode(encoding), config)
         except UnicodeDecodeError as error:
-            raise Reject("not_csv", str(error)) from None
+            raise Reject("not_csv", f"{error}; csv_encoding says what it is") from None
         rows = csv.reader(lines, **form)
         names = list(config.csv_header)
         try:

@@ -6,7 +6,7 @@ that cannot give a moment, at the start rather than with the first message.
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 
 from stages.mapping.records import timestamps
@@ -41,6 +41,12 @@ _MACROS: Final = {"c": "%a %b %d %H:%M:%S %Y", "x": "%m/%d/%y", "X": "%H:%M:%S"}
 #: Directives of weeks.
 _WEEKS: Final = frozenset("UWGV")
 _RFC_3164: Final = "%b %d %H:%M:%S"
+#: Zones of RFC 822 and 2822 by name, and hours ahead of UTC; military letters mean nothing (RFC 2822, 4.3).
+_RFC_ZONES: Final = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+_RFC_2822: Final = re.compile(
+    rf"(?:(?:{'|'.join(_FULL_DAYS)}|{'|'.join(_DAYS)}),?\s+)?([0-3]?[0-9])[\s-]({'|'.join(_MONTHS)})[\s-]([0-9]{{4}}|[0-9]{{2}})"
+    rf"\s+([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]|60))?\s+([+-][0-9]{{4}}|UTC?|GMT|Z|{'|'.join(_RFC_ZONES)})"
+    r"(?:\s*\([^()]*\))?", re.IGNORECASE | re.ASCII)
 #: What ASP.NET and WCF write in JSON: milliseconds since 1970; the offset is that of their clock, and changes nothing.
 _DOTNET_DATE: Final = re.compile(r"/?(?:new )?Date\((-?[0-9]{1,19})(?:[+-][0-9]{4})?\)/?")
 
@@ -80,6 +86,8 @@ def time_format(form: str, zone: str, zone_names: Mapping[str, str]) -> TimeForm
             return TimeFormat(form, lambda text, near: read_iso(text, own))
         case "rfc3339":
             return TimeFormat(form, lambda text, near: timestamps.parse_rfc3339(text))
+        case "rfc2822":
+            return TimeFormat(form, lambda text, near: _read_rfc_2822(text))
         case "dotnet_date":
             return TimeFormat(form, lambda text, near: _read_dotnet_date(text))
     plain = _RFC_3164 if form == "rfc3164" else re.sub(
@@ -135,6 +143,21 @@ def _read_dotnet_date(text: str) -> int:
     if match is None:
         raise BadTimestamp(f"not a time like /Date(1700000000000)/: {shown(text)!r}")
     return timestamps.parse_epoch(match[1], "ms")
+
+
+def _read_rfc_2822(text: str) -> int:
+    match = _RFC_2822.fullmatch(text.strip()) if len(text) <= _MAX_CHARS else None
+    if match is None:
+        raise BadTimestamp(f"not a time of RFC 2822: {shown(text)!r}")
+    day, month, year, hour, minute, second, zone = match.groups()
+    offset = offset_seconds(zone)
+    if offset is None:
+        offset = _RFC_ZONES[zone.upper()] * 3_600
+    try:
+        at = date(int(year) if len(year) == 4 else _century(int(year)), _MONTHS.index(month.lower()) + 1, int(day))
+    except ValueError:
+        raise BadTimestamp(f"no such day: {shown(text)!r}") from None
+    return moment(at.toordinal(), int(hour) * 3_600 + int(minute) * 60 + int(second or 0), 0, offset, UTC)
 
 
 class _Strptime:
