@@ -11,7 +11,7 @@ from pipeline.config.http_schema import AUTO
 from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
 from pipeline.files import describe
-from pipeline.http.place import local_places
+from pipeline.http.place import local_places, sweep_places
 from pipeline.locks import Locked, Locks
 
 #: Connections that wait to be accepted.
@@ -29,6 +29,7 @@ class Listeners:
         self.port: list[socket.socket] = []
         #: Why there is no port although one was wanted by default; "" otherwise.
         self.warning = ""
+        sweep_places()
         try:
             self._listen_locally(config)
             self._listen_on_port(config)

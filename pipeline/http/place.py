@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from pipeline.config.schema import Config
-from pipeline.locks import own_lock_folders
+from pipeline.errors import PipelineError
+from pipeline.locks import Locks, own_lock_folders
 
 #: Name of the socket in `pipeline.runtime_dir`.
 SOCKET: Final = "http.sock"
@@ -30,6 +31,22 @@ def local_places(config: Config) -> list[list[Path]]:
     name = f"http-{identity(config)}"
     folders = own_lock_folders()
     return [[folder / f"{name}-{number}.sock" for folder in folders] for number in range(MOST)]
+
+
+def sweep_places() -> None:
+    """Removes the sockets and locks of this user's pipelines that were killed."""
+    for folder in own_lock_folders():
+        for path in (*folder.glob("http-*.sock"), *folder.glob("http-*.lock")):
+            abandoned = Locks()
+            try:
+                lock = path.with_suffix(".lock")
+                abandoned.take(lock, "listens there")
+                path.with_suffix(".sock").unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+            except (PipelineError, OSError):
+                continue
+            finally:
+                abandoned.release()
 
 
 def identity(config: Config) -> str:

@@ -23,7 +23,7 @@ from pipeline.http.health import readiness
 from pipeline.http.history import History, Sample
 from pipeline.http.listeners import Listeners
 from pipeline.http.payloads import Payload, payload_of
-from pipeline.http.place import identity
+from pipeline.http.place import identity, sweep_places
 from pipeline.wire.common import Waiting
 from pipeline.wire.supervisor import SupervisorStatus
 from tests.unit.test_metrics import sink_status
@@ -108,6 +108,11 @@ def test_pipelines_of_one_configuration_get_places_of_their_own() -> None:
         first.close()
         second.close()
     assert not any(map(os.path.exists, names))
+    # What a killed pipeline has left is removed by the next one, of any configuration.
+    (left := socket.socket(socket.AF_UNIX)).bind(names[0])
+    left.close()
+    sweep_places()
+    assert not os.path.exists(names[0]) and not os.path.exists(names[0].replace(".sock", ".lock"))
 
 
 def test_the_place_depends_on_what_is_read_and_not_on_how() -> None:
