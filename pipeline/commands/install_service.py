@@ -18,7 +18,7 @@ from pipeline.printable import printable
 #: The first version of systemd with Type=notify-reload. Source: its NEWS, 253.
 NOTIFY_RELOAD_VERSION: Final = 253
 #: Credentials that both units load, and what they are for: token_file = "${CREDENTIALS_DIRECTORY}/influx-token".
-CREDENTIALS: Final = ("influx-token", "iggy-password")
+CREDENTIALS: Final = ("influx-token", "iggy-password", "iggy-token")
 _UNIT: Final = """\
 # Runs {what}. Made by: pipeline install-service
 # Own settings belong into a drop-in: systemctl edit {name}

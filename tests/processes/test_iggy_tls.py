@@ -53,8 +53,8 @@ def test_the_example_runs_with_a_token_and_nothing_can_be_read_on_the_way(
         root: IggyConfig, stream: str, influxdb: SandboxInflux, tmp_path: Path) -> None:
     make_topics(root, "telemetry", "sensors")
     token = make_token(root, stream[:30])
-    (tmp_path / "iggy").write_text(token + "\n")
-    (tmp_path / "iggy").chmod(0o600)
+    (tmp_path / "iggy-token").write_text(token + "\n")
+    (tmp_path / "iggy-token").chmod(0o600)
     send_with(root, "telemetry", "sensors", [message(n, note=MARKER) for n in range(500)])
     seen = bytearray()
     with relay_to(root.servers()[0], seen) as address:
