@@ -65,7 +65,9 @@ def suggest(detected: Detected, stream: str, topic: str) -> Suggestion:
     if name := known_preset(detected):
         proposal = Proposal(preset(name)["mapping"] | detected.options)
         proposal.preset = name
-        return Suggestion(detected, proposal, mended(proposal, detected, stream, topic), len(detected.payloads), {}, 0)
+        trial = mended(proposal, detected, stream, topic)
+        if 2 * sum(trial.rejected.values()) <= trial.messages:
+            return Suggestion(detected, proposal, trial, len(detected.payloads), {}, 0)
     stride = -(-len(detected.payloads) // MOST_MESSAGES)
     if stride > 1:
         detected = detected._replace(payloads=detected.payloads[::stride], headers=(
