@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.http_checks import address_of, server_context, token_of
 from pipeline.config.http_schema import AUTO
@@ -79,7 +80,7 @@ class Listeners:
 
     @property
     def address(self) -> str:
-        """The URL of the port, without a path; "" if there is none."""
+        """host:port; "" if there is no port."""
         if not self.port:
             return ""
         host, port = self.port[0].getsockname()[:2]
@@ -120,22 +121,39 @@ def _local_socket(path: Path) -> socket.socket:
 
 
 def _port_sockets(host: str, port: int) -> list[socket.socket]:
-    """Sockets on all addresses of a name. Raises OSError."""
+    """Sockets on all addresses of a name that this machine has: a name may have one of IPv6, which is disabled.
+
+    Raises OSError, also if there is none.
+    """
     found: list[socket.socket] = []
-    try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(infos):
-            # A port that was chosen by the system is the same for all addresses.
-            chosen = found[0].getsockname()[1] if found and not port else port
-            listener = socket.socket(family, kind, protocol)
-            found.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((address[0], chosen, *address[2:]))
-            listener.listen(BACKLOG)
-    except OSError:
-        for listener in found:
-            listener.close()
-        raise
+    absent: OSError | None = None
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, _, _, _, address in dict.fromkeys(infos):
+        # A port that was chosen by the system is the same for all addresses.
+        chosen = found[0].getsockname()[1] if found and not port else port
+        try:
+            found.append(_port_socket(family, (address[0], chosen, *address[2:])))
+        except OSError as error:
+            absent = error
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for listener in found:
+                    listener.close()
+                raise
+    if not found:
+        raise absent or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     return found
+
+
+def _port_socket(family: int, address: tuple[Any, ...]) -> socket.socket:
+    """Raises OSError."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -24,6 +24,9 @@ class HttpChild:
         self.listeners = Listeners(config)
         if self.listeners.warning:
             logger.warning("%s", self.listeners.warning)
+        if self.listeners.port:
+            scheme = "https" if config.http.cert_file else "http"
+            logger.info("health, metrics and status at %s://%s", scheme, self.listeners.address)
         self._logger = logger
         self._process: ForkServerProcess | None = None
         self._reasons: Connection | None = None

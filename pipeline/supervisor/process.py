@@ -77,7 +77,12 @@ class Supervisor:
         sweep_runtime_folders()
         self._locks = Locks()
         folder = make_runtime_folder(self._locks, config.pipeline.runtime_dir)
-        self.http = HttpChild(config, logger)
+        try:
+            self.http = HttpChild(config, logger)
+        except PipelineError:
+            if self._own_folder:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         self.endpoints = Endpoints(folder, config.network)
         self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.readers, until,
                          uuid.uuid4().hex)

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config.hidden import HIDDEN, shown_config
 from pipeline.config.http_checks import http_problems, http_warnings
@@ -51,6 +53,13 @@ def test_a_token_is_sent_as_bearer_or_as_a_password(authorization: str, expected
     ("a.local.evil.net", False), (":17109", False), ("[::1", True), ("evil.net:x", False)])
 def test_the_host_header_has_to_name_this_server(host: str, expected: bool) -> None:
     assert Access("", ("status.example.com",)).knows(host) is expected
+
+
+@given(st.text(), st.text())
+def test_no_header_is_too_odd(host: str, authorization: str) -> None:
+    access = Access("t0ken", ())
+    assert access.knows(host) in (True, False)
+    assert not access.has_token(authorization) and not access.has_token(f"Basic {authorization}")
 
 
 @pytest.mark.parametrize(("http", "problem"), [
