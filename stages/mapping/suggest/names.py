@@ -53,6 +53,9 @@ _STATES: Final = frozenset((
     "colour", "value", "val", "v", "reading"))
 #: Names of a measurement.
 _MEASUREMENTS: Final = frozenset(("measurement", "_measurement", "metric", "metric_name", "metricname", "__name__"))
+#: Names of integers that are the number of a thing.
+_NUMBERED: Final = frozenset(("channel", "slot", "node", "port", "fport", "addr", "address", "register", "reg", "pin",
+                              "index", "phase"))
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
@@ -99,8 +102,7 @@ def is_numbered(path: str) -> bool:
     """Whether an integer of this name is the number of a thing rather than a value."""
     parts = words(path)
     return bool(parts) and not _is_single(parts) and (
-        parts[-1] in ("id", "eui", "imei", "serial", "mac") or parts in (
-            [["channel"], ["slot"], ["node"], ["port"], ["fport"], ["index"], ["f", "port"], ["phase"], ["address"]])
+        parts[-1] in ("id", "eui", "imei", "serial", "mac") or "".join(parts) in _NUMBERED
         or parts[-1] in ("channel", "number", "no", "nr") and bool(set(parts[:-1]) & _IDENTITIES))
 
 
