@@ -351,7 +351,7 @@ def mapping(random: Random) -> MappingConfig:
         on_name_clash=some("reject", "keep_last"),
         on_no_fields=some("reject", "drop"),
         timestamp_from=some("field", "field", "iggy_timestamp", "origin_timestamp", "arrival"),
-        timestamp_field=some("ts", "ts", "ts", ("ts",), ("missing", "ts")),
+        timestamp_field=some("ts", "ts", "ts", ("ts",), ("missing", "ts"), ("ts", "x"), ("x", "data.a", "ts")),
         timestamp_format=some(*FORMATS, (some(*FORMATS), some(*FORMATS))),
         timestamp_rest_field=some("", "", "", "", "x"),
         timestamp_not_before=some("", "", "", "2023-11-14T22:13:20.001Z", "2024-05-06"),

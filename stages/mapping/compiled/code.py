@@ -57,6 +57,18 @@ class Part(NamedTuple):
     may_ask: bool
 
 
+#: JSON texts of values that are not there; and of those that are no time either.
+_ABSENT: Final = (b"\0", b"null")
+_MISSING: Final = (*_ABSENT, b'""')
+
+
+def _first(texts: Sequence[Raw], others: Sequence[Raw], missing: tuple[bytes, ...]) -> Sequence[Raw]:
+    """Of each row the text, or the other one where it is missing; all texts, or all others, where there is but one."""
+    if not texts or not others:
+        return texts or others
+    return [other if bytes(text) in missing else text for text, other in zip(texts, others, strict=True)]
+
+
 class Code:
     """What one state of the schema is read and written by."""
 
@@ -199,12 +211,17 @@ class Code:
         if part.times is not None:
             times = list(map(str, part.times))
             return times if owner is None else [times[index] for index in owner]
-        columns = [column for column in [*self.reader.outer.all_columns(), *self.reader.inner.all_columns()]
-                   if column.is_time]
-        texts = raws[id(columns[0])]
-        for column in columns[1:]:  # an element's own time goes before that of its message
-            texts = [outer if bytes(inner) in (b"\0", b"null") else inner
-                     for outer, inner in zip(texts, raws[id(column)], strict=True)]
+        texts: Sequence[Raw] = ()
+        for path in self._rules.times.paths:
+            found: Sequence[Raw] = ()
+            for column in [*self.reader.outer.all_columns(), *self.reader.inner.all_columns()]:
+                if column.is_time and column.path == path:
+                    # An element's own time goes before that of its message.
+                    found = _first(raws[id(column)], found, _ABSENT)
+            if texts and found:
+                # One that is not asked for may be too deep.
+                bad.update([row for row, raw in enumerate(found) if bytes(raw)[:1] in (b"{", b"[")])
+            texts = _first(texts, found, _MISSING) if found else texts
         return self._time.times(texts, bad)
 
     def _check_expanded(self, lines: list[str], owner: list[int] | None) -> None:

@@ -177,7 +177,7 @@ class Schema:
         self.keys += 1
         self._chars += chars
         child = node.children[name] = Node(path, key, node.depth + 1, "value", {})
-        overrides = in_element and path == self._rules.time_path
+        overrides = in_element and path in self._rules.times.paths
         if _BAD_NAME.search(name) or not path or path in self._paths and not overrides:
             child.kind = "refused"
         elif self._rules.is_excluded(path):
@@ -292,7 +292,7 @@ class Schema:
             self._leads.add(lead)
         in_head = rules.heads.contains(path) or path in self._bucket_paths or (
             path != "" and path == self._config.tag_map_field)
-        return Column(path, node.key, node.depth, lead, in_head, path == rules.time_path, path in self._operands,
+        return Column(path, node.key, node.depth, lead, in_head, path in rules.times.paths, path in self._operands,
                       any(operand.startswith(f"{path}.") for operand in self._operands))
 
     def _path_to(self, node: Node, wanted: Node) -> list[int] | None:

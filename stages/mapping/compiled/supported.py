@@ -39,8 +39,8 @@ def unknown_options(config: MappingConfig) -> list[str]:
 def can_go_generally(rules: RecordMapper) -> bool:
     """Whether messages can go the general way under a mapping.
 
-    Not with the offset as a tag or in a condition, nor with times that depend on the message's own time, or have
-    several keys.
+    Not with the offset as a tag or in a condition, nor with times that depend on the message's own time, or stand
+    in two keys.
     """
     config = rules.config
     asks_for_offset = any(f"{METADATA_PREFIX}offset()" in all_paths_of(rule.when) for rule in config.rules)

@@ -40,7 +40,7 @@ class TimeField:
         #: Earliest time that counts, nanoseconds since 1970; None for all.
         self.not_before = moment_of(config.timestamp_not_before)
         #: Whether a value is all that a time depends on: the compiled ways read such times.
-        self.is_single = len(self.paths) == 1 and not self._rest_path and not config.needs_own_time()
+        self.is_single = not self._rest_path and not config.needs_own_time()
         #: The format of such times, if there is but one; otherwise "".
         self.only_format = self._formats[0].name if self.is_single and len(self._formats) == 1 else ""
         #: Nanoseconds of a unit, where times are whole numbers of it in most messages; 0 otherwise.
@@ -65,7 +65,7 @@ class TimeField:
         return Missing(why)
 
     def written(self, text: str) -> int:
-        """The time of a value's JSON text, in the precision written, of the only key. Raises Reject."""
+        """The time of a value's JSON text, in the precision written. Raises Reject, which names the first key."""
         if self._plain_ns and text.isdigit() and len(text) < 20 and (
                 ns := int(text) * self._plain_ns) <= timestamps.MAX_NS:
             return ns // self._unit_ns
