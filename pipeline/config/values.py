@@ -31,7 +31,7 @@ _USERINFO: Final = re.compile(r"[^/:@]*:[^/@]*@")
 _LONG: Final = re.compile(rf'"([^"]{{{SHOWN_CHARACTERS},}})"')
 #: Last parts of keys whose strings are addresses, or data.
 _ADDRESSES: Final = ("url", "urls", "proxy", "address", "listen")
-_DATA: Final = ("query", "when")
+_DATA: Final = ("query", "when", "jq", "program", "pattern", "with")
 
 #: Whether a key such as "sinks[0].influxdb.token" is used by the command.
 Used = Callable[[str], bool]

@@ -117,7 +117,8 @@ def test_every_example_mapping_reads_what_is_sent_for_it(path: Path) -> None:
     if not config.all_sinks():
         return
     mapping = config.all_sinks()[0].mapping
-    if mapping.steps or mapping.schema_header != "none" or mapping.csv_skip_lines or mapping.format not in MADE_FORMATS:
+    if mapping.has_steps() or mapping.schema_header != "none" or mapping.csv_skip_lines \
+            or mapping.format not in MADE_FORMATS:
         with pytest.raises(ValueError, match="cannot be made; give"):
             check_readable(config)
     else:
