@@ -35,8 +35,8 @@ _WITHOUT_NOTE: Final = ("avro", "protobuf")
 #: Formats that messages are made in.
 MADE_FORMATS: Final = ("json", "ndjson", "msgpack", "csv", "line_protocol", "text", "avro", "protobuf")
 #: Options of mappings for messages of other shapes than those that are made here.
-_NOT_MADE: Final = ("steps", "jq", "transform", "schema_header", "csv_skip_lines", "csv_skip_after_names", "csv_decimal",
-                    "csv_encoding")
+_NOT_MADE: Final = ("steps", "jq", "transform", "schema_header", "csv_skip_lines", "csv_skip_after_names",
+                    "csv_decimal", "csv_encoding")
 
 
 class TimeForm(Struct, frozen=True):
