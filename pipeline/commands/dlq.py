@@ -111,7 +111,7 @@ def _time(_: click.Context, parameter: click.Parameter, value: str) -> str:
 
 
 #: Tables and keys of the configuration that `replay` does not use, and those that the other commands do not use.
-_UNUSED = {"replay": ("sources", "network", "http", "tests")}
+_UNUSED = {"replay": ("sources", "network", "http", "otlp", "tests")}
 _NO_DATABASE = (*DATABASE, "mapping", *_UNUSED["replay"])
 
 

@@ -55,7 +55,8 @@ def load(ctx: click.Context, path: ConfigInputs, rate: float, series: int, field
         if show_mapping:
             click.echo(mapping, nl=False)
             return
-    config = load_config(path, unused=(*DATABASE, "sources", "dead_letters", "network", "http", "pipeline", "tests"))
+    config = load_config(path, unused=(*DATABASE, "sources", "dead_letters", "network", "http", "otlp", "pipeline",
+                                       "tests"))
     if not config.all_sinks():
         raise PipelineError(f"{path}: has no [[topics]], and so no topic to send to; a source sends what its "
                             "InfluxDB has")

@@ -112,7 +112,8 @@ def case_problems(config: Config) -> list[str]:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a case.")
 def test(path: ConfigInputs, as_json: bool) -> None:
     """Runs the cases in the configuration's [[tests]]; exit code 1 when one fails."""
-    config = load_config(path, unused=(*DATABASE, "iggy", "sources", "dead_letters", "network", "http", "pipeline"))
+    config = load_config(path, unused=(*DATABASE, "iggy", "sources", "dead_letters", "network", "http", "otlp",
+                                       "pipeline"))
     problems = case_problems(config) or ([] if config.tests else [
         "tests: missing; add [[tests]] with name, message and lines (or reject)"])
     if problems:

@@ -30,7 +30,7 @@ from pipeline.source_coordinator.state_store import lock_states
 from pipeline.topic_configs import unmatched
 
 #: Tables and keys that are not used here.
-_UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "network", "http", "pipeline",
+_UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "network", "http", "otlp", "pipeline",
            "tests")
 
 

@@ -34,7 +34,7 @@ from stages.mapping.standalone import local_encoder
 #: Keys that are listed as left out.
 _MOST_KEYS: Final = 40
 #: Tables that are not used here.
-_UNUSED: Final = ("sources", "dead_letters", "network", "http", "pipeline", "tests")
+_UNUSED: Final = ("sources", "dead_letters", "network", "http", "otlp", "pipeline", "tests")
 #: Series key, fields and time of a line as the encoders write it.
 _LINE: Final = re.compile(rb"((?:[^ \\]|\\.)+) (.*) (-?[0-9]+)", re.DOTALL)
 

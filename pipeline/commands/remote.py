@@ -35,7 +35,7 @@ def encode(path: ConfigInputs, connect: str, folder: str, name: str, log_level: 
     if not host or port and not port.isdigit():
         raise PipelineError(f"--connect {connect} is not allowed; give HOST or HOST:PORT")
     config = load_config(path, options={"log_level": log_level},
-                         unused=(*DATABASE, "iggy", "sources", "dead_letters", "network", "http", "tests"))
+                         unused=(*DATABASE, "iggy", "sources", "dead_letters", "network", "http", "otlp", "tests"))
     name = f"encode-{name or f'{socket.gethostname()}-{os.getpid()}'}"
     endpoints = RemoteEndpoints(host, int(port or NetworkConfig().port), folder)
     logger = setup_logging(name, config.pipeline.log_level, secrets_of(config))

@@ -14,7 +14,7 @@ from pipeline.options import Command, config_option
 
 #: Tables and keys that identify no pipeline.
 UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "tests", "iggy.password", "iggy.token",
-          "iggy.token_file", "iggy.tls", "http")
+          "iggy.token_file", "iggy.tls", "http", "otlp")
 
 
 @click.command(cls=Command)

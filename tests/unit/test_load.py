@@ -112,7 +112,7 @@ EXAMPLES = [path for path in sorted(CONFIGS.glob("**/*.toml")) if path.stem != "
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_mapping_reads_what_is_sent_for_it(path: Path) -> None:
-    unused = ("network", "http", "dead_letters", "sources", "pipeline", "iggy")
+    unused = ("network", "http", "otlp", "dead_letters", "sources", "pipeline", "iggy")
     config = load_config(str(path), {"INFLUX_TOKEN": "t"}, unused=unused)
     if not config.all_sinks():
         return
