@@ -155,6 +155,8 @@ def test_each_element_of_an_array_of_objects_is_a_point_with_what_tells_it_apart
     ('{"id":"s1","data":{"timestamps":[1700000000000,1700000000000],"values":[1.5,1.7],"sites":["a","b"]}}',
      ["id=s1,site=a value=1.5", "id=s1,site=b value=1.7"]),
     (r'{"device":"d1","body":"{\"temp\": 20.5, \"hum\": 40}"}', ["device=d1 temp=20.5,hum=40"]),
+    (json.dumps({"device": "d1", "body": json.dumps({"note": "x" * 500, "v": 1})}),
+     [f'device=d1 note="{"x" * 500}",v=1']),
     ('{"device":"d1","body":"eyJ0ZW1wIjoyMC41LCJodW0iOjQwfQ=="}', ["device=d1 temp=20.5,hum=40"]),
     ('{"v":"21.5 °C","w":7}', ["v=21.5,w=7"]), ('{"v":"1.234,5"}', ["v=1234.5"]),
     ('{"metrics":[{"name":"cpu","tags":{"host":"h"},"fields":{"n":4},"timestamp":1700000000}]}', ["host=h n=4"]),

@@ -21,6 +21,8 @@ from stages.mapping.reject import Reject
 _LOOKED_AT: Final = 500
 _LINES: Final = 200
 _BYTES: Final = 200_000
+#: Lines of a file that are looked at, at most.
+_MOST_SPLIT: Final = 500_000
 #: Share of lines that must be of a format.
 _MOST_LINES: Final = 0.8
 _DELIMITERS: Final = (",", ";", "\t", "|")
@@ -182,7 +184,8 @@ def _is_metric(value: Any) -> bool:
 
 
 def _split(contents: Iterable[bytes]) -> list[bytes]:
-    return [line for content in contents for line in content.removeprefix(_BOM).split(b"\n") if line.strip()]
+    return [line for content in contents for line in content.removeprefix(_BOM).split(b"\n", _MOST_SPLIT)[:_MOST_SPLIT]
+            if line.strip()]
 
 
 def _looked_at(payloads: Sequence[bytes]) -> tuple[Counter[str], list[bytes], str]:

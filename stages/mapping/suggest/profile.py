@@ -3,6 +3,8 @@
 The messages are the JSON objects that the mapping would get. Everything kept is bounded, whatever they hold.
 """
 
+import base64
+import binascii
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -31,6 +33,8 @@ _MAX_KEPT: Final = 200_000
 _MAX_TABLES: Final = 4
 #: Members of one object that are looked at; over this its keys are no names.
 MAX_MEMBERS: Final = 1_000
+#: How `{"`, `{ ` and `{` with a line break behind it begin in Base64.
+_BASE64_OBJECT: Final = ("ey", "ew")
 _LEADING_ZERO: Final = re.compile(r"[+-]?0[0-9]")
 _SPACED: Final = re.compile(r"\S\s+\S")
 
@@ -56,6 +60,8 @@ class PathProfile:
         self.number_texts = self.zero_texts = self.empty_texts = 0
         #: Texts that no line can hold, with a NUL or not Unicode, and those that no tag can hold.
         self.bad_texts = self.bad_for_tag = 0
+        #: Texts that hold an object of JSON, as it is or in Base64.
+        self.json_texts = self.base64_texts = 0
         #: Numbers with a fraction or exponent; integers beyond 2^53, beyond 64 bits with a sign, and without one.
         self.fractions = self.beyond_53 = self.beyond_i64 = self.beyond_u64 = 0
         self.negative = 0
@@ -111,6 +117,10 @@ class PathProfile:
             escape.tag_value(plain)
         except escape.Unwritable:
             self.bad_for_tag += 1
+        if plain.lstrip()[:1] == "{":
+            self.json_texts += _is_object(plain)
+        elif plain[:2] in _BASE64_OBJECT:
+            self.base64_texts += _is_object(_unbased(plain))
         if len(plain) < 50:
             try:
                 written_number(plain)
@@ -215,6 +225,21 @@ class Table:
             if path in row and seen.setdefault(tuple([row.get(key) for key in keys]), row[path]) != row[path]:
                 return False
         return True
+
+
+def _unbased(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return ""
+
+
+def _is_object(text: str) -> bool:
+    try:
+        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def kind_of(text: str) -> str:

@@ -3,13 +3,9 @@
 Each shape is looked for by itself. What one step makes of the messages is looked at again: shapes lie in each other.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
-
-import msgspec
 
 from stages.mapping.suggest import names
 from stages.mapping.suggest.profile import PathProfile, Table, kind_of, plain
@@ -125,37 +121,23 @@ def _is_object(profile: PathProfile | None) -> bool:
 
 def _json_text(table: Table) -> Shape | None:
     for path, profile in table.paths.items():
-        if not profile.only("text") or not _is_exact(path):
+        filled = profile.kinds["text"] - profile.empty_texts
+        if not filled or not profile.only("text") or not _is_exact(path):
             continue
-        texts = [text for value in list(profile.values)[:_LOOKED_AT] if (text := plain(value))]
-        if texts and sum([_is_json_object(text) for text in texts]) >= _MOST * len(texts):
+        if profile.json_texts >= _MOST * filled:
             return Shape(_opened(path, "json"), f"{path}: a text that holds JSON: its members become keys")
-        if texts and sum([_is_json_object(_unbased(text)) for text in texts]) >= _MOST * len(texts):
+        if profile.base64_texts >= _MOST * filled:
             return Shape(_opened(path, "base64_json"), f"{path}: a text that holds JSON in Base64: its members become "
                                                         "keys")
+        if profile.json_texts + profile.base64_texts >= _MOST * filled:
+            return Shape(_opened(path, ["json", "base64_json"]), f"{path}: texts that hold JSON, some in Base64: their "
+                                                                  "members become keys")
     return None
 
 
-def _opened(path: str, form: str) -> list[dict[str, Any]]:
+def _opened(path: str, form: str | list[str]) -> list[dict[str, Any]]:
     return [{"do": "parse", "path": path, "as": form, "on_error": "skip"},
             {"do": "unwrap", "path": path, "keep": ["*"], "on_error": "skip", "on_missing": "skip"}]
-
-
-def _unbased(text: str) -> str:
-    try:
-        return base64.b64decode(text, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return ""
-
-
-def _is_json_object(text: str) -> bool:
-    if not text.lstrip().startswith("{"):
-        return False
-    try:
-        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return len(text) >= 190 and text.count('"') > 3  # a longer text is kept only in part
-    return True
 
 
 def _names_and_values(table: Table) -> Shape | None:
