@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from pipeline.config.schema import Config, Subscription
-from pipeline.wire.sink import FoundTopic
+from pipeline.wire.sink import FoundTopic, Partition
 
 #: Ids of found topics are this or larger; no index is.
 FIRST_ID: Final = 1 << 61
@@ -69,6 +69,12 @@ class Subscriptions:
     def definitions(self) -> list[FoundTopic]:
         """The definitions of all topics that were found."""
         return list(self._found.values())
+
+    def label(self, partition: Partition) -> str:
+        """Names a partition for people, also one whose topic is not known yet."""
+        topic = self._known.get(partition.topic)
+        return topic.label(partition.number) if topic is not None else \
+            f"a topic found by pattern, partition {partition.number}"
 
     def place(self, topic: int) -> tuple[int, str, str]:
         """Where a topic stands in lists for people: in the order of the configuration, found ones by name."""

@@ -169,7 +169,7 @@ class PoisonTracker:
         offsets = f"offset {range_.first}"
         if range_.first < range_.last:
             offsets = f"offsets {range_.first} to {range_.last}"
-        return f"{self._topics[range_.partition.topic].label(range_.partition.number)} {offsets}"
+        return f"{self._topics.label(range_.partition)} {offsets}"
 
 
 def _reason(suspect: wire.Suspect) -> str:

@@ -80,8 +80,11 @@ class WireRules:
             case wire.Started(topics=topics) | wire.Assign(topics=topics) if topics:
                 if wrong := next(filter(None, map(self._learn, topics)), ""):
                     return wrong
-            case wire.Redeliver(ranges=ranges) | wire.ProcessDied(work=ranges) | wire.Restarted(work=ranges):
+            case wire.Redeliver(ranges=ranges):
                 return next(filter(None, map(self.range, ranges)), "")
+            case wire.ProcessDied(work=ranges) | wire.Restarted(work=ranges):
+                # A new coordinator has to know of a death before it learns which topics there are.
+                return next((wrong for wrong in map(self.range, ranges) if wrong and wrong != NOT_FOUND_YET), "")
             case wire.TagCardinalities(sink=sink) | wire.OverLimit(sink=sink):
                 return "" if sink < self._sinks else f"there is no sink {sink}"
             case wire.Encoded(topics=topics, measures=measures):

@@ -17,7 +17,7 @@ from pipeline.sockets.sink_rules import NOT_FOUND_YET, WireRules
 from pipeline.subscriptions import FIRST_ID, Subscriptions, first_match, id_of
 from pipeline.topic_configs import as_topic, unmatched, with_topics
 from pipeline.wire import sink as wire
-from pipeline.wire.sink import FoundTopic, Partition
+from pipeline.wire.sink import FoundTopic, Partition, Range
 
 NAMES = st.text("ab.-_X*é", min_size=1, max_size=6)
 
@@ -80,6 +80,9 @@ def test_messages_define_the_topics_that_they_name() -> None:
     where = Partition(id_of(found), 0)
     progress = wire.Progress([(where, 1)])
     assert rules.control(progress) == NOT_FOUND_YET
+    assert rules.control(wire.Dispatched(Range(1, where, 0, 0, 1, 1))) == NOT_FOUND_YET
+    assert rules.control(wire.ProcessDied("write-0", [Range(1, where, 0, 0, 1, 1)])) == "", "a death is never ignored"
+    assert rules.control(wire.ProcessDied("write-0", [Range(1, where, 0, 0, 2, 1)])) == "2 messages from offset 0 to 0"
     assert rules.control(wire.Progress([(Partition(0, 0), 1)])) == "there is no topic 0", "a pattern is no topic"
     assert "no pattern" in rules.control(wire.Started(1, [], [FoundTopic(0, "s", "b")]))
     assert rules.control(wire.Started(1, [wire.PartitionStart(where, 0, -1, 0)], [found])) == ""
@@ -97,6 +100,12 @@ def test_a_pattern_never_reads_what_the_configuration_writes(text: str, written:
     path.write_text(f'[[topics]]\nstream = "s"\ntopic = "*"\n[influxdb]\ndatabase = "e"\n{text}')
     writes = written_topics(read_config(str(path)))
     assert [name for name in [*written, "sensors", "a"] if writes("s", name)] == written
+
+
+def test_a_partition_has_a_name_before_its_topic_is_known() -> None:
+    topics, found = Subscriptions(config_of(("s", "a*"))), FoundTopic(0, "s", "ab")
+    assert topics.label(Partition(id_of(found), 3)) == "a topic found by pattern, partition 3"
+    assert topics.label(Partition(topics.learn(found), 3)) == "s/ab partition 3"
 
 
 def test_topics_in_place_of_patterns() -> None:
