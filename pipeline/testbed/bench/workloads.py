@@ -153,6 +153,8 @@ _TELEGRAF: Final = {
     "tasmota": 'tag_keys = ["Hostname"]\njson_string_fields = ["*"]\njson_time_key = "Time"\n'
                'json_time_format = "2006-01-02T15:04:05"',
 }
+#: Share of the messages that it may write no point of: those with equal series and times become one.
+_TELEGRAF_LOSS: Final = 0.01
 #: Messages that its process is timed for; what it takes to start is measured with one.
 _TELEGRAF_MESSAGES: Final = 100_000
 
@@ -164,13 +166,18 @@ def _telegraf(program: str, work: Workload, folder: Path) -> float:
     seconds = []
     for count in (1, _TELEGRAF_MESSAGES):
         payloads, lines = work.payloads(0, count), folder / "messages.json"
-        lines.write_bytes(b"\n".join(payloads) + b"\n")
+        lines.write_bytes(b"[" + b",\n".join(payloads) + b"]\n")
+        written = folder / "telegraf.lp"
         config = folder / "telegraf.conf"
         config.write_text(
             f'[agent]\ninterval = "1s"\nomit_hostname = true\nmetric_batch_size = 5000\nmetric_buffer_limit = 1000000\n'
             f'[[inputs.file]]\nfiles = ["{lines}"]\ndata_format = "json"\nname_override = "sensors"\n'
-            f'{_TELEGRAF[work.name]}\n[[outputs.file]]\nfiles = ["/dev/null"]\ndata_format = "influx"\n')
+            f'{_TELEGRAF[work.name]}\n[[outputs.file]]\nfiles = ["{written}"]\ndata_format = "influx"\n')
         seconds.append(_cpu_of([program, "--config", str(config), "--once", "--quiet"]))
+        points = written.read_bytes().count(b"\n")
+        written.unlink()
+        if points < count * (1 - _TELEGRAF_LOSS):
+            raise PipelineError(f"{work.name}: Telegraf has written {points} points of {count} messages")
     return round((seconds[1] - seconds[0]) / _TELEGRAF_MESSAGES * 1e6, 2)
 
 
