@@ -25,6 +25,7 @@ from tests.support.points import normal
 
 SEEDS = 320
 PARTS = 8
+FIRST = 1_700_000_000_000
 MAPPING = MappingConfig(tag_fields=("site",), timestamp_from="field", timestamp_field="ts")
 
 
@@ -157,3 +158,18 @@ def test_what_is_learned_of_documents_whose_keys_are_data_is_bounded() -> None:
     assert encoder.general.schema.keys <= MAX_KEYS and encoder.rules.budget.used <= 10_000_000
     assert encoder.general.compiled_keys <= 4_000 + 0.1 * 3_000 * 4 + MAX_KEYS
     assert len(encoder.templates) <= MAX_TEMPLATES and encoder.templates.learned <= 3_000 / LEARNED_AFTER + 2
+
+
+def test_numbers_in_strings_have_templates() -> None:
+    mapping = replace(MAPPING, types={"v": "float", "n": "integer", "on": "boolean"})
+    encoder = Encoder(mapping, "ms", "stream", "topic")
+    payloads = [b'{"site":"s","v":"%d.5","n":"-%d","on":"true","ts":%d}' % (number, number + 1, FIRST + number)
+                for number in range(30)]
+    for _ in range(2):
+        encoder.encode(payloads, BatchOrigin())
+        encoder.uniform = None
+    odd = [payloads[0].replace(b"0.5", value) for value in (b"+1", b"007", b"x")]
+    encoder.templates.least_messages = 2
+    encoded = encoder.encode(payloads[:20] + odd, BatchOrigin())
+    assert encoder.templates.written == 30 + 18 and [reject.reason for reject in encoded.rejects] == ["bad_field"]
+    assert b"topic,site=s v=1.5,n=-2i,on=true 1700000000001\n" in encoded.body

@@ -222,7 +222,19 @@ class Code:
                 # One that is not asked for may be too deep.
                 bad.update([row for row, raw in enumerate(found) if bytes(raw)[:1] in (b"{", b"[")])
             texts = _first(texts, found, _MISSING) if found else texts
+        if owner is not None and not any([column.is_time for column in self.reader.inner.all_columns()]):
+            return self._times_of_messages(texts, owner, bad)
         return self._time.times(texts, bad)
+
+    def _times_of_messages(self, texts: Sequence[Raw], owner: list[int], bad: set[int]) -> list[str]:
+        """Times of points that are those of their messages: each message's is read once."""
+        firsts = [row for row, (message, before) in enumerate(zip(owner, [-1, *owner], strict=False))
+                  if message != before]
+        wrong: set[int] = set()
+        times = self._time.times([texts[row] for row in firsts], wrong)
+        bad.update([firsts[index] for index in wrong])
+        by_message = dict(zip([owner[row] for row in firsts], times, strict=True))
+        return list(map(by_message.__getitem__, owner))
 
     def _check_expanded(self, lines: list[str], owner: list[int] | None) -> None:
         """Raises Misfit for messages whose points are over `max_expanded_bytes`."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from pipeline.config.mapping_schema import EPOCH_FORMATS
+from pipeline.config.mapping_schema import EPOCH_FORMATS, DeclaredType
 from pipeline.points import escape
 from pipeline.points.field_type import FieldType
 from stages.mapping.budget import cost_of
@@ -34,6 +34,10 @@ _NO_MINUS_ZERO: Final = rf"(?:0|-?[1-9][0-9]{{0,17}}+|{_DECIMAL})"
 _SIGNED: Final = r"(?:0|-?[1-9][0-9]{0,17}+)"
 _UNSIGNED: Final = r"(?:0|[1-9][0-9]{0,17}+)"
 _BOOLEAN: Final = r"(?:true|false)"
+#: Numbers and booleans in strings, in their simplest form, by the type that is declared: they are written as they are.
+_INSIDE: Final[dict[DeclaredType, str]] = {
+    "float": r"-?(?:0|[1-9][0-9]{0,100}+)(?:\.[0-9]{1,100}+)?+", "integer": r"(?:-?[1-9][0-9]{0,17}+|0)",
+    "unsigned": "(?:[1-9][0-9]{0,17}+|0)", "boolean": "(?:false|true)"}
 _ANY: Final = f"(?:{_STRING}|{_NUMBER}|{_BOOLEAN}|null)"
 
 
@@ -139,7 +143,10 @@ class _Learner:
         """Raises _NoTemplate where one value has none."""
         at = 0
         for path, key, start, end in self.spans:
-            self.cuts.append(self._value(path, key, self.text[start:end])._replace(literal=self.text[at:start]))
+            cut = self._value(path, key, self.text[start:end])
+            if cut.is_inside:
+                start, end = start + 1, end - 1
+            self.cuts.append(cut._replace(literal=self.text[at:start]))
             at = end
         if not self.kinds or self.rules.time_path and not self.time:
             raise _NoTemplate
@@ -199,10 +206,12 @@ class _Learner:
     def _field(self, path: str, key: str, text: str) -> Segment:
         lead = self.rules.lead(path, key)
         pattern, suffix, kind = _field_form(self.rules, path, text, self._decided(path, lead, text))
-        if not re.fullmatch(pattern, text) or lead in self.kinds or len(lead) > SHORT_CHARS:
+        is_inside = pattern in _INSIDE.values()
+        if lead in self.kinds or len(lead) > SHORT_CHARS or (
+                not re.fullmatch(pattern, text[1:-1] if is_inside else text)):
             raise _NoTemplate
         self.kinds[lead] = kind
-        return Segment("", pattern, "field", self._group(), lead, suffix)
+        return Segment("", pattern, "field", self._group(), lead, suffix, is_inside)
 
     def _decided(self, path: str, lead: str, text: str) -> FieldType | None:
         """The type that an undeclared number has by the guard's decision, if it may not be what is written."""
@@ -247,6 +256,8 @@ def _field_form(rules: RecordMapper, path: str, text: str, decided: FieldType | 
         return _STRING, "", "string"
     if first in "tf" and declared in (None, "boolean"):
         return _BOOLEAN, "", "boolean"
+    if first == '"' and declared is not None and declared != "json" and declared in _INSIDE:
+        return _INSIDE[declared], declared[0] if declared in ("integer", "unsigned") else "", declared
     if first in '"tf':
         raise _NoTemplate
     if declared == "float" or declared is None and rules.config.integers == "float":

@@ -31,6 +31,8 @@ _FIRST: Final = 2
 MAX_TEMPLATES: Final = 64
 _MAX_COUNTED: Final = 256
 _MAX_BYTES: Final = 16_384
+#: Where an odd message is among those of one kind they are tried in so many pieces, all but one of which may fit.
+_PIECES: Final = 8
 #: Batches between two attempts, at most, where less than half of the messages have templates.
 _MAX_PAUSE: Final = 64
 #: Batches after which a template that was not used is forgotten, and that a kind has none.
@@ -45,6 +47,8 @@ class _Kind(Struct, eq=False):
     #: Number of the last batch with it, and of that after which it was learned.
     used: int
     learned: int
+    #: Whether messages of a batch were written by its template.
+    has_fitted: bool = False
 
 
 class Templates:
@@ -102,13 +106,21 @@ class Templates:
         written: list[Written] = []
         left: list[int] = []
         for kind, indices in _by_kind(payloads).items():
-            found, made = self._of(kind, indices), None
-            if found is not None and len(indices) >= self.least_messages:
-                made = self._written(found, payloads, indices, times, partition, may_ask=not left)
-            if made is None:
-                left += indices
-            else:
-                written.append(made)
+            known = self._of(kind, indices)
+            todo = [indices]
+            while todo:
+                some, made = todo.pop(0), None
+                if known is not None and known.template is not None and len(some) >= self.least_messages:
+                    made = self._written(known.template, payloads, some, times, partition, may_ask=not left)
+                    if made is None and some is indices and known.has_fitted:
+                        size = -(-len(some) // _PIECES)
+                        todo = [some[at:at + size] for at in range(0, len(some), size)]
+                        continue
+                    known.has_fitted |= made is not None
+                if made is None:
+                    left += some
+                else:
+                    written.append(made)
         done = len(payloads) - len(left)
         self.written += done
         self._pause = 1 if 2 * done >= len(payloads) or self._wanted else min(2 * self._pause, _MAX_PAUSE)
@@ -136,15 +148,15 @@ class Templates:
                 self._learn(kind, payloads[example], partition)
         self._wanted = []
 
-    def _of(self, kind: bytes, indices: list[int]) -> BatchTemplate | None:
-        """The template of a kind that these messages of the batch have, if there is one."""
+    def _of(self, kind: bytes, indices: list[int]) -> _Kind | None:
+        """What is known of the kind of these messages of the batch."""
         known = self._kinds.get(kind)
         if known is not None and known.template is None and known.learned < self._batches - _FORGET_AFTER:
             del self._kinds[kind]  # perhaps there is one now
             known = None
         if known is not None:
             known.used = self._batches
-            return known.template
+            return known
         if kind:
             self._counts[kind] += len(indices)
             if self._counts[kind] >= self.learned_after or len(self._kinds) + len(self._wanted) < _FIRST:

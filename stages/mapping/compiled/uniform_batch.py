@@ -45,6 +45,8 @@ class Segment(NamedTuple):
     #: Of a field: `key=`, escaped, and what follows the value ("i", "u").
     lead: str = ""
     suffix: str = ""
+    #: What is captured stands in a string, without its quotes.
+    is_inside: bool = False
 
 
 class _Span:
