@@ -97,6 +97,10 @@ def quick(config: MappingConfig) -> Quick | None:
         case "avro" if config.avro_schema and config.schema_header == "none":
             from stages.mapping.formats.avro import quick_avro
             return Quick(quick_avro(config.avro_schema, limits))
+        case "protobuf":
+            from stages.mapping.formats.protobuf import quick_protobuf
+            found = quick_protobuf(config, limits)
+            return None if found is None else Quick(found)
         case _:
             return None
 

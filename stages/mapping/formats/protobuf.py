@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from pipeline.config.schema import MappingConfig
-from stages.mapping.formats import Transcoder
+from stages.mapping.formats import Transcoder, each
 from stages.mapping.formats.confluent import SchemaFolder, hint, message_indexes, without_header
 from stages.mapping.formats.errors import BadFormat, missing_package
-from stages.mapping.formats.json_values import to_json
+from stages.mapping.formats.json_values import to_json, usual_texts
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject
 
@@ -40,6 +40,35 @@ def protobuf_transcoder(config: MappingConfig, limits: Limits) -> Transcoder:
         yield "", to_json(_Reader(limits).members(read, 1), limits)
 
     return objects
+
+
+def quick_protobuf(config: MappingConfig, limits: Limits) -> Callable[[Sequence[bytes]], list[bytes | None]] | None:
+    """The same for many payloads of a type that has only single values, no messages in it (`formats.Quick`); None
+    where the type is another, or depends on the payload. Raises BadFormat.
+    """
+    if not config.protobuf_message or config.schema_folder or config.schema_header != "none":
+        return None
+    kind = message_class(config.protobuf_descriptor, config.protobuf_message)
+    from google.protobuf.message import DecodeError
+
+    fields = list(kind.DESCRIPTOR.fields)
+    name = kind.DESCRIPTOR.full_name
+    if len(fields) > limits.values or name == "google.protobuf.Timestamp" or name in _WRAPPERS or any(
+            [field.is_repeated or field.message_type is not None for field in fields]):
+        return None
+    parts = [(field.name, field.has_presence, None if field.enum_type is None else {
+        number: value.name for number, value in field.enum_type.values_by_number.items()}) for field in fields]
+
+    def members(payload: bytes) -> dict[str, Any]:
+        message = kind.FromString(payload)
+        found: dict[str, Any] = {}
+        for key, has_presence, names in parts:
+            if not has_presence or message.HasField(key):
+                value = getattr(message, key)
+                found[key] = value if names is None else names.get(value, value)
+        return found
+
+    return lambda payloads: usual_texts(each(members, payloads, (DecodeError,)), limits)
 
 
 def _classes(config: MappingConfig) -> Callable[[int, Sequence[int]], Any]:
