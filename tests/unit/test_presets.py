@@ -73,6 +73,15 @@ def test_own_keys_replace_those_of_a_preset_and_several_sinks_have_their_own(tmp
     assert [sink.mapping.format for sink in load_config(str(path), {}).sinks] == ["senml", "prometheus"]
 
 
+def test_what_belongs_to_a_value_that_is_replaced_is_replaced_with_it(tmp_path: Path) -> None:
+    config = with_preset(tmp_path, "cloudevents", 'measurement_from = "topic"\ntimestamp_from = "iggy_timestamp"\n'
+                                                  'exclude_fields = ["time", "type"]')
+    lines, _ = encoded(config, '{"type":"t","source":"s","time":"2001-09-09T01:46:40Z","data":{"v":1}}')
+    assert lines == ["sensors,source=s v=1 1700000000000"]
+    config = with_preset(tmp_path, "prometheus", 'measurement_from = "static"\nmeasurement_name = "p"')
+    assert encoded(config, answer("scalar", '[1700000000,"1"]'))[0] == ['p name="prometheus",value=1 1700000000000']
+
+
 def test_a_preset_that_there_is_not_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         with_preset(tmp_path, "senmll")

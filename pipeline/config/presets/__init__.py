@@ -1,16 +1,24 @@
 """Mappings for well-known formats, by name: `preset = "senml"` in `[mapping]`.
 
 Each is a file beside this one, with a table `[mapping]` and the cases that it passes. A key that a mapping has itself
-replaces that of its preset as a whole.
+replaces that of its preset as a whole, and so do those that belong to its value.
 """
 
 import tomllib
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 from pipeline.config.merging import Merged, Origin
 from pipeline.config.toml_text import joined
 from pipeline.errors import Problem
+
+#: Options that belong to the value of another: where a mapping has another value of that than its preset, those of the
+#: preset do not apply.
+_DEPENDENT: Final = {
+    "measurement_from": ("measurement_name", "measurement_field", "measurement_template"),
+    "field_strategy": ("field_names",),
+    "timestamp_from": ("timestamp_field", "timestamp_format", "timestamp_rest_field", "timestamp_rest_unit",
+                       "timestamp_not_before", "timestamp_zone", "on_missing_timestamp")}
 
 
 def preset_names() -> list[str]:
@@ -49,8 +57,10 @@ def apply_presets(merged: Merged) -> list[Problem]:
                 origin.place if origin is not None else "", origin.line if origin is not None else 0,
                 joined(key, "preset"), f'{key}.preset: "{name}" is not known; give one of {", ".join(preset_names())}'))
             continue
+        moot = {option for other, options in _DEPENDENT.items()
+                if other in mapping and mapping[other] != keys.get(other) for option in options}
         for option, value in keys.items():
-            if option not in mapping:
+            if option not in mapping and option not in moot:
                 mapping[option] = value
                 merged.record(joined(key, option), value, Origin(f"preset {name}", ""))
     return problems
