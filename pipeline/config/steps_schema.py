@@ -159,7 +159,7 @@ class ExplodeStep(Step, frozen=True, kw_only=True, tag="explode"):
     with everything beside it."""
 
     #: Path of the array, through other arrays where there are some: each of them is exploded. If the last part has a
-    #: `*`, each member with such a name is an element.
+    #: `*`, each member with such a name is an element. Where a member is an object, only objects are elements.
     path: NonEmpty
     #: Path that gets the element's index, or the member's name; "": none.
     key: str = ""
@@ -172,7 +172,7 @@ class ExplodeStep(Step, frozen=True, kw_only=True, tag="explode"):
 class ZipStep(Step, frozen=True, kw_only=True, tag="zip"):
     """`[[mapping.steps]] do = "zip"`: makes a message of each row of arrays that lie side by side."""
 
-    #: Path of an array -> path of its elements in the messages.
+    #: Path of an array -> path of its elements in the messages. With wildcards as in `rename`: "data.*" = "*".
     names: dict[str, NonEmpty]
     #: If there is no such value: as `on_error`.
     on_missing: Policy = "reject"

@@ -95,15 +95,7 @@ def drop(step: DropStep) -> Apply:
 
 def rename(step: RenameStep) -> Apply:
     """`do = "rename"`."""
-    if not step.names:
-        raise BadStep("names", "is empty")
-    names = []
-    for old, new in step.names.items():
-        path = path_of(old, "names")
-        try:
-            names.append((path, new_names(path, new)))
-        except BadPath as error:
-            raise BadStep("names", f'"{new}" {error}') from None
+    names = new_paths(step.names)
 
     if step.on_missing == "skip" and (flat := _flat(step.names)):
         def apply_flat(document: Document, context: Context) -> Document:
@@ -132,6 +124,20 @@ def rename(step: RenameStep) -> Apply:
         return document
 
     return apply
+
+
+def new_paths(names: Mapping[str, str]) -> list[tuple[Path, Callable[[Sequence[str]], Sequence[str]]]]:
+    """Old paths, and what makes the keys of the new ones. Raises BadStep."""
+    if not names:
+        raise BadStep("names", "is empty")
+    found = []
+    for old, new in names.items():
+        path = path_of(old, "names")
+        try:
+            found.append((path, new_names(path, new)))
+        except BadPath as error:
+            raise BadStep("names", f'"{new}" {error}') from None
+    return found
 
 
 def _flat(names: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.config.steps_schema import ExplodeStep, ZipStep
-from stages.mapping.steps.context import Context, described, exact_path, path_of, target
+from stages.mapping.steps.context import Context, described, path_of, target
 from stages.mapping.steps.errors import BadStep, NothingThere, StepFailed
-from stages.mapping.steps.keys import copied
-from stages.mapping.steps.paths import MISSING, Document, Glob, Path, find_array, merge, put, take
+from stages.mapping.steps.keys import copied, new_paths
+from stages.mapping.steps.paths import Document, Glob, Path, Place, find_array, merge, put, remove, take
 
 #: Makes messages: of each the name for errors, such as "element 2 of readings: ", and itself or what is wrong with it.
 ApplyMany = Callable[[Document, Context], Iterator[tuple[str, Document | StepFailed]]]
@@ -95,6 +95,8 @@ class _Exploder(NamedTuple):
         """The members of an object, all or those that the last part of the path fits, as elements."""
         glob = self.glob
         names = [name for name in value if glob is None or glob.captures(name) is not None]
+        # What is no object beside objects belongs to all of them: a name, a time.
+        names = [name for name in names if isinstance(value[name], dict)] or names
         if not names:
             raise NothingThere(self.path.text)
         context.limits.check_points(len(names))
@@ -107,26 +109,28 @@ class _Exploder(NamedTuple):
 
 def zip_arrays(step: ZipStep) -> ApplyMany:
     """`do = "zip"`."""
-    if len(step.names) < 2:
+    pairs = new_paths(step.names)
+    if len(pairs) < 2 and all(path.is_exact for path, _ in pairs):
         raise BadStep("names", "needs two arrays or more")
-    pairs = [(exact_path(old, "names"), target(new, "names")) for old, new in step.names.items()]
 
     def apply(document: Document, context: Context) -> Iterator[tuple[str, Document | StepFailed]]:
-        arrays = []
-        for path, keys in pairs:
-            value = path.get(document)
-            if value is MISSING or value is None:
+        found: dict[tuple[int, Any], tuple[Place, Sequence[str], str]] = {}
+        for path, named in pairs:
+            places = [place for place in path.places(document) if path.is_exact or isinstance(place.value, list)]
+            if not places or places[0].value is None:
                 raise NothingThere(path.text)
-            if not isinstance(value, list):
-                raise StepFailed(f"{path.text}: {described(value)}, not an array")
-            arrays.append((keys, value))
+            if not isinstance(places[0].value, list):
+                raise StepFailed(f"{path.text}: {described(places[0].value)}, not an array")
+            for place in places:
+                found.setdefault((id(place.holder), place.key), (
+                    place, named(place.captures), path.text if path.is_exact else str(place.key)))
+        arrays = [(keys, place.value) for place, keys, _ in found.values()]
         lengths = [len(array) for _, array in arrays]
         if len(set(lengths)) > 1:
-            names = ", ".join([f"{path.text} {length}" for (path, _), length in zip(pairs, lengths, strict=True)])
+            names = ", ".join([f"{name} {len(place.value)}" for place, _, name in found.values()])
             raise StepFailed(f"the arrays have different lengths: {names}")
         context.limits.check_points(lengths[0])
-        for path, _ in pairs:
-            path.take(document)
+        remove([place for place, _, _ in found.values()])
         for index in range(lengths[0]):
             row: Document = copied(document)
             try:
