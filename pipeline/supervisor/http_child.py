@@ -15,6 +15,9 @@ from pipeline.supervisor.fork_server import ForkServer
 #: Pauses before it is started again, seconds; one that has lived so long starts from the first again.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, STEADY_SECONDS = 0.25, 30.0, 60.0
 
+#: A new one has connected by then, and received its first message, seconds.
+FIRST_SECONDS = 1.0
+
 
 class HttpChild:
     """Starts the HTTP process, and again when it has died."""
@@ -51,8 +54,8 @@ class HttpChild:
 
     @property
     def waits(self) -> bool:
-        """Whether it is to be started again."""
-        return self._process is None
+        """Whether it is to be started, or was just started, and waits for the first message."""
+        return self._process is None or time.monotonic() - self._started < FIRST_SECONDS
 
     def start_due(self, fork: ForkServer, plan: Plan) -> bool:
         """Starts it if it does not run and its pause is over. Whether it did."""

@@ -268,7 +268,7 @@ class Supervisor:
                                self._deaths.get(name, "")) for name in names]
         http = self.http
         found.append(ProcessStatus(HTTP, HTTP, http.pid, http.started_at, max(0, http.starts - 1), http.last_death))
-        self._publisher.publish(found, bool(self._signals))
+        self._publisher.publish(found, bool(self._signals), at_once=self.http.waits)
 
     def _tell_service_manager(self) -> None:
         """Tells systemd that the pipeline is ready, that work goes on, and what it does."""

@@ -27,10 +27,10 @@ class ProcessPublisher:
         self._published_at = float("-inf")
         self._last: tuple[list[ProcessStatus], bool] | None = None
 
-    def publish(self, processes: list[ProcessStatus], stopping: bool) -> None:
-        """Publishes the processes, if they have changed, or a second has passed."""
+    def publish(self, processes: list[ProcessStatus], stopping: bool, at_once: bool = False) -> None:
+        """Publishes the processes, if they have changed, or a second has passed, or `at_once`."""
         now = time.monotonic()
-        if (processes, stopping) == self._last and now - self._published_at < PUBLISH_SECONDS:
+        if not at_once and (processes, stopping) == self._last and now - self._published_at < PUBLISH_SECONDS:
             return
         self._published_at, self._last = now, (processes, stopping)
         self._socket.send(common.encode(SupervisorStatus(now, os.getpid(), self._started_at, self._run, stopping,
