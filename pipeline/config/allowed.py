@@ -59,13 +59,18 @@ def choices_of(expected: Any) -> list[str]:
 @functools.cache
 def _tables_with(name: str) -> tuple[str, ...]:
     """The tables of the schema that have a key of this name, such as "[pipeline]"."""
+    return tuple(dict.fromkeys(title for title, keys in _tables() if title.startswith("[") and name in keys))
+
+
+@functools.cache
+def _tables() -> list[tuple[str, tuple[str, ...]]]:
+    """Title and keys of every table of the schema."""
     # Imported here, because the schema's tables are not needed to read a configuration without mistakes.
     from pipeline.config.descriptions import purpose
     from pipeline.config.json_schema import structs_of
     from pipeline.config.schema import Config
 
-    return tuple(dict.fromkeys(title for struct in structs_of(Config) if (title := purpose(struct)[0]).startswith("[")
-                               and name in struct.__struct_encode_fields__))
+    return [(purpose(struct)[0], struct.__struct_encode_fields__) for struct in structs_of(Config)]
 
 
 def elsewhere(name: str) -> str:

@@ -30,6 +30,8 @@ _HAS_SCHEME: Final = re.compile(r"\s*(token|bearer|basic)\s", re.IGNORECASE)
 _CLIENT_HEADERS: Final = ("connection", "content-encoding", "content-length", "transfer-encoding")
 #: Largest token file, bytes: a larger file is not a token.
 MAX_TOKEN_BYTES: Final = 65_536
+#: Longest URL, characters.
+MAX_URL: Final = 4_000
 _TLS_FILES: Final = ("ca_file", "client_cert_file", "client_key_file")
 
 
@@ -71,6 +73,8 @@ def _url_problems(connection: ConnectionConfig, key: str) -> list[str]:
 
 
 def _wrong_with_url(url: str, key: str) -> str:
+    if len(url) > MAX_URL:
+        return f"is longer than {MAX_URL:,} characters; give http://host:port"
     parts = _split(url)
     if parts is None or parts.scheme not in _PORTS or not parts.hostname:
         return f"{shown(_without_query(url))} is not allowed; give http://host:port or https://host:port"

@@ -27,6 +27,8 @@ MAX_DEPTH: Final = 100
 _MAX_SKIPPED: Final = 50
 #: How often one file is divided at a header that may not be there again.
 _MAX_HALVES: Final = 20
+#: A dotted key of very many parts.
+_DEEP_KEY: Final = re.compile(rf"(?:^|[\[{{,])[ \t]*(?:[A-Za-z0-9_-]+[ \t]*\.[ \t]*){{{MAX_DEPTH}}}", re.MULTILINE)
 _PLACE: Final = re.compile(r"\(at line ([0-9]+), column [0-9]+\)$")
 #: A line that holds one key, and perhaps its value.
 _KEY_LINE: Final = re.compile(r"""\s*([A-Za-z0-9_."'-]+)\s*(?:=|$|[^=\s])""")
@@ -102,6 +104,10 @@ class Document:
 
     def _parse(self) -> None:
         text = self.text
+        if _DEEP_KEY.search(text):  # `tomllib` takes very long for it
+            self._add_problem(0, f"nested too deep: more than {MAX_DEPTH} levels")
+            self.is_broken = True
+            return
         while True:
             try:
                 self.tables = tomllib.loads(text)

@@ -25,7 +25,7 @@ from pipeline.config.settings import (
     parsed_setting,
     unknown_variables,
 )
-from pipeline.config.values import Reading, Used, is_path
+from pipeline.config.values import MAX_PROBLEMS, Reading, Used, is_path
 from pipeline.errors import ConfigError, Problem
 
 #: Keys that commands which write no points do not use: `read_config(unused=...)`.
@@ -127,6 +127,9 @@ def examine_config(inputs: ConfigInputs | str, environ: Mapping[str, str] | None
     order = {document.name: number for number, document in enumerate(documents)}
     problems = sorted(dict.fromkeys(problems),
                       key=lambda problem: (order.get(problem.place, len(order)), problem.line or 10**9))
+    if len(problems) > MAX_PROBLEMS or reading.is_full:
+        problems = [*problems[:MAX_PROBLEMS],
+                    Problem(str(inputs), 0, "", f"these are the first {MAX_PROBLEMS:,} mistakes")]
     return Examined(None if problems else config, problems, list(unknown_variables(environ, used)), merged)
 
 
@@ -134,6 +137,8 @@ def _read(reading: Reading, merged: Merged, also: Check, is_whole: bool) -> tupl
     """The configuration with what is right in it, and the mistakes."""
     values = reading.value(merged.tables, Config, "")
     problems = list(reading.problems)
+    if reading.is_full:
+        return None, [reading.redacted(problem) for problem in problems]
     try:
         config = msgspec.convert(values, Config, strict=True)
     except (msgspec.ValidationError, RecursionError):
@@ -142,7 +147,7 @@ def _read(reading: Reading, merged: Merged, also: Check, is_whole: bool) -> tupl
         return None, [reading.redacted(problem) for problem in problems]
     iggy, wrong = expanded(config.iggy)
     config = msgspec.structs.replace(config, iggy=iggy)
-    found = wrong + config_problems(config, reading.is_used) + also(config, reading.is_used)
+    found = (wrong + config_problems(config, reading.is_used) + also(config, reading.is_used))[:MAX_PROBLEMS]
     problems += [problem for problem in found
                  if not reading.depends_on_unset(problem) and not reading.follows(problem)
                  and (is_whole or not _MISSING.search(problem))]

@@ -19,12 +19,16 @@ from pipeline.config.variables import Place, expand, holds_variable
 
 #: Values of variables at least this long, characters, are replaced by the variables' names in errors.
 REDACTED_CHARACTERS: Final = 6
+#: Most mistakes that are named: a file with more is another file than was meant.
+MAX_PROBLEMS: Final = 1_000
 #: Most characters of a value that an error shows.
 SHOWN_CHARACTERS: Final = 160
 #: Keys whose mistakes may be none, where another key of the table is wrong.
 _DEPEND_ON: Final = {"version": ("bucket", "database", "org"), "database": ("bucket",)}
 #: Integers beyond 64 bits fit nowhere: neither between processes nor to Iggy.
 INTEGERS: Final = range(-2**63, 2**64)
+#: Characters of a text that are looked at to show it.
+_MAX_SHOWN: Final = 2_000
 _INDEX: Final = re.compile(r"\[\d+\]")
 #: User and password in a URL.
 _USERINFO: Final = re.compile(r"[^/:@]*:[^/@]*@")
@@ -78,6 +82,11 @@ class Reading:
     def depends_on_unset(self, problem: str) -> bool:
         """Whether a mistake is in a table with an unset variable, so that it may not be one."""
         return any(problem.startswith(table) for table in self._incomplete)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many mistakes were found that no more are looked for."""
+        return len(self.problems) >= MAX_PROBLEMS
 
     def hide(self, name: str, value: str) -> None:
         """Has errors show the variable's name instead of its value."""
@@ -161,6 +170,8 @@ class Reading:
         out = {}
         given = set(value)
         for name, item in value.items():
+            if self.is_full:
+                break
             path = f"{key}.{name}".lstrip(".")
             if value[name] is _LEFT_OUT:
                 continue
@@ -222,7 +233,8 @@ class Reading:
         if not isinstance(value, list):
             self._add(key, f"{shown(value)} is not a list")
             return []
-        found = [self.value(item, expected, f"{key}[{index}]") for index, item in enumerate(value)]
+        found = [self.value(item, expected, f"{key}[{index}]") for index, item in enumerate(value)
+                 if not self.is_full]
         return [item for item in found if item is not _LEFT_OUT]
 
     def _dictionary(self, value: Any, expected: Any, key: str) -> dict[str, Any]:
@@ -310,7 +322,8 @@ def _unless_secret(key: str, text: str) -> str:
 def shown(value: Any) -> str:
     """A value for errors. Tables and lists may contain secrets, so only their kind is named."""
     if isinstance(value, str):
-        return f'"{_USERINFO.sub("***@", value)}"'
+        text = value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + "..."
+        return f'"{_USERINFO.sub("***@", text) if "@" in text else text}"'
     if isinstance(value, dict | list):
         return "a table" if isinstance(value, dict) else "a list"
     if isinstance(value, int) and value not in INTEGERS and abs(value) >= 10**SHOWN_CHARACTERS:

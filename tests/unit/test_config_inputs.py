@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.commands.config import load_config
 from pipeline.config.compare import changed_keys
-from pipeline.config.inputs import ConfigInputs
+from pipeline.config.inputs import ConfigInputs, Document
 from pipeline.config.schema import Config
 from pipeline.config.toml_text import key_lines, scan
 from pipeline.errors import ConfigError
@@ -136,6 +136,28 @@ def test_a_table_that_is_there_twice_is_named_and_its_keys_are_checked(tmp_path:
 def test_one_mistake_is_told_once_and_not_what_follows_from_it(tmp_path: Path, text: str, mistakes: list[str]) -> None:
     found = [line.partition(": ")[0] for line in problems(tmp_path, a=text)]
     assert found == mistakes
+
+
+@pytest.mark.parametrize("text", [
+    "".join(f"key{index} = {index}\n" for index in range(3_000)), "[pipeline]\nworkers = [" + "-1, " * 3_000 + "]",
+    "topics = [" + "{}, " * 3_000 + "]", "mapping.tag_fields = [" + "1, " * 3_000 + "]"])
+def test_a_file_with_very_many_mistakes_has_the_first_of_them_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "many.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path), {})
+    assert len(caught.value.problems) <= 1_001
+    assert caught.value.problems[-1] == "these are the first 1,000 mistakes" or "workers" in text
+
+
+@pytest.mark.parametrize("text", [
+    "[" + "a." * 50_000 + "b]", "a." * 50_000 + "b = 1", "x = {" + "a." * 50_000 + "b = 1}", "x = " + "{a=" * 50_000,
+    "x = " + "[" * 50_000 + "]" * 50_000])
+def test_a_file_that_is_nested_very_deep_is_one_mistake(text: str) -> None:
+    document = Document("a.toml", "/", text)
+    assert document.is_broken
+    (problem,) = document.problems
+    assert str(problem).startswith("a.toml: is not valid TOML: nested too deep")
 
 
 def test_a_key_of_another_table_is_told_where_it_belongs(tmp_path: Path) -> None:
