@@ -18,11 +18,15 @@ from pipeline.tls_errors import TlsFault, tls_fault
 
 #: Longest wait for each answer of the server, seconds.
 PROBE_SECONDS = 2.0
+#: Longest wait for an alert after a handshake, seconds.
+ALERT_SECONDS = 0.5
 #: Longest wait for the network's word that no process has a UDP port, seconds.
 UDP_SECONDS = 0.3
 #: What any server of HTTP answers, and one of WebSocket with 101.
 UPGRADE_REQUEST = (b"GET / HTTP/1.1\r\nHost: iggy\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+#: The beginning of WebSocket's answer.
+UPGRADED = b"HTTP/1.1 101"
 #: Texts of the client about a server of another version.
 OTHER_VERSION = ("incompatible", "invalid format", "invalid version")
 NO_TLS = "enable TLS in Iggy's configuration, correct the port in iggy.address, or set iggy.tls.enabled = false"
@@ -110,7 +114,7 @@ def _look_encrypted(config: IggyConfig, address: str) -> Cause | None:
 def _handshake_cause(config: IggyConfig, address: str, sock: socket.socket, context: ssl.SSLContext) -> Cause | None:
     """What a handshake shows. Raises OSError."""
     try:
-        context.wrap_socket(sock, server_hostname=server_name(config, address)).close()
+        encrypted = context.wrap_socket(sock, server_hostname=server_name(config, address))
     except ssl.SSLError as error:
         return _tls_cause(config, address, error)
     except TimeoutError:
@@ -119,10 +123,40 @@ def _handshake_cause(config: IggyConfig, address: str, sock: socket.socket, cont
         return _tls_cause(config, address, None)
     except ValueError:  # a server name that is none
         return Cause(f"{server_name(config, address)!r} is no name of a server", "correct iggy.tls.domain")
-    if config.transport == "websocket" or not config.tls.validate_certificate:
+    with encrypted:
+        try:
+            # A server that wants a certificate of ours says so only now, with TLS 1.3, or just closes the connection.
+            answer = _answer_to(encrypted) if config.transport == "websocket" else _unasked(encrypted)
+        except ssl.SSLError as error:
+            return _tls_cause(config, address, error)
+    if answer == b"":
+        return Cause("it closes the connection after the TLS handshake", "see the server's log, or that of the proxy "
+                     "before it; one that asks for a certificate of the client cannot be used")
+    if config.transport == "websocket" and not (answer or b"").startswith(UPGRADED):
+        return Cause("it does not answer WebSocket's request", _port_advice(config))
+    if not config.tls.validate_certificate:
         return None
-    return Cause("the client does not take its certificate, which OpenSSL takes",
-                 "give the server a certificate of X.509 version 3 with a subjectAltName, and not the authority's own")
+    return Cause("the client does not take its certificate, although it is signed by an authority that is trusted, and "
+                 "for this name", "give the server one with a subjectAltName that is not an authority's own: openssl "
+                 "req -x509 needs -addext basicConstraints=critical,CA:FALSE")
+
+
+def _unasked(sock: socket.socket) -> bytes | None:
+    """What the server sends by itself; None for nothing, b"" if it closes the connection. Raises ssl.SSLError."""
+    sock.settimeout(ALERT_SECONDS)
+    return _received(sock, 1)
+
+
+def _received(sock: socket.socket, size: int) -> bytes | None:
+    """The next bytes; None if there are none in time, b"" at the connection's end. Raises ssl.SSLError."""
+    try:
+        return sock.recv(size)
+    except TimeoutError:
+        return None
+    except ssl.SSLError:
+        raise
+    except OSError:
+        return b""
 
 
 def _tls_cause(config: IggyConfig, address: str, error: ssl.SSLError | None) -> Cause:
@@ -151,18 +185,22 @@ def _look_plain(config: IggyConfig, address: str) -> Cause | None:
     """What else listens there, if it is not what was expected. Raises OSError."""
     if _speaks_tls(address):
         return Cause("it speaks TLS on this port", "set enabled = true in [iggy.tls]")
-    answer = _http_answer(address)
-    is_websocket = answer.startswith(b"HTTP/1.1 101")
-    where = (f"give the port of Iggy's {'WebSocket' if config.transport == 'websocket' else 'TCP'} listener in "
-             f"iggy.address (by default {DEFAULT_PORTS[config.transport]})")
-    if config.transport == "websocket" and not is_websocket:
+    with _connected(address) as sock:
+        answer = _answer_to(sock) or b""
+    where = _port_advice(config)
+    if config.transport == "websocket" and not answer.startswith(UPGRADED):
         return Cause("it speaks HTTP on this port, not WebSocket" if answer.startswith(b"HTTP/") else
                      "it does not answer WebSocket's request", where)
-    if config.transport == "tcp" and is_websocket:
+    if config.transport == "tcp" and answer.startswith(UPGRADED):
         return Cause("it speaks WebSocket on this port", f'{where}, or set transport = "websocket"')
     if config.transport == "tcp" and answer.startswith(b"HTTP/"):
         return Cause("it speaks HTTP on this port", where)
     return None
+
+
+def _port_advice(config: IggyConfig) -> str:
+    return (f"give the port of Iggy's {'WebSocket' if config.transport == 'websocket' else 'TCP'} listener in "
+            f"iggy.address (by default {DEFAULT_PORTS[config.transport]})")
 
 
 def _speaks_tls(address: str) -> bool:
@@ -177,14 +215,11 @@ def _speaks_tls(address: str) -> bool:
     return True
 
 
-def _http_answer(address: str) -> bytes:
-    """The beginning of what is answered to a request of WebSocket; b"" if nothing is. Raises OSError."""
-    with _connected(address) as sock:
-        try:
-            sock.sendall(UPGRADE_REQUEST)
-            return sock.recv(64)
-        except OSError:
-            return b""
+def _answer_to(sock: socket.socket) -> bytes | None:
+    """The beginning of what is answered to a request of WebSocket, as `_received`."""
+    with contextlib.suppress(ConnectionError):
+        sock.sendall(UPGRADE_REQUEST)
+    return _received(sock, 64)
 
 
 async def _without_verification(config: IggyConfig, address: str) -> Cause | None:

@@ -137,6 +137,8 @@ def test_each_fault_of_a_certificate_says_what_it_is_and_what_to_do(transport: s
         assert "an authority that is not public" in public and "as iggy.tls.ca_file" in public
         plain = refusal(config(sandbox, IggyTlsConfig()))
         assert "it speaks TLS on this port" in plain and "enabled = true in [iggy.tls]" in plain
+    with running_sandbox(tls=authority.context(True), websocket_port=0) as sandbox:
+        assert "one that asks for a certificate of the client cannot be used" in refusal(config(sandbox, trusting))
     with of(expired) as sandbox:
         assert "certificate is out of date" in refusal(config(sandbox, trusting))
     with of(None) as sandbox:

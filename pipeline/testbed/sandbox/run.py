@@ -113,6 +113,8 @@ async def serve(options: SandboxOptions) -> None:
 
 def _tls(options: SandboxOptions) -> ssl.SSLContext | None:
     """The server's side of TLS; None without a certificate. Raises PipelineError."""
+    if options.iggy_key and not options.iggy_certificate:
+        raise PipelineError("--iggy-key: only with --iggy-certificate")
     if not options.iggy_certificate:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
