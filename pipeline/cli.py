@@ -28,6 +28,7 @@ _GROUPS: Final = (
     }),
     ("Operate", {
         "status": "pipeline.commands.status",
+        "reload": "pipeline.commands.reload",
         "offsets": "pipeline.commands.offsets",
         "dlq": "pipeline.commands.dlq",
         "dashboards": "pipeline.commands.dashboards",

@@ -6,12 +6,14 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 
 import click
 import msgspec
 import setproctitle
 
 from pipeline.commands.config import load_config
+from pipeline.config.changes import changes_between
 from pipeline.config.checks import config_warnings
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.patterns import is_pattern
@@ -20,12 +22,14 @@ from pipeline.config.renamed import RENAMED_OPTIONS
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
 from pipeline.dead_letters.stores import check_stores
+from pipeline.errors import PipelineError
 from pipeline.iggy.retry import check_iggy
 from pipeline.locks import Locks, lock_offsets
 from pipeline.logs import setup_logging
 from pipeline.options import Command, config_option, log_level_option, renamed_options
 from pipeline.points.times import TimeOutOfRange, parse_time
 from pipeline.supervisor.process import Supervisor
+from pipeline.supervisor.reload import ReloadInputs
 from pipeline.supervisor.resources import check_resources
 from stages.mapping.check import mapping_warnings
 
@@ -45,18 +49,15 @@ SINGLE_PROCESSES = 6
 @click.option("--once", "until", flag_value="once", help="Stop when one batch of each partition is written.")
 @click.option("--from", "begin", metavar="TIME", help="With --to: read the sources from here (RFC 3339).")
 @click.option("--to", "end", metavar="TIME", help="Read the sources up to here, run no sinks, and stop.")
+@click.option("--watch", is_flag=True, help="Reload the configuration when one of its files has changed.")
 def start(path: ConfigInputs, workers: int | None, writers: int | None, readers: int | None,
           drain_timeout_ms: int | None, log_level: str | None, until: Until | None, begin: str | None,
-          end: str | None) -> None:
+          end: str | None, watch: bool) -> None:
     """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
     options = {"drain_timeout_ms": drain_timeout_ms, "readers": readers, "log_level": log_level,
                "workers": workers, "writers": writers}
-
-    def load() -> Config:
-        return _load_backfill(path, options, begin, end) if begin or end else \
-            load_config(path, options=options, unused=("tests",))
-
-    config = load()
+    config = _load_backfill(path, options, begin, end) if begin or end else \
+        load_config(path, options=options, unused=("tests",))
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", config.pipeline.log_level, secrets_of(config))
     encoders = config.pipeline.workers or len(os.sched_getaffinity(0))
@@ -65,8 +66,9 @@ def start(path: ConfigInputs, workers: int | None, writers: int | None, readers:
     locks = prepare(config, logger, until or "")
     # On a thread: a database that cannot be reached must not delay the start.
     threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
-    code = Supervisor(config, encoders, config.pipeline.writers, logger, until or "",
-                      load if path.can_be_read_again else None).run()
+    reload = None if begin or end else ReloadInputs(path, partial(load_again, path, dict(os.environ), options),
+                                                    partial(_lock, locks), watch)
+    code = Supervisor(config, encoders, config.pipeline.writers, logger, until or "", reload).run()
     locks.release()
     sys.exit(code)
 
@@ -94,13 +96,11 @@ def prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
     Returns the locks, which are held while the pipeline runs. Raises PipelineError.
     """
     locks = Locks()
-    lock_offsets(locks, config)
+    _lock(locks, config)
     _log_warnings(config, logger)
     if config.sources:
         # Imported here, because most configurations have no sources.
         from pipeline.commands.preflight import check_outputs, check_sources, check_states, make_topics
-        from pipeline.source_coordinator.state_store import lock_states
-        lock_states(locks, config)
         asyncio.run(check_states(config, logger))
         check_sources(config, logger)
         asyncio.run(make_topics(config))
@@ -108,6 +108,35 @@ def prepare(config: Config, logger: logging.Logger, until: Until) -> Locks:
     asyncio.run(check_stores(config, logger))
     asyncio.run(check_iggy(config.iggy, config.subscriptions(), all_needed=bool(until)))
     return locks
+
+
+def _lock(locks: Locks, config: Config) -> None:
+    """Locks the offsets and states of a configuration; those that are locked stay so. Raises PipelineError."""
+    lock_offsets(locks, config)
+    if config.sources:
+        from pipeline.source_coordinator.state_store import lock_states
+        lock_states(locks, config)
+
+
+def load_again(inputs: ConfigInputs, environ: Mapping[str, str], options: Mapping[str, object],
+               running: Config) -> Config:
+    """Reads a configuration again, and checks what the pipeline needs that runs with another one. Logs warnings.
+
+    Raises PipelineError for one that cannot be used.
+    """
+    config = load_config(inputs, environ, options, unused=("tests",))
+    changes = changes_between(running, config)
+    if changes.refused:
+        raise PipelineError(changes.refused)
+    _log_warnings(config, logging.getLogger("reload"))
+    if changes.sources and config.sources:
+        from pipeline.commands.preflight import check_outputs, make_topics
+        asyncio.run(make_topics(config))
+        asyncio.run(check_outputs(config))
+    if changes.sinks and config.all_sinks():
+        asyncio.run(check_stores(config, logging.getLogger("reload")))
+        asyncio.run(check_iggy(config.iggy, config.subscriptions(), all_needed=False))
+    return config
 
 
 def _log_warnings(config: Config, logger: logging.Logger) -> None:

@@ -56,6 +56,11 @@ class ConfigInputs(Struct, frozen=True):
         return ", ".join(display_name(path) for path in self.paths)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Absolute paths of the files and folders."""
+        return tuple(os.path.realpath(path) for path in self.paths if path != STANDARD_INPUT)
+
+    @property
     def can_be_read_again(self) -> bool:
         """Whether nothing is read from standard input."""
         return STANDARD_INPUT not in self.paths
@@ -154,7 +159,7 @@ def read_documents(paths: Sequence[str]) -> tuple[list[Document], list[Problem]]
     documents: list[Document] = []
     problems: list[Problem] = []
     seen: dict[str, str] = {}
-    for path in _files(paths, problems):
+    for path in files_of(paths, problems):
         try:
             real = os.path.realpath(path) if path != STANDARD_INPUT else path
             if real in seen:
@@ -203,8 +208,8 @@ def _read(path: str) -> bytes:
     return content
 
 
-def _files(paths: Sequence[str], problems: list[Problem]) -> list[str]:
-    """The files of the paths: a folder's are its `*.toml`, in the order of their names' bytes."""
+def files_of(paths: Sequence[str], problems: list[Problem]) -> list[str]:
+    """The files of the paths: a folder's are its `*.toml`, in the order of their names' bytes. Adds to `problems`."""
     found = []
     for path in paths:
         if path == STANDARD_INPUT or "\0" in path or not os.path.isdir(path):

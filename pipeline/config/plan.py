@@ -28,6 +28,8 @@ class Plan(Struct, frozen=True):
     run: str = ""
     #: How many processes of this name were started before in this run.
     incarnation: int = 0
+    #: Absolute paths of the files and folders that the configuration was read from.
+    files: tuple[str, ...] = ()
 
     @property
     def epoch(self) -> int:

@@ -85,6 +85,12 @@ class FieldRegistry:
         self._types.restore(self._journal.read())
         self._logged_full = False
 
+    def reconfigure(self, config: Config) -> None:
+        """Uses the declared types and limits of a changed mapping. Fields keep the types that they have."""
+        self._config = config
+        self._types.declare(declared_types(config))
+        self._cardinality.limit(config)
+
     def answer(self, message: wire.FieldTypesRequest | wire.TagCardinalities) -> list[Struct]:
         """The messages for the encoder that has sent `message`; `OverLimit` is for all encoders.
 

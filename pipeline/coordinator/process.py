@@ -28,6 +28,7 @@ from pipeline.coordinator.retention_watch import RetentionWatch
 from pipeline.coordinator.router import Router
 from pipeline.coordinator.status import Counters, Logs, Observed, make_status
 from pipeline.logs import RepeatFilter
+from pipeline.plan_updates import PlanUpdates, newest_plan
 from pipeline.reject_log import RejectLog
 from pipeline.sockets.control_link import seconds_to_heartbeats
 from pipeline.sockets.control_socket import ControlSocket
@@ -47,9 +48,9 @@ NAME = "coordinator"
 _Handler = Callable[[str, Any], None]
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, updates: PlanUpdates) -> None:
     """Runs the coordinator until the process is killed."""
-    asyncio.run(Coordinator(plan, logger).run())
+    asyncio.run(Coordinator(plan, logger, updates).run())
 #: Messages that come all the time, and change nothing that has to be known at once.
 _UNCHANGED: Final = (common.Heartbeat, wire.Progress)
 
@@ -57,8 +58,9 @@ _UNCHANGED: Final = (common.Heartbeat, wire.Progress)
 class Coordinator:
     """One per pipeline. A new one starts a new epoch: what is in flight is read again."""
 
-    def __init__(self, plan: Plan, logger: logging.Logger) -> None:
+    def __init__(self, plan: Plan, logger: logging.Logger, updates: PlanUpdates | None = None) -> None:
         self.plan = plan
+        self._updates = updates
         self.logger = logger
         self.topics = Subscriptions(plan.config)
         self.ingest_names = plan.ingest_names()
@@ -354,6 +356,8 @@ class Coordinator:
     async def _every_second(self) -> None:
         while True:
             await asyncio.sleep(seconds_to_heartbeats(time.monotonic()))
+            if (plan := newest_plan(self._updates)) is not None:
+                self.registry.reconfigure(plan.config)
             self._retry_field_types()
             self.offsets.retry()
             self.poison.forget_committed()

@@ -45,7 +45,7 @@ class Cardinality:
     coordinator holds it."""
 
     def __init__(self, config: Config) -> None:
-        self._limits = [sink.mapping.max_tag_values for sink in config.all_sinks()]
+        self.limit(config)
         self._sketches: dict[tuple[int, str], HyperLogLog] = {}
         #: Number of tags counted, by sink.
         self._counts: Counter[int] = Counter()
@@ -53,6 +53,10 @@ class Cardinality:
         self.estimates: dict[int, dict[str, int]] = {}
         #: The tags over the limit, by sink.
         self.over: dict[int, set[str]] = {}
+
+    def limit(self, config: Config) -> None:
+        """Takes the limits of a configuration. Tags that are over one stay so."""
+        self._limits = [sink.mapping.max_tag_values for sink in config.all_sinks()]
 
     def merge(self, sink: int, sketches: Mapping[str, bytes]) -> list[tuple[str, int]]:
         """Merges an encoder's sketches. Returns the tags that are over the limit for the first time, with their

@@ -42,6 +42,10 @@ class FieldTypeRegistry:
         #: A field could not be registered because the memory is full.
         self.full = False
 
+    def declare(self, declared: Mapping[str, Mapping[str, FieldType]]) -> None:
+        """Replaces the types that the configuration declares, for fields that have none yet."""
+        self._declared = declared
+
     def decide(self, namespace: str, measurement: str,
                types: Mapping[str, FieldType]) -> tuple[dict[str, FieldType], list[FieldTypeDecision]]:
         """The types that the fields in `types` have from now on, and the decisions among them that are new."""

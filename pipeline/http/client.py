@@ -1,5 +1,6 @@
 """Commands ask a running pipeline over its local socket."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -10,7 +11,8 @@ from typing import Any, Final
 
 from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
-from pipeline.http.place import local_places
+from pipeline.http.place import LOCAL_SOCKETS, local_places
+from pipeline.locks import own_lock_folders
 
 #: Longest wait for an answer, seconds.
 TIMEOUT_SECONDS: Final = 30.0
@@ -45,6 +47,18 @@ def request(config: Config, method: str, path: str, body: object = None) -> Any:
     if answer.status != 200:
         raise PipelineError(str(found.get("error", found)) if isinstance(found, dict) else str(found))
     return found
+
+
+def pipelines_of(path: str) -> Iterator[Any]:
+    """What each pipeline of this user that runs on this machine, without `pipeline.runtime_dir`, answers."""
+    for place in sorted({one for folder in own_lock_folders() for one in folder.glob(LOCAL_SOCKETS)}):
+        connected = _connect([place])
+        if connected is None:
+            continue
+        with contextlib.closing(connected), contextlib.suppress(PipelineError, ValueError), _as_pipeline_error():
+            connection = _LocalConnection(connected)
+            connection.request("GET", path)
+            yield json.loads(connection.getresponse().read())
 
 
 def lines(config: Config, path: str, timeout: float | None = None) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from pipeline.http.procs import Usage
 from pipeline.wire.common import CoordinatorStatus
 from pipeline.wire.sink import GapStatus, RejectStatus, Status, UnreadStatus
 from pipeline.wire.source import SourceStatus
+from pipeline.wire.supervisor import ReloadStatus
 
 
 class Process(Struct, frozen=True):
@@ -127,6 +128,9 @@ class Document(Struct, frozen=True):
     #: None where the pipeline has no such direction, or nothing is known yet.
     sink: Sink | None
     source: Source | None
+    #: Files and folders that the configuration was read from, and how it was read again the last time.
+    files: tuple[str, ...]
+    reload: ReloadStatus
     #: The effective configuration, secrets hidden.
     config: Mapping[str, Any]
 
@@ -140,7 +144,8 @@ def make_document(plan: Plan, snapshot: Snapshot, rates: Rates, usage: Mapping[i
         snapshot.time, __version__, supervisor.pid if supervisor else 0, supervisor.started_at if supervisor else 0.0,
         state_of(snapshot, ready), ready, rates, _processes(snapshot, usage),
         _sink(plan, snapshot, snapshot.sink, with_payloads) if snapshot.sink else None,
-        _source(snapshot, snapshot.source) if snapshot.source else None, config)
+        _source(snapshot, snapshot.source) if snapshot.source else None,
+        plan.files, supervisor.reload if supervisor else ReloadStatus(), config)
 
 
 def state_of(snapshot: Snapshot, ready: Readiness) -> str:

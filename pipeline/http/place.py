@@ -17,6 +17,8 @@ from pipeline.locks import Locks, own_lock_folders
 
 #: Name of the socket in `pipeline.runtime_dir`.
 SOCKET: Final = "http.sock"
+#: Names of the sockets elsewhere.
+LOCAL_SOCKETS: Final = "http-*.sock"
 #: Pipelines of one name on this machine, at most.
 MOST: Final = 16
 

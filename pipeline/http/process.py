@@ -19,6 +19,7 @@ from pipeline.config.secrets import secret_forms
 from pipeline.http.feeds import Feeds
 from pipeline.http.history import History
 from pipeline.logs import hide
+from pipeline.plan_updates import PlanUpdates
 
 #: Seconds between two samples of the totals.
 SAMPLE_SECONDS: Final = 1.0
@@ -32,22 +33,24 @@ FIRST_SECONDS: Final = 2.5
 OPEN_FILES: Final = 512
 
 
-def run(local: Sequence[socket.socket], port: Sequence[socket.socket], plan: Plan, logger: logging.Logger) -> None:
+def run(local: Sequence[socket.socket], port: Sequence[socket.socket], plan: Plan, logger: logging.Logger,
+        updates: PlanUpdates) -> None:
     """Answers until the process is killed: on Unix sockets, to whom everything is shown, and on those of
     `http.listen`."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most) if most > 0 else OPEN_FILES, most))
     hide(secret_forms(token_of(plan.config.http)))
-    asyncio.run(HttpProcess(local, port, plan, logger).run())
+    asyncio.run(HttpProcess(local, port, plan, logger, updates).run())
 
 
 class HttpProcess:
     """Samples the totals, and starts the servers when somebody connects."""
 
     def __init__(self, local: Sequence[socket.socket], port: Sequence[socket.socket], plan: Plan,
-                 logger: logging.Logger) -> None:
+                 logger: logging.Logger, updates: PlanUpdates) -> None:
         self._local, self._port = local, port
         self._plan = plan
+        self._updates = updates
         self._logger = logger
         self.feeds = Feeds(plan)
         self.history = History()
@@ -70,7 +73,8 @@ class HttpProcess:
         await self._first_messages()
         # Imported here: it takes a while, and much memory.
         from pipeline.http.server import Servers
-        await Servers(self._local, self._port, self._plan, self.feeds, self.history, self._logger).run()
+        await Servers(self._local, self._port, self._plan, self.feeds, self.history, self._logger,
+                      self._updates).run()
 
     async def _export(self) -> None:
         """Sends the metrics to a collector, if there is one."""

@@ -21,6 +21,7 @@ from pipeline.http.feeds import Feeds
 from pipeline.http.guard import Access, Guard
 from pipeline.http.history import History
 from pipeline.http.site import Site
+from pipeline.plan_updates import PlanUpdates
 
 #: Connections at a time, to each server; more are closed at once.
 MAX_CONNECTIONS: Final = 64
@@ -96,12 +97,12 @@ class Servers:
     """Both servers."""
 
     def __init__(self, local: Sequence[socket.socket], port: Sequence[socket.socket], plan: Plan, feeds: Feeds,
-                 history: History, logger: logging.Logger) -> None:
+                 history: History, logger: logging.Logger, updates: PlanUpdates | None = None) -> None:
         """Raises PipelineError if a file of `[http]` cannot be read any more."""
         http = plan.config.http
         # Uvicorn logs what broken clients do; only its own failures are of interest.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
-        site = Site(plan, feeds, history, logger)
+        site = Site(plan, feeds, history, logger, updates)
         self._servers = [(_server(Guard(make_app(site), Access.of_local_sockets(), logger), None), list(local))]
         self._access: Access | None = None
         if port:

@@ -11,6 +11,7 @@ from pipeline.http.feeds import Feeds, Snapshot
 from pipeline.http.health import Readiness, readiness
 from pipeline.http.history import History
 from pipeline.http.procs import Processes, Usage
+from pipeline.plan_updates import PlanUpdates, newest_plan
 from pipeline.wire.sink import RejectStatus
 
 if TYPE_CHECKING:
@@ -20,14 +21,24 @@ if TYPE_CHECKING:
 class Site:
     """One for both servers."""
 
-    def __init__(self, plan: Plan, feeds: Feeds, history: History, logger: logging.Logger) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, feeds: Feeds, history: History, logger: logging.Logger,
+                 updates: PlanUpdates | None = None) -> None:
+        self._plan = plan
+        self._updates = updates
         self.feeds = feeds
         self.history = history
         self.logger = logger
         self._config: dict[str, Any] = shown_config(plan.config)
         self._processes = Processes()
         self._payloads: Payloads | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The newest one."""
+        if (plan := newest_plan(self._updates)) is not None:
+            self._plan, self._payloads = plan, None
+            self._config = shown_config(plan.config)
+        return self._plan
 
     def document(self, trusted: bool) -> Document:
         """The status now; with what was in messages for whom is `trusted`."""

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from pipeline.config.plan import Plan
 from pipeline.logs import RepeatFilter
+from pipeline.plan_updates import PlanUpdates
 from pipeline.points.fingerprints import unpack
 from pipeline.points.times import SECOND
 from pipeline.sockets.control_socket import ControlSocket, router, sender_of
@@ -39,7 +40,7 @@ QUIET_TICK_SECONDS = 0.5
 _Handler = Callable[[str, Any], None]
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
     """Runs the coordinator until the process is killed. A state that cannot be used is reported in its Status."""
     asyncio.run(SourceCoordinator(plan, logger).run())
 

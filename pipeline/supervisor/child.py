@@ -17,6 +17,7 @@ from pipeline.config.plan import Plan
 from pipeline.config.secrets import secrets_of
 from pipeline.errors import PipelineError
 from pipeline.logs import clean, setup_logging
+from pipeline.plan_updates import PlanUpdates
 from pipeline.supervisor.fork_server import is_orphan, leave_fork_server
 from pipeline.supervisor.malloc import keep_freed_memory
 
@@ -43,8 +44,9 @@ HTTP_MODULE: Final = "pipeline.http.process"
 class RunProcess(Protocol):
     """Runs a process until it is killed."""
 
-    def __call__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
-        """`name`: as `ps` shows it, and `index` its number among those of its kind."""
+    def __call__(self, name: str, index: int, plan: Plan, logger: logging.Logger, updates: PlanUpdates, /) -> None:
+        """`name`: as `ps` shows it, and `index` its number among those of its kind. `updates`: of its plan, for kinds
+        of processes that can change while they run."""
 
 
 def preloaded_modules(plan: Plan) -> list[str]:
@@ -58,7 +60,8 @@ def run_child(name: str, index: int, plan: Plan, reasons: Connection) -> None:
 
     If it fails, the reason is sent to `reasons` as a text, and the process ends with exit code 1.
     """
-    _run(name, plan, reasons, lambda logger: _module_run(name)(name, index, plan, logger))
+    _run(name, plan, reasons,
+         lambda logger: _module_run(name)(name, index, plan, logger, PlanUpdates(reasons, logger)))
 
 
 def run_http(sockets: Sequence[socket.socket], local: int, plan: Plan, reasons: Connection) -> None:
@@ -66,7 +69,7 @@ def run_http(sockets: Sequence[socket.socket], local: int, plan: Plan, reasons: 
     def run(logger: logging.Logger) -> None:
         # Imported here: no other process needs it.
         module = importlib.import_module(HTTP_MODULE)
-        module.run(sockets[:local], sockets[local:], plan, logger)
+        module.run(sockets[:local], sockets[local:], plan, logger, PlanUpdates(reasons, logger))
 
     _run(HTTP, plan, reasons, run)
 

@@ -28,13 +28,13 @@ class Direction(ABC, Generic[S]):
     #: First words of its log lines.
     title = ""
 
-    def __init__(self, coordinator: str, stages: list[str], endpoints: Endpoints, control: str, status: str,
-                 timeout: float) -> None:
-        """`control` and `status` are the coordinator's endpoints; a process silent for `timeout` seconds hangs."""
+    def __init__(self, plan: Plan, coordinator: str, endpoints: Endpoints, control: str, status: str) -> None:
+        """`control` and `status` are the coordinator's endpoints."""
+        self._plan = plan
         self.coordinator = coordinator
         #: The names of all its processes, in the order in which they are started.
-        self.names = [coordinator, *stages]
-        self.watchdog = Watchdog(timeout, coordinator)
+        self.names = [coordinator, *self.stages(plan)]
+        self.watchdog = Watchdog(plan.config.pipeline.heartbeat_timeout_ms / 1000, coordinator)
         self.link = ControlLink(zmq.Context.instance(), endpoints, control, "supervisor")
         #: The newest one; None before the first.
         self.status: S | None = None
@@ -43,6 +43,8 @@ class Direction(ABC, Generic[S]):
         #: The total of which progress was last logged.
         self._logged_total = -1
         self._rate = 0.0
+        #: A Status of an older epoch is one of a coordinator that was replaced.
+        self._first_epoch = 0
 
     @property
     def descriptors(self) -> list[int]:
@@ -57,9 +59,24 @@ class Direction(ABC, Generic[S]):
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 self._dropped.drop("", f"no Status: {type(error).__name__}")
                 continue
+            if self.status.epoch < self._first_epoch:
+                self.status = None
+                continue
             self.watchdog.received(self.status, time.monotonic())
             if self.status.fatal:
                 raise PipelineError(self.status.fatal)
+
+    @staticmethod
+    @abstractmethod
+    def stages(plan: Plan) -> list[str]:
+        """The names of its processes but the coordinator; empty if a plan has no such direction."""
+
+    def replace(self, plan: Plan) -> None:
+        """Its processes have ended, and are to be started by a new plan, which is that of its next coordinator."""
+        self._plan = plan
+        self.names = [self.coordinator, *self.stages(plan)]
+        self.watchdog = Watchdog(plan.config.pipeline.heartbeat_timeout_ms / 1000, self.coordinator)
+        self.status, self._first_epoch, self._logged_total = None, plan.epoch, -1
 
     def excused(self) -> list[wire.Excused]:
         """The deaths that the coordinator has excused because messages caused them."""
@@ -131,10 +148,14 @@ class Direction(ABC, Generic[S]):
 class SinkDirection(Direction[wire.Status]):
     """Iggy to InfluxDB."""
 
-    def __init__(self, plan: Plan, timeout: float) -> None:
+    def __init__(self, plan: Plan) -> None:
         endpoints = Endpoints(plan.folder, plan.config.network)
-        super().__init__("coordinator", plan.stages(), endpoints, endpoints.control, endpoints.status, timeout)
-        self._plan = plan
+        super().__init__(plan, "coordinator", endpoints, endpoints.control, endpoints.status)
+
+    @staticmethod
+    def stages(plan: Plan) -> list[str]:
+        """See the base class."""
+        return plan.stages()
 
     @property
     def label(self) -> str:
@@ -174,11 +195,14 @@ class SourceDirection(Direction[source_wire.SourceStatus]):
 
     title = "source "
 
-    def __init__(self, plan: Plan, timeout: float) -> None:
+    def __init__(self, plan: Plan) -> None:
         endpoints = Endpoints(plan.folder)
-        super().__init__("source-coordinator", plan.source_stages(), endpoints, endpoints.source_control,
-                         endpoints.source_status, timeout)
-        self._plan = plan
+        super().__init__(plan, "source-coordinator", endpoints, endpoints.source_control, endpoints.source_status)
+
+    @staticmethod
+    def stages(plan: Plan) -> list[str]:
+        """See the base class."""
+        return plan.source_stages()
 
     @property
     def label(self) -> str:

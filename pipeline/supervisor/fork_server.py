@@ -38,13 +38,13 @@ class ForkServer:
 
     def start(self, name: str, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
         """Forks a process that runs `target(*arguments, connection)`. Returns the process, and the other end of the
-        connection.
+        connection, which carries objects in both directions.
 
         Raises OSError or EOFError when the server has just been killed; the next call restarts it.
         """
         with _without(self._secrets):
             self._ensure_running()
-        ours, theirs = self._context.Pipe(duplex=False)
+        ours, theirs = self._context.Pipe()
         with theirs:
             process = self._context.Process(target=target, args=(*arguments, theirs), name=name)
             process.start()

@@ -5,10 +5,15 @@ import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
+import msgspec
+
 from pipeline.backoff import Backoff
+from pipeline.config.http_schema import HttpConfig
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config
+from pipeline.errors import PipelineError
 from pipeline.http.listeners import Listeners
+from pipeline.plan_updates import send_plan
 from pipeline.supervisor.child import HTTP, run_http
 from pipeline.supervisor.fork_server import ForkServer
 
@@ -96,10 +101,32 @@ class HttpChild:
         assert self._reasons is not None
         return self._reasons
 
-    def close(self) -> None:
-        """Kills it, and removes its sockets."""
+    def listen(self, config: Config) -> None:
+        """Listens as a changed configuration says; without a port, and with an error in the log, if that fails."""
+        self.listeners.close()
+        try:
+            self.listeners = Listeners(config)
+        except PipelineError as error:
+            self._logger.error("%s; the pipeline goes on without", error)
+            self.listeners = Listeners(msgspec.structs.replace(config, http=HttpConfig(listen="")))
+        if self.listeners.warning:
+            self._logger.warning("%s", self.listeners.warning)
+        self.restart()
+
+    def use(self, plan: Plan) -> None:
+        """Shows a new plan from now on."""
+        if self._reasons is not None and not send_plan(self._reasons, plan):
+            self.restart()
+
+    def restart(self) -> None:
+        """Kills it; it is to be started again at once."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
-            self._process = None
+        self._process = self._reasons = None
+        self._due = float("-inf")
+
+    def close(self) -> None:
+        """Kills it, and removes its sockets."""
+        self.restart()
         self.listeners.close()

@@ -15,7 +15,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
 import msgspec
+from msgspec import Struct
 
+from pipeline.config.changes import changes_between
+from pipeline.config.compare import changed_keys
 from pipeline.config.plan import Plan, Until
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
@@ -23,18 +26,20 @@ from pipeline.config.source_checks import fed_by_sources
 from pipeline.errors import PipelineError
 from pipeline.interrupts import SIGNALS
 from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
+from pipeline.logs import hide
+from pipeline.plan_updates import send_plan
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.supervisor.child import HTTP, preloaded_modules, run_child
 from pipeline.supervisor.directions import SinkDirection, SourceDirection
 from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
 from pipeline.supervisor.http_child import HttpChild
 from pipeline.supervisor.process_publisher import ProcessPublisher, kind_of
-from pipeline.supervisor.reload import LoadConfig, has_terminal, reread
+from pipeline.supervisor.reload import Checked, Reload, ReloadInputs, has_terminal
 from pipeline.supervisor.restart_policy import RestartPolicy
 from pipeline.supervisor.service_manager import ServiceManager, WorkMonitor, longest_work
 from pipeline.wire import common
 from pipeline.wire import sink as wire
-from pipeline.wire.supervisor import ProcessStatus
+from pipeline.wire.supervisor import Outcome, ProcessStatus
 from pipeline.work_file import work_of, work_path
 
 #: Longest wait of the main loop, seconds.
@@ -50,14 +55,29 @@ REPEAT_SECONDS = 1.0
 DRAIN_REPEAT_SECONDS = 0.5
 
 Direction = SinkDirection | SourceDirection
+#: In the order in which they are started.
+DIRECTIONS: tuple[type[SinkDirection] | type[SourceDirection], ...] = (SinkDirection, SourceDirection)
+
+
+class Replacement(Struct, frozen=True):
+    """A reload for which directions have to finish what is in flight."""
+
+    plan: Plan
+    #: The directions that end, and the kinds of those that are started for them.
+    old: list[Direction]
+    wanted: list[type[SinkDirection] | type[SourceDirection]]
+    #: When they end even if they have not finished: seconds, monotonic.
+    deadline: float
+    #: What has changed, for people.
+    what: str
 
 
 class Supervisor:
     """Runs one pipeline from `start` to `stop`."""
 
     def __init__(self, config: Config, workers: int, writers: int, logger: logging.Logger,
-                 until: Until = "", load: LoadConfig | None = None) -> None:
-        """Counts signals from now on. `load` reads the configuration again; None: that is not possible.
+                 until: Until = "", reload: ReloadInputs | None = None) -> None:
+        """Counts signals from now on. `reload`: what the configuration is read from; None: it cannot be read again.
 
         Raises PipelineError when the runtime folder cannot be used, or is in use.
         """
@@ -69,7 +89,8 @@ class Supervisor:
         signal.set_wakeup_fd(self._signal_writer, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, self._count_signal)
-        self._load = load
+        self.reload = Reload(None if until else reload)
+        self._replacement: Replacement | None = None
         self._hangups = 0
         self._has_terminal = has_terminal()
         signal.signal(signal.SIGHUP, self._count_hangup)
@@ -85,10 +106,8 @@ class Supervisor:
             raise
         self.endpoints = Endpoints(folder, config.network)
         self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.readers, until,
-                         uuid.uuid4().hex)
-        timeout = config.pipeline.heartbeat_timeout_ms / 1000
-        self.directions: list[Direction] = [*([SinkDirection(self.plan, timeout)] if self.plan.stages() else []),
-                                    *([SourceDirection(self.plan, timeout)] if self.plan.source_stages() else [])]
+                         uuid.uuid4().hex, files=reload.files if reload is not None else ())
+        self.directions = [make(self.plan) for make in DIRECTIONS if make.stages(self.plan)]
         self._direction = {name: direction for direction in self.directions for name in direction.names}
         #: They start when the others are done: the sinks of a batch job end with what is in their topics at their
         #: start, which includes what the pipeline's own sources send.
@@ -120,7 +139,7 @@ class Supervisor:
         self._progress_at = time.monotonic()
         self._publisher = ProcessPublisher(self.endpoints, self.plan.run)
         self.service = ServiceManager(os.environ)
-        self._monitors = {name: WorkMonitor(longest_work(config)) for name in self._direction}
+        self._monitors = self._new_monitors()
 
     def run(self) -> int:
         """Runs until a signal, or until the pipeline is complete. Returns the exit code.
@@ -148,6 +167,7 @@ class Supervisor:
         finally:
             signal.set_wakeup_fd(-1)
             self.kill_all()
+            self.reload.close()
             self.http.close()
             if self._own_folder:
                 shutil.rmtree(self.endpoints.folder, ignore_errors=True)
@@ -165,20 +185,132 @@ class Supervisor:
         self._hangups += 1
 
     def _reload_if_asked(self) -> None:
-        """Acts on SIGHUP: reads the configuration again; or stops, if it came because the terminal was closed."""
-        if not self._hangups:
-            return
-        self._hangups = 0
-        if self._has_terminal and not has_terminal():
-            self._signals += 1
+        """Acts on SIGHUP, and with `--watch` on changed files: reads the configuration again, and applies it."""
+        now = time.monotonic()
+        if self._hangups and self._has_terminal and not has_terminal():
+            self._signals += 1  # the terminal was closed
         if self._signals:
             return
-        is_ready = self.service.is_ready
-        if is_ready:
+        if self._hangups or self.reload.has_changed(now):
+            self._hangups = 0
+            self._begin_reload(now)
+        if (checked := self.reload.take(now)) is not None:
+            self._apply(checked, now)
+        if self._replacement is not None:
+            self._replace(self._replacement, now)
+
+    def _begin_reload(self, now: float) -> None:
+        if self.service.is_ready:
             self.service.reloading()
-        said = reread(self._load, self.config, self.logger)
-        if is_ready:
-            self.service.ready(said)
+        if self.reload.impossible:
+            self.reload.number += 1
+            self._reloaded("failed", [self.reload.impossible])
+        elif self._replacement is None:
+            self.reload.begin(self._fork, self.plan, now)
+        else:
+            self.reload.repeat = True
+
+    def _reloaded(self, outcome: Outcome, lines: list[str]) -> None:
+        """A reload has ended: logs it, and tells the service manager."""
+        level, end = (logging.INFO, "") if outcome == "done" else \
+            (logging.ERROR, "; the pipeline goes on with the configuration that it has")
+        for line in lines[:-1]:
+            self.logger.log(level, "%s", line)
+        self.logger.log(level, "reload: %s%s", lines[-1], end)
+        self.reload.finish(outcome, lines)
+        if self.service.is_ready:
+            self.service.ready(f"reload: {lines[-1]}{end}")
+        if self.reload.repeat:
+            self.reload.repeat = False
+            self._hangups += 1
+
+    def _apply(self, checked: Checked, now: float) -> None:
+        """Uses what was read: at once, and for what cannot change while it runs, after a drain."""
+        new = checked.config
+        if new is None:
+            self._reloaded("failed", checked.problems)
+            return
+        try:
+            self.reload.lock(new)
+        except PipelineError as error:
+            self._reloaded("failed", [str(error)])
+            return
+        hide(secrets_of(new))
+        keys, changes = changed_keys(self.config, new), changes_between(self.config, new)
+        plan = self._plan_of(new)
+        affected = {SinkDirection: changes.sinks, SourceDirection: changes.sources}
+        old = [direction for direction in self.directions if affected[type(direction)]]
+        wanted = [make for make in DIRECTIONS if affected[make] and make.stages(plan)]
+        self.logger.setLevel(new.pipeline.log_level.upper())
+        self.restarts.limit(new.pipeline.max_restarts, new.pipeline.restart_window_ms / 1000)
+        if changes.http:
+            self.http.listen(new)
+        what = f"changed: {', '.join(keys)}" if keys else "the configuration has not changed"
+        if not old and not wanted:
+            self._use(plan, set())
+            self._reloaded("done", [what])
+            return
+        self.logger.info("reload: finishing what is in flight%s, at most %g s", "".join(one.label for one in old),
+                         new.pipeline.drain_timeout_ms / 1000)
+        self._replacement = Replacement(plan, old, wanted, now + new.pipeline.drain_timeout_ms / 1000, what)
+
+    def _plan_of(self, config: Config) -> Plan:
+        pipeline, before = config.pipeline, self.config.pipeline
+        encoders = self.plan.encoders if pipeline.workers == before.workers else \
+            pipeline.workers or len(os.sched_getaffinity(0))
+        return msgspec.structs.replace(self.plan, config=config, encoders=encoders, writers=pipeline.writers,
+                                       ingests=pipeline.readers)
+
+    def _use(self, plan: Plan, ended: set[str]) -> None:
+        """Uses a new plan from now on. The processes that run get it, but those in `ended`."""
+        self.plan, self.config = plan, plan.config
+        for name, process in self.processes.items():
+            if name not in ended and not send_plan(self._reasons[name], plan):
+                process.kill()  # it is started again, with the new plan
+        self.http.use(plan)
+
+    def _replace(self, replacement: Replacement, now: float) -> None:
+        """Drains the directions that cannot change while they run; then starts those of the new plan."""
+        if now >= self._drain_at:
+            self._drain_at = now + DRAIN_REPEAT_SECONDS
+            for direction in replacement.old:
+                direction.link.send(common.Drain())
+        if not all(direction.drained for direction in replacement.old) and now < replacement.deadline:
+            return
+        self._replacement = None
+        ended = {name for direction in replacement.old for name in direction.names}
+        for direction in replacement.old:
+            self.logger.info("%s", direction.summary()[1])
+            self._end(direction)
+        self._use(replacement.plan, ended)
+        directions = {type(direction): direction for direction in self.directions}
+        started: list[Direction] = []
+        for make in replacement.wanted:
+            if (before := directions.get(make)) is not None:
+                incarnation = self._starts[before.coordinator]
+                before.replace(msgspec.structs.replace(self.plan, incarnation=incarnation))
+            started.append(before or make(self.plan))
+        if {type(direction) for direction in replacement.old} != set(replacement.wanted):
+            self.http.restart()  # it listens to other coordinators
+        kept = [direction for direction in self.directions if direction not in replacement.old]
+        self.directions = [*kept, *started]
+        self._direction = {name: direction for direction in self.directions for name in direction.names}
+        self._monitors = self._new_monitors()
+        self.start_directions(started)
+        self._reloaded("done", [replacement.what])
+
+    def _end(self, direction: Direction) -> None:
+        """Kills the processes of a direction. What they hold is read again."""
+        for name in direction.names:
+            self._due.pop(name, None)
+            if (process := self.processes.pop(name, None)) is not None:
+                process.kill()
+                process.join()
+                self._reasons.pop(name).close()
+        self._unanswered = [died for died in self._unanswered if died.name not in direction.names]
+
+    def _new_monitors(self) -> dict[str, WorkMonitor]:
+        return {name: WorkMonitor(longest_work(self.config)) for name in self._direction}
 
     def _count_signal(self, _signal: int, _frame: object) -> None:
         self._signals += 1
@@ -216,8 +348,8 @@ class Supervisor:
         """
         names = {process.sentinel: name for name, process in self.processes.items()}
         descriptors = [descriptor for direction in self.directions for descriptor in direction.descriptors]
-        busy = self._signals or self._due or self._unanswered or self.http.waits
-        watched = [self.http.sentinel] if self.http.sentinel is not None else []
+        busy = self._signals or self._due or self._unanswered or self.http.waits or self._replacement
+        watched = [one for one in (self.http.sentinel, self.reload.sentinel) if one is not None]
         ready = wait([*names, *watched, self._signal_pipe, *descriptors], TICK_SECONDS if busy else QUIET_TICK_SECONDS)
         for sentinel in [one for one in ready if one in names]:
             self._handle_death(names[sentinel])
@@ -268,7 +400,7 @@ class Supervisor:
                                self._deaths.get(name, "")) for name in names]
         http = self.http
         found.append(ProcessStatus(HTTP, HTTP, http.pid, http.started_at, max(0, http.starts - 1), http.last_death))
-        self._publisher.publish(found, bool(self._signals), at_once=self.http.waits)
+        self._publisher.publish(found, bool(self._signals), self.reload.status(), at_once=self.http.waits)
 
     def _tell_service_manager(self) -> None:
         """Tells systemd that the pipeline is ready, that work goes on, and what it does."""
@@ -332,6 +464,8 @@ class Supervisor:
         now = time.monotonic()
         drained = all(direction.drained for direction in self.directions)
         if not self._signals:
+            if self._replacement is not None:
+                return False
             if not drained or not self._later:
                 return drained
             self.logger.info("the sources are complete; starting the sinks")

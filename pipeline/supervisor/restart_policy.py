@@ -19,13 +19,17 @@ class RestartPolicy:
 
     def __init__(self, max_restarts: int, window_seconds: float) -> None:
         """More than `max_restarts` deaths within `window_seconds` are too many."""
-        self._max = max_restarts
-        self._window = window_seconds
+        self.limit(max_restarts, window_seconds)
         self._deaths: deque[float] = deque()
         #: When there became too many.
         self._too_many_since = float("inf")
         self._pauses: dict[str, Backoff] = {}
         self._boot_failures: dict[str, int] = {}
+
+    def limit(self, max_restarts: int, window_seconds: float) -> None:
+        """More than `max_restarts` deaths within `window_seconds` are too many."""
+        self._max = max_restarts
+        self._window = window_seconds
 
     def died(self, name: str, now: float, lived: float, booted: bool) -> float:
         """A process died after `lived` seconds. Returns the pause before its restart, seconds.

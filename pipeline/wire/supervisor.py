@@ -1,6 +1,6 @@
 """What the supervisor publishes about the processes (PUB), for the HTTP process."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +24,20 @@ class ProcessStatus(Struct, frozen=True):
     last_death: str = ""
 
 
+#: Of a reload: none was asked for; it is under way; the new configuration is used; or it cannot be.
+Outcome = Literal["none", "running", "done", "failed"]
+
+
+class ReloadStatus(Struct, frozen=True):
+    """The last reload."""
+
+    #: Reloads so far.
+    number: Count = 0
+    outcome: Outcome = "none"
+    #: What has changed, or every mistake.
+    lines: list[str] = []
+
+
 class SupervisorStatus(Struct, frozen=True, tag=True):
     """Supervisor -> HTTP process: every second, and when a process has ended or was started."""
 
@@ -37,6 +51,7 @@ class SupervisorStatus(Struct, frozen=True, tag=True):
     #: It finishes what is in flight, and ends.
     stopping: bool
     processes: list[ProcessStatus]
+    reload: ReloadStatus = ReloadStatus()
 
 
 _decoder = msgspec.msgpack.Decoder(SupervisorStatus)

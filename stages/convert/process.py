@@ -7,6 +7,7 @@ import zmq
 
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
+from pipeline.plan_updates import PlanUpdates
 from pipeline.points.fingerprints import pack, unpack_known
 from pipeline.points.table import Column
 from pipeline.sockets.control_link import ControlLink
@@ -29,7 +30,7 @@ HIGH_WATER_MARK = 1
 MAX_ENCODERS = 1_000
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
     """Runs a converter until the process is killed."""
     ConvertStage(name, plan, logger).run()
 

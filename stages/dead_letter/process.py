@@ -20,6 +20,7 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyNotFound
 from pipeline.iggy.headers import headers_of
 from pipeline.logs import RepeatFilter
+from pipeline.plan_updates import PlanUpdates
 from pipeline.sockets.control_link import AsyncControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
@@ -185,6 +186,6 @@ async def store_letters(batch: RejectedBatch, store: DeadLetterStore) -> None:
         batch.stored[store.name] = done + len(records)
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
     """Runs the stage until the process is killed."""
     asyncio.run(DeadLetterStage(name, plan, logger).run())

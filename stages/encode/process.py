@@ -11,8 +11,9 @@ from typing import Any
 import zmq
 
 from pipeline.config.plan import Plan
-from pipeline.config.schema import Config, Subscription
+from pipeline.config.schema import SinkConfig, Subscription
 from pipeline.fields.types import namespace_of
+from pipeline.plan_updates import PlanUpdates, newest_plan
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
@@ -29,6 +30,7 @@ from stages.mapping.cpu_limit import TooSlow
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.records.overwrites import RecentPoints
 from stages.mapping.records.type_guard import TypeGuard
+from stages.mapping.steps.functions import forget_modules
 
 #: Longest wait for a socket, milliseconds; heartbeats are sent between two.
 POLL_MILLISECONDS = 1_000
@@ -40,11 +42,11 @@ TICK_SECONDS = 0.5
 HIGH_WATER_MARK = 1
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, updates: PlanUpdates) -> None:
     """Runs an encoder until the process is killed."""
     endpoints = Endpoints(plan.folder, plan.config.network)
     link = ControlLink(zmq.Context.instance(), endpoints, endpoints.control, name)
-    EncodeStage(plan, endpoints, link, logger, index).run()
+    EncodeStage(plan, endpoints, link, logger, index).run(updates=updates)
 
 
 class EncodeStage:
@@ -59,7 +61,6 @@ class EncodeStage:
         self.logger = logger
         self.link = link
         self.topics = Subscriptions(plan.config)
-        self.sinks = plan.config.all_sinks()
         self.rules = WireRules(plan.config, plan.ingests, self.topics)
         self._config = plan.config
         self._endpoints = endpoints
@@ -68,7 +69,9 @@ class EncodeStage:
         #: The memory that the caches of all encoders of this process share.
         self._budget = Budget(plan.config.pipeline.encoder_cache_bytes)
         #: By topic.
-        self.encoders = {topic: self._encoder(plan.config, self.topics[topic]) for topic in self.topics}
+        self.encoders: dict[int, Encoder] = {}
+        for topic in self.topics:
+            self._encoder_of(topic)
         self.recent = RecentPoints()
         self._work = WorkFile(plan.folder, link.name, logger)
         self._points = self._dropped = self._untold = 0
@@ -91,8 +94,13 @@ class EncodeStage:
                 endpoints.connect(self.pull, endpoints.batches_of(index, number))
         self.pushes = [self._connect(context, endpoints.writer(index)) for index in range(plan.writers)]
 
-    def _encoder(self, config: Config, topic: Subscription) -> Encoder:
-        sink = self.sinks[topic.sink]
+    @property
+    def sinks(self) -> tuple[SinkConfig, ...]:
+        """Those of the newest plan."""
+        return self._config.all_sinks()
+
+    def _encoder(self, topic: Subscription) -> Encoder:
+        config, sink = self._config, self.sinks[topic.sink]
 
         def guard(bucket: str) -> TypeGuard:
             return TypeGuard(partial(self._registry.ask_types, namespace_of(config, topic.sink, bucket)),
@@ -101,12 +109,12 @@ class EncodeStage:
         encoder = Encoder(sink.mapping, sink.influxdb.precision, topic.stream, topic.topic,
                           guard if sink.mapping.type_guard else None, self._budget)
         encoder.refuses_much = True
-        self._registry.add(topic.sink, encoder)
         return encoder
 
     def _encoder_of(self, topic: int) -> Encoder:
-        if topic not in self.encoders:  # a pattern has found it
-            self.encoders[topic] = self._encoder(self._config, self.topics[topic])
+        if topic not in self.encoders:  # at the start, or when a pattern has found it
+            self.encoders[topic] = self._encoder(self.topics[topic])
+            self._registry.add(self.topics[topic].sink, self.encoders[topic])
         return self.encoders[topic]
 
     def _connect(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
@@ -117,7 +125,27 @@ class EncodeStage:
         self._endpoints.connect(push, endpoint)
         return push
 
-    def run(self, stopping: Callable[[], bool] = lambda: False) -> None:
+    def _update(self, updates: PlanUpdates | None) -> None:
+        """Maps by a new plan from the next batch on."""
+        plan = newest_plan(updates)
+        if plan is None:
+            return
+        self._report()
+        forget_modules(sink.mapping for sink in (*self.sinks, *plan.config.all_sinks()))
+        before = self._config, self._budget
+        self._config, self._budget = plan.config, Budget(plan.config.pipeline.encoder_cache_bytes)
+        try:
+            encoders = {topic: self._encoder(self.topics[topic]) for topic in self.topics}
+        except Exception as error:  # a module of the user that has changed since it was checked
+            self._config, self._budget = before
+            self.logger.error("the new mapping cannot be used, the old one goes on: %s", error)
+            return
+        self._registry.forget_encoders()
+        for topic, encoder in encoders.items():
+            self._registry.add(self.topics[topic].sink, encoder)
+        self.encoders = encoders
+
+    def run(self, stopping: Callable[[], bool] = lambda: False, updates: PlanUpdates | None = None) -> None:
         """Encodes until the process is killed, or until `stopping` between two batches.
 
         Call it in the main thread: a timer interrupts long work there, to send heartbeats and to stop a message that
@@ -127,11 +155,13 @@ class EncodeStage:
         while not stopping():
             self.link.beat()
             self._registry.listen()
+            self._update(updates)
             if not self.pull.poll(0):
                 self._report()
             if self.pull.poll(self.link.milliseconds_to_beat()):
                 # While nothing is at work the timer is off: it would only wake up an idle process.
                 signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
+                self._update(updates)
                 self._receive()
                 signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -42,6 +42,10 @@ class RegistryClient:
         if encoder.rules.config.max_tag_values:
             encoder.rules.heads.seen = self._sketches.setdefault(sink, TagCardinality()).add
 
+    def forget_encoders(self) -> None:
+        """Other encoders take the place of all that were added. What was counted of tags stays."""
+        self._encoders.clear()
+
     def ask_types(self, namespace: str, measurement: str, types: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         """The types that the fields have. Waits for the coordinator, without which nothing can be settled anyway."""
         began = time.monotonic()

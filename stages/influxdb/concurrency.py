@@ -56,6 +56,11 @@ class ConcurrencyLimiter:
             return False
         return self.in_flight < self.limit
 
+    def retry_now(self) -> None:
+        """Ends the pause after a failure: its cause may have gone."""
+        if self._open_until is not None:
+            self._open_until = float("-inf")
+
     def wait(self, now: float) -> float:
         """Seconds until a request may be sent again after a failure; 0 without one."""
         return max(0.0, self._open_until - now) if self._open_until is not None else 0.0

@@ -12,6 +12,7 @@ import time
 from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
+from pipeline.plan_updates import PlanUpdates
 from pipeline.sockets.control_link import HEARTBEAT_SECONDS, AsyncControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
@@ -36,7 +37,7 @@ MAX_REFRESH_SECONDS = 5.0
 ERROR_PAUSE_SECONDS = 0.5
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
     """Runs ingest until the process is killed."""
     asyncio.run(IngestStage(name, index, plan, logger).run())
 

@@ -15,6 +15,7 @@ from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyAuthenticationFailed, IggyError
+from pipeline.plan_updates import PlanUpdates
 from pipeline.points.table import BadRow
 from pipeline.reject_log import RejectLog
 from pipeline.sockets.control_link import AsyncControlLink
@@ -189,6 +190,6 @@ class ProduceStage:
                               f"row {row.row[:ROW_CHARACTERS]}", row.reason, row.detail, time.monotonic())
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
     """Runs the stage until the process is killed."""
     asyncio.run(ProduceStage(name, plan, logger).run())

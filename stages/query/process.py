@@ -15,6 +15,7 @@ from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
 from pipeline.logs import RepeatFilter
+from pipeline.plan_updates import PlanUpdates
 from pipeline.points.times import format_time
 from pipeline.sockets.call_pool import CallPool
 from pipeline.sockets.control_link import ControlLink
@@ -92,7 +93,7 @@ class _Source:
         return "; ".join(filter(None, (self.limiter.problem, *self.refusals.values())))
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
     """Runs the stage until the process is killed."""
     QueryStage(name, plan, logger).run()
 

@@ -13,6 +13,7 @@ import zmq
 
 from pipeline.config.plan import Plan
 from pipeline.config.schema import InfluxConfig
+from pipeline.plan_updates import PlanUpdates
 from pipeline.sockets.call_pool import CallPool
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
@@ -48,16 +49,17 @@ class _Outcome(NamedTuple):
     seconds: float
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, updates: PlanUpdates) -> None:
     """Runs a writer until the process is killed."""
-    WriteStage(name, index, plan, logger).run()
+    WriteStage(name, index, plan, logger, updates).run()
 
 
 class WriteStage:
     """One writer process: the batches of its partitions, to every database of their sink."""
 
-    def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+    def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger, updates: PlanUpdates) -> None:
         self.logger = logger
+        self._updates = updates
         self.topics = Subscriptions(plan.config)
         self.rules = WireRules(plan.config, plan.ingests, self.topics)
         #: Of each sink, its databases.
@@ -88,6 +90,7 @@ class WriteStage:
         while True:
             self.link.beat()
             self._log_slow_requests()
+            self._update()
             wait = self._start_requests()
             in_flight = sum([target.limiter.max_in_flight for target in self._all_targets])
             most_batches = BATCHES_PER_REQUEST * in_flight
@@ -101,6 +104,14 @@ class WriteStage:
                 self._receive()
             if self.link.socket in ready:
                 self._take_order()
+
+    def _update(self) -> None:
+        """Sends the credentials of a new plan from the next request on."""
+        plan = self._updates.take()
+        if plan is not None:
+            for sink, targets in zip(plan.config.all_sinks(), self.targets, strict=True):
+                for target in targets:
+                    target.replace_credentials(sink.influxdb)
 
     def _receive(self) -> None:
         """Receives a batch. There may be none: a socket seems ready during a handshake, too."""

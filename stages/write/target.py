@@ -5,7 +5,9 @@ import time
 from collections.abc import Hashable
 
 from pipeline.backoff import Backoff
+from pipeline.config.changes import CREDENTIALS
 from pipeline.config.schema import InfluxConfig
+from pipeline.errors import PipelineError
 from stages.influxdb.answers import Answer, OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
 from stages.influxdb.outage_log import OutageLog
@@ -35,6 +37,18 @@ class Target:
         self._order: WriteOrder[BatchJob] = WriteOrder()
         #: By bucket: each may be set up correctly, or not.
         self._evidence: dict[str, Evidence] = {}
+
+    def replace_credentials(self, config: InfluxConfig) -> None:
+        """Uses the credentials of `config` from the next request on; one that was paused for the old ones is due."""
+        changed = any(getattr(config, name) != getattr(self.config, name) for name in CREDENTIALS)
+        self.config = config
+        if not changed:
+            return
+        try:
+            self.transport = Transport(config, self.transport.urls, self._logger)
+        except PipelineError as error:
+            self._logger.error("%s; requests go on with the credentials used so far", error)
+        self.limiter.retry_now()
 
     @property
     def has_jobs(self) -> bool:

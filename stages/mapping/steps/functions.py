@@ -7,7 +7,7 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from pipeline.api import Message, Transform
+from pipeline.config.schema import MappingConfig
+from pipeline.config.steps_schema import FunctionStep
 from stages.mapping.notices import Notices
 from stages.mapping.records.record import NOT_NUMBERS
 from stages.mapping.reject import shown
@@ -61,6 +63,22 @@ def load(name: str, folder: str, option: str = "transform") -> Transform:
                               f"def {function_name}(message, about)") from None
     transform: Transform = function
     return transform
+
+
+def forget_modules(mappings: Iterable[MappingConfig]) -> None:
+    """Has the modules of the users' functions, and what they import from `transform_path`, imported anew."""
+    names: set[str] = set()
+    folders = []
+    for mapping in mappings:
+        functions = [mapping.transform, *(step.function for step in mapping.steps if isinstance(step, FunctionStep))]
+        names.update(name.partition(":")[0] for name in functions if name)
+        if mapping.transform_path:
+            folders.append(Path(mapping.transform_path).resolve())
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name in names or file and any(Path(file).resolve().is_relative_to(folder) for folder in folders):
+            del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 def _imported(name: str, folder: str, option: str) -> ModuleType:

@@ -1,0 +1,62 @@
+"""`pipeline reload`: a running pipeline reads its configuration again."""
+
+import os
+import signal
+import time
+from typing import Any, Final
+
+import click
+
+from pipeline.commands.config import load_config
+from pipeline.commands.status import UNUSED
+from pipeline.config.inputs import ConfigInputs
+from pipeline.config.schema import Config
+from pipeline.errors import PipelineError
+from pipeline.http.client import NotRunning, pipelines_of, request
+from pipeline.options import Command, config_option
+
+#: Seconds between two looks at how far a reload is.
+LOOK_SECONDS: Final = 0.2
+
+
+@click.command(cls=Command)
+@config_option
+@click.option("--timeout", type=click.IntRange(1, 86_400), default=300, show_default=True, metavar="SECONDS",
+              help="Longest wait for the reload to end.")
+def reload(path: ConfigInputs, timeout: int) -> None:
+    """Has a running pipeline read its configuration again.
+
+    A configuration with a mistake changes nothing, and every mistake is named. What can change while messages
+    are written, such as a mapping or a token, changes at once; for the rest, what is in flight is finished first.
+    """
+    config = load_config(path, unused=UNUSED)
+    status = _status(config, path)
+    before = status["reload"]["number"]
+    os.kill(status["pid"], signal.SIGHUP)
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+        try:
+            found = _status(config, path)["reload"]
+        except PipelineError:  # it listens anew
+            continue
+        if found["number"] > before and found["outcome"] != "running":
+            if found["outcome"] == "failed":
+                lines = [*found["lines"], "the pipeline goes on with the configuration that it has"]
+                raise PipelineError("\n".join(lines))
+            click.echo("\n".join(found["lines"]))
+            return
+    raise PipelineError(f"the reload has not ended within {timeout} s; see the pipeline's log")
+
+
+def _status(config: Config, path: ConfigInputs) -> dict[str, Any]:
+    """The status of the pipeline that runs with these files, whatever they hold by now. Raises PipelineError."""
+    try:
+        found: dict[str, Any] = request(config, "GET", "/status")
+        return found
+    except NotRunning:
+        running: dict[int, dict[str, Any]] = {one["pid"]: one for one in pipelines_of("/status")
+                                              if tuple(one.get("files", ())) == path.files}
+        if len(running) != 1:
+            raise
+        return next(iter(running.values()))
