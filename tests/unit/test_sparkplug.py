@@ -178,6 +178,14 @@ def test_a_damaged_file_of_births_is_none(tmp_path: Path) -> None:
     assert [reject.partition(":")[0] for reject in rejects] == ["no_birth"]
 
 
+def test_births_do_not_fill_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.mapping.formats.sparkplug_births._MAX_BYTES", 500)
+    found = [encoded(an_encoder(str(tmp_path)), (f"spBv1.0/G/NBIRTH/E{number}", BIRTH[1])) for number in range(6)]
+    assert [bool(rejects) for _, rejects, _ in found] == [False, False, False, True, True, True]
+    assert found[5][1][0].startswith("no_birth: the birth of G/E5 is not stored: the files in sparkplug_births")
+    assert encoded(an_encoder(str(tmp_path)), ("spBv1.0/G/NBIRTH/E1", BIRTH[1]))[1] == [], "it is there already"
+
+
 @pytest.mark.parametrize(("topic", "words"), [
     ("", "is '', and not a topic of Sparkplug B"), ("plant/1", "not a topic"),
     ("spBv1.0/G/XDATA/E", "has not the form"), ("spBv1.0/G/DDATA/E", "has not the form"),

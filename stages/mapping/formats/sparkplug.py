@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from pipeline.config.schema import MappingConfig
 from stages.mapping.formats.errors import missing_package
 from stages.mapping.formats.json_values import to_json
-from stages.mapping.formats.sparkplug_births import Birth, Births, Sender
+from stages.mapping.formats.sparkplug_births import Birth, Births, FolderFull, Sender
 from stages.mapping.formats.sparkplug_payload import UnknownType, checked_text, payload_class, value_of
 from stages.mapping.limits import Limits, TooComplex
 from stages.mapping.records.series import Origin
@@ -103,6 +103,9 @@ class _Message:
     def _keep(self, birth: Birth) -> None:
         try:
             self._births.add(self._about.sender, birth)
+        except FolderFull:
+            raise Reject("no_birth", f"the birth of {self._about.sender} is not stored: the files in sparkplug_births "
+                                     "have a gigabyte; remove those of nodes that are gone") from None
         except OSError as error:
             raise Reject("no_birth", f"the birth of {self._about.sender} cannot be stored (sparkplug_births): "
                                      f"{error.strerror}") from None

@@ -22,11 +22,18 @@ _KEPT: Final = 4
 #: Nodes and devices in memory, and their metrics, at most; those that were used longest ago are forgotten.
 _MAX_SENDERS: Final = 20_000
 _MAX_METRICS: Final = 500_000
+#: Bytes of the files of a folder, at most, beside what other encoders have added since the start: names of nodes come
+#: from messages, and must not fill a disk.
+_MAX_BYTES: Final = 1_000_000_000
 #: How long, in seconds, a message waits for a birth that another encoder may be reading, and after which time it may
 #: wait for the same one again.
 _WAIT: Final = 1.0
 _STEP: Final = 0.02
 _WAIT_AGAIN: Final = 60.0
+
+
+class FolderFull(Exception):
+    """No more births are stored."""
 
 
 class Sender(NamedTuple):
@@ -93,16 +100,18 @@ class Births:
         self._known: OrderedDict[Sender, _Known] = OrderedDict()
         self._size = 0
         self._waited: dict[Sender, float] = {}
+        self._bytes = 0
         if folder:
             try:
                 os.makedirs(folder, exist_ok=True)
+                self._bytes = sum([entry.stat().st_size for entry in os.scandir(folder)])
                 with open(os.path.join(folder, "lock"), "ab"):
                     pass
             except OSError as error:
                 raise BadFormat("sparkplug_births", f'"{folder}" cannot be written to: {error.strerror}') from None
 
     def add(self, sender: Sender, birth: Birth) -> None:
-        """Keeps a birth. Raises OSError where it cannot be stored."""
+        """Keeps a birth. Raises OSError and FolderFull where it cannot be stored."""
         known = self._of(sender)
         before = known.size
         if not known.add(birth):
@@ -170,8 +179,14 @@ class Births:
         path = self._path(sender)
         content = {**sender._asdict(), "births": [{"time": birth.time, "names": birth.names, "types": birth.types}
                                                   for birth in known.births]}
+        text = json.dumps(content)
+        with suppress(OSError):
+            self._bytes -= os.stat(path).st_size
+        self._bytes += len(text)
+        if self._bytes > _MAX_BYTES:
+            raise FolderFull
         with open(f"{path}.new", "w", encoding="utf-8") as file:
-            json.dump(content, file)
+            file.write(text)
         os.replace(f"{path}.new", path)
         known.modified = os.stat(path).st_mtime_ns
 
