@@ -2,14 +2,17 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import Config, TopicConfig
 from pipeline.coordinator.measures import FURTHER, MAX_TARGETS, MAX_TOPICS, OTHER, Measures
 from pipeline.coordinator.message_ages import MessageAges
+from pipeline.sockets.peers import Peers
 from pipeline.sockets.sink_rules import WireRules
 from pipeline.subscriptions import Subscriptions
+from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire.measures import BYTES, SECONDS, Histogram
 
@@ -114,3 +117,20 @@ def test_reports_with_other_buckets_or_topics_do_not_fit() -> None:
     assert "a topic that there is not" in rules.control(wire.Encoded(1, topics=[wire.EncodedTopic(2, 1, 0)]))
     target = wire.TargetMeasures(1, "", [], right, Histogram(), 0, 0)
     assert "a sink that there is not" in rules.control(wire.Writing([target], 0, 0))
+
+
+def test_what_is_waited_for_is_told_by_sink_with_the_time_when_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = Peers("coordinator")
+
+    def waiting(now: float, *problems: common.Problem) -> list[tuple[str, str, float]]:
+        monkeypatch.setattr("pipeline.sockets.peers.time.time", lambda: now)
+        peers.retrying("write-0", common.Retrying("; ".join(one.reason for one in problems), False, list(problems)))
+        return [(one.name, one.reason, one.since) for one in peers.status_fields(0.0)["waiting"]]
+
+    assert waiting(100.0, common.Problem("a", "503")) == [("a", "503", 100.0)]
+    # Another message about the same failure, and one about another sink.
+    assert waiting(200.0, common.Problem("a", "timeout"), common.Problem("b", "401", True)) == [
+        ("a", "timeout", 100.0), ("b", "401", 200.0)]
+    assert waiting(300.0, common.Problem("b", "401", True)) == [("b", "401", 200.0)]
+    assert waiting(400.0) == []
+    assert waiting(500.0, common.Problem("a", "503")) == [("a", "503", 500.0)]
