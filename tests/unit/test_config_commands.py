@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from pipeline.cli import main
 from pipeline.commands.config import load_config
 from pipeline.commands.configuration.show import HIDDEN
+from pipeline.config.compare import changed_keys
 from pipeline.config.json_schema import config_schema
+from pipeline.config.load import examine_config, file_keys
 from pipeline.config.renamed import RENAMED_KEYS
+from pipeline.config.secret_keys import is_secret
 from pipeline.config.toml_values import toml_key, toml_value
 
 ROOT = Path(__file__).parents[2]
@@ -66,12 +69,19 @@ def test_show_has_every_value_with_its_origin_and_no_secret(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_show_of_an_example_is_a_configuration_again(path: Path) -> None:
+def test_show_of_an_example_is_a_configuration_again(path: Path, tmp_path: Path) -> None:
     variables = re.findall(r"\$\{([A-Z_]*(?:TOKEN|PASSWORD))(?:\}|:\?)", path.read_text())
     shown = run("show", "-c", str(path), environ=dict.fromkeys(variables, "a-long-enough-text"))
     assert shown.exit_code == 0, shown.output
     tables = tomllib.loads(shown.output)
     assert all("do" in step for step in tables.get("mapping", {}).get("steps", []))
+    again = tmp_path / "shown.toml"
+    again.write_text(shown.output)
+    config, same = (examine_config(str(one), dict.fromkeys(variables, HIDDEN), unused=("tests", *file_keys())).config
+                    for one in (path, again))
+    assert config is not None and same is not None
+    assert [key for key in changed_keys(config, same) if not is_secret(key)
+            and not key.endswith((".url", ".address", "tests"))] == []
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from pipeline.config.connection_schema import ConnectionConfig
+from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.merging import Merged
 from pipeline.config.schema import Config
 from pipeline.config.secret_keys import is_secret, without_password
@@ -82,13 +84,31 @@ def _table(value: Any, key: str, header: str, merged: Merged, changed: bool,
         if isinstance(item, Struct) or isinstance(item, tuple) and any(isinstance(one, Struct) for one in item):
             below.append((item, path, f"{header}.{field.encode_name}"))
             continue
-        if item is None:  # TOML has nothing that stands for it
+        if item is None or field.name in _not_in_effect(value):  # TOML has nothing that stands for None
             continue
         if changed and not field.required and item == field.default and merged.given(path) is None:
             continue
+        item = _in_effect(value).get(field.name, item)
         yield ShownValue(header_line, path, field.encode_name, visible(item, path), _origin(path, merged))
     for item, path, name in below:
         yield from _table(item, path, name, merged, changed)
+
+
+def _in_effect(table: Any) -> dict[str, str]:
+    """Values of keys that are empty by default and stand for another value."""
+    if isinstance(table, ConnectionConfig):
+        return {"url": table.servers()[0]}
+    return {"address": table.servers()[0]} if isinstance(table, IggyConfig) else {}
+
+
+def _not_in_effect(table: Any) -> tuple[str, ...]:
+    """Keys that another key of the table stands in for."""
+    if isinstance(table, ConnectionConfig):
+        return ("url",) if table.urls else ("urls",)
+    if isinstance(table, IggyConfig):
+        return (*(("address",) if table.addresses else ("addresses",)),
+                *(("username", "password") if table.has_token() else ()))
+    return ()
 
 
 def visible(value: Any, key: str) -> Any:
