@@ -205,7 +205,8 @@ class PayloadDecoder:
             self._limits.check_values(sum([values_of(text) for text in out.payloads[first:]]))
         is_empty = len(out.payloads) == first and len(out.bad) == bad
         if is_empty and self._rules.config.on_no_fields == "reject" and not (self._steps and self._steps.dropped):
-            raise Reject("no_fields", "the payload contains no object")
+            raise Reject("no_fields", "the payload contains no object" if self._steps is None else
+                         "the steps make no message of the payload: it contains no object, or its arrays are empty")
 
     def _pass_quickly(self, payloads: Sequence[bytes], cpu: CpuLimit) -> tuple[Written | None, Container[int]]:
         """Lines that were recognised, and the indices of the messages all of whose lines were."""

@@ -276,3 +276,10 @@ def test_a_condition_of_a_step_knows_headers() -> None:
     encoded = encoder.encode([b'{"v":1}', b'{"v":1}', b'{"v":6}'], BatchOrigin(
         timestamps=[1_700_000_000_000_000] * 3, headers=[("x",), ("y",), ("x",)]))
     assert fields(encoded) == ["v=10", "v=1", "v=6"]
+
+
+def test_an_array_without_elements_is_treated_as_a_message_without_fields() -> None:
+    step = {"do": "explode", "path": "e"}
+    (reject,) = encode(mapping(step), b'{"e":[]}').rejects
+    assert (reject.reason, "its arrays are empty" in reject.detail) == ("no_fields", True)
+    assert encode(mapping(step, on_no_fields="drop"), b'{"e":[]}').dropped == 1
