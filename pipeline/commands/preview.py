@@ -239,19 +239,25 @@ def with_topic(config: Config, subscription: int, topic: str, from_iggy: bool) -
               "several times.")
 @click.option("--each", type=click.Choice(["line", "file"]), help="What a message is in a FILE; by default a line of "
               "it with the formats json, text and line_protocol, and the whole file with others.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="With --input: a user header of the "
+              "messages. May be given several times.")
 @click.option("--from-iggy", is_flag=True, help="The last messages of each partition; nothing is committed.")
 @click.option("--count", type=click.IntRange(1, 10_000), help="With --from-iggy: of each partition; 10 by default.")
 @click.option("--topic", default="", metavar="STREAM/TOPIC", help="The topic whose mapping is used; the first one by "
               "default.")
 @click.option("--code", is_flag=True, help="Also print the code that is generated for the messages.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a message.")
-def preview(path: ConfigInputs, inputs: tuple[str, ...], each: str | None, from_iggy: bool, count: int | None,
-            topic: str, code: bool, as_json: bool) -> None:
+def preview(path: ConfigInputs, inputs: tuple[str, ...], each: str | None, headers: tuple[str, ...],
+            from_iggy: bool, count: int | None, topic: str, code: bool, as_json: bool) -> None:
     """Shows what messages would become. Nothing is written or committed."""
     if count is not None and not from_iggy:
         raise click.UsageError("--count: only with --from-iggy")
     if each is not None and from_iggy and not inputs:
         raise click.UsageError("--each: only with --input")
+    if wrong := [header for header in headers if not header.partition("=")[1] or header.startswith("=")]:
+        raise click.UsageError(f"--header: {wrong[0]} is not NAME=VALUE")
+    if headers and from_iggy and not inputs:
+        raise click.UsageError("--header: only with --input; messages of Iggy have their own")
     if STANDARD_INPUT in path.paths and ("-" in inputs or not inputs and not from_iggy):
         raise NothingToPreview("standard input is the configuration; give messages with --input FILE or --from-iggy")
     config = load_config(path, unused=(*DATABASE, *(() if from_iggy else ("iggy",)), *_UNUSED))
@@ -259,7 +265,8 @@ def preview(path: ConfigInputs, inputs: tuple[str, ...], each: str | None, from_
     config = with_topic(config, subscription, topic, from_iggy)
     sink = config.all_sinks()[config.subscriptions()[subscription].sink]
     samples = gather_samples(config, subscription, inputs or (() if from_iggy else ("-",)), each or "",
-                             (count or LAST_MESSAGES) if from_iggy else 0)
+                             (count or LAST_MESSAGES) if from_iggy else 0,
+                             {name: value for name, _, value in (header.partition("=") for header in headers)})
     for warning in (*mapping_option_warnings(sink.mapping, "mapping"),
                     *mapping_warnings(sink.mapping, "mapping", sink.influxdb.precision)):
         click.echo(f"pipeline: warning: {warning}", err=True)

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pipeline.about import About, header_texts
 from pipeline.config.schema import Config, MappingConfig
 from pipeline.errors import PipelineError
 
@@ -41,16 +42,16 @@ class NothingToPreview(PipelineError):
 
 
 def gather_samples(config: Config, subscription: int, inputs: tuple[str, ...], each: str,
-                   last_messages: int) -> list[Sample]:
+                   last_messages: int, headers: Mapping[str, str] | None = None) -> list[Sample]:
     """The messages in the `inputs` ("-": standard input), then the last ones of each partition of the topic.
 
-    `each`: "line" or "file", what a message is in an input; "": as the mapping's format has it. Raises
-    NothingToPreview, and IggyError.
+    `each`: "line" or "file", what a message is in an input; "": as the mapping's format has it. `headers` are those of
+    the messages in the inputs. Raises NothingToPreview, and IggyError.
     """
     topic = config.subscriptions()[subscription]
     samples: list[Sample] = []
     for name in inputs:
-        samples += _samples_of_input(name, config.all_sinks()[topic.sink].mapping, each, len(samples))
+        samples += _samples_of_input(name, config.all_sinks()[topic.sink].mapping, each, len(samples), headers or {})
     if last_messages:
         samples += asyncio.run(_samples_of_iggy(config, subscription, last_messages))
     if not samples:
@@ -58,20 +59,22 @@ def gather_samples(config: Config, subscription: int, inputs: tuple[str, ...], e
     return samples
 
 
-def _samples_of_input(name: str, mapping: MappingConfig, each: str, first_offset: int) -> Iterator[Sample]:
+def _samples_of_input(name: str, mapping: MappingConfig, each: str, first_offset: int,
+                      headers: Mapping[str, str]) -> Iterator[Sample]:
     """All messages of one input have one time, now, as those of one send do."""
     if name == _STANDARD_INPUT and sys.stdin.isatty():
         raise NothingToPreview("there is no message to preview; give some with --input FILE or --from-iggy")
     content = content_of(name)
     now = time.time_ns() // 1_000
+    texts = header_texts(mapping.header_names(), About(now, now, dict(headers)))
     file = "" if name == _STANDARD_INPUT else name
     by_line = each == "line" or not each and mapping.format in LINE_FORMATS and mapping.compression == "none"
     if not by_line:
-        yield Sample(file or "standard input", content, offset=first_offset, timestamp=now)
+        yield Sample(file or "standard input", content, offset=first_offset, timestamp=now, headers=texts)
         return
     lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
     for index, (number, line) in enumerate(lines):
-        yield Sample(f"{file} line {number}".strip(), line, offset=first_offset + index, timestamp=now)
+        yield Sample(f"{file} line {number}".strip(), line, offset=first_offset + index, timestamp=now, headers=texts)
 
 
 def content_of(name: str) -> bytes:

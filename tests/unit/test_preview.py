@@ -278,3 +278,12 @@ def test_a_preview_warns_of_what_is_written_and_may_not_be_meant(tmp_path: Path)
     warnings = json.loads(result.output.splitlines()[-1])["warnings"]
     assert [(warning["kind"], warning["count"], warning["place"]) for warning in warnings][:2] == [
         ("duplicate_key", 2, "line 1"), ("name_clash", 1, "line 3")]
+
+
+def test_messages_of_a_file_get_the_headers_that_are_given(tmp_path: Path) -> None:
+    mapping = 'header_tags = { kind = "kind" }\n[[mapping.steps]]\ndo = "split"\n' \
+              "from = \"header('mqtt-topic')\"\nto = [\"site\", \"device\"]\n"
+    result = run(tmp_path, "preview", "--header", "mqtt-topic=a/b=c", "--header", "kind=x", mapping=mapping,
+                 messages='{"v":1,"ts":1700000000000}\n')
+    assert ',kind=x,site=a v=1,device="b=c" ' in result.stdout, result.output
+    assert "--header: kind is not NAME=VALUE" in run(tmp_path, "preview", "--header", "kind").output
