@@ -17,7 +17,7 @@ from pipeline.iggy.errors import IggyAuthenticationFailed, IggyForbidden
 from pipeline.iggy.retry import check_iggy
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_clients import delete_token, make_token, make_topics, make_user
-from tests.support.iggy_servers import RunningIggy, SandboxIggy
+from tests.support.iggy_servers import RunningIggy, SandboxIggy, user_of
 from tests.support.relay import relay_to
 from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, read_topic, send
 
@@ -49,7 +49,7 @@ def test_the_right_to_poll_and_to_send_dead_letters_is_enough(
     root = IggyConfig(address=iggy.address)
     iggy.create_topic(stream, TOPIC, 3)
     iggy.create_topic(stream, "influxdb-dlq", 2)
-    name = stream[:20]
+    name = user_of(stream)
     make_user(root, name, "its-password", stream, {TOPIC: TopicPermissions(poll_messages=True),
                                                    "influxdb-dlq": TopicPermissions(send_messages=True)})
     send(iggy.address, stream, [message(n) for n in range(600)], 3, at_once=100)
@@ -72,7 +72,7 @@ def test_the_right_to_poll_and_to_send_dead_letters_is_enough(
 def test_what_a_user_lacks_is_said_at_the_start_with_its_name(iggy: RunningIggy, stream: str, rights: TopicPermissions,
                                                               group: bool, lacking: str) -> None:
     iggy.create_topic(stream, TOPIC, 1)
-    name = stream[:20]
+    name = user_of(stream)
     make_user(IggyConfig(address=iggy.address), name, "its-password", stream, {TOPIC: rights})
     config = Config(iggy=IggyConfig(address=iggy.address, username=name, password="its-password"),
                     topics=(TopicConfig(stream=stream, topic=TOPIC),))

@@ -1,6 +1,7 @@
 """Iggys for tests: the sandbox's broker on a thread of its own, and a real server that runs already."""
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
@@ -19,6 +20,11 @@ SERVER_HTTP = os.environ.get("IGGY_TEST_HTTP", f"{SERVER.partition(':')[0]}:3000
 WEBSOCKETS: dict[str, str] = {}
 #: Longest wait for one call of the broker's thread or the server's HTTP API, seconds.
 CALL_SECONDS = 60.0
+
+
+def user_of(stream: str) -> str:
+    """The name of the user that a test makes for its stream."""
+    return stream[:20]
 
 
 class RunningIggy(Protocol):
@@ -104,9 +110,11 @@ class ServerIggy:
                        "message_expiry": 0, "max_topic_size": 0})
 
     def close(self) -> None:
-        """Deletes what was made."""
+        """Deletes what was made, and the users that tests have named after their streams."""
         for stream in self._streams:
             self._request("DELETE", f"/streams/{stream}")
+            with contextlib.suppress(urllib.error.HTTPError):
+                self._request("DELETE", f"/users/{user_of(stream)}")
 
 
 @contextmanager
