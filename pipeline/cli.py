@@ -29,6 +29,10 @@ _GROUPS: Final = (
     ("Operate", {
         "status": "pipeline.commands.status",
         "reload": "pipeline.commands.reload",
+        "pause": "pipeline.commands.control",
+        "resume": "pipeline.commands.control",
+        "drain": "pipeline.commands.control",
+        "log-level": "pipeline.commands.control",
         "offsets": "pipeline.commands.offsets",
         "dlq": "pipeline.commands.dlq",
         "dashboards": "pipeline.commands.dashboards",

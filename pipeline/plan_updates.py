@@ -5,6 +5,8 @@ import os
 import threading
 from multiprocessing.connection import Connection
 
+from msgspec import Struct
+
 from pipeline.config.plan import Plan
 from pipeline.config.secrets import secrets_of
 from pipeline.logs import hide
@@ -39,6 +41,10 @@ class PlanUpdates:
         plan, self._newest = self._newest, None
         return plan
 
+    def tell(self, message: Struct) -> None:
+        """Sends the supervisor a message. Raises OSError."""
+        self._connection.send(message)
+
     def _receive(self) -> None:
         while True:
             try:
@@ -47,7 +53,7 @@ class PlanUpdates:
                 return
             if isinstance(plan, Plan):
                 hide(secrets_of(plan.config))
-                self._logger.setLevel(plan.config.pipeline.log_level.upper())
+                self._logger.setLevel(plan.log_level)
                 self._newest = plan
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from pipeline.config.controls import Controls
 from pipeline.config.schema import Config
 
 #: Bits of an epoch that count the coordinators of a run; above them are 40 bits of the run's own.
@@ -28,6 +29,8 @@ class Plan(Struct, frozen=True):
     run: str = ""
     #: How many processes of this name were started before in this run.
     incarnation: int = 0
+    #: What an operator has changed.
+    controls: Controls = Controls()
     #: Absolute paths of the files and folders that the configuration was read from.
     files: tuple[str, ...] = ()
 
@@ -39,6 +42,11 @@ class Plan(Struct, frozen=True):
         from a clock, which may be set back. Up to 255 more epochs are the same coordinator's.
         """
         return (int(self.run[:10] or "0", 16) << EPOCH_BITS) + (self.incarnation << 8)
+
+    @property
+    def log_level(self) -> str:
+        """The level of the log, for `logging`."""
+        return (self.controls.log_level or self.config.pipeline.log_level).upper()
 
     def ingest_names(self) -> list[str]:
         """The names of the ingest processes, by number: "ingest", "ingest-1", ..."""

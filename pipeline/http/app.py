@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipeline import __version__
+from pipeline.config.controls import ControlRequest
 from pipeline.errors import PipelineError
 from pipeline.http.health import alive
 from pipeline.http.site import Site
@@ -24,7 +25,8 @@ def make_app(site: Site) -> Starlette:
     whether it may see nothing but one word."""
     pages = Pages(site)
     routes = [Route("/livez", pages.livez), Route("/readyz", pages.readyz), Route("/status", pages.status),
-              Route("/payload", pages.payload), Route("/metrics", pages.metrics), Route("/version", pages.version)]
+              Route("/payload", pages.payload), Route("/metrics", pages.metrics), Route("/version", pages.version),
+              Route("/control", pages.control, methods=["POST"])]
     return Starlette(routes=routes, exception_handlers={HTTPException: _error})
 
 
@@ -48,6 +50,16 @@ class Pages:
     async def status(self, request: Request) -> Response:
         """All that is known."""
         return answer(self._site.document(request.scope["trusted"]))
+
+    async def control(self, request: Request) -> Response:
+        """Passes what a command asks for on to the supervisor. On local sockets only: no browser reaches those."""
+        if not request.scope["local"]:
+            return answer({"error": "the pipeline is steered over its local socket only"}, 403)
+        try:
+            self._site.control(msgspec.json.decode(await request.body(), type=ControlRequest))
+        except msgspec.MsgspecError as error:
+            return answer({"error": f"this is no request: {error}"}, 400)
+        return answer({"sent": True})
 
     async def payload(self, request: Request) -> Response:
         """The payload of one of the last dead letters, by stream, topic, partition and offset; for who is trusted."""

@@ -14,7 +14,7 @@ from pipeline.http.procs import Usage
 from pipeline.wire.common import CoordinatorStatus
 from pipeline.wire.sink import GapStatus, RejectStatus, Status, UnreadStatus
 from pipeline.wire.source import SourceStatus
-from pipeline.wire.supervisor import ReloadStatus
+from pipeline.wire.supervisor import ControlsStatus, ReloadStatus
 
 
 class Process(Struct, frozen=True):
@@ -131,6 +131,8 @@ class Document(Struct, frozen=True):
     #: Files and folders that the configuration was read from, and how it was read again the last time.
     files: tuple[str, ...]
     reload: ReloadStatus
+    #: What an operator has changed: pauses, and the level of the log.
+    controls: ControlsStatus
     #: The effective configuration, secrets hidden.
     config: Mapping[str, Any]
 
@@ -145,14 +147,15 @@ def make_document(plan: Plan, snapshot: Snapshot, rates: Rates, usage: Mapping[i
         state_of(snapshot, ready), ready, rates, _processes(snapshot, usage),
         _sink(plan, snapshot, snapshot.sink, with_payloads) if snapshot.sink else None,
         _source(snapshot, snapshot.source) if snapshot.source else None,
-        plan.files, supervisor.reload if supervisor else ReloadStatus(), config)
+        plan.files, supervisor.reload if supervisor else ReloadStatus(),
+        supervisor.controls if supervisor else ControlsStatus(), config)
 
 
 def state_of(snapshot: Snapshot, ready: Readiness) -> str:
     """The state of the pipeline in one word; see `Document.state`."""
     if snapshot.supervisor is not None and snapshot.supervisor.stopping:
         return "stopping"
-    if any(reason.paused for reason in ready.reasons):
+    if any(reason.paused for reason in ready.reasons) or (snapshot.supervisor and snapshot.supervisor.controls.paused):
         return "paused"
     if any(reason.since for reason in ready.reasons):
         return "waiting"

@@ -112,6 +112,7 @@ class Guard:
         headers = Headers(scope=scope)
         access = self._access
         scope["trusted"] = scope["brief"] = False
+        scope["local"] = access.trusts_all
         if access.trusts_all or access.has_token(headers.get("authorization", "")):
             scope["trusted"] = True
             return None

@@ -54,6 +54,9 @@ def readiness(plan: Plan, snapshot: Snapshot) -> Readiness:
         found.append(Reason(why, "supervisor"))
     if snapshot.supervisor is not None and snapshot.supervisor.stopping:
         found.append(Reason("it is stopping", "supervisor"))
+    if snapshot.supervisor is not None and (paused := snapshot.supervisor.controls.paused):
+        waiting.append(Reason(f"an operator has paused {'; '.join(paused)}; go on with: pipeline resume", "supervisor",
+                              paused=True))
     for coordinator, stages, status in (("coordinator", plan.stages(), snapshot.sink),
                                         ("source-coordinator", plan.source_stages(), snapshot.source)):
         if not stages:

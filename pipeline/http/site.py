@@ -3,6 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.controls import ControlRequest
 from pipeline.config.hidden import shown_config
 from pipeline.config.plan import Plan
 from pipeline.http.document import Document, make_document
@@ -39,6 +40,11 @@ class Site:
             self._plan, self._payloads = plan, None
             self._config = shown_config(plan.config)
         return self._plan
+
+    def control(self, request: ControlRequest) -> None:
+        """Passes a request on to the supervisor. Raises OSError."""
+        if self._updates is not None:
+            self._updates.tell(request)
 
     def document(self, trusted: bool) -> Document:
         """The status now; with what was in messages for whom is `trusted`."""

@@ -8,6 +8,7 @@ from multiprocessing.context import ForkServerProcess
 import msgspec
 
 from pipeline.backoff import Backoff
+from pipeline.config.controls import ControlRequest
 from pipeline.config.http_schema import HttpConfig
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config
@@ -44,6 +45,8 @@ class HttpChild:
         self._due = float("-inf")
         #: Starts so far; when it was started last, seconds since 1970; and how it ended.
         self.starts = 0
+        #: Why it failed, if it has sent the reason.
+        self.reason = ""
         self.started_at = 0.0
         self.last_death = ""
 
@@ -77,8 +80,10 @@ class HttpChild:
         self.starts += 1
         return True
 
-    def ended(self, why: str, reason: str) -> None:
-        """It has ended: how, and the reason that it has sent, if any."""
+    def ended(self, why: str) -> None:
+        """It has ended: how."""
+        self.requests()
+        reason, self.reason = self.reason, ""
         assert self._process is not None
         self._process.join()
         self._process = self._reasons = None
@@ -96,10 +101,23 @@ class HttpChild:
         return self._process.exitcode if self._process is not None else None
 
     @property
-    def reasons(self) -> Connection:
-        """Carries why it failed."""
-        assert self._reasons is not None
+    def connection(self) -> Connection | None:
+        """Becomes readable when it has sent something; None while it does not run."""
         return self._reasons
+
+    def requests(self) -> list[ControlRequest]:
+        """What commands have asked for."""
+        found = []
+        try:
+            while self._reasons is not None and self._reasons.poll(0):
+                message = self._reasons.recv()
+                if isinstance(message, ControlRequest):
+                    found.append(message)
+                else:
+                    self.reason = str(message)
+        except (EOFError, OSError):  # it has ended
+            pass
+        return found
 
     def listen(self, config: Config) -> None:
         """Listens as a changed configuration says; without a port, and with an error in the log, if that fails."""

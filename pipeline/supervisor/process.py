@@ -13,12 +13,14 @@ import uuid
 from collections import Counter
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from pipeline.config.changes import changes_between
 from pipeline.config.compare import changed_keys
+from pipeline.config.controls import ControlRequest, Controls, applied, labels
 from pipeline.config.plan import Plan, Until
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
@@ -33,13 +35,14 @@ from pipeline.supervisor.child import HTTP, preloaded_modules, run_child
 from pipeline.supervisor.directions import SinkDirection, SourceDirection
 from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
 from pipeline.supervisor.http_child import HttpChild
+from pipeline.supervisor.kept_pauses import keep_pauses, read_pauses
 from pipeline.supervisor.process_publisher import ProcessPublisher, kind_of
 from pipeline.supervisor.reload import Checked, Reload, ReloadInputs, has_terminal
 from pipeline.supervisor.restart_policy import RestartPolicy
 from pipeline.supervisor.service_manager import ServiceManager, WorkMonitor, longest_work
 from pipeline.wire import common
 from pipeline.wire import sink as wire
-from pipeline.wire.supervisor import Outcome, ProcessStatus
+from pipeline.wire.supervisor import ControlsStatus, Outcome, ProcessStatus
 from pipeline.work_file import work_of, work_path
 
 #: Longest wait of the main loop, seconds.
@@ -53,6 +56,7 @@ FORK_RETRY_SECONDS = 0.5
 REPEAT_SECONDS = 1.0
 #: Seconds between two Drains: a coordinator that was restarted has not received the first one.
 DRAIN_REPEAT_SECONDS = 0.5
+_ACTS: Final = {"pause": "paused topics", "resume": "ended pauses", "log-level": "set the level of the log"}
 
 Direction = SinkDirection | SourceDirection
 #: In the order in which they are started.
@@ -106,7 +110,8 @@ class Supervisor:
             raise
         self.endpoints = Endpoints(folder, config.network)
         self.plan = Plan(config, self.endpoints.folder, workers, writers, config.pipeline.readers, until,
-                         uuid.uuid4().hex, files=reload.files if reload is not None else ())
+                         uuid.uuid4().hex, controls=Controls(read_pauses(config, logger)),
+                         files=reload.files if reload is not None else ())
         self.directions = [make(self.plan) for make in DIRECTIONS if make.stages(self.plan)]
         self._direction = {name: direction for direction in self.directions for name in direction.names}
         #: They start when the others are done: the sinks of a batch job end with what is in their topics at their
@@ -137,6 +142,8 @@ class Supervisor:
         self._drain_until = 0.0
         self._drain_at = 0.0
         self._progress_at = time.monotonic()
+        #: Requests of commands so far, and why the last one failed.
+        self._control_number, self._control_error = 0, ""
         self._publisher = ProcessPublisher(self.endpoints, self.plan.run)
         self.service = ServiceManager(os.environ)
         self._monitors = self._new_monitors()
@@ -183,6 +190,25 @@ class Supervisor:
 
     def _count_hangup(self, _signal: int, _frame: object) -> None:
         self._hangups += 1
+
+    def _control(self, request: ControlRequest) -> None:
+        """Does what a command has asked for."""
+        controls, self._control_error = applied(request, self.plan.controls), ""
+        if request.keep or request.action == "resume":
+            try:
+                keep_pauses(self.config, controls.paused)
+            except PipelineError as error:
+                self._control_error = str(error)
+        self._control_number += 1
+        if controls != self.plan.controls:
+            self._use(msgspec.structs.replace(self.plan, controls=controls), set())
+            self.logger.setLevel(self.plan.log_level)
+            self.logger.warning("an operator has %s; paused: %s; level of the log: %s", _ACTS[request.action],
+                                "; ".join(labels(controls.paused)) or "nothing", self.plan.log_level.lower())
+
+    def _controls_status(self) -> ControlsStatus:
+        controls = self.plan.controls
+        return ControlsStatus(self._control_number, self._control_error, labels(controls.paused), controls.log_level)
 
     def _reload_if_asked(self) -> None:
         """Acts on SIGHUP, and with `--watch` on changed files: reads the configuration again, and applies it."""
@@ -241,7 +267,7 @@ class Supervisor:
         affected = {SinkDirection: changes.sinks, SourceDirection: changes.sources}
         old = [direction for direction in self.directions if affected[type(direction)]]
         wanted = [make for make in DIRECTIONS if affected[make] and make.stages(plan)]
-        self.logger.setLevel(new.pipeline.log_level.upper())
+        self.logger.setLevel(plan.log_level)
         self.restarts.limit(new.pipeline.max_restarts, new.pipeline.restart_window_ms / 1000)
         if changes.http:
             self.http.listen(new)
@@ -258,8 +284,9 @@ class Supervisor:
         pipeline, before = config.pipeline, self.config.pipeline
         encoders = self.plan.encoders if pipeline.workers == before.workers else \
             pipeline.workers or len(os.sched_getaffinity(0))
-        return msgspec.structs.replace(self.plan, config=config, encoders=encoders, writers=pipeline.writers,
-                                       ingests=pipeline.readers)
+        controls = msgspec.structs.replace(self.plan.controls, log_level="")
+        return msgspec.structs.replace(self.plan, config=config, controls=controls, encoders=encoders,
+                                       writers=pipeline.writers, ingests=pipeline.readers)
 
     def _use(self, plan: Plan, ended: set[str]) -> None:
         """Uses a new plan from now on. The processes that run get it, but those in `ended`."""
@@ -349,10 +376,13 @@ class Supervisor:
         names = {process.sentinel: name for name, process in self.processes.items()}
         descriptors = [descriptor for direction in self.directions for descriptor in direction.descriptors]
         busy = self._signals or self._due or self._unanswered or self.http.waits or self._replacement
-        watched = [one for one in (self.http.sentinel, self.reload.sentinel) if one is not None]
+        watched = [one for one in (self.http.sentinel, self.http.connection, self.reload.sentinel)
+                   if one is not None]
         ready = wait([*names, *watched, self._signal_pipe, *descriptors], TICK_SECONDS if busy else QUIET_TICK_SECONDS)
         for sentinel in [one for one in ready if one in names]:
             self._handle_death(names[sentinel])
+        for request in self.http.requests():
+            self._control(request)
         if self.http.sentinel in ready:
             self._http_ended()
         with contextlib.suppress(BlockingIOError):
@@ -389,7 +419,7 @@ class Supervisor:
 
     def _http_ended(self) -> None:
         """The HTTP process has died. It does not count as a restart: the others do not need it."""
-        self.http.ended(_death(self.http.exitcode), _reason(self.http.reasons))
+        self.http.ended(_death(self.http.exitcode))
 
     def _publish(self) -> None:
         """Starts the HTTP process, if it is due, and publishes what is known of the processes."""
@@ -400,7 +430,8 @@ class Supervisor:
                                self._deaths.get(name, "")) for name in names]
         http = self.http
         found.append(ProcessStatus(HTTP, HTTP, http.pid, http.started_at, max(0, http.starts - 1), http.last_death))
-        self._publisher.publish(found, bool(self._signals), self.reload.status(), at_once=self.http.waits)
+        self._publisher.publish(found, bool(self._signals), self.reload.status(), self._controls_status(),
+                                at_once=self.http.waits)
 
     def _tell_service_manager(self) -> None:
         """Tells systemd that the pipeline is ready, that work goes on, and what it does."""

@@ -8,7 +8,7 @@ import zmq
 
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.wire import common
-from pipeline.wire.supervisor import ProcessStatus, ReloadStatus, SupervisorStatus
+from pipeline.wire.supervisor import ControlsStatus, ProcessStatus, ReloadStatus, SupervisorStatus
 
 #: Seconds between two messages without a change. The main loop turns at least as often.
 PUBLISH_SECONDS: Final = 1.0
@@ -25,18 +25,18 @@ class ProcessPublisher:
         self._run = run
         self._started_at = time.time()
         self._published_at = float("-inf")
-        self._last: tuple[list[ProcessStatus], bool, ReloadStatus] | None = None
+        self._last: tuple[list[ProcessStatus], bool, ReloadStatus, ControlsStatus] | None = None
 
     def publish(self, processes: list[ProcessStatus], stopping: bool, reload: ReloadStatus,
-                at_once: bool = False) -> None:
-        """Publishes the processes and the last reload, if they have changed, or a second has passed, or `at_once`."""
+                controls: ControlsStatus, at_once: bool = False) -> None:
+        """Publishes all that is known, if it has changed, or a second has passed, or `at_once`."""
         now = time.monotonic()
-        told = processes, stopping, reload
+        told = processes, stopping, reload, controls
         if not at_once and told == self._last and now - self._published_at < PUBLISH_SECONDS:
             return
         self._published_at, self._last = now, told
         self._socket.send(common.encode(SupervisorStatus(now, os.getpid(), self._started_at, self._run, stopping,
-                                                         processes, reload)))
+                                                         processes, reload, controls)))
 
 
 def kind_of(name: str) -> str:

@@ -38,6 +38,18 @@ class ReloadStatus(Struct, frozen=True):
     lines: list[str] = []
 
 
+class ControlsStatus(Struct, frozen=True):
+    """What an operator has changed."""
+
+    #: Requests so far, and why the last one could not be fulfilled; "" if it was.
+    number: Count = 0
+    error: str = ""
+    #: What is paused, for people.
+    paused: list[str] = []
+    #: The level of the log; "": that of the configuration.
+    log_level: str = ""
+
+
 class SupervisorStatus(Struct, frozen=True, tag=True):
     """Supervisor -> HTTP process: every second, and when a process has ended or was started."""
 
@@ -52,6 +64,7 @@ class SupervisorStatus(Struct, frozen=True, tag=True):
     stopping: bool
     processes: list[ProcessStatus]
     reload: ReloadStatus = ReloadStatus()
+    controls: ControlsStatus = ControlsStatus()
 
 
 _decoder = msgspec.msgpack.Decoder(SupervisorStatus)

@@ -36,6 +36,8 @@ class PartitionReader:
         self.fresh = False
         #: The topic is missing at present.
         self.is_missing = False
+        #: An operator has paused it.
+        self.is_paused = False
         #: Batches are cut at their edges; quarantined messages are not sent to an encoder.
         self.suspects: list[wire.Suspect] = []
         self.messages: list[ReceiveMessage] = []
@@ -86,7 +88,7 @@ class PartitionReader:
     @property
     def readable(self) -> bool:
         """Whether the partition may be polled."""
-        return self.generation >= 0 and not self.is_missing and not self.at_limit
+        return self.generation >= 0 and not self.is_missing and not self.at_limit and not self.is_paused
 
     def add(self, messages: list[ReceiveMessage], now: float) -> tuple[int, int] | None:
         """Adds the messages of a poll. Returns the first and last offset that are missing in the log before them.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
+from pipeline.config.controls import Controls
 from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
@@ -62,6 +63,8 @@ class Poller:
         self._pending: list[tuple[PartitionReader, asyncio.Task[list[ReceiveMessage]]]] = []
         #: Readers to poll next, in turn, as far as they are still due then.
         self._queue: deque[PartitionReader] = deque()
+        self._controls = plan.controls
+        self._sinks = [sink.name for sink in plan.config.all_sinks()]
         self._new_messages = NewMessages(self._topics, iggy)
         self._min_pause = MIN_PAUSE_SECONDS if self._low_latency else min(self._flush_seconds, MAX_PAUSE_SECONDS)
         self._pause = self._min_pause
@@ -74,6 +77,16 @@ class Poller:
         self._found = False
         #: No batch is due before this; seconds, monotonic.
         self._dispatch_at = 0.0
+
+    def pause(self, controls: Controls | None = None) -> None:
+        """Polls nothing that is paused; new `controls` replace the last ones. To be called for new readers, too."""
+        self._controls = controls or self._controls
+        for reader in self.readers.values():
+            topic = self._topics[reader.partition.topic]
+            reader.is_paused = self._controls.is_paused(self._sinks[topic.sink], topic.stream, topic.topic,
+                                                        reader.partition.number)
+            if not reader.is_paused:
+                reader.due_at = min(reader.due_at, self._round_at)
 
     @property
     def waits_for_credit(self) -> bool:

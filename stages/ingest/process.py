@@ -12,7 +12,7 @@ import time
 from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
-from pipeline.plan_updates import PlanUpdates
+from pipeline.plan_updates import PlanUpdates, newest_plan
 from pipeline.sockets.control_link import HEARTBEAT_SECONDS, AsyncControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
@@ -37,16 +37,18 @@ MAX_REFRESH_SECONDS = 5.0
 ERROR_PAUSE_SECONDS = 0.5
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, updates: PlanUpdates) -> None:
     """Runs ingest until the process is killed."""
-    asyncio.run(IngestStage(name, index, plan, logger).run())
+    asyncio.run(IngestStage(name, index, plan, logger, updates).run())
 
 
 class IngestStage:
     """Its part of the partitions of all configured topics: membership, and the coordinator's orders."""
 
-    def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger) -> None:
+    def __init__(self, name: str, index: int, plan: Plan, logger: logging.Logger,
+                 updates: PlanUpdates | None = None) -> None:
         self.logger = logger
+        self._updates = updates
         self.iggy = IggyConnection(plan.config.iggy)
         self.topics = Subscriptions(plan.config)
         self.until = plan.until
@@ -162,6 +164,8 @@ class IngestStage:
         if self.iggy.connections != connection:
             self._refresh_at = 0.0
         await self._carry_out_orders()
+        if (plan := newest_plan(self._updates)) is not None:
+            self.poller.pause(plan.controls)
         if self.poller.epoch and time.monotonic() >= self._refresh_at:
             await self._refresh()
         elif self.rereads and self.poller.epoch:
@@ -197,6 +201,7 @@ class IngestStage:
                                for position in assignment.positions}
         for position in assignment.positions:
             self.poller.readers[position.partition].seek(position)
+        self.poller.pause()
         self.poller.epoch = assignment.epoch
         self.poller.credit.assign(assignment)
         self.rereads.keep_epoch(assignment.epoch)
@@ -249,6 +254,8 @@ class IngestStage:
             reader = readers[where] = PartitionReader(where, new.start.offset)
             reader.fresh, reader.created_at = new.fresh, new.created_at
             reader.newest_time = self.monitor.newest_times.get(where, 0)
+        if changes.new or changes.truncated:
+            self.poller.pause()
         return replaced
 
     async def _report(self, changes: TopicChanges, replaced: list[PartitionReader]) -> None:

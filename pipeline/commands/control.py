@@ -1,0 +1,131 @@
+"""`pipeline pause`, `resume`, `drain` and `log-level`: steer the running pipeline of a configuration."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+import msgspec
+
+from pipeline.commands.config import load_config
+from pipeline.commands.status import UNUSED
+from pipeline.config.controls import ControlRequest, Selection
+from pipeline.config.inputs import ConfigInputs
+from pipeline.config.schema import Config
+from pipeline.errors import PipelineError
+from pipeline.http.client import request
+from pipeline.options import Command, config_option
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: Seconds between two looks at what the pipeline does.
+LOOK_SECONDS: Final = 0.2
+#: Longest wait until the pipeline acts on a request, seconds.
+ACT_SECONDS: Final = 30.0
+
+
+def _selection_options(command: F) -> F:
+    for decorate in (click.option("--partition", type=click.IntRange(0, 4_294_967_295), metavar="NUMBER",
+                                  help="Only this partition, of --topic."),
+                     click.option("--topic", default="", metavar="STREAM/TOPIC", help="Only this topic."),
+                     click.option("--sink", default="", metavar="NAME", help="Only this sink.")):
+        command = decorate(command)
+    return command
+
+
+@click.command(cls=Command)
+@config_option
+@_selection_options
+@click.option("--keep", is_flag=True, help="The pause holds after a restart of the pipeline, too.")
+def pause(path: ConfigInputs, sink: str, topic: str, partition: int | None, keep: bool) -> None:
+    """Stops reading topics, until `pipeline resume`.
+
+    What was read before is written and committed. Without --sink and --topic everything that sinks read is paused.
+    """
+    config = load_config(path, unused=UNUSED)
+    _send(config, ControlRequest("pause", _selection(config, sink, topic, partition), keep=keep))
+    _say(config)
+
+
+@click.command(cls=Command)
+@config_option
+@_selection_options
+def resume(path: ConfigInputs, sink: str, topic: str, partition: int | None) -> None:
+    """Ends pauses, those that were kept, too.
+
+    Without --sink and --topic all pauses end. A pause of more than what is given here goes on.
+    """
+    config = load_config(path, unused=UNUSED)
+    _send(config, ControlRequest("resume", _selection(config, sink, topic, partition)))
+    _say(config)
+
+
+@click.command(cls=Command)
+@config_option
+@click.option("--timeout", type=click.IntRange(1, 86_400), default=300, show_default=True, metavar="SECONDS",
+              help="Longest wait until everything is written.")
+def drain(path: ConfigInputs, timeout: int) -> None:
+    """Pauses everything and waits until what was read is written and committed."""
+    config = load_config(path, unused=UNUSED)
+    _send(config, ControlRequest("pause"))
+    until = time.monotonic() + timeout
+    while True:
+        sink = request(config, "GET", "/status")["sink"]
+        uncommitted = [one for one in (sink or {}).get("partitions", ()) if one["committed"] < one["dispatched"]]
+        if sink is None or not sink["in_flight"] and not uncommitted:
+            click.echo("drained: everything that was read is written and committed; go on with: pipeline resume")
+            return
+        if time.monotonic() > until:
+            raise PipelineError(f"{sink['in_flight']} messages are still in flight after {timeout} s; everything is "
+                                "paused. pipeline status has what is waited for")
+        time.sleep(LOOK_SECONDS)
+
+
+@click.command(cls=Command)
+@config_option
+@click.argument("level", type=click.Choice(["debug", "info", "warning", "error", "default"]))
+def log_level(path: ConfigInputs, level: str) -> None:
+    """Sets the level of the log of a running pipeline.
+
+    It holds until the next reload or the end; `default` is that of the configuration.
+    """
+    config = load_config(path, unused=UNUSED)
+    chosen: Any = "" if level == "default" else level
+    _send(config, ControlRequest("log-level", level=chosen))
+    click.echo(f"the level is {level}")
+
+
+def _selection(config: Config, sink: str, topic: str, partition: int | None) -> Selection:
+    """Raises UsageError for what the configuration does not have."""
+    sinks = [one.name for one in config.all_sinks()]
+    if sink and sink not in sinks:
+        raise click.BadParameter(f"there is no such sink; there is {', '.join(sinks)}", param_hint="--sink")
+    stream, slash, name = topic.partition("/")
+    if topic:
+        if not slash or not stream or not name:
+            raise click.BadParameter("give STREAM/TOPIC", param_hint="--topic")
+        known = [one for one in config.subscriptions() if not sink or config.all_sinks()[one.sink].name == sink]
+        if not any(one.matches(stream, name) if one.is_pattern else (one.stream, one.topic) == (stream, name)
+                   for one in known):
+            raise click.BadParameter(f"no sink reads it; there is {', '.join(one.label() for one in known)}",
+                                     param_hint="--topic")
+    if partition is not None and not topic:
+        raise click.BadParameter("only with --topic", param_hint="--partition")
+    return Selection(sink, stream, name, -1 if partition is None else partition)
+
+
+def _send(config: Config, what: ControlRequest) -> None:
+    """Sends a request, and waits until the pipeline has acted on it. Raises PipelineError."""
+    before = request(config, "GET", "/status")["controls"]["number"]
+    request(config, "POST", "/control", msgspec.to_builtins(what))
+    until = time.monotonic() + ACT_SECONDS
+    while (found := request(config, "GET", "/status")["controls"])["number"] <= before:
+        if time.monotonic() > until:
+            raise PipelineError("the pipeline does not act on it; see its log")
+        time.sleep(LOOK_SECONDS)
+    if found["error"]:
+        raise PipelineError(found["error"])
+
+
+def _say(config: Config) -> None:
+    paused = request(config, "GET", "/status")["controls"]["paused"]
+    click.echo(f"paused: {'; '.join(paused)}" if paused else "nothing is paused")

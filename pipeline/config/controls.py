@@ -1,0 +1,84 @@
+"""What an operator has changed of a running pipeline, beside its configuration. Pure."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+#: Levels of the log that an operator may set; "": that of the configuration.
+Level = Literal["", "debug", "info", "warning", "error"]
+
+
+class Selection(Struct, frozen=True):
+    """What is paused: partitions of the topics that sinks read. Empty parts select all; `topic` needs `stream`."""
+
+    sink: str = ""
+    stream: str = ""
+    topic: str = ""
+    #: -1: all.
+    partition: int = -1
+
+    def covers(self, sink: str, stream: str, topic: str, partition: int) -> bool:
+        """Whether a partition that a sink reads is selected."""
+        return (self.sink in ("", sink) and self.stream in ("", stream) and self.topic in ("", topic)
+                and self.partition in (-1, partition))
+
+    def includes(self, other: "Selection") -> bool:
+        """Whether everything that `other` selects is selected."""
+        return self.covers(other.sink, other.stream, other.topic, other.partition)
+
+    @property
+    def label(self) -> str:
+        """The selection for people."""
+        parts = [f"sink {self.sink}" if self.sink else "", f"{self.stream}/{self.topic}" if self.topic else self.stream,
+                 f"partition {self.partition}" if self.partition >= 0 else ""]
+        return " ".join(filter(None, parts)) or "all topics"
+
+
+class Controls(Struct, frozen=True):
+    """All that has been changed."""
+
+    paused: tuple[Selection, ...] = ()
+    log_level: Level = ""
+
+    def is_paused(self, sink: str, stream: str, topic: str, partition: int) -> bool:
+        """Whether nothing is to be read from a partition for a sink."""
+        return any(one.covers(sink, stream, topic, partition) for one in self.paused)
+
+    def with_pause(self, selection: Selection) -> "Controls":
+        """Pauses what is selected, too."""
+        kept = [one for one in self.paused if not selection.includes(one)]
+        if any(one.includes(selection) for one in kept):
+            return self
+        return replace(self, paused=(*kept, selection))
+
+    def without_pause(self, selection: Selection) -> "Controls":
+        """Ends the pauses of what is selected. A pause of more than that goes on: it has to be ended as a whole."""
+        return replace(self, paused=tuple(one for one in self.paused if not selection.includes(one)))
+
+
+class ControlRequest(Struct, frozen=True):
+    """What a command asks a running pipeline for."""
+
+    action: Literal["pause", "resume", "log-level"]
+    selection: Selection = Selection()
+    level: Level = ""
+    #: Pauses hold after a restart, too.
+    keep: bool = False
+
+
+def applied(request: ControlRequest, controls: Controls) -> Controls:
+    """The controls after a request."""
+    match request.action:
+        case "pause":
+            return controls.with_pause(request.selection)
+        case "resume":
+            return controls.without_pause(request.selection)
+        case "log-level":
+            return replace(controls, log_level=request.level)
+
+
+def labels(paused: Sequence[Selection]) -> list[str]:
+    """What is paused, for people."""
+    return [one.label for one in paused]
