@@ -1,6 +1,7 @@
 """What all commands share: `-c`, `--set`, `--log-level` and `-h`, and the check that an option is given once."""
 
 import functools
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar, cast
 
@@ -8,12 +9,20 @@ import click
 from click.shell_completion import CompletionItem
 
 from pipeline.config.inputs import ConfigInputs
+from pipeline.config.variables import CONFIG_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Settings of the outermost command; its subcommands inherit them.
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
+
+
+class _Paths(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
+    """Paths, several of which are separated by colons in an environment variable."""
+
+    name = "path"
+    envvar_list_splitter = os.pathsep
 
 
 def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -37,7 +46,7 @@ def config_option(command: F) -> F:
                              help="Instead of a key of the files: influxdb.url=http://host:8086. Several times.")(
         with_inputs)
     return cast(F, click.option("-c", "--config", "paths", required=True, multiple=True, metavar="FILE|FOLDER",
-                                shell_complete=complete_file,
+                                shell_complete=complete_file, type=_Paths(), envvar=CONFIG_VARIABLE, show_envvar=True,
                                 help="Configuration: a TOML file, a folder with *.toml, or - for standard input. "
                                      "Several times: they are put together.")(decorated))
 

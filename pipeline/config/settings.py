@@ -19,6 +19,7 @@ from pipeline.config.schema import Config
 from pipeline.config.secret_keys import is_secret, url_password
 from pipeline.config.toml_text import joined
 from pipeline.config.values import Verbatim, text_as
+from pipeline.config.variables import CONFIG_VARIABLE
 from pipeline.errors import Problem
 
 #: What begins the environment variables that are keys.
@@ -28,7 +29,7 @@ SEPARATOR: Final = "__"
 #: Most parts of a key.
 MAX_PARTS: Final = 20
 #: Variables that begin like that and are no keys.
-OTHER_VARIABLES: Final = ("PIPELINE_TRACEBACK",)
+OTHER_VARIABLES: Final = ("PIPELINE_TRACEBACK", CONFIG_VARIABLE)
 #: What Kubernetes sets in every container for a Service that is called "pipeline".
 _KUBERNETES: Final = re.compile(r"PIPELINE_(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP)(_[A-Z]+)?)?)")
 _PART: Final = re.compile(r"""\s*(?:([^\s"'.=\[\]]+(?:[ ][^\s"'.=\[\]]+)*)|"((?:[^"\\]|\\.)*)"|'([^']*)')"""

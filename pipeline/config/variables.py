@@ -11,6 +11,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+#: Environment variable that names the configuration's files and folders where `-c` is not given.
+CONFIG_VARIABLE: Final = "PIPELINE_CONFIG"
 #: "address": in URLs and paths a variable may stand anywhere, so `$VAR` is a mistake anywhere; "text": it is one as a
 #: word of its own, because passwords hold dollar signs; "data": never, as in queries (`$from`, Flux's `${r.host}`)
 #: and messages.

@@ -154,6 +154,16 @@ def test_check_names_all_in_one_object(tmp_path: Path) -> None:
     assert "hunter2" not in checked.output
 
 
+def test_the_environment_names_files_where_no_option_does(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(BASE)
+    (tmp_path / "b.toml").write_text("[pipeline]\nworker = 1\n")
+    environ = {"PIPELINE_CONFIG": f"{tmp_path / 'a.toml'}:{tmp_path / 'b.toml'}"}
+    assert "b.toml:2: pipeline.worker: unknown key" in run("check", environ=environ).output
+    assert run("check", "-c", str(tmp_path / "a.toml"), environ=environ).exit_code == 0
+    assert run("check").exit_code == 2 and "--config" in run("check").output
+    assert "PIPELINE_CONFIG" in run("check", "--help").output
+
+
 def test_kubernetes_variables_of_a_service_called_pipeline_are_not_named(tmp_path: Path) -> None:
     path = tmp_path / "good.toml"
     path.write_text(BASE)
