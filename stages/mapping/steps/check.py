@@ -24,8 +24,9 @@ def step_problems(mapping: MappingConfig, key: str) -> list[str]:
     if not mapping.transform and mapping.transform_path and not any(
             isinstance(step, FunctionStep) for step in mapping.steps):
         problems.append(f"{key}.transform_path: only with transform")
-    try:
-        compiled_all(replace(mapping, steps=()), notices, budget)
-    except BadStep as error:
-        problems.append(f"{key}.{error.option}: {error}")
+    for alone in (replace(mapping, steps=(), transform=""), replace(mapping, steps=(), jq="")):
+        try:
+            compiled_all(alone, notices, budget)
+        except BadStep as error:
+            problems.append(f"{key}.{error.option}: {error}")
     return problems
