@@ -9,7 +9,8 @@ _SECRET: Final = re.compile(r"(.*_)?(password|passphrase|token|secret|api_key|pr
                             re.IGNORECASE)
 #: Names of headers whose values are secret.
 SECRET_HEADER: Final = re.compile(r"auth|cookie|token|key|secret|passw|credential|signature|session", re.IGNORECASE)
-_PASSWORD: Final = re.compile(r"//([^/@\s]*):([^/@\s]+)@")
+#: User and password, or a token, in a URL.
+_PASSWORD: Final = re.compile(r"//(?:([^/@:\s]*):[^/@\s]+|[^/@:\s]+)@")
 
 
 def is_secret(key: str) -> bool:
@@ -27,4 +28,4 @@ def url_password(text: str) -> bool:
 
 def without_password(text: str) -> str:
     """A URL without the password in it."""
-    return _PASSWORD.sub(r"//\1:***@", text)
+    return _PASSWORD.sub(lambda match: "//***@" if match[1] is None else f"//{match[1]}:***@", text)

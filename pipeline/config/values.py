@@ -31,7 +31,7 @@ INTEGERS: Final = range(-2**63, 2**64)
 _MAX_SHOWN: Final = 2_000
 _INDEX: Final = re.compile(r"\[\d+\]")
 #: User and password in a URL.
-_USERINFO: Final = re.compile(r"[^/:@]*:[^/@]*@")
+_USERINFO: Final = re.compile(r"[^/:@]*:[^/@]*@|(?<=//)[^/@:\s]+@")
 _LONG: Final = re.compile(rf'"([^"]{{{SHOWN_CHARACTERS},}})"')
 #: Last parts of keys whose strings are addresses, or data.
 _ADDRESSES: Final = ("url", "urls", "proxy", "address", "listen")

@@ -236,7 +236,8 @@ def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, setting: str, pr
 @pytest.mark.parametrize("setting", [
     "influxdb.token=hunter2-secret", "iggy.password=hunter2-secret", 'influxdb={token="hunter2-secret"}',
     "influxdb.headers.Authorization=hunter2-secret", "influxdb.proxy=http://me:hunter2-secret@host:1",
-    'influxdb.headers={X-Api-Key="hunter2-secret"}'])
+    'influxdb.headers={X-Api-Key="hunter2-secret"}', "iggy.connection_string=iggy+tcp://hunter2-secret@host:1",
+    "iggy.address=iggy://hunter2-secret@host:1"])
 def test_a_secret_in_an_argument_is_refused_and_not_shown(tmp_path: Path, setting: str) -> None:
     (problem,) = problems(tmp_path, setting)
     assert "visible to every user" in problem and "PIPELINE_" in problem and "hunter2" not in problem
