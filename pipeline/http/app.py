@@ -13,11 +13,15 @@ from pipeline import __version__
 from pipeline.config.controls import ControlRequest
 from pipeline.errors import PipelineError
 from pipeline.http.health import alive
+from pipeline.http.page_files import PAGE, page_files
 from pipeline.http.site import Site
 
 #: Sent with every answer: nothing is stored by caches, guessed by browsers, or shown in another page's frame.
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
-            "Content-Security-Policy": "default-src 'none'", "Referrer-Policy": "no-referrer"}
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Referrer-Policy": "no-referrer"}
+#: What the status page may load: its own files and answers, and nothing of anybody else.
+_PAGE_POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+                "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 
 
 def make_app(site: Site) -> Starlette:
@@ -25,6 +29,7 @@ def make_app(site: Site) -> Starlette:
     whether it may see nothing but one word."""
     pages = Pages(site)
     routes = [Route("/livez", pages.livez), Route("/readyz", pages.readyz), Route("/status", pages.status),
+              Route("/", pages.page), Route("/page/{name}", pages.page), Route("/history", pages.history),
               Route("/payload", pages.payload), Route("/metrics", pages.metrics), Route("/version", pages.version),
               Route("/control", pages.control, methods=["POST"])]
     return Starlette(routes=routes, exception_handlers={HTTPException: _error})
@@ -35,6 +40,7 @@ class Pages:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._files = page_files()
 
     async def livez(self, request: Request) -> Response:
         """Whether the pipeline lives: 200 or 503."""
@@ -60,6 +66,18 @@ class Pages:
         except msgspec.MsgspecError as error:
             return answer({"error": f"this is no request: {error}"}, 400)
         return answer({"sent": True})
+
+    async def history(self, _request: Request) -> Response:
+        """The totals of the last hour."""
+        return answer(self._site.history.plots())
+
+    async def page(self, request: Request) -> Response:
+        """The status page, and the files that it loads."""
+        name = request.path_params.get("name", PAGE)
+        found = self._files.get(name)
+        if found is None:
+            return answer({"error": f"there is no file {name[:100]} of the status page"}, 404)
+        return Response(found.content, 200, {**_headers(), "Content-Security-Policy": _PAGE_POLICY}, found.kind)
 
     async def payload(self, request: Request) -> Response:
         """The payload of one of the last dead letters, by stream, topic, partition and offset; for who is trusted."""

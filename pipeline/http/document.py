@@ -123,6 +123,9 @@ class Document(Struct, frozen=True):
     #: "starting", "running", "waiting" (for something outside), "paused" (an operator has to act), "stopping".
     state: str
     readiness: Readiness
+    #: Whether it shows what was in messages, and `/payload` does: to the holder of the token, and over the local
+    #: socket.
+    shows_messages: bool
     rates: Rates
     processes: list[Process]
     #: None where the pipeline has no such direction, or nothing is known yet.
@@ -144,7 +147,7 @@ def make_document(plan: Plan, snapshot: Snapshot, rates: Rates, usage: Mapping[i
     supervisor = snapshot.supervisor
     return Document(
         snapshot.time, __version__, supervisor.pid if supervisor else 0, supervisor.started_at if supervisor else 0.0,
-        state_of(snapshot, ready), ready, rates, _processes(snapshot, usage),
+        state_of(snapshot, ready), ready, with_payloads, rates, _processes(snapshot, usage),
         _sink(plan, snapshot, snapshot.sink, with_payloads) if snapshot.sink else None,
         _source(snapshot, snapshot.source) if snapshot.source else None,
         plan.files, supervisor.reload if supervisor else ReloadStatus(),

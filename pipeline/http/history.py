@@ -11,6 +11,8 @@ from pipeline.http.feeds import Snapshot
 KEPT: Final = 3_600
 #: Rates are those of the last seconds.
 RATE_SECONDS: Final = 10.0
+#: Samples that a plot is made of, at most.
+MOST_PLOTTED: Final = 360
 
 
 class Sample(Struct, frozen=True, array_like=True):
@@ -31,6 +33,14 @@ class Sample(Struct, frozen=True, array_like=True):
     #: The source direction: points that were sent to Iggy; the age of the oldest watermark, seconds.
     points: int = 0
     behind_seconds: float = 0.0
+
+
+class Plots(Struct, frozen=True):
+    """The answer of `/history`: at most MOST_PLOTTED samples, evenly spread, oldest first; and always the newest."""
+
+    #: The names of what each sample has.
+    fields: tuple[str, ...]
+    samples: list[Sample]
 
 
 class Rates(Struct, frozen=True):
@@ -54,6 +64,15 @@ class History:
         sample = sample_of(snapshot)
         if sample is not None:
             self.samples.append(sample)
+
+    def plots(self) -> Plots:
+        """What is plotted."""
+        every = -(-len(self.samples) // MOST_PLOTTED) or 1
+        # Those of the same times each time, so that a plot does not flicker.
+        kept = [one for one in self.samples if round(one.time) % every == 0]
+        if self.samples and (not kept or kept[-1] is not self.samples[-1]):
+            kept.append(self.samples[-1])
+        return Plots(Sample.__struct_fields__, kept[-MOST_PLOTTED:])
 
     def rates(self) -> Rates:
         """The rates now. A total that has become smaller is that of a new coordinator, which counts from 0."""
