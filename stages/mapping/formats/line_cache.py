@@ -14,9 +14,9 @@ from stages.mapping.budget import Budget, cost_of
 from stages.mapping.records.series import SHORT_CHARS
 from stages.mapping.records.type_guard import kind_of
 
-#: Approximate bytes of a measurement's entry beside its texts, and of the two patterns of a field.
+#: Approximate bytes of a measurement's entry beside its texts, and of the three patterns of a field.
 _MEASUREMENT_BYTES: Final = 800
-_PATTERN_BYTES: Final = 3_000
+_PATTERN_BYTES: Final = 4_500
 #: Compiling a pattern takes about a hundred times as long as parsing its line. Except for the first ones, a pattern is
 #: compiled only after about that many fields were parsed for each of its fields, so that lines that are all different
 #: cost at most twice as much.
@@ -58,7 +58,9 @@ class _Measurement:
         #: The sets of fields that they match.
         self.shapes: set[tuple[tuple[str, FieldType], ...]] = set()
         self._sources: list[str] = []
+        #: Of many lines from their first field on, and of many whole ones; made when they are asked for.
         self._all: re.Pattern[str] | None = None
+        self._whole: re.Pattern[str] | None = None
 
     def add(self, shape: tuple[tuple[str, FieldType], ...]) -> None:
         """Makes the pattern of a set of fields."""
@@ -67,7 +69,7 @@ class _Measurement:
                                        for lead, kind in shape]))
         source = ",".join([re.escape(lead) + _VALUES[kind] for lead, kind in shape])
         self.matches.append(re.compile(source + self._time).match)
-        self._all = None
+        self._all = self._whole = None
 
     def fits(self, bodies: Sequence[str]) -> bool:
         """Whether all of these lines match one of the patterns."""
@@ -77,6 +79,18 @@ class _Measurement:
             time = self._time.removesuffix(_LINE_END)
             self._all = re.compile(f"(?:(?:{'|'.join(self._sources)}){time}\n)*+")
         return self._all.fullmatch("\n".join(bodies) + "\n") is not None
+
+
+    def fits_whole(self, lines: str) -> bool:
+        """Whether all of these lines, each with its line break, match one of the patterns after what is before their
+        first space.
+        """
+        if not self._sources:
+            return False
+        if self._whole is None:
+            time = self._time.removesuffix(_LINE_END)
+            self._whole = re.compile(f"(?:[^ \\n]++ (?:{'|'.join(self._sources)}){time}\\n)*+")
+        return self._whole.fullmatch(lines) is not None
 
 
 class ManyLines(NamedTuple):
@@ -155,6 +169,9 @@ class KnownLines:
 
     def find_all(self, texts: Sequence[str]) -> ManyLines:
         """The lines, without their line breaks, all at once."""
+        plain = self._plain(texts)
+        if plain is not None:
+            return plain
         cut = [text.partition(" ") for text in texts]
         found = [self._heads.get(head) for head, _, _ in cut]
         by_measurement: dict[int, list[int]] = {}
@@ -174,3 +191,23 @@ class KnownLines:
         heads = [known[0] if known is not None else "" for known in found]
         return ManyLines(heads, [text.rpartition(" ")[2] for text in texts],
                          [f"{head} {body}\n" for head, (_, _, body) in zip(heads, cut, strict=True)], unknown)
+
+    def _plain(self, texts: Sequence[str]) -> ManyLines | None:
+        """The same where all are known, of one measurement, and no string has a space in it; otherwise None."""
+        joined = "\n".join(texts) + "\n"
+        parts = joined.replace("\n", " ").split(" ")
+        if len(parts) != 3 * len(texts) + 1 or max(map(len, texts)) >= SHORT_CHARS:
+            return None
+        came = parts[:-1:3]
+        first = self._heads.get(came[0])
+        if first is None:
+            return None
+        heads = [known[0] for known in map(self._heads.get, came) if known is not None and known[1] is first[1]]
+        # Each line that fits has two spaces at least, so that none of them has more.
+        if len(heads) < len(texts) or not first[1].fits_whole(joined):
+            return None
+        times = parts[2::3]
+        if heads == came:
+            return ManyLines(heads, times, [f"{text}\n" for text in texts], [])
+        return ManyLines(heads, times, [f"{head} {body} {time}\n" for head, body, time in zip(
+            heads, parts[1::3], times, strict=True)], [])
