@@ -59,7 +59,7 @@ def resume(path: ConfigInputs, sink: str, topic: str, partition: int | None) -> 
     _say(config)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Pauses everything, and waits until it is written")
 @config_option
 @click.option("--timeout", type=click.IntRange(1, 86_400), default=300, show_default=True, metavar="SECONDS",
               help="Longest wait until everything is written.")
