@@ -64,7 +64,7 @@ def resume(path: ConfigInputs, sink: str, topic: str, partition: int | None) -> 
 @click.option("--timeout", type=click.IntRange(1, 86_400), default=300, show_default=True, metavar="SECONDS",
               help="Longest wait until everything is written.")
 def drain(path: ConfigInputs, timeout: int) -> None:
-    """Pauses everything and waits until what was read is written and committed."""
+    """Pauses everything, and waits until what was read is written."""
     config = load_config(path, unused=UNUSED)
     _send(config, ControlRequest("pause"))
     until = time.monotonic() + timeout
