@@ -32,6 +32,7 @@ _GROUPS: Final = (
         "pause": "pipeline.commands.control",
         "resume": "pipeline.commands.control",
         "drain": "pipeline.commands.control",
+        "skip": "pipeline.commands.control",
         "log-level": "pipeline.commands.control",
         "offsets": "pipeline.commands.offsets",
         "dlq": "pipeline.commands.dlq",

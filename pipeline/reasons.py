@@ -31,6 +31,7 @@ REASONS = MappingProxyType({
     "too_expanded": "the points of the message take more bytes than max_expanded_bytes",
     "too_slow": "the message takes more CPU time than max_message_cpu_ms",
     "quarantined": "processes died of this message, or hung on it; please report it",
+    "skipped": "an operator has given up the message: pipeline skip",
     "internal_error": "a fault in the pipeline, for this message only; please report it",
     "step_failed": "a step of the mapping cannot be done on the message",
     "bad_bucket": "bucket_template gives a bucket that is not in allowed_buckets",

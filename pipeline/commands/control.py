@@ -1,4 +1,4 @@
-"""`pipeline pause`, `resume`, `drain` and `log-level`: steer the running pipeline of a configuration."""
+"""`pipeline pause`, `resume`, `drain`, `skip` and `log-level`: steer the running pipeline of a configuration."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import msgspec
 
 from pipeline.commands.config import load_config
 from pipeline.commands.status import UNUSED
-from pipeline.config.controls import ControlRequest, Selection
+from pipeline.config.controls import ControlRequest, Selection, Skip
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
@@ -78,6 +78,32 @@ def drain(path: ConfigInputs, timeout: int) -> None:
             raise PipelineError(f"{sink['in_flight']} messages are still in flight after {timeout} s; everything is "
                                 "paused. pipeline status has what is waited for")
         time.sleep(LOOK_SECONDS)
+
+
+@click.command(cls=Command)
+@config_option
+@click.option("--topic", required=True, metavar="STREAM/TOPIC")
+@click.option("--partition", required=True, type=click.IntRange(0, 4_294_967_295), metavar="NUMBER")
+@click.option("--to", "last", required=True, type=click.IntRange(0, 2**63 - 2), metavar="OFFSET",
+              help="The last message that is given up.")
+def skip(path: ConfigInputs, topic: str, partition: int, last: int) -> None:
+    """Gives up messages of a partition: each becomes a dead letter.
+
+    Those up to and including --to that are not written yet are not mapped any more, and their dead letters have the
+    reason `skipped`. Messages that are already on their way to the database are still written.
+    """
+    config = load_config(path, unused=UNUSED)
+    chosen = _selection(config, "", topic, partition)
+    sink = request(config, "GET", "/status")["sink"]
+    ends = [one["end"] for one in (sink or {}).get("partitions", ())
+            if (one["stream"], one["topic"], one["partition"]) == (chosen.stream, chosen.topic, partition)]
+    if not ends:
+        raise PipelineError(f"{topic} has no partition {partition} that this pipeline reads")
+    if last > ends[0]:
+        raise click.BadParameter(f"the last offset of {topic} partition {partition} is {ends[0]}; messages that do not "
+                                 "exist yet cannot be given up", param_hint="--to")
+    _send(config, ControlRequest("skip", skip=Skip(chosen.stream, chosen.topic, partition, last + 1)))
+    click.echo(f"{topic} partition {partition}: messages up to offset {last} become dead letters")
 
 
 @click.command(cls=Command)

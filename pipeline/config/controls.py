@@ -36,11 +36,21 @@ class Selection(Struct, frozen=True):
         return " ".join(filter(None, parts)) or "all topics"
 
 
+class Skip(Struct, frozen=True):
+    """Messages of one partition that an operator has given up: those before `offset`."""
+
+    stream: str
+    topic: str
+    partition: int
+    offset: int
+
+
 class Controls(Struct, frozen=True):
     """All that has been changed."""
 
     paused: tuple[Selection, ...] = ()
     log_level: Level = ""
+    skips: tuple[Skip, ...] = ()
 
     def is_paused(self, sink: str, stream: str, topic: str, partition: int) -> bool:
         """Whether nothing is to be read from a partition for a sink."""
@@ -53,6 +63,18 @@ class Controls(Struct, frozen=True):
             return self
         return replace(self, paused=(*kept, selection))
 
+    def with_skip(self, skip: Skip) -> "Controls":
+        """Gives up messages, too. What was given up before stays so."""
+        before = self.skipped(skip.stream, skip.topic, skip.partition)
+        others = tuple(one for one in self.skips if (one.stream, one.topic, one.partition)
+                       != (skip.stream, skip.topic, skip.partition))
+        return replace(self, skips=(*others, replace(skip, offset=max(before, skip.offset))))
+
+    def skipped(self, stream: str, topic: str, partition: int) -> int:
+        """The first offset of a partition that is not given up."""
+        return max((one.offset for one in self.skips
+                    if (one.stream, one.topic, one.partition) == (stream, topic, partition)), default=0)
+
     def without_pause(self, selection: Selection) -> "Controls":
         """Ends the pauses of what is selected. A pause of more than that goes on: it has to be ended as a whole."""
         return replace(self, paused=tuple(one for one in self.paused if not selection.includes(one)))
@@ -61,11 +83,12 @@ class Controls(Struct, frozen=True):
 class ControlRequest(Struct, frozen=True):
     """What a command asks a running pipeline for."""
 
-    action: Literal["pause", "resume", "log-level"]
+    action: Literal["pause", "resume", "log-level", "skip"]
     selection: Selection = Selection()
     level: Level = ""
     #: Pauses hold after a restart, too.
     keep: bool = False
+    skip: Skip | None = None
 
 
 def applied(request: ControlRequest, controls: Controls) -> Controls:
@@ -75,6 +98,8 @@ def applied(request: ControlRequest, controls: Controls) -> Controls:
             return controls.with_pause(request.selection)
         case "resume":
             return controls.without_pause(request.selection)
+        case "skip":
+            return controls if request.skip is None else controls.with_skip(request.skip)
         case "log-level":
             return replace(controls, log_level=request.level)
 

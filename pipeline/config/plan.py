@@ -29,6 +29,8 @@ class Plan(Struct, frozen=True):
     run: str = ""
     #: How many processes of this name were started before in this run.
     incarnation: int = 0
+    #: The reload that has made it; 0: the start.
+    reload: int = 0
     #: What an operator has changed.
     controls: Controls = Controls()
     #: Absolute paths of the files and folders that the configuration was read from.

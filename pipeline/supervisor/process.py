@@ -56,7 +56,8 @@ FORK_RETRY_SECONDS = 0.5
 REPEAT_SECONDS = 1.0
 #: Seconds between two Drains: a coordinator that was restarted has not received the first one.
 DRAIN_REPEAT_SECONDS = 0.5
-_ACTS: Final = {"pause": "paused topics", "resume": "ended pauses", "log-level": "set the level of the log"}
+_ACTS: Final = {"skip": "given up messages", "pause": "paused topics", "resume": "ended pauses",
+                "log-level": "set the level of the log"}
 
 Direction = SinkDirection | SourceDirection
 #: In the order in which they are started.
@@ -194,6 +195,10 @@ class Supervisor:
     def _control(self, request: ControlRequest) -> None:
         """Does what a command has asked for."""
         controls, self._control_error = applied(request, self.plan.controls), ""
+        if request.action == "skip" and self.config.network.listen:
+            controls = self.plan.controls
+            self._control_error = ("encoders on other machines cannot skip messages; stop the pipeline and use "
+                                   "pipeline offsets set")
         if request.keep or request.action == "resume":
             try:
                 keep_pauses(self.config, controls.paused)
@@ -285,7 +290,8 @@ class Supervisor:
         encoders = self.plan.encoders if pipeline.workers == before.workers else \
             pipeline.workers or len(os.sched_getaffinity(0))
         controls = msgspec.structs.replace(self.plan.controls, log_level="")
-        return msgspec.structs.replace(self.plan, config=config, controls=controls, encoders=encoders,
+        return msgspec.structs.replace(self.plan, config=config, controls=controls,
+                                       reload=self.reload.number, encoders=encoders,
                                        writers=pipeline.writers, ingests=pipeline.readers)
 
     def _use(self, plan: Plan, ended: set[str]) -> None:

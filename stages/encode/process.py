@@ -4,6 +4,7 @@ core."""
 import logging
 import signal
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -62,7 +63,7 @@ class EncodeStage:
         self.link = link
         self.topics = Subscriptions(plan.config)
         self.rules = WireRules(plan.config, plan.ingests, self.topics)
-        self._config = plan.config
+        self._config, self._controls, self._reload = plan.config, plan.controls, plan.reload
         self._endpoints = endpoints
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._registry = RegistryClient(self.link, logger)
@@ -130,6 +131,10 @@ class EncodeStage:
         plan = newest_plan(updates)
         if plan is None:
             return
+        self._controls = plan.controls
+        if plan.reload == self._reload:
+            return
+        self._reload = plan.reload
         self._report()
         forget_modules(sink.mapping for sink in (*self.sinks, *plan.config.all_sinks()))
         before = self._config, self._budget
@@ -232,9 +237,15 @@ class EncodeStage:
                              batch.headers)
         encoder = self._encoder_of(partition.topic)
         count = payload_frame.count(lengths)
-        encoded = encoder.encode_array(joined, count, origin) or encoder.encode(payload_frame.split(joined, lengths),
-                                                                                origin)
-        rejects = [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
+        rejects: list[wire.Reject] = []
+        if self._controls.skips and (skipped := self._count_skipped(partition, origin, count)):
+            rejects = [wire.Reject(origin.of(index).offset, "skipped", "") for index in range(skipped)]
+            origin, count = origin.after(skipped), count - skipped
+            encoded = encoder.encode(payload_frame.split(joined, lengths)[skipped:], origin)
+        else:
+            encoded = encoder.encode_array(joined, count, origin) or \
+                encoder.encode(payload_frame.split(joined, lengths), origin)
+        rejects += [wire.Reject(origin.of(index).offset, reason, detail) for index, reason, detail in encoded.rejects]
         sink = self.topics[partition.topic].sink
         overwritten = self.recent.add(sink, encoder.topic, origin, count, encoded, batch.redelivered)
         if encoder.rules.notices:
@@ -250,6 +261,12 @@ class EncodeStage:
         part = wire.LinesPart(batch.range, count, encoded.points, batch.first, batch.offsets, rejects,
                               batch.redelivered, overwritten, batch.found)
         self._lines.setdefault((sink, writer), SharedLines()).add(part, encoded.groups)
+
+    def _count_skipped(self, partition: wire.Partition, origin: BatchOrigin, count: int) -> int:
+        """How many of the first messages of a batch an operator has given up."""
+        topic = self.topics[partition.topic]
+        first = self._controls.skipped(topic.stream, topic.topic, partition.number)
+        return bisect_left(range(count), first, key=lambda index: origin.of(index).offset)
 
     def _hand_on(self) -> None:
         """Sends the lines to their writers, and reports the settled ranges."""

@@ -116,6 +116,14 @@ class BatchOrigin(Struct, frozen=True):
                       self.timestamps[index] if self.timestamps else None, self.arrival,
                       self.headers[index] if self.headers else ())
 
+    def after(self, count: int) -> "BatchOrigin":
+        """The origin of the messages after the first `count`, of which there may be none."""
+        def rest(values: Sequence[Any] | None) -> Sequence[Any] | None:
+            return None if values is None else values[count:]
+
+        return BatchOrigin(self.partition, self.first + count, rest(self.offsets), rest(self.timestamps), self.arrival,
+                           rest(self.headers))
+
     def alone(self, index: int) -> "BatchOrigin":
         """The origin of a batch with this message only."""
         one = self.of(index)

@@ -14,7 +14,7 @@ from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, se
 
 
 def run(sink: Sink, command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-m", "pipeline", command, "-c", str(sink.config), *arguments],
+    return subprocess.run([sys.executable, "-m", "pipeline", *command.split(), "-c", str(sink.config), *arguments],
                           capture_output=True, text=True, timeout=120, env=sink.environ)
 
 
@@ -57,6 +57,14 @@ def test_a_paused_partition_is_not_read_the_others_are_and_a_restart_changes_not
     debug = run(sink, "log-level", "debug")
     assert debug.returncode == 0, debug.stderr
     assert influxdb.count() == 300
+    too_far = run(sink, "skip", "--topic", f"s/{TOPIC}", "--partition", "0", "--to", "1000")
+    assert too_far.returncode == 2 and "199" in too_far.stderr
+    skipped = run(sink, "skip", "--topic", f"s/{TOPIC}", "--partition", "0", "--to", "174")
+    assert skipped.returncode == 0, skipped.stderr
     assert run(sink, "resume").returncode == 0
-    wait_until(lambda: influxdb.count() == 400, "all points")
-    assert numbers(influxdb.points()) == list(range(400))
+    wait_until(lambda: influxdb.count() == 375, "all points but those that were given up")
+    odd = {number for first in range(300, 400, 20) for number in range(first, first + 10)}
+    given_up = sorted(odd)[:25]
+    assert numbers(influxdb.points()) == sorted(set(range(400)) - set(given_up))
+    letters = run(sink, "dlq list", "--reason", "skipped")
+    assert letters.stdout.count("skipped") >= 25, letters
