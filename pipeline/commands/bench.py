@@ -166,9 +166,14 @@ def idle(as_json: bool, page: str | None) -> None:
 @click.option("--delivery", default="batched", show_default=True, type=click.Choice(["batched", "low_latency"]))
 @click.option("--iggy", default="", metavar="HOST:PORT",
               help="Server with user and password iggy; a sandbox when left out.")
+@click.option("--source", "measurements", default="", metavar="N,N,...",
+              help="Instead: a source of so many measurements without new points.")
 def everyday(as_json: bool, rates: str, partitions: str, seconds: float, workers: int, writers: int,
-             flush_interval_ms: int, delivery: str, iggy: str) -> None:
+             flush_interval_ms: int, delivery: str, iggy: str, measurements: str) -> None:
     """CPU, write requests, latency and memory at the rates that most installations have."""
+    if measurements:
+        _idle_source(_numbers("--source", measurements), seconds, as_json)
+        return
     options = f'workers = {workers}\nwriters = {writers}\ndelivery = "{delivery}"\n'
     if flush_interval_ms:
         options += f"flush_interval_ms = {flush_interval_ms}\n"
@@ -180,6 +185,18 @@ def everyday(as_json: bool, rates: str, partitions: str, seconds: float, workers
             runs.append(found)
     if as_json:
         click.echo(msgspec.json.encode({"everyday": runs}).decode())
+
+
+def _idle_source(measurements: list[int], seconds: float, as_json: bool) -> None:
+    from pipeline.testbed.bench import everyday_source
+
+    runs = []
+    with _folder() as folder:
+        for found in everyday_source.measure(folder, measurements, seconds):
+            click.echo(everyday_source.text(found), err=as_json)
+            runs.append(found)
+    if as_json:
+        click.echo(msgspec.json.encode({"source": runs}).decode())
 
 
 @bench.command()

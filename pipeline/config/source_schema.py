@@ -88,6 +88,9 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     read_future_points: bool = False
     #: Interval of queries after everything was read.
     poll_interval_ms: DayMilliseconds = 5_000
+    #: Longest interval of queries for a measurement that has no new points. Without any for a time t, it is asked again
+    #: after t / 8, at least `poll_interval_ms` and at most this; its next points are read that much later.
+    idle_interval_ms: DayMilliseconds = 30_000
     #: Points younger than this are read later, since others of the same time may still be written.
     buffer_duration_ms: YearMilliseconds = 10_000
     #: This much of the past is read again each time; new and changed points in it are sent.

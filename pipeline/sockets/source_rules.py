@@ -15,7 +15,7 @@ from pipeline.wire import source as source_wire
 #: Kind of process -> messages that it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
     "supervisor": (common.Heartbeat, wire.ProcessDied, common.Drain),
-    "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.PageRead,
+    "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.Probed, source_wire.PageRead,
               source_wire.PageOverflow),
     "convert": (common.Heartbeat, common.Retrying),
     "produce": (common.Heartbeat, common.Retrying, source_wire.PageConfirmed),
@@ -56,6 +56,10 @@ class SourceRules:
                     return "its window ends before it starts"
                 return self._page(page, window.start, window.end) or _overlap(overlap)
             case source_wire.Discover() | source_wire.Discovered():
+                return self._source(message.source, message.epoch)
+            case source_wire.Probe(windows=windows) | source_wire.Probed(empty=windows):
+                if any(not MIN_TIME <= window.start < window.end <= MAX_TIME for _, window in windows):
+                    return "a window is not one"
                 return self._source(message.source, message.epoch)
             case source_wire.StartPages(epoch=epoch, measurements=measurements):
                 return next(filter(None, (self._source(id_.source, epoch) for id_, _ in measurements)), "")

@@ -6,9 +6,13 @@ One rule: the watermark is the end of the contiguous prefix of confirmed pages, 
 from collections import OrderedDict
 
 from pipeline.points.fingerprints import Fingerprint, Fingerprints
-from pipeline.points.times import MIN_TIME
+from pipeline.points.times import MIN_TIME, SECOND
 from pipeline.points.windows import TimeWindow
 from pipeline.source_coordinator.stride import Stride
+
+#: Windows with a multiple of this in them are read, not probed, nanoseconds. A field may have another type in each
+#: shard, of which a probe sees one; shards begin at multiples of it.
+PROBE_WITHIN = 900 * SECOND
 
 
 class Page:
@@ -56,6 +60,12 @@ class WatermarkLedger:
         self._seen_until = MIN_TIME
         #: Points of this round from this time on are to be remembered.
         self._remember_from = 0
+        #: Rows of this round; None before the first one.
+        self._round_rows: int | None = None
+        #: The window that is being probed; nothing is read meanwhile.
+        self.probing: TimeWindow | None = None
+        #: When the last rows came, and when the measurement was last asked for new ones: seconds of the caller's clock.
+        self.active_at = self.asked_at = 0.0
 
     @property
     def next_seq(self) -> int:
@@ -78,7 +88,7 @@ class WatermarkLedger:
 
     def next(self, target: int, now: float = 0.0) -> Page | None:
         """The next page to read, up to `target`; None when there is none, or one is being read."""
-        if any(not page.is_read for page in self.pages.values()):
+        if self.probing is not None or any(not page.is_read for page in self.pages.values()):
             return None
         if self.round_is_over and not self._start_round(target):
             return None
@@ -101,6 +111,32 @@ class WatermarkLedger:
             self._seen_until = self._round_end
             self._remember_from = target - self._overlap
         self._round_end = target
+        self._round_rows = 0
+        return True
+
+    def probe(self, target: int) -> TimeWindow | None:
+        """The window of the next round, if the last one had no rows, so that a probe may do instead of a page.
+
+        None where the measurement is to be read: it is active, is being read, or the window contains a multiple of
+        PROBE_WITHIN.
+        """
+        if self._round_rows != 0 or self.pages or self.probing is not None or not self.round_is_over:
+            return None
+        start = max(min(self._floor, self._position), self._position - self._overlap)
+        if self._round_end >= target or start // PROBE_WITHIN != target // PROBE_WITHIN:
+            return None
+        self.probing = TimeWindow(start, target)
+        return self.probing
+
+    def probed(self, window: TimeWindow | None) -> bool:
+        """A probe has ended: `window` has no points, or, with None, the measurement is to be read. False for a window
+        that is not being probed."""
+        if self.probing is None or window not in (None, self.probing):
+            return False
+        self.probing = None
+        if window is not None:
+            self.watermark = self._position = self._round_end = window.end
+            self.fingerprints.prune(self.watermark - self._overlap)
         return True
 
     def page_read(self, seq: int, attempt: int, end: int, rows: int, first: int, now: float = 0.0) -> bool:
@@ -112,6 +148,9 @@ class WatermarkLedger:
         page.window = TimeWindow(page.window.start, end)
         page.is_read = True
         page.ordered_at = now
+        self._round_rows = (self._round_rows or 0) + rows
+        if rows:
+            self.active_at = now
         if not page.whole:
             self._stride.read(page.window, max(rows, self._page_size) if cut else rows, self._page_size, first)
         if seq == self._seq - 1:

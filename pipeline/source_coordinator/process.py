@@ -73,6 +73,7 @@ class SourceCoordinator:
             source_wire.PageConfirmed: self._page_confirmed,
             source_wire.PageOverflow: self._page_overflow,
             source_wire.Discovered: self._discovered,
+            source_wire.Probed: self._probed,
             common.Heartbeat: self._heartbeat,
             common.Retrying: self.peers.retrying,
             common.Drain: self._drain,
@@ -122,6 +123,7 @@ class SourceCoordinator:
             self.counters.count(page.measurement.source, rows=message.rows)
             if message.future is not None:
                 self.sources[page.measurement.source].future[page.measurement.name] = message.future
+            self.sources[page.measurement.source].want(page.measurement.name)
             self._order(self.sources[page.measurement.source])
 
     def _page_overflow(self, _sender: str, message: source_wire.PageOverflow) -> None:
@@ -138,7 +140,8 @@ class SourceCoordinator:
             return
         self.counters.confirmed(message, time.monotonic())
         source, name = self.sources[page.measurement.source], page.measurement.name
-        source.changes += 1
+        source.changed(time.monotonic(), quiet=not message.points and not message.rejected)
+        source.want(name)
         if ledger.fingerprints.evicted and self._warnings.allows(name, time.monotonic()):
             self.logger.warning("source %s: %s has more than max_fingerprints = %d points within overlap_ms; points "
                                 "of it will be sent more than once. Raise max_fingerprints, or lower overlap_ms",
@@ -149,7 +152,9 @@ class SourceCoordinator:
         if message.epoch != self.epoch or not self.sources:
             return
         source = self.sources[message.source]
-        new = [id_ for name in message.measurements if (id_ := source.add_measurement(name, message.ordered))]
+        now = time.monotonic()
+        new = [id_ for name in message.measurements if (id_ := source.add_measurement(name, message.ordered, now))]
+        source.probes = message.probes
         if new:
             self.logger.info("source %s: reading %d measurements%s", source.config.name, len(source.ledgers),
                              f", {len(new)} of them new" if source.discovered else "")
@@ -159,6 +164,12 @@ class SourceCoordinator:
                                 source.config.name, source.config.discovery_interval_ms / 1000)
         source.discovered = True
         self._order(source)
+
+    def _probed(self, _sender: str, message: source_wire.Probed) -> None:
+        if message.epoch == self.epoch and self.sources:
+            source = self.sources[message.source]
+            source.probed(message, time.monotonic())
+            self._order(source)
 
     def _heartbeat(self, _sender: str, message: common.Heartbeat) -> None:
         arrival = self.peers.heartbeat(message, time.monotonic())
@@ -171,6 +182,7 @@ class SourceCoordinator:
         if message.name == "query":
             for source in self.sources:
                 source.discovery_at = 0.0
+                source.end_probes()
                 self._order(source)
         if arrival == "replacement":
             self._reread(f"{message.name} was restarted", read_only=message.name != "query")
@@ -191,7 +203,7 @@ class SourceCoordinator:
         """Orders the pages that may be lost again: those of measurements whose oldest page was ordered `before`."""
         orders = []
         for source in self.sources:
-            for name, ledger in source.ledgers.items():
+            for name, ledger in source.busy():
                 oldest = ledger.oldest_unconfirmed()
                 if before == float("inf") or (oldest is not None and oldest < before):
                     orders += [source.order(name, page) for page in ledger.to_reread(time.monotonic(), read_only)]
@@ -222,9 +234,11 @@ class SourceCoordinator:
                 if now >= source.discovery_at and "query" in self.peers.pids:
                     source.discovery_at = now + source.config.discovery_interval_ms / 1000
                     self._send("query", source_wire.Discover(self.epoch, source.index))
-                if now >= source.round_at:
+                if now >= source.round_at and not self.draining:
                     source.round_at = now + source.config.poll_interval_ms / 1000
-                    source.target = max(source.target, source.target_at(time.time_ns()))
+                    probes = source.start_round(now, time.time_ns())
+                    for probe in probes:
+                        self._send("query", probe)
                     self._order(source)
             if not self.peers.is_retrying():
                 seconds = self.plan.config.pipeline.redelivery_timeout_ms / 1000
@@ -255,7 +269,7 @@ class SourceCoordinator:
         self.sources = [Source(old.index, old.config, self.epoch, now, old.store, old.snapshot(), old.trusted)
                         for old in self.sources]
         for source in self.sources:
-            source.changes = 1  # so that it is stored
+            source.changed(time.monotonic())  # so that it is stored
             self.states.log_moved_back(source)
         return True
 
@@ -268,7 +282,7 @@ class SourceCoordinator:
         while True:
             await asyncio.sleep(self.plan.config.pipeline.commit_interval_ms / 1000)
             for source in self.sources:
-                if source.changes != source.stored:
+                if source.is_store_due(time.monotonic(), self.draining):
                     problem = await self.states.store(source)
                     self.fatal = self.fatal or problem
                     self.publisher.changed()

@@ -3,7 +3,7 @@
 from pipeline.config.source_schema import SourceConfig
 from pipeline.points.fingerprints import Fingerprints, fingerprints_of
 from pipeline.points.times import MAX_TIME, MIN_TIME, parse_time
-from pipeline.points.windows import floor
+from pipeline.points.windows import TimeWindow, floor
 from pipeline.source_coordinator.clock import corrected
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.state import SourceState
@@ -12,6 +12,13 @@ from pipeline.source_coordinator.stride import Stride
 from pipeline.wire import source as source_wire
 
 MILLISECOND = 1_000_000
+#: A measurement that has been idle for some time is asked again after this share of it.
+IDLE_SHARE = 1 / 8
+#: Measurements in one probe.
+PROBED_AT_ONCE = 500
+#: Longest time until watermarks are stored that have only passed times without points, seconds: after a restart these
+#: times would be read again, and nothing found.
+QUIET_STORE_SECONDS = 30.0
 
 
 class Source:
@@ -40,11 +47,22 @@ class Source:
         self.trusted: int | None = None
         #: By measurement.
         self.ledgers: dict[str, WatermarkLedger] = {}
+        #: Measurements that may have a page to read, in turn; those that may have pages in flight; and those that have
+        #: not reached the goal. The values mean nothing.
+        self._waiting: dict[str, None] = {}
+        self._busy: dict[str, None] = {}
+        self._behind: dict[str, None] = {}
+        #: Idle measurements may be probed.
+        self.probes = False
         #: Measurement -> its points in the future, as last counted.
         self.future: dict[str, int] = {}
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
         self.changes = self.stored = 0
+        #: When the first of the changes that are not stored happened that only say that there was nothing, monotonic;
+        #: and whether there are others.
+        self._quiet_since = 0.0
+        self._urgent = False
         #: A state was stored in which the goal was reached.
         self.goal_stored = False
         #: When the next round of windows starts, and measurements are discovered again; seconds, monotonic.
@@ -52,7 +70,6 @@ class Source:
         self.target = self.target_at(now)
         #: The source has caught up once everything before it is in Iggy: what existed when this coordinator started.
         self.goal = self._end if config.to else self.target
-        self._turn = 0
 
     @property
     def _end(self) -> int:
@@ -78,8 +95,9 @@ class Source:
     def _align(self) -> int:
         return max(1, self.config.window_align_ms * MILLISECOND)
 
-    def add_measurement(self, name: str, ordered: bool) -> source_wire.MeasurementId | None:
-        """Starts to read a measurement; None when it is known already. `ordered`: answers are in the order of time."""
+    def add_measurement(self, name: str, ordered: bool, now: float = 0.0) -> source_wire.MeasurementId | None:
+        """Starts to read a measurement; None when it is known already. `ordered`: answers are in the order of time.
+        `now`: monotonic seconds."""
         if name in self.ledgers:
             return None
         begin = self.begin_at()
@@ -88,22 +106,35 @@ class Source:
             self.state.watermarks.get(name, begin), Stride(ordered, self._align), self.config.page_size,
             self.config.overlap_ms * MILLISECOND, begin,
             Fingerprints(self.config.max_fingerprints, fingerprints_of(self.state.fingerprints.get(name, {}))))
+        self.ledgers[name].active_at = now
+        self._waiting[name] = self._behind[name] = None
         return source_wire.MeasurementId(self.index, name)
 
     @property
     def in_flight(self) -> int:
         """Pages ordered and not settled."""
-        return sum(len(ledger.pages) for ledger in self.ledgers.values())
+        return sum(len(ledger.pages) for _, ledger in self.busy())
 
     @property
     def sending(self) -> bool:
         """Whether a page was read that Iggy has not confirmed."""
-        return any(ledger.sending for ledger in self.ledgers.values())
+        return any(ledger.sending for _, ledger in self.busy())
+
+    def busy(self) -> list[tuple[str, WatermarkLedger]]:
+        """The measurements that have pages in flight."""
+        for name in [name for name in self._busy if not self.ledgers[name].pages]:
+            del self._busy[name]
+        return [(name, self.ledgers[name]) for name in self._busy]
 
     @property
     def at_goal(self) -> bool:
         """Whether all that existed at the start is in Iggy."""
-        return self.discovered and not any(ledger.behind(self.goal) for ledger in self.ledgers.values())
+        while self._behind:
+            name = next(iter(self._behind))
+            if self.ledgers[name].behind(self.goal):
+                return False
+            del self._behind[name]
+        return self.discovered
 
     @property
     def caught_up(self) -> bool:
@@ -113,17 +144,74 @@ class Source:
     def orders(self, now: float) -> list[source_wire.Read]:
         """The next pages to read, of the measurements in turn, up to `pages_in_flight`."""
         orders: list[source_wire.Read] = []
-        names = list(self.ledgers)
         room = self.config.pages_in_flight - self.in_flight
-        for step in range(len(names)):
-            if len(orders) >= room:
-                self._turn = (self._turn + step) % len(names)
-                break
-            name = names[(self._turn + step) % len(names)]
+        while self._waiting and len(orders) < room:
+            name = next(iter(self._waiting))
+            del self._waiting[name]
             page = self.ledgers[name].next(self.target, now)
             if page is not None:
+                self._busy[name] = None
                 orders.append(self.order(name, page))
         return orders
+
+    def want(self, name: str) -> None:
+        """A measurement may have a page to read: something has happened to its pages."""
+        self._waiting.setdefault(name)
+
+    def start_round(self, now: float, wall: int) -> list[source_wire.Probe]:
+        """Has everything up to the present read: `now` in monotonic seconds, `wall` in nanoseconds since 1970.
+
+        Measurements without new rows for a time t are asked again after t * IDLE_SHARE, at most `idle_interval_ms`;
+        returned are the probes of those.
+        """
+        self.target = max(self.target, self.target_at(wall))
+        windows: list[tuple[str, TimeWindow]] = []
+        for name, ledger in self.ledgers.items():
+            pause = min((now - ledger.active_at) * IDLE_SHARE, self.config.idle_interval_ms / 1000)
+            if now < ledger.asked_at + pause and name not in self._behind:
+                continue
+            if ledger.pages or ledger.probing is not None:
+                self.want(name)
+                continue
+            ledger.asked_at = now
+            window = ledger.probe(self.target) if self.probes else None
+            if window is None:
+                self.want(name)
+            else:
+                windows.append((name, window))
+        return [source_wire.Probe(self.epoch, self.index, windows[at:at + PROBED_AT_ONCE])
+                for at in range(0, len(windows), PROBED_AT_ONCE)]
+
+    def probed(self, message: source_wire.Probed, now: float) -> None:
+        """Handles the answer to a probe."""
+        for name, window in message.empty:
+            if name in self.ledgers and self.ledgers[name].probed(window):
+                self.changed(now, quiet=True)
+        for name in message.others:
+            if name in self.ledgers and self.ledgers[name].probed(None):
+                self.want(name)
+
+    def end_probes(self) -> None:
+        """The process that probes was replaced: what it was asked is read."""
+        for name, ledger in self.ledgers.items():
+            if ledger.probed(None):
+                self.want(name)
+
+    def changed(self, now: float, quiet: bool = False) -> None:
+        """The state has changed. `quiet`: it only says that there was nothing to send."""
+        if self.changes == self.stored:
+            self._quiet_since = now
+        self.changes += 1
+        self._urgent |= not quiet
+
+    def is_store_due(self, now: float, draining: bool) -> bool:
+        """Whether the state is to be stored now. What happens while it is stored is another change."""
+        due = self.changes != self.stored and (
+            self._urgent or draining or now - self._quiet_since >= QUIET_STORE_SECONDS
+            or not self.goal_stored and self.at_goal)
+        if due:
+            self._urgent = False
+        return due
 
     def order(self, measurement: str, page: Page) -> source_wire.Read:
         """The message that orders a page."""

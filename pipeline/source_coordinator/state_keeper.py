@@ -84,6 +84,7 @@ class StateKeeper:
             return str(error)
         except (StateError, IggyError) as error:
             self._failed(error)
+            source.changed(time.monotonic())  # so that it is tried again
             return ""
         source.stored = changes
         source.goal_stored |= at_goal

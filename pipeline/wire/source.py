@@ -64,6 +64,25 @@ class Discovered(Struct, frozen=True, tag=True):
     source: Index
     measurements: list[str]
     ordered: bool
+    #: Many measurements can be asked at once whether they have points: see Probe.
+    probes: bool = False
+
+
+class Probe(Struct, frozen=True, tag=True):
+    """Coordinator -> query: which of these idle measurements have points in their windows?"""
+
+    epoch: Count
+    source: Index
+    windows: list[tuple[str, TimeWindow]]
+
+
+class Probed(Struct, frozen=True, tag=True):
+    """Query -> coordinator, answers Probe: the windows without points, and the measurements that are to be read."""
+
+    epoch: Count
+    source: Index
+    empty: list[tuple[str, TimeWindow]]
+    others: list[str]
 
 
 class Read(Struct, frozen=True, tag=True):
@@ -199,7 +218,7 @@ class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
 
 Control = (
     Heartbeat | Retrying | Drain | wire.ProcessDied
-    | Discover | Discovered | Read | PageRead | PageOverflow | StartPages | PageConfirmed
+    | Discover | Discovered | Probe | Probed | Read | PageRead | PageOverflow | StartPages | PageConfirmed
 )
 
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)

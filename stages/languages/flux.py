@@ -7,7 +7,7 @@ Sources: "Execute a query", InfluxDB 2 API reference; Flux language specificatio
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlencode
 
 import msgspec
@@ -28,6 +28,8 @@ FIRST_BYTES = 10_000
 _RFC3339 = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z"
 #: A row's time, after `_start` and `_stop` where it has them.
 _TIME = re.compile(rb",(?:" + _RFC3339 + rb"," + _RFC3339 + rb",)?(" + _RFC3339 + rb"),")
+#: Measurements that a probe names.
+MAX_PROBED_NAMES = 50
 #: Name of the result with the points, and of the one with their number.
 RESULT = "_result"
 _COUNT = re.compile(rb"(?:^|\n)#default," + COUNT_RESULT.encode() + rb",[^\r\n]*\r\n,result,table,_value\r\n"
@@ -93,6 +95,28 @@ class FluxDialect:
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The custom query; times are RFC 3339 literals."""
         return self._ask(substitute(query, format_time(window.start), format_time(window.end)))
+
+    def probe(self, windows: Sequence[tuple[str, TimeWindow]]) -> QueryRequest | None:
+        """The measurements that have points in the widest of the windows; one table, whose end is that of the answer.
+
+        A long list of names would take the server longer than the points of the other measurements.
+        """
+        if self._custom:
+            return None
+        start, end = min(window.start for _, window in windows), max(window.end for _, window in windows)
+        names = " or ".join(f"r._measurement == {literal(name)}" for name, _ in windows)
+        return self._ask(f"from(bucket: {literal(self._bucket)})\n"
+                         f"  |> range(start: time(v: {start}), stop: time(v: {end}))\n"
+                         + (f"  |> filter(fn: (r) => {names})\n" if len(windows) <= MAX_PROBED_NAMES else "")
+                         + '  |> count() |> keep(columns: ["_measurement"]) |> group()\n'
+                         f'  |> distinct(column: "_measurement") |> yield(name: "{RESULT}")')
+
+    def read_probe(self, windows: Sequence[tuple[str, TimeWindow]], body: bytes) -> set[str]:
+        _raise_error(body)
+        _raise_unless_whole(body)
+        found = set(values_of(body))
+        # The server leaves out the CR in names.
+        return {name for name, _ in windows if name not in found and "\r" not in name}
 
     def answer_reader(self) -> "FluxAnswerReader":
         return FluxAnswerReader(counted=not self._custom)

@@ -5,7 +5,7 @@ Sources: "InfluxDB API reference" 1.x, `/query` with chunked and epoch; "InfluxQ
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -38,6 +38,7 @@ class _Series(Struct):
 
 
 class _Result(Struct):
+    statement_id: int = -1
     series: list[_Series] = []
     error: str = ""
     #: More chunks follow.
@@ -142,6 +143,25 @@ class InfluxqlDialect:
         """The custom query; times are integers, nanoseconds."""
         return self._ask(substitute(query, str(window.start), str(window.end)))
 
+    def probe(self, windows: Sequence[tuple[str, TimeWindow]]) -> QueryRequest | None:
+        """One statement for each measurement. `*` is each field in one of its types: see PROBE_WITHIN."""
+        if not self.ordered:
+            return None
+        return self._ask(";".join(f"SELECT * FROM {self._from(name)} WHERE {_bounds(window)} LIMIT 1"  # nosec B608  # quoted
+                                  for name, window in windows))
+
+    def read_probe(self, windows: Sequence[tuple[str, TimeWindow]], body: bytes) -> set[str]:
+        """Certain is only what has one result, without an error: an answer may be cut anywhere."""
+        results: dict[int, list[_Result]] = {}
+        for line in non_empty_lines(body):
+            chunk = _parsed(line)
+            if chunk.error:
+                raise QueryError(chunk.error, retryable=any(text in chunk.error for text in _BUSY))
+            for result in chunk.results:
+                results.setdefault(result.statement_id, []).append(result)
+        return {name for number, (name, _) in enumerate(windows)
+                if results.get(number) == [_Result(statement_id=number)]}
+
     def answer_reader(self) -> "InfluxqlAnswerReader":
         return InfluxqlAnswerReader()
 
@@ -233,14 +253,19 @@ def _bounds(window: TimeWindow) -> str:
 
 def _decoded(line: bytes) -> _Chunk:
     """One chunk. Raises QueryError for an error in it, or if it is not one."""
-    try:
-        chunk = _chunk.decode(line)
-    except msgspec.DecodeError:
-        raise QueryError(f"the answer is not JSON: {excerpt(line)}", retryable=True) from None
+    chunk = _parsed(line)
     error = chunk.error or next((result.error for result in chunk.results if result.error), "")
     if error:
         raise QueryError(error, retryable=any(text in error for text in _BUSY))
     return chunk
+
+
+def _parsed(line: bytes) -> _Chunk:
+    """One chunk, whatever errors are in it. Raises QueryError if it is not one."""
+    try:
+        return _chunk.decode(line)
+    except msgspec.DecodeError:
+        raise QueryError(f"the answer is not JSON: {excerpt(line)}", retryable=True) from None
 
 
 def _chunks(body: bytes) -> list[_Chunk]:

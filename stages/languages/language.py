@@ -1,6 +1,6 @@
 """The interface of a query language at one API: requests, and reading their answers. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -89,6 +89,12 @@ class Dialect(Protocol):
 
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The user's `query` for a window."""
+
+    def probe(self, windows: Sequence[tuple[str, TimeWindow]]) -> QueryRequest | None:
+        """The query for which of these measurements have points in their windows; None where each has to be read."""
+
+    def read_probe(self, windows: Sequence[tuple[str, TimeWindow]], body: bytes) -> set[str]:
+        """Reads the answer to `probe`: the measurements that certainly have none. Raises QueryError."""
 
     def answer_reader(self) -> QueryAnswerReader:
         """A reader for the answer to one `page` or `custom_query`."""

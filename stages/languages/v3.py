@@ -8,7 +8,7 @@ the type `Dictionary(Int32, Utf8)`. Equal times come in no stable order.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -81,6 +81,13 @@ class V3Dialect(ABC):
     @abstractmethod
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         """The rows of an answer to a list query. Raises QueryError."""
+
+    def probe(self, windows: Sequence[tuple[str, TimeWindow]]) -> None:
+        """None: each measurement has to be read."""
+        return None
+
+    def read_probe(self, windows: Sequence[tuple[str, TimeWindow]], body: bytes) -> set[str]:
+        return set()
 
     def measurements(self) -> QueryRequest:
         return self._ask("SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox'", "sql")

@@ -29,7 +29,7 @@ from stages.influxdb.answers import Accepted, OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
 from stages.influxdb.failures import with_advice
 from stages.influxdb.outage_log import OutageLog
-from stages.query.reader import QueryPage, SourceReader, WindowOverflow
+from stages.query.reader import Found, QueryPage, SourceReader, WindowOverflow
 from stages.query.transport import QueryFailed, is_too_heavy, unreadable
 
 #: Longest wait for an event, milliseconds.
@@ -43,8 +43,9 @@ EARLIEST_LIKELY = 946_684_800_000_000_000
 #: Pages queued for each converter, at most.
 HIGH_WATER_MARK = 1
 
-_Order = source_wire.Read | source_wire.Discover
-_Found = QueryPage | WindowOverflow | tuple[list[str], bool] | QueryFailed
+_Order = source_wire.Read | source_wire.Discover | source_wire.Probe
+#: A set: the measurements that were probed and have no points.
+_Found = QueryPage | WindowOverflow | Found | set[str]
 
 
 class _Outcome(NamedTuple):
@@ -52,7 +53,7 @@ class _Outcome(NamedTuple):
 
     source: "_Source"
     order: _Order
-    found: _Found
+    found: _Found | QueryFailed
     seconds: float
 
 
@@ -143,15 +144,15 @@ class QueryStage:
 
     def _accept(self, message: source_wire.Control) -> None:
         """Queues an order. The first order of a new epoch drops those of the older one."""
-        if not isinstance(message, source_wire.Read | source_wire.Discover):
+        if not isinstance(message, source_wire.Read | source_wire.Discover | source_wire.Probe):
             return
-        epoch = message.epoch if isinstance(message, source_wire.Discover) else message.id.epoch
+        epoch = message.id.epoch if isinstance(message, source_wire.Read) else message.epoch
         if epoch > self.epoch:
             self.epoch = epoch
             for source in self.sources:
                 source.clear_orders()
         if epoch == self.epoch:
-            index = message.source if isinstance(message, source_wire.Discover) else message.id.measurement.source
+            index = message.id.measurement.source if isinstance(message, source_wire.Read) else message.source
             orders = self.sources[index].orders
             # While the server is unavailable, only one Discover is queued.
             if isinstance(message, source_wire.Read) or message not in orders:
@@ -173,10 +174,12 @@ class QueryStage:
     def _query(self, source: _Source, order: _Order) -> _Outcome:
         """One query; runs in a thread of the pool."""
         began = time.monotonic()
-        found: _Found
+        found: _Found | QueryFailed
         try:
             if isinstance(order, source_wire.Discover):
                 found = source.reader.discover()
+            elif isinstance(order, source_wire.Probe):
+                found = source.reader.probe(order.windows)
             else:
                 found = source.reader.read(order.id.measurement.name, order.window, order.whole)
         except QueryFailed as failed:
@@ -224,12 +227,19 @@ class QueryStage:
     def _failed(self, source: _Source, order: _Order, answer: Retry | OperatorNeeded, seconds: float) -> None:
         """Queues the order again: as the last one, or, if the server refuses only this query, after a pause."""
         now = time.monotonic()
-        epoch = order.epoch if isinstance(order, source_wire.Discover) else order.id.epoch
+        epoch = order.id.epoch if isinstance(order, source_wire.Read) else order.epoch
         if isinstance(order, source_wire.Read) and isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             source.limiter.answered(Accepted(), 0, seconds, now)
             if epoch == self.epoch:
                 source.refusals[order.id.measurement.name] = answer.message
                 source.refused.append((now + REFUSED_SECONDS, order))
+        elif isinstance(order, source_wire.Probe):
+            # Each is read then, and a measurement that cannot be read is named.
+            refused = isinstance(answer, OperatorNeeded) and answer.reason == "refused"
+            source.limiter.answered(Accepted() if refused else answer, 0, seconds, now)
+            self._send_on(order, set())
+            if refused:
+                return
         else:
             source.limiter.answered(answer, 0, seconds, now)
             if epoch == self.epoch:
@@ -238,14 +248,21 @@ class QueryStage:
                 if isinstance(order, source_wire.Read):
                     name = order.id.measurement.name
                     source.failed_reads[name] = source.failed_reads.get(name, 0) + 1
-        what = "the list of measurements" if isinstance(order, source_wire.Discover) else order.id.measurement.name
+        what = order.id.measurement.name if isinstance(order, source_wire.Read) else \
+            "the list of measurements" if isinstance(order, source_wire.Discover) else "idle measurements"
         source.outages.failed(f"source {source.config.name}: reading {what}", answer, now)
 
-    def _send_on(self, order: _Order, found: QueryPage | WindowOverflow | tuple[list[str], bool]) -> None:
+    def _send_on(self, order: _Order, found: _Found) -> None:
         """Reports the result to the coordinator, then pushes the page to a converter."""
         if isinstance(order, source_wire.Discover):
-            assert isinstance(found, tuple)
-            self.link.send(source_wire.Discovered(order.epoch, order.source, *found))
+            assert isinstance(found, Found)
+            self.link.send(source_wire.Discovered(order.epoch, order.source, found.measurements, found.ordered,
+                                                  found.probes))
+        elif isinstance(order, source_wire.Probe):
+            assert isinstance(found, set)
+            self.link.send(source_wire.Probed(order.epoch, order.source,
+                                              [one for one in order.windows if one[0] in found],
+                                              [name for name, _ in order.windows if name not in found]))
         elif isinstance(found, WindowOverflow):
             self.link.send(source_wire.PageOverflow(order.id, found.one_time, found.first, found.slow))
         elif isinstance(found, QueryPage):

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -57,6 +58,14 @@ class QueryPage(Struct, frozen=True):
     future: int | None = None
 
 
+class Found(Struct, frozen=True):
+    """The measurements of a source; see `source_wire.Discovered`."""
+
+    measurements: list[str]
+    ordered: bool
+    probes: bool
+
+
 class WindowOverflow(Struct, frozen=True):
     """A window with more rows than a page, or that takes the server too long; see `source_wire.PageOverflow`."""
 
@@ -84,20 +93,40 @@ class SourceReader:
         self._count_future_at: dict[str, float] = {}
         #: Retention policies of the database that are not read, as last logged.
         self._unread_policies: list[str] = []
+        self._may_probe = True
 
     @unreadable_is_failure()
-    def discover(self) -> tuple[list[str], bool]:
-        """The measurements to read, and whether answers are in time order. Raises QueryFailed."""
+    def discover(self) -> Found:
+        """The measurements to read. Raises QueryFailed."""
         _, _, dialect = self._dialect()
         if self.config.query:
-            return [self.config.measurement], dialect.ordered
+            return Found([self.config.measurement], dialect.ordered, probes=False)
         body = self._list(dialect.measurements())
         try:
             found = dialect.read_measurements(body)
             self._log_unread_policies(dialect.unread_policies(body))
         except QueryError as error:
             raise to_failure(error) from None
-        return [name for name in found if is_selected(self.config, name)], dialect.ordered
+        window = "m", TimeWindow(0, 1)
+        return Found([name for name in found if is_selected(self.config, name)], dialect.ordered,
+                     probes=self._may_probe and dialect.probe([window]) is not None)
+
+    @unreadable_is_failure()
+    def probe(self, windows: Sequence[tuple[str, TimeWindow]]) -> set[str]:
+        """The measurements that have no points in their windows. Raises QueryFailed; where the server refuses the
+        query, there are no more probes.
+        """
+        _, _, dialect = self._dialect()
+        request = dialect.probe(windows)
+        if request is None:
+            return set()
+        try:
+            return dialect.read_probe(windows, self._list(request))
+        except QueryError as error:
+            raise to_failure(error) from None
+        except QueryFailed as failed:
+            self._may_probe = self._may_probe and failed.answer.reason != "refused"
+            raise
 
     def _log_unread_policies(self, policies: list[str]) -> None:
         if policies and policies != self._unread_policies:

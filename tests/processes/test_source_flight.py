@@ -221,8 +221,8 @@ def test_a_certificate_of_our_own_authority_is_trusted_when_named(
     write(sandbox_v3, lines_of(1))
     with forwarder(port_of(sandbox_v3), http2(authority.context(False)), []) as port:
         url = f"https://127.0.0.1:{port}"
-        assert reader(url, ca_file=authority.ca_file).discover() == (["m"], True)
-        assert reader(url, insecure_skip_verify=True).discover() == (["m"], True)
+        assert reader(url, ca_file=authority.ca_file).discover().measurements == ["m"]
+        assert reader(url, insecure_skip_verify=True).discover().measurements == ["m"]
         refused = failure(url)
         assert isinstance(refused, OperatorNeeded) and refused.reason == "refused"
         assert "certificate verify failed" in refused.message and "ca_file" in refused.message
@@ -235,7 +235,7 @@ def test_a_service_that_asks_for_our_certificate_gets_it(sandbox_v3: SandboxInfl
     with forwarder(port_of(sandbox_v3), http2(authority.context(True)), []) as port:
         url = f"https://127.0.0.1:{port}"
         assert reader(url, ca_file=authority.ca_file, client_cert_file=authority.client_cert_file,
-                      client_key_file=authority.client_key_file).discover() == (["m"], True)
+                      client_key_file=authority.client_key_file).discover().measurements == ["m"]
         assert isinstance(failure(url, ca_file=authority.ca_file), Retry | OperatorNeeded)
 
 
@@ -252,7 +252,7 @@ def test_calls_go_through_the_proxy_and_not_through_that_of_the_environment(
     write(sandbox_v3, lines_of(1))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:1")
-    assert reader(sandbox_v3.flight_url).discover() == (["m"], True)
+    assert reader(sandbox_v3.flight_url).discover().measurements == ["m"]
     seen: list[bytes] = []
     with forwarder(port_of(sandbox_v3), None, seen) as port:
         # It passes CONNECT on to the service, which does not understand it: that it was asked is enough.
@@ -263,7 +263,7 @@ def test_calls_go_through_the_proxy_and_not_through_that_of_the_environment(
 def test_user_and_password_and_extra_headers_are_sent(sandbox_v3: SandboxInflux) -> None:
     write(sandbox_v3, lines_of(1))
     assert reader(sandbox_v3.flight_url, token="", username="any", password="sandbox-token",
-                  headers={"X-Team": "plant-7"}, gzip=False).discover() == (["m"], True)
+                  headers={"X-Team": "plant-7"}, gzip=False).discover().measurements == ["m"]
     refused = failure(sandbox_v3.flight_url, token="wrong\x7f")
     assert isinstance(refused, OperatorNeeded) and refused.reason == "unauthorized"
 

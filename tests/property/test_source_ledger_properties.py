@@ -41,6 +41,8 @@ class World:
         #: Answers that the coordinator has not heard of yet; what Iggy confirms may overtake them.
         self.unheard: list[tuple[int, int, int, int, int]] = []
         self.orders: dict[tuple[int, int], tuple[TimeWindow, bool, int, int, bytes]] = {}
+        #: The last probe, and whether it found nothing; its answer may come late, or never.
+        self.probe: tuple[TimeWindow, bool] | None = None
 
     def order(self, page: Page) -> None:
         known = {one.point: one.content for one in self.ledger.fingerprints.prints()}
@@ -94,6 +96,16 @@ class World:
             page = self.ledger.next(self.clock)
             if page is not None:
                 self.order(page)
+        elif action == "probe":
+            window = self.ledger.probe(self.clock)
+            if window is not None:
+                self.probe = window, not any(window.start <= time < window.end and time <= self.clock
+                                             for time in self.points.values())
+        elif action == "probed" and self.probe is not None:
+            window, empty = self.probe
+            self.ledger.probed(window if empty else None)
+        elif action == "lose query":
+            self.ledger.probed(None)
         elif action == "answer" and self.reading:
             page = self.reading.pop(self.dice.randrange(len(self.reading)))
             self.answer(page.seq, page.attempt)
@@ -126,6 +138,7 @@ class World:
     def finish(self) -> None:
         """All that is there is read to the end."""
         self.clock += 1_000
+        self.step("lose query")
         for _ in range(3_000):
             if not self.ledger.behind(self.clock):
                 return
@@ -138,8 +151,8 @@ class World:
         raise AssertionError("it does not come to an end")
 
 
-LOSSES = ["lose stages", "lose converters", "lose coordinator"]
-CALM = ["clock", "next", "next", "answer", "answer", "hear", "hear", "send", "send", "store"]
+LOSSES = ["lose stages", "lose converters", "lose coordinator", "lose query"]
+CALM = ["clock", "next", "next", "answer", "answer", "hear", "hear", "send", "send", "store", "probe", "probed"]
 POINTS = st.dictionaries(st.integers(0, 40), st.integers(0, 60), max_size=30)
 
 

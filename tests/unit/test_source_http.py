@@ -79,7 +79,7 @@ def test_no_list_of_measurements_is_a_fault_of_ours(version: str, body: bytes) -
         config = SourceConfig(name="s", state_file="x", output=OutputConfig(stream="s"), influxdb=SourceInfluxConfig(
             url=url, version=version, bucket="b", database="b", read_timeout_ms=2_000))  # type: ignore[arg-type]
         try:
-            names, _ = SourceReader(config, logging.getLogger("test")).discover()
+            names = SourceReader(config, logging.getLogger("test")).discover().measurements
         except QueryFailed as failed:
             assert failed.answer.message
         else:

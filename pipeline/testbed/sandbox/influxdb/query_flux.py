@@ -12,6 +12,12 @@
       |> filter(fn: (r) => r._measurement == "m")
       |> count() |> group() |> sum() |> yield(name: "row_count")
 
+    from(bucket: "b")
+      |> range(start: time(v: 1), stop: time(v: 2))
+      [|> filter(fn: (r) => r._measurement == "m" or r._measurement == "n")]
+      |> count() |> keep(columns: ["_measurement"]) |> group()
+      |> distinct(column: "_measurement") |> yield(name: "_result")
+
 The second result has the number of rows of the first one. InfluxDB sends the two in any order; so does the sandbox, by
 the window's start.
 """
@@ -49,6 +55,8 @@ def run(buckets: dict[str, Bucket], text: str) -> Iterator[bytes]:
         return iter([_csv([["#datatype", "string", "long", "string"], ["#group", "false", "false", "false"],
                            ["#default", "_result", "", ""], ["", "result", "table", "_value"],
                            *(["", "", "0", name] for name in bucket.measurements()), []])])
+    if (probed := _probed(buckets, reader)) is not None:
+        return iter([probed])
     bucket, wanted = _selection(buckets, reader)
     reader.need(r'\|> yield\(name: "_result"\)')
     results = [_points(bucket, wanted)]
@@ -72,6 +80,31 @@ def _selection(buckets: dict[str, Bucket], reader: Reader) -> tuple[Bucket, Sele
     measurement = _literal(reader)
     reader.need(r"\)")
     return bucket, Selection(measurement, start, end)
+
+
+def _probed(buckets: dict[str, Bucket], reader: Reader) -> bytes | None:
+    """The measurements that have points in a range; None for another query."""
+    end = '|> count() |> keep(columns: ["_measurement"]) |> group()\n  |> distinct(column: "_measurement")'
+    if end not in reader.text:
+        return None
+    reader.need(r"from\(bucket:")
+    bucket = _bucket(buckets, reader)
+    reader.need(r"\)\s*\|> range\(start: time\(v:")
+    start = int(reader.need(r"-?\d+"))
+    reader.need(r"\), stop: time\(v:")
+    stop = int(reader.need(r"-?\d+"))
+    reader.need(r"\)\)")
+    names = set()
+    if reader.take(r"\|> filter\(fn: \(r\) =>"):
+        while reader.take(r"(?:or )?r\._measurement =="):
+            names.add(_literal(reader))
+        reader.need(r"\)")
+    reader.need(r"\|> count\(\).*")
+    found = [name for name in bucket.measurements() if (not names or name in names)
+             and next(iter(bucket.texts(name, start, stop)), None) is not None]
+    return _csv([["#datatype", "string", "long", "string"], ["#group", "false", "false", "false"],
+                 ["#default", "_result", "", ""], ["", "result", "table", "_value"],
+                 *(["", "", "0", name] for name in found), []]) if found else b"\r\n"
 
 
 def _literal(reader: Reader) -> str:

@@ -3,6 +3,7 @@
     SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON "b"; SHOW TAG KEYS FROM "m"; SHOW FIELD KEYS FROM "m"
     SELECT "a"::tag, "f"::float FROM "m" [WHERE time >= 1 AND time < 2] [ORDER BY time ASC] [LIMIT 3]
     SELECT "x" FROM "x" WHERE time = 0 LIMIT 1
+    SELECT * FROM "m" WHERE time >= 1 AND time < 2 LIMIT 1
 """
 
 from decimal import Decimal
@@ -85,14 +86,18 @@ def _measurement(reader: Reader) -> str:
 
 
 def _select(bucket: Bucket, reader: Reader, size: int) -> list[tuple[dict[str, Any] | None, bool]]:
-    columns = []
-    while True:
+    columns: list[tuple[str, str]] = []
+    everything = reader.take(r"\*")
+    while not everything:
         name = reader.name()
         columns.append((name, reader.need("tag|float|integer|unsigned|boolean|string") if reader.take("::") else ""))
         if not reader.take(","):
             break
     reader.need("FROM")
     measurement = _measurement(reader)
+    if everything:
+        columns = [*((key, "tag") for key in bucket.tag_keys(measurement)),
+                   *((key, "") for key in bucket.field_keys(measurement))]
     start, end, limit = MIN_TIME, MAX_TIME + 1, 0
     if reader.take("WHERE"):
         while True:
