@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import NODEFAULT, UNSET
 from msgspec import inspect as types
 
-from pipeline.config import http_schema, iggy_schema, otlp_schema, schema, source_schema, steps_schema
+from pipeline.config import http_schema, iggy_schema, log_schema, otlp_schema, schema, source_schema, steps_schema
 from pipeline.config.descriptions import descriptions
 
 INTRODUCTION = """Configuration keys
@@ -25,7 +25,7 @@ together. A key is there since release 0.1.0, unless another one is named.
 #: Keys that came with a later release than the first one: key -> release.
 SINCE: dict[str, str] = {}
 FIRST_RELEASE = "0.1.0"
-MODULES = (iggy_schema, schema, steps_schema, source_schema, http_schema, otlp_schema)
+MODULES = (iggy_schema, schema, log_schema, steps_schema, source_schema, http_schema, otlp_schema)
 
 
 def tables() -> list[type]:

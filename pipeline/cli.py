@@ -28,6 +28,7 @@ _GROUPS: Final = (
     }),
     ("Operate", {
         "status": "pipeline.commands.status",
+        "top": "pipeline.commands.top",
         "reload": "pipeline.commands.reload",
         "pause": "pipeline.commands.control",
         "resume": "pipeline.commands.control",

@@ -1,74 +1,64 @@
-"""Logging of one process: one line on standard error for each record, with time (UTC), level and process.
-
-Much of what is logged comes from outside: parts of payloads, servers' messages, names of topics, exceptions of
-libraries. This module, and no other, escapes characters that are not printable, cuts long messages and replaces the
-secrets of the configuration.
-"""
+"""Logging of one process, on standard error: where it goes, which records, and repeated ones held back."""
 
 import logging
-import re
+import os
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, TextIO
 
-from pipeline.printable import printable
-
-#: Longest message, characters, and the most lines of a traceback.
-MAX_CHARACTERS = 4_000
-MAX_TRACEBACK_LINES = 200
-#: Prefix of each line of a traceback, so that none can be mistaken for a record.
-TRACEBACK_INDENT = "  | "
-HIDDEN = "***"
+from pipeline.log_formats import JournalFormatter, JsonFormatter, LineFormatter, LogFormat, TerminalFormatter
 
 
-class LineFormatter(logging.Formatter):
-    """Formats records as the module describes. Holds the secrets of this process."""
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
-        self.converter = time.gmtime
-        self._secrets: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-        self.hide(secrets)
-
-    def hide(self, secrets: Iterable[str]) -> None:
-        """Adds texts to replace."""
-        self._secrets.update(filter(None, secrets))
-        if self._secrets:
-            longest_first = sorted(self._secrets, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
-
-    def clean(self, text: str) -> str:
-        """The text as one line, without secrets, at most MAX_CHARACTERS long."""
-        text = text[:MAX_CHARACTERS * 2]  # longer than the result: a secret that is cut in two would not be found
-        if self._pattern is not None:
-            text = self._pattern.sub(HIDDEN, text)
-        return printable(text, MAX_CHARACTERS)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line for the record, and one for each line of its traceback."""
-        record.message = self.clean(record.getMessage())
-        record.asctime = self.formatTime(record, self.datefmt)
-        lines = [self.formatMessage(record)]
-        if record.exc_info:
-            trace = self.formatException(record.exc_info).split("\n")
-            half = MAX_TRACEBACK_LINES // 2
-            if len(trace) > MAX_TRACEBACK_LINES:
-                trace = [*trace[:half], "...", *trace[-half:]]
-            lines += [TRACEBACK_INDENT + self.clean(line) for line in trace]
-        return "\n".join(lines)
-
-
-def setup_logging(process: str, level: str, secrets: Iterable[str] = ()) -> logging.Logger:
+def setup_logging(process: str, level: str, secrets: Iterable[str] = (), form: LogFormat = "auto") -> logging.Logger:
     """Sets up and returns the logger of this process. Call once, at its start. `secrets` are never logged."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(secrets))
+    handler.setFormatter(formatter_for(form, sys.stderr, os.environ, secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel("WARNING")
     logger = logging.getLogger(process)
     logger.setLevel(level.upper())
     return logger
+
+
+def use_log_options(logger: logging.Logger, level: str, form: LogFormat) -> None:
+    """Changes what `setup_logging` has set up for this process."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, LineFormatter) and isinstance(handler, logging.StreamHandler):
+            handler.setFormatter(formatter_for(form, handler.stream, os.environ, handler.formatter.secrets))
+    logger.setLevel(level.upper())
+
+
+def formatter_for(form: LogFormat, stream: TextIO, environ: Mapping[str, str], secrets: Iterable[str]) -> LineFormatter:
+    """How records are written to a stream: "auto" is for the journal where systemd reads the stream."""
+    if form == "json":
+        return JsonFormatter(secrets)
+    if form == "journal" or form == "auto" and _is_journal(stream, environ.get("JOURNAL_STREAM", "")):
+        return JournalFormatter(secrets)
+    if has_live_line(stream, environ):
+        return TerminalFormatter(secrets, "NO_COLOR" not in environ)
+    return LineFormatter(secrets)
+
+
+def has_live_line(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether a stream is a terminal on which a line can be written again."""
+    return _is_terminal(stream) and environ.get("TERM", "dumb") != "dumb"
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (OSError, ValueError):  # closed
+        return False
+
+
+def _is_journal(stream: TextIO, named: str) -> bool:
+    """Whether a stream is the one that systemd names as DEVICE:INODE. Source: systemd.exec(5), JOURNAL_STREAM."""
+    try:
+        about = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return named == f"{about.st_dev}:{about.st_ino}"
 
 
 def hide(secrets: Iterable[str]) -> None:
@@ -91,17 +81,27 @@ class RepeatFilter:
     """Limits repeated log lines: each text once in `seconds`, and at most MAX_TEXTS different texts in that time."""
 
     #: Different texts that are logged within `seconds`.
-    MAX_TEXTS = 5
+    MAX_TEXTS: Final = 5
+    #: Different texts that are counted, at most.
+    MAX_COUNTED: Final = 100
 
     def __init__(self, seconds: float = 10.0) -> None:
         self.seconds = seconds
         #: Text -> when it was last allowed, in seconds of the caller's clock.
         self._allowed: dict[str, float] = {}
+        #: Text -> how often it was held back since it was allowed last.
+        self._held: dict[str, int] = {}
+        #: How often the text that was allowed last had been held back before, as words that end its line; "" for never.
+        self.times = ""
 
     def allows(self, text: str, now: float) -> bool:
-        """True when `text` should be logged at `now` (seconds of any monotonic clock)."""
+        """True when `text` should be logged at `now` (seconds of any monotonic clock), followed by `times`."""
         self._allowed = {allowed: at for allowed, at in self._allowed.items() if now - at < self.seconds}
         if text in self._allowed or len(self._allowed) >= self.MAX_TEXTS:
+            if text in self._held or len(self._held) < self.MAX_COUNTED:
+                self._held[text] = self._held.get(text, 0) + 1
             return False
         self._allowed[text] = now
+        held = self._held.pop(text, 0)
+        self.times = f" (and {held} times more since the last such line)" if held else ""
         return True

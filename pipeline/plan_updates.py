@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pipeline.config.plan import Plan
 from pipeline.config.secrets import secrets_of
-from pipeline.logs import hide
+from pipeline.logs import hide, use_log_options
 
 
 def send_plan(connection: Connection, plan: Plan) -> bool:
@@ -53,7 +53,7 @@ class PlanUpdates:
                 return
             if isinstance(plan, Plan):
                 hide(secrets_of(plan.config))
-                self._logger.setLevel(plan.log_level)
+                use_log_options(self._logger, plan.log_level(self._logger.name), plan.config.pipeline.log_format)
                 self._newest = plan
 
 

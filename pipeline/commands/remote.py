@@ -8,6 +8,7 @@ import click
 from pipeline.commands.config import load_config
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
+from pipeline.config.plan import level_of
 from pipeline.config.schema import NetworkConfig
 from pipeline.config.secrets import secrets_of
 from pipeline.errors import PipelineError
@@ -38,5 +39,5 @@ def encode(path: ConfigInputs, connect: str, folder: str, name: str, log_level: 
                          unused=(*DATABASE, "iggy", "sources", "dead_letters", "network", "http", "otlp", "tests"))
     name = f"encode-{name or f'{socket.gethostname()}-{os.getpid()}'}"
     endpoints = RemoteEndpoints(host, int(port or NetworkConfig().port), folder)
-    logger = setup_logging(name, config.pipeline.log_level, secrets_of(config))
+    logger = setup_logging(name, level_of(config.pipeline, name), secrets_of(config), config.pipeline.log_format)
     RemoteEncoder(config, name, endpoints, logger).run()

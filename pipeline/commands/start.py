@@ -17,7 +17,7 @@ from pipeline.config.changes import changes_between
 from pipeline.config.checks import config_warnings
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.patterns import is_pattern
-from pipeline.config.plan import Until
+from pipeline.config.plan import Until, level_of
 from pipeline.config.renamed import RENAMED_OPTIONS
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
@@ -59,7 +59,8 @@ def start(path: ConfigInputs, workers: int | None, writers: int | None, readers:
     config = _load_backfill(path, options, begin, end) if begin or end else \
         load_config(path, options=options, unused=("tests",))
     setproctitle.setproctitle("pipeline: supervisor")
-    logger = setup_logging("supervisor", config.pipeline.log_level, secrets_of(config))
+    logger = setup_logging("supervisor", level_of(config.pipeline, "supervisor"), secrets_of(config),
+                           config.pipeline.log_format)
     encoders = config.pipeline.workers or len(os.sched_getaffinity(0))
     # With sources there are as many converters as encoders.
     check_resources(SINGLE_PROCESSES + 2 * encoders + config.pipeline.writers + config.pipeline.readers)

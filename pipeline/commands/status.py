@@ -32,7 +32,7 @@ def described(document: dict[str, Any]) -> list[str]:
     lines = [f"{document['state']}, version {document['version']}, process {document['pid']}, since "
              f"{_ago(now, document['started_at'])}"]
     for reason in document["readiness"]["reasons"]:
-        since = f" for {_span(now - reason['since'])}" if reason.get("since") else ""
+        since = f" for {span(now - reason['since'])}" if reason.get("since") else ""
         lines.append(f"  {'paused' if reason.get('paused') else 'waits'}{since}: "
                      f"{' '.join(filter(None, (reason.get('process'), reason.get('name'))))}: {reason['reason']}")
     rates = document["rates"]
@@ -45,7 +45,7 @@ def described(document: dict[str, Any]) -> list[str]:
     if source := document["source"]:
         lines.append(f"source: sent {source['points']:,} points ({rates['points']:,.0f}/s) in {source['messages']:,} "
                      f"messages, rejected {source['rejected']:,}, {source['in_flight']} pages in flight")
-        lines += [f"  {one['source']}: {one['measurement']}: {_span(one['behind_seconds'])} behind"
+        lines += [f"  {one['source']}: {one['measurement']}: {span(one['behind_seconds'])} behind"
                   for one in source["measurements"]]
     lines += [_process(one) for one in document["processes"]]
     return lines
@@ -59,14 +59,15 @@ def _process(one: dict[str, Any]) -> str:
 
 
 def _age(seconds: float | None) -> str:
-    return f" ({_span(seconds)})" if seconds else ""
+    return f" ({span(seconds)})" if seconds else ""
 
 
 def _ago(now: float, then: float) -> str:
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(then))} ({_span(now - then)})" if then else "unknown"
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(then))} ({span(now - then)})" if then else "unknown"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A time in words, in the unit that fits."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -59,6 +59,7 @@ def _fixed(pipeline: PipelineConfig) -> PipelineConfig:
     """`[pipeline]` without what the supervisor alone uses, and levels of logs."""
     default = PipelineConfig()
     return replace(pipeline, drain_timeout_ms=default.drain_timeout_ms, log_level=default.log_level,
+                   log_levels=default.log_levels, log_format=default.log_format,
                    max_restarts=default.max_restarts, restart_window_ms=default.restart_window_ms)
 
 

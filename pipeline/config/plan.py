@@ -5,12 +5,24 @@ from typing import Literal
 from msgspec import Struct
 
 from pipeline.config.controls import Controls
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, PipelineConfig
 
 #: Bits of an epoch that count the coordinators of a run; above them are 40 bits of the run's own.
 EPOCH_BITS = 23
 #: When a pipeline ends by itself: never; when all is written that was there at its start; after one batch a partition.
 Until = Literal["", "caught-up", "once"]
+
+
+def kind_of(process: str) -> str:
+    """The kind of a process of this machine: its name without the number."""
+    kind, _, number = process.rpartition("-")
+    return kind if number.isdigit() else process
+
+
+def level_of(pipeline: PipelineConfig, process: str) -> str:
+    """The level of a process's log in a configuration; `encode-NAME` is an encoder of another machine."""
+    kinds = [kind.replace("-", "_") for kind in (process, kind_of(process), process.partition("-")[0])]
+    return next((level for kind in kinds if (level := getattr(pipeline.log_levels, kind, ""))), pipeline.log_level)
 
 
 class Plan(Struct, frozen=True):
@@ -45,10 +57,9 @@ class Plan(Struct, frozen=True):
         """
         return (int(self.run[:10] or "0", 16) << EPOCH_BITS) + (self.incarnation << 8)
 
-    @property
-    def log_level(self) -> str:
-        """The level of the log, for `logging`."""
-        return (self.controls.log_level or self.config.pipeline.log_level).upper()
+    def log_level(self, process: str) -> str:
+        """The level of a process's log, for `logging`. What an operator has set of the running pipeline is for all."""
+        return (self.controls.log_level or level_of(self.config.pipeline, process)).upper()
 
     def ingest_names(self) -> list[str]:
         """The names of the ingest processes, by number: "ingest", "ingest-1", ..."""

@@ -15,6 +15,7 @@ from pipeline.about import EVERYTHING
 from pipeline.config.connection_schema import ConnectionConfig
 from pipeline.config.http_schema import HttpConfig
 from pipeline.config.iggy_schema import IggyConfig
+from pipeline.config.log_schema import LogLevel, LogLevels
 from pipeline.config.mapping_schema import DeclaredType, TimeConfig
 from pipeline.config.mapping_schema import Precision as Precision
 from pipeline.config.otlp_schema import OtlpConfig
@@ -22,6 +23,7 @@ from pipeline.config.patterns import is_pattern, matches_any
 from pipeline.config.scalars import FilePath, Milliseconds, NonEmpty, PositiveInt
 from pipeline.config.source_schema import SourceConfig
 from pipeline.config.steps_schema import AnyStep, OnlyChangedStep, headers_in, names_of, needs_everything
+from pipeline.log_formats import LogFormat
 
 #: Reaction when a partition's log ends before the position of ingest, or its topic was deleted and made again.
 OnTruncation = Literal["resume_from_end", "reread", "stop"]
@@ -324,7 +326,12 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     #: Private folder for the sockets; "" makes a new one in the system's temporary folder.
     runtime_dir: FilePath = ""
     #: Least severe records that are logged.
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
+    #: The same for single stages, such as `{ ingest = "debug" }`.
+    log_levels: LogLevels = LogLevels()
+    #: How the log is written to standard error: "text", "json" (a JSON object a line, with what it is about as fields),
+    #: "journal" (with systemd's priorities). "auto" is "journal" where systemd reads it, and else "text".
+    log_format: LogFormat = "auto"
 
 
 class SinkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

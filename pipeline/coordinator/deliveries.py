@@ -132,7 +132,9 @@ class Deliveries:
         self._log_overwriting(message.range.partition.topic, message.overwritten)
         for reject in message.rejects:
             self.rejects.add(topic.label(), f"partition {message.range.partition.number} offset {reject.offset}",
-                             reject.reason, reject.detail, time.monotonic())
+                             reject.reason, reject.detail, time.monotonic(), about={
+                                 "sink": self._sinks[topic.sink], "stream": topic.stream, "topic": topic.topic,
+                                 "partition": message.range.partition.number, "offset": reject.offset})
         self.last_rejects.extend(self._described(message.range, reject)
                                  for reject in message.rejects[:REJECTS_OF_A_BATCH])
 

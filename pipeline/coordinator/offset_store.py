@@ -12,6 +12,7 @@ from pipeline.coordinator.assignments import Assignments
 from pipeline.coordinator.ledger import Ledger
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
+from pipeline.log_formats import facts
 from pipeline.logs import RepeatFilter
 from pipeline.sockets.status_socket import wait_at_most
 from pipeline.subscriptions import Subscriptions
@@ -141,8 +142,10 @@ class OffsetStore:
 
     def _log_failure(self, partition: wire.Partition, offset: int, problem: str) -> None:
         if self._problems.allows(problem, time.monotonic()):
-            self._logger.warning("%s: offset %d cannot be stored; retrying: %s",
-                                 self._topics[partition.topic].label(partition.number), offset, problem)
+            topic = self._topics[partition.topic]
+            about = facts(stream=topic.stream, topic=topic.topic, partition=partition.number, offset=offset)
+            self._logger.warning("%s: offset %d cannot be stored; retrying: %s%s", topic.label(partition.number),
+                                 offset, problem, self._problems.times, extra=about)
 
     def _release(self) -> None:
         """Releases revoked partitions whose offsets are stored."""

@@ -10,6 +10,7 @@ import msgspec
 
 from pipeline.coordinator.ledger import Ledger
 from pipeline.coordinator.quarantine import Quarantine, Verdict
+from pipeline.log_formats import facts
 from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from pipeline.work_file import work_of
@@ -87,7 +88,8 @@ class PoisonTracker:
         verdict = self._quarantine.died(work, f"{name.partition('-')[0]}: {how}")
         parts = self._ledger.split(work, verdict.parts)
         self._logger.warning("%s was working on %s when it died (%s)%s", name, self._label(work), how,
-                             f"; reading it again in {len(parts)} parts" if len(parts) > 1 else "")
+                             f"; reading it again in {len(parts)} parts" if len(parts) > 1 else "",
+                             extra=self._facts(work))
         self._store_verdict(verdict, work)
         return verdict.excused
 
@@ -105,7 +107,7 @@ class PoisonTracker:
     def _store_verdict(self, verdict: Verdict, work: wire.Range) -> None:
         if verdict.quarantined is not None:
             self._logger.error("%s is quarantined and becomes a dead letter: %s", self._label(work),
-                               _reason(verdict.quarantined))
+                               _reason(verdict.quarantined), extra=self._facts(work))
         self._store()
 
     def to_send(self, ranges: list[wire.Range], names: Iterable[str], suspects: bool) -> list[wire.Range]:
@@ -164,6 +166,12 @@ class PoisonTracker:
             if not self._file_failed:
                 self._file_failed = True
                 self._logger.error("suspect messages cannot be stored in %s: %s", self._file.path, error.strerror)
+
+    def _facts(self, range_: wire.Range) -> dict[str, dict[str, str | int]]:
+        partition = range_.partition
+        topic = self._topics[partition.topic] if partition.topic in self._topics else None
+        return facts(stream=topic.stream if topic else None, topic=topic.topic if topic else None,
+                     partition=partition.number, offset=range_.first, last_offset=range_.last)
 
     def _label(self, range_: wire.Range) -> str:
         offsets = f"offset {range_.first}"

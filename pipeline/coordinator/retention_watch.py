@@ -14,6 +14,7 @@ from pipeline.coordinator.retention import Look, Retention, overtaken_in, words
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
 from pipeline.iggy.topic_details import Details
+from pipeline.log_formats import facts
 from pipeline.subscriptions import Subscriptions
 from pipeline.wire.sink import Partition
 
@@ -132,11 +133,16 @@ class RetentionWatch:
         if look.first > look.committed + 1:
             self._logger.error("%s: Iggy has deleted messages that were not written: its log begins at offset %d, and "
                                "offset %d is the last one that is committed (%s); %s", self._label(partition),
-                               look.first, look.committed, topic, remedy)
+                               look.first, look.committed, topic, remedy, extra=self._facts(partition, look))
         else:
             self._logger.warning(
                 "%s: in about %s Iggy may delete messages before they are written: the oldest one that is not is %s "
-                "old (%s); %s", self._label(partition), words(forecast), words(look.age), topic, remedy)
+                "old (%s); %s", self._label(partition), words(forecast), words(look.age), topic, remedy,
+                extra=self._facts(partition, look))
+
+    def _facts(self, partition: Partition, look: Look) -> dict[str, dict[str, str | int]]:
+        topic = self._topics[partition.topic]
+        return facts(stream=topic.stream, topic=topic.topic, partition=partition.number, offset=look.committed)
 
     def _label(self, partition: Partition) -> str:
         return self._topics[partition.topic].label(partition.number) if partition.topic in self._topics \

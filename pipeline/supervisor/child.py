@@ -86,7 +86,7 @@ def _run(name: str, plan: Plan, reasons: Connection, run: Callable[[logging.Logg
         os._exit(1)
     keep_freed_memory()
     setproctitle.setproctitle(f"pipeline: {name}")
-    logger = setup_logging(name, plan.log_level, secrets_of(plan.config))
+    logger = setup_logging(name, plan.log_level(name), secrets_of(plan.config), plan.config.pipeline.log_format)
     try:
         run(logger)
     except PipelineError as error:

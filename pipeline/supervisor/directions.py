@@ -108,12 +108,19 @@ class Direction(ABC, Generic[S]):
         self._logged_total, self._rate = total, rate
         return f"{self.title}{self._rates(status, rate)}"
 
-    def state(self) -> str:
-        """What it does at the moment, for people: what it waits for, and its numbers."""
+    @property
+    def total(self) -> int | None:
+        """The total by which progress is measured; None before the first Status."""
+        return None if self.status is None else self._total(self.status)
+
+    def state(self, rate: float | None = None) -> str:
+        """What it does at the moment, for people: what it waits for, and its numbers. `rate`: that of the last log line
+        by default."""
         if self.status is None:
             return f"{self.title}starting"
         waits = "; ".join(dict.fromkeys(one.reason for one in self.status.waiting))
-        return f"{self.title}{f'WAITING: {waits}; ' if waits else ''}{self._rates(self.status, self._rate)}"
+        rate = self._rate if rate is None else rate
+        return f"{self.title}{f'WAITING: {waits}; ' if waits else ''}{self._rates(self.status, rate)}"
 
     def has_booted(self, pids: dict[str, int]) -> bool:
         """Whether every process of it has sent a heartbeat."""

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import time
 import uuid
 from collections import Counter
@@ -21,14 +22,14 @@ from msgspec import Struct
 from pipeline.config.changes import changes_between
 from pipeline.config.compare import changed_keys
 from pipeline.config.controls import ControlRequest, Controls, applied, labels
-from pipeline.config.plan import Plan, Until
+from pipeline.config.plan import Plan, Until, kind_of
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
 from pipeline.config.source_checks import fed_by_sources
 from pipeline.errors import PipelineError
 from pipeline.interrupts import SIGNALS
 from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
-from pipeline.logs import hide
+from pipeline.logs import hide, use_log_options
 from pipeline.plan_updates import send_plan
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.supervisor.child import HTTP, preloaded_modules, run_child
@@ -36,7 +37,8 @@ from pipeline.supervisor.directions import SinkDirection, SourceDirection
 from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
 from pipeline.supervisor.http_child import HttpChild
 from pipeline.supervisor.kept_pauses import keep_pauses, read_pauses
-from pipeline.supervisor.process_publisher import ProcessPublisher, kind_of
+from pipeline.supervisor.live_line import LiveLine
+from pipeline.supervisor.process_publisher import ProcessPublisher
 from pipeline.supervisor.reload import Checked, Reload, ReloadInputs, has_terminal
 from pipeline.supervisor.restart_policy import RestartPolicy
 from pipeline.supervisor.service_manager import ServiceManager, WorkMonitor, longest_work
@@ -45,6 +47,8 @@ from pipeline.wire import sink as wire
 from pipeline.wire.supervisor import ControlsStatus, Outcome, ProcessStatus
 from pipeline.work_file import work_of, work_path
 
+#: Name of this process.
+SUPERVISOR = "supervisor"
 #: Longest wait of the main loop, seconds.
 TICK_SECONDS = 0.1
 QUIET_TICK_SECONDS = 1.0
@@ -143,6 +147,7 @@ class Supervisor:
         self._drain_until = 0.0
         self._drain_at = 0.0
         self._progress_at = time.monotonic()
+        self._live = LiveLine(sys.stderr, config.pipeline.log_format)
         #: Requests of commands so far, and why the last one failed.
         self._control_number, self._control_error = 0, ""
         self._publisher = ProcessPublisher(self.endpoints, self.plan.run)
@@ -174,6 +179,7 @@ class Supervisor:
             raise
         finally:
             signal.set_wakeup_fd(-1)
+            self._live.clear()
             self.kill_all()
             self.reload.close()
             self.http.close()
@@ -207,9 +213,10 @@ class Supervisor:
         self._control_number += 1
         if controls != self.plan.controls:
             self._use(msgspec.structs.replace(self.plan, controls=controls), set())
-            self.logger.setLevel(self.plan.log_level)
+            self.logger.setLevel(self.plan.log_level(SUPERVISOR))
             self.logger.warning("an operator has %s; paused: %s; level of the log: %s", _ACTS[request.action],
-                                "; ".join(labels(controls.paused)) or "nothing", self.plan.log_level.lower())
+                                "; ".join(labels(controls.paused)) or "nothing",
+                                self.plan.log_level(SUPERVISOR).lower())
 
     def _controls_status(self) -> ControlsStatus:
         controls = self.plan.controls
@@ -272,7 +279,7 @@ class Supervisor:
         affected = {SinkDirection: changes.sinks, SourceDirection: changes.sources}
         old = [direction for direction in self.directions if affected[type(direction)]]
         wanted = [make for make in DIRECTIONS if affected[make] and make.stages(plan)]
-        self.logger.setLevel(plan.log_level)
+        use_log_options(self.logger, plan.log_level(SUPERVISOR), new.pipeline.log_format)
         self.restarts.limit(new.pipeline.max_restarts, new.pipeline.restart_window_ms / 1000)
         if changes.http:
             self.http.listen(new)
@@ -532,6 +539,8 @@ class Supervisor:
     def _log_progress(self) -> None:
         now = time.monotonic()
         seconds = now - self._progress_at
+        if self._live.show(self.directions, now):
+            return
         if seconds >= PROGRESS_SECONDS:
             self._progress_at = now
             for line in filter(None, (direction.progress(seconds) for direction in self.directions)):

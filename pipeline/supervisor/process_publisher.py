@@ -39,7 +39,3 @@ class ProcessPublisher:
                                                          processes, reload, controls)))
 
 
-def kind_of(name: str) -> str:
-    """The kind of a process of this machine: its name without the number."""
-    kind, _, number = name.rpartition("-")
-    return kind if number.isdigit() else name

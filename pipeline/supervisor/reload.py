@@ -57,7 +57,7 @@ def check_in_child(load: Callable[[Config], Config], plan: Plan, answer: Connect
     """Reads the configuration in this process, which was forked for it, and sends a Checked. Does not return."""
     leave_fork_server()
     setproctitle.setproctitle("pipeline: reload")
-    setup_logging("reload", plan.config.pipeline.log_level, secrets_of(plan.config))
+    setup_logging("reload", plan.config.pipeline.log_level, secrets_of(plan.config), plan.config.pipeline.log_format)
     try:
         answer.send(Checked(load(plan.config)))
     except PipelineError as error:

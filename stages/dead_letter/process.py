@@ -124,7 +124,8 @@ class DeadLetterStage:
         self._failing = True
         self.link.send(common.Retrying(f"dead letters cannot be stored: {error}", paused=isinstance(error, StoreError)))
         if self._errors.allows(str(error), time.monotonic()):
-            self.logger.error("dead letters cannot be stored, nothing is lost, next try in %.1f s: %s", pause, error)
+            self.logger.error("dead letters cannot be stored, nothing is lost, next try in %.1f s: %s%s", pause, error,
+                              self._errors.times)
         await asyncio.sleep(pause)
 
     async def _store_batch(self, batch: RejectedBatch) -> None:

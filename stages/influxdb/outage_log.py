@@ -2,6 +2,7 @@
 
 import logging
 
+from pipeline.log_formats import facts
 from pipeline.logs import RepeatFilter
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
@@ -17,16 +18,18 @@ class OutageLog:
         self._filter = RepeatFilter()
         self._logged = False
 
-    def failed(self, activity: str, answer: Retry | OperatorNeeded, now: float) -> None:
-        """A request of `activity`, such as "writing", has failed at `now` (seconds, monotonic)."""
+    def failed(self, activity: str, answer: Retry | OperatorNeeded, now: float, **about: str) -> None:
+        """A request of `activity`, such as "writing", has failed at `now` (seconds, monotonic). `about`: of `facts`."""
         if not self._filter.allows(answer.message, now):
             return
         self._logged = True
+        extra = facts(status=answer.status or None, reason=answer.reason, **about)
         if isinstance(answer, OperatorNeeded):
-            self._logger.error("%s is paused, nothing is lost: %s", activity, answer.message)
+            self._logger.error("%s is paused, nothing is lost: %s%s", activity, answer.message, self._filter.times,
+                               extra=extra)
         else:
-            self._logger.warning("%s failed (%d in a row), next try in %.1f s: %s", activity, self._limiter.failures,
-                                 self._limiter.wait(now), answer.message)
+            self._logger.warning("%s failed (%d in a row), next try in %.1f s: %s%s", activity, self._limiter.failures,
+                                 self._limiter.wait(now), answer.message, self._filter.times, extra=extra)
 
     def recovered(self) -> bool:
         """A request was successful. True if a failure was logged since the last time."""

@@ -29,7 +29,7 @@ class Outage:
             self._since = now
         if self._repeats.allows(str(error), now):
             self._logged = True
-            self._logger.warning("reading is interrupted, retrying: %s", error)
+            self._logger.warning("reading is interrupted, retrying: %s%s", error, self._repeats.times)
         if self._reported != str(error):
             self._reported = str(error)
             self._send(common.Retrying(self._reported, paused=isinstance(error, IggyAuthenticationFailed)))

@@ -13,6 +13,7 @@ from pipeline.config.controls import Controls
 from pipeline.config.plan import Plan
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
+from pipeline.log_formats import facts
 from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from stages.ingest.batch_sender import BatchSender, PolledBatch
@@ -238,7 +239,9 @@ class Poller:
             topic = self._topics[reader.partition.topic]
             self._logger.error("%s: offsets %d to %d have expired in Iggy before they were read; "
                                "they are lost. Give the topic a longer message_expiry, or the pipeline more encoders",
-                               topic.label(reader.partition.number), *gap)
+                               topic.label(reader.partition.number), *gap, extra=facts(
+                                   stream=topic.stream, topic=topic.topic, partition=reader.partition.number,
+                                   offset=gap[0], last_offset=gap[1]))
             self._send(wire.Gap(self.epoch, reader.partition, *gap))
 
     def _start_polls(self, after: PartitionReader | None = None) -> None:

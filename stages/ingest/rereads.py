@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyNotFound
+from pipeline.log_formats import facts
 from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from stages.ingest.batch_sender import BatchSender, PolledBatch
@@ -67,7 +68,9 @@ class Rereads:
         if len(messages) < range_.messages:
             self._logger.error("%s: offsets %d to %d had to be read again, but only %d of their "
                                "messages are left in Iggy; the others are lost. Give the topic a longer message_expiry",
-                               topic.label(range_.partition.number), range_.first, range_.last, len(messages))
+                               topic.label(range_.partition.number), range_.first, range_.last, len(messages),
+                               extra=facts(stream=topic.stream, topic=topic.topic, partition=range_.partition.number,
+                                           offset=range_.first, last_offset=range_.last))
         if messages:
             batch = PolledBatch(range_, messages, [message.payload() for message in messages])
             await self._sender.send([batch], redelivered=True)

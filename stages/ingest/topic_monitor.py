@@ -9,6 +9,7 @@ from pipeline.config.schema import Config, start_position
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyForbidden, IggyNotFound
 from pipeline.iggy.topic_details import Details
+from pipeline.log_formats import facts
 from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from stages.ingest import log_identity
@@ -311,7 +312,8 @@ class TopicMonitor:
             position = min(position, state.next)
         self._logger.error("%s. Iggy lost messages and is reusing their offsets; those already read will still be "
                            "written. Reading continues at offset %d (on_truncation = \"%s\")", place, position,
-                           topic.on_truncation)
+                           topic.on_truncation, extra=facts(stream=topic.stream, topic=topic.topic,
+                                                            partition=where.number, offset=position))
         return position
 
 

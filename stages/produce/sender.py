@@ -16,6 +16,7 @@ from pipeline.config.source_checks import MAX_NAME_BYTES
 from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
+from pipeline.log_formats import facts
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import BadRow
 from pipeline.printable import excerpt
@@ -73,8 +74,8 @@ class IggyLink:
     def log_error(self, source: str, target: str, error: IggyError, pause: float) -> None:
         """Logs a failed attempt, unless the same error was logged recently."""
         if self._errors.allows(str(error), time.monotonic()):
-            self.logger.error("source %s: sending messages to %s failed, nothing is lost, next attempt in %.1f s: %s",
-                              source, target, pause, error)
+            self.logger.error("source %s: sending messages to %s failed, nothing is lost, next attempt in %.1f s: %s%s",
+                              source, target, pause, error, self._errors.times, extra=facts(source=source))
 
 
 class PageSender:

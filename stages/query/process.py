@@ -250,7 +250,8 @@ class QueryStage:
                     source.failed_reads[name] = source.failed_reads.get(name, 0) + 1
         what = order.id.measurement.name if isinstance(order, source_wire.Read) else \
             "the list of measurements" if isinstance(order, source_wire.Discover) else "idle measurements"
-        source.outages.failed(f"source {source.config.name}: reading {what}", answer, now)
+        source.outages.failed(f"source {source.config.name}: reading {what}", answer, now,
+                              source=source.config.name)
 
     def _send_on(self, order: _Order, found: _Found) -> None:
         """Reports the result to the coordinator, then pushes the page to a converter."""

@@ -13,6 +13,7 @@ import zmq
 
 from pipeline.config.plan import Plan
 from pipeline.config.schema import InfluxConfig
+from pipeline.log_formats import facts
 from pipeline.plan_updates import PlanUpdates
 from pipeline.sockets.call_pool import CallPool
 from pipeline.sockets.control_link import ControlLink
@@ -209,11 +210,14 @@ class WriteStage:
             for (job, chunk), seconds in target.slow.to_log(now):
                 range_, *others = [part.range for part in job.batch.lines.parts]
                 more = f" and {len(others)} more ranges" if others else ""
-                where = self.topics[range_.partition.topic].label(range_.partition.number)
+                topic = self.topics[range_.partition.topic]
+                where = topic.label(range_.partition.number)
                 self.logger.warning(
                     "%s has not answered a write completely for %.0f s; it is repeated after %g s: %s, offsets %d to "
                     "%d%s, %d bytes", target.transport.urls[0], seconds, target.seconds, where, range_.first,
-                    range_.last, more, len(chunk.body or b""))
+                    range_.last, more, len(chunk.body or b""), extra=facts(
+                        url=target.transport.urls[0], stream=topic.stream, topic=topic.topic,
+                        partition=range_.partition.number, offset=range_.first, last_offset=range_.last))
         self._report()
 
     def _report(self) -> None:

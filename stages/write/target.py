@@ -8,6 +8,7 @@ from pipeline.backoff import Backoff
 from pipeline.config.changes import CREDENTIALS
 from pipeline.config.schema import InfluxConfig
 from pipeline.errors import PipelineError
+from pipeline.log_formats import facts
 from stages.influxdb.answers import Answer, OperatorNeeded, Retry
 from stages.influxdb.concurrency import ConcurrencyLimiter
 from stages.influxdb.outage_log import OutageLog
@@ -115,6 +116,7 @@ class Target:
         now = time.monotonic()
         self.limiter.answered(answer, len(chunk.body or b""), seconds, now)
         if isinstance(answer, Retry | OperatorNeeded):
-            self._outages.failed("writing", answer, now)
+            self._outages.failed("writing", answer, now, url=self.transport.urls[0])
         elif self._outages.recovered():
-            self._logger.info("%s accepts writes again", self.transport.urls[0])
+            url = self.transport.urls[0]
+            self._logger.info("%s accepts writes again", url, extra=facts(url=url))
