@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.schema import Config, InfluxConfig, TopicConfig
 from pipeline.config.secrets import header_problems, secret_forms, secrets_of
-from pipeline.logs import LineFormatter, RepeatFilter, clean, hide, setup_logging
+from pipeline.log_formats import LineFormatter
+from pipeline.logs import RepeatFilter, clean, hide, setup_logging
 from pipeline.reject_log import MAX_KINDS, RejectLog
 from tests.support.secrets import check_nothing_secret_was_printed
 
