@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.testbed.harness.clocks import Clock
 from pipeline.testbed.harness.waiting import wait_until
-from tests.support.clocks import Clock
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, send
 from tests.support.sources import Source, write

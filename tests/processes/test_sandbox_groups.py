@@ -4,6 +4,7 @@ With IGGY_TEST_SERVER set (see tests/conftest.py) all but the test of the time-o
 """
 
 import asyncio
+import signal
 import subprocess
 import sys
 
@@ -174,6 +175,32 @@ def test_a_member_that_dies_hands_its_partitions_over_at_once(iggy: RunningIggy,
         await until(alone, "the hand-over of a dead member's partition")
 
     run(scenario())
+
+
+def test_a_member_of_which_nothing_is_heard_is_put_out_of_the_group() -> None:
+    with running_sandbox(heartbeat_seconds=1.0) as iggy:
+        iggy.create_topic("silent", TOPIC, 2)
+
+        async def scenario() -> None:
+            client = await connected(iggy)
+            await client.create_consumer_group("silent", TOPIC, GROUP)
+            other = subprocess.Popen([sys.executable, "-c", JOIN_AND_WAIT, iggy.address, "silent", TOPIC, GROUP],
+                                     stdout=subprocess.PIPE)
+            try:
+                assert other.stdout is not None
+                assert await asyncio.to_thread(other.stdout.readline) == b"joined\n"
+                # Its host is gone as far as anybody can tell: the connection stays, without a word.
+                other.send_signal(signal.SIGSTOP)
+
+                async def alone() -> bool:
+                    return await owners(client, "silent") == []
+
+                await until(alone, "the end of the silent member")
+            finally:
+                other.kill()
+                other.wait()
+
+        run(scenario())
 
 
 def test_added_partitions_are_dealt_out_to_the_group(iggy: RunningIggy, stream: str) -> None:

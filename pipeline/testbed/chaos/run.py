@@ -5,7 +5,6 @@ InfluxDB; meanwhile processes are killed and stopped, and both servers fail. At 
 message has to be a point, or a dead letter. The seed decides which faults come when.
 """
 
-import asyncio
 import json
 import random
 import subprocess
@@ -16,18 +15,17 @@ from pathlib import Path
 
 import click
 import msgspec
-from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config.iggy_schema import IggyConfig
 from pipeline.errors import PipelineError
 from pipeline.exit import run_and_exit
-from pipeline.iggy.connection import IggyConnection
 from pipeline.interrupts import end_on_interrupt, temporary_folder
 from pipeline.options import CONTEXT, Command
+from pipeline.testbed.chaos.account import FAILURE, SHOWN_MISSING, Account, account_of
 from pipeline.testbed.chaos.faults import Faults, Injected, Sandbox
-from pipeline.testbed.chaos.producer import Producer, bad, number_of
+from pipeline.testbed.chaos.hosts_run import HostsVerdict, run_hosts
+from pipeline.testbed.chaos.producer import Producer
 from pipeline.testbed.harness import telemetry
 from pipeline.testbed.harness.configurations import SANDBOX_V2
 from pipeline.testbed.harness.sandboxes import start_sandbox
@@ -35,17 +33,10 @@ from pipeline.testbed.harness.sandboxes import start_sandbox
 PARTITIONS = 4
 #: The consumer by default, and the group with `--group`.
 CONSUMER = "pipeline"
-DEAD_LETTERS = "influxdb-dlq"
 #: Pause between two faults, seconds.
 LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.5, 2.5
 #: Longest wait for the last message, once everything works again, seconds.
 SETTLE_SECONDS = 240.0
-#: Points are listed, to name the missing ones, up to so many.
-LISTED_POINTS = 300_000
-#: What a process logs that fails by itself: none may.
-FAILURE = "this is a fault in the pipeline"
-#: Missing messages that are shown.
-SHOWN_MISSING = 20
 INFLUXDB = SANDBOX_V2 + """
 connect_timeout_ms = 2_000
 read_timeout_ms = 2_000
@@ -65,21 +56,6 @@ max_restarts = 10_000
 redelivery_timeout_ms = 10_000
 log_level = "info"
 """
-
-
-class Account(Struct, kw_only=True):
-    """What became of the messages."""
-
-    sent: int
-    stored: int = 0
-    dead_lettered: int = 0
-    #: Poisons that were sent beside; each has to be a dead letter.
-    poisons: int = 0
-    #: Numbers of messages that are neither stored nor dead letters, as far as they were listed.
-    missing: list[int] = []
-    lost: int = 0
-    #: Points that no message stands for.
-    unexpected: int = 0
 
 
 class ChaosRun:
@@ -158,37 +134,7 @@ class ChaosRun:
 
     def account(self) -> Account:
         """Compares what was sent with what is stored and what was dead-lettered."""
-        account = Account(sent=self.producer.sent)
-        good = {number for number in range(account.sent) if not bad(number)}
-        account.stored = self.sandbox.call("GET", "/sandbox/count?bucket=sandbox")["points"]
-        letters = asyncio.run(self._dead_letters())
-        account.dead_lettered = sum(number >= 0 for number in letters)
-        account.poisons = self.producer.poisons_sent
-        wrong = letters ^ {number for number in range(-account.poisons, account.sent) if number < 0 or bad(number)}
-        account.missing = sorted(wrong - good)
-        lost = len(account.missing)
-        if account.stored == len(good) or account.stored > LISTED_POINTS:
-            lost += max(0, len(good) - account.stored)
-            account.unexpected = max(0, account.stored - len(good))
-        else:
-            stored = self._stored_numbers()
-            account.missing += sorted(good - stored)
-            lost += len(good - stored)
-            account.unexpected = len(stored - good)
-        account.lost = lost
-        return account
-
-    def _stored_numbers(self) -> set[int]:
-        points = self.sandbox.call("GET", f"/sandbox/points?bucket=sandbox&limit={LISTED_POINTS}")
-        return {(point["time"] // 1_000_000 - telemetry.FIRST_TIME_MS) // 1_000 * telemetry.DEVICES
-                + int(dict(point["tags"])["device"].rpartition("-")[2]) for point in points}
-
-    async def _dead_letters(self) -> set[int]:
-        """The numbers of the messages in the dead-letter topic, as `number_of` has them."""
-        iggy = IggyConnection(IggyConfig(address=self.addresses.iggy))
-        await iggy.ensure_connected()
-        return {number_of(msgspec.json.decode(letter)["payload"])
-                for letter in await iggy.read_all(telemetry.STREAM, DEAD_LETTERS)}
+        return account_of(self.producer, self.sandbox, self.addresses.iggy)
 
     def close(self) -> None:
         """Ends everything that was started."""
@@ -198,12 +144,12 @@ class ChaosRun:
             process.wait()
 
 
-def table_of(run: ChaosRun) -> Table:
+def table_of(injected: list[tuple[float, Injected]]) -> Table:
     """The faults by kind."""
     table = Table(title="Faults")
     table.add_column("kind")
     table.add_column("times", justify="right")
-    for kind, times in sorted(Counter(fault.kind for _, fault in run.injected).items()):
+    for kind, times in sorted(Counter(fault.kind for _, fault in injected).items()):
         table.add_row(kind, str(times))
     return table
 
@@ -215,15 +161,20 @@ def table_of(run: ChaosRun) -> Table:
 @click.option("--seed", type=int, help="Decides which faults come when; a random one by default.")
 @click.option("--rate", default=1_000, show_default=True, type=click.IntRange(1, 50_000), help="Messages a second.")
 @click.option("--group", is_flag=True, help="The ingest processes are a consumer group.")
+@click.option("--hosts", type=click.IntRange(1, 20), metavar="NUMBER",
+              help="Pipelines of one group on so many hosts (network namespaces), beside Iggy, InfluxDB and encoder; "
+                   "links fail, and hosts vanish. Root only.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
 @click.option("--keep-log", type=click.Path(dir_okay=False), help="Copy the pipeline's log there.")
-def main(seconds: float, minutes: float | None, seed: int | None, rate: int, group: bool, as_json: bool,
-         keep_log: str | None) -> None:
+def main(seconds: float, minutes: float | None, seed: int | None, rate: int, group: bool, hosts: int | None,
+         as_json: bool, keep_log: str | None) -> None:
     """Injects random faults into a pipeline, and counts what is lost. Exit code 0: nothing."""
     console = Console(highlight=False, stderr=as_json)
     seconds = minutes * 60 if minutes else seconds
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     console.print(f"Faults for {seconds:g} s, seed {seed}.")
+    if hosts:
+        sys.exit(_over_hosts(hosts, seconds, seed, rate, console, as_json, keep_log))
     with temporary_folder("pipeline-chaos-") as folder:
         run = ChaosRun(folder, seed, rate, console, group)
         try:
@@ -239,7 +190,7 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, gro
             if keep_log:
                 Path(keep_log).write_bytes(run.pipeline.log_file.read_bytes())
             run.close()
-    console.print(table_of(run))
+    console.print(table_of(run.injected))
     kinds = len({fault.kind for _, fault in run.injected})
     good = account.lost == account.unexpected == failures == 0 and exit_code == 0
     console.print(f"sent {account.sent:,}  stored {account.stored:,}  dead-lettered {account.dead_lettered:,}  "
@@ -258,6 +209,41 @@ def main(seconds: float, minutes: float | None, seed: int | None, rate: int, gro
             "producer_retries": run.producer.retries, "starts_without_iggy": run.faults.starts,
             "seconds": seconds, "seed": seed, "exit_code": exit_code}))
     sys.exit(0 if good else 1)
+
+
+def _over_hosts(hosts: int, seconds: float, seed: int, rate: int, console: Console, as_json: bool,
+                keep_log: str | None) -> int:
+    """Exit code of a run over hosts."""
+    try:
+        verdict = run_hosts(hosts, seconds, seed, rate, console, keep_log)
+    except PipelineError as error:
+        console.print(f"FAILED: {error}", markup=False)
+        return 1
+    console.print(table_of(verdict.injected))
+    account = verdict.account
+    console.print(f"sent {account.sent:,}  stored {account.stored:,}  dead-lettered {account.dead_lettered:,}  "
+                  f"lost {account.lost:,}  unexpected {account.unexpected:,}  failures of our own "
+                  f"{verdict.own_failures}  exit codes {verdict.exit_codes}", markup=False)
+    console.print(f"longest standstill of a partition {max(verdict.standstills):.1f} s "
+                  f"(at most {verdict.standstill_bound:.0f} s are allowed)")
+    if account.missing:
+        console.print(f"missing, among others: {account.missing[:SHOWN_MISSING]}", markup=False)
+    console.print("OK: every message is accounted for." if verdict.good else
+                  f"FAILED: run it again with --hosts {hosts} --seed {seed} --keep-log FILE")
+    if as_json:
+        click.echo(json.dumps(_hosts_json(verdict, hosts, seconds, seed)))
+    return 0 if verdict.good else 1
+
+
+def _hosts_json(verdict: HostsVerdict, hosts: int, seconds: float, seed: int) -> dict[str, object]:
+    account = verdict.account
+    return {"lost": account.lost, "hosts": hosts, "faults": len(verdict.injected),
+            "kinds": len({fault.kind for _, fault in verdict.injected}), "sent": account.sent,
+            "stored": account.stored, "dead_lettered": account.dead_lettered, "unexpected": account.unexpected,
+            "own_failures": verdict.own_failures, "exit_codes": verdict.exit_codes,
+            "longest_standstill_seconds": max(verdict.standstills), "standstill_seconds": verdict.standstills,
+            "standstill_bound_seconds": verdict.standstill_bound, "producer_retries": verdict.producer_retries,
+            "starts_without_iggy": verdict.starts_without_iggy, "seconds": seconds, "seed": seed}
 
 
 def run() -> None:

@@ -41,10 +41,11 @@ class PipelineRun(ABC, Generic[S]):
     """A pipeline that runs while a block lasts, or from `start` to `close`. Use `SinkRun` or `SourceRun`."""
 
     def __init__(self, folder: Path, config: str, arguments: Iterable[str] = (),
-                 environ: Mapping[str, str] = NOTHING) -> None:
+                 environ: Mapping[str, str] = NOTHING, prefix: Iterable[str] = ()) -> None:
         """Writes `config` to `folder`/pipeline.toml; the log is in `folder`/pipeline.log. Starts nothing yet.
 
-        Its `runtime_dir` has to be `folder`/run. `environ` is added to the environment.
+        Its `runtime_dir` has to be `folder`/run. `environ` is added to the environment; the command
+        begins with `prefix`, a command that runs another one.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -52,6 +53,7 @@ class PipelineRun(ABC, Generic[S]):
         self.log_file = folder / "pipeline.log"
         self.config.write_text(config)
         self.arguments = list(arguments)
+        self.prefix = list(prefix)
         self.environ = {**os.environ, **environ}
         self.status: S | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,8 +86,9 @@ class PipelineRun(ABC, Generic[S]):
         self._subscriber.connect(self.endpoint(Endpoints(str(self.folder / "run"))))
         self.status = None
         with self.log_file.open("ab") as log, signals_blocked():
-            self._process = subprocess.Popen([sys.executable, "-m", "pipeline", "start", "-c", str(self.config),
-                                              *self.arguments, *arguments], stderr=log, env=self.environ)
+            self._process = subprocess.Popen([*self.prefix, sys.executable, "-m", "pipeline", "start", "-c",
+                                              str(self.config), *self.arguments, *arguments], stderr=log,
+                                             env=self.environ)
 
     def log(self) -> str:
         """What it has logged so far."""

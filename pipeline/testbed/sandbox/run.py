@@ -15,7 +15,7 @@ from msgspec import Struct
 from pipeline.errors import PipelineError
 from pipeline.interrupts import end_on_interrupt
 from pipeline.testbed.sandbox.iggy.control import handle_control
-from pipeline.testbed.sandbox.iggy.server import Broker
+from pipeline.testbed.sandbox.iggy.server import HEARTBEAT_SECONDS, Broker
 from pipeline.testbed.sandbox.influxdb.answers import Flavour
 from pipeline.testbed.sandbox.influxdb.faults import Rule, parse_rules
 from pipeline.testbed.sandbox.influxdb.server import InfluxServer
@@ -53,6 +53,8 @@ _TARGETS: dict[Flavour, str] = {
 class SandboxOptions(Struct, frozen=True, kw_only=True):
     """What to run. Ports: 0 takes a free one."""
 
+    #: Address that all listen on.
+    host: str = HOST
     iggy_port: int = 8090
     influx_port: int = 8086
     #: Port of Iggy's listener for WebSocket; None: there is none.
@@ -61,6 +63,8 @@ class SandboxOptions(Struct, frozen=True, kw_only=True):
     #: be in the certificate's file.
     iggy_certificate: str = ""
     iggy_key: str = ""
+    #: Iggy's heartbeat interval, seconds.
+    iggy_heartbeat_seconds: float = HEARTBEAT_SECONDS
     #: Port of InfluxDB 3's Flight service; None: no Flight service.
     flight_port: int | None = None
     #: "iggy" or "influxdb": only that one; "": both.
@@ -86,12 +90,12 @@ async def serve(options: SandboxOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    broker = Broker(HOST, options.iggy_port, tls=_tls(options), websocket_port=options.iggy_websocket_port) \
-        if options.only != "influxdb" else None
+    broker = Broker(options.host, options.iggy_port, tls=_tls(options), websocket_port=options.iggy_websocket_port,
+                    heartbeat_seconds=options.iggy_heartbeat_seconds) if options.only != "influxdb" else None
     influxdb = None
     if options.only != "iggy":
         influxdb = InfluxServer(
-            HOST, options.influx_port, options.flavour, max_body_bytes=options.max_body_bytes,
+            options.host, options.influx_port, options.flavour, max_body_bytes=options.max_body_bytes,
             retention_seconds=options.retention_seconds, rules=list(options.rules), count_only=options.count_only,
             iggy_control=functools.partial(handle_control, broker) if broker else None,
             flight_port=options.flight_port)
@@ -133,7 +137,7 @@ async def _started(server: Broker | InfluxServer, name: str, option: str) -> Non
         await server.start()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise PipelineError(f"the sandbox's {name} can't listen on {HOST}:{server.port}: {reason}; "
+        raise PipelineError(f"the sandbox's {name} can't listen on {server.host}:{server.port}: {reason}; "
                             f"stop what has that port, or give another with {option} (0 takes a free one)") from None
 
 
@@ -177,10 +181,12 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
 
 
 @click.command()
+@click.option("--host", default=HOST, show_default=True)
 @click.option("--iggy-port", default=8090, show_default=True, type=click.IntRange(0, 65_535))
 @click.option("--iggy-websocket-port", default=None, type=click.IntRange(0, 65_535))
 @click.option("--iggy-certificate", default="", metavar="FILE")
 @click.option("--iggy-key", default="", metavar="FILE")
+@click.option("--iggy-heartbeat-seconds", default=HEARTBEAT_SECONDS, show_default=True, type=click.FloatRange(0.1))
 @click.option("--influx-port", default=8086, show_default=True, type=click.IntRange(0, 65_535))
 @click.option("--flight-port", default=None, type=click.IntRange(0, 65_535))
 @click.option("--address-file", default="", metavar="FILE", help="Accepted when both listen.")
@@ -190,15 +196,17 @@ def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
 @click.option("--max-body-bytes", default=None, type=click.IntRange(0))
 @click.option("--count-only", is_flag=True)
 @click.option("--fault", "fault_texts", multiple=True, metavar="JSON")
-def main(iggy_port: int, iggy_websocket_port: int | None, iggy_certificate: str, iggy_key: str, influx_port: int,
-         flight_port: int | None, address_file: str, only: str, flavour: Flavour,
-         retention_seconds: int, max_body_bytes: int | None, count_only: bool, fault_texts: tuple[str, ...]) -> None:
+def main(host: str, iggy_port: int, iggy_websocket_port: int | None, iggy_certificate: str, iggy_key: str,
+         iggy_heartbeat_seconds: float, influx_port: int, flight_port: int | None, address_file: str, only: str,
+         flavour: Flavour, retention_seconds: int, max_body_bytes: int | None, count_only: bool,
+         fault_texts: tuple[str, ...]) -> None:
     """The sandbox for tests: writes its addresses to a file."""
     end_on_interrupt("")
     try:
         rules = [rule for text in fault_texts for rule in parse_rules(text)]
         asyncio.run(serve(SandboxOptions(
-            iggy_port=iggy_port, iggy_websocket_port=iggy_websocket_port, iggy_certificate=iggy_certificate,
+            host=host, iggy_heartbeat_seconds=iggy_heartbeat_seconds, iggy_port=iggy_port,
+            iggy_websocket_port=iggy_websocket_port, iggy_certificate=iggy_certificate,
             iggy_key=iggy_key, influx_port=influx_port, flight_port=flight_port, only=only, flavour=flavour,
             address_file=address_file, retention_seconds=retention_seconds, max_body_bytes=max_body_bytes,
             count_only=count_only, rules=tuple(rules))))

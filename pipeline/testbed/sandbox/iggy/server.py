@@ -21,6 +21,10 @@ BUFFER_BYTES = 1 << 18
 MAX_FRAME_BYTES = 64 << 20
 #: Kernel's send buffer of a connection, bytes: one poll of some thousand messages fits, so that it leaves in one call.
 SEND_BUFFER_BYTES = 4 << 20
+#: How often a client has to send something: the default of the server's `heartbeat.interval`, seconds.
+HEARTBEAT_SECONDS = 30.0
+#: A member of a group that has sent nothing for so many intervals is put out. Source: the server's `[heartbeat]`.
+STALE_INTERVALS = 1.2
 
 
 class Broker:
@@ -28,17 +32,20 @@ class Broker:
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, username: str = "iggy", password: str = "iggy", *,
                  max_frame_bytes: int = MAX_FRAME_BYTES, tls: ssl.SSLContext | None = None,
-                 websocket_port: int | None = None, **options: Any) -> None:
+                 websocket_port: int | None = None, heartbeat_seconds: float = HEARTBEAT_SECONDS,
+                 **options: Any) -> None:
         """Port 0 takes a free one. A larger frame than `max_frame_bytes` ends its connection.
 
         With `tls` all listeners are encrypted. `websocket_port`: that of a listener for WebSocket; None: there is none.
-        `options` are those of `State`.
+        A connection that is a member of a group and sends nothing for `STALE_INTERVALS` times `heartbeat_seconds` is
+        closed, and its partitions go to the others. `options` are those of `State`.
         """
         self.host = host
         self.port = port
         self.websocket_port = websocket_port
         self.tls = tls
         self.max_frame_bytes = max_frame_bytes
+        self.heartbeat_seconds = heartbeat_seconds
         self.state = State((username, password), **options)
         self.connections: set[Connection] = set()
         self.delay_seconds = 0.0
@@ -47,6 +54,7 @@ class Broker:
         self._reservations: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._restart: asyncio.Task[None] | None = None
+        self._reaper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Listens. Raises OSError when a port is taken."""
@@ -55,6 +63,16 @@ class Broker:
             self.websocket_port = self._reserve(self.websocket_port)
         self.state.address = self.host, self.port
         await self._listen()
+        self._reap()
+
+    def _reap(self) -> None:
+        """Closes what is silent for too long, now and from time to time: its host may be gone without a word."""
+        loop = asyncio.get_running_loop()
+        stale = loop.time() - STALE_INTERVALS * self.heartbeat_seconds
+        for connection in [one for one in self.connections if one.heard < stale and not self.hung]:
+            if self.state.is_member(connection.session):
+                connection.transport.abort()
+        self._reaper = loop.call_later(self.heartbeat_seconds / 10, self._reap)
 
     def _reserve(self, port: int) -> int:
         reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -85,6 +103,8 @@ class Broker:
         """Stops listening and drops all connections, for good."""
         if self._restart is not None:
             self._restart.cancel()
+        if self._reaper is not None:
+            self._reaper.cancel()
         self._stop_listening()
         self.drop_connections()
         for reservation in self._reservations:
@@ -175,6 +195,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
+        #: When bytes came last, seconds of the loop's clock.
+        self.heard = asyncio.get_running_loop().time()
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._filled = 0
@@ -203,6 +225,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Answers every whole frame."""
+        self.heard = asyncio.get_running_loop().time()
         self._filled += nbytes
         start = 0
         while self._filled - start >= protocol.HEADER_BYTES:

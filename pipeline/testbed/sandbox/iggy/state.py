@@ -164,6 +164,10 @@ class State:
                 group.leave(session.id, topic.partition_numbers)
         session.id = 0
 
+    def is_member(self, session: Session) -> bool:
+        """Whether a session is a member of any group."""
+        return any(group.member(session.id) for _, topic in self.topics() for group in topic.groups.values())
+
     def forget_connections(self, ghosts: bool) -> None:
         """Handles a restart: no poll is in progress. With `ghosts` the sessions keep their partitions for ever."""
         for session in self.sessions if ghosts else ():
