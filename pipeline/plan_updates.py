@@ -1,9 +1,11 @@
 """A new plan for a process that runs: the supervisor sends it, a thread of the process receives it."""
 
+import contextlib
 import logging
 import os
 import threading
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 
 from msgspec import Struct
 
@@ -12,16 +14,38 @@ from pipeline.config.secrets import secrets_of
 from pipeline.logs import hide, use_log_options
 
 
-def send_plan(connection: Connection, plan: Plan) -> bool:
-    """Sends a process its new plan. Never waits: False if the process takes nothing, and must be restarted instead."""
-    os.set_blocking(connection.fileno(), False)
-    try:
-        connection.send(plan)
-    except OSError:  # full, with perhaps a part of the plan in it; or the process has just ended
-        return False
-    finally:
-        os.set_blocking(connection.fileno(), True)
-    return True
+class PlanSender:
+    """The supervisor's side. Never waits: a thread sends what a process does not take at once, such as a large plan."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: The newest plan, pickled, of each connection on which a thread is sending.
+        self._newest: dict[Connection, bytes] = {}
+
+    def send(self, connection: Connection, plan: Plan) -> None:
+        """Sends a process its new plan. One that has ended gets none, and one that takes nothing is told of the newest
+        when it does: it is killed if it also sends no heartbeats.
+        """
+        with self._lock:
+            is_sending = connection in self._newest
+            self._newest[connection] = bytes(ForkingPickler.dumps(plan))
+        if not is_sending:
+            # With a descriptor of its own: that of `connection` may be closed at any time.
+            own = Connection(os.dup(connection.fileno()), readable=False)
+            threading.Thread(target=self._send, args=(connection, own), daemon=True, name="plans").start()
+
+    def _send(self, connection: Connection, own: Connection) -> None:
+        sent = None
+        with own:
+            while True:
+                with self._lock:
+                    data = self._newest[connection]
+                    if data is sent:
+                        del self._newest[connection]
+                        return
+                with contextlib.suppress(OSError):  # the process has ended
+                    own.send_bytes(data)
+                sent = data
 
 
 class PlanUpdates:

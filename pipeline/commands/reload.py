@@ -1,8 +1,10 @@
 """`pipeline reload`: a running pipeline reads its configuration again."""
 
+import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -38,7 +40,9 @@ def reload(path: ConfigInputs, timeout: int) -> None:
         time.sleep(LOOK_SECONDS)
         try:
             found = _status(config, path)["reload"]
-        except PipelineError:  # it listens anew
+        except PipelineError:  # it listens anew, or has ended
+            if not _runs(status["pid"]):
+                raise PipelineError("the pipeline has ended during the reload; see its log") from None
             continue
         if found["number"] > before and found["outcome"] != "running":
             if found["outcome"] == "failed":
@@ -47,6 +51,13 @@ def reload(path: ConfigInputs, timeout: int) -> None:
             click.echo("\n".join(found["lines"]))
             return
     raise PipelineError(f"the reload has not ended within {timeout} s; see the pipeline's log")
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process runs. One that has ended and was not waited for by its parent does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def _status(config: Config, path: ConfigInputs) -> dict[str, Any]:

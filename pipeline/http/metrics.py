@@ -113,7 +113,7 @@ METRICS: Final = (
     Metric("waiting_seconds", "gauge", "time since a process began to retry something outside of the pipeline; paused "
            "is true when an operator has to act", ("process", "name", "paused")),
     Metric("process_up", "gauge", "1 while a process runs", _PROCESS),
-    Metric("process_restarts", "counter", "starts of a process after its first", _PROCESS),
+    Metric("process_restarts", "counter", "how often a process was started again because it had died", _PROCESS),
     Metric("process_cpu_seconds", "counter", "CPU time of a process since its start", _PROCESS),
     Metric("process_resident_memory_bytes", "gauge", "memory of a process, with pages that it shares with others",
            _PROCESS),

@@ -14,7 +14,7 @@ from pipeline.config.plan import Plan
 from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
 from pipeline.http.listeners import Listeners
-from pipeline.plan_updates import send_plan
+from pipeline.plan_updates import PlanSender
 from pipeline.supervisor.child import HTTP, run_http
 from pipeline.supervisor.fork_server import ForkServer
 
@@ -43,8 +43,9 @@ class HttpChild:
         #: When it was started, and is to be started again: seconds, monotonic.
         self._started = 0.0
         self._due = float("-inf")
-        #: Starts so far; when it was started last, seconds since 1970; and how it ended.
-        self.starts = 0
+        self._plans = PlanSender()
+        #: How often it has died; when it was started last, seconds since 1970; and how it ended.
+        self.deaths = 0
         #: Why it failed, if it has sent the reason.
         self.reason = ""
         self.started_at = 0.0
@@ -77,7 +78,6 @@ class HttpChild:
             self._due = time.monotonic() + self._backoff.next()
             return False
         self._started, self.started_at = time.monotonic(), time.time()
-        self.starts += 1
         return True
 
     def ended(self, why: str) -> None:
@@ -85,6 +85,7 @@ class HttpChild:
         self.requests()
         reason, self.reason = self.reason, ""
         assert self._process is not None
+        self.deaths += 1
         self._process.join()
         self._process = self._reasons = None
         if time.monotonic() - self._started >= STEADY_SECONDS:
@@ -133,8 +134,8 @@ class HttpChild:
 
     def use(self, plan: Plan) -> None:
         """Shows a new plan from now on."""
-        if self._reasons is not None and not send_plan(self._reasons, plan):
-            self.restart()
+        if self._reasons is not None:
+            self._plans.send(self._reasons, plan)
 
     def restart(self) -> None:
         """Kills it; it is to be started again at once."""

@@ -30,7 +30,7 @@ from pipeline.errors import PipelineError
 from pipeline.interrupts import SIGNALS
 from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
 from pipeline.logs import hide, use_log_options
-from pipeline.plan_updates import send_plan
+from pipeline.plan_updates import PlanSender
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.supervisor.child import HTTP, preloaded_modules, run_child
 from pipeline.supervisor.directions import SinkDirection, SourceDirection
@@ -130,10 +130,13 @@ class Supervisor:
         self._server_gone_at = float("-inf")
         #: Connections that carry why a process failed, by name.
         self._reasons: dict[str, Connection] = {}
+        self._plans = PlanSender()
         #: When each process was started, and how often.
         self._started: dict[str, float] = {}
         self._started_at: dict[str, float] = {}
         self._starts: Counter[str] = Counter()
+        #: How often each process has died. One that a reload ends has not.
+        self._died: Counter[str] = Counter()
         #: When a dead process is to be restarted: seconds, monotonic.
         self._due: dict[str, float] = {}
         #: How the processes that were killed because they hung have ended, for people; and the last death.
@@ -304,9 +307,8 @@ class Supervisor:
     def _use(self, plan: Plan, ended: set[str]) -> None:
         """Uses a new plan from now on. The processes that run get it, but those in `ended`."""
         self.plan, self.config = plan, plan.config
-        for name, process in self.processes.items():
-            if name not in ended and not send_plan(self._reasons[name], plan):
-                process.kill()  # it is started again, with the new plan
+        for name in self.processes.keys() - ended:
+            self._plans.send(self._reasons[name], plan)
         self.http.use(plan)
 
     def _replace(self, replacement: Replacement, now: float) -> None:
@@ -322,7 +324,9 @@ class Supervisor:
         for direction in replacement.old:
             self.logger.info("%s", direction.summary()[1])
             self._end(direction)
-        self._use(replacement.plan, ended)
+        # Pauses may have changed since it was made.
+        controls = msgspec.structs.replace(replacement.plan.controls, paused=self.plan.controls.paused)
+        self._use(msgspec.structs.replace(replacement.plan, controls=controls), ended)
         directions = {type(direction): direction for direction in self.directions}
         started: list[Direction] = []
         for make in replacement.wanted:
@@ -420,6 +424,7 @@ class Supervisor:
             raise PipelineError(f"{name} failed to start: {death}. No messages were lost")
         self._last_death = f"{name} ({death})"
         self._deaths[name] = death
+        self._died[name] += 1
         self.logger.warning("%s died (%s); restarting it%s", name, death, f" in {pause:.2g} s" if pause else "")
         if name != self._direction[name].coordinator:
             died = wire.ProcessDied(name, work_of(self.endpoints.folder, name), self._hung.pop(name, death),
@@ -439,10 +444,10 @@ class Supervisor:
         self.http.start_due(self._fork, self.plan)
         names = [name for direction in (*self.directions, *self._later) for name in direction.names]
         found = [ProcessStatus(name, kind_of(name), process.pid or 0 if (process := self.processes.get(name)) else 0,
-                               self._started_at.get(name, 0.0), max(0, self._starts[name] - 1),
+                               self._started_at.get(name, 0.0), self._died[name],
                                self._deaths.get(name, "")) for name in names]
         http = self.http
-        found.append(ProcessStatus(HTTP, HTTP, http.pid, http.started_at, max(0, http.starts - 1), http.last_death))
+        found.append(ProcessStatus(HTTP, HTTP, http.pid, http.started_at, http.deaths, http.last_death))
         self._publisher.publish(found, bool(self._signals), self.reload.status(), self._controls_status(),
                                 at_once=self.http.waits)
 
