@@ -1,0 +1,69 @@
+"""What is deployed beside the packages: the image, the Compose file and the chart agree with the project."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import __version__
+from pipeline.commands.config import load_config
+from pipeline.commands.dashboards import FILES, content_of
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+CHART = DEPLOY / "helm" / "iggy-influxdb-pipeline"
+ENVIRON = {"INFLUX_TOKEN": "token", "IGGY_PASSWORD": "password", "HTTP_TOKEN": "http-token"}
+
+
+def read(path: Path) -> Any:
+    """A YAML file."""
+    return yaml.safe_load(path.read_text())
+
+
+def test_the_chart_has_the_projects_version_and_alerts() -> None:
+    chart = read(CHART / "Chart.yaml")
+    assert chart["version"] == chart["appVersion"] == __version__
+    assert (CHART / "files" / "alert-rules.yaml").read_bytes() == content_of("alert-rules.yaml")
+
+
+def test_the_charts_own_configuration_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(read(CHART / "values.yaml")["config"])
+    assert load_config(str(path), ENVIRON).iggy.consumer_group
+
+
+def test_the_compose_files_configuration_is_valid() -> None:
+    config = load_config(str(DEPLOY / "compose" / "pipeline.toml"), ENVIRON)
+    port = config.http.listen.rpartition(":")[2]
+    assert read(DEPLOY / "compose" / "prometheus.yaml")["scrape_configs"][0]["static_configs"] == [
+        {"targets": [f"pipeline:{port}"]}]
+
+
+def test_what_the_compose_file_mounts_is_there_or_is_made_as_it_says() -> None:
+    compose = read(DEPLOY / "compose" / "compose.yaml")
+    assert set(compose["services"]) == {"iggy", "influxdb", "pipeline", "prometheus", "grafana"}
+    made = {f"./monitoring/{name}" for name in FILES} | {"./http-token"}
+    for service in compose["services"].values():
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert source in made or (DEPLOY / "compose" / source).is_file(), source
+            else:
+                assert source in compose["volumes"]
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:")
+
+
+def test_the_compose_file_runs_the_pipeline_without_rights_and_lets_it_drain() -> None:
+    service = read(DEPLOY / "compose" / "compose.yaml")["services"]["pipeline"]
+    assert service["image"].endswith(f":{__version__}")
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["stop_grace_period"] == "45s"
+
+
+def test_the_image_is_made_in_two_stages_and_runs_as_nobody() -> None:
+    lines = [line.strip() for line in (DEPLOY / "container" / "Dockerfile").read_text().splitlines()]
+    assert sum(line.startswith("FROM ") for line in lines) == 2
+    assert {"USER 65532:65532", 'ENTRYPOINT ["pipeline"]', "STOPSIGNAL SIGTERM",
+            'CMD ["pipeline", "status", "-c", "/etc/pipeline/pipeline.toml"]',
+            'RUN sh install.sh /source /opt/pipeline "$EXTRAS"'} <= set(lines)
