@@ -14,15 +14,22 @@ from pipeline.source_coordinator.stride import Stride
 #: shard, of which a probe sees one; shards begin at multiples of it.
 PROBE_WITHIN = 900 * SECOND
 
+#: Pages are enlarged to so many times the rows that one time has had, if these are more than a page: enough for two
+#: such times, of which the second need not be the last.
+PAGES_OF_ONE_TIME = 2.2
+
 
 class Page:
     """A page in flight: ordered, and not settled."""
 
-    __slots__ = ("attempt", "confirmed", "fingerprints", "is_read", "ordered_at", "remember_from", "seen_until", "seq",
-                 "whole", "window")
+    __slots__ = ("attempt", "confirmed", "fingerprints", "is_read", "ordered_at", "remember_from", "rows", "seen_until",
+                 "seq", "size", "whole", "window")
 
-    def __init__(self, seq: int, window: TimeWindow, seen_until: int, remember_from: int) -> None:
+    def __init__(self, seq: int, window: TimeWindow, seen_until: int, remember_from: int, rows: int, size: int) -> None:
         self.seq = seq
+        #: What it may have, where that is more than configured; else 0.
+        self.rows = rows
+        self.size = size
         self.window = window
         #: Points before it may have been sent already; those from `remember_from` on will be read again.
         self.seen_until = seen_until
@@ -51,6 +58,8 @@ class WatermarkLedger:
         self.pages: OrderedDict[int, Page] = OrderedDict()
         self._stride = stride
         self._page_size = page_size
+        #: As of `Page`: learned from a time that had more rows than a page.
+        self._rows = self._size = 0
         self._overlap = overlap
         self._floor = floor
         self._seq = 0
@@ -95,7 +104,7 @@ class WatermarkLedger:
         window = self._stride.next(self._position, self._round_end)
         if window is None:
             return None
-        page = Page(self._seq, window, self._seen_until, self._remember_from)
+        page = Page(self._seq, window, self._seen_until, self._remember_from, self._rows, self._size)
         page.ordered_at = now
         self.pages[self._seq] = page
         self._seq += 1
@@ -139,8 +148,14 @@ class WatermarkLedger:
             self.fingerprints.prune(self.watermark - self._overlap)
         return True
 
-    def page_read(self, seq: int, attempt: int, end: int, rows: int, first: int, now: float = 0.0) -> bool:
-        """A page of `rows` covers its window up to `end`. False for an earlier attempt."""
+    @property
+    def pages_each(self) -> int:
+        """How many configured pages a page of this measurement may hold."""
+        return max(1, -(-self._rows // self._page_size))
+
+    def page_read(self, seq: int, attempt: int, end: int, rows: int, first: int, now: float = 0.0,
+                  size: int = 0) -> bool:
+        """A page of `rows` and `size` bytes covers its window up to `end`. False for an earlier attempt."""
         page = self._current(seq, attempt)
         if page is None or page.is_read or not page.window.start < end <= page.window.end:
             return False
@@ -151,8 +166,12 @@ class WatermarkLedger:
         self._round_rows = (self._round_rows or 0) + rows
         if rows:
             self.active_at = now
+        full = max(self._page_size, page.rows)
         if not page.whole:
-            self._stride.read(page.window, max(rows, self._page_size) if cut else rows, self._page_size, first)
+            self._stride.read(page.window, max(rows, full) if cut else rows, full, first)
+        elif rows > full and page.window.end == first + 1:
+            self._rows, self._size = int(rows * PAGES_OF_ONE_TIME), int(size * PAGES_OF_ONE_TIME)
+            self._stride.crowded = True
         if seq == self._seq - 1:
             self._position = end
         self._move_watermark()
@@ -163,14 +182,15 @@ class WatermarkLedger:
         """The window has more rows than a page. Returns the page to be read again, narrower, or whole where it cannot
         be; None for an earlier attempt.
 
-        `one_time`: all rows have the window's first time; `first` is the time of one of them. `slow`: the window took
-        the server too long, whatever its rows.
+        `first` is the time of one of them; `one_time`: of all that were seen, and it is the first in the window.
+        `slow`: the window took the server too long, whatever its rows.
         """
         page = self._current(seq, attempt)
         if page is None or page.is_read:
             return None
         start = page.window.start
-        window = TimeWindow(start, start + 1) if one_time else self._stride.narrower(page.window, first, slow)
+        window = TimeWindow(start, min(max(start, first) + 1, page.window.end)) if one_time \
+            else self._stride.narrower(page.window, first, slow)
         # The whole of a window that is slow would be slower.
         page.whole = one_time or window is None and not slow
         page.window = window or page.window

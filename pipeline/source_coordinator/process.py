@@ -118,7 +118,7 @@ class SourceCoordinator:
     def _page_read(self, _sender: str, message: source_wire.PageRead) -> None:
         page, ledger = message.id, self._ledger(message.id)
         if ledger is not None and ledger.page_read(page.seq, page.attempt, message.end, message.rows, message.first,
-                                                   time.monotonic()):
+                                                   time.monotonic(), message.size):
             self.counters.rows += message.rows
             self.counters.count(page.measurement.source, rows=message.rows)
             if message.future is not None:

@@ -144,12 +144,17 @@ class Source:
     def orders(self, now: float) -> list[source_wire.Read]:
         """The next pages to read, of the measurements in turn, up to `pages_in_flight`."""
         orders: list[source_wire.Read] = []
-        room = self.config.pages_in_flight - self.in_flight
-        while self._waiting and len(orders) < room:
+        in_flight = sum(len(ledger.pages) * ledger.pages_each for _, ledger in self.busy())
+        while self._waiting and in_flight < self.config.pages_in_flight:
             name = next(iter(self._waiting))
+            ledger = self.ledgers[name]
+            # A large page waits until it fits in, and is then the next; one is always allowed.
+            if in_flight and in_flight + ledger.pages_each > self.config.pages_in_flight and ledger.pages_each > 1:
+                break
             del self._waiting[name]
-            page = self.ledgers[name].next(self.target, now)
+            page = ledger.next(self.target, now)
             if page is not None:
+                in_flight += ledger.pages_each
                 self._busy[name] = None
                 orders.append(self.order(name, page))
         return orders
@@ -221,7 +226,7 @@ class Source:
             known = self.ledgers[measurement].fingerprints.between(page.window.start, end)
             overlap = source_wire.Overlap(page.seen_until, known, page.remember_from)
         id_ = source_wire.PageId(self.epoch, source_wire.MeasurementId(self.index, measurement), page.seq, page.attempt)
-        return source_wire.Read(id_, page.window, page.whole, overlap)
+        return source_wire.Read(id_, page.window, page.whole, overlap, page.rows, page.size)
 
     def snapshot(self) -> SourceState:
         """The state as it is now."""

@@ -22,6 +22,11 @@ class Stride:
         self.align = align
         self.maximum = maximum
         self.width = maximum if ordered else min(maximum, max(FIRST_WIDTH, align))
+        #: More rows than a page have had one time: windows that overflow are those of two or more times, and are not
+        #: tried again at once.
+        self.crowded = False
+        #: Greatest width that is known to fit, where `crowded`.
+        self._fits = maximum
         #: Windows in a row that had too many rows, or were too slow.
         self._overflows = 0
         #: Greatest width at present: below `maximum` after a window that was too slow, as `_pages` allow.
@@ -56,6 +61,8 @@ class Stride:
         if self._overflows == 1 and window.start + window.width // 2 < silent < window.end:
             return TimeWindow(window.start, silent)
         self.width = max(window.width >> self._overflows, self.align)
+        if self.crowded and self._overflows == 1:
+            self._fits = self.width
         end = max(floor(window.start + self.width, self.align), floor(window.start, self.align) + self.align)
         return TimeWindow(window.start, end) if end < window.end else None
 
@@ -68,4 +75,7 @@ class Stride:
         if rows >= page_size:
             self.width = min(self._ceiling, max(self.align, AHEAD * max(1, window.end - max(first, window.start))))
         elif rows < page_size * ROOMY and window.width > self.width - self.align:
-            self.width = min(self._ceiling, self.width * 2)
+            if not rows:
+                self._fits = self.maximum
+            faster = 16 if not rows and self.width < SECOND else 2
+            self.width = min(self._ceiling, max(self.width, self._fits), self.width * faster)

@@ -93,6 +93,9 @@ class Read(Struct, frozen=True, tag=True):
     #: Read the window without a limit of rows: it was read before, or cannot be made smaller.
     whole: bool
     overlap: Overlap | None
+    #: The page may have so many rows and bytes where that is more than configured: 0, or by what one time has had.
+    rows: Count = 0
+    size: Count = 0
 
 
 class PageRead(Struct, frozen=True, tag=True):
@@ -112,7 +115,7 @@ class PageOverflow(Struct, frozen=True, tag=True):
     """Query -> coordinator: the window has more rows than a page, in no order, or is too slow. No page was sent."""
 
     id: PageId
-    #: All rows seen have the window's first time, which is to be read whole.
+    #: All rows seen have the time `first`, the first one of the window that has rows: it is to be read whole.
     one_time: bool
     #: Time of some row, where that is known; else the window's start.
     first: int

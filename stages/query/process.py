@@ -181,7 +181,8 @@ class QueryStage:
             elif isinstance(order, source_wire.Probe):
                 found = source.reader.probe(order.windows)
             else:
-                found = source.reader.read(order.id.measurement.name, order.window, order.whole)
+                limits = source.reader.limits(order.rows, order.size, order.whole)
+                found = source.reader.read(order.id.measurement.name, order.window, limits)
         except QueryFailed as failed:
             found = self._overflow_of(source, order, failed) or failed
         except Exception as error:  # a thread that dies silently would lose the order

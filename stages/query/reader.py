@@ -58,6 +58,14 @@ class QueryPage(Struct, frozen=True):
     future: int | None = None
 
 
+class PageLimits(Struct, frozen=True):
+    """The most rows and bytes of a page, unless the `whole` window is to be read."""
+
+    rows: int
+    size: int
+    whole: bool = False
+
+
 class Found(Struct, frozen=True):
     """The measurements of a source; see `source_wire.Discovered`."""
 
@@ -128,6 +136,10 @@ class SourceReader:
             self._may_probe = self._may_probe and failed.answer.reason != "refused"
             raise
 
+    def limits(self, rows: int = 0, size: int = 0, whole: bool = False) -> PageLimits:
+        """What a page may have: as configured, or more where one time of the measurement has had more."""
+        return PageLimits(max(self.config.page_size, rows), max(self.config.max_page_bytes, size), whole)
+
     def _log_unread_policies(self, policies: list[str]) -> None:
         if policies and policies != self._unread_policies:
             self.logger.warning("source %s: the points of these retention policies of the database are not read: %s. "
@@ -136,28 +148,27 @@ class SourceReader:
         self._unread_policies = policies
 
     @unreadable_is_failure()
-    def read(self, measurement: str, window: TimeWindow, whole: bool) -> QueryPage | WindowOverflow:
+    def read(self, measurement: str, window: TimeWindow, limits: PageLimits) -> QueryPage | WindowOverflow:
         """The page of a window. Raises QueryFailed."""
         _, language, dialect = self._dialect()
         columns: tuple[Column, ...] = ()
         if self.config.query:
             request = dialect.custom_query(self.config.query, window)
-            answer, full = self._read_answer(request, dialect, whole, self.config.max_page_bytes)
+            answer, full = self._read_answer(request, dialect, limits)
         else:
-            columns, answer, full = self._read_columns_and_rows(measurement, window, whole)
+            columns, answer, full = self._read_columns_and_rows(measurement, window, limits)
         if not full:
             return QueryPage(language, columns, answer.body, window.end, answer.rows, answer.first or window.start,
                              self._count_future(measurement, window.end))
         if not dialect.ordered:
             return WindowOverflow(one_time=False, first=answer.first or window.start)
-        try:
-            end = cut_before(window, answer.last)
-        except ValueError:
+        if answer.first == answer.last:
             return WindowOverflow(one_time=True, first=answer.first)
+        end = cut_before(window, answer.last)
         return QueryPage(language, columns, answer.body, end, answer.rows, answer.first)
 
     def _read_columns_and_rows(self, measurement: str, window: TimeWindow,
-                               whole: bool) -> tuple[tuple[Column, ...], QueryAnswer, bool]:
+                               limits: PageLimits) -> tuple[tuple[Column, ...], QueryAnswer, bool]:
         """The columns of a window, the answer to its page query, and whether it is more than a page.
 
         The columns are read once more after the rows, and if they have changed, so are the rows: tags and fields may be
@@ -167,12 +178,12 @@ class SourceReader:
         _, _, dialect = self._dialect()
         request = dialect.columns(measurement)
         if request is None:
-            return (), *self._read_rows(measurement, (), window, whole)
+            return (), *self._read_rows(measurement, (), window, limits)
         columns = self._columns.get(measurement) or self._list_columns(request, dialect)
         for _ in range(MAX_COLUMN_CHANGES):
             answer, full = QueryAnswer(b"", 0), False
             if any(column.kind == "field" for column in columns):
-                answer, full = self._read_rows(measurement, columns, window, whole)
+                answer, full = self._read_rows(measurement, columns, window, limits)
             before, columns = columns, self._list_columns(request, dialect)
             self._columns[measurement] = columns
             if columns == before:
@@ -191,7 +202,7 @@ class SourceReader:
             return None
         self._count_future_at[measurement] = time.monotonic() + FUTURE_SECONDS
         try:
-            _, answer, full = self._read_columns_and_rows(measurement, TimeWindow(now, MAX_TIME), whole=False)
+            _, answer, full = self._read_columns_and_rows(measurement, TimeWindow(now, MAX_TIME), self.limits())
         except QueryFailed:  # it must not hold up the page
             return None
         if answer.rows:
@@ -218,27 +229,27 @@ class SourceReader:
         return True
 
     def _read_rows(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow,
-                   whole: bool) -> tuple[QueryAnswer, bool]:
+                   limits: PageLimits) -> tuple[QueryAnswer, bool]:
         """The answer to a page query, and whether it is more than a page. Raises QueryFailed.
 
         An answer that is cut at `max_page_bytes` has at least one row: where the first chunk is larger, the query is
         repeated with smaller chunks and a higher limit. Without a row nothing is known of the times that it covers.
         """
         _, _, dialect = self._dialect()
-        limit = self.config.page_size + 1 if dialect.ordered and not whole else 0
-        max_bytes = self.config.max_page_bytes
+        limit = limits.rows + 1 if dialect.ordered and not limits.whole else 0
         chunk_rows = self._chunk_rows.get(measurement) or chunk_rows_for(
-            ROW_BYTES + COLUMN_BYTES * len(columns), max_bytes)
+            ROW_BYTES + COLUMN_BYTES * len(columns), self.config.max_page_bytes)
         while True:
             request = dialect.page(measurement, columns, window, limit, chunk_rows)
-            answer, full = self._read_answer(request, dialect, whole, max_bytes)
+            answer, full = self._read_answer(request, dialect, limits)
             if answer.rows or not full or not dialect.ordered:
                 break
             if self._failures.allows(f"large rows of {measurement}", time.monotonic()):
                 self.logger.warning("source %s: %d rows of %s have more than max_page_bytes = %d bytes; reading fewer "
                                     "rows at a time. If this is frequent, increase max_page_bytes", self.config.name,
                                     chunk_rows, measurement, self.config.max_page_bytes)
-            chunk_rows, max_bytes = max(1, chunk_rows // SMALLER_CHUNK), max_bytes * 2
+            chunk_rows = max(1, chunk_rows // SMALLER_CHUNK)
+            limits = PageLimits(limits.rows, limits.size * 2, limits.whole)
         if answer.rows:
             self._chunk_rows[measurement] = chunk_rows_for(len(answer.body) // answer.rows, self.config.max_page_bytes)
         return answer, full
@@ -248,7 +259,8 @@ class SourceReader:
         connect, silence = self._transport.timeout
         self._transport.timeout = min(connect, CHECK_SECONDS), min(silence, CHECK_SECONDS)
         if self.config.query:
-            self.read(self.config.measurement, TimeWindow(0, max(1, self.config.window_align_ms * 1_000_000)), True)
+            self.read(self.config.measurement, TimeWindow(0, max(1, self.config.window_align_ms * 1_000_000)),
+                      self.limits(whole=True))
         else:
             self.discover()
 
@@ -300,11 +312,11 @@ class SourceReader:
                     raise QueryFailed(OperatorNeeded("refused", f"the list has more than {MAX_LIST_BYTES:,} bytes"))
         return reader.finish(complete=True).body
 
-    def _read_answer(self, request: QueryRequest, dialect: Dialect, whole: bool,
-                     max_bytes: int) -> tuple[QueryAnswer, bool]:
+    def _read_answer(self, request: QueryRequest, dialect: Dialect, limits: PageLimits) -> tuple[QueryAnswer, bool]:
         """The answer to a query for points, and whether it is more than a page. Raises QueryFailed.
 
-        It is cut after `max_bytes`, or after a page of an answer that has no order, unless it is to be read `whole`.
+        It is cut after the limit of bytes, or after a page of an answer that has no order, unless it is to be
+        read whole.
         """
         reader, complete = dialect.answer_reader(), True
         with self._ask(request) as reply:
@@ -314,12 +326,12 @@ class SourceReader:
                     if reader.size > MAX_ANSWER_BYTES:
                         raise QueryFailed(OperatorNeeded(
                             "refused", f"the answer has more than {MAX_ANSWER_BYTES:,} bytes"))
-                    if not whole and (reader.size > max_bytes or (
-                            reader.rows > self.config.page_size and not dialect.ordered)):
+                    if not limits.whole and (reader.size > limits.size or (
+                            reader.rows > limits.rows and not dialect.ordered)):
                         complete = False
                         break
                 answer = reader.finish(complete)
-                return answer, not complete or (not whole and answer.rows > self.config.page_size)
+                return answer, not complete or (not limits.whole and answer.rows > limits.rows)
             except QueryError as error:
                 raise to_failure(error) from None
 

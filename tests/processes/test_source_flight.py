@@ -270,7 +270,8 @@ def test_user_and_password_and_extra_headers_are_sent(sandbox_v3: SandboxInflux)
 
 def test_the_second_server_is_asked_while_the_first_is_away(sandbox_v3: SandboxInflux) -> None:
     write(sandbox_v3, lines_of(10))
-    read = reader("", urls=("http://127.0.0.1:1", sandbox_v3.flight_url)).read("m", TimeWindow(0, 2**62), False)
+    several = reader("", urls=("http://127.0.0.1:1", sandbox_v3.flight_url))
+    read = several.read("m", TimeWindow(0, 2**62), several.limits())
     assert isinstance(read, QueryPage) and read.rows == 10
 
 

@@ -40,7 +40,7 @@ class World:
         self.read: list[tuple[int, int, list[tuple[int, int]], list[Fingerprint]]] = []
         #: Answers that the coordinator has not heard of yet; what Iggy confirms may overtake them.
         self.unheard: list[tuple[int, int, int, int, int]] = []
-        self.orders: dict[tuple[int, int], tuple[TimeWindow, bool, int, int, bytes]] = {}
+        self.orders: dict[tuple[int, int], tuple[TimeWindow, bool, int, int, bytes, int]] = {}
         #: The last probe, and whether it found nothing; its answer may come late, or never.
         self.probe: tuple[TimeWindow, bool] | None = None
 
@@ -48,24 +48,23 @@ class World:
         known = {one.point: one.content for one in self.ledger.fingerprints.prints()}
         self.reading.append(page)
         self.orders[page.seq, page.attempt] = (page.window, page.whole, page.seen_until, page.remember_from,
-                                               repr(known).encode())
+                                               repr(known).encode(), max(PAGE_SIZE, page.rows))
 
     def answer(self, seq: int, attempt: int) -> None:
         """The query stage's part."""
-        window, whole, seen_until, remember_from, known_text = self.orders[seq, attempt]
+        window, whole, seen_until, remember_from, known_text, size = self.orders[seq, attempt]
         known: dict[int, int] = eval(known_text)
         found = sorted((time, self.dice.random(), number) for number, time in self.points.items()
                        if window.start <= time < window.end and time <= self.clock)
         end = window.end
-        if len(found) > PAGE_SIZE and not whole:
+        if len(found) > size and not whole:
             if not self.ordered:
                 self.reorder(self.ledger.overflow(seq, attempt, one_time=False, first=self.dice.choice(found)[0]))
                 return
-            try:
-                end = cut_before(window, found[PAGE_SIZE][0])
-            except ValueError:
-                self.reorder(self.ledger.overflow(seq, attempt, one_time=True, first=window.start))
+            if found[0][0] == found[size][0]:
+                self.reorder(self.ledger.overflow(seq, attempt, one_time=True, first=found[0][0]))
                 return
+            end = cut_before(window, found[size][0])
             found = [one for one in found if one[0] < end]
         self.unheard.append((seq, attempt, end, len(found), found[0][0] if found else window.start))
         messages, prints = [], []
