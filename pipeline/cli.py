@@ -29,6 +29,7 @@ _GROUPS: Final = (
     ("Operate", {
         "status": "pipeline.commands.status",
         "top": "pipeline.commands.top",
+        "tap": "pipeline.commands.tap",
         "reload": "pipeline.commands.reload",
         "pause": "pipeline.commands.control",
         "resume": "pipeline.commands.control",

@@ -1,12 +1,14 @@
 """The paths that are answered."""
 
+import contextlib
+from collections.abc import AsyncGenerator
 from email.utils import formatdate
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from pipeline import __version__
@@ -15,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.http.health import alive
 from pipeline.http.page_files import PAGE, page_files
 from pipeline.http.site import Site
+from pipeline.http.tap import MOST_TAPS, tapped
 
 #: Sent with every answer: nothing is stored by caches, guessed by browsers, or shown in another page's frame.
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
@@ -30,6 +33,7 @@ def make_app(site: Site) -> Starlette:
     pages = Pages(site)
     routes = [Route("/livez", pages.livez), Route("/readyz", pages.readyz), Route("/status", pages.status),
               Route("/", pages.page), Route("/page/{name}", pages.page), Route("/history", pages.history),
+              Route("/tap", pages.tap),
               Route("/payload", pages.payload), Route("/metrics", pages.metrics), Route("/version", pages.version),
               Route("/control", pages.control, methods=["POST"])]
     return Starlette(routes=routes, exception_handlers={HTTPException: _error})
@@ -41,6 +45,8 @@ class Pages:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._files = page_files()
+        #: Answers of `/tap` that go on.
+        self._taps = 0
 
     async def livez(self, request: Request) -> Response:
         """Whether the pipeline lives: 200 or 503."""
@@ -78,6 +84,23 @@ class Pages:
         if found is None:
             return answer({"error": f"there is no file {name[:100]} of the status page"}, 404)
         return Response(found.content, 200, {**_headers(), "Content-Security-Policy": _PAGE_POLICY}, found.kind)
+
+    async def tap(self, request: Request) -> Response:
+        """Samples of what passes, without an end. On local sockets only: nothing there cuts a long answer off."""
+        if not request.scope["local"]:
+            return answer({"error": "samples are answered over the local socket only: pipeline tap"}, 403)
+        if self._taps >= MOST_TAPS:
+            return answer({"error": f"{MOST_TAPS} others tap this pipeline; end one of them"}, 503)
+        return StreamingResponse(self._tapped(), 200, _headers(), "application/x-ndjson")
+
+    async def _tapped(self) -> AsyncGenerator[bytes, None]:
+        self._taps += 1
+        try:
+            async with contextlib.aclosing(tapped(self._site.plan, self._site.feeds)) as lines:
+                async for line in lines:
+                    yield line
+        finally:
+            self._taps -= 1
 
     async def payload(self, request: Request) -> Response:
         """The payload of one of the last dead letters, by stream, topic, partition and offset; for who is trusted."""

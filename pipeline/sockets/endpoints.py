@@ -57,6 +57,10 @@ class Endpoints:
         """PUSH of one ingest process for one encoder of this machine; for mappings that remember what they wrote."""
         return f"ipc://{self.folder}/one-{index}-{encoder}.ipc"
 
+    def tap(self, index: int) -> str:
+        """XPUB of one writer, for samples of what it writes; for this machine only."""
+        return f"ipc://{self.folder}/tap-{index}.ipc"
+
     def writer(self, index: int) -> str:
         """PULL of one writer."""
         return f"ipc://{self.folder}/write-{index}.ipc"

@@ -19,6 +19,7 @@ from pipeline.sockets.call_pool import CallPool
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.sink_rules import WireRules
+from pipeline.sockets.tap_socket import TapPublisher
 from pipeline.subscriptions import Subscriptions
 from pipeline.wire import common
 from pipeline.wire import sink as wire
@@ -28,6 +29,7 @@ from stages.write.batch import Batch, BatchJob, Work
 from stages.write.chunk import Chunk
 from stages.write.measures import RequestMeasures
 from stages.write.ordering import Entry
+from stages.write.sampling import samples_of
 from stages.write.target import Target
 from stages.write.transport import MAX_IN_FLIGHT_V3
 
@@ -75,6 +77,7 @@ class WriteStage:
         self.pull = self._context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.endpoints.bind_writer(self.pull, index)
+        self._tap = TapPublisher(self.endpoints, index)
         #: What this thread has in hand. Batches whose requests are in flight are not: an answer ends those.
         self._work = Work(WorkFile(plan.folder, name, logger))
         threads = sum(target.config.max_requests_in_flight or MAX_IN_FLIGHT_V3 for target in self._all_targets)
@@ -140,8 +143,11 @@ class WriteStage:
         batch = Batch(lines)
         self._batches += 1
         with self._work.on(batch):
-            for target in self.targets[self.topics[lines.parts[0].range.partition.topic].sink]:
+            targets = self.targets[self.topics[lines.parts[0].range.partition.topic].sink]
+            for target in targets:
                 target.add(batch, bodies)
+            if self._tap.wants(time.monotonic()):
+                self._tap.send(samples_of(batch, bodies, self.topics, self._names, targets[0].config.gzip))
 
     def _start_requests(self) -> float:
         """Sends what may be sent now. Returns the seconds until more may be sent without another answer."""

@@ -85,10 +85,33 @@ def test_a_live_line_and_top(sandbox: SandboxIggy, stream: str, influxdb: Sandbo
             wait_until(lambda: other.shows("$") and other.process.poll() == 0, "its end")
         influxdb.fail()
         wait_until(lambda: terminal.shows(r"written 1100"), "the rest")
+
+        # Samples of what passes, as long as somebody wants them.
+        tap = [sys.executable, "-m", "pipeline", "tap", "-c", str(path)]
+        with (subprocess.Popen([*tap, "--json", "--count", "8"], stdout=subprocess.PIPE, text=True) as taken,
+              subprocess.Popen([*tap, "--only", "rejects", "--count", "1"], stdout=subprocess.PIPE, text=True) as bad):
+            sent = 1_100
+            while taken.poll() is None or bad.poll() is None:
+                send(sandbox.address, stream, [*(message(n) for n in range(sent, sent + 10)), b"no json"], 2)
+                sent += 10
+                time.sleep(0.1)
+            assert taken.stdout is not None and bad.stdout is not None
+            check_samples([json.loads(line) for line in taken.stdout], stream)
+            assert re.match(rf"# rejected {stream}/{TOPIC} partition 0 offset \d+: not_json: ", bad.stdout.read())
+        assert taken.returncode == bad.returncode == 0
         terminal.key("\x03")
-        wait_until(lambda: terminal.shows(r"\r\x1b\[K\d\d:\d\d:\d\d INFO    supervisor: stopped: 1100 messages read"),
+        wait_until(lambda: terminal.shows(r"\r\x1b\[K\d\d:\d\d:\d\d INFO    supervisor: stopped: \d{4} messages read"),
                    "its end")
         wait_until(lambda: terminal.process.poll() == 0, "its exit code")
+
+
+def check_samples(samples: list[dict[str, Any]], stream: str) -> None:
+    assert len(samples) == 8
+    for one in samples:
+        assert (one["stream"], one["topic"], one["partition"]) == (stream, TOPIC, 0)
+        if one["kind"] == "line":
+            assert one["line"].startswith(f"{TOPIC},device=d") and int(one["line"].rpartition(" ")[2]) >= 2_100
+    assert any(one["kind"] == "line" for one in samples)
 
 
 def pids(sink: Sink) -> dict[str, int]:

@@ -52,6 +52,7 @@ from pipeline.wire.sink.partitions import (
 )
 from pipeline.wire.sink.ranges import FoundTopic, Overwritten, Partition, Range, Reject, Suspect
 from pipeline.wire.sink.remote_encoders import Admit, Allow, Allowed, Join, Leave
+from pipeline.wire.sink.samples import LineSample, LineSamples, decode_samples
 from pipeline.wire.sink.status import (
     GapStatus,
     PartitionStatus,
@@ -68,14 +69,12 @@ from pipeline.wire.sink.supervision import Excused, Failed, GaveUp, ProcessDied,
 
 __all__ = [
     "Admit", "Allow", "Allowed", "Assign", "Batch", "BatchReport", "Batches", "BucketLines", "Control", "Credit",
-    "DeadLettersStored", "Dispatched", "EncodeMeasures", "Encoded", "EncodedTopic", "Excused", "Failed",
-    "FieldTypes", "FieldTypesRequest", "FoundTopic", "Gap", "GapStatus", "GaveUp", "Join", "Leave", "Lines",
-    "LinesPart",
-    "Malformed", "Notice", "Outcome", "OverLimit", "Overwritten", "Partition", "PartitionStart", "PartitionStatus",
-    "Position", "ProcessDied", "Progress", "Range", "Redeliver", "Reject", "RejectStatus", "Reports", "Restarted",
-    "Revoked", "Seek", "Settled", "SinkMeasures", "Started", "Status", "Stopped", "Store", "StoreDeadLetters",
-    "Stored", "Suspect", "TagCardinalities", "TagStatus", "TargetMeasures", "TargetStatus", "TopicStatus",
-    "Truncated", "Unassigned", "Unread", "UnreadStatus", "Ways", "WriterStatus", "Writing", "decode_control",
-    "decode_status",
-    "read_batches", "read_control", "read_lines", "read_reports",
+    "DeadLettersStored", "Dispatched", "EncodeMeasures", "Encoded", "EncodedTopic", "Excused", "Failed", "FieldTypes",
+    "FieldTypesRequest", "FoundTopic", "Gap", "GapStatus", "GaveUp", "Join", "Leave", "LineSample", "LineSamples",
+    "Lines", "LinesPart", "Malformed", "Notice", "Outcome", "OverLimit", "Overwritten", "Partition", "PartitionStart",
+    "PartitionStatus", "Position", "ProcessDied", "Progress", "Range", "Redeliver", "Reject", "RejectStatus", "Reports",
+    "Restarted", "Revoked", "Seek", "Settled", "SinkMeasures", "Started", "Status", "Stopped", "Store",
+    "StoreDeadLetters", "Stored", "Suspect", "TagCardinalities", "TagStatus", "TargetMeasures", "TargetStatus",
+    "TopicStatus", "Truncated", "Unassigned", "Unread", "UnreadStatus", "Ways", "WriterStatus", "Writing",
+    "decode_control", "decode_samples", "decode_status", "read_batches", "read_control", "read_lines", "read_reports",
 ]
