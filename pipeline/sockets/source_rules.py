@@ -16,7 +16,7 @@ from pipeline.wire import source as source_wire
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
     "supervisor": (common.Heartbeat, wire.ProcessDied, common.Drain),
     "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.Probed, source_wire.PageRead,
-              source_wire.PageOverflow),
+              source_wire.PageOverflow, source_wire.Refused),
     "convert": (common.Heartbeat, common.Retrying),
     "produce": (common.Heartbeat, common.Retrying, source_wire.PageConfirmed),
 }
@@ -49,6 +49,8 @@ class SourceRules:
                 return self._page(page, end, first)
             case source_wire.PageOverflow(id=page, first=first):
                 return self._page(page, first)
+            case source_wire.Refused(id=page):
+                return self._page(page)
             case source_wire.PageConfirmed(id=page, fingerprints=fingerprints):
                 return self._page(page) or _whole(fingerprints, FINGERPRINT_BYTES)
             case source_wire.Read(id=page, window=window, overlap=overlap):

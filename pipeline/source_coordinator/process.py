@@ -72,6 +72,7 @@ class SourceCoordinator:
             source_wire.PageRead: self._page_read,
             source_wire.PageConfirmed: self._page_confirmed,
             source_wire.PageOverflow: self._page_overflow,
+            source_wire.Refused: self._refused,
             source_wire.Discovered: self._discovered,
             source_wire.Probed: self._probed,
             common.Heartbeat: self._heartbeat,
@@ -119,6 +120,7 @@ class SourceCoordinator:
         page, ledger = message.id, self._ledger(message.id)
         if ledger is not None and ledger.page_read(page.seq, page.attempt, message.end, message.rows, message.first,
                                                    time.monotonic(), message.size):
+            self.sources[page.measurement.source].refused.pop(page.measurement.name, None)
             self.counters.rows += message.rows
             self.counters.count(page.measurement.source, rows=message.rows)
             if message.future is not None:
@@ -133,6 +135,11 @@ class SourceCoordinator:
         if narrower is not None:
             self.counters.count(page.measurement.source, narrowed=1)
             self._send("query", self.sources[page.measurement.source].order(page.measurement.name, narrower))
+
+    def _refused(self, _sender: str, message: source_wire.Refused) -> None:
+        if self._ledger(message.id) is not None:
+            measurement = message.id.measurement
+            self.sources[measurement.source].refused[measurement.name] = message.message
 
     def _page_confirmed(self, _sender: str, message: source_wire.PageConfirmed) -> None:
         page, ledger = message.id, self._ledger(message.id)
@@ -276,7 +283,7 @@ class SourceCoordinator:
     def _is_complete(self) -> bool:
         """Whether all is done: every source has an end, or the pipeline was started to catch up, and has."""
         return (bool(self.plan.until) or all(source.config.to for source in self.sources)) \
-            and all(source.caught_up for source in self.sources)
+            and all(source.caught_up or source.given_up for source in self.sources)
 
     async def _store(self) -> None:
         while True:

@@ -56,6 +56,8 @@ class Source:
         self.probes = False
         #: Measurement -> its points in the future, as last counted.
         self.future: dict[str, int] = {}
+        #: Measurement -> why the server refuses it.
+        self.refused: dict[str, str] = {}
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
         self.changes = self.stored = 0
@@ -140,6 +142,12 @@ class Source:
     def caught_up(self) -> bool:
         """Whether the goal is reached and a stored state has it. Not necessarily the last state: changes go on."""
         return self.at_goal and (self.goal_stored or self.changes == self.stored)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the goal is reached but for measurements that the server refuses. A batch job ends then."""
+        return self.discovered and bool(self.refused) and not any(
+            ledger.behind(self.goal) for name, ledger in self.ledgers.items() if name not in self.refused)
 
     def orders(self, now: float) -> list[source_wire.Read]:
         """The next pages to read, of the measurements in turn, up to `pages_in_flight`."""

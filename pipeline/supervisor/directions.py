@@ -227,6 +227,11 @@ class SourceDirection(Direction[source_wire.SourceStatus]):
         if done and empty and caught_up and (self._plan.until or all(source.to for source in sources)):
             return False, (f"{line}; nothing was read from {', '.join(empty)}, where no measurement matches "
                            "`measurements`: correct it, or the database")
+        if done and self.status is not None and self.status.refused and (
+                self._plan.until or all(source.to for source in sources)):
+            name, message = next(iter(self.status.refused.items()))
+            return False, (f"{line}; {len(self.status.refused)} measurements could not be read: {name}: {message}"
+                           f"{', ...' if len(self.status.refused) > 1 else ''}")
         return done, line
 
     def _decode(self, frame: bytes) -> source_wire.SourceStatus:

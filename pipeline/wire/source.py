@@ -123,6 +123,14 @@ class PageOverflow(Struct, frozen=True, tag=True):
     slow: bool = False
 
 
+class Refused(Struct, frozen=True, tag=True):
+    """Query -> coordinator: the server has refused the query for a page twice, and others not. It is tried again."""
+
+    id: PageId
+    #: The server's.
+    message: str
+
+
 class StartPages(Struct, frozen=True, tag=True):
     """Coordinator -> produce: the number of the next page of these measurements."""
 
@@ -216,12 +224,14 @@ class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     measurements: list[MeasurementStatus]
     #: Points in the future, as last counted, which are not read yet.
     future: int = 0
+    #: Why the server refuses measurements, by "SOURCE: MEASUREMENT".
+    refused: dict[str, str] = {}
     totals: list[SourceTotals] = []
 
 
 Control = (
     Heartbeat | Retrying | Drain | wire.ProcessDied
-    | Discover | Discovered | Probe | Probed | Read | PageRead | PageOverflow | StartPages | PageConfirmed
+    | Discover | Discovered | Probe | Probed | Read | PageRead | PageOverflow | Refused | StartPages | PageConfirmed
 )
 
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)

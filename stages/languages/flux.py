@@ -79,6 +79,9 @@ class FluxDialect:
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
         return ()
 
+    def rounded_fields(self, body: bytes) -> list[str]:
+        return []
+
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
              chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
         """The points, and their number as a second result: an answer has no other end that a proxy could not cut off.

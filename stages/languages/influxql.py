@@ -114,22 +114,18 @@ class InfluxqlDialect:
         return self._ask(f"SHOW TAG KEYS FROM {where}; SHOW FIELD KEYS FROM {where}")
 
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
-        columns: list[Column] = []
-        types: dict[str, set[FieldType]] = {}
-        for chunk in _all_chunks(body, COLUMN_STATEMENTS):
-            for series in _series(chunk):
-                for value in series.values:
-                    row = _row.decode(value)
-                    if series.columns[0] == "tagKey":
-                        columns.append(Column(str(row[0]), "tag", "string"))
-                    else:
-                        types.setdefault(str(row[0]), set()).add(_field_type(str(row[1])))
+        tags, types = _keys(body)
+        columns = [Column(name, "tag", "string") for name in tags]
         for name, found in types.items():
             # A cast returns values of its type and converts other numbers, so a cast to float returns every number.
             if "float" in found:
                 found -= {"integer", "unsigned"}
             columns += [Column(name, "field", kind) for kind in found]
         return sort_columns(columns)
+
+    def rounded_fields(self, body: bytes) -> list[str]:
+        return sorted(name for name, found in _keys(body)[1].items()
+                      if "float" in found and found & {"integer", "unsigned"})
 
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
              chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
@@ -266,6 +262,21 @@ def _parsed(line: bytes) -> _Chunk:
         return _chunk.decode(line)
     except msgspec.DecodeError:
         raise QueryError(f"the answer is not JSON: {excerpt(line)}", retryable=True) from None
+
+
+def _keys(body: bytes) -> tuple[list[str], dict[str, set[FieldType]]]:
+    """The tag keys, and the field keys with their types in all shards, of an answer to `columns`. Raises QueryError."""
+    tags: list[str] = []
+    types: dict[str, set[FieldType]] = {}
+    for chunk in _all_chunks(body, COLUMN_STATEMENTS):
+        for series in _series(chunk):
+            for value in series.values:
+                row = _row.decode(value)
+                if series.columns[0] == "tagKey":
+                    tags.append(str(row[0]))
+                else:
+                    types.setdefault(str(row[0]), set()).add(_field_type(str(row[1])))
+    return tags, types
 
 
 def _chunks(body: bytes) -> list[_Chunk]:

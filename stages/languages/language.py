@@ -80,6 +80,9 @@ class Dialect(Protocol):
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
         """Reads the answer to `columns`. Raises QueryError."""
 
+    def rounded_fields(self, body: bytes) -> list[str]:
+        """From the answer to `columns`: integer fields that are read as floats, and so rounded beyond 2^53."""
+
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
              chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
         """The query for the points in a window: at most `limit` rows if answers are ordered; 0 is no limit.

@@ -82,6 +82,10 @@ class V3Dialect(ABC):
     def _listed(self, body: bytes) -> list[dict[str, Any]]:
         """The rows of an answer to a list query. Raises QueryError."""
 
+    def rounded_fields(self, body: bytes) -> list[str]:
+        """None: a field has one type."""
+        return []
+
     def probe(self, windows: Sequence[tuple[str, TimeWindow]]) -> None:
         """None: each measurement has to be read."""
         return None

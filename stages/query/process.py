@@ -232,6 +232,8 @@ class QueryStage:
         if isinstance(order, source_wire.Read) and isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             source.limiter.answered(Accepted(), 0, seconds, now)
             if epoch == self.epoch:
+                if order.id.measurement.name in source.refusals:
+                    self.link.send(source_wire.Refused(order.id, answer.message))
                 source.refusals[order.id.measurement.name] = answer.message
                 source.refused.append((now + REFUSED_SECONDS, order))
         elif isinstance(order, source_wire.Probe):

@@ -102,6 +102,8 @@ class SourceReader:
         #: Retention policies of the database that are not read, as last logged.
         self._unread_policies: list[str] = []
         self._may_probe = True
+        #: measurement -> its integer fields that are read as floats, as last logged.
+        self._rounded: dict[str, list[str]] = {}
 
     @unreadable_is_failure()
     def discover(self) -> Found:
@@ -179,12 +181,12 @@ class SourceReader:
         request = dialect.columns(measurement)
         if request is None:
             return (), *self._read_rows(measurement, (), window, limits)
-        columns = self._columns.get(measurement) or self._list_columns(request, dialect)
+        columns = self._columns.get(measurement) or self._list_columns(measurement, request, dialect)
         for _ in range(MAX_COLUMN_CHANGES):
             answer, full = QueryAnswer(b"", 0), False
             if any(column.kind == "field" for column in columns):
                 answer, full = self._read_rows(measurement, columns, window, limits)
-            before, columns = columns, self._list_columns(request, dialect)
+            before, columns = columns, self._list_columns(measurement, request, dialect)
             self._columns[measurement] = columns
             if columns == before:
                 return columns, answer, full
@@ -212,10 +214,17 @@ class SourceReader:
                                 f", from {format_time(answer.first)} on" if answer.first else "")
         return answer.rows
 
-    def _list_columns(self, request: QueryRequest, dialect: Dialect) -> tuple[Column, ...]:
+    def _list_columns(self, measurement: str, request: QueryRequest, dialect: Dialect) -> tuple[Column, ...]:
         """Tags and fields of a measurement. Raises QueryFailed."""
         try:
-            return dialect.read_columns(self._list(request))
+            body = self._list(request)
+            rounded = dialect.rounded_fields(body)
+            if rounded and self._rounded.get(measurement) != rounded:
+                self._rounded[measurement] = rounded
+                self.logger.warning("source %s: fields of %s are integers in some shards and floats in others, and are "
+                                    "read as floats: %s. Integers beyond 2^53 among them lose their last digits",
+                                    self.config.name, measurement, ", ".join(map(repr, rounded)))
+            return dialect.read_columns(body)
         except QueryError as error:
             raise to_failure(error) from None
 

@@ -202,3 +202,15 @@ def test_rows_larger_than_a_page_come_all_and_in_order(start: Start, language: s
         assert run.ends() == 0
         assert [point["fields"]["n"] for point in run.points()] == list(range(60))
         assert all(len(point["fields"]) == 101 for point in run.points())
+
+
+def test_a_measurement_that_is_refused_ends_a_batch_job_with_its_name(start: Start) -> None:
+    with running_influxdb(flavour="v1") as server:
+        influxdb = SandboxInflux(server.url, "v1")
+        write(influxdb, [*lines_of(300), f"slow f=1 {FIRST_TIME}"])
+        influxdb.fail({"query": True, "match": SLOW["v1"], "status": 400, "times": 1_000,
+                       "body": '{"error":"error parsing query: not this one"}'})
+        run = start(influxdb, "v1", "")
+        assert run.ends() == 1
+        check(run.points(), 300)
+        assert "1 measurements could not be read: source: slow" in run.log() and "not this one" in run.log()

@@ -196,12 +196,14 @@ def test_odd_names_and_values_come_as_they_are(influxdb1: str, database: str, st
 def test_a_field_whose_type_differs_between_shards_keeps_each_type(
         influxdb1: str, database: str, start: Start) -> None:
     week = 7 * 86_400 * 10**9
-    write(influxdb1, database, [f"m f=1.5 {FIRST_TIME}"])
-    write(influxdb1, database, [f'm f="text" {FIRST_TIME + 2 * week}'])
+    write(influxdb1, database, [f"m f=1.5,i=2.0 {FIRST_TIME}"])
+    write(influxdb1, database, [f'm f="text",i=3i {FIRST_TIME + 2 * week}'])
     write(influxdb1, database, [f"m f=true {FIRST_TIME + 4 * week}"])
     run = start(arguments=["--until-caught-up"])
     assert run.ends() == 0
-    assert [p["fields"] for p in sorted(run.points(), key=identity)] == [{"f": 1.5}, {"f": "text"}, {"f": True}]
+    assert [p["fields"] for p in sorted(run.points(), key=identity)] == [
+        {"f": 1.5, "i": 2.0}, {"f": "text", "i": 3.0}, {"f": True}]
+    assert "are read as floats: 'i'. Integers beyond 2^53" in run.log()
 
 
 def test_new_measurements_that_fit_the_patterns_and_new_fields_are_found(
