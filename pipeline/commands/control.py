@@ -7,13 +7,11 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
-from pipeline.commands.config import load_config
-from pipeline.commands.status import UNUSED
+from pipeline.commands.status import running
 from pipeline.config.controls import ControlRequest, Selection, Skip
 from pipeline.config.inputs import ConfigInputs
-from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
-from pipeline.http.client import request
+from pipeline.http.client import Running, request
 from pipeline.options import Command, config_option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,9 +39,9 @@ def pause(path: ConfigInputs, sink: str, topic: str, partition: int | None, keep
 
     What was read before is written and committed. Without --sink and --topic everything that sinks read is paused.
     """
-    config = load_config(path, unused=UNUSED)
-    _send(config, ControlRequest("pause", _selection(config, sink, topic, partition), keep=keep))
-    _say(config)
+    pipeline = running(path)
+    _send(pipeline, ControlRequest("pause", _selection(pipeline, sink, topic, partition), keep=keep))
+    _say(pipeline)
 
 
 @click.command(cls=Command)
@@ -54,9 +52,9 @@ def resume(path: ConfigInputs, sink: str, topic: str, partition: int | None) -> 
 
     Without --sink and --topic all pauses end. A pause of more than what is given here goes on.
     """
-    config = load_config(path, unused=UNUSED)
-    _send(config, ControlRequest("resume", _selection(config, sink, topic, partition)))
-    _say(config)
+    pipeline = running(path)
+    _send(pipeline, ControlRequest("resume", _selection(pipeline, sink, topic, partition)))
+    _say(pipeline)
 
 
 @click.command(cls=Command, short_help="Pauses everything, and waits until it is written")
@@ -65,11 +63,11 @@ def resume(path: ConfigInputs, sink: str, topic: str, partition: int | None) -> 
               help="Longest wait until everything is written.")
 def drain(path: ConfigInputs, timeout: int) -> None:
     """Pauses everything, and waits until what was read is written."""
-    config = load_config(path, unused=UNUSED)
-    _send(config, ControlRequest("pause"))
+    pipeline = running(path)
+    _send(pipeline, ControlRequest("pause"))
     until = time.monotonic() + timeout
     while True:
-        sink = request(config, "GET", "/status")["sink"]
+        sink = request(pipeline, "GET", "/status")["sink"]
         uncommitted = [one for one in (sink or {}).get("partitions", ()) if one["committed"] < one["dispatched"]]
         if sink is None or not sink["in_flight"] and not uncommitted:
             click.echo("drained: everything that was read is written and committed; go on with: pipeline resume")
@@ -92,9 +90,9 @@ def skip(path: ConfigInputs, topic: str, partition: int, last: int) -> None:
     Those up to and including --to that are not written yet are not mapped any more, and their dead letters have the
     reason `skipped`. Messages that are already on their way to the database are still written.
     """
-    config = load_config(path, unused=UNUSED)
-    chosen = _selection(config, "", topic, partition)
-    sink = request(config, "GET", "/status")["sink"]
+    pipeline = running(path)
+    chosen = _selection(pipeline, "", topic, partition)
+    sink = request(pipeline, "GET", "/status")["sink"]
     ends = [one["end"] for one in (sink or {}).get("partitions", ())
             if (one["stream"], one["topic"], one["partition"]) == (chosen.stream, chosen.topic, partition)]
     if not ends:
@@ -102,7 +100,7 @@ def skip(path: ConfigInputs, topic: str, partition: int, last: int) -> None:
     if last > ends[0]:
         raise click.BadParameter(f"the last offset of {topic} partition {partition} is {ends[0]}; messages that do not "
                                  "exist yet cannot be given up", param_hint="--to")
-    _send(config, ControlRequest("skip", skip=Skip(chosen.stream, chosen.topic, partition, last + 1)))
+    _send(pipeline, ControlRequest("skip", skip=Skip(chosen.stream, chosen.topic, partition, last + 1)))
     click.echo(f"{topic} partition {partition}: messages up to offset {last} become dead letters")
 
 
@@ -114,21 +112,22 @@ def log_level(path: ConfigInputs, level: str) -> None:
 
     It holds until the next reload or the end; `default` is that of the configuration.
     """
-    config = load_config(path, unused=UNUSED)
+    pipeline = running(path)
     chosen: Any = "" if level == "default" else level
-    _send(config, ControlRequest("log-level", level=chosen))
+    _send(pipeline, ControlRequest("log-level", level=chosen))
     click.echo(f"the level is {level}")
 
 
-def _selection(config: Config, sink: str, topic: str, partition: int | None) -> Selection:
-    """Raises UsageError for what the configuration does not have."""
-    sinks = [one.name for one in config.all_sinks()]
+def _selection(pipeline: Running, sink: str, topic: str, partition: int | None) -> Selection:
+    """Raises UsageError for what the configuration does not have, if it can be read."""
+    config = pipeline.config
+    sinks = [one.name for one in config.all_sinks()] if config is not None else [sink]
     if sink and sink not in sinks:
         raise click.BadParameter(f"there is no such sink; there is {', '.join(sinks)}", param_hint="--sink")
     stream, slash, name = topic.partition("/")
-    if topic:
-        if not slash or not stream or not name:
-            raise click.BadParameter("give STREAM/TOPIC", param_hint="--topic")
+    if topic and (not slash or not stream or not name):
+        raise click.BadParameter("give STREAM/TOPIC", param_hint="--topic")
+    if topic and config is not None:
         known = [one for one in config.subscriptions() if not sink or config.all_sinks()[one.sink].name == sink]
         if not any(one.matches(stream, name) if one.is_pattern else (one.stream, one.topic) == (stream, name)
                    for one in known):
@@ -139,12 +138,12 @@ def _selection(config: Config, sink: str, topic: str, partition: int | None) -> 
     return Selection(sink, stream, name, -1 if partition is None else partition)
 
 
-def _send(config: Config, what: ControlRequest) -> None:
+def _send(pipeline: Running, what: ControlRequest) -> None:
     """Sends a request, and waits until the pipeline has acted on it. Raises PipelineError."""
-    before = request(config, "GET", "/status")["controls"]["number"]
-    request(config, "POST", "/control", msgspec.to_builtins(what))
+    before = request(pipeline, "GET", "/status")["controls"]["number"]
+    request(pipeline, "POST", "/control", msgspec.to_builtins(what))
     until = time.monotonic() + ACT_SECONDS
-    while (found := request(config, "GET", "/status")["controls"])["number"] <= before:
+    while (found := request(pipeline, "GET", "/status")["controls"])["number"] <= before:
         if time.monotonic() > until:
             raise PipelineError("the pipeline does not act on it; see its log")
         time.sleep(LOOK_SECONDS)
@@ -152,6 +151,6 @@ def _send(config: Config, what: ControlRequest) -> None:
         raise PipelineError(found["error"])
 
 
-def _say(config: Config) -> None:
-    paused = request(config, "GET", "/status")["controls"]["paused"]
+def _say(pipeline: Running) -> None:
+    paused = request(pipeline, "GET", "/status")["controls"]["paused"]
     click.echo(f"paused: {'; '.join(paused)}" if paused else "nothing is paused")

@@ -5,16 +5,15 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from pipeline.commands.config import load_config
 from pipeline.commands.status import UNUSED
 from pipeline.config.inputs import ConfigInputs
-from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
-from pipeline.http.client import NotRunning, pipelines_of, request
+from pipeline.http.client import Running, request
 from pipeline.options import Command, config_option
 
 #: Seconds between two looks at how far a reload is.
@@ -31,15 +30,15 @@ def reload(path: ConfigInputs, timeout: int) -> None:
     A configuration with a mistake changes nothing, and every mistake is named. What can change while messages
     are written, such as a mapping or a token, changes at once; for the rest, what is in flight is finished first.
     """
-    config = load_config(path, unused=UNUSED)
-    status = _status(config, path)
+    pipeline = Running(load_config(path, unused=UNUSED), path.files)
+    status = request(pipeline, "GET", "/status")
     before = status["reload"]["number"]
     os.kill(status["pid"], signal.SIGHUP)
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
         try:
-            found = _status(config, path)["reload"]
+            found = request(pipeline, "GET", "/status")["reload"]
         except PipelineError:  # it listens anew, or has ended
             if not _runs(status["pid"]):
                 raise PipelineError("the pipeline has ended during the reload; see its log") from None
@@ -58,16 +57,3 @@ def _runs(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
-
-
-def _status(config: Config, path: ConfigInputs) -> dict[str, Any]:
-    """The status of the pipeline that runs with these files, whatever they hold by now. Raises PipelineError."""
-    try:
-        found: dict[str, Any] = request(config, "GET", "/status")
-        return found
-    except NotRunning:
-        running: dict[int, dict[str, Any]] = {one["pid"]: one for one in pipelines_of("/status")
-                                              if tuple(one.get("files", ())) == path.files}
-        if len(running) != 1:
-            raise
-        return next(iter(running.values()))

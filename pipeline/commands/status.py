@@ -9,7 +9,8 @@ import msgspec
 from pipeline.commands.config import load_config
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE, SOURCE_CONNECTION
-from pipeline.http.client import request
+from pipeline.errors import ConfigError
+from pipeline.http.client import NotRunning, Running, request
 from pipeline.options import Command, config_option
 
 #: Tables and keys that identify no pipeline.
@@ -17,12 +18,27 @@ UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "tests", "ig
           "iggy.token_file", "iggy.tls", "http", "otlp")
 
 
+def running(path: ConfigInputs) -> Running:
+    """What the running pipeline of a configuration is found by. One with mistakes is named in a warning."""
+    try:
+        return Running(load_config(path, unused=UNUSED), path.files)
+    except ConfigError as error:
+        found = Running(None, path.files)
+        try:
+            request(found, "GET", "/version")
+        except NotRunning:
+            raise error from None
+        click.echo("pipeline: warning: the configuration has mistakes by now, which pipeline config check names; this "
+                   "is about the pipeline that runs with its files", err=True)
+        return found
+
+
 @click.command(cls=Command)
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def status(path: ConfigInputs, as_json: bool) -> None:
     """Shows what the running pipeline of a configuration does."""
-    found = request(load_config(path, unused=UNUSED), "GET", "/status")
+    found = request(running(path), "GET", "/status")
     click.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else "\n".join(described(found)))
 
 

@@ -15,8 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.commands.config import load_config
-from pipeline.commands.status import UNUSED, span
+from pipeline.commands.status import running, span
 from pipeline.config.inputs import ConfigInputs
 from pipeline.errors import PipelineError
 from pipeline.http.client import request
@@ -39,7 +38,7 @@ def top(path: ConfigInputs, interval: float) -> None:
 
     Processes, partitions and rates, with the last hour as sparklines. Without a terminal they are shown once.
     """
-    config = load_config(path, unused=UNUSED)
+    config = running(path)
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False, emoji=False)
     view = TopView()
     if not console.is_terminal:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import Struct
+
 from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
 from pipeline.http.place import LOCAL_SOCKETS, local_places
@@ -16,10 +18,23 @@ from pipeline.locks import own_lock_folders
 
 #: Longest wait for an answer, seconds.
 TIMEOUT_SECONDS: Final = 30.0
+#: Longest wait for the answer of a pipeline that may be another one, seconds.
+LOOK_SECONDS: Final = 3.0
 
 
 class NotRunning(PipelineError):
     """No pipeline of this configuration runs as this user on this machine."""
+
+
+class Running(Struct, frozen=True):
+    """What a running pipeline is found by, also when its configuration was changed and not reloaded, or has mistakes
+    now.
+    """
+
+    #: None: it has mistakes.
+    config: Config | None
+    #: Absolute paths of its files and folders, by which it is found unless it is by `config`.
+    files: tuple[str, ...]
 
 
 class _LocalConnection(http.client.HTTPConnection):
@@ -30,7 +45,7 @@ class _LocalConnection(http.client.HTTPConnection):
         self.sock = connected
 
 
-def request(config: Config, method: str, path: str, body: object = None) -> Any:
+def request(config: Config | Running, method: str, path: str, body: object = None) -> Any:
     """The JSON that the running pipeline of a configuration answers. A `body` is sent as JSON.
 
     Raises NotRunning, and PipelineError with what an answer other than 200 says.
@@ -49,19 +64,7 @@ def request(config: Config, method: str, path: str, body: object = None) -> Any:
     return found
 
 
-def pipelines_of(path: str) -> Iterator[Any]:
-    """What each pipeline of this user that runs on this machine, without `pipeline.runtime_dir`, answers."""
-    for place in sorted({one for folder in own_lock_folders() for one in folder.glob(LOCAL_SOCKETS)}):
-        connected = _connect([place])
-        if connected is None:
-            continue
-        with contextlib.closing(connected), contextlib.suppress(PipelineError, ValueError), _as_pipeline_error():
-            connection = _LocalConnection(connected)
-            connection.request("GET", path)
-            yield json.loads(connection.getresponse().read())
-
-
-def lines(config: Config, path: str, timeout: float | None = None) -> Iterator[bytes]:
+def lines(config: Config | Running, path: str, timeout: float | None = None) -> Iterator[bytes]:
     """The lines of an answer as they come, for answers without an end. Without a line for `timeout` seconds it ends
     with a PipelineError. Raises as `request` does."""
     with _connected(config) as connection, _as_pipeline_error():
@@ -76,8 +79,12 @@ def lines(config: Config, path: str, timeout: float | None = None) -> Iterator[b
 
 
 @contextmanager
-def _connected(config: Config) -> Iterator[_LocalConnection]:
-    found = [one for paths in local_places(config) if (one := _connect(paths)) is not None]
+def _connected(config: Config | Running) -> Iterator[_LocalConnection]:
+    running = config if isinstance(config, Running) else Running(config, ())
+    places = local_places(running.config) if running.config is not None else []
+    found = [one for paths in places if (one := _connect(paths)) is not None]
+    if not found and running.files:
+        found = [one for paths in _places_with(running.files) if (one := _connect(paths)) is not None]
     if not found:
         raise NotRunning("no pipeline of this configuration runs as this user on this machine; start one with: "
                          "pipeline start")
@@ -89,6 +96,28 @@ def _connected(config: Config) -> Iterator[_LocalConnection]:
     finally:
         for one in found:
             one.close()
+
+
+def _places_with(files: tuple[str, ...]) -> list[list[Path]]:
+    """Where this user's pipelines listen that run with these files on this machine, without `pipeline.runtime_dir`."""
+    places: dict[str, list[Path]] = {}
+    for folder in own_lock_folders():
+        for place in folder.glob(LOCAL_SOCKETS):
+            places.setdefault(place.name, []).append(place)
+    return [paths for paths in places.values() if _files_of(paths) == files]
+
+
+def _files_of(paths: list[Path]) -> tuple[str, ...] | None:
+    """The files of the pipeline that listens there; None if none does, or if it does not answer."""
+    connected = _connect(paths)
+    if connected is None:
+        return None
+    connected.settimeout(LOOK_SECONDS)
+    with contextlib.closing(connected), contextlib.suppress(PipelineError, ValueError), _as_pipeline_error():
+        connection = _LocalConnection(connected)
+        connection.request("GET", "/status")
+        return tuple(json.loads(connection.getresponse().read())["files"])
+    return None
 
 
 def _connect(paths: list[Path]) -> socket.socket | None:

@@ -18,7 +18,7 @@ class ProcessStatus(Struct, frozen=True):
     pid: Count
     #: When it was started last, seconds since 1970; 0 before.
     started_at: float
-    #: How often it was started after its first start.
+    #: How often it was started again because it had died.
     restarts: Count
     #: How it ended the last time, for people; "" if it never did.
     last_death: str = ""

@@ -4,6 +4,7 @@ import base64
 import os
 import socket
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline.config.http_schema import HttpConfig
 from pipeline.config.plan import Plan
 from pipeline.config.schema import Config, InfluxConfig, PipelineConfig, TopicConfig
 from pipeline.errors import PipelineError
-from pipeline.http.client import NotRunning, request
+from pipeline.http.client import NotRunning, Running, request
 from pipeline.http.feeds import Snapshot
 from pipeline.http.guard import Access
 from pipeline.http.health import readiness
@@ -122,6 +123,36 @@ def test_pipelines_of_one_configuration_get_places_of_their_own() -> None:
     left.close()
     sweep_places()
     assert not os.path.exists(names[0]) and not os.path.exists(names[0].replace(".sock", ".lock"))
+
+
+def test_a_pipeline_is_found_by_its_files_when_its_configuration_is_another_by_now() -> None:
+    listeners = Listeners(msgspec.structs.replace(CONFIG, topics=(TopicConfig(stream=f"f{os.getpid()}", topic="t"),)))
+    answer = msgspec.json.encode({"files": ["/etc/here.toml"]})
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+
+    threads = [threading.Thread(target=serve, args=(one,), daemon=True) for one in listeners.local]
+    for thread in threads:
+        thread.start()
+    try:
+        for now in (CONFIG, None):
+            assert request(Running(now, ("/etc/here.toml",)), "GET", "/status")["files"] == ["/etc/here.toml"]
+            with pytest.raises(NotRunning):
+                request(Running(now, ("/etc/there.toml",)), "GET", "/status")
+    finally:
+        for one in listeners.local:
+            one.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        listeners.close()
 
 
 def test_the_place_depends_on_what_is_read_and_not_on_how() -> None:
