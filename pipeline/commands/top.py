@@ -44,6 +44,7 @@ def top(path: ConfigInputs, interval: float) -> None:
     if not console.is_terminal:
         console.print(view.shown(request(config, "GET", "/status"), request(config, "GET", "/history"), 1_000))
         return
+    request(config, "GET", "/version")  # an error now ends the command, and a later one is shown until it is over
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:

@@ -24,7 +24,9 @@ from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, configurati
 class Terminal:
     """A command on a terminal of its own."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, log: Path, *arguments: str) -> None:
+        """What it has shown is in the file `log` at the end, where secrets are searched."""
+        self._log = log
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
         self.process = subprocess.Popen(["setsid", "--ctty", sys.executable, "-m", "pipeline", *arguments], stdin=slave,
@@ -48,11 +50,12 @@ class Terminal:
         self.process.kill()
         self.process.wait()
         os.close(self._master)
+        self._log.write_text(self.text)
 
 
 @contextmanager
-def on_terminal(*arguments: str) -> Iterator[Terminal]:
-    terminal = Terminal(*arguments)
+def on_terminal(log: Path, *arguments: str) -> Iterator[Terminal]:
+    terminal = Terminal(log, *arguments)
     try:
         yield terminal
     finally:
@@ -64,7 +67,7 @@ def test_a_live_line_and_top(sandbox: SandboxIggy, stream: str, influxdb: Sandbo
     (tmp_path / "run").mkdir(mode=0o700)
     path = tmp_path / "p.toml"
     path.write_text(configuration(sandbox.address, stream, influxdb.url, TARGETS["v2"], tmp_path / "run"))
-    with on_terminal("start", "-c", str(path), "--workers", "2") as terminal:
+    with on_terminal(tmp_path / "start.log", "start", "-c", str(path), "--workers", "2") as terminal:
         wait_until(lambda: terminal.shows(r"\r\x1b\[Kread 0 \(0/s\)"), "the live line")
         assert terminal.shows(r"\r\x1b\[K\d\d:\d\d:\d\d INFO    supervisor: started: 1 ingest, 2 encoders")
         send(sandbox.address, stream, [message(n) for n in range(1_000)], 2)
@@ -79,7 +82,7 @@ def test_a_live_line_and_top(sandbox: SandboxIggy, stream: str, influxdb: Sandbo
                                text=True, timeout=60, check=True).stdout
         assert shown.startswith("paused") and re.search(r"encode-1 +\d+ .*runs", shown) and "answered 401" in shown
         assert re.search(rf"{stream}/{TOPIC} +0 +\d+ +\d+ +\d+ ", shown)
-        with on_terminal("top", "-c", str(path), "--interval", "0.2") as other:
+        with on_terminal(tmp_path / "top.log", "top", "-c", str(path), "--interval", "0.2") as other:
             wait_until(lambda: other.shows(r"coordinator.*runs"), "top")
             other.key("q")
             wait_until(lambda: other.shows("$") and other.process.poll() == 0, "its end")

@@ -2,17 +2,22 @@
 
 export const byId = (id) => document.getElementById(id);
 
+// Characters that nobody sees, or that turn what follows around, as escapes; line breaks where lines are shown.
+const visible = (text, lines = false) => text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu,
+  (one) => (lines && (one === "\n" || one === "\t") ? one : `\\u{${one.codePointAt(0).toString(16)}}`));
+
 // An element with attributes; children are elements or texts.
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
+  made.append(...children.map((child) => (typeof child === "string" ? visible(child) : child)));
   return made;
 }
 
 // Sets a text only where it differs, so that a screen reader says nothing twice and a selection is kept.
 export function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const shown = visible(text, node.localName === "pre");
+  if (node.textContent !== shown) node.textContent = shown;
 }
 
 export function setClass(node, name) {
@@ -20,12 +25,15 @@ export function setClass(node, name) {
 }
 
 // Makes the children of a node those of a list. One that stays is kept, with its focus. `make(item)` makes a child,
-// and `update(child, item)` fills it.
+// and `update(child, item)` fills it. Items of the same key are told apart by their order.
 export function fill(parent, items, keyOf, make, update) {
   const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const times = new Map();
   let next = parent.firstElementChild;
   for (const item of items) {
-    const key = keyOf(item);
+    const name = keyOf(item);
+    times.set(name, (times.get(name) ?? 0) + 1);
+    const key = `${times.get(name)} ${name}`;
     let child = old.get(key);
     old.delete(key);
     if (!child) {

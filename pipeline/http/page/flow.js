@@ -105,7 +105,8 @@ function makeStep(step) {
     return element("li", { class: "stage wide" }, element("h3", {}, step.title), element("ul"));
   }
   if (step.texts) return element("li", { class: "edge" }, element("b"), element("span", { class: "soft" }));
-  return element("li", { class: "stage" }, element("h3", {}, step.title), element("ul"));
+  return element("li", { class: "stage" }, element("h3", {}, step.title),
+    element("ul", { tabindex: "0", "aria-label": step.title }));
 }
 
 function updateStep(node, step, status, used) {

@@ -101,7 +101,7 @@ function showLetters(status) {
     : status.shows_messages ? "pipeline dlq has all of them." : "What is in messages is shown to the holder of "
       + "http.token only. pipeline dlq has all of them.");
   fillRows(byId("letter-rows"), sink.dead_letters,
-    (one) => JSON.stringify([one.stream, one.topic, one.partition, one.offset, one.time]),
+    (one) => JSON.stringify([one.sink, one.stream, one.topic, one.partition, one.offset, one.time]),
     (one) => [day(one.time), `${one.stream}/${one.topic} partition ${one.partition} offset ${one.offset}`, one.reason,
       [one.detail, one.line].filter(Boolean).join(" | "),
       status.shows_messages ? () => {
