@@ -22,7 +22,7 @@ from pipeline.wire.common import CoordinatorStatus
 S = TypeVar("S", bound=CoordinatorStatus)
 
 
-class Direction(ABC, Generic[S]):
+class BaseDirection(ABC, Generic[S]):
     """One direction."""
 
     #: First words of its log lines.
@@ -152,7 +152,7 @@ class Direction(ABC, Generic[S]):
         """What was in flight at the end."""
 
 
-class SinkDirection(Direction[wire.Status]):
+class SinkDirection(BaseDirection[wire.Status]):
     """Iggy to InfluxDB."""
 
     def __init__(self, plan: Plan) -> None:
@@ -197,7 +197,7 @@ def _overwritten(status: wire.Status) -> str:
     return f"{status.overwritten} overwritten by others, " if status.overwritten else ""
 
 
-class SourceDirection(Direction[source_wire.SourceStatus]):
+class SourceDirection(BaseDirection[source_wire.SourceStatus]):
     """InfluxDB to Iggy."""
 
     title = "source "
@@ -253,3 +253,8 @@ class SourceDirection(Direction[source_wire.SourceStatus]):
 
     def _unfinished(self, status: source_wire.SourceStatus) -> str:
         return f"{status.in_flight} pages in flight; their windows are read again at the next start"
+
+
+#: The directions, in the order in which they are started.
+DIRECTIONS: tuple[type[SinkDirection] | type[SourceDirection], ...] = (SinkDirection, SourceDirection)
+Direction = SinkDirection | SourceDirection

@@ -14,14 +14,10 @@ import uuid
 from collections import Counter
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
-from typing import Final
 
 import msgspec
-from msgspec import Struct
 
-from pipeline.config.changes import changes_between
-from pipeline.config.compare import changed_keys
-from pipeline.config.controls import ControlRequest, Controls, applied, labels
+from pipeline.config.controls import Controls
 from pipeline.config.plan import Plan, Until, kind_of
 from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
@@ -29,22 +25,22 @@ from pipeline.config.source_checks import fed_by_sources
 from pipeline.errors import PipelineError
 from pipeline.interrupts import SIGNALS
 from pipeline.locks import Locks, make_runtime_folder, sweep_runtime_folders
-from pipeline.logs import hide, use_log_options
 from pipeline.plan_updates import PlanSender
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.supervisor.child import HTTP, preloaded_modules, run_child
-from pipeline.supervisor.directions import SinkDirection, SourceDirection
+from pipeline.supervisor.directions import DIRECTIONS, Direction
 from pipeline.supervisor.fork_server import SERVER_GONE, ForkServer
 from pipeline.supervisor.http_child import HttpChild
-from pipeline.supervisor.kept_pauses import keep_pauses, read_pauses
+from pipeline.supervisor.kept_pauses import read_pauses
 from pipeline.supervisor.live_line import LiveLine
 from pipeline.supervisor.process_publisher import ProcessPublisher
-from pipeline.supervisor.reload import Checked, Reload, ReloadInputs, has_terminal
+from pipeline.supervisor.reload import ReloadInputs
 from pipeline.supervisor.restart_policy import RestartPolicy
 from pipeline.supervisor.service_manager import ServiceManager, WorkMonitor, longest_work
+from pipeline.supervisor.steering import Steering
 from pipeline.wire import common
 from pipeline.wire import sink as wire
-from pipeline.wire.supervisor import ControlsStatus, Outcome, ProcessStatus
+from pipeline.wire.supervisor import ProcessStatus
 from pipeline.work_file import work_of, work_path
 
 #: Name of this process.
@@ -60,26 +56,6 @@ FORK_RETRY_SECONDS = 0.5
 REPEAT_SECONDS = 1.0
 #: Seconds between two Drains: a coordinator that was restarted has not received the first one.
 DRAIN_REPEAT_SECONDS = 0.5
-_ACTS: Final = {"skip": "given up messages", "pause": "paused topics", "resume": "ended pauses",
-                "log-level": "set the level of the log"}
-
-Direction = SinkDirection | SourceDirection
-#: In the order in which they are started.
-DIRECTIONS: tuple[type[SinkDirection] | type[SourceDirection], ...] = (SinkDirection, SourceDirection)
-
-
-class Replacement(Struct, frozen=True):
-    """A reload for which directions have to finish what is in flight."""
-
-    plan: Plan
-    #: The directions that end, and the kinds of those that are started for them.
-    old: list[Direction]
-    wanted: list[type[SinkDirection] | type[SourceDirection]]
-    #: When they end even if they have not finished: seconds, monotonic.
-    deadline: float
-    #: What has changed, for people.
-    what: str
-
 
 class Supervisor:
     """Runs one pipeline from `start` to `stop`."""
@@ -98,11 +74,8 @@ class Supervisor:
         signal.set_wakeup_fd(self._signal_writer, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, self._count_signal)
-        self.reload = Reload(None if until else reload)
-        self._replacement: Replacement | None = None
-        self._hangups = 0
-        self._has_terminal = has_terminal()
-        signal.signal(signal.SIGHUP, self._count_hangup)
+        self.steering = Steering(self, None if until else reload)
+        signal.signal(signal.SIGHUP, self.steering.hang_up)
         self._own_folder = not config.pipeline.runtime_dir
         sweep_runtime_folders()
         self._locks = Locks()
@@ -125,7 +98,7 @@ class Supervisor:
         del self.directions[:len(self._later)]
         self.processes: dict[str, ForkServerProcess] = {}
         self.restarts = RestartPolicy(config.pipeline.max_restarts, config.pipeline.restart_window_ms / 1000)
-        self._fork = ForkServer(self.plan.folder, preloaded_modules(self.plan), secrets_of(config))
+        self.fork = ForkServer(self.plan.folder, preloaded_modules(self.plan), secrets_of(config))
         #: When it was noticed that a fork server has ended: seconds, monotonic.
         self._server_gone_at = float("-inf")
         #: Connections that carry why a process failed, by name.
@@ -151,8 +124,6 @@ class Supervisor:
         self._drain_at = 0.0
         self._progress_at = time.monotonic()
         self._live = LiveLine(sys.stderr, config.pipeline.log_format)
-        #: Requests of commands so far, and why the last one failed.
-        self._control_number, self._control_error = 0, ""
         self._publisher = ProcessPublisher(self.endpoints, self.plan.run)
         self.service = ServiceManager(os.environ)
         self._monitors = self._new_monitors()
@@ -175,7 +146,7 @@ class Supervisor:
                 self._log_progress()
                 self._publish()
                 self._tell_service_manager()
-                self._reload_if_asked()
+                self.steering.step()
             return self._summary()
         except PipelineError as error:
             self.service.failed(str(error))
@@ -184,7 +155,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             self._live.clear()
             self.kill_all()
-            self.reload.close()
+            self.steering.reload.close()
             self.http.close()
             if self._own_folder:
                 shutil.rmtree(self.endpoints.folder, ignore_errors=True)
@@ -198,152 +169,7 @@ class Supervisor:
                                 "pipeline.runtime_dir to a folder that is not cleaned up. Nothing is lost: messages "
                                 "that were not written will be read again")
 
-    def _count_hangup(self, _signal: int, _frame: object) -> None:
-        self._hangups += 1
-
-    def _control(self, request: ControlRequest) -> None:
-        """Does what a command has asked for."""
-        controls, self._control_error = applied(request, self.plan.controls), ""
-        if request.action == "skip" and self.config.network.listen:
-            controls = self.plan.controls
-            self._control_error = ("encoders on other machines cannot skip messages; stop the pipeline and use "
-                                   "pipeline offsets set")
-        if request.keep or request.action == "resume":
-            try:
-                keep_pauses(self.config, controls.paused)
-            except PipelineError as error:
-                self._control_error = str(error)
-        self._control_number += 1
-        if controls != self.plan.controls:
-            self._use(msgspec.structs.replace(self.plan, controls=controls), set())
-            self.logger.setLevel(self.plan.log_level(SUPERVISOR))
-            self.logger.warning("an operator has %s; paused: %s; level of the log: %s", _ACTS[request.action],
-                                "; ".join(labels(controls.paused)) or "nothing",
-                                self.plan.log_level(SUPERVISOR).lower())
-
-    def _controls_status(self) -> ControlsStatus:
-        controls = self.plan.controls
-        return ControlsStatus(self._control_number, self._control_error, labels(controls.paused), controls.log_level)
-
-    def _reload_if_asked(self) -> None:
-        """Acts on SIGHUP, and with `--watch` on changed files: reads the configuration again, and applies it."""
-        now = time.monotonic()
-        if self._hangups and self._has_terminal and not has_terminal():
-            self._signals += 1  # the terminal was closed
-        if self._signals:
-            return
-        if self._hangups or self.reload.has_changed(now):
-            self._hangups = 0
-            self._begin_reload(now)
-        if (checked := self.reload.take(now)) is not None:
-            self._apply(checked, now)
-        if self._replacement is not None:
-            self._replace(self._replacement, now)
-
-    def _begin_reload(self, now: float) -> None:
-        if self.service.is_ready:
-            self.service.reloading()
-        if self.reload.impossible:
-            self.reload.number += 1
-            self._reloaded("failed", [self.reload.impossible])
-        elif self._replacement is None:
-            self.reload.begin(self._fork, self.plan, now)
-        else:
-            self.reload.repeat = True
-
-    def _reloaded(self, outcome: Outcome, lines: list[str]) -> None:
-        """A reload has ended: logs it, and tells the service manager."""
-        level, end = (logging.INFO, "") if outcome == "done" else \
-            (logging.ERROR, "; the pipeline goes on with the configuration that it has")
-        for line in lines[:-1]:
-            self.logger.log(level, "%s", line)
-        self.logger.log(level, "reload: %s%s", lines[-1], end)
-        self.reload.finish(outcome, lines)
-        if self.service.is_ready:
-            self.service.ready(f"reload: {lines[-1]}{end}")
-        if self.reload.repeat:
-            self.reload.repeat = False
-            self._hangups += 1
-
-    def _apply(self, checked: Checked, now: float) -> None:
-        """Uses what was read: at once, and for what cannot change while it runs, after a drain."""
-        new = checked.config
-        if new is None:
-            self._reloaded("failed", checked.problems)
-            return
-        try:
-            self.reload.lock(new)
-        except PipelineError as error:
-            self._reloaded("failed", [str(error)])
-            return
-        hide(secrets_of(new))
-        keys, changes = changed_keys(self.config, new), changes_between(self.config, new)
-        plan = self._plan_of(new)
-        affected = {SinkDirection: changes.sinks, SourceDirection: changes.sources}
-        old = [direction for direction in self.directions if affected[type(direction)]]
-        wanted = [make for make in DIRECTIONS if affected[make] and make.stages(plan)]
-        use_log_options(self.logger, plan.log_level(SUPERVISOR), new.pipeline.log_format)
-        self.restarts.limit(new.pipeline.max_restarts, new.pipeline.restart_window_ms / 1000)
-        if changes.http:
-            self.http.listen(new)
-        what = f"changed: {', '.join(keys)}" if keys else "the configuration has not changed"
-        if not old and not wanted:
-            self._use(plan, set())
-            self._reloaded("done", [what])
-            return
-        self.logger.info("reload: finishing what is in flight%s, at most %g s", "".join(one.label for one in old),
-                         new.pipeline.drain_timeout_ms / 1000)
-        self._replacement = Replacement(plan, old, wanted, now + new.pipeline.drain_timeout_ms / 1000, what)
-
-    def _plan_of(self, config: Config) -> Plan:
-        pipeline, before = config.pipeline, self.config.pipeline
-        encoders = self.plan.encoders if pipeline.workers == before.workers else \
-            pipeline.workers or len(os.sched_getaffinity(0))
-        controls = msgspec.structs.replace(self.plan.controls, log_level="")
-        return msgspec.structs.replace(self.plan, config=config, controls=controls,
-                                       reload=self.reload.number, encoders=encoders,
-                                       writers=pipeline.writers, ingests=pipeline.readers)
-
-    def _use(self, plan: Plan, ended: set[str]) -> None:
-        """Uses a new plan from now on. The processes that run get it, but those in `ended`."""
-        self.plan, self.config = plan, plan.config
-        for name in self.processes.keys() - ended:
-            self._plans.send(self._reasons[name], plan)
-        self.http.use(plan)
-
-    def _replace(self, replacement: Replacement, now: float) -> None:
-        """Drains the directions that cannot change while they run; then starts those of the new plan."""
-        if now >= self._drain_at:
-            self._drain_at = now + DRAIN_REPEAT_SECONDS
-            for direction in replacement.old:
-                direction.link.send(common.Drain())
-        if not all(direction.drained for direction in replacement.old) and now < replacement.deadline:
-            return
-        self._replacement = None
-        ended = {name for direction in replacement.old for name in direction.names}
-        for direction in replacement.old:
-            self.logger.info("%s", direction.summary()[1])
-            self._end(direction)
-        # Pauses may have changed since it was made.
-        controls = msgspec.structs.replace(replacement.plan.controls, paused=self.plan.controls.paused)
-        self._use(msgspec.structs.replace(replacement.plan, controls=controls), ended)
-        directions = {type(direction): direction for direction in self.directions}
-        started: list[Direction] = []
-        for make in replacement.wanted:
-            if (before := directions.get(make)) is not None:
-                incarnation = self._starts[before.coordinator]
-                before.replace(msgspec.structs.replace(self.plan, incarnation=incarnation))
-            started.append(before or make(self.plan))
-        if {type(direction) for direction in replacement.old} != set(replacement.wanted):
-            self.http.restart()  # it listens to other coordinators
-        kept = [direction for direction in self.directions if direction not in replacement.old]
-        self.directions = [*kept, *started]
-        self._direction = {name: direction for direction in self.directions for name in direction.names}
-        self._monitors = self._new_monitors()
-        self.start_directions(started)
-        self._reloaded("done", [replacement.what])
-
-    def _end(self, direction: Direction) -> None:
+    def end(self, direction: Direction) -> None:
         """Kills the processes of a direction. What they hold is read again."""
         for name in direction.names:
             self._due.pop(name, None)
@@ -353,8 +179,30 @@ class Supervisor:
                 self._reasons.pop(name).close()
         self._unanswered = [died for died in self._unanswered if died.name not in direction.names]
 
+    def use(self, plan: Plan, directions: list[Direction]) -> None:
+        """Uses a new plan, and these directions, from now on. The processes that run get the plan."""
+        self.plan, self.config, self.directions = plan, plan.config, directions
+        for name in self.processes:
+            self._plans.send(self._reasons[name], plan)
+        self.http.use(plan)
+        self._direction = {name: direction for direction in self.directions for name in direction.names}
+        self._monitors = self._new_monitors()
+
+    def next_plan_of(self, coordinator: str) -> Plan:
+        """The plan with which a coordinator is started next."""
+        return msgspec.structs.replace(self.plan, incarnation=self._starts[coordinator])
+
     def _new_monitors(self) -> dict[str, WorkMonitor]:
         return {name: WorkMonitor(longest_work(self.config)) for name in self._direction}
+
+    def stop(self) -> None:
+        """Stops as if a signal had come."""
+        self._signals += 1
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal has come."""
+        return self._signals > 0
 
     def _count_signal(self, _signal: int, _frame: object) -> None:
         self._signals += 1
@@ -375,7 +223,7 @@ class Supervisor:
         # It holds the work of the previous process of that name.
         work_path(self.endpoints.folder, name).unlink(missing_ok=True)
         try:
-            process, reasons = self._fork.start(name, run_child, name, index, plan)
+            process, reasons = self.fork.start(name, run_child, name, index, plan)
         except (OSError, EOFError) as error:
             self.logger.warning("%s cannot be started; retrying: %s", name, error)
             self._due[name] = time.monotonic() + FORK_RETRY_SECONDS
@@ -392,14 +240,15 @@ class Supervisor:
         """
         names = {process.sentinel: name for name, process in self.processes.items()}
         descriptors = [descriptor for direction in self.directions for descriptor in direction.descriptors]
-        busy = self._signals or self._due or self._unanswered or self.http.waits or self._replacement
-        watched = [one for one in (self.http.sentinel, self.http.connection, self.reload.sentinel)
+        busy = self._signals or self._due or self._unanswered or self.http.waits or \
+            self.steering.is_draining
+        watched = [one for one in (self.http.sentinel, self.http.connection, self.steering.reload.sentinel)
                    if one is not None]
         ready = wait([*names, *watched, self._signal_pipe, *descriptors], TICK_SECONDS if busy else QUIET_TICK_SECONDS)
         for sentinel in [one for one in ready if one in names]:
             self._handle_death(names[sentinel])
         for request in self.http.requests():
-            self._control(request)
+            self.steering.control(request)
         if self.http.sentinel in ready:
             self._http_ended()
         with contextlib.suppress(BlockingIOError):
@@ -441,14 +290,14 @@ class Supervisor:
 
     def _publish(self) -> None:
         """Starts the HTTP process, if it is due, and publishes what is known of the processes."""
-        self.http.start_due(self._fork, self.plan)
+        self.http.start_due(self.fork, self.plan)
         names = [name for direction in (*self.directions, *self._later) for name in direction.names]
         found = [ProcessStatus(name, kind_of(name), process.pid or 0 if (process := self.processes.get(name)) else 0,
                                self._started_at.get(name, 0.0), self._died[name],
                                self._deaths.get(name, "")) for name in names]
         http = self.http
         found.append(ProcessStatus(HTTP, HTTP, http.pid, http.started_at, http.deaths, http.last_death))
-        self._publisher.publish(found, bool(self._signals), self.reload.status(), self._controls_status(),
+        self._publisher.publish(found, bool(self._signals), self.steering.reload.status(), self.steering.status(),
                                 at_once=self.http.waits)
 
     def _tell_service_manager(self) -> None:
@@ -513,7 +362,7 @@ class Supervisor:
         now = time.monotonic()
         drained = all(direction.drained for direction in self.directions)
         if not self._signals:
-            if self._replacement is not None:
+            if self.steering.is_draining:
                 return False
             if not drained or not self._later:
                 return drained
