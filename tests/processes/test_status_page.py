@@ -95,7 +95,6 @@ def test_the_page_shows_what_the_pipeline_does(sandbox: SandboxIggy, influxdb: S
         wait_until(lambda: page.texts("#partition-rows td:nth-child(6)") == ["0", "0"], "no lag")
         check_values(page, request(config, "GET", "/status"))
         check_layout(page)
-        wait_until(lambda: page.value("document.querySelector('#plots path').getAttribute('d').length > 20"), "a plot")
 
         page.value("document.querySelector('#letter-rows button').click()")
         wait_until(lambda: page.text("#payload-text") == bad, "the payload")
@@ -109,6 +108,7 @@ def test_the_page_shows_what_the_pipeline_does(sandbox: SandboxIggy, influxdb: S
         influxdb.fail()
         sink.settles(1_101)
         wait_for_text(page, "#state", "running")
+        wait_until(lambda: page.value("document.querySelector('#plots path').getAttribute('d').length > 20"), "a plot")
         assert page.value("document.querySelectorAll('img, script:not([src])').length") == 0
         assert page.errors == []
         if PICTURE:
