@@ -47,11 +47,14 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
 
 
 def print_error(error: PipelineError) -> int:
-    """Prints each line of the error on standard error, without secrets. Returns the exit code."""
-    from pipeline.logs import clean
+    """Prints each line of the error on standard error, without secrets: for machines, as a record of the log.
+
+    Returns the exit code.
+    """
+    from pipeline.logs import error_line
 
     for line in str(error).split("\n"):
-        sys.stderr.write(f"pipeline: error: {clean(line)}\n")
+        sys.stderr.write(f"{error_line(line)}\n")
     return error.exit_code
 
 

@@ -72,6 +72,14 @@ def clean(text: str) -> str:
     return next(_formatters(), LineFormatter()).clean(text)
 
 
+def error_line(text: str) -> str:
+    """A line of an error that ends a command: for people; as a record, where the log is for machines."""
+    formatter = next(_formatters(), None)
+    if isinstance(formatter, JsonFormatter | JournalFormatter):
+        return formatter.format(logging.LogRecord("pipeline", logging.ERROR, "", 0, "%s", (text,), None))
+    return f"pipeline: error: {clean(text)}"
+
+
 def _formatters() -> Iterator[LineFormatter]:
     return (handler.formatter for handler in logging.getLogger().handlers
             if isinstance(handler.formatter, LineFormatter))

@@ -16,9 +16,10 @@ from pipeline.commands.top import SPARK_WIDTH, growth, sparkline
 from pipeline.config.log_schema import LogLevels
 from pipeline.config.plan import Plan, level_of
 from pipeline.config.schema import Config, PipelineConfig, TopicConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.exit import print_error
 from pipeline.log_formats import ERASE, JournalFormatter, JsonFormatter, LineFormatter, TerminalFormatter, facts
-from pipeline.logs import RepeatFilter, formatter_for
+from pipeline.logs import RepeatFilter, formatter_for, setup_logging
 from pipeline.supervisor.live_line import RATE_SECONDS, Rate, fitted
 
 SECRET = 's3"cret\\token'
@@ -94,6 +95,26 @@ def test_the_format_follows_from_where_the_log_goes(tmp_path: Path) -> None:
             {"TERM": "xterm"}, {"TERM": "xterm", "NO_COLOR": "1"}))
     os.close(master)
     assert "\x1b[33m" in coloured and "\x1b[33m" not in plain
+
+
+def test_an_error_that_ends_a_command_is_a_record_where_machines_read(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        setup_logging("test", "info", ["s3cret"], "json")
+        assert print_error(PipelineError("no topic s3cret\nand more")) == 1
+        found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert [(one["level"], one["message"]) for one in found] == [("error", "no topic ***"), ("error", "and more")]
+        setup_logging("test", "info", ["s3cret"], "journal")
+        print_error(PipelineError("no topic s3cret"))
+        assert capsys.readouterr().err == "<3>pipeline: no topic ***\n"
+        setup_logging("test", "info", ["s3cret"])
+        print_error(PipelineError("no topic s3cret"))
+        assert capsys.readouterr().err == "pipeline: error: no topic ***\n"
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+        logging.getLogger("test").setLevel(logging.NOTSET)
 
 
 def test_repeated_lines_are_counted() -> None:
