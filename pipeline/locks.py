@@ -14,7 +14,7 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.addresses import names_of
@@ -49,19 +49,27 @@ class Locks:
     """The locks that this process holds, until `release` or the end of the process."""
 
     def __init__(self) -> None:
-        self._held: list[int] = []
+        #: Descriptors of the locked files, and the locked names as the bytes that stand for them.
+        self._held: dict[Path, int] = {}
+        self._starts: set[int] = set()
+        #: What was taken, or taken again, since `keep_only` began.
+        self._used: set[Path | int] = set()
         #: Descriptors of the name files, by folder. They stay open: closing one would release its locks.
         self._files: dict[Path, int] = {}
 
     def take(self, path: Path, what: str, shared: bool = False) -> None:
-        """Locks a file, and makes it if necessary. `what` completes the error: what the holder is doing.
+        """Locks a file, and makes it if necessary. One that this object has locked stays locked.
 
-        Raises Locked, which names the holder, and PipelineError if the file cannot be made or is not this user's.
+        `what` completes the error: what the holder is doing. Raises Locked, which names the holder, and PipelineError
+        if the file cannot be made or is not this user's.
         """
+        self._used.add(path)
+        if path in self._held:
+            return
         try:
             descriptor = _opened_and_locked(path, shared)
             if descriptor is not None:
-                self._held.append(descriptor)
+                self._held[path] = descriptor
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
                 return
@@ -83,6 +91,19 @@ class Locks:
                     raise Locked(f"another pipeline (process {_holder_of_byte(descriptor, start)}) {what}") from None
                 except OSError as error:
                     raise PipelineError(f"the lock {describe(error, folder / _NAMES_FILE)}") from None
+        self._starts.update(starts)
+        self._used.update(starts)
+
+    def keep_only(self, take: Callable[[], None]) -> None:
+        """Calls `take`, which takes the locks that are needed, and releases all others. Raises what `take` does."""
+        self._used.clear()
+        take()
+        for path in self._held.keys() - self._used:
+            os.close(self._held.pop(path))
+        for start in self._starts - self._used:
+            for descriptor in self._files.values():
+                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, start)
+            self._starts.remove(start)
 
     def _open_name_files(self) -> None:
         for folder in own_lock_folders():
@@ -96,9 +117,10 @@ class Locks:
 
     def release(self) -> None:
         """Releases all locks."""
-        for descriptor in (*self._held, *self._files.values()):
+        for descriptor in (*self._held.values(), *self._files.values()):
             os.close(descriptor)
         self._held.clear()
+        self._starts.clear()
         self._files.clear()
 
 

@@ -23,6 +23,7 @@ from pipeline.config.schema import Config
 from pipeline.config.secrets import secrets_of
 from pipeline.dead_letters.stores import check_stores
 from pipeline.errors import PipelineError
+from pipeline.http.listeners import check_port
 from pipeline.iggy.retry import check_iggy
 from pipeline.locks import Locks, lock_offsets
 from pipeline.logs import setup_logging
@@ -68,7 +69,7 @@ def start(path: ConfigInputs, workers: int | None, writers: int | None, readers:
     # On a thread: a database that cannot be reached must not delay the start.
     threading.Thread(target=_describe_databases, args=(config, logger), daemon=True).start()
     reload = None if begin or end else ReloadInputs(path, partial(load_again, path, dict(os.environ), options),
-                                                    partial(_lock, locks), watch)
+                                                    partial(_lock, locks), partial(_lock_only, locks), watch)
     code = Supervisor(config, encoders, config.pipeline.writers, logger, until or "", reload).run()
     locks.release()
     sys.exit(code)
@@ -119,6 +120,11 @@ def _lock(locks: Locks, config: Config) -> None:
         lock_states(locks, config)
 
 
+def _lock_only(locks: Locks, config: Config) -> None:
+    """Releases what is locked and not needed by a configuration. Raises PipelineError."""
+    locks.keep_only(partial(_lock, locks, config))
+
+
 def load_again(inputs: ConfigInputs, environ: Mapping[str, str], options: Mapping[str, object],
                running: Config) -> Config:
     """Reads a configuration again, and checks what the pipeline needs that runs with another one. Logs warnings.
@@ -129,6 +135,8 @@ def load_again(inputs: ConfigInputs, environ: Mapping[str, str], options: Mappin
     changes = changes_between(running, config)
     if changes.refused:
         raise PipelineError(changes.refused)
+    if changes.http:
+        check_port(running.http, config.http)
     _log_warnings(config, logging.getLogger("reload"))
     if changes.sources and config.sources:
         from pipeline.commands.preflight import check_outputs, make_topics

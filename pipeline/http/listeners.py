@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.http_checks import address_of, server_context, token_of
-from pipeline.config.http_schema import AUTO
+from pipeline.config.http_schema import AUTO, HttpConfig
 from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
 from pipeline.files import describe
@@ -71,10 +71,9 @@ class Listeners:
         try:
             self.port = _port_sockets(host, port)
         except OSError as error:
-            reason = "its port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             if http.listen != AUTO:
-                raise PipelineError(f"http.listen: {http.listen} cannot be listened on: {reason}; give another port, "
-                                    "or \"\" for none") from None
+                raise _cannot_listen(http, error) from None
+            reason = _reason(error)
             self.warning = (f"no health, metrics and status over HTTP: {host}:{port} cannot be listened on: {reason}; "
                             "set http.listen to another port, or to \"\" for none")
 
@@ -95,6 +94,29 @@ class Listeners:
             path.unlink(missing_ok=True)
         self._paths = []
         self._locks.release()
+
+
+def check_port(running: HttpConfig, new: HttpConfig) -> None:
+    """Tries another port before it is used. Raises PipelineError if it is in use, or cannot be listened on."""
+    if new.listen in ("", AUTO):
+        return
+    host, port = address_of(new.listen)
+    if running.listen and address_of(running.listen)[1] == port:
+        return  # it is in use by this pipeline
+    try:
+        for one in _port_sockets(host, port):
+            one.close()
+    except OSError as error:
+        raise _cannot_listen(new, error) from None
+
+
+def _cannot_listen(http: HttpConfig, error: OSError) -> PipelineError:
+    return PipelineError(f"http.listen: {http.listen} cannot be listened on: {_reason(error)}; give another port, or "
+                         "\"\" for none")
+
+
+def _reason(error: OSError) -> str:
+    return "its port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
 
 
 def _local_socket(path: Path) -> socket.socket:

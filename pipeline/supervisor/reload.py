@@ -4,6 +4,7 @@ It is read and checked in a process of its own, forked from the fork server: a c
 that fails, does not harm the supervisor. A configuration with a mistake changes nothing.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -37,6 +38,8 @@ class ReloadInputs(Struct, frozen=True):
     load: Callable[[Config], Config]
     #: Takes the locks that it needs, in this process. Raises PipelineError if another pipeline has them.
     lock: Callable[[Config], None]
+    #: Does the same, and releases all other locks.
+    lock_only: Callable[[Config], None]
     #: Reload when the files change.
     watch: bool = False
 
@@ -109,24 +112,35 @@ class Reload:
         return "" if self._given.inputs.can_be_read_again else \
             "the configuration was read from standard input; give it as a file with -c FILE"
 
-    def lock(self, config: Config) -> None:
-        """Takes the locks that a new configuration needs. Raises PipelineError."""
+    def lock(self, new: Config, running: Config) -> None:
+        """Takes the locks that a new configuration needs, beside those that it has. Raises PipelineError."""
         assert self._given is not None
-        self._given.lock(config)
+        try:
+            self._given.lock(new)
+        except PipelineError:
+            self.lock_only(running)
+            raise
 
-    def begin(self, fork: ForkServer, plan: Plan, now: float) -> None:
-        """Starts to read the configuration. Does nothing while one is being read."""
+    def lock_only(self, running: Config) -> None:
+        """Releases the locks that the configuration in use does not need."""
+        assert self._given is not None
+        with contextlib.suppress(PipelineError):
+            self._given.lock_only(running)
+
+    def begin(self, fork: ForkServer, plan: Plan, now: float) -> str:
+        """Starts to read the configuration. Does nothing while one is being read. Returns why it cannot, or ""."""
         if self._process is not None:
             self.repeat = True
-            return
+            return ""
         self.number += 1
         self.outcome, self.lines = "running", []
         assert self._given is not None
         try:
             self._process, self._answer = fork.start("reload", check_in_child, self._given.load, plan)
         except (OSError, EOFError) as error:
-            self.finish("failed", [f"no process can be started to read the configuration: {error}"])
+            return f"no process can be started to read the configuration: {error}; try again"
         self._deadline = now + TIMEOUT_SECONDS
+        return ""
 
     def take(self, now: float) -> Checked | None:
         """What was read; None while nothing is being read, or not yet complete."""

@@ -119,7 +119,8 @@ class Steering:
             self.reload.number += 1
             self._reloaded("failed", [self.reload.impossible])
         elif self._replacement is None:
-            self.reload.begin(self._supervisor.fork, self._supervisor.plan, now)
+            if problem := self.reload.begin(self._supervisor.fork, self._supervisor.plan, now):
+                self._reloaded("failed", [problem])
         else:
             self.reload.repeat = True
 
@@ -144,7 +145,7 @@ class Steering:
             self._reloaded("failed", checked.problems)
             return
         try:
-            self.reload.lock(new)
+            self.reload.lock(new, self._supervisor.config)
         except PipelineError as error:
             self._reloaded("failed", [str(error)])
             return
@@ -205,4 +206,5 @@ class Steering:
             started.append(before or make(plan))
         self._supervisor.use(plan, [*kept, *started])
         self._supervisor.start_directions(started)
+        self.reload.lock_only(plan.config)
         self._reloaded("done", [replacement.what])

@@ -24,7 +24,7 @@ from pipeline.http.feeds import Snapshot
 from pipeline.http.guard import Access
 from pipeline.http.health import readiness
 from pipeline.http.history import History, Sample
-from pipeline.http.listeners import Listeners
+from pipeline.http.listeners import Listeners, check_port
 from pipeline.http.payloads import Payload, payload_of
 from pipeline.http.place import identity, sweep_places
 from pipeline.wire.common import Waiting
@@ -86,6 +86,16 @@ def test_what_is_open_to_others_is_warned_of() -> None:
     assert "there is no http.token" in next(iter(http_warnings(HttpConfig(listen="0.0.0.0:7"))))
     assert "there is no http.cert_file" in next(iter(http_warnings(HttpConfig(listen="example.org:7", token="t"))))
     assert list(http_warnings(HttpConfig(listen="0.0.0.0:7", token="t", cert_file="c"))) == []
+
+
+def test_another_port_is_tried_before_a_reload_uses_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(PipelineError, match="its port is in use; give another port"):
+            check_port(HttpConfig(), HttpConfig(listen=listen))
+        check_port(HttpConfig(listen=listen), HttpConfig(listen=listen.replace("127.0.0.1", "0.0.0.0")))
+    check_port(HttpConfig(), HttpConfig(listen=listen))
+    check_port(HttpConfig(listen=listen), HttpConfig(listen=""))
 
 
 def test_the_local_socket_is_private_and_is_found_by_the_configuration(tmp_path: Path) -> None:

@@ -77,6 +77,30 @@ def test_a_shared_name_is_held_by_many_and_by_nobody_alone(roots: list[Path]) ->
         locks.take_name(["topic"], "works")
 
 
+def test_locks_are_taken_again_and_those_that_are_not_needed_any_more_are_released(
+        roots: list[Path], tmp_path: Path) -> None:
+    """As a reload does."""
+    mine = Locks()
+    kept, left = tmp_path / "kept.lock", tmp_path / "left.lock"
+
+    def take(*paths: Path, names: list[str]) -> None:
+        for path in paths:
+            mine.take(path, "works")
+        mine.take_name(names, "works")
+
+    take(kept, left, names=["kept", "left"])
+    mine.keep_only(lambda: take(kept, names=["kept", "new"]))
+    with holder("left", roots):
+        with pytest.raises(Locked):
+            mine.take_name(["left"], "works")
+        Locks().take(left, "works")
+        with pytest.raises(Locked):
+            Locks().take(kept, "works")
+    mine.keep_only(lambda: None)
+    with holder("kept,new", roots):
+        pass
+
+
 @pytest.mark.parametrize("gone", [0, 1])
 def test_one_place_in_common_is_enough(gone: int, held: "subprocess.Popen[str]", roots: list[Path],
                                        monkeypatch: pytest.MonkeyPatch) -> None:
