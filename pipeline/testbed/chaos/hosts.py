@@ -21,6 +21,7 @@ from pipeline.testbed.harness.configurations import SANDBOX_V2
 from pipeline.testbed.harness.runs import SinkRun
 from pipeline.testbed.harness.waiting import wait_until
 from pipeline.testbed.hosts.network import Network
+from pipeline.testbed.sandbox.iggy.server import HEARTBEAT_SECONDS as DEFAULT_HEARTBEAT_SECONDS
 
 IGGY, INFLUXDB, PRODUCER, ENCODER = "iggy", "influxdb", "producer", "encoder"
 IGGY_PORT, INFLUXDB_PORT, CONTROL_PORT = 8090, 8086, 7400
@@ -112,6 +113,8 @@ class Hosts:
         PipelineError."""
         self.folder = folder
         self.network = network
+        #: Iggy's heartbeat interval, seconds; a real server has its default.
+        self.heartbeat_seconds = DEFAULT_HEARTBEAT_SECONDS if iggy_binary else HEARTBEAT_SECONDS
         self.servers: list[subprocess.Popen[bytes]] = []
         self.iggy = f"{network.address(IGGY)}:{IGGY_PORT}"
         self.influxdb = f"http://{network.address(INFLUXDB)}:{INFLUXDB_PORT}"

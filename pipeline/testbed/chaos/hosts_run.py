@@ -14,7 +14,7 @@ from pipeline.interrupts import temporary_folder
 from pipeline.testbed.chaos.account import FAILURE, Account, account_of
 from pipeline.testbed.chaos.faults import Injected, Sandbox
 from pipeline.testbed.chaos.host_faults import MOST_SECONDS, HostFaults, Schedule
-from pipeline.testbed.chaos.hosts import ENCODER, GROUP, HEARTBEAT_SECONDS, IGGY, INFLUXDB, PRODUCER, Hosts
+from pipeline.testbed.chaos.hosts import ENCODER, GROUP, IGGY, INFLUXDB, PRODUCER, Hosts
 from pipeline.testbed.chaos.producer import Producer
 from pipeline.testbed.chaos.progress import Progress
 from pipeline.testbed.harness import telemetry
@@ -27,9 +27,8 @@ PARTITIONS = 12
 PAUSES = (1.0, 4.0)
 #: Longest wait for the last message, once everything works again, seconds.
 SETTLE_SECONDS = 240.0
-#: How long a partition may stand still after the last fault that stops it, seconds: Iggy notices that a member is gone,
-#: and waits for what that member has not committed; a busy machine starts what was killed.
-RECOVERY_SECONDS = STALE_INTERVALS * HEARTBEAT_SECONDS + REBALANCING_TIMEOUT_SECONDS + 30.0
+#: A busy machine needs at most so long to start what was killed, seconds.
+START_SECONDS = 30.0
 #: A partition may stand still through so many faults in a row.
 FAULTS_IN_A_ROW = 3
 
@@ -45,11 +44,17 @@ class HostsVerdict(Struct, frozen=True, kw_only=True):
     producer_retries: int
     #: The longest standstill of each partition, seconds.
     standstills: list[float]
+    #: Iggy's heartbeat interval, seconds.
+    heartbeat_seconds: float
 
     @property
     def standstill_bound(self) -> float:
-        """No partition may have stood still for longer, seconds."""
-        return FAULTS_IN_A_ROW * MOST_SECONDS + RECOVERY_SECONDS
+        """No partition may have stood still for longer, seconds.
+
+        After the last fault Iggy notices that a member is gone, and waits for what that member has not committed.
+        """
+        return (FAULTS_IN_A_ROW * MOST_SECONDS + STALE_INTERVALS * self.heartbeat_seconds
+                + REBALANCING_TIMEOUT_SECONDS + START_SECONDS)
 
     @property
     def good(self) -> bool:
@@ -98,6 +103,7 @@ class _HostsRun:
         account = account_of(self._producer, Sandbox(self._hosts.influxdb), self._hosts.iggy)
         return HostsVerdict(
             account=account, injected=injected, exit_codes=exit_codes, standstills=standstills,
+            heartbeat_seconds=self._hosts.heartbeat_seconds,
             own_failures=sum(one.run.log().count(FAILURE) for one in self._hosts.pipelines),
             starts_without_iggy=sum(one.starts_without_iggy for one in self._hosts.pipelines),
             producer_retries=self._producer.retries)
