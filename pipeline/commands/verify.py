@@ -1,0 +1,235 @@
+"""`pipeline verify`: whether Iggy has every point of a source's database, by measurement and window of time."""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import click
+import msgspec
+from msgspec import Struct
+
+from pipeline.commands.config import load_config
+from pipeline.commands.verification.points import Comparison, Details, PointReader, Sums, Window, hash_of
+from pipeline.commands.verification.reading import DatabasePoints, messages_of
+from pipeline.config.inputs import ConfigInputs
+from pipeline.config.load import DATABASE
+from pipeline.config.schema import Config
+from pipeline.config.source_schema import SourceConfig
+from pipeline.errors import PipelineError
+from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.retry import retry_on_disconnect
+from pipeline.options import Command, config_option
+from pipeline.points.times import MIN_TIME, format_time, parse_time
+from pipeline.printable import excerpt, printable
+from pipeline.source_coordinator.state import SourceState
+from pipeline.source_coordinator.state_store import store_of, this_command
+from stages.produce.sender import fit_name, substitute_names
+from stages.query.reader import is_selected
+
+#: Tables that are not used here.
+_UNUSED = (*DATABASE, "mapping", "dead_letters", "network", "http", "otlp", "tests")
+#: Points that are compared one by one in one more pass, unless a window has more; most such passes; and most points
+#: that are shown.
+DETAIL_POINTS, DETAIL_PASSES, SHOWN_POINTS = 300_000, 5, 10
+
+
+class WindowResult(Struct, frozen=True):
+    """A window in which database and Iggy differ. Points."""
+
+    measurement: str
+    start: str
+    database: int
+    iggy: int
+    #: -1: not looked at one by one.
+    missing: int
+    changed: int
+    repeated: int
+    only_in_iggy: int
+
+
+class Verified(Struct, frozen=True):
+    """The result of a comparison."""
+
+    source: str
+    measurements: int
+    windows: int
+    database_points: int
+    iggy_points: int
+    rejected_rows: int
+    missing: int
+    changed: int
+    repeated: int
+    only_in_iggy: int
+    differing: list[WindowResult]
+    #: Some of the points that are missing, or have other values in Iggy, as they should be there.
+    examples: list[str]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether Iggy has all points of the database."""
+        return not self.missing and not self.changed and all(one.missing >= 0 for one in self.differing)
+
+
+class _Verification:
+    """One source: what is compared, and up to where."""
+
+    def __init__(self, config: Config, source: SourceConfig, state: SourceState, begin: int, end: int | None,
+                 width: int) -> None:
+        self._iggy = IggyConnection(config.iggy)
+        self._source = source
+        self._database = DatabasePoints(source, logging.getLogger("verify"))
+        #: Measurement -> the window of time that is compared.
+        self._spans = {name: (begin, watermark if end is None else min(end, watermark))
+                       for name, watermark in sorted(state.watermarks.items())
+                       if (source.query or is_selected(source, name)) and watermark > begin}
+        self._reader = PointReader(source.output, self._spans)
+        self._sums = Comparison(width)
+        names = [{"measurement": name, "source": source.name} for name in self._spans]
+        self._topics = sorted({(fit_name(substitute_names(source.output.stream, one), source.output.stream),
+                                fit_name(substitute_names(source.output.topic, one), source.output.topic))
+                               for one in names})
+
+    async def run(self) -> Verified:
+        """Compares sums, then the points of the windows whose sums differ."""
+        for name, (start, end) in self._spans.items():
+            for point in self._database.read(name, start, end):
+                _, at = self._reader.place(point)
+                self._sums.database.setdefault(self._sums.window(name, at), Sums()).add(hash_of(point))
+        async for window, point in self._iggy_points():
+            self._sums.iggy.setdefault(window, Sums()).add(hash_of(point))
+        rejected = self._database.rejected
+        left = self._sums.differing()
+        results: list[WindowResult] = []
+        examples: list[str] = []
+        for _ in range(DETAIL_PASSES):
+            chosen, left = self._chosen(left)
+            if chosen:
+                results += await self._look_at(chosen, examples)
+        results += [self._result(window, None, {}, {}) for window in left]
+        sums = self._sums
+        return Verified(self._source.name, len(self._spans), len(sums.database.keys() | sums.iggy.keys()),
+                        sum(one.points for one in sums.database.values()),
+                        sum(one.points for one in sums.iggy.values()), rejected,
+                        sum(max(0, one.missing) for one in results), sum(max(0, one.changed) for one in results),
+                        sum(max(0, one.repeated) for one in results), sum(max(0, one.only_in_iggy) for one in results),
+                        results, examples)
+
+    async def _iggy_points(self) -> AsyncIterator[tuple[Window, bytes]]:
+        """(window, point) of all points in Iggy that are compared."""
+        for stream, topic in self._topics:
+            async for message in messages_of(self._iggy, stream, topic):
+                try:
+                    points = [(self._reader.place(point), point) for point in self._reader.points(message)]
+                except (ValueError, msgspec.MsgspecError):
+                    continue  # of somebody else
+                for (name, at), point in points:
+                    start, end = self._spans.get(name, (0, 0))
+                    if start <= at < end:
+                        yield self._sums.window(name, at), point
+
+    def _chosen(self, windows: list[Window]) -> tuple[list[Window], list[Window]]:
+        """The windows for one pass, and those that are left."""
+        points = count = 0
+        for window in windows:
+            points += max(one[window].points for one in (self._sums.database, self._sums.iggy) if window in one)
+            if count and points > DETAIL_POINTS:
+                break
+            count += 1
+        return windows[:count], windows[count:]
+
+    async def _look_at(self, windows: list[Window], examples: list[str]) -> list[WindowResult]:
+        """Compares the points of some windows; adds to `examples`."""
+        details, wanted = Details(), set(windows)
+        for window in windows:
+            for point in self._in_database(window):
+                details.expect(window, self._reader.key(point), hash_of(point))
+        async for window, point in self._iggy_points():
+            if window in wanted:
+                details.found(window, self._reader.key(point), hash_of(point))
+        missing, changed = details.missing(), details.changed()
+        lacking, differing = details.by_window(missing), details.by_window(changed)
+        for window in windows:
+            if (lacking[window] or differing[window]) and len(examples) < SHOWN_POINTS:
+                for point in self._in_database(window):
+                    key = self._reader.key(point)
+                    if key in missing | changed and len(examples) < SHOWN_POINTS:
+                        examples.append(f"{'missing' if key in missing else 'changed'}: {excerpt(point)}")
+        return [self._result(window, details, lacking, differing) for window in windows]
+
+    def _in_database(self, window: Window) -> Iterator[bytes]:
+        start, end = self._spans[window.measurement]
+        return self._database.read(window.measurement, max(start, window.start),
+                                   min(end, window.start + self._sums.width))
+
+    def _result(self, window: Window, details: Details | None, missing: dict[Window, int],
+                changed: dict[Window, int]) -> WindowResult:
+        counts = (-1, -1, -1, -1) if details is None else (
+            missing.get(window, 0), changed.get(window, 0), details.repeated[window], details.extra[window])
+        return WindowResult(window.measurement, format_time(max(MIN_TIME, window.start)),
+                            self._sums.database.get(window, Sums()).points,
+                            self._sums.iggy.get(window, Sums()).points, *counts)
+
+
+def _time(option: str, text: str) -> int:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise PipelineError(f"{option}: {text} is not a time like 2026-01-31T00:00:00Z ({error})") from None
+
+
+def _text(found: Verified) -> str:
+    lines = [f"source {printable(found.source)}: {found.database_points:,} points of {found.measurements:,} "
+             f"measurements in the database, {found.iggy_points:,} in Iggy, in {found.windows:,} windows"]
+    for one in found.differing:
+        what = "not looked at one by one" if one.missing < 0 else (
+            f"{one.missing:,} missing, {one.changed:,} changed, {one.repeated:,} repeated, "
+            f"{one.only_in_iggy:,} only in Iggy")
+        lines.append(f"  {printable(one.measurement)} from {one.start}: {one.database:,} points in the database, "
+                     f"{one.iggy:,} in Iggy: {what}")
+    lines += [f"  {printable(one)}" for one in found.examples]
+    if found.rejected_rows:
+        lines.append(f"{found.rejected_rows:,} rows of the database are rejected by the source, and were not compared")
+    lines.append("equal: Iggy has every point" if found.is_equal else
+                 f"NOT EQUAL: {found.missing:,} points are missing, {found.changed:,} have other values")
+    return "\n".join(lines)
+
+
+@click.command(cls=Command, short_help="Compares a source's database with Iggy")
+@config_option
+@click.option("--source", "name", metavar="NAME", help="Source; needed if there are several.")
+@click.option("--from", "begin", metavar="TIME", help="First time that is compared; where the source began by default.")
+@click.option("--to", "end", metavar="TIME", help="Compare up to this time, and not up to each watermark.")
+@click.option("--window-ms", default=3_600_000, show_default=True, type=click.IntRange(1), help="Width of a window.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def verify(path: ConfigInputs, name: str | None, begin: str | None, end: str | None, window_ms: int,
+           as_json: bool) -> None:
+    """Compares a source's database with Iggy: counts and checksums by measurement and window of time.
+
+    Points up to each measurement's watermark are compared. Where a window differs, its points are compared one by one.
+    Exit code 1 if points are missing or have other values. Nothing is written.
+    """
+    config = load_config(path, unused=_UNUSED)
+    known = [source.name for source in config.sources]
+    chosen = [source for source in config.sources if name in (None, source.name)]
+    if len(chosen) != 1:
+        raise PipelineError(f"no source {name}; the configuration has {', '.join(known)}" if name and known else
+                            "the configuration has no sources" if not known else
+                            f"give --source: one of {', '.join(known)}")
+    source = chosen[0]
+
+    async def compared() -> Verified:
+        store = store_of(config, source, this_command(), logging.getLogger("verify"))
+        state = await retry_on_disconnect(functools.partial(store.load, time.time_ns()))
+        if not state.watermarks:
+            raise PipelineError(f"source {source.name}: {store.where} has no watermarks: nothing was read yet")
+        first = _time("--from", begin) if begin else {"earliest": MIN_TIME, "now": state.begun}.get(source.from_)
+        first = parse_time(source.from_) if first is None else first
+        last = _time("--to", end) if end else None
+        return await _Verification(config, source, state, first, last, window_ms * 1_000_000).run()
+
+    found = asyncio.run(compared())
+    click.echo(msgspec.json.encode(found).decode() if as_json else _text(found))
+    if not found.is_equal:
+        raise SystemExit(1)
