@@ -36,6 +36,8 @@ _KEY_LINE: Final = re.compile(r"""\s*([A-Za-z0-9_."'-]+)\s*(?:=|$|[^=\s])""")
 _HEADER: Final = re.compile(r"""\s*\[\s*([A-Za-z0-9_-]+)\s*[.\]]""")
 #: A header alone in its line.
 _HEADER_LINE: Final = re.compile(r"^[ \t]*(\[[^\[\]\n]+\])[ \t]*(?:#.*)?$", re.MULTILINE)
+#: A header, perhaps without all of its brackets at the end.
+_OPEN_HEADER: Final = re.compile(r"[ \t]*(\[\[?)[ \t]*([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)[ \t]*\]?[ \t]*(?:#.*)?\r?$")
 _ONE_HEADER: Final = "write all keys of a table below one header"
 _ADVICE: Final = {
     "Invalid value": 'strings are written in quotes: key = "text"',
@@ -85,6 +87,8 @@ class Document:
         self.name = name
         self.folder = folder
         self.text = text
+        #: What of it is TOML: the text without the lines that are not, which are empty.
+        self._toml = text
         self.tables: dict[str, Any] = {}
         self.problems: list[Problem] = []
         #: Whether nothing of it could be read.
@@ -97,7 +101,7 @@ class Document:
 
     @cached_property
     def _lines(self) -> dict[str, int]:
-        return key_lines(self.text)
+        return key_lines(self._toml)
 
     def line(self, key: str) -> int:
         """Line of a key in this file, or of the table that it would be in; 0 if there is none either."""
@@ -119,7 +123,11 @@ class Document:
             except tomllib.TOMLDecodeError as error:
                 line = _line_of(error)
                 self._add_problem(line, _reason(error))
-                shorter = _without_line(text, line) if len(self.problems) < _MAX_SKIPPED else None
+                goes_on = len(self.problems) < _MAX_SKIPPED
+                if goes_on and (closed := _with_header_closed(text, line)) is not None:
+                    text = closed
+                    continue
+                shorter = _without_line(text, line) if goes_on else None
                 if shorter is None and self._halves and (parts := _divided(text, line)) is not None:
                     text, rest = parts
                     self.rest = Document(self.name, self.folder, rest, self._halves - 1)
@@ -137,6 +145,7 @@ class Document:
             except ValueError:  # an integer of thousands of digits
                 self._add_problem(0, "a number is too long")
             else:
+                self._toml = text
                 if is_within(self.tables, MAX_DEPTH):
                     return
                 self._add_problem(0, f"nested too deep: more than {MAX_DEPTH} levels")
@@ -281,6 +290,20 @@ def _without_line(text: str, number: int) -> tuple[str, str] | None:
     except (ValueError, RecursionError):
         return None
     return shorter, match[1]
+
+
+def _with_header_closed(text: str, number: int) -> str | None:
+    """The text with the brackets that are missing at the end of a header; None if that is not what is wrong with the
+    line."""
+    lines = text.split("\n")
+    match = _OPEN_HEADER.match(lines[number - 1]) if number and number <= len(lines) else None
+    if match is None:
+        return None
+    closed = f"{match[1]}{match[2]}{']' * len(match[1])}"
+    if closed == lines[number - 1]:
+        return None
+    lines[number - 1] = closed
+    return "\n".join(lines)
 
 
 def _divided(text: str, number: int) -> tuple[str, str] | None:

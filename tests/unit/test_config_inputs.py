@@ -165,6 +165,16 @@ def test_a_key_of_another_table_is_told_where_it_belongs(tmp_path: Path) -> None
     assert problem == "a.toml:2: influxdb.flush_interval_ms: unknown key; it belongs to [pipeline]"
 
 
+def test_after_a_mistake_keys_have_their_lines_and_a_header_without_its_brackets_is_one(tmp_path: Path) -> None:
+    found = problems(tmp_path, a="[pipeline]\nworkers 5\n\n[iggy  # here\nadress = 'x'\n"
+                                 "[[topics]\nstream = 's'\nnam = 1\n")
+    starts = ["a.toml:2: is not valid TOML: ", "a.toml:4: is not valid TOML: Expected ']' at the end of a table",
+              "a.toml:5: iggy.adress: unknown key; did you mean address?",
+              "a.toml:6: is not valid TOML: Expected ']]' at the end of an array", "a.toml:6: topics[0].topic: missing",
+              "a.toml:8: topics[0].nam: unknown key"]
+    assert [line[:len(start)] for line, start in zip(found, starts, strict=False)] == starts
+
+
 def _unclosed() -> tomllib.TOMLDecodeError:
     with pytest.raises(tomllib.TOMLDecodeError) as caught:
         tomllib.loads("[iggy]\nx = [1\n")

@@ -86,12 +86,16 @@ def _table(value: Any, key: str, header: str, merged: Merged, changed: bool,
             continue
         if item is None or field.name in _not_in_effect(value):  # TOML has nothing that stands for None
             continue
-        if changed and not field.required and item == field.default and merged.given(path) is None:
+        if changed and not field.required and item == _default(field) and merged.given(path) is None:
             continue
         item = _in_effect(value).get(field.name, item)
         yield ShownValue(header_line, path, field.encode_name, visible(item, path), _origin(path, merged))
     for item, path, name in below:
         yield from _table(item, path, name, merged, changed)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def _in_effect(table: Any) -> dict[str, str]:
