@@ -30,7 +30,7 @@ NOBODY = "127.0.0.1:9"
 @pytest.fixture
 def tls(tmp_path: Path) -> Authority:
     """An authority, and certificates for 127.0.0.1."""
-    return Authority(tmp_path)
+    return Authority(tmp_path, "127.0.0.1")
 
 
 @pytest.fixture

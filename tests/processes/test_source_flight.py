@@ -202,7 +202,7 @@ def test_a_query_of_ones_own_has_its_tags_and_types_from_the_answer(start: Start
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     """A new certificate authority."""
-    return Authority(tmp_path)
+    return Authority(tmp_path, "127.0.0.1")
 
 
 def http2(context: ssl.SSLContext) -> ssl.SSLContext:

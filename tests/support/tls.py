@@ -39,9 +39,10 @@ def forwarder(port: int, tls: ssl.SSLContext | None, seen: list[bytes]) -> Itera
 class Authority:
     """A certificate authority, a server's certificate and a client's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *names: str) -> None:
+        """`names` are those of the server's certificate, 127.0.0.1 and localhost by default."""
         self.ca = trustme.CA()
-        self.server = self.ca.issue_cert("127.0.0.1", "localhost")
+        self.server = self.ca.issue_cert(*names or ("127.0.0.1", "localhost"))
         self.ca_file = str(folder / "ca.pem")
         self.ca.cert_pem.write_to_path(self.ca_file)
         client = self.ca.issue_cert("client@example.org")
