@@ -170,8 +170,8 @@ def test_after_a_mistake_keys_have_their_lines_and_a_header_without_its_brackets
                                  "[[topics]\nstream = 's'\nnam = 1\n")
     starts = ["a.toml:2: is not valid TOML: ", "a.toml:4: is not valid TOML: Expected ']' at the end of a table",
               "a.toml:5: iggy.adress: unknown key; did you mean address?",
-              "a.toml:6: is not valid TOML: Expected ']]' at the end of an array", "a.toml:6: topics[0].topic: missing",
-              "a.toml:8: topics[0].nam: unknown key"]
+              "a.toml:6: is not valid TOML: Expected ']]' at the end of an array", "a.toml:6: topics[1].topic: missing",
+              "a.toml:8: topics[1].nam: unknown key"]
     assert [line[:len(start)] for line, start in zip(found, starts, strict=False)] == starts
 
 
