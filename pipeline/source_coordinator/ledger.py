@@ -73,6 +73,8 @@ class WatermarkLedger:
         self._round_rows: int | None = None
         #: The window that is being probed; nothing is read meanwhile.
         self.probing: TimeWindow | None = None
+        #: Time of the first row that was read, nanoseconds since 1970.
+        self.first_row: int | None = None
         #: When the last rows came, and when the measurement was last asked for new ones: seconds of the caller's clock.
         self.active_at = self.asked_at = 0.0
 
@@ -90,6 +92,14 @@ class WatermarkLedger:
     def sending(self) -> bool:
         """Whether a page was read that Iggy has not confirmed. Pages that are only being read may be abandoned."""
         return any(page.is_read and not page.confirmed for page in self.pages.values())
+
+    def share(self, goal: int) -> float:
+        """How much of the time from the first row that was read to `goal` is in Iggy, 0 to 1; 0 before the first."""
+        if self.watermark >= goal:
+            return 1.0
+        if self.first_row is None:
+            return 0.0
+        return max(0.0, min(1.0, (self.watermark - self.first_row) / max(1, goal - self.first_row)))
 
     def behind(self, target: int) -> bool:
         """Whether something before `target` is not in Iggy yet."""
@@ -166,6 +176,7 @@ class WatermarkLedger:
         self._round_rows = (self._round_rows or 0) + rows
         if rows:
             self.active_at = now
+            self.first_row = first if self.first_row is None else self.first_row
         full = max(self._page_size, page.rows)
         if not page.whole:
             self._stride.read(page.window, max(rows, full) if cut else rows, full, first)

@@ -139,6 +139,13 @@ class Source:
         return self.discovered
 
     @property
+    def share(self) -> float:
+        """How much of what existed at the start is in Iggy, by time, 0 to 1: the mean of all measurements."""
+        if self.at_goal or not self.ledgers:
+            return 1.0 if self.at_goal else 0.0
+        return sum(ledger.share(self.goal) for ledger in self.ledgers.values()) / len(self.ledgers)
+
+    @property
     def caught_up(self) -> bool:
         """Whether the goal is reached and a stored state has it. Not necessarily the last state: changes go on."""
         return self.at_goal and (self.goal_stored or self.changes == self.stored)

@@ -64,6 +64,7 @@ class SourceCounters(Struct):
             totals=[source_wire.SourceTotals(source.config.name, **dict(self.by_source.get(source.index, Counter())))
                     for source in sources],
             future=sum(sum(source.future.values()) for source in sources),
+            share=sum(source.share for source in sources) / max(1, len(sources)),
             refused={f"{source.config.name}: {name}": message
                      for source in sources for name, message in source.refused.items()},
             fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))

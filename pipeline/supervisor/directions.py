@@ -3,6 +3,7 @@
 import logging
 import time
 from abc import ABC, abstractmethod
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 import msgspec
@@ -20,6 +21,8 @@ from pipeline.wire import source as source_wire
 from pipeline.wire.common import CoordinatorStatus
 
 S = TypeVar("S", bound=CoordinatorStatus)
+#: From this share on a source's progress is logged: what is left cannot be told from less.
+LEAST_SHARE = 0.01
 
 
 class BaseDirection(ABC, Generic[S]):
@@ -197,6 +200,14 @@ def _overwritten(status: wire.Status) -> str:
     return f"{status.overwritten} overwritten by others, " if status.overwritten else ""
 
 
+def _progress(status: source_wire.SourceStatus) -> str:
+    """The share of what is to be caught up with, and about how long the rest takes; "" once there is none."""
+    if status.caught_up or not LEAST_SHARE <= status.share < 1 or not status.first_at:
+        return ""
+    left = (status.now - status.first_at) * (1 - status.share) / status.share
+    return f", {status.share:.0%} of the time, about {str(timedelta(seconds=round(left)))} left"
+
+
 class SourceDirection(BaseDirection[source_wire.SourceStatus]):
     """InfluxDB to Iggy."""
 
@@ -242,9 +253,11 @@ class SourceDirection(BaseDirection[source_wire.SourceStatus]):
 
     def _rates(self, status: source_wire.SourceStatus, rate: float) -> str:
         now = time.time()
-        behind = max(0.0, now - min((one.watermark / 1e9 for one in status.measurements), default=now))
+        oldest = min((one.watermark / 1e9 for one in status.measurements), default=now)
+        # Before a measurement's first point is found, its watermark is long before any.
+        behind = f"at most {max(0.0, now - oldest):.0f} s behind" if oldest > 0 else "not all measurements begun"
         return (f"sent {status.points} points ({rate:.0f}/s) in {status.messages} messages, rejected "
-                f"{status.rejected}, {status.in_flight} pages in flight, at most {behind:.0f} s behind")
+                f"{status.rejected}, {status.in_flight} pages in flight, {behind}{_progress(status)}")
 
     def _totals(self, status: source_wire.SourceStatus) -> str:
         return (f"{status.points} points of {len(status.measurements)} measurements sent as {status.messages} "

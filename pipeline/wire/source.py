@@ -224,6 +224,8 @@ class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     measurements: list[MeasurementStatus]
     #: Points in the future, as last counted, which are not read yet.
     future: int = 0
+    #: How much of what existed at the start is in Iggy, by time, 0 to 1.
+    share: float = 0.0
     #: Why the server refuses measurements, by "SOURCE: MEASUREMENT".
     refused: dict[str, str] = {}
     totals: list[SourceTotals] = []

@@ -65,7 +65,9 @@ class Database:
     (60_000, 10, False, 1.3), (200_000, 60, False, 1.3), (300_000, 3_600, False, 1.3), (60_000, 1, False, 1.3)])
 def test_a_width_once_learned_is_kept(series: int, seconds: int, ordered: bool, most: float) -> None:
     database = Database(series, seconds * SECOND, 400, ordered)
+    assert database.ledger.share(database.end) == 0
     database.read()
+    assert database.ledger.share(database.end) == 1
     assert database.points == series * 400
     assert database.largest <= max(PAGE_SIZE, 2.2 * series) + 1
     # The first time is found in a few dozen queries, where answers have no order.
