@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -45,7 +46,8 @@ def why_impossible() -> str:
     try:
         ip("netns", "add", name)
         ip("-n", name, "link", "add", "name", "v0", "type", "veth", "peer", "name", "v1")
-    except PipelineError as error:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+    except (PipelineError, OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     finally:
         with contextlib.suppress(PipelineError):
