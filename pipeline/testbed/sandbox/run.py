@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from msgspec import Struct
 
+from pipeline.config.toml_values import toml_value
 from pipeline.errors import PipelineError
 from pipeline.interrupts import end_on_interrupt
 from pipeline.testbed.sandbox.iggy.control import handle_control
@@ -168,15 +169,16 @@ def _announce(options: SandboxOptions, broker: Broker | None, influxdb: InfluxSe
             print(f"Flight:    {influxdb.flight_url}, for a source with transport = \"flight\"")
     if broker is not None and influxdb is not None:
         print("\nSave this as pipeline.toml, and run: pipeline start -c pipeline.toml\n")
-        print(_config(options.flavour, broker, influxdb))
+        print(_config(options, broker, influxdb))
     print("Stop it with Ctrl+C.", flush=True)
 
 
-def _config(flavour: Flavour, broker: Broker, influxdb: InfluxServer) -> str:
+def _config(options: SandboxOptions, broker: Broker, influxdb: InfluxServer) -> str:
     """A configuration for `pipeline start -c` with the real ports."""
     identity = influxdb.identity
-    target = _TARGETS[flavour].format(org=identity.org, bucket=identity.bucket, token=identity.token)
-    tls = "\n[iggy.tls]\nenabled = true\nca_file = \"(that of the certificate's authority)\"\n" if broker.tls else ""
+    target = _TARGETS[options.flavour].format(org=identity.org, bucket=identity.bucket, token=identity.token)
+    tls = ("\n[iggy.tls]\nenabled = true\n# Of the certificate's authority, if it is not its own.\n"
+           f"ca_file = {toml_value(os.path.abspath(options.iggy_certificate))}\n") if broker.tls else ""
     return CONFIG.format(iggy=broker.address, tls=tls, influxdb=influxdb.url, stream=STREAM, topic=TOPIC, target=target)
 
 
