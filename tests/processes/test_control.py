@@ -46,7 +46,7 @@ def test_a_paused_partition_is_not_read_the_others_are_and_a_restart_changes_not
     sink.start()
     send(sandbox.address, "s", [message(number) for number in range(200, 300)], 2, at_once=10)
     wait_until(lambda: influxdb.count() == 200, "the messages of the other partition, after a restart")
-    assert committed() == [149, 49]
+    wait_until(lambda: committed() == [149, 49], "their offsets")
 
     resumed = run(sink, "resume")
     assert (resumed.returncode, resumed.stdout) == (0, "nothing is paused\n"), resumed.stderr
@@ -57,6 +57,7 @@ def test_a_paused_partition_is_not_read_the_others_are_and_a_restart_changes_not
     debug = run(sink, "log-level", "debug")
     assert debug.returncode == 0, debug.stderr
     assert influxdb.count() == 300
+    wait_until(lambda: status()["sink"]["partitions"][0]["end"] == 199, "the end of the partition")
     too_far = run(sink, "skip", "--topic", f"s/{TOPIC}", "--partition", "0", "--to", "1000")
     assert too_far.returncode == 2 and "199" in too_far.stderr
     skipped = run(sink, "skip", "--topic", f"s/{TOPIC}", "--partition", "0", "--to", "174")
