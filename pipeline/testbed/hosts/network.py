@@ -1,5 +1,6 @@
 """A network of hosts: each a network namespace with its own address, all on one switch."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.interrupts import signals_blocked
 from pipeline.testbed.hosts import namespaces
 from pipeline.testbed.hosts.rules import LinkRule
-from pipeline.testbed.hosts.switch import Counts, mac_of
+from pipeline.testbed.hosts.switch import READY, START, WATCHING, Counts, mac_of
 
 #: The namespace of the switch.
 SWITCH = "switch"
@@ -41,7 +42,7 @@ class Network:
             with signals_blocked():
                 self._make()
         except BaseException:
-            self._remove()
+            self.close()
             raise
         return self
 
@@ -52,6 +53,13 @@ class Network:
     def _make(self) -> None:
         switch = namespaces.namespace(os.getpid(), SWITCH)
         ip = namespaces.ip
+        # First, because it removes the hosts when this process is killed.
+        self._switch = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.testbed.hosts.switch", str(os.getpid()), str(self._seed), SWITCH,
+             *self.hosts], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._switch.stdin is not None
+        self._switch.wait()
+        self._expect(WATCHING)
         ip("netns", "add", switch)
         for number, host in enumerate(self.hosts, 1):
             name = self.namespace(host)
@@ -61,11 +69,12 @@ class Network:
             ip("-n", name, "address", "add", f"{self.address(host)}/24", "dev", DEVICE)
             for at, device in ((name, "lo"), (name, DEVICE), (switch, host)):
                 ip("-n", at, "link", "set", "dev", device, "up")
-        self._switch = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.testbed.hosts.switch", str(os.getpid()), str(self._seed), SWITCH,
-             *self.hosts], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._switch.wait()
-        if self._answer() != b"ready\n":
+        self._switch.stdin.write(START)
+        self._switch.stdin.flush()
+        self._expect(READY)
+
+    def _expect(self, answer: bytes) -> None:
+        if self._answer() != answer:
             raise PipelineError("the switch between the hosts did not start")
 
     def _answer(self) -> bytes:
@@ -105,7 +114,8 @@ class Network:
     def close(self) -> None:
         """Kills what runs on the hosts, and removes them; this process lives on."""
         if self._switch is not None and self._switch.stdin is not None:
-            self._switch.stdin.close()
+            with contextlib.suppress(OSError):
+                self._switch.stdin.close()
             while self._answer():
                 pass
             self._switch.stdout.close()  # type: ignore[union-attr]

@@ -30,6 +30,8 @@ VNET_HEADER_BYTES = 10
 FRAME_BYTES = 1 << 17
 BUFFER_BYTES = 16 << 20
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+#: What is said at the start: by the process, by its owner when the hosts are made, and by the process.
+WATCHING, START, READY = b"watching\n", b"start\n", b"ready\n"
 #: Frames taken from one port before the others have their turn.
 FRAMES_AT_ONCE = 64
 
@@ -143,13 +145,19 @@ def main(owner: int, seed: int, switch: str, hosts: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
+        # From here on the hosts will be removed, so now they may be made.
+        os.write(1, WATCHING)
+        if os.read(0, len(START)) != START:
+            return
         namespaces.enter(namespaces.namespace(owner, switch))
         running = Switch(hosts, seed)
-        os.write(1, b"ready\n")
+        os.write(1, READY)
         running.run(0)
     finally:
-        for host in [*hosts, switch]:
-            namespaces.remove(namespaces.namespace(owner, host), spare=owner)
+        # Twice: the owner may have been killed while it made one.
+        for _ in range(2):
+            for host in [*hosts, switch]:
+                namespaces.remove(namespaces.namespace(owner, host), spare=owner)
 
 
 if __name__ == "__main__":
