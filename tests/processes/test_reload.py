@@ -1,5 +1,6 @@
 """A running pipeline reads its configuration again: what changes at once, what after a drain, and what not at all."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
-from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, send
+from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
 
 #: Reloads of a mapping while messages are written.
 RELOADS = 50
@@ -109,3 +110,28 @@ def test_writers_that_are_paused_go_on_with_another_token(
     assert done.returncode == 0, done.stderr
     assert "influxdb.token" in done.stdout and "sandbox-token" not in done.stdout + sink.log()
     sink.wait_for(lambda status: status.written == 100)
+
+
+def test_processes_that_are_killed_in_the_middle_of_reloads_lose_nothing(
+        tmp_path: Path, sandbox: SandboxIggy, influxdb: SandboxInflux, start_sink: Callable[..., Sink]) -> None:
+    sandbox.create_topic("s", TOPIC, 2)
+    sink = start_sink(sandbox.address, "s", influxdb, options="max_restarts = 100")
+    sink.wait_for(lambda status: status.ready)
+    text = sink.config.read_text()
+    total = 0
+    for number, victim in enumerate(("encode-0", "coordinator", "write-1", "ingest", "encode-1", "coordinator")):
+        send(sandbox.address, "s", [message(one) for one in range(total, total + 3_000)], 2)
+        total += 3_000
+        # Every second reload needs a drain; the others replace the mapping.
+        size = 500 + number // 2 % 2
+        kept = "type_guard = true" if number % 2 else "merge_duplicates = true"
+        sink.config.write_text(text.replace("batch_size = 500", f"batch_size = {size}").replace(
+            "[mapping]\n", f"[mapping]\n{kept}\n"))
+        before = sink.log().count("reload: ")
+        sink.process.send_signal(signal.SIGHUP)
+        with contextlib.suppress(ProcessLookupError):  # the reload before has just replaced it
+            sink.kill(victim)
+        wait_until(lambda: sink.log().count("reload: ") > before, "a reload")  # noqa: B023
+    wait_until(lambda: influxdb.count() == total, "every point")
+    assert numbers(influxdb.points()) == list(range(total))
+    assert sink.stop() == 0
