@@ -161,7 +161,8 @@ TABLES: Final[dict[str, Make]] = {
     "ragged": lambda n: b"a,b\n" + b"1\n" * n,
     "empty lines": lambda n: b"a,b\n" + b"\n" * n,
     "quotes": lambda n: b"a,b\n" + b'"x""y",1\n' * n,
-    "a quote that is open": lambda n: b'a,b\n"' + b"x\n" * n,
+    # Longer than a cell may be (131,072 characters), each of its lines is one for itself.
+    "a quote that is open": lambda n: b'a,b\n"' + (b"x" * 200 + b"\n") * n,
     "long numbers": lambda n: b"a,b\n" + (b"1" * 1_000 + b"x,2\n") * n,
     "returns": lambda n: b"a,b\n" + b"1,2\r" * n,
 }
