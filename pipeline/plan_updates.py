@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections import deque
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 
@@ -55,15 +56,13 @@ class PlanUpdates:
         """Receives from now on."""
         self._connection = connection
         self._logger = logger
-        self._newest: Plan | None = None
+        #: The newest plan that was not taken. A deque, because the thread adds to it while another takes it.
+        self._newest: deque[Plan] = deque(maxlen=1)
         threading.Thread(target=self._receive, daemon=True, name="plan").start()
 
     def take(self) -> Plan | None:
         """The newest plan since the last call; None if there is none. Costs nothing then."""
-        if self._newest is None:
-            return None
-        plan, self._newest = self._newest, None
-        return plan
+        return self._newest.pop() if self._newest else None
 
     def tell(self, message: Struct) -> None:
         """Sends the supervisor a message. Raises OSError."""
@@ -78,7 +77,7 @@ class PlanUpdates:
             if isinstance(plan, Plan):
                 hide(secrets_of(plan.config))
                 use_log_options(self._logger, plan.log_level(self._logger.name), plan.config.pipeline.log_format)
-                self._newest = plan
+                self._newest.append(plan)
 
 
 def newest_plan(updates: PlanUpdates | None) -> Plan | None:

@@ -1,49 +1,27 @@
-"""New plans for processes that run: also large ones, and processes that take none."""
+"""New plans for a process that runs."""
 
 import logging
 import multiprocessing
-import threading
-from multiprocessing.connection import Connection
 
 from pipeline.config.plan import Plan
-from pipeline.config.schema import Config, MappingConfig
+from pipeline.config.schema import Config
 from pipeline.plan_updates import PlanSender, PlanUpdates
 from pipeline.testbed.harness.waiting import wait_until
 
 
-def plan_with(tag: str, size: int = 0) -> Plan:
-    """A plan that takes more than `size` bytes on a connection."""
-    tags = {"tag": tag, **{f"t{number}": "x" * 100 for number in range(size // 100)}}
-    return Plan(Config(mapping=MappingConfig(constant_tags=tags)), "", 1, 1)
+def test_the_newest_plan_is_taken_once_and_none_is_lost() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    updates, sender = PlanUpdates(theirs, logging.getLogger("test")), PlanSender()
+    assert updates.take() is None
+    taken: list[int] = []
 
+    def newest_is(number: int) -> bool:
+        plan = updates.take()
+        taken.extend([plan.reload] if plan is not None else [])
+        return bool(taken) and taken[-1] == number
 
-def ends() -> tuple[Connection, Connection]:
-    return multiprocessing.Pipe()
-
-
-def test_a_plan_larger_than_a_socket_holds_does_not_wait_and_arrives_whole() -> None:
-    ours, theirs = ends()
-    sender = PlanSender()
-    for tag in ("first", "second", "third"):
-        sender.send(ours, plan_with(tag, 2_000_000))
-    updates = PlanUpdates(theirs, logging.getLogger("test"))
-    found: list[Plan] = []
-
-    def newest() -> bool:
-        found.extend(filter(None, [updates.take()]))
-        return bool(found) and found[-1].config.mapping.constant_tags["tag"] == "third"
-
-    wait_until(newest, "the newest plan")
-    assert len(found[-1].config.mapping.constant_tags) > 19_000
-    sender.send(ours, plan_with("small"))
-    wait_until(lambda: (plan := updates.take()) is not None and plan.config.mapping.constant_tags == {"tag": "small"},
-               "the plan after it")
-
-
-def test_a_process_that_has_ended_gets_none() -> None:
-    ours, theirs = ends()
-    sender = PlanSender()
-    sender.send(ours, plan_with("unread", 2_000_000))
-    theirs.close()
+    for number in range(1, 200):
+        sender.send(ours, Plan(Config(), "/tmp", 1, 1, reload=number))
+    wait_until(lambda: newest_is(199), "the newest plan")
+    assert taken == sorted(set(taken)) and updates.take() is None
     ours.close()
-    wait_until(lambda: all(thread.name != "plans" for thread in threading.enumerate()), "the end of the thread")
