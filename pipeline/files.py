@@ -117,6 +117,21 @@ def secret_problem(path: str) -> str:
     return ""
 
 
+def replace_own(path: Path, content: bytes) -> None:
+    """Replaces a file of this user atomically and durably: a new one beside it is written, synced and renamed, and the
+    folder is synced. Raises OSError as `open_own` does; then the previous file remains.
+    """
+    beside = path.with_name(path.name + ".new")
+    # A leftover of a process that was killed, or a link.
+    beside.unlink(missing_ok=True)
+    with os.fdopen(open_own(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(beside, path)
+    sync_folder(path.parent)
+
+
 def sync_folder(path: Path) -> None:
     """Writes a folder's entries to disk (fsync): after a rename, for example. Raises OSError."""
     folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from pipeline.config.source_schema import SourceConfig
-from pipeline.files import open_own, problem, sync_folder
+from pipeline.files import open_own, problem, replace_own
 from pipeline.source_coordinator.state import (
     SourceState,
     StateError,
@@ -48,17 +48,9 @@ class StateFile:
         return decode_state(content, self._config, self.where, "state_file", "move it away")
 
     def _save(self, state: SourceState) -> None:
-        beside = self.path.with_name(self.path.name + ".new")
         content = encode_state(state)
         try:
-            # A leftover of a process that was killed, or a link.
-            beside.unlink(missing_ok=True)
-            with os.fdopen(open_own(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as handle:
-                handle.write(content)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(beside, self.path)
-            sync_folder(self.path.parent)
+            replace_own(self.path, content)
         except OSError as error:
             raise StateError(f"source {self._config.name}: {self.path} cannot be written: {problem(error, self.path)}"
                              ) from None

@@ -9,7 +9,7 @@ import msgspec
 from pipeline.config.controls import Selection
 from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
-from pipeline.files import check_own_folder, describe, open_own
+from pipeline.files import check_own_folder, describe, open_own, replace_own
 from pipeline.http.place import identity
 
 _decoder = msgspec.json.Decoder(tuple[Selection, ...])
@@ -47,10 +47,6 @@ def keep_pauses(config: Config, paused: tuple[Selection, ...]) -> None:
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_own_folder(path.parent)
-        beside = path.with_name(path.name + ".new")
-        beside.unlink(missing_ok=True)
-        with os.fdopen(open_own(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-            file.write(msgspec.json.encode(paused))
-        os.replace(beside, path)
+        replace_own(path, msgspec.json.encode(paused))
     except OSError as error:
         raise PipelineError(f"pauses cannot be kept: {describe(error)}") from None
