@@ -37,6 +37,7 @@ _GROUPS: Final = (
         "skip": "pipeline.commands.control",
         "log-level": "pipeline.commands.control",
         "offsets": "pipeline.commands.offsets",
+        "source": "pipeline.commands.source",
         "verify": "pipeline.commands.verify",
         "dlq": "pipeline.commands.dlq",
         "dashboards": "pipeline.commands.dashboards",

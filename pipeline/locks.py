@@ -82,17 +82,27 @@ class Locks:
         """Locks names for this user on this host. Raises as `take` does, and PipelineError if no folder can be made."""
         if not self._files:
             self._open_name_files()
-        starts = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 2 for name in names]
+        starts = [_byte_of(name) for name in names]
         for folder, descriptor in self._files.items():
             for start in starts:
                 try:
                     fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, 1, start)
                 except (BlockingIOError, PermissionError):
-                    raise Locked(f"another pipeline (process {_holder_of_byte(descriptor, start)}) {what}") from None
+                    holder = _holder_of_byte(descriptor, start) or "?"
+                    raise Locked(f"another pipeline (process {holder}) {what}") from None
                 except OSError as error:
                     raise PipelineError(f"the lock {describe(error, folder / _NAMES_FILE)}") from None
         self._starts.update(starts)
         self._used.update(starts)
+
+    def holder_of_name(self, names: Iterable[str]) -> str:
+        """Number of the process that has locked one of these names, "?" if it is not visible; "" if none has. Raises
+        PipelineError if no folder can be made."""
+        if not self._files:
+            self._open_name_files()
+        starts = [_byte_of(name) for name in names]
+        return next((holder for descriptor in self._files.values() for start in starts
+                     if (holder := _holder_of_byte(descriptor, start))), "")
 
     def keep_only(self, take: Callable[[], None]) -> None:
         """Calls `take`, which takes the locks that are needed, and releases all others. Raises what `take` does."""
@@ -124,11 +134,35 @@ class Locks:
         self._files.clear()
 
 
+def _byte_of(name: str) -> int:
+    """Number of the byte that stands for a name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 2
+
+
 def _holder_of_byte(descriptor: int, start: int) -> str:
-    """Number of the process that has locked a byte; "?" if it is not visible (another PID namespace)."""
+    """Number of the process that has locked a byte; "?" if it is not visible (another PID namespace), "" if none
+    has."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
     kind, _, _, _, process = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
-    return str(process) if kind != fcntl.F_UNLCK and process > 0 else "?"
+    return "" if kind == fcntl.F_UNLCK else str(process) if process > 0 else "?"
+
+
+def holder_of(path: Path) -> str:
+    """Number of the process that has locked a file with `Locks.take`; "" if none has, or the file cannot be opened.
+
+    Shares the lock for a moment, since Linux has no other way to ask for it.
+    """
+    try:
+        descriptor = open_own(path, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return ""
+    except BlockingIOError:
+        return os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "?"
+    finally:
+        os.close(descriptor)
 
 
 def _opened_and_locked(path: Path, shared: bool) -> int | None:

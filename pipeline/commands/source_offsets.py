@@ -33,7 +33,7 @@ def print_watermarks(config: Config) -> None:
         for source in config.sources:
             store, state = await _loaded(config, source)
             for measurement, watermark in sorted(state.watermarks.items()):
-                add(source.name, measurement, _shown(watermark), store.where)
+                add(source.name, measurement, shown_watermark(watermark), store.where)
             if not state.watermarks:
                 add(source.name, "-", f"starts at {source.from_}", store.where)
 
@@ -50,12 +50,11 @@ def set_watermark(config: Config, name: str, measurement: str, to: str) -> None:
     if source is None:
         known = ", ".join(source.name for source in config.sources)
         raise PipelineError(f"no source {name}; the configuration has {known}")
-    watermark = _watermark(source, to)
+    watermark = watermark_of(source, to)
 
     async def change() -> None:
         store, state = await _loaded(config, source)
-        state.watermarks[measurement] = watermark
-        state.fingerprints.pop(measurement, None)
+        state.restart(measurement, watermark)
         await store.save(state)
 
     asyncio.run(change())
@@ -63,13 +62,13 @@ def set_watermark(config: Config, name: str, measurement: str, to: str) -> None:
 
 def reset_watermarks(config: Config, to: str) -> None:
     """Stores `to` as the watermark of every measurement that a state has. Raises PipelineError."""
-    watermarks = [_watermark(source, to) for source in config.sources]
+    watermarks = [watermark_of(source, to) for source in config.sources]
 
     async def change() -> None:
         for source, watermark in zip(config.sources, watermarks, strict=True):
             store, state = await _loaded(config, source)
-            state.watermarks = dict.fromkeys(state.watermarks, watermark)
-            state.fingerprints = {}
+            for measurement in list(state.watermarks):
+                state.restart(measurement, watermark)
             await store.save(state)
 
     asyncio.run(change())
@@ -81,7 +80,8 @@ async def _loaded(config: Config, source: SourceConfig) -> tuple[StateStore, Sou
     return store, await retry_on_disconnect(functools.partial(store.load, time.time_ns()))
 
 
-def _watermark(source: SourceConfig, to: str) -> int:
+def watermark_of(source: SourceConfig, to: str) -> int:
+    """The watermark for "earliest", "latest" or an RFC 3339 time. Raises PipelineError."""
     align = max(1, source.window_align_ms * 1_000_000)
     if to == "earliest":
         watermark = MIN_TIME
@@ -101,5 +101,6 @@ def _watermark(source: SourceConfig, to: str) -> int:
     return floor(watermark, align)
 
 
-def _shown(watermark: int) -> str:
+def shown_watermark(watermark: int) -> str:
+    """A watermark for people."""
     return "earliest" if watermark <= MIN_TIME else format_time(watermark)

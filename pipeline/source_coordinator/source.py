@@ -6,7 +6,7 @@ from pipeline.points.times import MAX_TIME, MIN_TIME, parse_time
 from pipeline.points.windows import TimeWindow, floor
 from pipeline.source_coordinator.clock import corrected
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
-from pipeline.source_coordinator.state import SourceState
+from pipeline.source_coordinator.state import SourceState, begin_of
 from pipeline.source_coordinator.state_store import StateStore
 from pipeline.source_coordinator.stride import Stride
 from pipeline.wire import source as source_wire
@@ -89,9 +89,7 @@ class Source:
 
     def begin_at(self) -> int:
         """Where a measurement begins that has no watermark in the state."""
-        start = {"earliest": MIN_TIME, "now": self.state.begun}.get(self.config.from_)
-        start = parse_time(self.config.from_) if start is None else start
-        return floor(start, self._align) if self._align > 1 else start
+        return begin_of(self.config, self.state.begun)
 
     @property
     def _align(self) -> int:

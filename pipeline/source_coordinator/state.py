@@ -16,7 +16,8 @@ from pipeline import __version__
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.points.fingerprints import Known, fingerprints_of, known_from, pack, unpack
-from pipeline.points.times import parse_time
+from pipeline.points.times import MIN_TIME, parse_time
+from pipeline.points.windows import floor
 
 #: Version of the layout. Releases read their own and every earlier one; a later one is refused, and not taken for
 #: damage.
@@ -52,6 +53,24 @@ class SourceState(Struct):
     #: Measurement -> fingerprints of points of the overlap.
     fingerprints: dict[str, Known] = {}
 
+    def restart(self, measurement: str, watermark: int | None) -> None:
+        """Has a measurement read from `watermark` on; None: from where the source begins. What is known of what was
+        read is forgotten, so that it is sent again.
+        """
+        self.fingerprints.pop(measurement, None)
+        if watermark is None:
+            self.watermarks.pop(measurement, None)
+        else:
+            self.watermarks[measurement] = watermark
+
+
+class StateHead(Struct, frozen=True):
+    """What can be said of a stored state without checking it."""
+
+    identity: Identity
+    #: When it was written, ISO 8601.
+    written: str = ""
+
 
 class _Header(Struct):
     """What every version begins with."""
@@ -85,6 +104,22 @@ def identity_of(config: SourceConfig) -> Identity:
     query = xxhash.xxh64_hexdigest(f"{config.query}\0{config.window_align_ms}".encode()) if config.query else ""
     bounds = (config.from_, config.to) if config.to else ("", "")
     return Identity(config.name, database, query, *bounds)
+
+
+def begin_of(config: SourceConfig, begun: int) -> int:
+    """Where a measurement begins that has no watermark in the state; `begun`: of the state. Nanoseconds since 1970."""
+    start = {"earliest": MIN_TIME, "now": begun}.get(config.from_)
+    start = parse_time(config.from_) if start is None else start
+    align = max(1, config.window_align_ms * 1_000_000)
+    return floor(start, align) if align > 1 else start
+
+
+def head_of(content: bytes) -> StateHead | None:
+    """What a state belongs to; None for one that is damaged or of a later release."""
+    try:
+        return msgspec.json.decode(content, type=StateHead)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        return None
 
 
 def state_name(config: SourceConfig, name: str) -> str:

@@ -21,11 +21,16 @@ from pipeline.source_coordinator.state import (
 class StateFile:
     """A `StateStore`: the state of one source in its `state_file`."""
 
-    def __init__(self, config: SourceConfig) -> None:
+    def __init__(self, config: SourceConfig, name: str = "") -> None:
+        """`name`: the path of another state of this source; that of the configuration by default."""
         self._config = config
-        self.path = Path(state_name(config, config.state_file))
+        self.path = Path(name or state_name(config, config.state_file))
         self.where = str(self.path)
         self.warnings: tuple[str, ...] = ()
+
+    async def read(self) -> bytes | None:
+        """The content of the file; None when there is none. Raises StateError."""
+        return await asyncio.to_thread(self._read)
 
     async def load(self, now: int) -> SourceState:
         """The stored state; when there is no file, a new one that begins at `now`. Raises StateError."""
@@ -36,16 +41,21 @@ class StateFile:
         await asyncio.to_thread(self._save, state)
 
     def _load(self, now: int) -> SourceState:
+        content = self._read()
+        if content is None:
+            return SourceState(identity_of(self._config), now)
+        return decode_state(content, self._config, self.where, "state_file", "move it away")
+
+    def _read(self) -> bytes | None:
         try:
             descriptor = open_own(self.path, os.O_RDONLY)
         except FileNotFoundError:
-            return SourceState(identity_of(self._config), now)
+            return None
         except OSError as error:
             raise StateError(f"source {self._config.name}: {self.path} cannot be read: {problem(error, self.path)}"
                              ) from None
         with os.fdopen(descriptor, "rb") as handle:
-            content = handle.read()
-        return decode_state(content, self._config, self.where, "state_file", "move it away")
+            return handle.read()
 
     def _save(self, state: SourceState) -> None:
         content = encode_state(state)

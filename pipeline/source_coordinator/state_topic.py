@@ -46,13 +46,15 @@ class StateTaken(StateError):
 class StateTopic:
     """A `StateStore`: the state of one source in its `state_topic`."""
 
-    def __init__(self, iggy: IggyConfig, config: SourceConfig, writer: Writer, logger: logging.Logger) -> None:
+    def __init__(self, iggy: IggyConfig, config: SourceConfig, writer: Writer, logger: logging.Logger,
+                 name: str = "") -> None:
+        """`name`: "stream/topic" of another state of this source; that of the configuration by default."""
         self._config = config
         self._writer = writer
         self._logger = logger
         self._iggy = IggyConnection(iggy)
-        stream, _, name = config.state_topic.partition("/")
-        self._topic = Subscription(0, stream, state_name(config, name), 0, iggy.consumer)
+        stream, _, topic = (name or state_name(config, config.state_topic)).partition("/")
+        self._topic = Subscription(0, stream, topic, 0, iggy.consumer)
         self.where = f"topic {stream}/{self._topic.topic} of Iggy at {iggy.label()}"
         self.warnings: tuple[str, ...] = ()
         #: Expected offset of the next message.
@@ -68,6 +70,20 @@ class StateTopic:
 
         Raises StateError, and IggyError while Iggy is unavailable.
         """
+        found = await self._newest_state()
+        if found is None:
+            return SourceState(identity_of(self._config), now)
+        end, content = found
+        return await asyncio.to_thread(decode_state, content, self._config, f"{self.where}, offset {end},",
+                                       "state_topic", "delete the topic")
+
+    async def read(self) -> bytes | None:
+        """The content of the newest complete state; None when there is none. Raises as `load` does."""
+        found = await self._newest_state()
+        return None if found is None else found[1]
+
+    async def _newest_state(self) -> tuple[int, bytes] | None:
+        """As `_newest`, of the topic; None when it is missing or empty, too."""
         await self._iggy.ensure_connected()
         details = await self._iggy.full_details(self._topic.stream, self._topic.topic)
         self._next, self._max_bytes, self.warnings = 0, None, ()
@@ -80,13 +96,11 @@ class StateTopic:
             else:
                 self._next, self._previous_run = last.offset() + 1, self._part(last).writer.run
                 found = await self._newest(last)
-                if found is not None:
-                    end, content = found
-                    return await asyncio.to_thread(decode_state, content, self._config, f"{self.where}, offset {end},",
-                                                   "state_topic", "delete the topic")
-                self._logger.warning("source %s: %s has no complete state: the first one was not written completely",
-                                     self._config.name, self.where)
-        return SourceState(identity_of(self._config), now)
+                if found is None:
+                    self._logger.warning("source %s: %s has no complete state: the first one was not written "
+                                         "completely", self._config.name, self.where)
+                return found
+        return None
 
     async def save(self, state: SourceState) -> None:
         """Appends a state, and returns when Iggy has confirmed it. `load` has to be called before.
