@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.config.schema import MappingConfig, Precision
+from pipeline.wire import payload_frame
 from stages.mapping.encoder import BatchOrigin, Encoded, Encoder
 from tests.support.points import normal
 
@@ -18,7 +19,9 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "number": st.one_of(st.integers(-(10**20), 10**20), st.floats(allow_nan=False, allow_infinity=False)),
     "integer": st.integers(-1_000, 1_000),
     "boolean": st.booleans(),
-    "text": st.one_of(st.sampled_from(["", "a", "a,b", "x y=z", "é"]), st.text(max_size=5)),
+    "text": st.one_of(st.sampled_from([
+        "", "a", "a,b", "x y=z", "é", 'say "hi"', "C:\\x", "l\n2\t", "\r", '",":"', "😀/", '\\"', "\x7f", "\u2028"]),
+        st.text(max_size=5)),
     "null": st.none(),
 }
 NAMES = ["site", "dev", "a", "b", "c d", "e.f", "i", "g=h"]
@@ -68,13 +71,16 @@ def test_a_batch_of_one_shape_is_written_as_by_the_rules(
 
 
 GOOD = b'{"site":"s1","a":1.5,"b":2,"ok":true,"ts":1700000000000}'
+TEXT = b'{"site":"s1","note":"x","ts":1700000000000}'
 MAPPING = MappingConfig(tag_fields=("site",), timestamp_from="field", timestamp_field="ts")
 
 
 @given(st.lists(st.sampled_from([GOOD, GOOD[:-1], GOOD + b",\n" + GOOD, b"5", b"", b"{}", b"\n" + GOOD, GOOD + b"\n",
                                  GOOD.replace(b"1.5", b"01"), GOOD.replace(b"1.5", b"1e3"), GOOD.replace(b"1.5", b"-"),
                                  GOOD.replace(b"s1", b"s\\u0031"), GOOD.replace(b"s1", b"s\xff"), b"," + GOOD,
-                                 GOOD.replace(b"true", b"null"), GOOD.replace(b"s1", b"s\x01")]), max_size=6))
+                                 GOOD.replace(b"true", b"null"), GOOD.replace(b"s1", b"s\x01"),
+                                 TEXT, TEXT.replace(b"x", rb"\\\""), TEXT.replace(b"x", rb"\ud800"),
+                                 TEXT.replace(b"x", rb"\u0000\\"), TEXT.replace(b"x", rb"\u0041\n\/")]), max_size=6))
 @example([GOOD + b",\n" + GOOD, b"5"])
 @example([GOOD[:20], GOOD[20:]])
 def test_what_only_looks_like_one_shape_is_written_as_by_the_rules(payloads: list[bytes]) -> None:
@@ -82,6 +88,34 @@ def test_what_only_looks_like_one_shape_is_written_as_by_the_rules(payloads: lis
     for _ in range(2):
         quick.encode([GOOD, GOOD.replace(b"s1", b"s2")], ORIGIN)
     assert quick.uniform is not None
+    assert normal(quick.encode(payloads, ORIGIN)) == normal(by_rules.encode(payloads, ORIGIN))
+
+
+@pytest.mark.parametrize(("text", "written"), [
+    (rb"C:\\logs\\", r"C:\\logs\\"),
+    (rb"say \"hi\\\"", r"say \"hi\\\""),
+    (rb"1\n2\t3\r\b\f", "1\n2\t3\r\b\f"),
+    (rb"a\/b \u00e9\u0022\u005c", 'a/b é\\"\\\\'),
+    (rb"\ud83d\ude00\u2028", "😀\u2028"),
+    (b"x" * 65_536, "x" * 65_536),
+])
+def test_texts_with_escapes_are_cut_by_a_template(text: bytes, written: str) -> None:
+    quick, by_rules = encoders(MAPPING)
+    quick.encode([TEXT], ORIGIN)
+    payloads = [TEXT.replace(b"x", text), TEXT.replace(b"s1", rb"s\u0032"),
+                TEXT.replace(b"x", text * 2).replace(b"0}", b"1}")]
+    encoded = quick.encode_array(payload_frame.joined(payloads), 3, ORIGIN)
+    assert encoded is not None
+    assert normal(encoded) == normal(by_rules.encode(payloads, ORIGIN))
+    assert encoded.body.decode().startswith(f'topic,site=s1 note="{written}" 1700000000000\n')
+
+
+@pytest.mark.parametrize("text", [rb"\u0000", rb"\ud800", rb"\ude00\ud83d", rb"\u001f"])
+def test_escapes_that_a_template_does_not_take_are_written_by_the_rules(text: bytes) -> None:
+    quick, by_rules = encoders(MAPPING)
+    quick.encode([TEXT], ORIGIN)
+    payloads = [TEXT, TEXT.replace(b"x", text).replace(b"0}", b"1}")]
+    assert quick.encode_array(payload_frame.joined(payloads), 2, ORIGIN) is None
     assert normal(quick.encode(payloads, ORIGIN)) == normal(by_rules.encode(payloads, ORIGIN))
 
 

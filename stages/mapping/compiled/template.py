@@ -8,10 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from pipeline.config.mapping_schema import EPOCH_FORMATS, DeclaredType
 from pipeline.points import escape
 from pipeline.points.field_type import FieldType
 from stages.mapping.budget import cost_of
+from stages.mapping.compiled.escapes import marked, without_marks
 from stages.mapping.compiled.moments import TimeColumn
 from stages.mapping.compiled.uniform_batch import BatchTemplate, HeadSources, Segment, SharedHeads
 from stages.mapping.records import timestamps
@@ -38,7 +41,7 @@ _BOOLEAN: Final = r"(?:true|false)"
 _INSIDE: Final[dict[DeclaredType, str]] = {
     "float": r"-?(?:0|[1-9][0-9]{0,100}+)(?:\.[0-9]{1,100}+)?+", "integer": r"(?:-?[1-9][0-9]{0,17}+|0)",
     "unsigned": "(?:[1-9][0-9]{0,17}+|0)", "boolean": "(?:false|true)"}
-_ANY: Final = f"(?:{_STRING}|{_NUMBER}|{_BOOLEAN}|null)"
+_ANY: Final = f'(?:"[^"]*+"|{_NUMBER}|{_BOOLEAN}|null)'
 
 
 class Column(NamedTuple):
@@ -116,7 +119,7 @@ def learn(rules: RecordMapper, payload: bytes, partition: int = 0,
         record = {path: (key, text[start:end]) for path, key, start, end in spans if not rules.is_excluded(path)}
         head = rules.heads.head(record, Origin(partition=partition))
         return _Learner(rules, text, spans, head).template(SharedHeads() if shared is None else shared)
-    except (_NoTemplate, Reject, escape.Unwritable, UnicodeDecodeError):
+    except (_NoTemplate, Reject, escape.Unwritable, UnicodeDecodeError, SlowPathNeeded, msgspec.DecodeError):
         return None
     finally:
         rules.notices.drop()
@@ -146,7 +149,7 @@ class _Learner:
             cut = self._value(path, key, self.text[start:end])
             if cut.is_inside:
                 start, end = start + 1, end - 1
-            self.cuts.append(cut._replace(literal=self.text[at:start]))
+            self.cuts.append(cut._replace(literal=marked(self.text[at:start])))
             at = end
         if not self.kinds or self.rules.time_path and not self.time:
             raise _NoTemplate
@@ -163,7 +166,7 @@ class _Learner:
                                   check)
         else:
             sources = HeadSources(lambda partition: Heads(rules, columns, partition, kinds), SharedHeads(), ())
-        return BatchTemplate(self.cuts, self.text[at:], self.time, TimeColumn(rules).of_strings, sources,
+        return BatchTemplate(self.cuts, marked(self.text[at:]), self.time, TimeColumn(rules).of_strings, sources,
                              rules.budget)
 
     def _group(self) -> int:
@@ -172,7 +175,7 @@ class _Learner:
 
     def _value(self, path: str, key: str, text: str) -> Segment:
         """What becomes of one value."""
-        rules = self.rules
+        rules, text = self.rules, marked(text)
         in_head, is_time, is_field = rules.heads.contains(path), path == rules.time_path, rules.is_field(path)
         if rules.is_excluded(path):
             in_head = is_time = is_field = False
@@ -208,7 +211,7 @@ class _Learner:
         pattern, suffix, kind = _field_form(self.rules, path, text, self._decided(path, lead, text))
         is_inside = pattern in _INSIDE.values()
         if lead in self.kinds or len(lead) > SHORT_CHARS or (
-                not re.fullmatch(pattern, text[1:-1] if is_inside else text)):
+                not re.fullmatch(pattern, text[1:-1] if is_inside else without_marks(text))):
             raise _NoTemplate
         self.kinds[lead] = kind
         return Segment("", pattern, "field", self._group(), lead, suffix, is_inside)

@@ -1,10 +1,10 @@
 """The quickest way from messages to lines: a whole batch of one template is cut by a single split.
 
 The batch comes as `pipeline.wire.payload_frame` joins it: one JSON array, a line a message. A decoder that only walks
-over it proves it valid JSON; after that the pattern need not prove it again, and a string without backslashes ends at
-the next quote. Neighbouring tags are cut out as one text, and so are neighbouring numbers, which one translation of all
-of them turns into fields. Whatever is unusual ends it: the batch then goes the way of the general one, which writes
-the same lines.
+over it proves it valid JSON; after that the pattern need not prove it again, and a string ends at the next quote: what
+is escaped has been replaced before (`compiled.escapes`). Neighbouring tags are cut out as one text, and so are
+neighbouring numbers, which one translation of all of them turns into fields. Whatever is unusual ends it: the batch
+then goes the way of the general one, which writes the same lines.
 """
 
 import re
@@ -17,6 +17,7 @@ import msgspec
 from pipeline.wire import payload_frame
 from stages.mapping.batch import Points, hashes_of, texts_of
 from stages.mapping.budget import Budget, cost_of
+from stages.mapping.compiled import escapes
 from stages.mapping.records.type_guard import SlowPathNeeded
 from stages.mapping.reject import Reject
 
@@ -64,13 +65,15 @@ class _Span:
             return False
         if cut.role == "head":
             return True
+        if _is_string(last) or _is_string(cut):
+            return False
         return self.prefix is not None and not last.suffix and not cut.suffix and _prefix_of(cut) == self.prefix and (
             cut.literal == f',"{cut.lead[len(self.prefix):-1]}":')
 
     @property
-    def has_strings(self) -> bool:
-        """Whether one of several values is a string."""
-        return any([cut.pattern.startswith('"') for cut in self.cuts])
+    def is_string(self) -> bool:
+        """Whether it is a string, which is a text of its own."""
+        return _is_string(self.cuts[0])
 
     def pattern(self, loose: bool) -> str:
         """The pattern after the first value's literal; strict ones have a group for each value, loose ones for all."""
@@ -84,6 +87,10 @@ class _Span:
         """The f-string's part with these fields."""
         first = self.cuts[0]
         return f"{source_literal(first.lead)}{{v{first.number}}}{first.suffix}"
+
+
+def _is_string(cut: Segment) -> bool:
+    return cut.pattern.startswith('"')
 
 
 def _prefix_of(cut: Segment) -> str | None:
@@ -163,8 +170,8 @@ class BatchTemplate:
         self._head_runs = [(index, run) for index, run in enumerate(runs, 1) if run.cuts[0].role == "head"]
         self._time_at = roles.index("time") + 1 if "time" in roles else 0
         fields = [(index, run) for index, run in enumerate(runs, 1) if run.cuts[0].role == "field"]
-        #: Of each text with fields: where it is, whether it has several, their prefix, and whether one is a string.
-        self._fields_at = [(index, len(run.cuts) > 1, run.prefix or "", run.has_strings) for index, run in fields]
+        #: Of each text with fields: where it is, whether it has several, their prefix, and whether it is a string.
+        self._fields_at = [(index, len(run.cuts) > 1, run.prefix or "", run.is_string) for index, run in fields]
         self._sources = heads
         self._patterns = tuple([run.pattern(loose=False) for _, run in self._head_runs])
         self._heads: dict[int, TextHeads] = {}
@@ -198,9 +205,10 @@ class BatchTemplate:
         """
         try:
             text = str(array, "utf-8")
-            if "\\" in text:
-                return None
             _ARRAY.decode(array)
+            has_escapes = "\\" in text
+            if has_escapes:
+                text = escapes.marked(text)
             parts = self._pattern.split(text)
             step = self._step
             if (len(parts) != step * count + 1 or parts[0] != _OPENING or parts[-1] != _CLOSING
@@ -212,8 +220,10 @@ class BatchTemplate:
             hashes = hashes_of(heads, at)
             if distinct and len(hashes) < count:
                 return None
-            fields = [_opened(parts[index::step], prefix, strings) if several else parts[index::step]
-                      for index, several, prefix, strings in self._fields_at]
+            fields: list[Sequence[str]] = [parts[index::step] for index, *_ in self._fields_at]
+            fields = [_opened(texts, prefix) if several
+                      else escapes.in_lines(texts) if is_string and has_escapes else texts
+                      for texts, (_, several, prefix, is_string) in zip(fields, self._fields_at, strict=True)]
             return Points(heads, at, self._make_lines(heads, at, *fields), hashes)
         except (Reject, SlowPathNeeded, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
@@ -243,18 +253,12 @@ _OPENING, _SEPARATOR, _CLOSING = (
 _ARRAY: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
-def _opened(texts: list[str], prefix: str, has_strings: bool) -> list[str]:
-    """`1,"b":2` of each message as `1,b=2`, keys with their prefix. Raises SlowPathNeeded."""
+def _opened(texts: Sequence[str], prefix: str) -> list[str]:
+    """`1,"b":2` of each message as `1,b=2`, keys with their prefix."""
     joined = "\n".join(texts)
-    if not has_strings:
-        if not prefix:
-            return joined.translate(_TO_FIELDS).split("\n")
-        return joined.replace('":', "=").replace('"', prefix).split("\n")
-    # Strings that end in a comma or begin with a colon, or are those alone, look like what is around keys.
-    whole = f"\n{joined}\n"
-    if '":":' in whole or '\n":' in whole or ',",' in whole or ',"\n' in whole:
-        raise SlowPathNeeded
-    return joined.replace('":', "=").replace(',"', f",{prefix}").split("\n")
+    if not prefix:
+        return joined.translate(_TO_FIELDS).split("\n")
+    return joined.replace('":', "=").replace('"', prefix).split("\n")
 
 
 def source_literal(text: str) -> str:
