@@ -9,11 +9,14 @@ from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from pipeline.config.schema import MappingConfig, Precision
 from pipeline.wire import payload_frame
 from pipeline.wire.sink import Overwritten, Ways
 from stages.mapping.batch import BatchOrigin, Encoded, Lines, Points, Rejected, TooMuch, hashes_of
 from stages.mapping.budget import Budget
+from stages.mapping.compiled.by_column import ByColumn
 from stages.mapping.compiled.general import General
 from stages.mapping.compiled.templates import Templates
 from stages.mapping.compiled.uniform_batch import BatchTemplate
@@ -70,6 +73,10 @@ class Encoder:
             f"{METADATA_PREFIX}partition()" in all_paths_of(rule.when) for rule in config.rules)
         self.general = General(self.rules, self.cpu)
         self.templates = Templates(self.rules, self.cpu)
+        #: The way of formats that are read by column.
+        self.by_column: ByColumn | None = None
+        if self._opener.columns is not None and self.general.is_possible:
+            self.by_column = ByColumn(self.rules, self._opener.columns, self.cpu)
         #: Whether the compiled ways are used; the rules give the same points.
         self.is_compiled = self.general.is_possible
         #: The quick way of a batch that is written by one template throughout, as the last one was.
@@ -88,11 +95,13 @@ class Encoder:
     def leave_out_quick_formats(self) -> None:
         """Reads each payload of a format by its transcoder from now on, which gives the same points."""
         self._opener.quick = None
+        self.by_column = None
 
     def take_ways(self) -> Ways:
         """How many messages went each way since this was called last, and what was compiled and forgotten."""
         general, templates = self.general, self.templates
-        total = Ways(templates.written, general.written, 0, general.compiled + templates.learned,
+        by_column = 0 if self.by_column is None else self.by_column.written
+        total = Ways(templates.written, general.written + by_column, 0, general.compiled + templates.learned,
                      general.forgotten + templates.forgotten)
         before, self._taken = self._taken, total
         passed, parsed = self._opener.take_passed()
@@ -144,12 +153,35 @@ class Encoder:
             if encoded is not None:
                 return encoded
             self.rules.notices.take()  # the messages come again
+        if compiled and (encoded := self._by_columns(payloads, origin)) is not None:
+            return encoded
         opened = self._opener.opened(payloads, origin, self.cpu)
         if opened.lines or opened.passed:
             encoded = _Batch(self, (), origin, opened.lines, opened.passed).encoded()
         else:
             encoded = self._objects(opened.payloads, opened.origin, compiled, opened=True)
         return in_messages(encoded or Encoded([], []), opened)
+
+    def _by_columns(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded | None:
+        """The same for payloads of a format that is read by column; None where none of them can be."""
+        if self.by_column is None or not self.is_compiled or len(payloads) < self.by_column.least_payloads:
+            return None
+        times = own_times(self.rules, origin, len(payloads))
+        if times is None and not self.rules.time_path:
+            return None
+        most = max(self.limits.expanded, _GROWTH * sum(map(len, payloads)))
+        written, rest, dropped = self.by_column.encode(payloads, times, self.partition_of(origin), origin.headers, most)
+        if written is None:
+            return None
+        if not rest:
+            return replace(_Batch(self, (), origin, written=written).encoded(), dropped=dropped)
+        done = set(range(len(payloads))).difference(rest)
+        opened = self._opener.opened(payloads, origin, self.cpu, done)
+        places = {message: index for index, message in enumerate(opened.messages)}
+        written = written._replace(messages=[places[message] for message in written.messages])
+        batch = _Batch(self, opened.payloads, opened.origin, written=written)
+        batch.pending = [index for index, message in enumerate(opened.messages) if message not in done]
+        return in_messages(batch.encoded(), opened)
 
     def encode_array(self, array: Any, count: int, origin: BatchOrigin) -> Encoded | None:
         """The same for `count` payloads as `payload_frame` joins them; None where `encode` has to do it."""
@@ -217,6 +249,8 @@ class Encoder:
         if tags != self.rules.heads.over:
             self.rules.heads.over = tags
             self.general.forget_series()
+            if self.by_column is not None:
+                self.by_column.forget_series()
             self.templates.clear()
             self.uniform = None
 
@@ -236,6 +270,8 @@ class _Batch:
         self.encoder = encoder
         self.rules = encoder.rules
         self.payloads = payloads
+        #: The indices of those that are not written yet.
+        self.pending: Sequence[int] = range(len(payloads))
         self.origin = origin
         self.partition = encoder.partition_of(origin)
         self.lines: list[Line] = list(lines)
@@ -254,12 +290,12 @@ class _Batch:
 
     def encoded(self) -> Encoded:
         """The whole batch."""
-        pending: Sequence[int] = range(len(self.payloads))
-        written = self.written
+        pending, written = self.pending, self.written
+        is_whole = len(pending) == len(self.payloads)
         if self.encoder.is_compiled and self.is_compiled and pending:
             times = own_times(self.rules, self.origin, len(self.payloads))
             if times is not None or self.rules.time_path:
-                if self.origin.headers is None:
+                if self.origin.headers is None and is_whole:
                     done, pending = self.encoder.templates.encode(self.payloads, times, self.partition)
                     written += done
                     self.size += sum([one.size for one in done])
@@ -272,12 +308,13 @@ class _Batch:
             whole = in_order([*written, *([of_lines(self.lines)] if self.lines else [])])
             encoded = self._distinct(whole)
             if encoded is not None:
-                if len(written) == 1:
+                if len(written) == 1 and is_whole:
                     self._learn_template(len(whole.lines))
                 return encoded
         for messages, heads, at, lines, buckets, *_ in written:
             self.lines += zip(messages, heads, at, lines, repeat("") if buckets is None else buckets, strict=False)
-        self._learn_template(len(self.lines))
+        if is_whole:
+            self._learn_template(len(self.lines))
         return self._gathered()
 
     def _learn_template(self, lines: int) -> None:

@@ -1,6 +1,6 @@
 """Decodes payloads that are not one JSON object each: compressed, in another format, or an array of objects."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Sequence, Set
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +11,7 @@ from stages.mapping.budget import cost_of
 from stages.mapping.compiled.written import Written
 from stages.mapping.cpu_limit import CpuLimit, TooSlow
 from stages.mapping.formats import each, placed_transcoder, quick, transcoder
+from stages.mapping.formats.column_texts import ReadColumns
 from stages.mapping.formats.compression import decompressor
 from stages.mapping.formats.line_cache import KnownLine, KnownLines
 from stages.mapping.formats.line_protocol import PassedLine, lines
@@ -98,18 +99,40 @@ class PayloadDecoder:
         return self._always or sum(map(len, payloads)) > self._max_bytes < max(map(len, payloads)) or (
             not as_array and bool(payloads) and payloads[0][:1] == b"[")
 
-    def opened(self, payloads: Sequence[bytes], origin: BatchOrigin, cpu: CpuLimit) -> Opened:
-        """The objects in the messages, and rejects for messages that cannot be decoded. Raises nothing."""
+    @property
+    def columns(self) -> ReadColumns | None:
+        """Reads payloads by column; None where the format cannot, or the steps change each message by itself."""
+        if self.quick is None or self._steps is not None or self._decompress is not None:
+            return None
+        return self.quick.columns
+
+    def opened(self, payloads: Sequence[bytes], origin: BatchOrigin, cpu: CpuLimit,
+               written: Set[int] = frozenset()) -> Opened:
+        """The objects in the messages, and rejects for messages that cannot be decoded; b"" stands for messages that
+        are `written` already. Raises nothing.
+        """
+        if written:
+            return self._opened_one_by_one(payloads, origin, cpu, [], written)
         quickly, name = self._quickly(payloads, cpu), "" if self.quick is None else self.quick.name
         if self._steps is not None:
             quickly = self._with_steps(payloads, quickly, origin, cpu)
         if quickly and None not in quickly and b"" not in quickly:
             return Opened(quickly, origin, list(range(len(payloads))), [name] * len(payloads), [], [], [],  # type: ignore[arg-type]
                           len(payloads), is_one_to_one=True)
+        return self._opened_one_by_one(payloads, origin, cpu, quickly, frozenset())
+
+    def _opened_one_by_one(self, payloads: Sequence[bytes], origin: BatchOrigin, cpu: CpuLimit,
+                           quickly: Sequence[bytes | None], written: Set[int]) -> Opened:
+        name = "" if self.quick is None else self.quick.name
         passed, done = self._pass_quickly(payloads, cpu)
         out = Opened([], origin, [], [], [], [], [], len(payloads), passed=passed)
         for index, payload in enumerate(payloads):
             if index in done:
+                continue
+            if index in written:
+                out.payloads.append(b"")
+                out.messages.append(index)
+                out.names.append("")
                 continue
             if quickly and (text := quickly[index]) is not None:
                 if not text:

@@ -67,6 +67,8 @@ def _batches(config: MappingConfig, payloads: list[bytes]) -> list[str]:
         encoder = Encoder(config, "ns", "stream", "topic")
         if not is_quick:
             encoder.leave_out_quick_formats()
+        if encoder.by_column is not None:
+            encoder.by_column.least_payloads = 1
         for _ in range(2):
             found = encoder.encode(payloads, BatchOrigin(2, 7, None, [1_700_000_000_000_000] * len(payloads), 5, None))
         groups = [lines._replace(sources=lines.sources or [(line,) for line in range(lines.points)])

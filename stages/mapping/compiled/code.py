@@ -109,7 +109,13 @@ class Code:
         """The points of the messages. Raises Misfit and AllByRules."""
         owner, elements = self._elements(part)
         raws = self._raws(part.structs, elements, owner, most_bytes)
-        count = len(part.structs) if owner is None else len(owner)
+        return self.of_columns(part, raws, owner, len(part.structs) if owner is None else len(owner), most_bytes)
+
+    def of_columns(self, part: Part, raws: Mapping[int, Sequence[Raw]], owner: list[int] | None, count: int,
+                   most_bytes: int) -> Written:
+        """The same for `count` points, whose texts are there already, by the identity of their columns; `owner` is of
+        each the index of its message, None where each is a message of its own.
+        """
         bad: set[int] = set()
         choices = None
         if self._chooser is not None:
@@ -128,7 +134,7 @@ class Code:
                 count = len(kept)
         return self._rows(part, raws, owner, choices, count, most_bytes)
 
-    def _check_dropped(self, raws: dict[int, list[Raw]], dropped: list[int], owner: list[int] | None) -> None:
+    def _check_dropped(self, raws: Mapping[int, Sequence[Raw]], dropped: list[int], owner: list[int] | None) -> None:
         """Raises Misfit for messages that are dropped only if none of their arrays and objects is over a limit."""
         bad: set[int] = set()
         for column in raws.values():
@@ -162,7 +168,7 @@ class Code:
         raws = {key: [texts[index] for index in owner] for key, texts in outer}
         return raws | {id(column): texts for column, texts in self.reader.inner.texts(elements)}
 
-    def _rows(self, part: Part, raws: dict[int, list[Raw]], owner: list[int] | None, choices: list[int] | None,
+    def _rows(self, part: Part, raws: Mapping[int, Sequence[Raw]], owner: list[int] | None, choices: list[int] | None,
               count: int, most_bytes: int) -> Written:
         bad: set[int] = set()
         values: list[tuple[str, Uniform | Listed]] = []
@@ -199,7 +205,7 @@ class Code:
         self._check_expanded(lines, owner)
         return Written(owner if owner is not None else list(range(count)), heads, times, lines, buckets, size)
 
-    def _series(self, part: Part, raws: dict[int, list[Raw]], owner: list[int] | None, choices: list[int] | None,
+    def _series(self, part: Part, raws: Mapping[int, Sequence[Raw]], owner: list[int] | None, choices: list[int] | None,
                 count: int, bad: set[int]) -> list[Series]:
         columns = self.series.get(part.partition)
         if columns is None:
@@ -207,7 +213,8 @@ class Code:
         return columns.series([texts_of(raws[id(column)]) for column in self._head_columns],
                               _of_rows(part.headers, owner), choices, count, bad)
 
-    def _times(self, part: Part, raws: dict[int, list[Raw]], owner: list[int] | None, bad: set[int]) -> list[str]:
+    def _times(self, part: Part, raws: Mapping[int, Sequence[Raw]], owner: list[int] | None,
+               bad: set[int]) -> list[str]:
         if part.times is not None:
             times = list(map(str, part.times))
             return times if owner is None else [times[index] for index in owner]

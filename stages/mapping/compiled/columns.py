@@ -6,7 +6,7 @@ as they came. Everything else is converted value by value, by the mapping's own 
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -35,6 +35,35 @@ _UNSIGNED: Final = re.compile(r"(?:(?:0|[1-9][0-9]{0,17}+|\x00)\n)*+")
 _STRINGS: Final = msgspec.json.Decoder(list[str | None])
 
 
+class JoinedTexts(Sequence[Raw]):
+    """JSON texts of one column, none of which has a line break in it, as one text."""
+
+    __slots__ = ("_count", "_parts", "joined")
+
+    def __init__(self, joined: bytes, count: int) -> None:
+        self.joined = joined
+        self._count = count
+        self._parts: list[Any] = []
+
+    @property
+    def parts(self) -> list[Any]:
+        """The texts."""
+        if not self._parts:
+            self._parts = self.joined.split(b"\n")
+        return self._parts
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.parts[index]
+
+    def rows(self, indices: Sequence[int]) -> "JoinedTexts":
+        """Some of them."""
+        parts = self.parts
+        return JoinedTexts(b"\n".join([parts[index] for index in indices]), len(indices))
+
+
 class Uniform(NamedTuple):
     """Values of one type, as texts that stand in lines as they are, but for a suffix."""
 
@@ -51,9 +80,14 @@ class Uniform(NamedTuple):
 Listed = list[str]
 
 
+def joined_of(raws: Sequence[Raw]) -> bytes:
+    """The JSON texts of values, joined by line breaks."""
+    return raws.joined if isinstance(raws, JoinedTexts) else b"\n".join(raws)
+
+
 def texts_of(raws: Sequence[Raw]) -> list[str]:
     """The JSON texts of values; "\\0" for one that is not there."""
-    joined = b"\n".join(raws)
+    joined = joined_of(raws)
     if joined.count(b"\n") == len(raws) - 1:
         return str(joined, "utf-8").split("\n")
     return [str(raw, "utf-8") for raw in raws]
@@ -83,7 +117,7 @@ class FieldColumn:
         `is_long` says that a message may be longer than any number that is surely in range. Indices of values that
         need the exact rules are added to `bad`.
         """
-        joined = b"\n".join(raws)
+        joined = joined_of(raws)
         if not joined.translate(None, _NUMBER_CHARS):
             # Most fields are numbers; nothing but the values is between these line breaks.
             absent = joined.count(b"\0") if b"\0" in joined else 0

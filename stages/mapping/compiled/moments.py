@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Raw
 
 from pipeline.config.mapping_schema import EPOCH_FORMATS
-from stages.mapping.compiled.columns import texts_of
+from stages.mapping.compiled.columns import joined_of, texts_of
 from stages.mapping.records import timestamps
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.reject import Reject
@@ -106,8 +106,8 @@ class TimeColumn:
 
     def _same_length(self, raws: Sequence[Raw]) -> list[str] | None:
         """Whole numbers that all have the same number of digits; None where they have not, or one is out of range."""
-        joined = b"\n".join(raws)
-        digits = len(raws[0])
+        joined = joined_of(raws)
+        digits = joined.find(b"\n") if len(raws) > 1 else len(joined)
         if (len(joined) != (digits + 1) * len(raws) - 1 or joined[digits::digits + 1] != b"\n" * (len(raws) - 1)
                 or joined.translate(None, b"0123456789\n")):
             return None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.config.schema import MappingConfig
+from stages.mapping.formats.column_texts import ReadColumns
 from stages.mapping.limits import Limits
 from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject
@@ -27,6 +28,8 @@ class Quick(NamedTuple):
     texts: Callable[[Sequence[bytes]], list[bytes | None]]
     #: The prefix that the transcoder yields with it.
     name: str = ""
+    #: The same by column, without JSON objects; None where the format has no columns.
+    columns: ReadColumns | None = None
 
 
 def transcoder(config: MappingConfig) -> Transcoder:
@@ -92,8 +95,9 @@ def quick(config: MappingConfig) -> Quick | None:
             from stages.mapping.formats.text import quick_text
             return Quick(quick_text(config.text_field))
         case "csv" if config.csv_header and len(config.csv_header) <= limits.keys and _is_usual_csv(config):
-            from stages.mapping.formats.csv import quick_csv
-            return Quick(quick_csv(config.csv_header, config.csv_delimiter, config.csv_trim, limits), "line 1: ")
+            from stages.mapping.formats.csv import QuickCsv
+            lines = QuickCsv(config.csv_header, config.csv_delimiter, config.csv_trim, limits)
+            return Quick(lines.texts, "line 1: ", lines.columns)
         case "avro" if config.avro_schema and config.schema_header == "none":
             from stages.mapping.formats.avro import quick_avro
             return Quick(quick_avro(config.avro_schema, limits))

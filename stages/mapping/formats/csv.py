@@ -7,16 +7,18 @@ A cell that looks like a JSON number, or is true, false, NaN or an infinity, is 
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from pipeline.config.schema import MappingConfig
 from stages.mapping.formats import Transcoder, each
+from stages.mapping.formats.column_texts import Columns
 from stages.mapping.formats.json_values import to_json
 from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
 _BARE: Final = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+|true|false|NaN|-?Infinity")
+_NOT_NUMBERS: Final = frozenset(("NaN", "Infinity", "-Infinity"))
 #: Names of Python's codecs.
 _ENCODINGS: Final = {"utf-8": "utf-8-sig", "utf-16": "utf-16", "windows-1252": "cp1252"}
 #: Thousands before a decimal comma, 1.234.567,8: digits that points group are only taken for that beside one.
@@ -75,62 +77,85 @@ def csv_transcoder(config: MappingConfig, limits: Limits) -> Transcoder:
     return objects
 
 
-def quick_csv(header: Sequence[str], delimiter: str, trim: bool,
-              limits: Limits) -> Callable[[Sequence[bytes]], list[bytes | None]]:
-    """The same for many payloads that are one line each, column by column; None for others (`formats.Quick`)."""
-    cell = _Cells(limits).__getitem__
-    #: Columns that had other cells than numbers.
-    others: set[int] = set()
+class QuickCsv:
+    """The same for many payloads that are one line each, column by column (`formats.Quick`)."""
 
-    def column(number: int, cells: tuple[str, ...]) -> Sequence[str]:
-        if number not in others:
+    def __init__(self, header: Sequence[str], delimiter: str, trim: bool, limits: Limits) -> None:
+        self._header, self._delimiter, self._trim = header, delimiter, trim
+        self._cell = _Cells(limits).__getitem__
+        #: Columns that had other cells than numbers.
+        self._others: set[int] = set()
+        self._paths = tuple([(name,) for name in header])
+        self._template = "{" + ",".join([to_json(name, limits).decode().replace("%", "%%") + ":%s"
+                                         for name in header]) + "}"
+
+    def texts(self, payloads: Sequence[bytes]) -> list[bytes | None]:
+        """The JSON text of each payload; None for those that the transcoder has to look at."""
+        columns, usual = self._columns(payloads)
+        cells = [self._texts(number, column) for number, column in enumerate(columns)]
+        made = map(str.encode, map(self._template.__mod__, zip(*cells, strict=True)))
+        return list(made) if usual is None else [next(made) if is_usual else None for is_usual in usual]
+
+    def columns(self, payloads: Sequence[bytes]) -> tuple[Columns, list[int] | None]:
+        """See `column_texts.ReadColumns`."""
+        columns, usual = self._columns(payloads)
+        cells = [self._texts(number, column) for number, column in enumerate(columns)]
+        texts = ["\n".join(column).encode() for column in cells]
+        found = list(range(len(payloads))) if usual is None else [at for at, is_usual in enumerate(usual) if is_usual]
+        # These have no JSON text.
+        odd = {row for column, text in zip(cells, texts, strict=True) if b"NaN" in text or b"Infinity" in text
+               for row, cell in enumerate(column) if cell in _NOT_NUMBERS}
+        if odd:
+            keep = [row for row in range(len(found)) if row not in odd]
+            texts = ["\n".join([column[row] for row in keep]).encode() for column in cells]
+            found = [found[row] for row in keep]
+        return Columns(self._paths, texts, len(found)), found if len(found) < len(payloads) else None
+
+    def _texts(self, number: int, cells: Sequence[str]) -> Sequence[str]:
+        """The JSON texts of a column's cells."""
+        if number not in self._others and cells:
             if _NUMBERS.fullmatch("\n".join(cells) + "\n"):
                 return cells
-            others.add(number)
-        return list(map(cell, cells))
+            self._others.add(number)
+        return list(map(self._cell, cells))
 
-    template = "{" + ",".join([to_json(name, limits).decode().replace("%", "%%") + ":%s" for name in header]) + "}"
-
-    def texts(payloads: Sequence[bytes]) -> list[bytes | None]:
-        rows = rows_of(payloads) or each(row, payloads, (UnicodeDecodeError, _Unusual))
+    def _columns(self, payloads: Sequence[bytes]) -> tuple[Sequence[Sequence[str]], list[bool] | None]:
+        """The cells of each column of those payloads that are usual, and which ones are; None: all."""
+        found = self._at_once(payloads)
+        if found is not None:
+            return found, None
+        rows: list[Any] = each(self._row, payloads, (UnicodeDecodeError, _Unusual))
         usual = [cells for cells in rows if cells is not None]
-        columns = list(map(column, range(len(header)), zip(*usual, strict=True)))
-        made = map(str.encode, map(template.__mod__, zip(*columns, strict=True)))
-        return [None if cells is None else next(made) for cells in rows]
+        columns = list(zip(*usual, strict=True)) if usual else [()] * len(self._header)
+        return columns, None if len(usual) == len(rows) else [cells is not None for cells in rows]
 
-    def rows_of(payloads: Sequence[bytes]) -> list[Any] | None:
-        """All of them at once; None where one of them is unusual."""
+    def _at_once(self, payloads: Sequence[bytes]) -> list[list[str]] | None:
+        """The columns; None where a payload is unusual."""
         if payloads[0][-1:] == b"\n":
             payloads = [payload[:-1] if payload[-1:] == b"\n" else payload for payload in payloads]
-        joined = b"\n".join(payloads)
+        joined, width = b"\n".join(payloads), len(self._header) + 1
         if (joined.count(b"\n") != len(payloads) - 1 or b'"' in joined or b"\r" in joined or b"\0" in joined
-                or b"\xef\xbb\xbf" in joined or max(map(len, payloads)) > _MOST_BYTES or len(header) < 2
-                or not _is_text(joined)):
+                or b"\xef\xbb\xbf" in joined or max(map(len, payloads)) > _MOST_BYTES or width < 3):
             return None
-        rows = [line.split(delimiter) for line in joined.decode().split("\n")]
-        if set(map(len, rows)) != {len(header)}:
+        # Each line is followed by a cell of its own, by which the lines are known to have as many cells each.
+        try:
+            cells = joined.decode().replace("\n", f"{self._delimiter}\n{self._delimiter}").split(self._delimiter)
+        except UnicodeDecodeError:
             return None
-        return [[text.strip() for text in cells] for cells in rows] if trim else rows
+        if len(cells) != width * len(payloads) - 1 or cells[width - 1::width].count("\n") != len(payloads) - 1:
+            return None
+        columns = [cells[number::width] for number in range(width - 1)]
+        return [list(map(str.strip, column)) for column in columns] if self._trim else columns
 
-    def row(payload: bytes) -> list[str]:
+    def _row(self, payload: bytes) -> list[str]:
         if payload[-1:] == b"\n":
             payload = payload[:-2] if payload[-2:] == b"\r\n" else payload[:-1]
         if _UNUSUAL.search(payload) or len(payload) > _MOST_BYTES:
             raise _Unusual
-        cells = payload.decode().split(delimiter)
-        if len(cells) != len(header):
+        cells = payload.decode().split(self._delimiter)
+        if len(cells) != len(self._header):
             raise _Unusual
-        return [text.strip() for text in cells] if trim else cells
-
-    return texts
-
-
-def _is_text(joined: bytes) -> bool:
-    try:
-        joined.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        return [text.strip() for text in cells] if self._trim else cells
 
 
 class _Cells(dict[str, str]):
