@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ from pipeline.commands.verification.reading import DatabasePoints, messages_of
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
 from pipeline.config.schema import Config
+from pipeline.config.source_names import measurement_of, substitute_names, template_names
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
@@ -25,7 +27,7 @@ from pipeline.points.times import MIN_TIME, format_time, parse_time
 from pipeline.printable import excerpt, printable
 from pipeline.source_coordinator.state import SourceState
 from pipeline.source_coordinator.state_store import store_of, this_command
-from stages.produce.sender import fit_name, substitute_names
+from stages.produce.sender import fit_name
 from stages.query.reader import is_selected
 
 #: Tables that are not used here.
@@ -80,13 +82,18 @@ class _Verification:
         self._iggy = IggyConnection(config.iggy)
         self._source = source
         self._database = DatabasePoints(source, logging.getLogger("verify"))
-        #: Measurement -> the window of time that is compared.
-        self._spans = {name: (begin, watermark if end is None else min(end, watermark))
-                       for name, watermark in sorted(state.watermarks.items())
-                       if (source.query or is_selected(source, name)) and watermark > begin}
+        #: Measurement -> the window of time that is compared; and its names in the state, one for each policy.
+        self._spans: dict[str, tuple[int, int]] = {}
+        self._kept: dict[str, list[str]] = {}
+        for kept, watermark in sorted(state.watermarks.items()):
+            if (source.query or is_selected(source, kept)) and watermark > begin:
+                name = measurement_of(source, kept).name
+                known = self._spans.get(name, (begin, watermark if end is None else end))
+                self._spans[name] = begin, min(known[1], watermark)
+                self._kept.setdefault(name, []).append(kept)
         self._reader = PointReader(source.output, self._spans)
         self._sums = Comparison(width)
-        names = [{"measurement": name, "source": source.name} for name in self._spans]
+        names = [template_names(source, kept) for all_kept in self._kept.values() for kept in all_kept]
         self._topics = sorted({(fit_name(substitute_names(source.output.stream, one), source.output.stream),
                                 fit_name(substitute_names(source.output.topic, one), source.output.topic))
                                for one in names})
@@ -94,7 +101,7 @@ class _Verification:
     async def run(self) -> Verified:
         """Compares sums, then the points of the windows whose sums differ."""
         for name, (start, end) in self._spans.items():
-            for point in self._database.read(name, start, end):
+            for point in self._read(name, start, end):
                 _, at = self._reader.place(point)
                 self._sums.database.setdefault(self._sums.window(name, at), Sums()).add(hash_of(point))
         async for window, point in self._iggy_points():
@@ -160,8 +167,10 @@ class _Verification:
 
     def _in_database(self, window: Window) -> Iterator[bytes]:
         start, end = self._spans[window.measurement]
-        return self._database.read(window.measurement, max(start, window.start),
-                                   min(end, window.start + self._sums.width))
+        return self._read(window.measurement, max(start, window.start), min(end, window.start + self._sums.width))
+
+    def _read(self, measurement: str, start: int, end: int) -> Iterator[bytes]:
+        return itertools.chain.from_iterable(self._database.read(kept, start, end) for kept in self._kept[measurement])
 
     def _result(self, window: Window, details: Details | None, missing: dict[Window, int],
                 changed: dict[Window, int]) -> WindowResult:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from pipeline.config.connection_checks import VersionOptions, connection_problems
+from pipeline.config.patterns import is_pattern
 from pipeline.config.schema import Config
 from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.config.values import Used
@@ -19,7 +20,7 @@ MAX_NAME_BYTES = 255
 #: Longest ending of a backfill's state topic. Source: `source_coordinator.state.state_name`.
 BACKFILL_BYTES = 32
 #: Names that may stand in braces in a template of `[sources.output]`.
-_TEMPLATE_NAMES = ("measurement", "source")
+_TEMPLATE_NAMES = ("measurement", "source", "retention_policy")
 #: Options that only some query APIs use: InfluxQL of InfluxDB 2 has databases and retention policies.
 _VERSION_OPTIONS: VersionOptions = (
     ("bucket", ("v2",)), ("org", ("v2",)), ("org_id", ("v2",)), ("database", ("v1", "v2", "v3")),
@@ -53,7 +54,8 @@ def source_problems(sources: tuple[SourceConfig, ...], used: Used) -> list[str]:
         problems += _state_problems(source, others, key, used)
         problems += _shared_topic_problems(source, sources, key)
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
-        for option in ("measurements", "exclude_measurements", "tags"):
+        problems += _policy_problems(source, key)
+        for option in ("measurements", "exclude_measurements", "tags", "retention_policies"):
             problems += _duplicate_problems(f"{key}.{option}", getattr(source, option))
         # The transport itself reads a source's ca_file before anything starts.
         problems += connection_problems(source.influxdb, f"{key}.influxdb", used, _VERSION_OPTIONS, read_ca_file=False)
@@ -135,6 +137,33 @@ def _query_problems(source: SourceConfig, key: str) -> list[str]:
     return problems
 
 
+def _policy_problems(source: SourceConfig, key: str) -> list[str]:
+    problems = []
+    influxdb, output = source.influxdb, source.output
+    templates = (output.stream, output.topic, *output.headers.values(), *output.constant_tags.values())
+    shown = any("{retention_policy}" in template for template in templates)
+    if not source.retention_policies:
+        if shown and not influxdb.retention_policy:
+            problems.append(f"{key}.output: {{retention_policy}} only with retention_policies, or "
+                            "influxdb.retention_policy")
+        return problems
+    here = f"{key}.retention_policies"
+    if source.query:
+        problems.append(f"{here}: not beside query, which names the policies itself")
+    if influxdb.retention_policy:
+        problems.append(f"{here}: not beside influxdb.retention_policy; give one of them")
+    if influxdb.version == "v3" or influxdb.transport == "flight":
+        problems.append(f"{here}: only with InfluxDB 1, or InfluxDB 2 in InfluxQL; InfluxDB 3 has none")
+    elif source.language not in ("auto", "influxql"):
+        problems.append(f'{here}: only with language = "influxql" or "auto"; in Flux each policy is a bucket')
+    several = len(source.retention_policies) > 1 or is_pattern(source.retention_policies[0])
+    if several and not shown:
+        problems.append(f"{key}.output: {{retention_policy}} must be in the stream, the topic, a header or a tag, so "
+                        "that points of the same series and time in two policies can be told apart; for example "
+                        'headers = { retention_policy = "{retention_policy}" }')
+    return problems
+
+
 def _flight_problems(source: SourceConfig, key: str) -> list[str]:
     """Options that gRPC cannot honour."""
     problems = []
@@ -187,16 +216,17 @@ def _output_problems(output: OutputConfig, key: str) -> list[str]:
     problems = []
     key += ".output"
     for option, template in (("stream", output.stream), ("topic", output.topic),
-                             *((f"headers.{name}", text) for name, text in output.headers.items())):
+                             *((f"headers.{name}", text) for name, text in output.headers.items()),
+                             *((f"constant_tags.{name}", text) for name, text in output.constant_tags.items())):
         try:
             places = [(name, form, conversion) for _, name, form, conversion in string.Formatter().parse(template)
                       if name is not None]
         except ValueError:
             places = [("", "", None)]
         if any(name not in _TEMPLATE_NAMES or form or conversion for name, form, conversion in places):
-            problems.append(f'{key}.{option}: "{template}" is not allowed; only {{measurement}} and {{source}} may '
-                            "stand in braces")
-        if len(template.encode()) > MAX_NAME_BYTES:
+            problems.append(f'{key}.{option}: "{template}" is not allowed; only {{measurement}}, {{source}} and '
+                            "{retention_policy} may stand in braces")
+        if len(template.encode()) > MAX_NAME_BYTES and not option.startswith("constant_tags."):
             problems.append(f"{key}.{option}: longer than {MAX_NAME_BYTES} bytes")
     if len(output.dead_letter_topic.encode()) > MAX_NAME_BYTES:
         problems.append(f"{key}.dead_letter_topic: longer than {MAX_NAME_BYTES} bytes")

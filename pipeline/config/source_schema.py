@@ -23,9 +23,9 @@ class SourceInfluxConfig(ConnectionConfig, frozen=True, kw_only=True):
 class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[sources.output]`: the messages, and their topic."""
 
-    #: Name of the stream, created if missing; may contain {measurement} and {source}.
+    #: Name of the stream, created if missing; may contain {measurement}, {source} and {retention_policy}.
     stream: NonEmpty
-    #: Name of the topic, created if missing; may contain {measurement} and {source}.
+    #: Name of the topic, created if missing; may contain the same.
     topic: NonEmpty = "{measurement}"
     #: Partitions of a topic that is created.
     partitions: Annotated[int, Meta(ge=1, le=1_000)] = 1
@@ -42,8 +42,10 @@ class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     partitioning: Literal["series", "balanced", "fixed"] = "series"
     #: The partition, with partitioning = "fixed".
     partition: Annotated[int, Meta(ge=0, le=4_294_967_295)] = 0
-    #: User headers of every message; values may contain {measurement} and {source}.
+    #: User headers of every message; values may contain {measurement}, {source} and {retention_policy}.
     headers: dict[str, str] = {}
+    #: Tags that every point gets which has no tag of this name; values may contain the same.
+    constant_tags: dict[NonEmpty, NonEmpty] = {}
     #: Most messages in one request to Iggy.
     messages_per_send: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     #: Largest message. A larger one with several points is divided, one with a single point is rejected.
@@ -66,6 +68,9 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     measurements: tuple[NonEmpty, ...] = ("*",)
     #: Measurements to leave out: names, or patterns.
     exclude_measurements: tuple[NonEmpty, ...] = ()
+    #: Retention policies to read, with InfluxQL: names, or patterns with * and ?; ["*"]: all. New ones are found while
+    #: the source runs. Without it, `influxdb.retention_policy` or the database's default one is read.
+    retention_policies: tuple[NonEmpty, ...] = ()
     #: Custom query, instead of `measurements`, with $from (inclusive) and $to (exclusive), and a column for the time.
     query: str = ""
     #: Measurement of the points of `query`.

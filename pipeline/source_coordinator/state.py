@@ -48,7 +48,7 @@ class SourceState(Struct):
     identity: Identity
     #: When this source was started for the first time.
     begun: int
-    #: Measurement -> watermark: all points before it are in Iggy.
+    #: Measurement, by the name that the source keeps it under -> watermark: all points before it are in Iggy.
     watermarks: dict[str, int] = {}
     #: Measurement -> fingerprints of points of the overlap.
     fingerprints: dict[str, Known] = {}
@@ -101,6 +101,8 @@ def identity_of(config: SourceConfig) -> Identity:
     database = influxdb.database or influxdb.bucket
     if influxdb.retention_policy:
         database += f"/{influxdb.retention_policy}"
+    if config.retention_policies:
+        database += ", by retention policy"
     query = xxhash.xxh64_hexdigest(f"{config.query}\0{config.window_align_ms}".encode()) if config.query else ""
     bounds = (config.from_, config.to) if config.to else ("", "")
     return Identity(config.name, database, query, *bounds)

@@ -6,18 +6,22 @@ fields are sorted; missing ones are omitted.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 import xxhash
 from msgspec import Struct
 
-from pipeline.config.source_schema import Format
+from pipeline.config.source_names import constant_tags, measurement_of
+from pipeline.config.source_schema import Format, SourceConfig
 from pipeline.points import escape
 from pipeline.points.fingerprints import Fingerprint
 from pipeline.points.table import BadRow, Column, Row, Table, Value
 from pipeline.printable import excerpt
 
+NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 #: Series whose message prefix is cached, for one measurement and set of columns.
 MAX_SERIES = 200_000
 
@@ -47,15 +51,26 @@ class Dedupe(Struct, frozen=True):
     remember_from: int
 
 
+def encoder_of(config: SourceConfig, kept: str, columns: tuple[Column, ...]) -> "PointEncoder":
+    """The encoder for the measurement that a source keeps as `kept`, with these columns."""
+    output = config.output
+    return PointEncoder(measurement_of(config, kept).name, columns, output.format, output.shape == "long",
+                        output.max_message_bytes, constant_tags(config, kept))
+
+
 class PointEncoder:
     """Encodes rows of one measurement with one set of columns."""
 
     def __init__(self, measurement: str, columns: tuple[Column, ...], format_: Format, long: bool,
-                 max_bytes: int) -> None:
-        """`long`: a message for each field. A message of more than `max_bytes` is rejected."""
+                 max_bytes: int, constant_tags: Mapping[str, str] = NO_TAGS) -> None:
+        """`long`: a message for each field. A message of more than `max_bytes` is rejected. `constant_tags` are those
+        of points that have no such tag."""
         self._max_bytes = max_bytes
         self._tags = sum(column.kind == "tag" for column in columns)
-        tag_names = [column.name for column in columns[:self._tags]]
+        self._own_tags = [column.name for column in columns[:self._tags]]
+        self._constant_tags = constant_tags
+        tag_names = sorted({*self._own_tags, *constant_tags}) if constant_tags else self._own_tags
+        self._tag_names = tag_names
         fields = columns[self._tags:]
         self._prefixes: dict[Row, tuple[str, int]] = {}
         self._field_hashes = [xxhash.xxh64_intdigest(f"{field.name}\0{field.type}".encode()) for field in fields]
@@ -88,7 +103,12 @@ class PointEncoder:
         """The prefix of a series' messages, and the hash that chooses its partition."""
         if len(self._prefixes) >= MAX_SERIES:
             self._prefixes.clear()
-        text = self._make_prefix(tags)
+        if self._constant_tags:
+            own = dict(zip(self._own_tags, tags, strict=True))
+            text = self._make_prefix(tuple([own.get(name) or self._constant_tags.get(name)
+                                            for name in self._tag_names]))
+        else:
+            text = self._make_prefix(tags)
         prefix = self._prefixes[tags] = text, xxhash.xxh32_intdigest(text.encode())
         return prefix
 

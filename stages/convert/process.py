@@ -18,7 +18,7 @@ from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 from pipeline.wire.frames import cut
 from pipeline.wire.source import Language
-from stages.convert.payloads import Dedupe, PageMessages, PointEncoder
+from stages.convert.payloads import Dedupe, PageMessages, PointEncoder, encoder_of
 from stages.languages.choice import dialect_of, language_of
 from stages.languages.language import Dialect, QueryError
 
@@ -127,7 +127,5 @@ class ConvertStage:
         if encoder is None:
             if len(self._encoders) >= MAX_ENCODERS:
                 self._encoders.clear()
-            output = config.output
-            encoder = self._encoders[measurement, columns] = PointEncoder(
-                measurement.name, columns, output.format, output.shape == "long", output.max_message_bytes)
+            encoder = self._encoders[measurement, columns] = encoder_of(config, measurement.name, columns)
         return encoder

@@ -35,14 +35,15 @@ def language_of(config: SourceConfig, version: Version) -> Language:
         return "v3_influxql" if in_influxql else "sql"
     if config.language == "auto":
         # InfluxDB 2 maps a bucket "a/b" to database a and retention policy b, and lists no measurements for it.
-        only_flux = version == "v2" and (config.query or "/" in config.influxdb.bucket)
+        only_flux = version == "v2" and not config.retention_policies and (
+            config.query or "/" in config.influxdb.bucket)
         return "flux" if only_flux else "influxql"
     return config.language
 
 
 def may_fall_back(config: SourceConfig, version: Version, language: Language) -> bool:
     """Whether Flux is tried when the server has no database of the bucket's name: it may have no DBRP mapping."""
-    return config.language == "auto" and version == "v2" and language == "influxql"
+    return config.language == "auto" and version == "v2" and language == "influxql" and not config.retention_policies
 
 
 def dialect_of(config: SourceConfig, language: Language) -> Dialect:
@@ -51,7 +52,8 @@ def dialect_of(config: SourceConfig, language: Language) -> Dialect:
     database = influxdb.database or influxdb.bucket
     custom = bool(config.query)
     if language == "influxql":
-        return InfluxqlDialect(database, influxdb.retention_policy, config.types, config.tags, custom)
+        return InfluxqlDialect(database, influxdb.retention_policy, config.types, config.tags, custom,
+                               bool(config.retention_policies))
     if language == "flux":
         return FluxDialect(influxdb.bucket or influxdb.database, influxdb.org, influxdb.org_id, config.tags,
                            custom)
@@ -65,6 +67,8 @@ def dialect_of(config: SourceConfig, language: Language) -> Dialect:
 
 def language_mismatch(config: SourceConfig, version: Version) -> str:
     """Why the configured language does not work with that version; "" when it does."""
+    if config.retention_policies and version == "v3":
+        return "retention_policies need InfluxDB 1 or 2, and this is 3.x"
     needed: dict[str, Version] = {"flux": "v2", "sql": "v3"}
     if needed.get(config.language, version) != version:
         return f'language = "{config.language}" needs InfluxDB {needed[config.language][1]}, and this is {version[1]}.x'

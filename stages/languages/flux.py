@@ -16,7 +16,7 @@ from pipeline.points.table import Column, Table
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time, parse_time
 from pipeline.points.windows import TimeWindow
 from stages.languages.annotated_csv import COUNT_RESULT, PointAssembler, find_error, text_of
-from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, substitute
+from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, RetentionPolicy, substitute
 
 _ANNOTATIONS = ["datatype", "group", "default"]
 _DIALECT = {"header": True, "delimiter": ",", "annotations": _ANNOTATIONS}
@@ -70,7 +70,7 @@ class FluxDialect:
         _raise_unless_whole(body)
         return values_of(body)
 
-    def unread_policies(self, body: bytes) -> list[str]:
+    def policies(self, body: bytes) -> list[RetentionPolicy]:
         return []
 
     def columns(self, measurement: str) -> None:

@@ -12,13 +12,22 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Raw, Struct
 
+from pipeline.config.source_names import qualified, quoted
 from pipeline.points.field_type import FieldType
 from pipeline.points.table import BadRow, Column, Row, Table, Value, sort_columns
 from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
 from stages.languages.custom_rows import CustomColumns, CustomRows
-from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, non_empty_lines, substitute
+from stages.languages.language import (
+    CHUNK_ROWS,
+    QueryAnswer,
+    QueryError,
+    QueryRequest,
+    RetentionPolicy,
+    non_empty_lines,
+    substitute,
+)
 
 #: Statements in the queries for measurements, and for columns.
 MEASUREMENT_STATEMENTS, COLUMN_STATEMENTS = 3, 2
@@ -58,20 +67,16 @@ _row = msgspec.json.Decoder(list[Value])
 _head = msgspec.json.Decoder(list[Any])
 
 
-def identifier(name: str) -> str:
-    """A quoted identifier."""
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
 class InfluxqlDialect:
     """InfluxQL; answers are `ordered` for discovered measurements, while a custom query has any order."""
 
     def __init__(self, database: str, retention_policy: str = "", types: dict[str, FieldType] | None = None,
-                 tags: tuple[str, ...] = (), custom: bool = False) -> None:
-        """`types` and `tags` describe the columns of a custom query; a number without a type is a float."""
+                 tags: tuple[str, ...] = (), custom: bool = False, by_policy: bool = False) -> None:
+        """`types` and `tags` describe the columns of a custom query; a number without a type is a float. `by_policy`:
+        measurements have the names of `source_names.qualified`."""
         self.ordered = not custom
         self._retention_policy = retention_policy
+        self._by_policy = by_policy
         self._database = database
         self._columns = CustomColumns(types or {}, frozenset(tags), integers=False)
         self._decoders: dict[tuple[Column, ...], Callable[[bytes], Any]] = {}
@@ -83,12 +88,14 @@ class InfluxqlDialect:
                             "application/json")
 
     def _from(self, measurement: str) -> str:
-        policy = f"{identifier(self._retention_policy)}." if self._retention_policy else ""
-        return policy + identifier(measurement)
+        if self._by_policy:
+            return measurement
+        policy = f"{quoted(self._retention_policy)}." if self._retention_policy else ""
+        return policy + quoted(measurement)
 
     def measurements(self) -> QueryRequest:
         # For a missing database the list is empty; only a SELECT is an error, in 2.7 only as the last statement.
-        return self._ask(f"SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON {identifier(self._database)}; "  # nosec B608  # quoted
+        return self._ask(f"SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON {quoted(self._database)}; "  # nosec B608  # quoted
                          'SELECT "x" FROM "x" WHERE time = 0 LIMIT 1')
 
     def read_measurements(self, body: bytes) -> list[str]:
@@ -96,18 +103,26 @@ class InfluxqlDialect:
         return [str(_row.decode(value)[0]) for chunk in chunks for series in _series(chunk)
                 for value in series.values if series.columns == ["name"]]
 
-    def unread_policies(self, body: bytes) -> list[str]:
-        unread = []
-        for chunk in _all_chunks(body, MEASUREMENT_STATEMENTS):
-            for series in _series(chunk):
-                if "default" in series.columns:
-                    for raw in series.values:
-                        policy = dict(zip(series.columns, _head.decode(raw), strict=False))
-                        is_read = policy["name"] == self._retention_policy if self._retention_policy \
-                            else policy["default"]
-                        if not is_read:
-                            unread.append(str(policy["name"]))
-        return unread
+    def policies(self, body: bytes) -> list[RetentionPolicy]:
+        return [RetentionPolicy(str(policy["name"]), policy["default"] is True)
+                for chunk in _all_chunks(body, MEASUREMENT_STATEMENTS) for series in _series(chunk)
+                if "default" in series.columns for raw in series.values
+                for policy in [dict(zip(series.columns, _head.decode(raw), strict=False))]]
+
+    def measurements_of(self, policies: Sequence[str]) -> QueryRequest:
+        """The query for the measurements of some retention policies: of their fields, since only these are told apart
+        by policy."""
+        return self._ask("; ".join(f"SHOW FIELD KEYS FROM {quoted(policy)}./.*/" for policy in policies))
+
+    def read_measurements_of(self, policies: Sequence[str], body: bytes) -> list[str]:
+        """Reads the answer to `measurements_of`: names as of `source_names.qualified`. Raises QueryError."""
+        found: dict[str, None] = {}
+        for chunk in _all_chunks(body, len(policies)):
+            for result in chunk.results:
+                if 0 <= result.statement_id < len(policies):
+                    found.update(dict.fromkeys(qualified(policies[result.statement_id], series.name)
+                                               for series in result.series))
+        return list(found)
 
     def columns(self, measurement: str) -> QueryRequest:
         where = self._from(measurement)
@@ -129,7 +144,7 @@ class InfluxqlDialect:
 
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
              chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
-        selected = ", ".join(f"{identifier(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
+        selected = ", ".join(f"{quoted(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
                              for column in columns)
         where = f" WHERE {_bounds(window)}" if _bounds(window) else ""
         return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"  # nosec B608  # quoted

@@ -44,6 +44,13 @@ class QueryAnswer(Struct, frozen=True):
     last: int = 0
 
 
+class RetentionPolicy(Struct, frozen=True):
+    """A retention policy of a database, and whether it is the default one."""
+
+    name: str
+    is_default: bool
+
+
 class QueryAnswerReader(Protocol):
     """Collects one answer, piece by piece as the transport yields them, and counts its rows."""
 
@@ -71,8 +78,8 @@ class Dialect(Protocol):
     def read_measurements(self, body: bytes) -> list[str]:
         """Reads the answer to `measurements`. Raises QueryError."""
 
-    def unread_policies(self, body: bytes) -> list[str]:
-        """From the answer to `measurements`: retention policies of the database that are not read."""
+    def policies(self, body: bytes) -> list[RetentionPolicy]:
+        """From the answer to `measurements`: the retention policies of the database, where it has any."""
 
     def columns(self, measurement: str) -> QueryRequest | None:
         """The query for tag and field keys of a measurement; None where answers describe their own columns."""

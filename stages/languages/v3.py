@@ -20,7 +20,7 @@ from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
 from stages.languages.custom_rows import CustomColumns, CustomRows
-from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, substitute
+from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, RetentionPolicy, substitute
 
 #: Rows of a table.
 TABLE_ROWS = 10_000
@@ -99,7 +99,7 @@ class V3Dialect(ABC):
     def read_measurements(self, body: bytes) -> list[str]:
         return [str(row["table_name"]) for row in self._listed(body)]
 
-    def unread_policies(self, body: bytes) -> list[str]:
+    def policies(self, body: bytes) -> list[RetentionPolicy]:
         return []
 
     def columns(self, measurement: str) -> QueryRequest:

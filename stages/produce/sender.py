@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from pipeline.backoff import Backoff
 from pipeline.config.source_checks import MAX_NAME_BYTES
+from pipeline.config.source_names import substitute_names, template_names
 from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
@@ -84,7 +85,7 @@ class PageSender:
     def __init__(self, config: SourceConfig, measurement: str, link: IggyLink,
                  on_failure: Callable[[IggyError], Awaitable[None]]) -> None:
         """`on_failure` is awaited after each failed attempt."""
-        names = {"measurement": measurement, "source": config.name}
+        names = template_names(config, measurement)
         output = config.output
         self.stream, self.topic = (fit_name(substitute_names(template, names), template)
                                    for template in (output.stream, output.topic))
@@ -92,7 +93,7 @@ class PageSender:
         if substitute_names(output.stream, names) != self.stream or substitute_names(output.topic, names) != self.topic:
             link.logger.warning("source %s: messages of the measurement %s go to %s/%s, because Iggy's names have at "
                                 "most %d bytes, and a number is taken for an identifier", config.name,
-                                excerpt(measurement), self.stream, self.topic, MAX_NAME_BYTES)
+                                excerpt(names["measurement"]), self.stream, self.topic, MAX_NAME_BYTES)
         self._config = config
         self._measurement = measurement
         self._options = batch_options_of(output)
@@ -192,12 +193,6 @@ def shortened(text: str) -> str:
 
 def _ending(text: str) -> str:
     return f"~{xxhash.xxh64_hexdigest(text.encode())}"
-
-
-def substitute_names(template: str, names: dict[str, str]) -> str:
-    """A template with {measurement} and {source} replaced. Braces inside the names are not replaced again."""
-    parts = template.split("{measurement}")
-    return names["measurement"].join(part.replace("{source}", names["source"]) for part in parts)
 
 
 def batch_options_of(output: OutputConfig) -> BatchOptions:

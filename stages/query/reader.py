@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from pipeline.config.patterns import matches_any
+from pipeline.config.source_names import measurement_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import Column
@@ -17,8 +18,10 @@ from pipeline.wire.source import Language
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.flavour import Flavour, Version
 from stages.languages.choice import dialect_of, language_mismatch, language_of, may_fall_back, version_to_query
+from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import CHUNK_ROWS, Dialect, QueryAnswer, QueryError, QueryRequest
 from stages.query.http import HttpTransport
+from stages.query.policies import PolicyWatch
 from stages.query.transport import (
     MAX_ANSWER_BYTES,
     QueryFailed,
@@ -41,6 +44,8 @@ CHECK_SECONDS = 5.0
 MAX_LIST_BYTES = 100_000_000
 #: Assumed size of a row of an unknown measurement: of its time, and of each column, bytes.
 ROW_BYTES, COLUMN_BYTES = 30, 20
+#: The error for a policy that was dropped. Source: InfluxDB 1.6.7 and 2.7.12.
+POLICY_NOT_FOUND = "retention policy not found"
 #: Chunks that fit into a page's `max_page_bytes`, and what a chunk is divided by if not one does.
 CHUNKS_PER_PAGE, SMALLER_CHUNK = 4, 16
 
@@ -99,8 +104,7 @@ class SourceReader:
         self._failures = RepeatFilter()
         #: measurement -> when its points in the future are counted again: monotonic seconds.
         self._count_future_at: dict[str, float] = {}
-        #: Retention policies of the database that are not read, as last logged.
-        self._unread_policies: list[str] = []
+        self._policies = PolicyWatch(config, logger)
         self._may_probe = True
         #: measurement -> its integer fields that are read as floats, as last logged.
         self._rounded: dict[str, list[str]] = {}
@@ -114,7 +118,11 @@ class SourceReader:
         body = self._list(dialect.measurements())
         try:
             found = dialect.read_measurements(body)
-            self._log_unread_policies(dialect.unread_policies(body))
+            policies = dialect.policies(body)
+            if self.config.retention_policies and isinstance(dialect, InfluxqlDialect):
+                found = self._policies.measurements(policies, dialect, self._list)
+            else:
+                self._policies.log_unread(policies)
         except QueryError as error:
             raise to_failure(error) from None
         window = "m", TimeWindow(0, 1)
@@ -142,16 +150,18 @@ class SourceReader:
         """What a page may have: as configured, or more where one time of the measurement has had more."""
         return PageLimits(max(self.config.page_size, rows), max(self.config.max_page_bytes, size), whole)
 
-    def _log_unread_policies(self, policies: list[str]) -> None:
-        if policies and policies != self._unread_policies:
-            self.logger.warning("source %s: the points of these retention policies of the database are not read: %s. "
-                                "To read one, add a source with influxdb.retention_policy", self.config.name,
-                                ", ".join(policies))
-        self._unread_policies = policies
-
     @unreadable_is_failure()
     def read(self, measurement: str, window: TimeWindow, limits: PageLimits) -> QueryPage | WindowOverflow:
         """The page of a window. Raises QueryFailed."""
+        try:
+            return self._read(measurement, window, limits)
+        except QueryFailed as failed:
+            if self.config.retention_policies and POLICY_NOT_FOUND in failed.answer.message:
+                # The other policies are there.
+                raise QueryFailed(OperatorNeeded("refused", failed.answer.message)) from None
+            raise
+
+    def _read(self, measurement: str, window: TimeWindow, limits: PageLimits) -> QueryPage | WindowOverflow:
         _, language, dialect = self._dialect()
         columns: tuple[Column, ...] = ()
         if self.config.query:
@@ -382,6 +392,9 @@ def _transport(config: SourceConfig) -> QueryTransport:
     return HttpTransport(config.influxdb)
 
 
-def is_selected(config: SourceConfig, measurement: str) -> bool:
-    """Whether a measurement matches `measurements`, and not `exclude_measurements`."""
-    return matches_any(measurement, config.measurements) and not matches_any(measurement, config.exclude_measurements)
+def is_selected(config: SourceConfig, kept: str) -> bool:
+    """Whether a measurement, by the name that the source keeps it under, matches `measurements`, and not
+    `exclude_measurements`, and its retention policy `retention_policies`."""
+    policy, name = measurement_of(config, kept)
+    return matches_any(name, config.measurements) and not matches_any(name, config.exclude_measurements) and (
+        not config.retention_policies or matches_any(policy, config.retention_policies))

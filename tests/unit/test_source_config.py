@@ -81,8 +81,19 @@ def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
     ("influxdb", 'url = "localhost"', 'sources[0].influxdb.url: "localhost" is not allowed; give http://host:port or '
                                       "https://host:port"),
     ("influxdb", 'ca_file = "/nowhere"', 'sources[0].influxdb.ca_file: "/nowhere" cannot be read'),
-    ("output", 'topic = "{site}"', 'sources[0].output.topic: "{site}" is not allowed; only {measurement} and {source} '
-                                   "may stand in braces"),
+    ("output", 'topic = "{site}"', 'sources[0].output.topic: "{site}" is not allowed; only {measurement}, {source} '
+                                   "and {retention_policy} may stand in braces"),
+    ("output", 'constant_tags = { p = "{site}" }', 'sources[0].output.constant_tags.p: "{site}" is not allowed; only '
+     "{measurement}, {source} and {retention_policy} may stand in braces"),
+    ("output", 'topic = "{retention_policy}"', "sources[0].output: {retention_policy} only with retention_policies, or "
+                                               "influxdb.retention_policy"),
+    ("source", 'retention_policies = ["*"]', "sources[0].output: {retention_policy} must be in the stream, the topic, "
+                                             "a header or a tag"),
+    ("source", 'retention_policies = ["a"]\nlanguage = "flux"', "sources[0].retention_policies: only with language = "
+                                                                '"influxql" or "auto"'),
+    ("source", 'retention_policies = ["a"]\nquery = "$from $to"\nmeasurement = "m"',
+     "sources[0].retention_policies: not beside query, which names the policies itself"),
+    ("source", 'retention_policies = ["a", "a"]', 'sources[0].retention_policies: "a" occurs twice'),
     ("output", "partition = 3", 'sources[0].output.partition: only with partitioning = "fixed"'),
     ("output", 'compression = "gzip"', "sources[0].output.compression: only with batch_points of 2 or more"),
     ("output", 'topic = "t"\ndead_letter_topic = "t"',
@@ -207,7 +218,7 @@ def test_a_ready_configuration_loads_and_names_every_option_it_should(
         text = path.read_text()
         options = [*SourceConfig.__struct_encode_fields__, *OutputConfig.__struct_encode_fields__]
         elsewhere = {"query", "measurement", "tags", "types", "window_align_ms", "language", "influxdb", "output",
-                     "compression", "partition", "state_topic"}
+                     "compression", "partition", "state_topic", "retention_policies", "constant_tags"}
         assert [option for option in options if f"\n{option} = " not in text and option not in elsewhere] == []
     if path.stem == "source-state-topic":
         assert (config.sources[0].state_file, config.sources[0].state_topic) == ("", "pipeline/telemetry-state")

@@ -19,7 +19,7 @@ from pipeline.points.table import Column
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.stride import Stride
 from pipeline.wire.source import Language
-from stages.convert.payloads import PageMessages, PointEncoder
+from stages.convert.payloads import PageMessages, PointEncoder, encoder_of
 from stages.influxdb.answers import Retry
 from stages.languages.choice import dialect_of
 from stages.languages.language import Dialect, QueryError
@@ -47,7 +47,8 @@ class DatabasePoints:
         self.rejected = 0
 
     def read(self, measurement: str, start: int, end: int) -> Iterator[bytes]:
-        """The points of one measurement in [start, end), as they are sent. Raises PipelineError."""
+        """The points of one measurement in [start, end), as they are sent; by the name that the source keeps it under.
+        Raises PipelineError."""
         if self._ordered is None:
             self._ordered = self._tried(self._reader.discover).ordered
         align = max(1, self._config.window_align_ms * 1_000_000)
@@ -93,13 +94,12 @@ class DatabasePoints:
         dialect = self._dialects.get(page.language)
         if dialect is None:
             dialect = self._dialects[page.language] = dialect_of(self._config, page.language)
-        output = self._config.output
         try:
             for table in dialect.tables(measurement, page.columns, page.body, page.end):
                 encoder = self._encoders.get((measurement, table.columns))
                 if encoder is None:
-                    encoder = self._encoders[measurement, table.columns] = PointEncoder(
-                        measurement, table.columns, output.format, output.shape == "long", output.max_message_bytes)
+                    encoder = self._encoders[measurement, table.columns] = encoder_of(
+                        self._config, measurement, table.columns)
                 messages = PageMessages()
                 encoder.encode(table, None, messages)
                 self.rejected += len(messages.bad)

@@ -10,7 +10,6 @@ VERSION = "1.6.7~rc0"
 DEFAULT_MAX_BODY_BYTES = 25_000_000
 #: Longest text that goes to the header with the error, bytes.
 MAX_ERROR_HEADER_BYTES = 1_024
-RETENTION_POLICIES = ("", "autogen")
 CONSISTENCIES = ("", "all", "any", "one", "quorum")
 _HEADERS = (("X-Influxdb-Build", "OSS"), ("X-Influxdb-Version", VERSION))
 _JSON = (("Content-Type", "application/json"), *_HEADERS)
@@ -59,8 +58,8 @@ class AnswersV1:
         query = request.query
         if not query.get("db"):
             return _error(400, "database is required")
-        bucket = self._server.buckets.get(query["db"])
-        if bucket is None:
+        database = self._server.buckets.get(query["db"])
+        if database is None:
             return _error(404, f'database not found: "{query["db"]}"')
         if query.get("consistency", "").lower() not in CONSISTENCIES:
             return _error(400, "invalid consistency level")
@@ -74,11 +73,12 @@ class AnswersV1:
             return _error(400, str(error))
         precision = query.get("precision", "n")
         unit = answers.UNITS[precision] if precision in ("u", "ms", "s", "m", "h") else 1
+        bucket = database.policy(query.get("rp", "")) or database
         batch = bucket.parse(body, unit, answers.truncated(now, unit), unsigned=False)
         malformed = "\n".join(f"unable to parse '{bad.line}': {bad.reason}" for bad in batch.bad)
         if malformed and not batch.entries:
             return _error(400, malformed)
-        if batch.entries and query.get("rp", "") not in RETENTION_POLICIES:
+        if batch.entries and database.policy(query.get("rp", "")) is None:
             return _error(500, f"retention policy not found: {query['rp']}")
         return _stored(bucket, batch, malformed, now)
 

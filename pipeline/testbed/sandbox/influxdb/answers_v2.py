@@ -100,7 +100,7 @@ class AnswersV2:
 
     def _query(self, request: Request) -> Response:
         if request.path == QUERY_V1:
-            return query_influxql.respond(request, self._server.buckets, _JSON)
+            return query_influxql.respond(request, self._server.buckets, _JSON, lists_all=False)
         org = request.query.get("org") or request.query.get("orgID") or ""
         if org != self._server.identity.org:
             return _error(400, f'failed to decode request body: organization name "{org}" not found')
@@ -120,7 +120,7 @@ class AnswersV2:
         """The bucket to write to, or why there is none."""
         query, buckets = request.query, self._server.buckets
         if request.path == WRITE_V1:
-            found = buckets.get(query["db"]) if query.get("rp", "") in ("", "autogen") else None
+            found = buckets[query["db"]].policy(query.get("rp", "")) if query["db"] in buckets else None
             return found or _error(404, "no dbrp mapping found")
         org, org_id = query.get("org", ""), query.get("orgID", "")
         if not org and not org_id:

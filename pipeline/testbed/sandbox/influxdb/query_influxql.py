@@ -4,6 +4,10 @@
     SELECT "a"::tag, "f"::float FROM "m" [WHERE time >= 1 AND time < 2] [ORDER BY time ASC] [LIMIT 3]
     SELECT "x" FROM "x" WHERE time = 0 LIMIT 1
     SELECT * FROM "m" WHERE time >= 1 AND time < 2 LIMIT 1
+    SHOW FIELD KEYS FROM "policy"./.*/; CREATE RETENTION POLICY "p" ON "b" DURATION 0s REPLICATION 1 [DEFAULT]
+    ALTER RETENTION POLICY "p" ON "b" DEFAULT; DROP RETENTION POLICY "p" ON "b"
+
+"m" may be "policy"."m".
 """
 
 from decimal import Decimal
@@ -21,8 +25,14 @@ DEFAULT_CHUNK_SIZE = 10_000
 _NUMBERS = ("float", "integer", "unsigned")
 
 
-def respond(request: Request, buckets: dict[str, Bucket], headers: tuple[tuple[str, str], ...]) -> Response:
-    """The answer to `/query`."""
+class _Refused(Exception):
+    """A statement fails; the text is the server's."""
+
+
+def respond(request: Request, buckets: dict[str, Bucket], headers: tuple[tuple[str, str], ...],
+            lists_all: bool = True) -> Response:
+    """The answer to `/query`. `lists_all`: SHOW MEASUREMENTS lists those of all retention policies, as InfluxDB 1 does,
+    and not only those of the default one."""
     form = dict(parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True))
     query = {**request.query, **form}
     if not query.get("q"):
@@ -32,12 +42,12 @@ def respond(request: Request, buckets: dict[str, Bucket], headers: tuple[tuple[s
         words = f"database not found: {query['db']}" if query.get("db") else "database name required"
         return answered(request, answers.go_json({"results": [{"statement_id": 0, "error": words}]}) + b"\n", headers)
     try:
-        return answered(request, run(bucket, query), headers)
+        return answered(request, run(bucket, query, lists_all), headers)
     except NotUnderstood as error:
         return Response(400, answers.go_json({"error": f"error parsing query: {error}"}) + b"\n", headers)
 
 
-def run(bucket: Bucket, query: dict[str, str]) -> bytes:
+def run(database: Bucket, query: dict[str, str], lists_all: bool = True) -> bytes:
     """The answer to `q`, one JSON object a line. Raises NotUnderstood."""
     if query.get("chunked") != "true" or query.get("epoch") != "ns":
         raise NotUnderstood("only chunked=true and epoch=ns are understood")
@@ -45,7 +55,12 @@ def run(bucket: Bucket, query: dict[str, str]) -> bytes:
     out = []
     reader = Reader(query.get("q", ""))
     for number in count():
-        chunks = _statement(bucket, reader, size)
+        try:
+            chunks = _statement(database, reader, size, lists_all)
+        except _Refused as error:
+            out += [answers.go_json({"results": [{"statement_id": number, "error": words}]}) + b"\n"
+                    for words in (str(error), *["not executed"] * reader.text.count(";"))]
+            break
         for index, (series, partial) in enumerate(chunks):
             more = partial or index < len(chunks) - 1
             result = {"statement_id": number, **({"series": [series]} if series else {}),
@@ -57,35 +72,73 @@ def run(bucket: Bucket, query: dict[str, str]) -> bytes:
     return b"".join(out)
 
 
-def _statement(bucket: Bucket, reader: Reader, size: int) -> list[tuple[dict[str, Any] | None, bool]]:
-    """Series, and whether each is cut off by the chunk's size."""
+def _statement(database: Bucket, reader: Reader, size: int,
+               lists_all: bool) -> list[tuple[dict[str, Any] | None, bool]]:
+    """Series, and whether each is cut off by the chunk's size. Raises _Refused."""
     if reader.take("SHOW MEASUREMENTS"):
-        return _list("measurements", ["name"], [[name] for name in bucket.measurements()])
+        listed = database.policies.values() if lists_all else [_policy(database, "")]
+        return _list("measurements", ["name"], [[name] for name in {name for one in listed
+                                                                    for name in one.measurements()}])
     if reader.take("SHOW RETENTION POLICIES ON"):
         reader.name()
         return [({"columns": ["name", "duration", "shardGroupDuration", "replicaN", "default"],
-                  "values": [["autogen", "0s", "168h0m0s", 1, True]]}, False)]
+                  "values": [[name, "0s", "168h0m0s", 1, name == database.default_policy]
+                             for name in sorted(database.policies)]}, False)]
+    if verb := reader.take("(?:CREATE|ALTER|DROP) RETENTION POLICY"):
+        _change_policy(database, reader, verb.split()[0])
+        return [(None, False)]
     if reader.take("SHOW TAG KEYS FROM"):
-        name = _measurement(reader)
-        return _list(name, ["tagKey"], [[key] for key in bucket.tag_keys(name)])
+        name, points = _measurement(database, reader)
+        return _list(name, ["tagKey"], [[key] for key in points.tag_keys(name)])
     if reader.take("SHOW FIELD KEYS FROM"):
-        name = _measurement(reader)
-        return _list(name, ["fieldKey", "fieldType"], [list(pair) for pair in bucket.field_keys(name).items()])
+        if found := reader.take(r'"(?:[^"\\]|\\.)*"\./\.\*/'):
+            return _all_field_keys(_policy(database, Reader(found).name()))
+        name, points = _measurement(database, reader)
+        return _list(name, ["fieldKey", "fieldType"], [list(pair) for pair in points.field_keys(name).items()])
     reader.need("SELECT")
-    return _select(bucket, reader, size)
+    return _select(database, reader, size)
+
+
+def _change_policy(database: Bucket, reader: Reader, verb: str) -> None:
+    name = reader.name()
+    reader.need("ON")
+    reader.name()
+    if verb == "DROP":
+        database.policies.pop(name, None)
+        return
+    if verb == "CREATE":
+        reader.need("DURATION 0s REPLICATION 1")
+        database.policies.setdefault(name, Bucket(f"{database.name}/{name}"))
+    _policy(database, name)
+    if reader.take("DEFAULT"):
+        database.default_policy = name
+
+
+def _policy(database: Bucket, name: str) -> Bucket:
+    """The points of a policy; "" is the default one. Raises _Refused."""
+    found = database.policy(name)
+    if found is None:
+        raise _Refused(f"retention policy not found: {name}")
+    return found
+
+
+def _all_field_keys(points: Bucket) -> list[tuple[dict[str, Any] | None, bool]]:
+    return [({"name": name, "columns": ["fieldKey", "fieldType"],
+              "values": [list(pair) for pair in points.field_keys(name).items()]}, False)
+            for name in points.measurements()] or [(None, False)]
 
 
 def _list(name: str, columns: list[str], values: list[list[str]]) -> list[tuple[dict[str, Any] | None, bool]]:
     return [({"name": name, "columns": columns, "values": sorted(values)} if values else None, False)]
 
 
-def _measurement(reader: Reader) -> str:
-    """`"m"` or `"policy"."m"`."""
+def _measurement(database: Bucket, reader: Reader) -> tuple[str, Bucket]:
+    """`"m"` or `"policy"."m"`: the name, and where its points are. Raises _Refused."""
     name = reader.name()
-    return reader.name() if reader.take(r"\.") else name
+    return (reader.name(), _policy(database, name)) if reader.take(r"\.") else (name, _policy(database, ""))
 
 
-def _select(bucket: Bucket, reader: Reader, size: int) -> list[tuple[dict[str, Any] | None, bool]]:
+def _select(database: Bucket, reader: Reader, size: int) -> list[tuple[dict[str, Any] | None, bool]]:
     columns: list[tuple[str, str]] = []
     everything = reader.take(r"\*")
     while not everything:
@@ -94,7 +147,7 @@ def _select(bucket: Bucket, reader: Reader, size: int) -> list[tuple[dict[str, A
         if not reader.take(","):
             break
     reader.need("FROM")
-    measurement = _measurement(reader)
+    measurement, bucket = _measurement(database, reader)
     if everything:
         columns = [*((key, "tag") for key in bucket.tag_keys(measurement)),
                    *((key, "") for key in bucket.field_keys(measurement))]

@@ -165,7 +165,14 @@ class Bucket:
         """`retention_seconds`: what is older is refused; 0 keeps all."""
         self.name = name
         self.retention_seconds = retention_seconds
+        #: Of a database: its retention policies by name, each with points of its own, and which is the default.
+        self.policies: dict[str, Bucket] = {"autogen": self}
+        self.default_policy = "autogen"
         self.clear()
+
+    def policy(self, name: str) -> "Bucket | None":
+        """The points of a retention policy; "" is the default one."""
+        return self.policies.get(name or self.default_policy)
 
     def clear(self) -> None:
         """Deletes all points, and all types."""
