@@ -1,7 +1,8 @@
 """`pipeline status`: what the running pipeline of a configuration does."""
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 import msgspec
@@ -16,6 +17,9 @@ from pipeline.options import Command, config_option
 #: Tables and keys that identify no pipeline.
 UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "tests", "iggy.password", "iggy.token",
           "iggy.token_file", "iggy.tls", "http", "otlp")
+
+#: Watermarks before this time, seconds since 1970, are those of measurements that have not begun: from "earliest".
+BEFORE_ANY: Final = -9_000_000_000
 
 
 def running(path: ConfigInputs) -> Running:
@@ -61,10 +65,25 @@ def described(document: dict[str, Any]) -> list[str]:
     if source := document["source"]:
         lines.append(f"source: sent {source['points']:,} points ({rates['points']:,.0f}/s) in {source['messages']:,} "
                      f"messages, rejected {source['rejected']:,}, {source['in_flight']} pages in flight")
-        lines += [f"  {one['source']}: {one['measurement']}: {span(one['behind_seconds'])} behind"
-                  for one in source["measurements"]]
+        lines += [f"  {one['source']}: {progress_of(one)}" for one in source["sources"] if one["share"] < 1]
+        lines += [f"  {one['source']}: {one['measurement']}: {behind(one)}" for one in source["measurements"]]
     lines += [_process(one) for one in document["processes"]]
     return lines
+
+
+def progress_of(source: Mapping[str, Any]) -> str:
+    """How far a source has caught up with what there was at its start, and about how long the rest takes."""
+    left = source["seconds_left"]
+    return f"{int(source['share'] * 100)} % of the time caught up" + ("" if left is None else
+                                                                       f", about {span(left)} left")
+
+
+def behind(measurement: Mapping[str, Any]) -> str:
+    """How far a measurement is behind. Before its first point is found, its watermark is long before any."""
+    if measurement["watermark"] <= BEFORE_ANY:
+        return "not begun"
+    share = f" ({int(measurement['share'] * 100)} %)" if measurement["share"] < 1 else ""
+    return f"{span(measurement['behind_seconds'])} behind{share}"
 
 
 def _process(one: dict[str, Any]) -> str:

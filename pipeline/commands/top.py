@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.commands.status import running, span
+from pipeline.commands.status import behind, progress_of, running, span
 from pipeline.config.inputs import ConfigInputs
 from pipeline.errors import PipelineError
 from pipeline.http.client import request
@@ -92,7 +92,8 @@ class TopView:
         head = Text()
         head.append(state, style=_STATE_STYLES.get(state, "bold"))
         head.append(f"  version {document['version']}  pid {document['pid']}  up {span(now - document['started_at'])}")
-        parts: list[RenderableType] = [head, *self._reasons(document, now), self._plots(document, history)]
+        parts: list[RenderableType] = [head, *self._reasons(document, now), *_catching_up(document),
+                                       self._plots(document, history)]
         used = len(parts) + 4
         processes = self._processes(document, max(3, height // 2 - used))
         parts.append(processes)
@@ -125,9 +126,9 @@ class TopView:
                      ("in flight", f"{sink['in_flight']:,}", "in_flight", False),
                      ("lag", f"{sum(one['lag'] for one in sink['partitions']):,}", "lag", False)]
         if (source := document["source"]) is not None:
-            behind = max((one["behind_seconds"] for one in source["measurements"]), default=0.0)
+            oldest = max((one["behind_seconds"] for one in source["measurements"]), default=0.0)
             rows += [("sent", f"{rates['points']:,.0f}/s", "points", True),
-                     ("behind", span(behind), "behind_seconds", False)]
+                     ("behind", span(oldest), "behind_seconds", False)]
         for label, text, field, is_total in rows:
             at = fields.index(field)
             values = growth(samples, at) if is_total else [sample[at] for sample in samples]
@@ -157,6 +158,13 @@ class TopView:
         if (more := len(document["processes"]) - table.row_count) > 0:
             table.add_row(f"{more} more", "", "", "", "", "")
         return table
+
+
+def _catching_up(document: Mapping[str, Any]) -> list[RenderableType]:
+    """A line for each source that is catching up."""
+    sources = document["source"]["sources"] if document["source"] is not None else []
+    return [Text(f"{printable(one['source'])}: {progress_of(one)}", style="cyan")
+            for one in sources if one["share"] < 1]
 
 
 def _names(document: Mapping[str, Any]) -> list[str]:
@@ -196,7 +204,7 @@ def _measurements(measurements: Sequence[Mapping[str, Any]], most: int) -> Table
         table.add_column(name, justify="left" if name in ("source", "measurement") else "right", no_wrap=True)
     ordered = sorted(measurements, key=lambda one: -one["behind_seconds"])
     for one in ordered[:most]:
-        table.add_row(printable(one["source"]), printable(one["measurement"]), span(one["behind_seconds"]),
+        table.add_row(printable(one["source"]), printable(one["measurement"]), behind(one),
                       str(one["in_flight"]))
     if len(ordered) > most:
         table.add_row(f"{len(ordered) - most} more", "", "", "")

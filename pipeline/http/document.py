@@ -92,6 +92,25 @@ class Measurement(Struct, frozen=True):
     watermark: float
     behind_seconds: float
     in_flight: int
+    #: How much of what existed at the start is in Iggy, by time, 0 to 1.
+    share: float
+
+
+class SourceProgress(Struct, frozen=True):
+    """One source: what it has sent, and how far it has caught up."""
+
+    source: str
+    rows: int
+    points: int
+    messages: int
+    sent_bytes: int
+    rejected: int
+    repeated: int
+    pages: int
+    #: How much of what existed at the start is in Iggy, by time, 0 to 1: the mean of its measurements.
+    share: float
+    #: About how long the rest takes, if it goes on as in the last minutes; None while that cannot be told.
+    seconds_left: float | None
 
 
 class Source(Struct, frozen=True):
@@ -109,6 +128,10 @@ class Source(Struct, frozen=True):
     in_flight: int
     caught_up: bool
     future: int
+    #: As of the sources: the mean, and that of the slowest.
+    share: float
+    seconds_left: float | None
+    sources: list[SourceProgress]
     measurements: list[Measurement]
 
 
@@ -200,14 +223,23 @@ def _sink(plan: Plan, snapshot: Snapshot, status: Status, with_payloads: bool) -
 
 
 def _source(snapshot: Snapshot, status: SourceStatus) -> Source:
-    return Source(**_common(status, Source), measurements=[
-        Measurement(one.source, one.measurement, one.watermark / 1e9, max(0.0, snapshot.time - one.watermark / 1e9),
-                    one.in_flight) for one in status.measurements])
+    return Source(
+        **_common(status, Source), seconds_left=_known(status.seconds_left),
+        sources=[SourceProgress(one.source, one.rows, one.points, one.messages, one.sent_bytes, one.rejected,
+                                one.repeated, one.pages, one.share, _known(one.seconds_left))
+                 for one in status.totals],
+        measurements=[Measurement(one.source, one.measurement, one.watermark / 1e9,
+                                  max(0.0, snapshot.time - one.watermark / 1e9), one.in_flight, one.share)
+                      for one in status.measurements])
+
+
+def _known(seconds: float) -> float | None:
+    return seconds if seconds >= 0 else None
 
 
 def _common(status: CoordinatorStatus, kind: type[Struct]) -> dict[str, Any]:
     """The fields of a document that a Status has under the same name, and in the same form."""
-    special = {"partitions", "measurements", "dead_letters"}
+    special = {"partitions", "measurements", "dead_letters", "seconds_left"}
     return {name: getattr(status, name) for name in kind.__struct_fields__
             if name not in special and hasattr(status, name)}
 

@@ -214,6 +214,9 @@ def _add_source(out: Exposition, status: SourceStatus, now: float) -> None:
     for totals in status.totals:
         for name, field in _SOURCE_COUNTERS.items():
             out.add(name, getattr(totals, field), totals.source, created=since)
+        out.add("source_progress_ratio", totals.share, totals.source)
+        if totals.seconds_left >= 0:
+            out.add("source_catch_up_seconds", totals.seconds_left, totals.source)
     out.add("source_pages_redelivered", status.redelivered, created=since)
     out.add("source_points_in_future", status.future)
     out.add("source_caught_up", float(status.caught_up))

@@ -109,6 +109,10 @@ METRICS: Final = (
            "seconds since 1970", ("source", "measurement")),
     Metric("source_watermark_age_seconds", "gauge", "age of the oldest watermark of a source", ("source",)),
     Metric("source_caught_up", "gauge", "1 when all that there was at the start is in Iggy"),
+    Metric("source_progress_ratio", "gauge", "share of the time up to the start that is in Iggy, 0 to 1: the mean of "
+           "the measurements, each from its first point on", ("source",)),
+    Metric("source_catch_up_seconds", "gauge", "about how long a source takes to catch up with what there was at the "
+           "start, if it goes on as in the last minutes; only where that can be told", ("source",)),
     Metric("ready", "gauge", "1 when messages are moved: as /readyz"),
     Metric("waiting_seconds", "gauge", "time since a process began to retry something outside of the pipeline; paused "
            "is true when an operator has to act", ("process", "name", "paused")),

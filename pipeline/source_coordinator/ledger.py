@@ -62,6 +62,8 @@ class WatermarkLedger:
         self._rows = self._size = 0
         self._overlap = overlap
         self._floor = floor
+        #: It was read before this coordinator started: what it read first then is not known.
+        self._is_resumed = watermark > floor
         self._seq = 0
         #: Start of the next page, and end of this round.
         self._position = watermark
@@ -94,12 +96,17 @@ class WatermarkLedger:
         return any(page.is_read and not page.confirmed for page in self.pages.values())
 
     def share(self, goal: int) -> float:
-        """How much of the time from the first row that was read to `goal` is in Iggy, 0 to 1; 0 before the first."""
+        """How much of the time from the first row to `goal` is in Iggy, 0 to 1; 0 before the first row is known.
+
+        Where reading was resumed, it counts from where the source begins, or if that is "earliest" from the first row
+        that was read since.
+        """
         if self.watermark >= goal:
             return 1.0
-        if self.first_row is None:
+        first = self._floor if self._is_resumed and self._floor > MIN_TIME else self.first_row
+        if first is None:
             return 0.0
-        return max(0.0, min(1.0, (self.watermark - self.first_row) / max(1, goal - self.first_row)))
+        return max(0.0, min(1.0, (self.watermark - first) / max(1, goal - first)))
 
     def behind(self, target: int) -> bool:
         """Whether something before `target` is not in Iggy yet."""

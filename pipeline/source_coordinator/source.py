@@ -6,6 +6,7 @@ from pipeline.points.times import MAX_TIME, MIN_TIME, parse_time
 from pipeline.points.windows import TimeWindow, floor
 from pipeline.source_coordinator.clock import corrected
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
+from pipeline.source_coordinator.progress import Progress
 from pipeline.source_coordinator.state import SourceState, begin_of
 from pipeline.source_coordinator.state_store import StateStore
 from pipeline.source_coordinator.stride import Stride
@@ -58,6 +59,7 @@ class Source:
         self.future: dict[str, int] = {}
         #: Measurement -> why the server refuses it.
         self.refused: dict[str, str] = {}
+        self.progress = Progress()
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
         self.changes = self.stored = 0

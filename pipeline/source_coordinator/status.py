@@ -44,6 +44,13 @@ class SourceCounters(Struct):
         self.rejected += message.rejected
         self.repeated += message.repeated
 
+    def _totals(self, source: Source, now: float) -> source_wire.SourceTotals:
+        share = source.share
+        source.progress.add(share, now)
+        left = source.progress.seconds_left(share, now)
+        return source_wire.SourceTotals(source.config.name, **dict(self.by_source.get(source.index, Counter())),
+                                        share=share, seconds_left=-1.0 if left is None else left)
+
     def status(self, epoch: int, sources: Sequence[Source], peers: Peers, stages: int, draining: bool, fatal: str,
                dropped: int, now: float) -> source_wire.SourceStatus:
         """The Status at `now`. `stages`: how many processes there are but the coordinator; `dropped`: messages that the
@@ -59,12 +66,11 @@ class SourceCounters(Struct):
             rows=self.rows, points=self.points, messages=self.messages, sent_bytes=self.sent_bytes,
             rejected=self.rejected, repeated=self.repeated, pages=self.pages, redelivered=self.redelivered,
             in_flight=sum(source.in_flight for source in sources), first_at=self.first_at, last_at=self.last_at,
-            measurements=[source_wire.MeasurementStatus(source.config.name, name, ledger.watermark, len(ledger.pages))
+            measurements=[source_wire.MeasurementStatus(source.config.name, name, ledger.watermark, len(ledger.pages),
+                                                        ledger.share(source.goal))
                           for source in sources for name, ledger in sorted(source.ledgers.items())],
-            totals=[source_wire.SourceTotals(source.config.name, **dict(self.by_source.get(source.index, Counter())))
-                    for source in sources],
+            totals=[self._totals(source, now) for source in sources],
             future=sum(sum(source.future.values()) for source in sources),
-            share=sum(source.share for source in sources) / max(1, len(sources)),
             refused={f"{source.config.name}: {name}": message
                      for source in sources for name, message in source.refused.items()},
             fatal=fatal, dropped=dropped + peers.dropped, **peers.status_fields(now))

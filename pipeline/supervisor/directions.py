@@ -202,10 +202,11 @@ def _overwritten(status: wire.Status) -> str:
 
 def _progress(status: source_wire.SourceStatus) -> str:
     """The share of what is to be caught up with, and about how long the rest takes; "" once there is none."""
-    if status.caught_up or not LEAST_SHARE <= status.share < 1 or not status.first_at:
+    if status.caught_up or not LEAST_SHARE <= status.share < 1:
         return ""
-    left = (status.now - status.first_at) * (1 - status.share) / status.share
-    return f", {status.share:.0%} of the time, about {str(timedelta(seconds=round(left)))} left"
+    left = status.seconds_left
+    return f", {status.share:.0%} of the time" + (f", about {str(timedelta(seconds=round(left)))} left"
+                                                  if left >= 0 else "")
 
 
 class SourceDirection(BaseDirection[source_wire.SourceStatus]):

@@ -191,6 +191,8 @@ class MeasurementStatus(Struct, frozen=True):
     watermark: int
     #: Pages.
     in_flight: int
+    #: How much of what existed at the start is in Iggy, by time, 0 to 1.
+    share: float = 0.0
 
 
 class SourceTotals(Struct, frozen=True):
@@ -206,6 +208,10 @@ class SourceTotals(Struct, frozen=True):
     pages: int = 0
     #: Windows that were made narrower, because they had more rows than a page, or took the server too long.
     narrowed: int = 0
+    #: How much of what existed at the start is in Iggy, by time, 0 to 1: the mean of its measurements; and about how
+    #: many seconds the rest takes, -1 while that cannot be told.
+    share: float = 0.0
+    seconds_left: float = -1.0
 
 
 class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
@@ -224,11 +230,20 @@ class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
     measurements: list[MeasurementStatus]
     #: Points in the future, as last counted, which are not read yet.
     future: int = 0
-    #: How much of what existed at the start is in Iggy, by time, 0 to 1.
-    share: float = 0.0
     #: Why the server refuses measurements, by "SOURCE: MEASUREMENT".
     refused: dict[str, str] = {}
     totals: list[SourceTotals] = []
+
+    @property
+    def share(self) -> float:
+        """The share of all sources."""
+        return sum(one.share for one in self.totals) / max(1, len(self.totals))
+
+    @property
+    def seconds_left(self) -> float:
+        """About how many seconds the slowest source takes, -1 while that cannot be told."""
+        left = [one.seconds_left for one in self.totals]
+        return -1.0 if not left or min(left) < 0 else max(left)
 
 
 Control = (

@@ -55,8 +55,8 @@ def sink_status(partitions: int = 2) -> wire.Status:
 def snapshot(partitions: int = 2) -> Snapshot:
     source = source_wire.SourceStatus(
         **COMMON, caught_up=True, rows=1, points=1, messages=1, repeated=1, pages=1, first_at=1.0, last_at=2.0,
-        measurements=[source_wire.MeasurementStatus("source", ODD, 1_000_000_000_000, 1)],
-        totals=[source_wire.SourceTotals("source", 1, 1, 1, 1, 1, 1, 1, 1)], future=3)
+        measurements=[source_wire.MeasurementStatus("source", ODD, 1_000_000_000_000, 1, 0.5)],
+        totals=[source_wire.SourceTotals("source", 1, 1, 1, 1, 1, 1, 1, 1, 0.5, 90.0)], future=3)
     supervisor = SupervisorStatus(100.0, 1, 990.0, "", False,
                                   [ProcessStatus("write-0", "write", 7, 995.0, 2, "killed")])
     return Snapshot(100.5, 1_100.0, supervisor, sink_status(partitions), source)

@@ -3,7 +3,7 @@
 import { byId, element, fill, fillRows, setClass, setText } from "./dom.js";
 import { showFlow } from "./flow.js";
 import { showPlots } from "./plots.js";
-import { clock, count, day, span } from "./words.js";
+import { clock, count, day, percent, span } from "./words.js";
 
 const STATUS_MS = 1000;
 const HISTORY_MS = 3000;
@@ -74,8 +74,18 @@ function showPartitions(sink) {
 function showMeasurements(source) {
   byId("measurements").hidden = !source;
   if (!source) return;
-  fillRows(byId("measurement-rows"), source.measurements, (one) => JSON.stringify([one.source, one.measurement]),
-    (one) => [one.source, one.measurement, day(one.watermark), [span(one.behind_seconds)], [count(one.in_flight)]]);
+  fill(byId("progress"), source.sources.filter((one) => one.share < 1), (one) => one.source,
+    () => element("li"), (item, one) => setText(item, `${one.source}: ${percent(one.share)} of the time caught up`
+      + `${one.seconds_left === null ? "" : `, about ${span(one.seconds_left)} left`}`));
+  // Before its first point is found, a watermark is long before any.
+  const sorted = [...source.measurements].sort((one, other) => one.watermark - other.watermark
+    || one.source.localeCompare(other.source) || one.measurement.localeCompare(other.measurement));
+  setText(byId("measurements-note"), sorted.length > MOST_ROWS
+    ? `The ${count(MOST_ROWS)} of ${count(sorted.length)} that are furthest behind.` : "");
+  fillRows(byId("measurement-rows"), sorted.slice(0, MOST_ROWS), (one) => JSON.stringify([one.source, one.measurement]),
+    (one) => (one.watermark < -9e9 ? [one.source, one.measurement, "not begun", ["–"], ["–"], [count(one.in_flight)]]
+      : [one.source, one.measurement, day(one.watermark), [span(one.behind_seconds)], [percent(one.share)],
+        [count(one.in_flight)]]));
 }
 
 async function showPayload(letter) {

@@ -9,6 +9,9 @@ export const many = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" 
 
 export const rate = (value) => `${value < 10 ? tenths.format(value) : whole.format(value)}/s`;
 
+// A share below 1 is never shown as 100 %.
+export const percent = (share) => `${Math.floor(share * 100)} %`;
+
 export function bytes(value) {
   for (const [size, unit] of [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"]]) {
     if (value >= size) return `${tenths.format(value / size)} ${unit}`;
