@@ -5,6 +5,7 @@ import contextlib
 import logging
 import struct
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -149,6 +150,7 @@ class IggyConnection:
 
     async def _connect_to(self, address: str, login: Login) -> IggyClient:
         """A client that is logged in. Raises IggyUnreachable and IggyAuthenticationFailed."""
+        client: IggyClient | None = None
         try:
             client = new_client(self._config, address, login.automatic())
             await asyncio.wait_for(_connect(client), CONNECT_SECONDS)
@@ -156,6 +158,9 @@ class IggyConnection:
             raise IggyAuthenticationFailed(f"iggy.address: {error}; give host:port") from None
         except (TimeoutError, RuntimeError) as error:
             said = str(error)
+            # What has failed must not stay connected: see `_call`.
+            traceback.clear_frames(error.__traceback__)
+            client = None
             if any(text in said.lower() for text in REFUSED_TEXTS):
                 failure = IggyAuthenticationFailed(f"Iggy at {address} {login.refused()}")
                 self._refused = login, failure, time.monotonic()
@@ -166,18 +171,23 @@ class IggyConnection:
         return client
 
     async def _call(self, call: Awaitable[T], right: str = "") -> T:
-        """The result of a call, which needs a right: its name, and where. Raises IggyError."""
-        client, seconds = self._client, self._config.call_timeout_ms / 1000
+        """The result of a call, which needs a right: its name, and where. Raises IggyError.
+
+        No frame here may have the client in a variable: an error keeps the frames that it has passed, in circles that
+        only the garbage collector finds, and a client that is still there keeps its connection, and its membership in
+        a group, alive.
+        """
+        connection, seconds = self.connections, self._config.call_timeout_ms / 1000
         try:
             result = await asyncio.wait_for(call, seconds)
         except TimeoutError:
             self._addresses.failed(self.address, time.monotonic())
-            self._drop_connection(client)
+            self._drop_connection(connection)
             raise IggyError(f"Iggy at {self.address} gave no answer within {seconds:g} s") from None
         except RuntimeError as error:
             failure = self._to_error(error, right)
             if any(text in str(error).lower() for text in DISCONNECT_TEXTS) or self._fails_too_long(failure):
-                self._drop_connection(client)
+                self._drop_connection(connection)
             raise failure from None
         self._failing_since = None
         return result
@@ -189,9 +199,9 @@ class IggyConnection:
         self._failing_since = self._failing_since or now
         return now - self._failing_since > MAX_FAILING_SECONDS
 
-    def _drop_connection(self, client: IggyClient | None) -> None:
-        """Drops a connection, unless it has been replaced already."""
-        if self._client is client:
+    def _drop_connection(self, connection: int) -> None:
+        """Drops connection number `connection`, unless it has been replaced already. Its client closes it."""
+        if self.connections == connection:
             self._client = self._failing_since = None
             self._joined.clear()
 

@@ -1,16 +1,19 @@
 """Several pipelines in one consumer group: they share a topic, one dies, one comes, nothing is lost."""
 
 import asyncio
+import gc
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
+import pytest
 import zmq
 
 from pipeline.config.iggy_schema import IggyConfig
 from pipeline.config.schema import Subscription
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.errors import IggyError
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import common
@@ -103,6 +106,39 @@ def test_of_three_pipelines_one_is_killed_and_nothing_is_lost(
     send(iggy.address, stream, [message(n) for n in range(15_000, 18_000)], 6)
     all_committed(iggy, stream, influxdb, range(18_000))
     wait_until(lambda: list(map(len, shares(iggy, stream))) == [2, 2, 2], "three shares again")
+
+
+async def given_up_by(sandbox: SandboxIggy, stream: str, failing: Callable[[IggyConnection], Awaitable[object]]
+                      ) -> list[list[int]]:
+    """The members once a member has given up a connection on which a call got no answer, and has joined again."""
+    group = Subscription(0, stream, TOPIC, 0, "writers", True)
+    connection = IggyConnection(IggyConfig(address=sandbox.address, call_timeout_ms=300))
+    await connection.connect()
+    await connection.join(group)
+    sandbox.call(sandbox.broker.hang)
+    task = asyncio.ensure_future(failing(connection))
+    with pytest.raises(IggyError):
+        await task
+    sandbox.call(sandbox.broker.resume)
+    await connection.ensure_connected()
+    await connection.join(group)
+    while len(sandbox.broker.connections) > 1:
+        await asyncio.sleep(0.01)
+    return await connection.members(group)
+
+
+@pytest.mark.parametrize("failing", [
+    lambda iggy: iggy.partitions("any", TOPIC), lambda iggy: iggy.send("any", TOPIC, [b"1"], 0)], ids=["ask", "send"])
+def test_a_connection_that_is_given_up_is_closed_at_once_and_its_partitions_are_free(
+        sandbox: SandboxIggy, stream: str, failing: Callable[[IggyConnection], Awaitable[object]]) -> None:
+    sandbox.create_topic(stream, TOPIC, 4)
+    # An error that a task has raised keeps its frames until the garbage is collected: a client in one of them would
+    # go on sending signs of life, and stay a member.
+    gc.disable()
+    try:
+        assert asyncio.run(asyncio.wait_for(given_up_by(sandbox, stream, failing), 60)) == [[0, 1, 2, 3]]
+    finally:
+        gc.enable()
 
 
 def test_a_killed_ingest_and_a_restarted_server_lose_nothing_in_a_group(
