@@ -207,7 +207,8 @@ class Connection(asyncio.BufferedProtocol):
         """Takes the connection."""
         self.transport = cast(asyncio.Transport, transport)
         host, port = self.transport.get_extra_info("peername")[:2]
-        self.session = self.broker.state.connect(f"{host}:{port}")
+        ours = self.transport.get_extra_info("sockname")[0]
+        self.session = self.broker.state.connect(f"{host}:{port}", ours)
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.broker.connections.add(self)
 

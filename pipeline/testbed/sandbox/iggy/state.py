@@ -25,6 +25,8 @@ class Session(Struct):
     number: int
     #: host:port of the client.
     peer: str = ""
+    #: The address of ours that it is connected to.
+    host: str = ""
     #: The operation that logged it in; 0: not logged in.
     id: int = 0
     #: Who is logged in.
@@ -66,7 +68,7 @@ class State:
         create topics then. `clock` gives microseconds since 1970.
         """
         self.users = Users(*credentials, clock())
-        #: Host and port that the broker listens on.
+        #: Host and port that the broker listens on. The host may stand for every address of the machine.
         self.address = ("", 0)
         self.rebalancing_timeout = rebalancing_timeout
         self.strict_options = strict_options
@@ -142,10 +144,10 @@ class State:
         self.op += 1
         return self.op
 
-    def connect(self, peer: str) -> Session:
-        """A client has connected."""
+    def connect(self, peer: str, host: str = "") -> Session:
+        """A client has connected: its host:port, and the address of ours that it has connected to."""
         self._connections += 1
-        session = Session(self._connections, peer)
+        session = Session(self._connections, peer, host)
         self.sessions.append(session)
         return session
 

@@ -11,9 +11,9 @@ from pipeline.testbed.sandbox.iggy.protocol import Reader
 from pipeline.testbed.sandbox.iggy.state import Session, State
 
 
-def cluster(state: State, _: Session, __: Reader) -> bytes:
-    """The one node that there is: the client asks for it after each login."""
-    host, port = state.address
+def cluster(state: State, session: Session, __: Reader) -> bytes:
+    """The one node that there is: the client asks for it after each login, and connects to that address then."""
+    host, port = session.host or state.address[0], state.address[1]
     return (protocol.long_text("single-node") + struct.pack("<I", 1) + protocol.long_text("iggy-node")
             + protocol.long_text(host) + struct.pack("<HHHHBB", port, 0, 0, 0, 0, 0))
 
