@@ -419,7 +419,7 @@ class IggyConnection:
         if partition is None and (stream, topic) in self._unbalanced:
             partition = 0
         partitioning = Partitioning.balanced() if partition is None else Partitioning.partition_id(partition)
-        messages = [SendMessage(payload, headers) for payload in payloads]
+        messages = _messages(payloads, headers)
         try:
             answer = await self._call(self.client.send_messages(stream, topic, partitioning, messages),
                                       f"send_messages on {stream}/{topic}")
@@ -499,3 +499,11 @@ async def _create_missing(is_there: Callable[[], Awaitable[bool]], create: Calla
 async def _connect(client: IggyClient) -> None:
     await client.connect()
     await client.ping()
+
+
+def _messages(payloads: list[bytes], headers: dict[str, str] | None) -> list[SendMessage]:
+    """Messages to send. Text costs the client a fifth of what bytes do: of those, it first fails to make text."""
+    try:
+        return [SendMessage(payload.decode(), headers) for payload in payloads]
+    except UnicodeDecodeError:
+        return [SendMessage(payload, headers) for payload in payloads]

@@ -20,6 +20,7 @@ from pipeline.points import escape
 from pipeline.points.fingerprints import Fingerprint
 from pipeline.points.table import BadRow, Column, Row, Table, Value
 from pipeline.printable import excerpt
+from stages.convert.batches import ROWS_AT_ONCE, SeriesHead, rows_encoder
 
 NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 #: Series whose message prefix is cached, for one measurement and set of columns.
@@ -50,6 +51,11 @@ class Dedupe(Struct, frozen=True):
     #: Rows from this time on will be read again in the next round.
     remember_from: int
 
+    def concerns_none_of(self, rows: list[Row]) -> bool:
+        """Whether all rows are of a time that was never read and will not be read again."""
+        times: list[int] = [row[0] for row in rows]  # type: ignore[misc]
+        return min(times) >= self.seen_until and max(times) < self.remember_from
+
 
 def encoder_of(config: SourceConfig, kept: str, columns: tuple[Column, ...]) -> "PointEncoder":
     """The encoder for the measurement that a source keeps as `kept`, with these columns."""
@@ -69,50 +75,78 @@ class PointEncoder:
         self._tags = sum(column.kind == "tag" for column in columns)
         self._own_tags = [column.name for column in columns[:self._tags]]
         self._constant_tags = constant_tags
-        tag_names = sorted({*self._own_tags, *constant_tags}) if constant_tags else self._own_tags
-        self._tag_names = tag_names
+        self._tag_names = sorted({*self._own_tags, *constant_tags}) if constant_tags else self._own_tags
         fields = columns[self._tags:]
-        self._prefixes: dict[Row, tuple[str, int]] = {}
+        self._heads: dict[Row, SeriesHead] = {}
         self._field_hashes = [xxhash.xxh64_intdigest(f"{field.name}\0{field.type}".encode()) for field in fields]
         make = {"json": _json, "line_protocol": _line, "msgpack": _msgpack}[format_]
-        self._make_prefix, encode = make(measurement, tag_names, fields)
+        self._format = format_
+        self._make_prefix, encode = make(measurement, self._tag_names, fields)
         self._encode = _each_field(encode, len(fields)) if long else _one(encode)
+        self._encode_rows = rows_encoder(measurement, self._tags, fields, format_, long, self._head_of)
         self._long = long
 
     def encode(self, table: Table, dedupe: Dedupe | None, out: PageMessages) -> None:
         """Adds the messages of a table's rows to `out`."""
         out.bad += table.bad
-        tags_end, prefixes = self._tags + 1, self._prefixes
-        for row in table.rows:
-            tags = row[1:tags_end]
+        for at in range(0, len(table.rows), ROWS_AT_ONCE):
+            rows = table.rows[at:at + ROWS_AT_ONCE]
+            if not (dedupe is None or dedupe.concerns_none_of(rows)) or not self._add_all(rows, out):
+                self._add_each(rows, dedupe, out)
+
+    def _add_all(self, rows: list[Row], out: PageMessages) -> bool:
+        """Adds the messages of rows at once. False if they need care, and none was added."""
+        if self._encode_rows is None:
+            return False
+        try:
+            payloads, hashes = self._encode_rows(rows)
+        except Exception:  # of one of the rows, which `_add_each` finds
+            return False
+        if max(map(len, payloads), default=0) > self._max_bytes:
+            return False
+        out.points += len(rows)
+        out.payloads += payloads
+        out.series += hashes
+        return True
+
+    def _add_each(self, rows: list[Row], dedupe: Dedupe | None, out: PageMessages) -> None:
+        """Adds the messages of rows one by one. A bad row does not fail the others."""
+        tags_end = self._tags + 1
+        for row in rows:
             try:
-                prefix = prefixes.get(tags) or self._new_series(tags)
-                messages = self._encode(prefix[0], row[tags_end:], row[0])
-            except Exception as error:  # a bad row must not fail its page
+                head = self._head_of(row[1:tags_end])
+                messages = self._encode(head.prefix, row[tags_end:], row[0])
+            except Exception as error:
                 out.bad.append(BadRow("bad_value", str(error), excerpt(str(row))))
                 continue
             if messages:
                 out.points += 1
                 if dedupe is None and max(map(len, messages)) <= self._max_bytes:
                     out.payloads += messages
-                    out.series += [prefix[1]] * len(messages)
+                    out.series += [head.hash] * len(messages)
                 else:
-                    self._add_checked(out, messages, prefix, row, dedupe)
+                    self._add_checked(out, messages, head, row, dedupe)
 
-    def _new_series(self, tags: Row) -> tuple[str, int]:
-        """The prefix of a series' messages, and the hash that chooses its partition."""
-        if len(self._prefixes) >= MAX_SERIES:
-            self._prefixes.clear()
+    def _head_of(self, tags: Row) -> SeriesHead:
+        """What the messages of a series have in common."""
+        head = self._heads.get(tags)
+        if head is None:
+            if len(self._heads) >= MAX_SERIES:
+                self._heads.clear()
+            head = self._heads[tags] = self._new_head(tags)
+        return head
+
+    def _new_head(self, tags: Row) -> SeriesHead:
+        values = tags
         if self._constant_tags:
             own = dict(zip(self._own_tags, tags, strict=True))
-            text = self._make_prefix(tuple([own.get(name) or self._constant_tags.get(name)
-                                            for name in self._tag_names]))
-        else:
-            text = self._make_prefix(tags)
-        prefix = self._prefixes[tags] = text, xxhash.xxh32_intdigest(text.encode())
-        return prefix
+            values = tuple([own.get(name) or self._constant_tags.get(name) for name in self._tag_names])
+        prefix = self._make_prefix(values)
+        present = {name: value for name, value in zip(self._tag_names, values, strict=True) if value}
+        encode = msgspec.msgpack.encode if self._format == "msgpack" else msgspec.json.encode
+        return SeriesHead(prefix, xxhash.xxh32_intdigest(prefix.encode()), msgspec.Raw(encode(present)))
 
-    def _add_checked(self, out: PageMessages, messages: list[bytes], prefix: tuple[str, int], row: Row,
+    def _add_checked(self, out: PageMessages, messages: list[bytes], head: SeriesHead, row: Row,
                      dedupe: Dedupe | None) -> None:
         """Adds a row's messages unless they are too large, or were sent before."""
         time = row[0]
@@ -126,7 +160,7 @@ class PointEncoder:
                                       excerpt(payload)))
                 continue
             if dedupe is not None and (time < dedupe.seen_until or time >= dedupe.remember_from):
-                which = f"{prefix[0]}\0{time}\0{self._field_hashes[column] if self._long else ''}"
+                which = f"{head.prefix}\0{time}\0{self._field_hashes[column] if self._long else ''}"
                 point, content = xxhash.xxh64_intdigest(which.encode()), \
                     xxhash.xxh64_intdigest(payload)
                 if time < dedupe.seen_until and dedupe.known.get(point) == content:
@@ -135,7 +169,7 @@ class PointEncoder:
                     out.fingerprints.append(Fingerprint(time, point, content))
             fresh = True
             out.payloads.append(payload)
-            out.series.append(prefix[1])
+            out.series.append(head.hash)
         out.repeated += not fresh
 
 
@@ -165,6 +199,14 @@ def _each_field(encode: _EncodeRow, fields: int) -> Callable[[str, Row, Value], 
         return out
 
     return each
+
+
+def _float(value: Value) -> str:
+    """A float as JSON. Raises ValueError for one that is infinite, or not a number."""
+    text = msgspec.json.encode(value).decode()
+    if text == "null":
+        raise ValueError(f"{value} is not a number that a message can hold")
+    return text
 
 
 def _string(text: object) -> str:
@@ -201,7 +243,7 @@ def _json(measurement: str, tags: list[str], fields: tuple[Column, ...]) -> _Cod
 def _json_field(field: Column) -> Callable[[Value], str]:
     key = _percent(_string(field.name))
     if field.type == "float":
-        return f"{key}:%r".__mod__
+        return lambda value: f"{_string(field.name)}:{_float(value)}"
     if field.type == "boolean":
         return _one_of(f"{_string(field.name)}:true", f"{_string(field.name)}:false")
     if field.type == "string":
@@ -232,7 +274,7 @@ def _line_field(field: Column) -> Callable[[Value], str]:
         return _refusing(str(error))
     key = _percent(plain)
     if field.type == "float":
-        return f"{key}=%r".__mod__
+        return lambda value: f"{plain}={_float(value)}"
     if field.type == "boolean":
         return _one_of(f"{plain}=true", f"{plain}=false")
     if field.type == "string":

@@ -335,7 +335,8 @@ def _typed_decoder(columns: tuple[Column, ...]) -> Callable[[bytes], Any]:
 
 def _rows(line: bytes, columns: tuple[Column, ...], decode: Callable[[bytes], Any]) -> tuple[list[Row], list[BadRow]]:
     """The rows of a chunk. Falls back to decoding them one by one when `decode` rejects the chunk."""
-    if not _NEGATIVE_ZERO.search(line):
+    # The two searches for bytes take a third of the time of the expression's.
+    if not ((b"-0," in line or b"-0]" in line) and _NEGATIVE_ZERO.search(line)):
         try:
             return [row for result in decode(line).results for series in result.series for row in series.values], []
         except msgspec.ValidationError:

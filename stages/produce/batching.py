@@ -38,13 +38,14 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
 
 def make_sends(payloads: list[bytes], series: list[int], partitions: int, options: BatchOptions) -> list[Send]:
     """The requests of one page. With "series", all points of a series go to one of `partitions`, in order."""
-    by_partition: dict[int | None, list[bytes]] = {}
+    by_partition: dict[int | None, list[bytes]]
     if options.partitioning == "series" and partitions > 1:
+        by_partition = {number: [] for number in range(partitions)}
         for payload, key in zip(payloads, series, strict=True):
-            by_partition.setdefault(key % partitions, []).append(payload)
-    elif payloads:
+            by_partition[key % partitions].append(payload)
+    else:
         partition = {"series": 0, "fixed": options.partition, "balanced": None}[options.partitioning]
-        by_partition[partition] = payloads
+        by_partition = {partition: payloads}
     sends = []
     for number, own in by_partition.items():
         messages = own if options.batch_points == 1 else _joined(own, options)
@@ -66,6 +67,13 @@ def _joined(payloads: list[bytes], options: BatchOptions) -> list[bytes]:
 
 def split_by_size(payloads: list[bytes], count: int, size: int) -> list[list[bytes]]:
     """Parts of at most `count` payloads and `size` bytes, and of at least one payload."""
+    parts = [payloads[at:at + count] for at in range(0, len(payloads), count)]
+    if all(sum(map(len, part)) + len(part) <= size for part in parts):
+        return parts
+    return _split_each(payloads, count, size)
+
+
+def _split_each(payloads: list[bytes], count: int, size: int) -> list[list[bytes]]:
     parts: list[list[bytes]] = []
     part: list[bytes] = []
     held = 0
