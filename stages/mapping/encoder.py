@@ -164,7 +164,7 @@ class Encoder:
 
     def _by_columns(self, payloads: Sequence[bytes], origin: BatchOrigin) -> Encoded | None:
         """The same for payloads of a format that is read by column; None where none of them can be."""
-        if self.by_column is None or not self.is_compiled or len(payloads) < self.by_column.least_payloads:
+        if self.by_column is None or not self.is_compiled:
             return None
         times = own_times(self.rules, origin, len(payloads))
         if times is None and not self.rules.time_path:

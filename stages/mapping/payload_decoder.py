@@ -112,7 +112,9 @@ class PayloadDecoder:
         are `written` already. Raises nothing.
         """
         if written:
-            return self._opened_one_by_one(payloads, origin, cpu, [], written)
+            rest = [index for index in range(len(payloads)) if index not in written]
+            texts = dict(zip(rest, self._quickly([payloads[index] for index in rest], cpu), strict=False))
+            return self._opened_one_by_one(payloads, origin, cpu, list(map(texts.get, range(len(payloads)))), written)
         quickly, name = self._quickly(payloads, cpu), "" if self.quick is None else self.quick.name
         if self._steps is not None:
             quickly = self._with_steps(payloads, quickly, origin, cpu)

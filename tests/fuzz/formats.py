@@ -80,7 +80,7 @@ def _batches(config: MappingConfig, payloads: list[bytes]) -> list[str]:
 def _format(random: Random, config: MappingConfig, folder: Path) -> tuple[MappingConfig, Callable[[], bytes]]:
     """The mapping with a format, and what makes its payloads."""
     config = replace(config, header_tags={}, timestamp_format="epoch_ms")
-    kind = random.choice(("msgpack", "msgpack", "csv", "csv", "text", "avro"))
+    kind = random.choice(("msgpack", "msgpack", "csv", "csv", "text", "avro", "avro"))
     if kind == "msgpack":
         return replace(config, format="msgpack"), lambda: _msgpack(random)
     if kind == "text":
@@ -91,10 +91,12 @@ def _format(random: Random, config: MappingConfig, folder: Path) -> tuple[Mappin
                        csv_trim=random.random() < 0.5), lambda: _csv(random, len(header))
     import fastavro
 
-    schema: Any = fastavro.parse_schema(json.loads(json.dumps(_AVRO)))
+    definition = _AVRO if random.random() < 0.3 else _flat_schema(random)
+    schema: Any = fastavro.parse_schema(json.loads(json.dumps(definition)))
     path = folder / "schema.avsc"
-    path.write_text(json.dumps(_AVRO))
-    return replace(config, format="avro", avro_schema=str(path)), lambda: _avro(random, schema)
+    path.write_text(json.dumps(definition))
+    make = _avro if definition is _AVRO else _flat_avro
+    return replace(config, format="avro", avro_schema=str(path)), lambda: make(random, schema)
 
 
 def _msgpack(random: Random) -> bytes:
@@ -131,6 +133,53 @@ def _avro(random: Random, schema: Any) -> bytes:
         "site": "s1", "a": random.choice((1.5, float("nan"))) if random.random() < 0.2 else 2.25,
         "b": random.choice((None, 5)), "list": [float("inf")] if random.random() < 0.1 else [1.0], "raw": b"\x00x",
         "inner": {"x": 3}, "d": decimal.Decimal("1.25")})
+    return out.getvalue()
+
+
+def _flat_schema(random: Random) -> dict[str, Any]:
+    """A record of single values, some of which may be null, and perhaps with a record in it."""
+    def fields(names: tuple[str, ...], depth: int) -> list[dict[str, Any]]:
+        found = []
+        for name in random.sample(names, random.randrange(1, len(names) + 1)):
+            kind: Any = random.choice(("boolean", "int", "long", "float", "double", "double", "string", "string",
+                                       "null"))
+            if name == "e":
+                kind = {"type": "enum", "name": f"E{depth}", "symbols": ["IDLE", "BUSY"]}
+            if name == "data" and depth < 2:
+                kind = {"type": "record", "name": f"R{depth}", "fields": fields(("a", "b", "x", "data"), depth + 1)}
+            elif kind != "null" and random.random() < 0.3:
+                kind = random.choice((["null", kind], [kind, "null"]))
+            found.append({"name": name, "type": kind})
+        return found
+
+    return {"type": "record", "name": "Flat", "namespace": "n", "fields": [
+        *fields(("site", "a", "b", "v", "e", "name", "x", "data"), 0), {"name": "ts", "type": "long"}]}
+
+
+def _flat_avro(random: Random, schema: Any) -> bytes:
+    import fastavro
+
+    def value(kind: Any) -> Any:
+        if isinstance(kind, list):
+            kind = random.choice(kind)
+        if isinstance(kind, dict):
+            return random.choice(kind["symbols"]) if kind["type"] == "enum" else {
+                field["name"]: value(field["type"]) for field in kind["fields"]}
+        if kind in ("float", "double"):
+            return random.choice((0.0, -0.0, 1e300 if kind == "double" else 1e30, float("nan"), -float("inf"))
+                                 if random.random() < 0.1 else (21.5, random.uniform(-9, 99), 3.0))
+        if kind in ("int", "long"):
+            is_small = kind == "int" or random.random() < 0.7
+            return random.choice((0, -1, 63, 64, -65, 8191, 2**31 - 1, -(2**31)) if is_small
+                                 else (2**62, 2**63 - 1, -(2**63), -(2**55), 2**55 - 1))
+        if kind == "string":
+            return random.choice(("", "s1", "t2", "é", "a\nb", 'say "hi"', "C:\\", "x" * 70, "😀", "\0"))
+        return random.random() < 0.5 if kind == "boolean" else None
+
+    record = value(schema)
+    record["ts"] = 1_700_000_000_000 + random.randrange(5)
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, schema, record)
     return out.getvalue()
 
 

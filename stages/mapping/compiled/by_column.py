@@ -26,6 +26,8 @@ _TRIES: Final = 3
 _GROWTH: Final = 6
 #: Batches with fewer payloads are read one by one: the columns of so few cost more.
 LEAST_PAYLOADS: Final = 8
+#: Batches between two attempts, at most, where less than half of the payloads fit.
+_MOST_PAUSE: Final = 64
 
 
 class _Table:
@@ -52,6 +54,9 @@ class ByColumn:
         self.is_possible = can_go_generally(rules) and not rules.config.explode
         self._tables: dict[tuple[tuple[str, ...], ...], _Table | None] = {}
         self.least_payloads = LEAST_PAYLOADS
+        #: Batches to go until the next attempt, and how many there were between the last two.
+        self._until = 0
+        self._pause = 1
         #: Messages that were written this way, or dropped.
         self.written = 0
 
@@ -64,6 +69,9 @@ class ByColumn:
     def encode(self, payloads: Sequence[bytes], times: Sequence[int] | None, partition: int,
                headers: Sequence[tuple[str, ...]] | None, most_bytes: int) -> tuple[Written | None, list[int], int]:
         """The points of those payloads that fit; the indices of the others; how many were dropped on purpose."""
+        self._until -= 1
+        if self._until > 0 or len(payloads) < self.least_payloads:
+            return None, list(range(len(payloads))), 0
         parts: list[Written] = []
         rest: list[int] = []
         dropped = 0
@@ -80,6 +88,8 @@ class ByColumn:
             rest += [begin + at for at in misfits]
             dropped += left_out
         self.written += len(payloads) - len(rest)
+        self._pause = 1 if 2 * len(rest) <= len(payloads) else min(2 * self._pause, _MOST_PAUSE)
+        self._until = self._pause
         return joined(parts) if parts else None, rest, dropped
 
     def _part(self, payloads: Sequence[bytes], part: Part, most_bytes: int) -> tuple[Written | None, list[int], int]:

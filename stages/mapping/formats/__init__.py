@@ -90,7 +90,8 @@ def quick(config: MappingConfig) -> Quick | None:
     match config.format:
         case "msgpack":
             from stages.mapping.formats.msgpack import quick_msgpack
-            return Quick(quick_msgpack(limits))
+            from stages.mapping.formats.msgpack_columns import MsgpackColumns
+            return Quick(quick_msgpack(limits), columns=MsgpackColumns().columns)
         case "text":
             from stages.mapping.formats.text import quick_text
             return Quick(quick_text(config.text_field))
@@ -100,7 +101,7 @@ def quick(config: MappingConfig) -> Quick | None:
             return Quick(lines.texts, "line 1: ", lines.columns)
         case "avro" if config.avro_schema and config.schema_header == "none":
             from stages.mapping.formats.avro import quick_avro
-            return Quick(quick_avro(config.avro_schema, limits))
+            return quick_avro(config.avro_schema, limits)
         case "protobuf":
             from stages.mapping.formats.protobuf import quick_protobuf
             found = quick_protobuf(config, limits)

@@ -7,11 +7,12 @@ a container file become RFC 3339 texts.
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from pipeline.config.schema import MappingConfig
-from stages.mapping.formats import Transcoder, each
+from stages.mapping.formats import Quick, Transcoder, each
+from stages.mapping.formats.avro_columns import AvroColumns
 from stages.mapping.formats.avro_container import blocks, header
 from stages.mapping.formats.avro_measure import Measure
 from stages.mapping.formats.confluent import SchemaFolder, hint, schema_text, without_header
@@ -30,6 +31,8 @@ class _Schema(NamedTuple):
 
     parsed: Any
     measure: Measure
+    #: The types that have names.
+    named: dict[str, Any]
 
 
 def avro_transcoder(config: MappingConfig, limits: Limits) -> Transcoder:
@@ -85,7 +88,7 @@ def _without_object(text: str) -> str:
     return text.partition(" from <")[0]
 
 
-def quick_avro(schema_file: str, limits: Limits) -> Callable[[Sequence[bytes]], list[bytes | None]]:
+def quick_avro(schema_file: str, limits: Limits) -> Quick:
     """The same for many records of the schema in the file; None for those that cannot be read (`formats.Quick`)."""
     import fastavro
 
@@ -101,8 +104,10 @@ def quick_avro(schema_file: str, limits: Limits) -> Callable[[Sequence[bytes]], 
             raise ValueError
         return found
 
+    columns = AvroColumns.of(schema, given.named)
     # What the reader raises can be anything.
-    return lambda payloads: usual_texts(each(record, payloads, (Exception,)), limits)
+    return Quick(lambda payloads: usual_texts(each(record, payloads, (Exception,)), limits),
+                 columns=None if columns is None else columns.columns)
 
 
 def _given(schema_file: str, limits: Limits) -> _Schema:
@@ -121,7 +126,7 @@ def _parsed(schema: Any, limits: Limits) -> _Schema:
 
     named: dict[str, Any] = {}
     parsed = fastavro.parse_schema(schema, named)
-    return _Schema(parsed, Measure(parsed, named, limits))
+    return _Schema(parsed, Measure(parsed, named, limits), named)
 
 
 class _Containers:
