@@ -18,6 +18,7 @@ from pipeline.config.mapping_checks import mapping_option_warnings
 from pipeline.config.patterns import is_pattern
 from pipeline.config.schema import Config, MappingConfig, SinkConfig, Subscription
 from pipeline.config.steps_schema import DropStep
+from pipeline.errors import PipelineError
 from pipeline.options import Command, config_option
 from pipeline.overwriting import overwriting_advice
 from pipeline.printable import printable, printable_json
@@ -31,6 +32,8 @@ from stages.mapping.records.merge import field_set
 from stages.mapping.records.series import Origin
 from stages.mapping.standalone import local_encoder
 
+#: Measurements of a source that are shown, unless they are named.
+MOST_MEASUREMENTS: Final = 20
 #: Keys that are listed as left out.
 _MOST_KEYS: Final = 40
 #: Tables that are not used here.
@@ -196,7 +199,8 @@ def _collisions(points: Sequence[tuple[str, bytes, str]]) -> list[Collision]:
 def chosen_subscription(config: Config, path: ConfigInputs, topic: str) -> int:
     """Index of the topic named "stream/topic" or "topic"; the first one without a name. Raises PipelineError."""
     if not config.subscriptions():
-        raise NothingToPreview(f"{path}: has no [[topics]], and so no mapping to preview")
+        raise NothingToPreview(f"{path}: has no [[topics]], and so no mapping to preview"
+                               + ("; --source NAME previews a source" if config.sources else ""))
     names = [subscription.label() for subscription in config.subscriptions()]
     for index, name in enumerate(names):
         if topic in ("", name, name.partition("/")[2]):
@@ -233,7 +237,7 @@ def with_topic(config: Config, subscription: int, topic: str, from_iggy: bool) -
     return as_topic(config, subscription, stream, name)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Shows what messages would become, or a source would send")
 @config_option
 @click.option("--input", "inputs", multiple=True, metavar="FILE", help="Messages; - is standard input. May be given "
               "several times.")
@@ -242,16 +246,29 @@ def with_topic(config: Config, subscription: int, topic: str, from_iggy: bool) -
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="With --input: a user header of the "
               "messages. May be given several times.")
 @click.option("--from-iggy", is_flag=True, help="The last messages of each partition; nothing is committed.")
-@click.option("--count", type=click.IntRange(1, 10_000), help="With --from-iggy: of each partition; 10 by default.")
+@click.option("--count", type=click.IntRange(1, 10_000), help="With --from-iggy: of each partition; 10 by default. "
+              "With --source: see there.")
 @click.option("--topic", default="", metavar="STREAM/TOPIC", help="The topic whose mapping is used; the first one by "
               "default.")
+@click.option("--source", "source", metavar="NAME", help="What this source would send, instead: measurements, series, "
+              "points by window of time, and the first messages, --count of each measurement, 3 by default.")
+@click.option("--measurement", "measurements", multiple=True, metavar="NAME|PATTERN", help="With --source: only these; "
+              f"the first {MOST_MEASUREMENTS} by default. May be given several times.")
 @click.option("--code", is_flag=True, help="Also print the code that is generated for the messages.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a message.")
 def preview(path: ConfigInputs, inputs: tuple[str, ...], each: str | None, headers: tuple[str, ...],
-            from_iggy: bool, count: int | None, topic: str, code: bool, as_json: bool) -> None:
-    """Shows what messages would become. Nothing is written or committed."""
+            from_iggy: bool, count: int | None, topic: str, source: str | None, measurements: tuple[str, ...],
+            code: bool, as_json: bool) -> None:
+    """Shows what messages would become, or with --source what a source would send. Nothing is written or committed."""
+    if source is not None:
+        if inputs or each or headers or from_iggy or topic or code:
+            raise click.UsageError("--source: only with --measurement, --count and --json")
+        _preview_source(path, source, measurements, count, as_json)
+        return
+    if measurements:
+        raise click.UsageError("--measurement: only with --source")
     if count is not None and not from_iggy:
-        raise click.UsageError("--count: only with --from-iggy")
+        raise click.UsageError("--count: only with --from-iggy or --source")
     if each is not None and from_iggy and not inputs:
         raise click.UsageError("--each: only with --input")
     if wrong := [header for header in headers if not header.partition("=")[1] or header.startswith("=")]:
@@ -275,6 +292,19 @@ def preview(path: ConfigInputs, inputs: tuple[str, ...], each: str | None, heade
         _print_json(report, code)
     else:
         _print(report, sink, code)
+
+
+def _preview_source(path: ConfigInputs, name: str, measurements: tuple[str, ...], count: int | None,
+                    as_json: bool) -> None:
+    # Imported here, because most previews are of sinks.
+    from pipeline.commands.source_preview import previews_of, print_previews
+
+    config = load_config(path, unused=(*DATABASE, "mapping", *_UNUSED[1:]))
+    chosen = [one for one in config.sources if one.name == name]
+    if not chosen:
+        known = ", ".join(one.name for one in config.sources)
+        raise PipelineError(f"there is no source {name}; the configuration has {known or 'no [[sources]]'}")
+    print_previews(previews_of(config, chosen, measurements, count), as_json)
 
 
 def _print_json(report: PreviewReport, code: bool) -> None:

@@ -50,15 +50,20 @@ SINGLE_PROCESSES = 6
 @click.option("--once", "until", flag_value="once", help="Stop when one batch of each partition is written.")
 @click.option("--from", "begin", metavar="TIME", help="With --to: read the sources from here (RFC 3339).")
 @click.option("--to", "end", metavar="TIME", help="Read the sources up to here, run no sinks, and stop.")
+@click.option("--dry-run", is_flag=True, help="Only show what the sources would send: measurements, series, points by "
+              "window of time, and some messages.")
 @click.option("--watch", is_flag=True, help="Reload the configuration when one of its files has changed.")
 def start(path: ConfigInputs, workers: int | None, writers: int | None, readers: int | None,
           drain_timeout_ms: int | None, log_level: str | None, until: Until | None, begin: str | None,
-          end: str | None, watch: bool) -> None:
+          end: str | None, dry_run: bool, watch: bool) -> None:
     """Runs the pipeline until SIGTERM or SIGINT, then finishes what is in flight."""
     options = {"drain_timeout_ms": drain_timeout_ms, "readers": readers, "log_level": log_level,
                "workers": workers, "writers": writers}
     config = _load_backfill(path, options, begin, end) if begin or end else \
         load_config(path, options=options, unused=("tests",))
+    if dry_run:
+        _show_sources(config)
+        return
     setproctitle.setproctitle("pipeline: supervisor")
     logger = setup_logging("supervisor", level_of(config.pipeline, "supervisor"), secrets_of(config),
                            config.pipeline.log_format)
@@ -73,6 +78,19 @@ def start(path: ConfigInputs, workers: int | None, writers: int | None, readers:
     code = Supervisor(config, encoders, config.pipeline.writers, logger, until or "", reload).run()
     locks.release()
     sys.exit(code)
+
+
+def _show_sources(config: Config) -> None:
+    """What the sources would send. Raises PipelineError."""
+    # Imported here, because it is rarely used.
+    from pipeline.commands.source_preview import previews_of, print_previews
+
+    if not config.sources:
+        raise click.UsageError("--dry-run is for [[sources]]; pipeline preview shows the lines that messages become")
+    for source in config.sources:
+        print_previews(previews_of(config, [source], (), None), as_json=False)
+    if config.all_sinks():
+        click.echo("# pipeline preview shows the lines that messages of the topics become")
 
 
 def _load_backfill(path: ConfigInputs, options: Mapping[str, object], begin: str | None, end: str | None) -> Config:

@@ -16,7 +16,15 @@ from pipeline.points.table import Column, Table
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time, parse_time
 from pipeline.points.windows import TimeWindow
 from stages.languages.annotated_csv import COUNT_RESULT, PointAssembler, find_error, text_of
-from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, RetentionPolicy, substitute
+from stages.languages.language import (
+    CHUNK_ROWS,
+    PointCount,
+    QueryAnswer,
+    QueryError,
+    QueryRequest,
+    RetentionPolicy,
+    substitute,
+)
 
 _ANNOTATIONS = ["datatype", "group", "default"]
 _DIALECT = {"header": True, "delimiter": ",", "annotations": _ANNOTATIONS}
@@ -88,9 +96,7 @@ class FluxDialect:
 
         The server sends the two in any order.
         """
-        points = (f"from(bucket: {literal(self._bucket)})\n"
-                  f"  |> range(start: time(v: {window.start}), stop: time(v: {window.end}))\n"
-                  f"  |> filter(fn: (r) => r._measurement == {literal(measurement)})\n")
+        points = self._points(measurement, window)
         # Counted before they are grouped, since fields of different types cannot be in one group.
         return self._ask(f'{points}  |> yield(name: "{RESULT}")\n'
                          f'{points}  |> count() |> group() |> sum() |> yield(name: "{COUNT_RESULT}")')
@@ -120,6 +126,54 @@ class FluxDialect:
         found = set(values_of(body))
         # The server leaves out the CR in names.
         return {name for name, _ in windows if name not in found and "\r" not in name}
+
+    def _points(self, measurement: str, window: TimeWindow) -> str:
+        return (f"from(bucket: {literal(self._bucket)})\n"
+                f"  |> range(start: time(v: {window.start}), stop: time(v: {window.end}))\n"
+                f"  |> filter(fn: (r) => r._measurement == {literal(measurement)})\n")
+
+    def count(self, measurement: str, window: TimeWindow, every: int = 0) -> QueryRequest | None:
+        """How many values each field has."""
+        if self._custom:
+            return None
+        counted = f'aggregateWindow(every: {every}ns, fn: count, createEmpty: false, timeSrc: "_start")' if every \
+            else "count()"
+        time = ', "_time"' if every else ""
+        return self._ask(f'{self._points(measurement, window)}  |> {counted}\n'
+                         f'  |> group(columns: ["_field"{time}]) |> sum() |> group() |> yield(name: "{RESULT}")')
+
+    def read_count(self, body: bytes) -> dict[int, PointCount]:
+        _raise_error(body)
+        _raise_unless_whole(body)
+        found: dict[int, PointCount] = {}
+        for row in rows_of(body):
+            start = parse_time(row["_time"]) if "_time" in row else 0
+            values, before = int(row["_value"]), found.get(start, PointCount(0, 0))
+            found[start] = PointCount(max(before.points, values), before.rows + values)
+        return {start: count for start, count in found.items() if count.rows}
+
+    def series(self, measurement: str, window: TimeWindow) -> QueryRequest | None:
+        if self._custom:
+            return None
+        return self._ask(f'{self._points(measurement, window)}  |> first()\n'
+                         '  |> drop(columns: ["_field", "_value", "_time", "_start", "_stop"]) |> limit(n: 1)\n'
+                         f'  |> group() |> count(column: "_measurement") |> yield(name: "{RESULT}")')
+
+    def read_series(self, body: bytes) -> int:
+        _raise_error(body)
+        _raise_unless_whole(body)
+        return sum(int(row["_measurement"]) for row in rows_of(body))
+
+    def first_time(self, measurement: str, window: TimeWindow) -> QueryRequest | None:
+        if self._custom:
+            return None
+        return self._ask(f'{self._points(measurement, window)}  |> first() |> keep(columns: ["_time"]) |> group()\n'
+                         f'  |> min(column: "_time") |> yield(name: "{RESULT}")')
+
+    def read_first_time(self, body: bytes) -> int | None:
+        _raise_error(body)
+        _raise_unless_whole(body)
+        return min((parse_time(row["_time"]) for row in rows_of(body)), default=None)
 
     def answer_reader(self) -> "FluxAnswerReader":
         return FluxAnswerReader(counted=not self._custom)
@@ -185,6 +239,20 @@ def values_of(body: bytes) -> list[str]:
             at = line.index("_value") if "_value" in line else len(line)
         elif at < len(line):
             found.append(line[at])
+    return found
+
+
+def rows_of(body: bytes) -> list[dict[str, str]]:
+    """The rows of all tables, by their columns."""
+    found: list[dict[str, str]] = []
+    header: list[str] | None = None
+    for line in _csv_rows(body):
+        if line[0].startswith("#"):
+            header = None
+        elif header is None:
+            header = line
+        else:
+            found.append(dict(zip(header, line, strict=False)))
     return found
 
 

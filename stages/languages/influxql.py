@@ -21,6 +21,7 @@ from pipeline.printable import excerpt
 from stages.languages.custom_rows import CustomColumns, CustomRows
 from stages.languages.language import (
     CHUNK_ROWS,
+    PointCount,
     QueryAnswer,
     QueryError,
     QueryRequest,
@@ -172,6 +173,38 @@ class InfluxqlDialect:
                 results.setdefault(result.statement_id, []).append(result)
         return {name for number, (name, _) in enumerate(windows)
                 if results.get(number) == [_Result(statement_id=number)]}
+
+    def count(self, measurement: str, window: TimeWindow, every: int = 0) -> QueryRequest | None:
+        """How many values each field has."""
+        if not self.ordered:
+            return None
+        where = f" WHERE {_bounds(window)}" if _bounds(window) else ""
+        return self._ask(f"SELECT COUNT(*) FROM {self._from(measurement)}{where}"  # nosec B608  # quoted
+                         + (f" GROUP BY time({every}ns) fill(none)" if every else ""))
+
+    def read_count(self, body: bytes) -> dict[int, PointCount]:
+        found = {}
+        for chunk in _all_chunks(body, 1):
+            for series in _series(chunk):
+                for raw in series.values:
+                    time, *counts = _head.decode(raw)
+                    most = max((int(count) for count in counts if count is not None), default=0)
+                    if most:
+                        found[int(time)] = PointCount(most, most)
+        return found
+
+    def series(self, measurement: str, window: TimeWindow) -> QueryRequest | None:
+        """All series, whatever their times. SHOW SERIES EXACT CARDINALITY of 1.6.7 counts those of each shard."""
+        return self._ask(f"SHOW SERIES FROM {self._from(measurement)}") if self.ordered else None
+
+    def read_series(self, body: bytes) -> int:
+        return sum(len(series.values) for chunk in _all_chunks(body, 1) for series in _series(chunk))
+
+    def first_time(self, measurement: str, window: TimeWindow) -> QueryRequest | None:
+        return None
+
+    def read_first_time(self, body: bytes) -> int | None:
+        return None
 
     def answer_reader(self) -> "InfluxqlAnswerReader":
         return InfluxqlAnswerReader()

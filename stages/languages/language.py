@@ -51,6 +51,15 @@ class RetentionPolicy(Struct, frozen=True):
     is_default: bool
 
 
+class PointCount(Struct, frozen=True):
+    """Numbers for one window. Where points have different fields, a server may count fewer than there are."""
+
+    #: Points, at least.
+    points: int
+    #: Rows that a page of the window has, at least.
+    rows: int
+
+
 class QueryAnswerReader(Protocol):
     """Collects one answer, piece by piece as the transport yields them, and counts its rows."""
 
@@ -105,6 +114,27 @@ class Dialect(Protocol):
 
     def read_probe(self, windows: Sequence[tuple[str, TimeWindow]], body: bytes) -> set[str]:
         """Reads the answer to `probe`: the measurements that certainly have none. Raises QueryError."""
+
+    def count(self, measurement: str, window: TimeWindow, every: int = 0) -> QueryRequest | None:
+        """The query for the numbers of points in a window: together, or from each multiple of `every` nanoseconds on.
+        None for a custom query."""
+
+    def read_count(self, body: bytes) -> dict[int, PointCount]:
+        """Reads the answer to `count`, by the start of each part that has points; any start where there is one number
+        for all. Raises QueryError."""
+
+    def series(self, measurement: str, window: TimeWindow) -> QueryRequest | None:
+        """The query for the number of series, of the window where the server can tell. None for a custom query."""
+
+    def read_series(self, body: bytes) -> int:
+        """Reads the answer to `series`. Raises QueryError."""
+
+    def first_time(self, measurement: str, window: TimeWindow) -> QueryRequest | None:
+        """The query for the time of the first point in a window. None where a page of few rows tells, and for a custom
+        query."""
+
+    def read_first_time(self, body: bytes) -> int | None:
+        """Reads the answer to `first_time`; None if there is no point. Raises QueryError."""
 
     def answer_reader(self) -> QueryAnswerReader:
         """A reader for the answer to one `page` or `custom_query`."""

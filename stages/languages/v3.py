@@ -20,7 +20,15 @@ from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
 from stages.languages.custom_rows import CustomColumns, CustomRows
-from stages.languages.language import CHUNK_ROWS, QueryAnswer, QueryError, QueryRequest, RetentionPolicy, substitute
+from stages.languages.language import (
+    CHUNK_ROWS,
+    PointCount,
+    QueryAnswer,
+    QueryError,
+    QueryRequest,
+    RetentionPolicy,
+    substitute,
+)
 
 #: Rows of a table.
 TABLE_ROWS = 10_000
@@ -34,6 +42,12 @@ _BETWEEN_ROWS = b"},{"
 _object = msgspec.json.Decoder(dict[str, Any])
 _objects = msgspec.json.Decoder(list[dict[str, Any]])
 _raws = msgspec.json.Decoder(list[Raw])
+
+
+def _where(window: TimeWindow) -> str:
+    bounds = [f"time {operator} TIMESTAMP '{format_time(edge)}'" for edge, operator, open_end in (
+        (window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)) if edge != open_end]
+    return f" WHERE {' AND '.join(bounds)}" if bounds else ""
 
 
 def identifier(name: str) -> str:
@@ -113,12 +127,35 @@ class V3Dialect(ABC):
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
              chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
         """The page query, always in SQL: InfluxQL of 3.9.6 applies LIMIT to each field, which omits values."""
-        bounds = [f"time {operator} TIMESTAMP '{format_time(edge)}'" for edge, operator, open_end in (
-            (window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)) if edge != open_end]
         return self._ask(
             f"SELECT time, {', '.join(identifier(column.name) for column in columns)} FROM {identifier(measurement)}"  # nosec B608  # quoted
-            + (f" WHERE {' AND '.join(bounds)}" if bounds else "") + " ORDER BY time ASC"
+            + _where(window) + " ORDER BY time ASC"
             + (f" LIMIT {limit}" if limit else ""), "sql")
+
+    def count(self, measurement: str, window: TimeWindow, every: int = 0) -> QueryRequest | None:
+        """How many points there are."""
+        if not self.ordered:
+            return None
+        part = f"CAST(date_bin(INTERVAL '{every} nanoseconds', time) AS BIGINT)" if every else "0"
+        return self._ask(f"SELECT {part} AS part, count(*) AS points FROM {identifier(measurement)}{_where(window)}"  # nosec B608  # quoted
+                         + (" GROUP BY 1 ORDER BY 1" if every else ""), "sql")
+
+    def read_count(self, body: bytes) -> dict[int, PointCount]:
+        return {int(row["part"]): PointCount(int(row["points"]), int(row["points"]))
+                for row in self._listed(body) if row["points"]}
+
+    def series(self, measurement: str, window: TimeWindow) -> QueryRequest | None:
+        """None: the tags of a table, whose values would be counted, are only known from another query."""
+        return None
+
+    def read_series(self, body: bytes) -> int:
+        return 0
+
+    def first_time(self, measurement: str, window: TimeWindow) -> QueryRequest | None:
+        return None
+
+    def read_first_time(self, body: bytes) -> int | None:
+        return None
 
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The custom query; times are RFC 3339 in SQL (without quotes), integers (nanoseconds) in InfluxQL."""

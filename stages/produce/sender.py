@@ -87,9 +87,8 @@ class PageSender:
         """`on_failure` is awaited after each failed attempt."""
         names = template_names(config, measurement)
         output = config.output
-        self.stream, self.topic = (fit_name(substitute_names(template, names), template)
-                                   for template in (output.stream, output.topic))
-        self._headers = {key: shortened(substitute_names(text, names)) for key, text in output.headers.items()} or None
+        self.stream, self.topic = topic_of(config, measurement)
+        self._headers = headers_of(config, measurement) or None
         if substitute_names(output.stream, names) != self.stream or substitute_names(output.topic, names) != self.topic:
             link.logger.warning("source %s: messages of the measurement %s go to %s/%s, because Iggy's names have at "
                                 "most %d bytes, and a number is taken for an identifier", config.name,
@@ -169,6 +168,20 @@ class PageSender:
         return msgspec.json.encode(RowDeadLetter(
             time=datetime.now(UTC).isoformat(), source=self._config.name, measurement=self._measurement,
             reason=row.reason, detail=row.detail, row=row.row))
+
+
+def topic_of(config: SourceConfig, measurement: str) -> tuple[str, str]:
+    """Stream and topic of the messages of a measurement."""
+    names = template_names(config, measurement)
+    stream, topic = (fit_name(substitute_names(template, names), template)
+                     for template in (config.output.stream, config.output.topic))
+    return stream, topic
+
+
+def headers_of(config: SourceConfig, measurement: str) -> dict[str, str]:
+    """The user headers of the messages of a measurement."""
+    names = template_names(config, measurement)
+    return {key: shortened(substitute_names(text, names)) for key, text in config.output.headers.items()}
 
 
 def fit_name(name: str, template: str) -> str:

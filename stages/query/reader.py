@@ -19,7 +19,7 @@ from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.flavour import Flavour, Version
 from stages.languages.choice import dialect_of, language_mismatch, language_of, may_fall_back, version_to_query
 from stages.languages.influxql import InfluxqlDialect
-from stages.languages.language import CHUNK_ROWS, Dialect, QueryAnswer, QueryError, QueryRequest
+from stages.languages.language import CHUNK_ROWS, Dialect, PointCount, QueryAnswer, QueryError, QueryRequest
 from stages.query.http import HttpTransport
 from stages.query.policies import PolicyWatch
 from stages.query.transport import (
@@ -272,6 +272,31 @@ class SourceReader:
         if answer.rows:
             self._chunk_rows[measurement] = chunk_rows_for(len(answer.body) // answer.rows, self.config.max_page_bytes)
         return answer, full
+
+    @unreadable_is_failure()
+    def count(self, measurement: str, window: TimeWindow, every: int = 0) -> dict[int, PointCount] | None:
+        """The numbers of points in a window; see `Dialect.count`. None where they cannot be counted. Raises
+        QueryFailed."""
+        _, _, dialect = self._dialect()
+        request = dialect.count(measurement, window, every)
+        if request is None:
+            return None
+        try:
+            return dialect.read_count(self._list(request))
+        except QueryError as error:
+            raise to_failure(error) from None
+
+    @unreadable_is_failure()
+    def series(self, measurement: str, window: TimeWindow) -> int | None:
+        """The number of series; see `Dialect.series`. None where they cannot be counted. Raises QueryFailed."""
+        _, _, dialect = self._dialect()
+        request = dialect.series(measurement, window)
+        if request is None:
+            return None
+        try:
+            return dialect.read_series(self._list(request))
+        except QueryError as error:
+            raise to_failure(error) from None
 
     def check(self) -> None:
         """Tries the custom query, or the list of measurements, once and with short timeouts. Raises QueryFailed."""

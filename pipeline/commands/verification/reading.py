@@ -49,6 +49,11 @@ class DatabasePoints:
     def read(self, measurement: str, start: int, end: int) -> Iterator[bytes]:
         """The points of one measurement in [start, end), as they are sent; by the name that the source keeps it under.
         Raises PipelineError."""
+        for messages in self.messages(measurement, start, end):
+            yield from messages.payloads
+
+    def messages(self, measurement: str, start: int, end: int) -> Iterator[PageMessages]:
+        """The messages of those points, each time some. Raises PipelineError."""
         if self._ordered is None:
             self._ordered = self._tried(self._reader.discover).ordered
         align = max(1, self._config.window_align_ms * 1_000_000)
@@ -60,7 +65,7 @@ class DatabasePoints:
                 if isinstance(found, WindowOverflow):
                     page = ledger.overflow(page.seq, page.attempt, found.one_time, found.first, slow=found.slow)
                     continue
-                yield from self._points(measurement, found)
+                yield from self._messages(measurement, found)
                 ledger.page_read(page.seq, page.attempt, found.end, found.rows, found.first, size=len(found.body))
                 ledger.confirm(page.seq, page.attempt, [])
                 page = None
@@ -88,7 +93,7 @@ class DatabasePoints:
                 time.sleep(PAUSE_SECONDS)
         raise AssertionError
 
-    def _points(self, measurement: str, page: QueryPage) -> Iterator[bytes]:
+    def _messages(self, measurement: str, page: QueryPage) -> Iterator[PageMessages]:
         if not page.body:
             return
         dialect = self._dialects.get(page.language)
@@ -103,7 +108,7 @@ class DatabasePoints:
                 messages = PageMessages()
                 encoder.encode(table, None, messages)
                 self.rejected += len(messages.bad)
-                yield from messages.payloads
+                yield messages
         except QueryError as error:
             raise PipelineError(f"the database cannot be read: {error.message}") from None
 
