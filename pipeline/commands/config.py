@@ -7,7 +7,7 @@ import click
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import Examined, examine_config
 from pipeline.config.mapping_checks import mapping_contradictions
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, MappingConfig
 from pipeline.config.values import Used
 from pipeline.errors import ConfigError
 from pipeline.logs import clean
@@ -54,4 +54,9 @@ def _mapping_problems(config: Config, used: Used) -> list[str]:
             from stages.mapping.check import mapping_problems
             problems += mapping_problems(sink.mapping, key, [(topic.stream, topic.topic) for topic in sink.topics],
                                          is_consistent=not mapping_contradictions(sink.mapping, key))
+    for index, source in enumerate(config.sources):
+        if source.steps:
+            # As above.
+            from stages.mapping.steps.check import step_problems
+            problems += step_problems(MappingConfig(steps=source.steps), f"sources[{index}]")
     return problems

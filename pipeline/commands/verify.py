@@ -102,7 +102,7 @@ class _Verification:
         """Compares sums, then the points of the windows whose sums differ."""
         for name, (start, end) in self._spans.items():
             for point in self._read(name, start, end):
-                _, at = self._reader.place(point)
+                _, at = self._place(point)
                 self._sums.database.setdefault(self._sums.window(name, at), Sums()).add(hash_of(point))
         async for window, point in self._iggy_points():
             self._sums.iggy.setdefault(window, Sums()).add(hash_of(point))
@@ -122,6 +122,15 @@ class _Verification:
                         sum(max(0, one.missing) for one in results), sum(max(0, one.changed) for one in results),
                         sum(max(0, one.repeated) for one in results), sum(max(0, one.only_in_iggy) for one in results),
                         results, examples)
+
+    def _place(self, point: bytes) -> tuple[str, int]:
+        """Measurement and time of a point of the database. Raises PipelineError."""
+        try:
+            return self._reader.place(point)
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise PipelineError(f"the steps of source {self._source.name} make messages without the point's "
+                                f"measurement and time, which are needed to compare them ({error}): {excerpt(point)}"
+                                ) from None
 
     async def _iggy_points(self) -> AsyncIterator[tuple[Window, bytes]]:
         """(window, point) of all points in Iggy that are compared."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from pipeline.config.connection_checks import VersionOptions, connection_problems
-from pipeline.config.patterns import is_pattern
 from pipeline.config.schema import Config
+from pipeline.config.source_choice_checks import choice_problems, policy_problems
 from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.config.values import Used
 from pipeline.errors import missing_package
@@ -54,8 +54,9 @@ def source_problems(sources: tuple[SourceConfig, ...], used: Used) -> list[str]:
         problems += _state_problems(source, others, key, used)
         problems += _shared_topic_problems(source, sources, key)
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
-        problems += _policy_problems(source, key)
-        for option in ("measurements", "exclude_measurements", "tags", "retention_policies"):
+        problems += policy_problems(source, key) + choice_problems(source, key)
+        for option in ("measurements", "exclude_measurements", "tags", "retention_policies", "fields",
+                       "exclude_fields"):
             problems += _duplicate_problems(f"{key}.{option}", getattr(source, option))
         # The transport itself reads a source's ca_file before anything starts.
         problems += connection_problems(source.influxdb, f"{key}.influxdb", used, _VERSION_OPTIONS, read_ca_file=False)
@@ -120,7 +121,7 @@ def _query_problems(source: SourceConfig, key: str) -> list[str]:
             problems.append(f"{key}.measurement: required with query: what its points are called")
         if source.measurements != ("*",) or source.exclude_measurements:
             problems.append(f"{key}.measurements: not beside query")
-    for option in ("measurement", "tags", "types", "window_align_ms"):
+    for option in ("measurement", "tags", "window_align_ms"):
         if getattr(source, option) and not source.query:
             problems.append(f"{key}.{option}: only with query")
     if source.window_align_ms and source.window_align_ms % DAY_MS == 0 and _TIME_ZONE.search(source.query):
@@ -132,35 +133,8 @@ def _query_problems(source: SourceConfig, key: str) -> list[str]:
     needed = {"flux": "v2", "sql": "v3"}.get(language)
     if needed and version not in ("auto", needed):
         problems.append(f'{key}.language: "{language}" only with influxdb.version = "{needed}" or "auto"')
-    if source.types and (language == "flux" or (language == "auto" and version == "v2")):
-        problems.append(f"{key}.types: not with Flux, whose answers have the types in them")
-    return problems
-
-
-def _policy_problems(source: SourceConfig, key: str) -> list[str]:
-    problems = []
-    influxdb, output = source.influxdb, source.output
-    templates = (output.stream, output.topic, *output.headers.values(), *output.constant_tags.values())
-    shown = any("{retention_policy}" in template for template in templates)
-    if not source.retention_policies:
-        if shown and not influxdb.retention_policy:
-            problems.append(f"{key}.output: {{retention_policy}} only with retention_policies, or "
-                            "influxdb.retention_policy")
-        return problems
-    here = f"{key}.retention_policies"
-    if source.query:
-        problems.append(f"{here}: not beside query, which names the policies itself")
-    if influxdb.retention_policy:
-        problems.append(f"{here}: not beside influxdb.retention_policy; give one of them")
-    if influxdb.version == "v3" or influxdb.transport == "flight":
-        problems.append(f"{here}: only with InfluxDB 1, or InfluxDB 2 in InfluxQL; InfluxDB 3 has none")
-    elif source.language not in ("auto", "influxql"):
-        problems.append(f'{here}: only with language = "influxql" or "auto"; in Flux each policy is a bucket')
-    several = len(source.retention_policies) > 1 or is_pattern(source.retention_policies[0])
-    if several and not shown:
-        problems.append(f"{key}.output: {{retention_policy}} must be in the stream, the topic, a header or a tag, so "
-                        "that points of the same series and time in two policies can be told apart; for example "
-                        'headers = { retention_policy = "{retention_policy}" }')
+    if source.query and source.types and (language == "flux" or (language == "auto" and version == "v2")):
+        problems.append(f"{key}.types: not with a query in Flux, whose answers have the types in them")
     return problems
 
 

@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from pipeline.config.connection_schema import ConnectionConfig
 from pipeline.config.scalars import DayMilliseconds, FilePath, NonEmpty, YearMilliseconds
+from pipeline.config.steps_schema import AnyStep
 from pipeline.points.field_type import FieldType
 
 Format = Literal["json", "line_protocol", "msgpack"]
@@ -71,14 +72,27 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: Retention policies to read, with InfluxQL: names, or patterns with * and ?; ["*"]: all. New ones are found while
     #: the source runs. Without it, `influxdb.retention_policy` or the database's default one is read.
     retention_policies: tuple[NonEmpty, ...] = ()
+    #: Fields to read: names, or patterns. A point that has none of them is not sent.
+    fields: tuple[NonEmpty, ...] = ("*",)
+    #: Fields to leave out: names, or patterns.
+    exclude_fields: tuple[NonEmpty, ...] = ()
+    #: Tag -> values: only points whose tags have one of these, names or patterns, for each tag that is given. A pattern
+    #: does not match a missing tag, the value "" does.
+    tag_values: dict[NonEmpty, tuple[str, ...]] = {}
+    #: Tag -> values: no points whose tags have one of these, for any tag that is given.
+    exclude_tag_values: dict[NonEmpty, tuple[str, ...]] = {}
     #: Custom query, instead of `measurements`, with $from (inclusive) and $to (exclusive), and a column for the time.
     query: str = ""
     #: Measurement of the points of `query`.
     measurement: str = ""
     #: Columns of `query` that are tags, if the answer does not mark them.
     tags: tuple[NonEmpty, ...] = ()
-    #: Types of columns of `query`, if the answer does not have them.
+    #: Field -> type that it is converted to; a name with `*` and `?` is for all that match it, and the first one that
+    #: matches counts. With `query`: types of its columns, by their names, if the answer does not have them.
     types: dict[str, FieldType] = {}
+    #: Steps that change each point before it is sent: `[[sources.steps]]`. A step sees a point as {"measurement",
+    #: "tags", "fields", "time"}.
+    steps: tuple[AnyStep, ...] = ()
     #: Windows of `query` end at multiples of this since 1970: the interval that the query groups by.
     window_align_ms: Annotated[int, Meta(ge=0, le=31_622_400_000)] = 0
     #: "auto": influxql for v1 and v2 (flux with `query`, or if no database of v2 has the name), sql for v3.

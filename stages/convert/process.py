@@ -9,7 +9,6 @@ from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
 from pipeline.plan_updates import PlanUpdates
 from pipeline.points.fingerprints import pack, unpack_known
-from pipeline.points.table import Column
 from pipeline.sockets.control_link import ControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.source_rules import SourceRules
@@ -18,7 +17,8 @@ from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
 from pipeline.wire.frames import cut
 from pipeline.wire.source import Language
-from stages.convert.payloads import Dedupe, PageMessages, PointEncoder, encoder_of
+from stages.convert.encoders import SourceEncoder
+from stages.convert.payloads import Dedupe, PageMessages
 from stages.languages.choice import dialect_of, language_of
 from stages.languages.language import Dialect, QueryError
 
@@ -26,8 +26,6 @@ from stages.languages.language import Dialect, QueryError
 POLL_MILLISECONDS = 1_000
 #: Pages queued in each socket, at most.
 HIGH_WATER_MARK = 1
-#: Encoders cached; there is one for each measurement and set of columns.
-MAX_ENCODERS = 1_000
 
 
 def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
@@ -43,7 +41,7 @@ class ConvertStage:
         self.rules = SourceRules(plan)
         self.sources = plan.config.sources
         self._dialects: dict[tuple[int, str], Dialect] = {}
-        self._encoders: dict[tuple[source_wire.MeasurementId, tuple[Column, ...]], PointEncoder] = {}
+        self._encoders = [SourceEncoder(config) for config in self.sources]
         endpoints = Endpoints(plan.folder)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(context, endpoints, endpoints.source_control, name)
@@ -112,7 +110,7 @@ class ConvertStage:
         if body:
             dialect = self._dialect(measurement.source, config, page.language)
             for table in dialect.tables(measurement.name, page.columns, body, page.before):
-                self._encoder(measurement, config, table.columns).encode(table, dedupe, messages)
+                self._encoders[measurement.source].encode(measurement.name, table, dedupe, messages)
         return messages
 
     def _dialect(self, index: int, config: SourceConfig, language: Language) -> Dialect:
@@ -120,12 +118,3 @@ class ConvertStage:
         if found is None:
             found = self._dialects[index, language] = dialect_of(config, language)
         return found
-
-    def _encoder(self, measurement: source_wire.MeasurementId, config: SourceConfig,
-                 columns: tuple[Column, ...]) -> PointEncoder:
-        encoder = self._encoders.get((measurement, columns))
-        if encoder is None:
-            if len(self._encoders) >= MAX_ENCODERS:
-                self._encoders.clear()
-            encoder = self._encoders[measurement, columns] = encoder_of(config, measurement.name, columns)
-        return encoder

@@ -3,6 +3,7 @@
 from pipeline.config.source_schema import SourceConfig
 from pipeline.wire.source import Language
 from stages.influxdb.flavour import Flavour, Version
+from stages.languages.filters import choice_of
 from stages.languages.flux import FluxDialect
 from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import Dialect
@@ -50,19 +51,20 @@ def dialect_of(config: SourceConfig, language: Language) -> Dialect:
     """The dialect for a language, with the source's options."""
     influxdb = config.influxdb
     database = influxdb.database or influxdb.bucket
-    custom = bool(config.query)
+    custom, choice = bool(config.query), choice_of(config)
+    types = config.types if custom else {}
     if language == "influxql":
-        return InfluxqlDialect(database, influxdb.retention_policy, config.types, config.tags, custom,
-                               bool(config.retention_policies))
+        return InfluxqlDialect(database, influxdb.retention_policy, types, config.tags, custom,
+                               bool(config.retention_policies), choice)
     if language == "flux":
         return FluxDialect(influxdb.bucket or influxdb.database, influxdb.org, influxdb.org_id, config.tags,
-                           custom)
+                           custom, choice)
     if language in ("flight_sql", "flight_influxql"):
         # Imported here, because pyarrow costs every other user start-up time and memory.
         from stages.languages.arrow import ArrowDialect
-        return ArrowDialect(database, "sql" if language == "flight_sql" else "influxql", config.types, config.tags,
-                            custom)
-    return JsonDialect(database, "sql" if language == "sql" else "influxql", config.types, config.tags, custom)
+        return ArrowDialect(database, "sql" if language == "flight_sql" else "influxql", types, config.tags,
+                            custom, choice)
+    return JsonDialect(database, "sql" if language == "sql" else "influxql", types, config.tags, custom, choice)
 
 
 def language_mismatch(config: SourceConfig, version: Version) -> str:

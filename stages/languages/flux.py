@@ -16,6 +16,7 @@ from pipeline.points.table import Column, Table
 from pipeline.points.times import MAX_TIME, MIN_TIME, format_time, parse_time
 from pipeline.points.windows import TimeWindow
 from stages.languages.annotated_csv import COUNT_RESULT, PointAssembler, find_error, text_of
+from stages.languages.filters import EVERYTHING, Choice, flux_filter
 from stages.languages.language import (
     CHUNK_ROWS,
     PointCount,
@@ -57,10 +58,12 @@ class FluxDialect:
     ordered = False
 
     def __init__(self, bucket: str, org: str = "", org_id: str = "", tags: tuple[str, ...] = (),
-                 custom: bool = False) -> None:
-        """`tags`: columns of a custom query that are tags although they are not in the group key."""
+                 custom: bool = False, choice: Choice = EVERYTHING) -> None:
+        """`tags`: columns of a custom query that are tags although they are not in the group key. `choice`: what is
+        read of a measurement."""
         self._bucket = bucket
         self._custom = custom
+        self._filter = flux_filter(choice, literal)
         self._tags = frozenset(tags)
         owner = {"orgID": org_id} if org_id else {"org": org} if org else {}
         self._path = "/api/v2/query" + (f"?{urlencode(owner)}" if owner else "")
@@ -130,7 +133,7 @@ class FluxDialect:
     def _points(self, measurement: str, window: TimeWindow) -> str:
         return (f"from(bucket: {literal(self._bucket)})\n"
                 f"  |> range(start: time(v: {window.start}), stop: time(v: {window.end}))\n"
-                f"  |> filter(fn: (r) => r._measurement == {literal(measurement)})\n")
+                f"  |> filter(fn: (r) => r._measurement == {literal(measurement)})\n{self._filter}")
 
     def count(self, measurement: str, window: TimeWindow, every: int = 0) -> QueryRequest | None:
         """How many values each field has."""

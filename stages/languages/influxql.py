@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Raw, Struct
 
+from pipeline.config.regexes import regex_of
 from pipeline.config.source_names import qualified, quoted
 from pipeline.points.field_type import FieldType
 from pipeline.points.table import BadRow, Column, Row, Table, Value, sort_columns
@@ -19,6 +20,7 @@ from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
 from stages.languages.custom_rows import CustomColumns, CustomRows
+from stages.languages.filters import EVERYTHING, Choice, influxql_conditions
 from stages.languages.language import (
     CHUNK_ROWS,
     PointCount,
@@ -72,12 +74,15 @@ class InfluxqlDialect:
     """InfluxQL; answers are `ordered` for discovered measurements, while a custom query has any order."""
 
     def __init__(self, database: str, retention_policy: str = "", types: dict[str, FieldType] | None = None,
-                 tags: tuple[str, ...] = (), custom: bool = False, by_policy: bool = False) -> None:
+                 tags: tuple[str, ...] = (), custom: bool = False, by_policy: bool = False,
+                 choice: Choice = EVERYTHING) -> None:
         """`types` and `tags` describe the columns of a custom query; a number without a type is a float. `by_policy`:
-        measurements have the names of `source_names.qualified`."""
+        measurements have the names of `source_names.qualified`. `choice`: what is read of a measurement."""
         self.ordered = not custom
         self._retention_policy = retention_policy
         self._by_policy = by_policy
+        self._choice = choice
+        self._conditions = influxql_conditions(choice, quoted)
         self._database = database
         self._columns = CustomColumns(types or {}, frozenset(tags), integers=False)
         self._decoders: dict[tuple[Column, ...], Callable[[bytes], Any]] = {}
@@ -93,6 +98,10 @@ class InfluxqlDialect:
             return measurement
         policy = f"{quoted(self._retention_policy)}." if self._retention_policy else ""
         return policy + quoted(measurement)
+
+    def _where(self, window: TimeWindow) -> str:
+        conditions = " AND ".join(filter(None, (_bounds(window), *self._conditions)))
+        return f" WHERE {conditions}" if conditions else ""
 
     def measurements(self) -> QueryRequest:
         # For a missing database the list is empty; only a SELECT is an error, in 2.7 only as the last statement.
@@ -147,8 +156,7 @@ class InfluxqlDialect:
              chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
         selected = ", ".join(f"{quoted(column.name)}::{'tag' if column.kind == 'tag' else _CAST[column.type]}"
                              for column in columns)
-        where = f" WHERE {_bounds(window)}" if _bounds(window) else ""
-        return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{where} ORDER BY time ASC"  # nosec B608  # quoted
+        return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{self._where(window)} ORDER BY time ASC"  # nosec B608  # quoted
                          + (f" LIMIT {limit}" if limit else ""), chunk_rows)
 
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
@@ -175,11 +183,11 @@ class InfluxqlDialect:
                 if results.get(number) == [_Result(statement_id=number)]}
 
     def count(self, measurement: str, window: TimeWindow, every: int = 0) -> QueryRequest | None:
-        """How many values each field has."""
+        """How many values each field has, those of `exclude_fields` too, which no expression leaves out."""
         if not self.ordered:
             return None
-        where = f" WHERE {_bounds(window)}" if _bounds(window) else ""
-        return self._ask(f"SELECT COUNT(*) FROM {self._from(measurement)}{where}"  # nosec B608  # quoted
+        fields = "*" if self._choice.fields == EVERYTHING.fields else f"/{regex_of(self._choice.fields)}/"
+        return self._ask(f"SELECT COUNT({fields}) FROM {self._from(measurement)}{self._where(window)}"  # nosec B608  # quoted
                          + (f" GROUP BY time({every}ns) fill(none)" if every else ""))
 
     def read_count(self, body: bytes) -> dict[int, PointCount]:

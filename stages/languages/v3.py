@@ -20,6 +20,7 @@ from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time
 from pipeline.points.windows import TimeWindow
 from pipeline.printable import excerpt
 from stages.languages.custom_rows import CustomColumns, CustomRows
+from stages.languages.filters import EVERYTHING, Choice, sql_conditions
 from stages.languages.language import (
     CHUNK_ROWS,
     PointCount,
@@ -44,9 +45,10 @@ _objects = msgspec.json.Decoder(list[dict[str, Any]])
 _raws = msgspec.json.Decoder(list[Raw])
 
 
-def _where(window: TimeWindow) -> str:
+def _where(window: TimeWindow, conditions: Sequence[str] = ()) -> str:
     bounds = [f"time {operator} TIMESTAMP '{format_time(edge)}'" for edge, operator, open_end in (
         (window.start, ">=", MIN_TIME), (window.end, "<", MAX_TIME)) if edge != open_end]
+    bounds += conditions
     return f" WHERE {' AND '.join(bounds)}" if bounds else ""
 
 
@@ -80,13 +82,16 @@ class V3Dialect(ABC):
     """
 
     def __init__(self, database: str, language: Literal["sql", "influxql"],
-                 types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False) -> None:
-        """`types` and `tags` describe the columns of a custom query; without them, the answer's own types are used."""
+                 types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False,
+                 choice: Choice = EVERYTHING) -> None:
+        """`types` and `tags` describe the columns of a custom query; without them, the answer's own types are used.
+        `choice`: what is read of a measurement."""
         self.ordered = not custom
         self._database = database
         self._language = language
         self._types = types or {}
         self._tags = frozenset(tags)
+        self._choice = choice
 
     @abstractmethod
     def _ask(self, query: str, language: str) -> QueryRequest:
@@ -127,14 +132,16 @@ class V3Dialect(ABC):
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
              chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
         """The page query, always in SQL: InfluxQL of 3.9.6 applies LIMIT to each field, which omits values."""
+        conditions = sql_conditions(self._choice, {column.name for column in columns if column.kind == "tag"},
+                                    identifier, literal)
         return self._ask(
             f"SELECT time, {', '.join(identifier(column.name) for column in columns)} FROM {identifier(measurement)}"  # nosec B608  # quoted
-            + _where(window) + " ORDER BY time ASC"
+            + _where(window, conditions) + " ORDER BY time ASC"
             + (f" LIMIT {limit}" if limit else ""), "sql")
 
     def count(self, measurement: str, window: TimeWindow, every: int = 0) -> QueryRequest | None:
-        """How many points there are."""
-        if not self.ordered:
+        """How many points there are; not known where some are chosen by tags, which only some tables have."""
+        if not self.ordered or self._choice.tags:
             return None
         part = f"CAST(date_bin(INTERVAL '{every} nanoseconds', time) AS BIGINT)" if every else "0"
         return self._ask(f"SELECT {part} AS part, count(*) AS points FROM {identifier(measurement)}{_where(window)}"  # nosec B608  # quoted
@@ -167,8 +174,9 @@ class JsonDialect(V3Dialect):
     """SQL and InfluxQL over HTTP; answers are JSON arrays of rows."""
 
     def __init__(self, database: str, language: Literal["sql", "influxql"],
-                 types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False) -> None:
-        super().__init__(database, language, types, tags, custom)
+                 types: dict[str, FieldType] | None = None, tags: tuple[str, ...] = (), custom: bool = False,
+                 choice: Choice = EVERYTHING) -> None:
+        super().__init__(database, language, types, tags, custom, choice)
         self._decoders: dict[tuple[Column, ...], Callable[[Raw], tuple[Any, ...]]] = {}
 
     def _ask(self, query: str, language: str) -> QueryRequest:

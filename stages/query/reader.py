@@ -18,6 +18,7 @@ from pipeline.wire.source import Language
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.flavour import Flavour, Version
 from stages.languages.choice import dialect_of, language_mismatch, language_of, may_fall_back, version_to_query
+from stages.languages.filters import choice_of
 from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import CHUNK_ROWS, Dialect, PointCount, QueryAnswer, QueryError, QueryRequest
 from stages.query.http import HttpTransport
@@ -105,6 +106,7 @@ class SourceReader:
         #: measurement -> when its points in the future are counted again: monotonic seconds.
         self._count_future_at: dict[str, float] = {}
         self._policies = PolicyWatch(config, logger)
+        self._choice = choice_of(config)
         self._may_probe = True
         #: measurement -> its integer fields that are read as floats, as last logged.
         self._rounded: dict[str, list[str]] = {}
@@ -228,13 +230,14 @@ class SourceReader:
         """Tags and fields of a measurement. Raises QueryFailed."""
         try:
             body = self._list(request)
-            rounded = dialect.rounded_fields(body)
+            rounded = list(filter(self._choice.has_field, dialect.rounded_fields(body)))
             if rounded and self._rounded.get(measurement) != rounded:
                 self._rounded[measurement] = rounded
                 self.logger.warning("source %s: fields of %s are integers in some shards and floats in others, and are "
                                     "read as floats: %s. Integers beyond 2^53 among them lose their last digits",
                                     self.config.name, measurement, ", ".join(map(repr, rounded)))
-            return dialect.read_columns(body)
+            return tuple(column for column in dialect.read_columns(body)
+                         if column.kind == "tag" or self._choice.has_field(column.name))
         except QueryError as error:
             raise to_failure(error) from None
 

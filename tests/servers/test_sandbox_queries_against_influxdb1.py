@@ -9,9 +9,13 @@ import requests
 
 from tests.support.influxdb_servers import running_influxdb
 
+#: Tags that are hard to ask for.
+HARD = [r'h,t=q"\ü\ [x]/ f=1 1', "h,t=it's f=2 2", "h f=3 3", r"h,t=a\b f=4 4", "h,t=cr\rx f=5 5",
+        't,g=x t="field",f=6 6']
+SELECT_H = 'SELECT "t"::tag, "f"::float FROM "h" WHERE'
 LINES = [r'm,a=x f=1,i=2i,s="q\"u,o],[te",b=t 10', "m f=2.5 11", "m,a=y i=9223372036854775807i 12", 'm,c=1 s="" 13',
          r'odd\ "m,t\ g=a\,b x=1e300,t\ g=5 -12', "ü,t=ö v=1e21 5", "ü v=1e-9 6",
-         *(f"many v={n}i {n}" for n in range(25))]
+         *(f"many v={n}i {n}" for n in range(25)), *HARD]
 SELECT_M = 'SELECT "a"::tag, "c"::tag, "b"::boolean, "f"::float, "i"::integer, "s"::string FROM "m"'
 QUERIES = [
     'SELECT "x" FROM "x" WHERE time = 0 LIMIT 1; SHOW MEASUREMENTS',
@@ -24,6 +28,11 @@ QUERIES = [
     'SELECT "t g"::tag, "t g"::float, "x"::float FROM "odd \\"m" WHERE time >= -20 AND time < 0 ORDER BY time ASC',
     'SELECT "t"::tag, "v"::float FROM "ü" ORDER BY time ASC',
     'SELECT "f"::string, "i"::float FROM "m" ORDER BY time ASC',
+    *(f"{SELECT_H} time >= 0 AND {condition} ORDER BY time ASC LIMIT 10" for condition in (
+        r'"t"::tag =~ /^(?s:q\"\\ü .*\/|it\'s)$/', r'"t"::tag !~ /^(?s:.+)$/', r'"t"::tag =~ /^(?s:cr\x0dx|a\\.)$/',
+        """("t"::tag !~ /^(?s:a.*)$/ AND "t"::tag != '')""", """("t"::tag =~ /^(?s:i.*)$/ OR "t"::tag = '')""",
+        """"none"::tag = ''""", """"none"::tag != ''""")),
+    """SELECT "t"::string FROM "t" WHERE "t"::tag = '' ORDER BY time ASC""",
     'SELECT "v"::integer FROM "many" ORDER BY time ASC', 'SELECT "v"::integer FROM "many" ORDER BY time ASC LIMIT 12',
 ]
 
@@ -50,6 +59,17 @@ def ask(url: str, database: str, query: str) -> tuple[int, list[Any]]:
 def test_a_query_is_answered_as_the_real_server_does(urls: tuple[str, str], query: str) -> None:
     real, sandbox = urls
     assert ask(sandbox, "sandbox", query) == ask(real, "compared", query)
+
+
+def test_retention_policies_are_answered_as_the_real_server_does(urls: tuple[str, str]) -> None:
+    real, sandbox = urls
+    for text in ('CREATE RETENTION POLICY "o d" ON "{0}" DURATION 0s REPLICATION 1', 'SHOW RETENTION POLICIES ON "{0}"',
+                 'SHOW FIELD KEYS FROM "o d"./.*/', 'SHOW TAG KEYS FROM "o d"."m"; SHOW FIELD KEYS FROM "o d"."m"',
+                 'SHOW FIELD KEYS FROM "autogen"./.*/', 'SELECT "f"::float FROM "gone"."m"; SHOW TAG KEYS FROM "m"',
+                 'ALTER RETENTION POLICY "o d" ON "{0}" DEFAULT', 'SHOW RETENTION POLICIES ON "{0}"',
+                 'SELECT "f"::float FROM "m" ORDER BY time ASC', 'ALTER RETENTION POLICY "autogen" ON "{0}" DEFAULT',
+                 'DROP RETENTION POLICY "o d" ON "{0}"', 'SHOW RETENTION POLICIES ON "{0}"'):
+        assert ask(sandbox, "sandbox", text.format("sandbox")) == ask(real, "compared", text.format("compared"))
 
 
 def test_a_missing_database_is_answered_as_the_real_server_does(urls: tuple[str, str]) -> None:

@@ -75,6 +75,20 @@ def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
      "sources[0].window_align_ms: windows of days begin at midnight UTC and would cut the query's days in a time zone "
      "in two; group by days in UTC, or by hours"),
     ("source", 'tags = ["a"]', "sources[0].tags: only with query"),
+    ("source", 'fields = ["a"]\nquery = "$from $to"\nmeasurement = "m"',
+     "sources[0].fields: not beside query, which chooses itself"),
+    ("source", "tag_values = { site = [] }", "sources[0].tag_values.site: is empty; give at least one value, or "
+                                             "exclude the measurements"),
+    ("source", 'exclude_tag_values = { site = ["a", "a"] }', 'sources[0].exclude_tag_values.site: "a" occurs twice'),
+    ("source", 'tag_values = { _field = ["a"] }', "sources[0].tag_values._field: is not the name of a tag"),
+    ("source", '[[sources.steps]]\ndo = "scale"\npath = "fields.a"',
+     "sources[0].steps[0].factor: nothing is changed; give factor, offset or digits"),
+    ("source", '[[sources.steps]]\ndo = "only_changed"',
+     'sources[0].steps[0]: do = "only_changed" is only for messages from Iggy, in [[mapping.steps]]'),
+    ("source", '[[sources.steps]]\ndo = "copy"\nfrom = "topic()"\nto = "tags.t"',
+     "sources[0].steps[0]: topic() is only known of messages from Iggy; a point has measurement, tags, fields and "
+     "time"),
+    ("source", 'types = { a = "number" }', "sources[0].types.a"),
     ("source", "window_align_ms = 5", "sources[0].window_align_ms: only with query"),
     ("source", 'language = "sql"', 'sources[0].language: "sql" only with influxdb.version = "v3" or "auto"'),
     ("influxdb", 'precision = "ms"', "sources[0].influxdb.precision: unknown key; did you mean version?"),
@@ -218,7 +232,8 @@ def test_a_ready_configuration_loads_and_names_every_option_it_should(
         text = path.read_text()
         options = [*SourceConfig.__struct_encode_fields__, *OutputConfig.__struct_encode_fields__]
         elsewhere = {"query", "measurement", "tags", "types", "window_align_ms", "language", "influxdb", "output",
-                     "compression", "partition", "state_topic", "retention_policies", "constant_tags"}
+                     "compression", "partition", "state_topic", "retention_policies", "constant_tags",
+                     "fields", "exclude_fields", "tag_values", "exclude_tag_values", "steps"}
         assert [option for option in options if f"\n{option} = " not in text and option not in elsewhere] == []
     if path.stem == "source-state-topic":
         assert (config.sources[0].state_file, config.sources[0].state_topic) == ("", "pipeline/telemetry-state")

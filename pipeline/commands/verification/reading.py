@@ -15,11 +15,11 @@ from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.retry import retry_on_disconnect
 from pipeline.iggy.topic_details import Details
 from pipeline.points.fingerprints import Fingerprints
-from pipeline.points.table import Column
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.stride import Stride
 from pipeline.wire.source import Language
-from stages.convert.payloads import PageMessages, PointEncoder, encoder_of
+from stages.convert.encoders import SourceEncoder
+from stages.convert.payloads import PageMessages
 from stages.influxdb.answers import Retry
 from stages.languages.choice import dialect_of
 from stages.languages.language import Dialect, QueryError
@@ -41,7 +41,7 @@ class DatabasePoints:
         self._config = config
         self._reader = SourceReader(config, logger)
         self._dialects: dict[Language, Dialect] = {}
-        self._encoders: dict[tuple[str, tuple[Column, ...]], PointEncoder] = {}
+        self._encoder = SourceEncoder(config)
         self._ordered: bool | None = None
         #: Rows that are not points, which the source rejects, too.
         self.rejected = 0
@@ -101,12 +101,8 @@ class DatabasePoints:
             dialect = self._dialects[page.language] = dialect_of(self._config, page.language)
         try:
             for table in dialect.tables(measurement, page.columns, page.body, page.end):
-                encoder = self._encoders.get((measurement, table.columns))
-                if encoder is None:
-                    encoder = self._encoders[measurement, table.columns] = encoder_of(
-                        self._config, measurement, table.columns)
                 messages = PageMessages()
-                encoder.encode(table, None, messages)
+                self._encoder.encode(measurement, table, None, messages)
                 self.rejected += len(messages.bad)
                 yield messages
         except QueryError as error:

@@ -117,7 +117,15 @@ class Steps:
                 yield name, reject
                 continue
             self._note_repeated(repeated_key(payload, document), context)
-            yield from self._run(document, 0, context, name)
+            for part, found in self._run(document, 0, context, name):
+                yield part, found if isinstance(found, Reject) else _encoded(found)
+
+    def documents(self, document: Document, cpu: CpuLimit) -> Iterator[Document | Reject]:
+        """What the steps make of one object. Values are those of `Document`."""
+        self.dropped = 0
+        context = Context(self._stream, self._topic, self._limits, self._names, cpu, Origin())
+        for _, found in self._run(document, 0, context, ""):
+            yield found
 
     def _note_repeated(self, key: str, context: Context) -> None:
         if key:
@@ -162,7 +170,8 @@ class Steps:
         self._note_repeated(key, context)
         return result
 
-    def _run(self, document: Document, at: int, context: Context, name: str) -> Iterator[Named]:
+    def _run(self, document: Document, at: int, context: Context,
+             name: str) -> Iterator[tuple[str, Document | Reject]]:
         """The messages that the steps from `at` on make of one. Depth first, so that few are in memory at once."""
         for number in range(at, len(self._steps)):
             step = self._steps[number]
@@ -188,13 +197,10 @@ class Steps:
                 self.dropped += 1
                 return
             document = found
-        try:
-            yield name, encoded(document)
-        except Reject as reject:
-            yield name, reject
+        yield name, document
 
     def _several(self, step: _Compiled, parts: Iterator[tuple[str, Document | StepFailed]], number: int,
-                 context: Context, name: str) -> Iterator[Named]:
+                 context: Context, name: str) -> Iterator[tuple[str, Document | Reject]]:
         """The messages of a step that makes several. Raises NothingThere and StepFailed before the first."""
         is_empty = True
         for label, part in parts:
@@ -207,6 +213,13 @@ class Steps:
                 self.dropped += 1
         if is_empty and step.is_program:
             self.dropped += 1
+
+
+def _encoded(document: Document) -> bytes | Reject:
+    try:
+        return encoded(document)
+    except Reject as reject:
+        return reject
 
 
 def compiled_all(config: MappingConfig, notices: Notices, budget: Budget) -> list[_Compiled]:

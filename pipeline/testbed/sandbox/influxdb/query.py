@@ -4,7 +4,7 @@ The sandbox understands the statements that our own source sends, and no others;
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -32,6 +32,12 @@ class Selection(Struct, frozen=True):
     start: int
     end: int
     limit: int = 0
+    #: Conditions on tags.
+    conditions: tuple[Callable[[Mapping[str, str]], bool], ...] = ()
+
+    def fits(self, tags: Iterable[tuple[str, str]]) -> bool:
+        """Whether a point with these tags is wanted."""
+        return not self.conditions or all(holds(dict(tags)) for holds in self.conditions)
 
 
 class Found(Struct, frozen=True):
@@ -46,7 +52,8 @@ class Found(Struct, frozen=True):
 def select(bucket: Bucket, wanted: Selection) -> Iterator[Found]:
     """The points, in the order of time; those of equal time in no order one may rely on."""
     found = sorted(((time, fields, tags) for tags, time, fields in
-                    bucket.texts(wanted.measurement, wanted.start, wanted.end)), key=lambda one: one[0])
+                    bucket.texts(wanted.measurement, wanted.start, wanted.end) if wanted.fits(tags)),
+                   key=lambda one: one[0])
     for time, fields, tags in found[:wanted.limit] if wanted.limit else found:
         yield Found(time, dict(tags), *typed(fields))
 

@@ -19,7 +19,7 @@
       |> distinct(column: "_measurement") |> yield(name: "_result")
 
 The second result has the number of rows of the first one. InfluxDB sends the two in any order; so does the sandbox, by
-the window's start.
+the window's start. Further filters, on tags and `_field`, are those of `conditions`.
 """
 
 import json
@@ -29,6 +29,7 @@ from decimal import Decimal
 from itertools import chain, groupby
 
 from pipeline.testbed.sandbox.influxdb import answers
+from pipeline.testbed.sandbox.influxdb.conditions import FIELD, Holds, read_condition
 from pipeline.testbed.sandbox.influxdb.lines import FieldType, FieldValue
 from pipeline.testbed.sandbox.influxdb.query import ONLY, NotUnderstood, Reader, Selection, typed
 from pipeline.testbed.sandbox.influxdb.store import Bucket
@@ -79,7 +80,11 @@ def _selection(buckets: dict[str, Bucket], reader: Reader) -> tuple[Bucket, Sele
     reader.need(r"\)\)\s*\|> filter\(fn: \(r\) => r\._measurement ==")
     measurement = _literal(reader)
     reader.need(r"\)")
-    return bucket, Selection(measurement, start, end)
+    conditions: list[Holds] = []
+    while reader.take(r"\|> filter\(fn: \(r\) =>"):
+        conditions.append(read_condition(reader, "flux"))
+        reader.need(r"\)")
+    return bucket, Selection(measurement, start, end, conditions=tuple(conditions))
 
 
 def _probed(buckets: dict[str, Bucket], reader: Reader) -> bytes | None:
@@ -126,7 +131,8 @@ def _end(reader: Reader) -> None:
 
 def _count(bucket: Bucket, wanted: Selection) -> Iterator[bytes]:
     """The number of values as a result of its own; nothing where there are none."""
-    count = sum(len(typed(fields)[0]) for _, _, fields in bucket.texts(wanted.measurement, wanted.start, wanted.end))
+    count = sum(wanted.fits((*tags, (FIELD, field))) for tags, _, fields in
+                bucket.texts(wanted.measurement, wanted.start, wanted.end) for field in typed(fields)[0])
     if count:
         yield _csv([["#datatype", "string", "long", "long"], ["#group", "false", "false", "false"],
                     ["#default", "row_count", "", ""], ["", "result", "table", "_value"], ["", "", "0", str(count)]])
@@ -144,6 +150,8 @@ def _points(bucket: Bucket, wanted: Selection) -> Iterator[bytes]:
             values, types = typed(text)
             shown = answers.go_time(time)
             for field, value in values.items():
+                if not wanted.fits((*tags, (FIELD, field))):
+                    continue
                 fields.setdefault((types[field], field), []).append(f"{shown},{_shown(value)}")
         keys = tuple(key for key, _ in tags)
         for (kind, field), cells in sorted(fields.items()):

@@ -2,7 +2,7 @@
 
     SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON "b"; SHOW TAG KEYS FROM "m"; SHOW FIELD KEYS FROM "m"
     SELECT "a"::tag, "f"::float FROM "m" [WHERE time >= 1 AND time < 2] [ORDER BY time ASC] [LIMIT 3]
-    SELECT "x" FROM "x" WHERE time = 0 LIMIT 1
+    SELECT "x" FROM "x" WHERE time = 0 LIMIT 1; with conditions on tags as of `conditions`
     SELECT * FROM "m" WHERE time >= 1 AND time < 2 LIMIT 1
     SHOW FIELD KEYS FROM "policy"./.*/; CREATE RETENTION POLICY "p" ON "b" DURATION 0s REPLICATION 1 [DEFAULT]
     ALTER RETENTION POLICY "p" ON "b" DEFAULT; DROP RETENTION POLICY "p" ON "b"
@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pipeline.testbed.sandbox.influxdb import answers
+from pipeline.testbed.sandbox.influxdb.conditions import Holds, read_one
 from pipeline.testbed.sandbox.influxdb.http1 import Request, Response
 from pipeline.testbed.sandbox.influxdb.lines import MAX_TIME, MIN_TIME, FieldValue
 from pipeline.testbed.sandbox.influxdb.query import Found, NotUnderstood, Reader, Selection, answered, select
@@ -89,7 +90,9 @@ def _statement(database: Bucket, reader: Reader, size: int,
         return [(None, False)]
     if reader.take("SHOW TAG KEYS FROM"):
         name, points = _measurement(database, reader)
-        return _list(name, ["tagKey"], [[key] for key in points.tag_keys(name)])
+        # InfluxDB 1 has one index for all policies.
+        listed = database.policies.values() if lists_all else [points]
+        return _list(name, ["tagKey"], [[key] for key in {key for one in listed for key in one.tag_keys(name)}])
     if reader.take("SHOW FIELD KEYS FROM"):
         if found := reader.take(r'"(?:[^"\\]|\\.)*"\./\.\*/'):
             return _all_field_keys(_policy(database, Reader(found).name()))
@@ -152,9 +155,14 @@ def _select(database: Bucket, reader: Reader, size: int) -> list[tuple[dict[str,
         columns = [*((key, "tag") for key in bucket.tag_keys(measurement)),
                    *((key, "") for key in bucket.field_keys(measurement))]
     start, end, limit = MIN_TIME, MAX_TIME + 1, 0
+    conditions: list[Holds] = []
     if reader.take("WHERE"):
         while True:
-            reader.need("time")
+            if not reader.take("time"):
+                conditions.append(read_one(reader, "influxql"))
+                if not reader.take("AND"):
+                    break
+                continue
             operator, time = reader.need(">=|<|="), int(reader.need(r"-?\d+"))
             start = time if operator in (">=", "=") else start
             end = time if operator == "<" else time + 1 if operator == "=" else end
@@ -165,7 +173,7 @@ def _select(database: Bucket, reader: Reader, size: int) -> list[tuple[dict[str,
         limit = int(reader.need(r"\d+"))
     # A row of nothing but tags and nulls is none; it does not count for the limit.
     rows = []
-    for point in select(bucket, Selection(measurement, start, end)):
+    for point in select(bucket, Selection(measurement, start, end, conditions=tuple(conditions))):
         values = _values(point, columns)
         if any(value is not None for value, (_, kind) in zip(values, columns, strict=True) if kind != "tag"):
             rows.append([point.time, *values])

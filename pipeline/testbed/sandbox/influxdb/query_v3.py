@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pipeline.testbed.sandbox.influxdb.conditions import Holds, read_one
 from pipeline.testbed.sandbox.influxdb.lines import MAX_TIME, MIN_TIME
 from pipeline.testbed.sandbox.influxdb.query import ONLY, NotUnderstood, Reader, Selection, select
 from pipeline.testbed.sandbox.influxdb.store import Bucket
@@ -168,9 +169,14 @@ def _columns(bucket: Bucket, measurement: str) -> dict[str, str]:
 
 def _bounds(reader: Reader, measurement: str, language: str) -> Selection:
     start, end, limit = MIN_TIME, MAX_TIME + 1, 0
+    conditions: list[Holds] = []
     if reader.take("WHERE"):
         while True:
-            reader.need("time")
+            if not reader.take("time"):
+                conditions.append(read_one(reader, "sql"))
+                if not reader.take("AND"):
+                    break
+                continue
             operator = reader.need(">=|<")
             if language == "sql":
                 text = reader.need(_TIMESTAMP)
@@ -183,7 +189,7 @@ def _bounds(reader: Reader, measurement: str, language: str) -> Selection:
     reader.need("ORDER BY time ASC")
     if reader.take("LIMIT"):
         limit = int(reader.need(r"\d+"))
-    return Selection(measurement, start, end, limit)
+    return Selection(measurement, start, end, limit, tuple(conditions))
 
 
 def _nanoseconds(text: str) -> int:
