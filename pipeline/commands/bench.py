@@ -279,6 +279,54 @@ def scaling(as_json: bool, page: str | None, messages: int, workers: str, writer
     _out(figures, as_json, page)
 
 
+class _CaseOption(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
+    """TOPICS,PARTITIONS,PIPELINES."""
+
+    name = "case"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Fails for anything but three numbers from 1 on."""
+        if not isinstance(value, str):
+            return value
+        numbers = value.split(",")
+        if len(numbers) != 3 or not all(one.isdecimal() and int(one) for one in numbers):
+            self.fail(f"{value}: give TOPICS,PARTITIONS,PIPELINES, such as 200,5,1", param, ctx)
+        return tuple(map(int, numbers))
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--case", "cases", multiple=True, metavar="T,P,N", type=_CaseOption(),
+              help="T topics of P partitions each, read by N pipelines; may be given again. Several by default.")
+@click.option("--messages", default=200_000, show_default=True, type=click.IntRange(1_000), help="Of each case.")
+@click.option("--seconds", default=6.0, show_default=True, type=click.FloatRange(0.1),
+              help="How long the CPU without messages is measured.")
+@click.option("--iggy", default="", metavar="HOST:PORT",
+              help="Server with user and password iggy; a sandbox when left out. On this machine its CPU is measured, "
+                   "too.")
+@click.option("--svg", metavar="FILE", type=_FILE, help="The plot of the law: messages a second by hosts.")
+@click.option("--cost-svg", metavar="FILE", type=_FILE, help="The plot of the costs.")
+def scale(as_json: bool, cases: tuple[tuple[int, int, int], ...], messages: int, seconds: float, iggy: str,
+          svg: str | None, cost_svg: str | None) -> None:
+    """What topics, partitions and pipelines cost in CPU, memory and time to start, and what many hosts can do."""
+    from pipeline.testbed.bench import scale as scale_run
+    from pipeline.testbed.bench import scale_law
+
+    found = []
+    with _folder() as folder:
+        chosen = [scale_law.Case(*case) for case in cases] or scale_run.CASES
+        for one in scale_run.measure(folder, chosen, messages, seconds, iggy):
+            click.echo(scale_law.text(one), err=as_json)
+            found.append(one)
+    click.echo(scale_law.law_text(found), err=as_json)
+    if svg:
+        Path(svg).write_text(scale_law.law_plot(found[0].cpu_us_per_message, found[0].iggy_us_per_message))
+    if cost_svg:
+        Path(cost_svg).write_text(scale_law.cost_plot(found))
+    if as_json:
+        click.echo(msgspec.json.encode({"scale": found}).decode())
+
+
 @bench.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
 @click.option("--points", default=1_000_000, show_default=True, type=click.IntRange(1_000))

@@ -71,6 +71,21 @@ def test_workloads_are_measured_by_name() -> None:
     assert row["name"] == "log_lines" and row["ratio"] > 0
 
 
+def test_topics_and_pipelines_of_a_group_are_measured_case_by_case(tmp_path: Path) -> None:
+    plots = [tmp_path / "law.svg", tmp_path / "cost.svg"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline.commands.bench_main", "scale", "--case", "3,2,1", "--messages", "6000",
+         "--seconds", "0.2", "--json", "--svg", str(plots[0]), "--cost-svg", str(plots[1])],
+        capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr
+    (found,) = json.loads(ended.stdout.splitlines()[-1])["scale"]
+    assert found["case"] == {"topics": 3, "partitions": 2, "pipelines": 1}
+    assert {"total", "coordinator", "encode", "ingest", "write"} <= found["cpu_us_per_message"].keys()
+    assert 0 < found["idle_mib"] <= found["busy_mib"] and found["batches"] >= 1
+    assert "3 topics, 2 partitions each" in ended.stderr
+    assert all("<polyline" in plot.read_text() or "<rect" in plot.read_text() for plot in plots)
+
+
 def test_flight_is_compared_with_json_lines_turn_by_turn() -> None:
     done = run("bench", "flight", "--points", "2000", "--page-size", "500", "--turns", "2", "--workers", "1", "--json")
     assert done.returncode == 0, done.stderr

@@ -3,14 +3,16 @@
 import sys
 from xml.etree import ElementTree
 
+import click
 import pytest
 
 from pipeline.commands.bench import bench
 from pipeline.errors import PipelineError
-from pipeline.testbed.bench import encoder, flight_vs_http, plots, report
+from pipeline.testbed.bench import encoder, flight_vs_http, plots, report, scale_law
 from pipeline.testbed.bench.latency import Latencies
 from pipeline.testbed.bench.results import Baseline, Figures, Held, Throughput, next_bottleneck, ratios
 from pipeline.testbed.bench.sampler import Sample
+from pipeline.testbed.bench.scale_law import Case, Scale
 from pipeline.testbed.bench.source_throughput import Reading
 from pipeline.testbed.load.runner import LoadResult
 
@@ -106,3 +108,39 @@ def test_a_comparison_with_flight_needs_pyarrow(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(PipelineError, match=r"pip install 'iggy-influxdb-pipeline\[flight\]'"):
         bench.main(["flight"], standalone_mode=False)
+
+
+def scale(case: Case, encode: float = 1.25) -> Scale:
+    """One measured case."""
+    return Scale(case=case, messages=1_000, ready_seconds=1.0, start_cpu_seconds=0.7,
+                 idle_cpu_percent={"total": 0.5, "ingest": 0.5},
+                 cpu_us_per_message={**COSTS, "encode": encode, "dead-letter": 9.0, "other": 9.0},
+                 iggy_us_per_message=0.5, batches=2, idle_mib=100.0, busy_mib=120.0)
+
+
+def test_hosts_add_up_and_the_dearest_process_of_each_decides() -> None:
+    assert scale_law.messages_per_second(COSTS, 1, 1) == 800_000
+    assert scale_law.messages_per_second(COSTS, 3, 1) == 2_400_000
+    # With more encoders ingest is next, then what more readers bring, and at last the coordinator.
+    assert scale_law.messages_per_second(COSTS, 1, 8) == 2_000_000
+    assert scale_law.messages_per_second(COSTS, 1, 8, readers=2) == 4_000_000
+    assert scale_law.messages_per_second(COSTS, 1, 100, readers=100, writers=100) == 20_000_000
+    assert scale_law.needed(COSTS, 8) == {"ingest": 4, "write": 2}
+    assert scale_law.needed(COSTS, 1) == {"ingest": 1, "write": 1}
+
+
+def test_cases_of_scale_are_text_and_plots() -> None:
+    found = [scale(Case(1, 1, 1)), scale(Case(200, 5, 1)), scale(Case(1, 999, 3))]
+    assert [one.case.label() for one in found] == [
+        "1 partition", "200 topics, 5 partitions each", "999 partitions, 3 pipelines"]
+    assert "500 messages a batch" in scale_law.text(found[0])
+    assert "0.80 million messages/s" in scale_law.law_text(found)
+    for drawn in (scale_law.law_plot(COSTS), scale_law.law_plot(COSTS, 0.5), scale_law.cost_plot(found)):
+        ElementTree.fromstring(drawn)
+    assert "Iggy" in scale_law.law_plot(COSTS, 0.5) and "Iggy" not in scale_law.law_plot(COSTS)
+
+
+@pytest.mark.parametrize("case", ["1", "1,0,1", "1,2,x", "-1,2,3"])
+def test_a_case_of_scale_is_three_numbers(case: str) -> None:
+    with pytest.raises(click.UsageError, match="TOPICS,PARTITIONS,PIPELINES"):
+        bench.main(["scale", "--case", case], standalone_mode=False)

@@ -16,7 +16,8 @@ SEND_MESSAGES = 1_000
 DEVICES = 40
 #: Time of the first message, milliseconds since 1970.
 FIRST_TIME_MS = 1_700_000_000_000
-_MAPPING = """
+#: `[mapping]` of these messages.
+MAPPING = """
 tag_fields = ["site", "device"]
 field_strategy = "explicit"
 field_names = ["temperature", "humidity", "pressure", "battery", "ok"]
@@ -27,7 +28,7 @@ timestamp_format = "epoch_ms"
 
 
 def sink_of(url: str, influxdb: str = SANDBOX_V2, stream: str = STREAM, options: str = "",
-            mapping: str = _MAPPING, precision: Precision = "ms") -> SinkConfiguration:
+            mapping: str = MAPPING, precision: Precision = "ms") -> SinkConfiguration:
     """A pipeline for these messages. `influxdb`: lines of `[influxdb]`; `options`: of `[pipeline]`."""
     return SinkConfiguration(stream=stream, topic=TOPIC, mapping=mapping, options=options,
                              influxdb=f'url = "{url}"\nprecision = "{precision}"\n{influxdb}')
