@@ -20,8 +20,11 @@ from stages.ingest.topic_finder import Listing, TopicFinder, UnchangedTopics
 
 #: A group's partition that nobody reads is logged after this many heartbeat timeouts: a dead member is replaced sooner.
 STALLED_TIMEOUTS = 4
-#: Seconds between two checks of the partitions that other members own.
+#: Seconds between two checks of the partitions that other members own; and for each of these, which costs a request.
 STALLED_CHECK_SECONDS = 5.0
+STALLED_REQUEST_SECONDS = 0.05
+#: A refresh, during which nothing is read, spends so long on it; the next one goes on. Seconds.
+STALLED_AT_ONCE_SECONDS = 0.1
 
 
 class NewPartition(Struct, frozen=True):
@@ -89,15 +92,20 @@ class TopicMonitor:
         self._unread: dict[int, list[wire.Unread]] = {}
         self._unassigned: dict[int, set[int]] = {}
         self._stalled_seconds = seconds
-        self._stalled_at = 0.0
+        #: When the next check begins, and until when this refresh may ask for it; seconds, monotonic.
+        self._stalled_at = self._stalled_until = 0.0
         self._stalled_due = False
+        #: By topic: what was found so far, by partition: stored offset, next offset of the log.
+        self._lags: dict[int, dict[int, tuple[int, int]]] = {}
 
     async def refresh(self, readers: dict[wire.Partition, PartitionReader]) -> TopicChanges:
         """Compares the topics with what is being read. Raises IggyError."""
         connection, changes, now = self._iggy.connections, TopicChanges(), time.monotonic()
-        self._stalled_due = now - self._stalled_at >= STALLED_CHECK_SECONDS
+        self._stalled_due, self._stalled_until = now >= self._stalled_at, 0.0
         if self._stalled_due:
-            self._stalled_at = now
+            self._stalled_at = now + STALLED_CHECK_SECONDS
+        if connection != self._compared:
+            self._lags.clear()
         self._listing.clear()
         await self._find_topics()
         states = await self._unchanged.states()
@@ -185,7 +193,7 @@ class TopicMonitor:
             await self._iggy.join(topic)
             assigned = await self._iggy.assignment(topic) or []
             self._logger.info("joined the consumer group %s of %s", topic.consumer, topic.label())
-        if self._stalled_due:
+        if self._stalled_due or index in self._lags:
             await self._find_stalled(index, details, set(assigned))
         return numbers & set(assigned)
 
@@ -193,9 +201,10 @@ class TopicMonitor:
         """Finds partitions of a group that nobody reads, and logs those that belong to an inactive member: no other
         member can take them from it."""
         topic = self.topics[index]
-        lags = {partition.id: (await self._iggy.stored_offset(topic, partition.id),
-                               log_identity.log_state(partition).next)
-                for partition in details.partitions if partition.id not in assigned}
+        foreign = [partition for partition in details.partitions if partition.id not in assigned]
+        lags = await self._lags_of(index, {one.id: log_identity.log_state(one).next for one in foreign})
+        if lags is None:
+            return
         watch = self._stalled.setdefault(index, StalledPartitions(self._stalled_seconds))
         for partition in watch.update(lags, time.monotonic()):
             self._logger.error(
@@ -211,6 +220,22 @@ class TopicMonitor:
         self._unread[index] = [
             wire.Unread(wire.Partition(index, one), why[one], max(0, lags[one][1] - 1 - lags[one][0]))
             for one in sorted(why)]
+
+    async def _lags_of(self, index: int, ends: dict[int, int]) -> dict[int, tuple[int, int]] | None:
+        """Stored offset and next offset of partitions, by what the log has next; None if it goes on in another refresh.
+
+        Each costs a request, so the more there are, the longer is the pause until they are asked for again.
+        """
+        found = self._lags.setdefault(index, {})
+        for partition in ends.keys() - found.keys():
+            now = time.monotonic()
+            self._stalled_until = self._stalled_until or now + STALLED_AT_ONCE_SECONDS
+            if now > self._stalled_until:
+                return None
+            found[partition] = await self._iggy.stored_offset(self.topics[index], partition), ends[partition]
+        del self._lags[index]
+        self._stalled_at = max(self._stalled_at, time.monotonic() + STALLED_REQUEST_SECONDS * len(ends))
+        return {partition: lag for partition, lag in found.items() if partition in ends}
 
     def _topic_missing(self, index: int, ours: list[PartitionReader], error: IggyError) -> None:
         for reader in ours:

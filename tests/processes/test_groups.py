@@ -2,24 +2,29 @@
 
 import asyncio
 import gc
+import logging
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 
 import pytest
 import zmq
 
+from pipeline.commands.config import load_config
 from pipeline.config.iggy_schema import IggyConfig
-from pipeline.config.schema import Subscription
+from pipeline.config.schema import Config, Subscription
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError
 from pipeline.sockets.endpoints import Endpoints
+from pipeline.subscriptions import Subscriptions
 from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import common
 from pipeline.wire import sink as wire
+from stages.ingest.topic_monitor import TopicMonitor
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
-from tests.support.sinks import TOPIC, SandboxInflux, Sink, message, numbers, send
+from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, configuration, message, numbers, send
 
 Start = Callable[..., Sink]
 GROUP = 'consumer_group = "writers"'
@@ -106,6 +111,44 @@ def test_of_three_pipelines_one_is_killed_and_nothing_is_lost(
     send(iggy.address, stream, [message(n) for n in range(15_000, 18_000)], 6)
     all_committed(iggy, stream, influxdb, range(18_000))
     wait_until(lambda: list(map(len, shares(iggy, stream))) == [2, 2, 2], "three shares again")
+
+
+class CountingIggy(IggyConnection):
+    """Counts how often it was asked for stored offsets."""
+
+    asked = 0
+
+    async def stored_offset(self, subscription: Subscription, partition: int) -> int:
+        """As usual."""
+        self.asked += 1
+        return await super().stored_offset(subscription, partition)
+
+
+async def refreshes(sandbox: SandboxIggy, config: Config, delay_seconds: float) -> list[int]:
+    """How often each refresh of a second member asks for an offset, while answers are late."""
+    owner, iggy = IggyConnection(config.iggy), CountingIggy(config.iggy)
+    for connection in (owner, iggy):
+        await connection.connect()
+    await owner.join(config.subscriptions()[0])
+    monitor = TopicMonitor(0, 1, config, Subscriptions(config), iggy, logging.getLogger("test"))
+    asked = []
+    for _ in range(2):
+        sandbox.call(sandbox.broker.delay_answers, delay_seconds)
+        before = iggy.asked
+        await monitor.refresh({})
+        asked.append(iggy.asked - before)
+    return asked
+
+
+def test_a_refresh_over_a_slow_link_asks_for_few_of_the_partitions_of_others(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, tmp_path: Path) -> None:
+    sandbox.create_topic(stream, TOPIC, 4)
+    path = tmp_path / "c.toml"
+    path.write_text(configuration(sandbox.address, stream, influxdb.url, TARGETS["v2"], tmp_path / "run",
+                                  iggy_options=GROUP))
+    # Each time of its own two partitions, and of one of the others': nothing is read meanwhile, so the next refresh
+    # goes on.
+    assert asyncio.run(refreshes(sandbox, load_config(str(path)), 0.11)) == [3, 3]
 
 
 async def given_up_by(sandbox: SandboxIggy, stream: str, failing: Callable[[IggyConnection], Awaitable[object]]
