@@ -359,7 +359,7 @@ class _Batch:
         if len(by_bucket) < 2:
             sources: list[tuple[int, ...]] | None = None
             if messages != list(range(len(messages))):
-                sources = [(message,) for message in messages]
+                sources = list(zip(messages, strict=True))
             groups = [Lines("".join(by_bucket), "".join(lines).encode(), len(lines), sources)] if lines else []
             return Encoded(groups, self.rejects, self.dropped, Overwritten(), Points(heads, times, lines, hashes))
         for at, bucket in enumerate(buckets or ()):
@@ -367,7 +367,7 @@ class _Batch:
         groups, order = [], [*chain.from_iterable(by_bucket.values())]
         for bucket, some in by_bucket.items():
             groups.append(Lines(bucket, "".join([lines[at] for at in some]).encode(), len(some),
-                                [(messages[at],) for at in some]))
+                                list(zip([messages[at] for at in some], strict=True))))
         return Encoded(groups, self.rejects, self.dropped, Overwritten(), Points(
             [heads[at] for at in order], [times[at] for at in order], [lines[at] for at in order], hashes))
 

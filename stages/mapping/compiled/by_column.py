@@ -8,8 +8,10 @@ from msgspec import Raw
 
 from stages.mapping.compiled.code import AllByRules, Code, Misfit, Part
 from stages.mapping.compiled.columns import SAFE_CHARS, JoinedTexts
-from stages.mapping.compiled.schema import Column, Schema
+from stages.mapping.compiled.fields import Taken
+from stages.mapping.compiled.schema import Schema
 from stages.mapping.compiled.supported import can_go_generally
+from stages.mapping.compiled.tables import Column
 from stages.mapping.compiled.written import Written, joined
 from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.formats.column_texts import ReadColumns
@@ -114,7 +116,7 @@ class ByColumn:
                 headers=part.headers if is_whole or part.headers is None else [part.headers[at] for at in fitting],
                 is_long=longest >= SAFE_CHARS, may_ask=part.may_ask and is_whole)
             try:
-                made = table.code.of_columns(now, raws, None, len(fitting), most_bytes)
+                made = table.code.of_columns(now, Taken(len(fitting), None, raws), most_bytes)
             except AllByRules:
                 break
             except Misfit as misfit:
@@ -150,7 +152,8 @@ class ByColumn:
             if path[-1] in within:
                 return None
             within[path[-1]] = 0
-        schema = Schema(rules, frozenset([path for rule in rules.config.rules for path in paths_of(rule.when)]))
+        schema = Schema(rules, frozenset([path for rule in rules.config.rules for path in paths_of(rule.when)]),
+                        keeps_texts=True)
         text = msgspec.json.encode(example)
         schema.learn(text)
         reader = None if schema.is_full or schema.asks_for_more() else schema.reader()

@@ -7,25 +7,17 @@ from typing import Any, Final, NamedTuple
 from msgspec import Raw
 
 from pipeline.points.field_type import FieldType
-from stages.mapping.compiled.columns import (
-    FieldColumn,
-    Listed,
-    Uniform,
-    check_unused,
-    first_type,
-    has_all,
-    of_type,
-    pieces,
-    size_of,
-    texts_of,
-)
+from stages.mapping.compiled.columns import FieldColumn, Uniform, check_unused, texts_of
+from stages.mapping.compiled.fields import Fields, OneField, Place, PlainFields, Taken, TextField, taken
 from stages.mapping.compiled.moments import TimeColumn
+from stages.mapping.compiled.rows import RowWriter
 from stages.mapping.compiled.schema import Reader
 from stages.mapping.compiled.series import RuleChooser, Series, SeriesColumns
+from stages.mapping.compiled.tables import Column
+from stages.mapping.compiled.texts import TextColumn, json_of
 from stages.mapping.compiled.written import Written
 from stages.mapping.records.mapper import RecordMapper
-from stages.mapping.records.type_guard import TypeGuard, converted, kind_of
-from stages.mapping.reject import Reject
+from stages.mapping.records.type_guard import TypeGuard
 
 #: Characters of a time in a line, at most, with what stands around it.
 TIME_CHARS: Final = 22
@@ -76,8 +68,16 @@ class Code:
         self.reader = reader
         self._rules = rules
         self._limits = rules.flattener.limits
-        columns = [*reader.outer.all_columns(), *reader.inner.all_columns()]
-        self._fields = {id(column): FieldColumn(rules, column) for column in columns if column.lead}
+        #: All values that something is made of, or may be.
+        columns = self._columns = [*reader.outer.all_columns(), *reader.inner.all_columns()]
+        tables = [*reader.outer.with_plain(), *reader.inner.with_plain()]
+        self._writers = {id(table): RowWriter(table, rules.guard is not None) for table in tables}
+        plain = {id(column) for table in tables for column in table.plain.values()}
+        apart = [column for column in columns if column.lead and id(column) not in plain]
+        self._fields = {id(column): FieldColumn(rules, column) for column in apart if not column.is_text}
+        self._texts = {id(column): TextColumn(rules, column) for column in apart if column.is_text}
+        self._unused = [column for column in columns if not (
+            column.lead or column.in_head or column.is_time or column.is_operand)]
         self._time = TimeColumn(rules)
         self._head_columns = [column for column in columns if column.in_head]
         self._operands = [column for column in columns if column.is_operand]
@@ -91,7 +91,7 @@ class Code:
     @property
     def has_unused(self) -> bool:
         """Whether a field has had no value since `forget_use`."""
-        return len(self._used) < len(self._fields)
+        return len(self._used) < sum([bool(column.lead) for column in self._columns])
 
     def forget_use(self) -> None:
         """Takes all fields for unused from now on."""
@@ -106,41 +106,43 @@ class Code:
         return "\n".join([*lines, *([] if self._chooser is None else [self._chooser.source])])
 
     def written(self, part: Part, most_bytes: int) -> Written:
-        """The points of the messages. Raises Misfit and AllByRules."""
+        """The points of the messages, whose Structs are of no use after that. Raises Misfit, Unfit and AllByRules."""
         owner, elements = self._elements(part)
-        raws = self._raws(part.structs, elements, owner, most_bytes)
-        return self.of_columns(part, raws, owner, len(part.structs) if owner is None else len(owner), most_bytes)
+        return self.of_columns(part, self._taken_apart(part.structs, elements, owner, most_bytes), most_bytes)
 
-    def of_columns(self, part: Part, raws: Mapping[int, Sequence[Raw]], owner: list[int] | None, count: int,
-                   most_bytes: int) -> Written:
-        """The same for `count` points, whose texts are there already, by the identity of their columns; `owner` is of
-        each the index of its message, None where each is a message of its own.
-        """
-        bad: set[int] = set()
-        choices = None
+    def of_columns(self, part: Part, rows: Taken, most_bytes: int) -> Written:
+        """The same for what was taken out of the messages already."""
+        choices, owner = None, rows.owner
         if self._chooser is not None:
-            choices = self._chooser.choices([raws[id(column)] for column in self._operands], part.partition,
-                                            _of_rows(part.headers, owner), count, bad)
+            bad: set[int] = set()
+            choices = self._chooser.choices(list(map(rows.values, self._operands)), part.partition,
+                                            _of_rows(part.headers, owner), rows.points, bad)
             _raise_misfit(bad, owner)
             drops = self._chooser.drops
             if drops and not drops.isdisjoint(choices):
-                self._check_dropped(raws, [row for row, choice in enumerate(choices) if choice in drops], owner)
+                self._check_dropped(rows, [row for row, choice in enumerate(choices) if choice in drops])
                 kept = [row for row, choice in enumerate(choices) if choice not in drops]
                 if not kept:
                     return Written([], [], [], [], [], 0)
                 choices = [choices[row] for row in kept]
-                owner = kept if owner is None else [owner[row] for row in kept]
-                raws = {key: [column[row] for row in kept] for key, column in raws.items()}
-                count = len(kept)
-        return self._rows(part, raws, owner, choices, count, most_bytes)
+                rows = rows.only(kept)
+        return self._rows(part, rows, choices, most_bytes)
 
-    def _check_dropped(self, raws: Mapping[int, Sequence[Raw]], dropped: list[int], owner: list[int] | None) -> None:
+    def _check_dropped(self, rows: Taken, dropped: list[int]) -> None:
         """Raises Misfit for messages that are dropped only if none of their arrays and objects is over a limit."""
         bad: set[int] = set()
-        for column in raws.values():
-            some = b"\n".join([b"", *[column[row] for row in dropped]])
-            if b"\n{" in some or b"\n[" in some:
-                bad.update([row for row in dropped if bytes(column[row])[:1] in (b"{", b"[")])
+        for column in self._columns:
+            if not column.is_text and (id(column) in rows.raws or id(column) in rows.of_messages):
+                values = rows.values(column)
+                some = b"\n".join([b"", *[values[row] for row in dropped]])
+                if b"\n{" in some or b"\n[" in some:
+                    bad.update([row for row in dropped if bytes(values[row])[:1] in (b"{", b"[")])
+        owner = rows.owner
+        messages = dropped if owner is None else [owner[row] for row in dropped]
+        for table, structs in rows.plain:
+            bad.update([dropped[at] for at in self._writers[id(table)].find_open([structs[row] for row in dropped])])
+        for table, structs in rows.plain_of_messages:
+            bad.update([dropped[at] for at in self._writers[id(table)].find_open([structs[at] for at in messages])])
         _raise_misfit(bad, owner)
 
     def _elements(self, part: Part) -> tuple[list[int] | None, list[Any]]:
@@ -156,92 +158,117 @@ class Code:
         owner = list(chain.from_iterable(map(repeat, range(len(arrays)), map(len, arrays))))
         return owner, list(chain.from_iterable(arrays))
 
-    def _raws(self, structs: list[Any], elements: list[Any], owner: list[int] | None,
-              most_bytes: int) -> dict[int, list[Raw]]:
-        """The texts of each column, of each point. Raises AllByRules where they take more than `most_bytes`."""
-        outer = [(id(column), texts) for column, texts in self.reader.outer.texts(structs)]
+    def _taken_apart(self, structs: list[Any], elements: list[Any], owner: list[int] | None,
+                     most_bytes: int) -> Taken:
+        """What the Structs of messages and elements hold. Raises AllByRules where it takes more than `most_bytes`."""
+        outer, outer_plain = taken(self.reader.outer, structs)
         if owner is None:
-            return dict(outer)
-        sizes = list(map(sum, zip(*[map(len, texts) for _, texts in outer], strict=True)))
+            return Taken(len(structs), None, outer, {}, outer_plain)
+        sizes = list(map(sum, zip(*[map(len, texts if isinstance(texts[0], Raw) else map(str, texts))
+                                    for texts in outer.values()], strict=True)))
         if sum([sizes[index] for index in owner] if sizes else ()) > most_bytes:
             raise AllByRules
-        raws = {key: [texts[index] for index in owner] for key, texts in outer}
-        return raws | {id(column): texts for column, texts in self.reader.inner.texts(elements)}
+        inner, inner_plain = taken(self.reader.inner, elements)
+        return Taken(len(elements), owner, inner, outer, inner_plain, outer_plain)
 
-    def _rows(self, part: Part, raws: Mapping[int, Sequence[Raw]], owner: list[int] | None, choices: list[int] | None,
-              count: int, most_bytes: int) -> Written:
+    def _rows(self, part: Part, rows: Taken, choices: list[int] | None, most_bytes: int) -> Written:
+        owner, count = rows.owner, rows.points
         bad: set[int] = set()
-        values: list[tuple[str, Uniform | Listed]] = []
-        for column in [*self.reader.outer.all_columns(), *self.reader.inner.all_columns()]:
-            if column.lead:
-                found = self._fields[id(column)].values(raws[id(column)], part.is_long, bad)
-                if found is not None and (isinstance(found, Uniform) or any(found)):
-                    values.append((column.lead, found))
-                    self._used.add(column.lead)
-            elif not (column.in_head or column.is_time or column.is_operand):
-                check_unused(self._rules, column, raws[id(column)], bad)
-        times = self._times(part, raws, owner, bad)
+        values = self._values(part, rows, bad)
+        times = self._times(part, rows, bad)
         _raise_misfit(bad, owner)
         if not values:
             raise AllByRules
         # Last, as new tags are counted there: only those of messages that the rules would come as far with.
-        series = self._series(part, raws, owner, choices, count, bad)
+        series = self._series(part, rows, choices, bad)
         _raise_misfit(bad, owner)
         heads = [one.head for one in series]
-        size = sum([size_of(found, lead) for lead, found in values]) + count * (
-            TIME_CHARS + self.series[part.partition].longest)
-        if size > most_bytes and size - count * self.series[part.partition].longest + sum(map(len, heads)) > most_bytes:
+        longest = self.series[part.partition].longest
+        size = sum([value.size for value in values]) + count * (TIME_CHARS + longest)
+        if size > most_bytes and size - count * longest + sum(map(len, heads)) > most_bytes:
             raise AllByRules
         values = self._guarded(values, series, part.may_ask, bad)
         _raise_misfit(bad, owner)
         lines = _lines(heads, values, times, bad)
         buckets = [one.bucket for one in series] if self._rules.router is not None else None
         if bad and owner is None:
-            rows = [row for row in range(count) if row not in bad]
-            return Written(rows, [heads[row] for row in rows], [times[row] for row in rows],
-                           [lines[row] for row in rows], buckets and [buckets[row] for row in rows], size,
+            kept = [row for row in range(count) if row not in bad]
+            return Written(kept, [heads[row] for row in kept], [times[row] for row in kept],
+                           [lines[row] for row in kept], buckets and [buckets[row] for row in kept], size,
                            frozenset(bad))
         _raise_misfit(bad, owner)
         self._check_expanded(lines, owner)
-        return Written(owner if owner is not None else list(range(count)), heads, times, lines, buckets, size)
+        return Written(list(range(count)) if owner is None else owner, heads, times, lines, buckets, size)
 
-    def _series(self, part: Part, raws: Mapping[int, Sequence[Raw]], owner: list[int] | None, choices: list[int] | None,
-                count: int, bad: set[int]) -> list[Series]:
+    def _values(self, part: Part, rows: Taken, bad: set[int]) -> list[Fields]:
+        """The fields. Indices of rows that need the exact rules are added to `bad`. Raises Misfit and Unfit."""
+        values: list[Fields] = []
+        for table, structs in rows.plain_of_messages:
+            writer, wrong = self._writers[id(table)], set[int]()
+            values.append(PlainFields(writer, writer.read(structs, part.is_long, wrong), rows.owner))
+            _raise_misfit(wrong, None)
+        for table, structs in rows.plain:
+            writer = self._writers[id(table)]
+            values.append(PlainFields(writer, writer.read(structs, part.is_long, bad)))
+        for column in self._columns:
+            key = id(column)
+            if key in self._fields:
+                found = self._fields[key].values(rows.values(column), part.is_long, bad)
+                if found is not None and (isinstance(found, Uniform) or any(found)):
+                    values.append(OneField(column.lead, found))
+            elif key in self._texts:
+                pieces = self._texts[key].pieces(rows.values(column), bad)
+                if any(pieces):
+                    values.append(TextField(column.lead, pieces))
+        for column in self._unused:
+            check_unused(self._rules, column, rows.values(column), bad)
+        for value in values:
+            self._used.update(value.leads)
+        return [value for value in values if value.leads]
+
+    def _series(self, part: Part, rows: Taken, choices: list[int] | None, bad: set[int]) -> list[Series]:
         columns = self.series.get(part.partition)
         if columns is None:
             columns = self.series[part.partition] = SeriesColumns(self._rules, self._head_columns, part.partition)
-        return columns.series([texts_of(raws[id(column)]) for column in self._head_columns],
-                              _of_rows(part.headers, owner), choices, count, bad)
+        return columns.series([rows.values(column) if column.is_text else texts_of(rows.values(column))
+                               for column in self._head_columns],
+                              _of_rows(part.headers, rows.owner), choices, rows.points, bad)
 
-    def _times(self, part: Part, raws: Mapping[int, Sequence[Raw]], owner: list[int] | None,
-               bad: set[int]) -> list[str]:
+    def _times(self, part: Part, rows: Taken, bad: set[int]) -> Sequence[str]:
+        """The times of the points; indices of those that need the exact rules go to `bad`. Raises Misfit."""
+        owner = rows.owner
         if part.times is not None:
             times = list(map(str, part.times))
             return times if owner is None else [times[index] for index in owner]
-        texts: Sequence[Raw] = ()
+        columns = [column for path in self._rules.times.paths for column in self._columns
+                   if column.is_time and column.path == path]
+        if len(columns) > 1:
+            return self._time.times(self._first_times(rows, columns, bad), bad)
+        column, = columns
+        read = self._time.of_texts if column.is_text else self._time.times
+        if owner is None or id(column) not in rows.of_messages:
+            return read(rows.values(column), bad)
+        wrong: set[int] = set()
+        times = read(rows.of_messages[id(column)], wrong)
+        _raise_misfit(wrong, None)
+        return [times[index] for index in owner]
+
+    def _first_times(self, rows: Taken, columns: list[Column], bad: set[int]) -> Sequence[Any]:
+        """The JSON texts of the first times that are there."""
+        texts: Sequence[Any] = ()
         for path in self._rules.times.paths:
-            found: Sequence[Raw] = ()
-            for column in [*self.reader.outer.all_columns(), *self.reader.inner.all_columns()]:
-                if column.is_time and column.path == path:
+            found: Sequence[Any] = ()
+            for column in columns:
+                if column.path == path:
                     # An element's own time goes before that of its message.
-                    found = _first(raws[id(column)], found, _ABSENT)
+                    values = rows.values(column)
+                    raws = [Raw(json_of(text)) for text in values] if column.is_text else values
+                    found = _first(raws, found, _ABSENT)
             if texts and found:
                 # One that is not asked for may be too deep.
                 bad.update([row for row, raw in enumerate(found) if bytes(raw)[:1] in (b"{", b"[")])
             texts = _first(texts, found, _MISSING) if found else texts
-        if owner is not None and not any([column.is_time for column in self.reader.inner.all_columns()]):
-            return self._times_of_messages(texts, owner, bad)
-        return self._time.times(texts, bad)
-
-    def _times_of_messages(self, texts: Sequence[Raw], owner: list[int], bad: set[int]) -> list[str]:
-        """Times of points that are those of their messages: each message's is read once."""
-        firsts = [row for row, (message, before) in enumerate(zip(owner, [-1, *owner], strict=False))
-                  if message != before]
-        wrong: set[int] = set()
-        times = self._time.times([texts[row] for row in firsts], wrong)
-        bad.update([firsts[index] for index in wrong])
-        by_message = dict(zip([owner[row] for row in firsts], times, strict=True))
-        return list(map(by_message.__getitem__, owner))
+        return texts
 
     def _check_expanded(self, lines: list[str], owner: list[int] | None) -> None:
         """Raises Misfit for messages whose points are over `max_expanded_bytes`."""
@@ -255,51 +282,28 @@ class Code:
         if bad:
             raise Misfit(bad)
 
-    def _guarded(self, values: list[tuple[str, Uniform | Listed]], series: list[Series], may_ask: bool,
-                 bad: set[int]) -> list[tuple[str, Uniform | Listed]]:
-        """The values as the types that were decided for their fields. Raises AllByRules where that is to be asked in
-        the messages' order.
+    def _guarded(self, values: list[Fields], series: list[Series], may_ask: bool, bad: set[int]) -> list[Fields]:
+        """The values as the types that were decided for their fields. Raises Unfit, and AllByRules where that is to be
+        asked in the messages' order.
         """
-        if self._rules.guard is None:
+        rules = self._rules
+        if rules.guard is None:
             return values
-        if self._rules.router is None and self._rules.heads.fixed:
-            groups = {("", self._rules.heads.fixed)}
+        if rules.router is None and rules.heads.fixed:
+            groups = {("", rules.heads.fixed)}
         else:
             groups = {(one.bucket, one.measurement) for one in set(series)}
         if len(groups) == 1:
             ((bucket, measurement),) = groups
-            guard = self._rules.guard_of(bucket)
-            known = _known(guard, measurement, {lead: first_type(found) for lead, found in values}, may_ask)
-            return [(lead, of_type(found, lead, known[lead], bad)) for lead, found in values]
+            kinds = {lead: kind for value in values for lead, kind in value.kinds().items()}
+            known = _known(rules.guard_of(bucket), measurement, kinds, may_ask)
+            return [value.of_types(known, bad) for value in values]
+
+        def decide(place: Place, lead: str, kind: FieldType) -> FieldType:
+            return _known(rules.guard_of(place[0]), place[1], {lead: kind}, may_ask)[lead]
+
         places = [(one.bucket, one.measurement) for one in series]
-        return [(lead, self._of_places(found, lead, places, may_ask, bad)) for lead, found in values]
-
-    def _of_places(self, found: Uniform | Listed, lead: str, places: list[tuple[str, str]], may_ask: bool,
-                   bad: set[int]) -> Uniform | Listed:
-        """The values of one field in several measurements or buckets."""
-        if isinstance(found, Uniform):
-            there = set(places) if not found.absent else {
-                place for place, text in zip(places, found.joined.split(found.separator), strict=True)
-                if text != "\0"}
-            kinds = {self._decided(place, lead, found.kind, may_ask) for place in there}
-            if kinds == {found.kind}:
-                return found
-            found = ["" if text == "\0" else text + found.suffix for text in found.joined.split(found.separator)]
-        out: list[str] = []
-        for index, (value, place) in enumerate(zip(found, places, strict=True)):
-            if value:
-                kind = kind_of(value)
-                decided = self._decided(place, lead, kind, may_ask)
-                try:
-                    value = value if decided == kind else converted(lead, value, decided)
-                except Reject:
-                    bad.add(index)
-            out.append(value)
-        return out
-
-    def _decided(self, place: tuple[str, str], lead: str, kind: FieldType, may_ask: bool) -> FieldType:
-        bucket, measurement = place
-        return _known(self._rules.guard_of(bucket), measurement, {lead: kind}, may_ask)[lead]
+        return [value.of_places(places, decide, bad) for value in values]
 
 
 def _known(guard: TypeGuard, measurement: str, kinds: Mapping[str, FieldType],
@@ -313,14 +317,16 @@ def _known(guard: TypeGuard, measurement: str, kinds: Mapping[str, FieldType],
     return guard.decided(measurement, kinds)
 
 
-def _lines(heads: list[str], values: list[tuple[str, Uniform | Listed]], times: list[str], bad: set[int]) -> list[str]:
+def _lines(heads: list[str], values: list[Fields], times: Sequence[str], bad: set[int]) -> list[str]:
     """The lines, each with its line break; indices of those that would have no field go to `bad`."""
-    ends = (" " + "\n ".join(times) + "\n").splitlines(keepends=True)
     # A field that each message has goes first: what stands before it needs no comma.
-    first = next((at for at, (_, found) in enumerate(values) if has_all(found)), -1)
+    first = next((at for at, found in enumerate(values) if found.has_all), -1)
     if first >= 0:
         values = [values[first], *values[:first], *values[first + 1:]]
-    columns = [pieces(found, lead, "," if number or first < 0 else " ") for number, (lead, found) in enumerate(values)]
+    columns = [found.pieces("," if number or first < 0 else " ") for number, found in enumerate(values)]
+    if first >= 0 and len(columns) == 1:
+        return [f"{head}{body} {time}\n" for head, body, time in zip(heads, columns[0], times, strict=True)]
+    ends = (" " + "\n ".join(times) + "\n").splitlines(keepends=True)
     if first >= 0:
         return list(map("".join, zip(heads, *columns, ends, strict=True)))
     bodies = list(map("".join, zip(*columns, strict=True)))

@@ -14,7 +14,7 @@ from msgspec import Raw
 from pipeline.config.mapping_schema import DeclaredType
 from pipeline.points.field_type import FieldType
 from stages.mapping.budget import cost_of
-from stages.mapping.compiled.schema import Column
+from stages.mapping.compiled.tables import Column
 from stages.mapping.limits import TooComplex
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.type_guard import converted, kind_of

@@ -15,8 +15,10 @@ import msgspec
 
 from stages.mapping.compiled.code import AllByRules, Code, Misfit, Part
 from stages.mapping.compiled.columns import SAFE_CHARS
+from stages.mapping.compiled.rows import Unfit
 from stages.mapping.compiled.schema import Reader, Schema
 from stages.mapping.compiled.supported import can_go_generally
+from stages.mapping.compiled.tables import Column
 from stages.mapping.compiled.written import Written, joined
 from stages.mapping.cpu_limit import CpuLimit
 from stages.mapping.limits import Limits
@@ -25,8 +27,10 @@ from stages.mapping.records.mapper import RecordMapper
 
 #: Messages of a batch are taken in parts of so many bytes: their columns stay in the processor's caches.
 _PART_BYTES: Final = 100_000
-#: Times that a part is tried without the messages that were found not to fit, before all of it goes by the rules.
+#: Times that a part is tried without the messages that were found not to fit, and with other code, before all of it
+#: goes by the rules.
 _TRIES: Final = 3
+_CODES: Final = 4
 #: A key costs about 3 us whenever Structs are made. So many are made of at first; then so many more for each message
 #: that comes, and at most so many at once: a hundredth of what the messages themselves cost.
 _FIRST_CREDIT: Final = 4_000.0
@@ -113,6 +117,14 @@ class General:
         reader = None if self.schema.asks_for_more() else self.schema.reader()
         self._code = Code(self._rules, reader) if reader is not None else None
 
+    def _apart(self, code: Code, columns: Sequence[Column]) -> Code:
+        """Other code, by which fields have columns of their own; the same where that would cost too much."""
+        self.schema.set_apart(columns)
+        self._is_stale = True
+        if self._credit >= self.schema.keys:
+            self._compile()
+        return self._code or code
+
     def encode(self, payloads: Sequence[bytes], indices: Sequence[int], times: Sequence[int] | None, partition: int,
                headers: Sequence[tuple[str, ...]] | None, most_bytes: int) -> tuple[Written | None, list[int], int]:
         """The points of those of the payloads at `indices` that fit; the indices of the others; how many were dropped
@@ -132,7 +144,14 @@ class General:
         dropped = 0
         for some in _parts(payloads, indices):
             self._cpu.begin()
-            done, rest, left_out = self._part(code, payloads, some, times, partition, headers, most_bytes, not misfits)
+            for _ in range(_CODES):
+                try:
+                    done, rest, left_out = self._part(code, payloads, some, times, partition, headers, most_bytes,
+                                                      not misfits)
+                    break
+                except Unfit as unfit:
+                    done, rest, left_out = None, list(some), 0
+                    code = self._apart(code, unfit.columns)
             if done is not None:
                 parts.append(done)
                 most_bytes -= done.size
@@ -144,21 +163,21 @@ class General:
     def _part(self, code: Code, payloads: Sequence[bytes], indices: Sequence[int], times: Sequence[int] | None,
               partition: int, headers: Sequence[tuple[str, ...]] | None, most_bytes: int,
               may_ask: bool) -> tuple[Written | None, list[int], int]:
-        """See `encode`."""
+        """See `encode`. Raises Unfit."""
         fitting, structs, longest = _readable(code.reader, payloads, indices, self._limits)
         for _ in range(_TRIES):
             if not fitting:
                 break
             part = Part(structs, times and [times[index] for index in fitting],
-                         headers and [headers[index] for index in fitting], partition,
-                         longest >= SAFE_CHARS, may_ask and len(fitting) == len(indices))
+                        headers and [headers[index] for index in fitting], partition,
+                        longest >= SAFE_CHARS, may_ask and len(fitting) == len(indices))
             try:
                 made = code.written(part, most_bytes)
             except AllByRules:
                 break
             except Misfit as misfit:
-                keep = [at for at in range(len(fitting)) if at not in misfit.indices]
-                fitting, structs = [fitting[at] for at in keep], [structs[at] for at in keep]
+                fitting = [index for at, index in enumerate(fitting) if at not in misfit.indices]
+                structs = [code.reader.decode(payloads[index]) for index in fitting]
                 continue
             misfits: list[int] = []
             if len(fitting) < len(indices) or made.misfits:

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from pipeline.config.mapping_schema import EPOCH_FORMATS
 from stages.mapping.compiled.columns import joined_of, texts_of
+from stages.mapping.compiled.texts import Text, json_of
 from stages.mapping.records import timestamps
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.reject import Reject
@@ -17,7 +18,10 @@ from stages.mapping.reject import Reject
 _MAX_MINUTES: Final = 5_000
 _MAX_ENDINGS: Final = 5_000
 #: Places in a text of RFC 3339 or ISO 8601, with its quote: of the seconds, and of what follows them.
-_SECONDS, _ENDING, _DIGITS_AT = 18, 20, 21
+_SECONDS, _ENDING = 18, 20
+#: The same in one without quotes, and of the digits of the fraction.
+_VALUE_SECONDS, _VALUE_ENDING, _VALUE_DIGITS = 17, 19, 20
+_MAX_SECONDS: Final = 5_000
 _FRACTION: Final = re.compile(r'(?:\.([0-9]{1,9}))?((?:[^".,0-9][^".,]*)?)"')
 _TWO_DIGITS: Final = {f"{number:02d}": number * 1_000_000_000 for number in range(60)}
 _MINUTE_NS: Final = 59 * 1_000_000_000
@@ -43,7 +47,7 @@ class TimeColumn:
         self._minutes: dict[str, int | None] = {}
         #: By what follows the seconds: nanoseconds of the fraction, and the zone; None where it cannot be parted so.
         self._endings: dict[str, tuple[int, str] | None] = {}
-        self._utc_minutes = _UtcMinutes(self._learn_minute)
+        self._utc_seconds = _UtcSeconds(self._learn_minute)
 
     def times(self, raws: Sequence[Raw], bad: set[int]) -> list[str]:
         """Times as lines have them; indices of those that need the exact rules are added to `bad`."""
@@ -57,11 +61,9 @@ class TimeColumn:
             found = self._same_length(raws)
             if found is not None:
                 return found
-        texts = texts_of(raws)
-        if self._is_iso:
-            found = self._same_form(texts)
-            if found is not None:
-                return found
+        return self._one_by_one(texts_of(raws), bad)
+
+    def _one_by_one(self, texts: Sequence[str], bad: set[int]) -> list[str]:
         read = self._reader()
         out = []
         for index, text in enumerate(texts):
@@ -74,33 +76,47 @@ class TimeColumn:
                 out.append("0")
         return out
 
-    def of_strings(self, texts: Sequence[str]) -> list[str]:
-        """The times of JSON strings. Raises Reject where one needs the exact rules."""
-        return self._same_form(texts) or list(map(str, map(self._reader(), texts)))
+    def of_texts(self, values: Sequence[Text], bad: set[int]) -> list[str]:
+        """The same for values that were read as texts."""
+        found = self._same_form(values)
+        out = self._one_by_one(list(map(json_of, values)), bad) if found is None else found
+        if self._not_before is not None:
+            bad.update([index for index, time in enumerate(out) if int(time) < self._not_before])
+        return out
+
+    def of_strings(self, values: Sequence[str]) -> list[str]:
+        """The times of strings without escapes. Raises Reject where one needs the exact rules."""
+        return self._same_form(values) or list(map(str, map(self._reader(), [f'"{value}"' for value in values])))
 
     def _reader(self) -> Callable[[str], int]:
         return self._iso if self._is_iso else self._by_minute if self._seconds_at else self._rules.times.written
 
-    def _same_form(self, texts: Sequence[str]) -> list[str] | None:
-        """Times such as "2024-05-06T07:08:09.123Z", all with as many digits; None where one is not, or must not be
-        taken apart so.
+    def _same_form(self, values: Sequence[Text]) -> list[str] | None:
+        """Times such as 2024-05-06T07:08:09.123Z, all with as many digits; None where one is not, or must not be taken
+        apart so.
         """
-        width = len(texts[0]) + 1
-        joined = "\n".join(texts).encode()
-        digits = width - _DIGITS_AT - 3
-        if not self._is_iso or len(joined) != width * len(texts) - 1 or not 1 <= digits <= 9:
+        if not self._is_iso or not isinstance(values[0], str):
             return None
-        places = [_SECONDS + 1, *range(_DIGITS_AT, _DIGITS_AT + digits)]
-        if (joined[width - 1::width].strip(b"\n") or joined[_ENDING::width].strip(b".")
-                or joined[width - 3::width].strip(b"Z") or joined[width - 2::width].strip(b'"')
-                or joined[_SECONDS::width].strip(b"012345")
+        width = len(values[0]) + 1
+        digits = width - _VALUE_DIGITS - 2
+        try:
+            joined = "\n".join(values).encode()  # type: ignore[arg-type]
+        except (TypeError, UnicodeEncodeError):  # one is not there
+            return None
+        if len(joined) != width * len(values) - 1 or not 1 <= digits <= 9:
+            return None
+        places = [_VALUE_SECONDS + 1, *range(_VALUE_DIGITS, _VALUE_DIGITS + digits)]
+        if (joined[width - 1::width].strip(b"\n") or joined[_VALUE_ENDING::width].strip(b".")
+                or joined[width - 2::width].strip(b"Z") or joined[_VALUE_SECONDS::width].strip(b"012345")
                 or not all([joined[place::width].isdigit() for place in places])):
             return None
-        minutes, begin, end = self._utc_minutes, _DIGITS_AT, _DIGITS_AT + digits
-        factor, unit = 10 ** (9 - digits), self._unit_ns
+        seconds, most = self._utc_seconds, len(str(1_000_000_000 // self._unit_ns)) - 1
+        end, zeros = _VALUE_DIGITS + min(digits, most), "0" * (most - digits)
+        texts: Sequence[str] = values  # type: ignore[assignment]  # they could be joined
         try:
-            return [str((minutes[text[:_SECONDS]] + int(text[_SECONDS:_ENDING]) * 1_000_000_000
-                         + int(text[begin:end]) * factor) // unit) for text in texts]
+            if zeros:
+                return [f"{seconds[text[:_VALUE_ENDING]]}{text[_VALUE_DIGITS:end]}{zeros}" for text in texts]
+            return [seconds[text[:_VALUE_ENDING]] + text[_VALUE_DIGITS:end] for text in texts]
         except KeyError:
             return None
 
@@ -175,21 +191,27 @@ class TimeColumn:
         return found
 
 
-class _UtcMinutes(dict[str, int]):
-    """Nanoseconds at second 0 of times in UTC, by what stands before their seconds."""
+class _UtcSeconds(dict[str, str]):
+    """Seconds since 1970 of times in UTC, by what stands before their fractions; without quotes."""
 
     def __init__(self, learn: Callable[[str, str, str], int | None]) -> None:
         super().__init__()
         self._learn = learn
+        self._minutes: dict[str, int | None] = {}
 
-    def __missing__(self, before: str) -> int:
-        """Raises KeyError where that is no minute."""
-        found = self._learn(f"{before}Z", before, 'Z"')
-        if found is None:
+    def __missing__(self, before: str) -> str:
+        """Raises KeyError where that is no time, or one before 1970. The two digits of the seconds are such."""
+        minute = before[:_VALUE_SECONDS]
+        if minute not in self._minutes:
+            if len(self._minutes) >= _MAX_MINUTES:
+                self._minutes.clear()
+            self._minutes[minute] = self._learn(f'"{minute}Z', f'"{minute}', 'Z"')
+        begin = self._minutes[minute]
+        if begin is None or begin < timestamps.UNIT_NS["s"]:
             raise KeyError(before)
-        if len(self) >= _MAX_MINUTES:
+        if len(self) >= _MAX_SECONDS:
             self.clear()
-        self[before] = found
+        found = self[before] = str(begin // timestamps.UNIT_NS["s"] + int(before[_VALUE_SECONDS:]))
         return found
 
 

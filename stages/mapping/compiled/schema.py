@@ -6,12 +6,16 @@ noticed and learned. Values stay JSON texts (`msgspec.Raw`); those that nothing 
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from pipeline.config.mapping_schema import DeclaredType
+from pipeline.config.schema import MappingConfig
+from pipeline.points.field_type import FieldType
+from stages.mapping.compiled.tables import ABSENT, Column, Table
+from stages.mapping.compiled.texts import Text
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.series import SHORT_CHARS, lead_of
 from stages.mapping.reject import Reject
@@ -20,8 +24,6 @@ from stages.mapping.reject import Reject
 MAX_KEYS: Final = 512
 #: Characters of all paths and field keys in it, at most.
 MAX_CHARS: Final = 200_000
-#: The text of a key that is not there. No JSON text holds a NUL.
-ABSENT: Final = Raw(b"\0")
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _LIST: Final = msgspec.json.Decoder(list[Raw])
 #: Characters that no Struct's field can be named with, and a NUL, which paths use themselves.
@@ -45,60 +47,11 @@ class Node(Struct, eq=False):
     #: A value that is not null has been met; one that is an array or object and stays one.
     is_scalar: bool = False
     is_kept: bool = False
-
-
-class Column(Struct, eq=False):
-    """A value of each message that something is made of."""
-
-    path: str
-    key: str
-    #: Of an object or array that it would be.
-    depth: int
-    #: `key=` of the field, escaped; "" where it is none.
-    lead: str
-    in_head: bool
-    is_time: bool
-    #: Conditions of rules ask for it, or for what would be in it.
-    is_operand: bool
-    is_before_operand: bool
-    is_excluded: bool = False
-
-
-class Table(Struct, eq=False):
-    """The columns of one object of each message, and those of the objects in it."""
-
-    #: Number of the Struct's field -> column.
-    columns: dict[int, Column] = {}
-    #: Number of the Struct's field, an empty Struct for objects that are not there, and the table.
-    tables: list[tuple[int, Any, "Table"]] = []
-
-    def texts(self, structs: Sequence[Any]) -> Iterator[tuple[Column, list[Raw]]]:
-        """The texts of each column."""
-        for number, column in self.columns.items():
-            yield column, _field(number)(structs)
-        for number, empty, table in self.tables:
-            yield from table.texts(_objects(number)(structs, empty))
-
-    def all_columns(self) -> Iterator[Column]:
-        """Those of the objects in it, too."""
-        yield from self.columns.values()
-        for _, _, table in self.tables:
-            yield from table.all_columns()
-
-
-@lru_cache(maxsize=MAX_KEYS)
-def _field(number: int) -> Callable[[Sequence[Any]], list[Raw]]:
-    """Gives one field of each Struct; an expression of its own is three times as fast as `attrgetter`."""
-    made: Callable[[Sequence[Any]], list[Raw]] = eval(f"lambda structs: [one.f{number} for one in structs]")  # nosec B307  # a number
-    return made
-
-
-@lru_cache(maxsize=MAX_KEYS)
-def _objects(number: int) -> Callable[[Sequence[Any], Any], list[Any]]:
-    """The same for a Struct within, and another one where that is null."""
-    made: Callable[[Sequence[Any], Any], list[Any]] = eval(  # nosec B307  # a number
-        f"lambda structs, empty: [one.f{number} or empty for one in structs]")
-    return made
+    #: A text has been met; and a number, true or false.
+    has_texts: bool = False
+    has_others: bool = False
+    #: A field that cannot stay together with others.
+    is_apart: bool = False
 
 
 class Reader(Struct, eq=False, frozen=True):
@@ -121,8 +74,11 @@ class Reader(Struct, eq=False, frozen=True):
 class Schema:
     """Learns what messages hold, and makes readers of them. Not thread-safe."""
 
-    def __init__(self, rules: RecordMapper, operands: frozenset[str]) -> None:
-        """`operands` are the paths that conditions of rules ask for."""
+    def __init__(self, rules: RecordMapper, operands: frozenset[str], keeps_texts: bool = False) -> None:
+        """`operands` are the paths that conditions of rules ask for. With `keeps_texts` each value is a column of JSON
+        texts.
+        """
+        self._keeps_texts = keeps_texts
         self._rules = rules
         self._config = rules.config
         self._limits = rules.flattener.limits
@@ -209,6 +165,10 @@ class Schema:
                 self._kinds += 1
         elif text != "null" and node.kind == "value":
             node.is_scalar = True
+            before = node.has_texts, node.has_others
+            node.has_texts |= first == '"'
+            node.has_others |= first != '"'
+            self._kinds += before != (node.has_texts, node.has_others)
 
     def _become(self, node: Node, kind: Literal["object", "elements"]) -> None:
         node.kind = kind
@@ -219,10 +179,10 @@ class Schema:
         # Of two values that would have one field key, or that of a tag, the second has no place.
         self._leads = {lead_of(self._rules.heads.tag_key(node.path, node.key)) for node in _values(self.root)
                        if self._rules.heads.tag_key(node.path, node.key)} | self._rules.heads.outer_leads
-        outer, elements = Table({}, []), None
+        outer, elements = Table(""), None
         self._walks = False
         struct = self._struct(self.root, outer)
-        inner = Table({}, [])
+        inner = Table("")
         path: list[int] = []
         if self._elements is not None:
             found = self._path_to(self.root, self._elements)
@@ -245,43 +205,44 @@ class Schema:
         fields: list[tuple[str, Any, Any]] = []
         names: dict[str, str] = {}
         for number, (name, child) in enumerate(node.children.items()):
-            made = self._made(child, table, number)
+            made = self._made(child, name, table, number)
             if made is not None:
                 fields.append((f"f{number}", *made))
                 names[f"f{number}"] = name
+                table.defaults[number] = made[1]
+        table.keep_together()
         return msgspec.defstruct("Read", fields, rename=names, forbid_unknown_fields=True, omit_defaults=True,
-                                 frozen=True, eq=False, gc=False)
+                                 eq=False, gc=False)
 
-    def _made(self, node: Node, table: Table, number: int) -> tuple[Any, Any] | None:
+    def _made(self, node: Node, name: str, table: Table, number: int) -> tuple[Any, Any] | None:
         """Type and default of a Struct's field; None where the key has no place."""
         if node.kind == "object":
-            within = Table({}, [])
+            within = Table(f"{node.key}{self._config.flatten_separator}")
             struct = self._struct(node, within)
-            empty = struct()
             if any(True for _ in within.all_columns()):
-                table.tables.append((number, empty, within))
-            return struct | None, empty
+                table.tables.append((number, struct(), within))
+            return struct | None | UnsetType, UNSET
         if node.kind == "elements":
-            self._inner = Table({}, [])
+            self._inner = Table("")
             return list[self._struct(node, self._inner)] | None | UnsetType, UNSET  # type: ignore[misc]
         if node.kind == "unexploded":
             return None | UnsetType, UNSET
         if node.kind == "refused":
             return None
-        column = self._column(node)
+        column = self._column(node, name)
         if column is None:
             return None
         if column.lead or column.in_head or column.is_time or column.is_operand or (
                 node.is_kept and not column.is_excluded):
             table.columns[number] = column
-            return Raw, ABSENT
+            return (Text, UNSET) if column.is_text else (Raw, ABSENT)
         self._walks |= not column.is_excluded
         return (Raw, ABSENT) if column.is_excluded else (_WALKED, UNSET)
 
-    def _column(self, node: Node) -> Column | None:
+    def _column(self, node: Node, name: str) -> Column | None:
         rules, path = self._rules, node.path
         if node.kind == "opaque":
-            return Column(path, node.key, node.depth, "", False, False, path in self._operands, False, True)
+            return Column(path, name, node.key, node.depth, "", False, False, path in self._operands, False, True)
         try:
             lead = rules.lead(path, node.key)
         except Reject:
@@ -292,8 +253,21 @@ class Schema:
             self._leads.add(lead)
         in_head = rules.heads.contains(path) or path in self._bucket_paths or (
             path != "" and path == self._config.tag_map_field)
-        return Column(path, node.key, node.depth, lead, in_head, path in rules.times.paths, path in self._operands,
-                      any(operand.startswith(f"{path}.") for operand in self._operands))
+        declared = rules.types.of(path)
+        is_text = node.has_texts and not (node.has_others or node.is_kept or self._keeps_texts) and (
+            not lead or declared in (None, "string"))
+        kinds = frozenset[FieldType]()
+        if not (node.has_texts or node.is_apart or self._keeps_texts):
+            kinds = plain_kinds(self._config, declared)
+        return Column(path, name, node.key, node.depth, lead, in_head, path in rules.times.paths,
+                      path in self._operands, any(operand.startswith(f"{path}.") for operand in self._operands),
+                      plain_kinds=kinds, is_text=is_text)
+
+    def set_apart(self, columns: Sequence[Column]) -> None:
+        """Gives fields columns of their own from now on."""
+        paths = {column.path for column in columns}
+        for node in _all(self.root):
+            node.is_apart |= node.path in paths
 
     def _path_to(self, node: Node, wanted: Node) -> list[int] | None:
         """Numbers of the Structs' fields that lead to a node."""
@@ -321,6 +295,16 @@ class Schema:
         return False
 
 
+def plain_kinds(config: MappingConfig, declared: DeclaredType | None) -> frozenset[FieldType]:
+    """The types of a field's values whose JSON texts stand in lines as they are; numbers as floats."""
+    numbers: tuple[FieldType, ...] = () if config.integers == "as_written" else ("float",)
+    if declared is None:
+        return frozenset((*numbers, "boolean"))
+    if declared == "number":
+        return frozenset((*numbers, "boolean"))
+    return frozenset((declared,) if declared in ("float", "boolean") else ())
+
+
 def _getter(path: list[int]) -> Callable[[Sequence[Any]], list[Any]]:
     """Gives what is at a path of Structs within Structs; None where one of them is null."""
     *before, last = path
@@ -328,8 +312,8 @@ def _getter(path: list[int]) -> Callable[[Sequence[Any]], list[Any]]:
     def get(structs: Sequence[Any]) -> list[Any]:
         found: Sequence[Any] = structs
         for number in before:
-            found = [None if one is None else getattr(one, f"f{number}") for one in found]
-        return [None if one is None else getattr(one, f"f{last}") for one in found]
+            found = [getattr(one, f"f{number}") if one else None for one in found]
+        return [getattr(one, f"f{last}") if one else None for one in found]
 
     return get
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from stages.mapping.budget import cost_of
 from stages.mapping.compiled.columns import texts_of
-from stages.mapping.compiled.schema import Column
+from stages.mapping.compiled.tables import Column
+from stages.mapping.compiled.texts import Text, json_of
 from stages.mapping.records.conditions import METADATA_PREFIX, SOURCE_NAMES, all_paths_of, header_of, source_of
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.routing import Route, value_of
@@ -48,7 +49,7 @@ class SeriesColumns:
 
     def series(self, texts: Sequence[Sequence[str]], headers: Sequence[tuple[str, ...]] | None,
                choices: Sequence[int] | None, count: int, bad: set[int]) -> list[Series]:
-        """The series of `count` messages, by the texts of each column; `choices` are those of `RuleChooser`.
+        """The series of `count` messages, by the values of each column; `choices` are those of `RuleChooser`.
 
         Indices of messages that need the exact rules are added to `bad`.
         """
@@ -57,10 +58,10 @@ class SeriesColumns:
             more.append([some[:self._headers] for some in headers] if headers else [()] * count)
         if choices is not None:
             more.append(choices)
-        keys = list(zip(*texts, *more, strict=True)) if texts or more else [()] * count
-        found = list(map(self._known.get, keys))
+        columns = [*texts, *more]
+        found = list(map(self._known.get, zip(*columns, strict=True) if columns else [()] * count))
         if None in found:
-            self._make(keys, found, bad)
+            self._make(list(zip(*columns, strict=True)) if columns else [()] * count, found, bad)
         return found  # type: ignore[return-value]
 
     def _make(self, keys: list[tuple[Any, ...]], found: list[Series | None], bad: set[int]) -> None:
@@ -79,7 +80,8 @@ class SeriesColumns:
         """The series of one combination; None where the exact rules have to say more of it."""
         rules = self._rules
         record = {}
-        texts: list[str] = list(key[:len(self._columns)])
+        texts = [json_of(value) if column.is_text else value
+                 for column, value in zip(self._columns, key, strict=False)]
         for column, text in zip(self._columns, texts, strict=True):
             if text[0] in "{[":
                 return None
@@ -122,6 +124,7 @@ class RuleChooser:
 
     def __init__(self, rules: RecordMapper, columns: Sequence[Column]) -> None:
         """`columns` are those that the conditions ask for; another path is missing."""
+        self._columns = columns
         asked = dict.fromkeys([path for rule in rules.config.rules for path in all_paths_of(rule.when)
                                if path.startswith(METADATA_PREFIX)])
         known = {f"{METADATA_PREFIX}{name}()": repr(value) for name, value in rules.heads.names.items()}
@@ -147,7 +150,7 @@ class RuleChooser:
         self.drops = frozenset([number for number, rule in enumerate(rules.config.rules) if rule.then == "drop"])
         self._constant = 0 if names else eval(source, made)  # nosec B307  # the same
 
-    def choices(self, raws: Sequence[Sequence[Raw]], partition: int, headers: Sequence[tuple[str, ...]] | None,
+    def choices(self, raws: Sequence[Sequence[Any]], partition: int, headers: Sequence[tuple[str, ...]] | None,
                 count: int, bad: set[int]) -> list[int]:
         """The number of the first rule that holds for each message, or NO_RULE.
 
@@ -157,13 +160,23 @@ class RuleChooser:
             return [self._constant] * count
         beside = [[partition] * count if number is None else _header_values(headers, number, count)
                   for number in self._beside]
-        return self._choose(*[_values(column, bad) for column in raws], *beside)
+        return self._choose(*[_compared(values, bad) if column.is_text else _values(values, bad)
+                              for column, values in zip(self._columns, raws, strict=True)], *beside)
 
 
 def _header_values(headers: Sequence[tuple[str, ...]] | None, number: int, count: int) -> Sequence[Any]:
     """The values of one header; None where it is missing or empty."""
     return [None] * count if headers is None else [some[number:number + 1] and some[number] or None
                                                    for some in headers]
+
+
+def _compared(values: Sequence[Text], bad: set[int]) -> Sequence[Any]:
+    """What conditions compare of values that were read as texts."""
+    if UNSET in values:
+        values = [None if value is UNSET else value for value in values]
+    if any(["\0" in value for value in set(values) if value]):
+        bad.update([index for index, value in enumerate(values) if value and "\0" in value])
+    return values
 
 
 def _values(raws: Sequence[Raw], bad: set[int]) -> list[Any]:

@@ -235,7 +235,7 @@ class _Learner:
             if text[0] != '"' or not re.fullmatch(_STRING, text):
                 raise _NoTemplate
             self.time = "strings"
-            return Segment("", f"({_STRING})", "time", self._group())
+            return Segment("", f'"({_PLAIN})"', "time", self._group())
         source, target = timestamps.UNIT_NS[form.removeprefix("epoch_")], timestamps.UNIT_NS[precision]
         digits = len(str(timestamps.MAX_NS // source))
         drop = max(0, len(str(target // source)) - 1)
