@@ -53,6 +53,7 @@ def source_problems(sources: tuple[SourceConfig, ...], used: Used) -> list[str]:
             problems.append(f'{key}.name: "{source.name}" occurs twice')
         problems += _state_problems(source, others, key, used)
         problems += _shared_topic_problems(source, sources, key)
+        problems += _window_problems(source, key)
         problems += _query_problems(source, key) + _time_problems(source, key) + _output_problems(source.output, key)
         problems += policy_problems(source, key) + choice_problems(source, key)
         for option in ("measurements", "exclude_measurements", "tags", "retention_policies", "fields",
@@ -135,6 +136,21 @@ def _query_problems(source: SourceConfig, key: str) -> list[str]:
         problems.append(f'{key}.language: "{language}" only with influxdb.version = "{needed}" or "auto"')
     if source.query and source.types and (language == "flux" or (language == "auto" and version == "v2")):
         problems.append(f"{key}.types: not with a query in Flux, whose answers have the types in them")
+    return problems
+
+
+def _window_problems(source: SourceConfig, key: str) -> list[str]:
+    problems = []
+    for option in ("max_parallel_queries", "pages_in_flight"):
+        most = getattr(source, option)
+        if source.parallel_windows > most:
+            problems.append(f"{key}.parallel_windows: more than {option} = {most}; raise that, too")
+    if not source.keep_order and source.parallel_windows == 1:
+        problems.append(f"{key}.keep_order: only with parallel_windows of 2 or more; one window is always read "
+                        "in order")
+    if 0 < source.max_window_ms < source.window_align_ms:
+        problems.append(f"{key}.max_window_ms: less than window_align_ms = {source.window_align_ms}, the narrowest "
+                        "window")
     return problems
 
 

@@ -122,8 +122,16 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_page_bytes: Annotated[int, Meta(ge=1_024, le=1_000_000_000)] = 32_000_000
     #: Most pages in flight; with the size of a page it limits the memory.
     pages_in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 6
-    #: Measurements that are read at a time.
+    #: Queries at a time.
     max_parallel_queries: Annotated[int, Meta(ge=1, le=64)] = 2
+    #: Windows of one measurement that are read at a time, for backfills; at most `max_parallel_queries` and
+    #: `pages_in_flight`.
+    parallel_windows: Annotated[int, Meta(ge=1, le=64)] = 1
+    #: With `parallel_windows`: whether pages are sent in the order of time, so that every series keeps its order. With
+    #: false, each is sent once it is read.
+    keep_order: bool = True
+    #: Widest window of a query, unless the windows before it had no points; 0 is no limit.
+    max_window_ms: YearMilliseconds = 0
     #: Interval in which new measurements are looked for.
     discovery_interval_ms: DayMilliseconds = 60_000
     #: The database: `[sources.influxdb]`.

@@ -76,7 +76,7 @@ class SourceRules:
         return self._page(message.id, message.end) or _whole(message.fingerprints, FINGERPRINT_BYTES)
 
     def _page(self, page: source_wire.PageId, *times: int) -> str:
-        if any(time not in _TIMES for time in times):
+        if any(time not in _TIMES for time in (*times, page.follows[1])):
             return "a time is out of range"
         return self._source(page.measurement.source, page.epoch)
 

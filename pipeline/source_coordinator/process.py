@@ -134,7 +134,10 @@ class SourceCoordinator:
                                    time.monotonic(), message.slow) if ledger else None
         if narrower is not None:
             self.counters.count(page.measurement.source, narrowed=1)
-            self._send("query", self.sources[page.measurement.source].order(page.measurement.name, narrower))
+            source = self.sources[page.measurement.source]
+            self._send("query", source.order(page.measurement.name, narrower))
+            source.want(page.measurement.name)
+            self._order(source)
 
     def _refused(self, _sender: str, message: source_wire.Refused) -> None:
         if self._ledger(message.id) is not None:
@@ -143,7 +146,8 @@ class SourceCoordinator:
 
     def _page_confirmed(self, _sender: str, message: source_wire.PageConfirmed) -> None:
         page, ledger = message.id, self._ledger(message.id)
-        if ledger is None or not ledger.confirm(page.seq, page.attempt, unpack(message.fingerprints)):
+        if ledger is None or not ledger.confirm(page.seq, page.attempt, unpack(message.fingerprints),
+                                                time.monotonic()):
             return
         self.counters.confirmed(message, time.monotonic())
         source, name = self.sources[page.measurement.source], page.measurement.name
@@ -165,7 +169,8 @@ class SourceCoordinator:
         if new:
             self.logger.info("source %s: reading %d measurements%s", source.config.name, len(source.ledgers),
                              f", {len(new)} of them new" if source.discovered else "")
-            self._send("produce", source_wire.StartPages(self.epoch, [(id_, 0) for id_ in new]))
+            self._send("produce", source_wire.StartPages(
+                self.epoch, [(id_, source.ledgers[id_.name].position) for id_ in new]))
         elif not source.ledgers and not source.discovered:
             self.logger.warning("source %s: no measurement matches `measurements`; checking again every %g s",
                                 source.config.name, source.config.discovery_interval_ms / 1000)
@@ -183,7 +188,7 @@ class SourceCoordinator:
         if arrival == "known":
             return
         if message.name == "produce":
-            starts = [(source_wire.MeasurementId(source.index, name), ledger.next_seq)
+            starts = [(source_wire.MeasurementId(source.index, name), ledger.position)
                       for source in self.sources for name, ledger in source.ledgers.items()]
             self._send("produce", source_wire.StartPages(self.epoch, starts))
         if message.name == "query":

@@ -9,7 +9,7 @@ from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.progress import Progress
 from pipeline.source_coordinator.state import SourceState, begin_of
 from pipeline.source_coordinator.state_store import StateStore
-from pipeline.source_coordinator.stride import Stride
+from pipeline.source_coordinator.stride import AHEAD, AHEAD_IN_PARALLEL, WHOLE, Stride
 from pipeline.wire import source as source_wire
 
 MILLISECOND = 1_000_000
@@ -105,12 +105,18 @@ class Source:
         begin = self.begin_at()
         self.goal_stored = False
         self.ledgers[name] = WatermarkLedger(
-            self.state.watermarks.get(name, begin), Stride(ordered, self._align), self.config.page_size,
+            self.state.watermarks.get(name, begin), self._new_stride(ordered), self.config.page_size,
             self.config.overlap_ms * MILLISECOND, begin,
-            Fingerprints(self.config.max_fingerprints, fingerprints_of(self.state.fingerprints.get(name, {}))))
+            Fingerprints(self.config.max_fingerprints, fingerprints_of(self.state.fingerprints.get(name, {}))),
+            self.config.parallel_windows, self.config.keep_order)
         self.ledgers[name].active_at = now
         self._waiting[name] = self._behind[name] = None
         return source_wire.MeasurementId(self.index, name)
+
+    def _new_stride(self, ordered: bool) -> Stride:
+        widest = self.config.max_window_ms * MILLISECOND or WHOLE
+        return Stride(ordered, self._align, max(widest, self._align),
+                      AHEAD_IN_PARALLEL if self.config.parallel_windows > 1 else AHEAD)
 
     @property
     def in_flight(self) -> int:
@@ -159,20 +165,44 @@ class Source:
     def orders(self, now: float) -> list[source_wire.Read]:
         """The next pages to read, of the measurements in turn, up to `pages_in_flight`."""
         orders: list[source_wire.Read] = []
-        in_flight = sum(len(ledger.pages) * ledger.pages_each for _, ledger in self.busy())
-        while self._waiting and in_flight < self.config.pages_in_flight:
+        held, stuck = self._held()
+        # What pages wait for has its place among them.
+        for name, ledger in self.busy():
+            if ledger.is_blocked and name not in self.refused:
+                self._order_next(name, now, orders)
+        most = self.config.pages_in_flight
+        while self._waiting and held - stuck < most:
             name = next(iter(self._waiting))
             ledger = self.ledgers[name]
             # A large page waits until it fits in, and is then the next; one is always allowed.
-            if in_flight and in_flight + ledger.pages_each > self.config.pages_in_flight and ledger.pages_each > 1:
+            if held and held + ledger.pages_each > most and ledger.pages_each > 1:
                 break
             del self._waiting[name]
-            page = ledger.next(self.target, now)
-            if page is not None:
-                in_flight += ledger.pages_each
-                self._busy[name] = None
-                orders.append(self.order(name, page))
+            # A measurement that is stuck must not hold up the others, nor hold more.
+            if ledger.pages and (held >= most or name in self.refused):
+                continue
+            if self._order_next(name, now, orders):
+                held += ledger.pages_each
+                if ledger.may_order:
+                    self._waiting[name] = None
         return orders
+
+    def _held(self) -> tuple[int, int]:
+        """Pages, as configured, that Iggy has not confirmed; and of these, those of measurements that are refused."""
+        held = stuck = 0
+        for name, ledger in self.busy():
+            own = ledger.held * ledger.pages_each
+            held += own
+            stuck += own if name in self.refused else 0
+        return held, stuck
+
+    def _order_next(self, name: str, now: float, orders: list[source_wire.Read]) -> bool:
+        page = self.ledgers[name].next(self.target, now)
+        if page is None:
+            return False
+        self._busy[name] = None
+        orders.append(self.order(name, page))
+        return True
 
     def want(self, name: str) -> None:
         """A measurement may have a page to read: something has happened to its pages."""
@@ -240,7 +270,8 @@ class Source:
             end = min(page.window.end, page.seen_until)
             known = self.ledgers[measurement].fingerprints.between(page.window.start, end)
             overlap = source_wire.Overlap(page.seen_until, known, page.remember_from)
-        id_ = source_wire.PageId(self.epoch, source_wire.MeasurementId(self.index, measurement), page.seq, page.attempt)
+        id_ = source_wire.PageId(self.epoch, source_wire.MeasurementId(self.index, measurement), page.seq, page.attempt,
+                                 page.round, page.follows)
         return source_wire.Read(id_, page.window, page.whole, overlap, page.rows, page.size)
 
     def snapshot(self) -> SourceState:

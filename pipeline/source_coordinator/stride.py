@@ -7,8 +7,11 @@ from pipeline.points.windows import TimeWindow, floor
 FIRST_WIDTH = 3_600 * SECOND
 #: A page with fewer rows than this share of a full one doubles the width.
 ROOMY = 0.5
-#: After a page that was cut, the next window is this many times as wide as that page: enough for a few more pages.
-AHEAD = 4
+#: After a page that was cut, the next window is this many times as wide as that page: enough for a few more pages; or,
+#: where windows are read in parallel, for most of one, so that few of them are cut.
+AHEAD, AHEAD_IN_PARALLEL = 4, 0.8
+#: All of time, nanoseconds.
+WHOLE = MAX_TIME - MIN_TIME
 #: After this many pages, windows may be twice as wide as one that was too slow.
 WIDER_AFTER = 50
 
@@ -16,21 +19,21 @@ WIDER_AFTER = 50
 class Stride:
     """The width of the next window of one measurement: wider after few rows, narrower after many."""
 
-    def __init__(self, ordered: bool, align: int = 1, maximum: int = MAX_TIME - MIN_TIME) -> None:
+    def __init__(self, ordered: bool, align: int = 1, maximum: int = WHOLE,
+                 ahead: float = AHEAD) -> None:
         """`ordered`: answers are in the order of time. `align`: windows end at multiples of it and are never narrower;
-        `maximum`: greatest width; both nanoseconds."""
+        `maximum`: greatest width of windows with points; both nanoseconds. `ahead`: of AHEAD."""
         self.align = align
         self.maximum = maximum
+        self.ahead = ahead
         self.width = maximum if ordered else min(maximum, max(FIRST_WIDTH, align))
         #: More rows than a page have had one time: windows that overflow are those of two or more times, and are not
         #: tried again at once.
         self.crowded = False
         #: Greatest width that is known to fit, where `crowded`.
-        self._fits = maximum
-        #: Windows in a row that had too many rows, or were too slow.
-        self._overflows = 0
-        #: Greatest width at present: below `maximum` after a window that was too slow, as `_pages` allow.
-        self._ceiling = maximum
+        self._fits = WHOLE
+        #: Greatest width at present, after a window that was too slow, as `_pages` allow.
+        self._ceiling = WHOLE
         #: Pages read since the ceiling was changed.
         self._pages = 0
 
@@ -43,8 +46,8 @@ class Stride:
             end = max(floor(start + self.width, self.align), floor(start, self.align) + self.align)
         return TimeWindow(start, min(end, limit)) if end > start and limit > start else None
 
-    def narrower(self, window: TimeWindow, first: int, slow: bool = False) -> TimeWindow | None:
-        """The beginning of a window that had too many rows: half of it, and the n-th time in a row a 2^n-th.
+    def narrower(self, window: TimeWindow, first: int, times: int, slow: bool = False) -> TimeWindow | None:
+        """The beginning of a window that had too many rows: half of it, and the n-th of `times` in a row a 2^n-th.
 
         `first` is the time of some row that was seen. Where that is in the second half, the part before it comes first:
         it is probably empty. None when the window cannot be narrower, and has to be read whole. `slow`: the window took
@@ -52,30 +55,32 @@ class Stride:
         """
         if window.width <= self.align:
             return None
-        self._overflows += 1
         if slow:
-            self._ceiling = max(window.width >> self._overflows, self.align)
+            self._ceiling = max(window.width >> times, self.align)
             self._pages = 0
             self.width = min(self.width, self._ceiling)
         silent = floor(first, self.align)
-        if self._overflows == 1 and window.start + window.width // 2 < silent < window.end:
+        if times == 1 and window.start + window.width // 2 < silent < window.end:
             return TimeWindow(window.start, silent)
-        self.width = max(window.width >> self._overflows, self.align)
-        if self.crowded and self._overflows == 1:
+        self.width = max(window.width >> times, self.align)
+        if self.crowded and times == 1:
             self._fits = self.width
         end = max(floor(window.start + self.width, self.align), floor(window.start, self.align) + self.align)
         return TimeWindow(window.start, end) if end < window.end else None
 
     def read(self, window: TimeWindow, rows: int, page_size: int, first: int) -> None:
         """Adapts the width to a page of `rows` that covers `window`; its first row has the time `first`."""
-        self._overflows = 0
         self._pages += 1
-        if self._pages >= WIDER_AFTER and self._ceiling < self.maximum:
-            self._ceiling, self._pages = min(self.maximum, self._ceiling * 2), 0
+        if self._pages >= WIDER_AFTER and self._ceiling < WHOLE:
+            self._ceiling, self._pages = min(WHOLE, self._ceiling * 2), 0
+        # Where there is nothing, a wide window costs the server little.
+        limit = min(self._ceiling, self.maximum) if rows else self._ceiling
         if rows >= page_size:
-            self.width = min(self._ceiling, max(self.align, AHEAD * max(1, window.end - max(first, window.start))))
+            self.width = min(limit, max(self.align, int(self.ahead * max(1, window.end - max(first, window.start)))))
         elif rows < page_size * ROOMY and window.width > self.width - self.align:
             if not rows:
-                self._fits = self.maximum
+                self._fits = WHOLE
             faster = 16 if not rows and self.width < SECOND else 2
-            self.width = min(self._ceiling, max(self.width, self._fits), self.width * faster)
+            self.width = min(limit, max(self.width, self._fits), self.width * faster)
+        else:
+            self.width = min(self.width, limit)

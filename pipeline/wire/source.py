@@ -20,6 +20,10 @@ from pipeline.wire.decode import buffer_of, read
 Language = Literal["influxql", "flux", "sql", "v3_influxql", "flight_sql", "flight_influxql"]
 
 
+#: Where a page ends: the number of its round, and the time, nanoseconds since 1970.
+Position = tuple[Count, int]
+
+
 class MeasurementId(Struct, frozen=True, array_like=True):
     """One measurement of one source."""
 
@@ -34,9 +38,12 @@ class PageId(Struct, frozen=True, array_like=True):
     #: The coordinator's epoch. A page of another epoch is stale and ignored.
     epoch: Count
     measurement: MeasurementId
-    #: Number of the page among those of its measurement, in the order of time, from 0 in each epoch.
+    #: Number of the page among those of its measurement, in the order in which they were ordered, from 0 in each epoch.
     seq: Count
     attempt: Count
+    #: Its round, and the end of the page that is to be sent before it.
+    round: Count = 0
+    follows: Position = (0, 0)
 
 
 class Overlap(Struct, frozen=True, array_like=True):
@@ -132,10 +139,10 @@ class Refused(Struct, frozen=True, tag=True):
 
 
 class StartPages(Struct, frozen=True, tag=True):
-    """Coordinator -> produce: the number of the next page of these measurements."""
+    """Coordinator -> produce: what the next page of these measurements follows."""
 
     epoch: Count
-    measurements: list[tuple[MeasurementId, Count]]
+    measurements: list[tuple[MeasurementId, Position]]
 
 
 class PageConfirmed(Struct, frozen=True, tag=True):

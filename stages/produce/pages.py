@@ -21,14 +21,16 @@ class Page(Struct):
 
 
 class PageQueue:
-    """Orders the pages of one measurement by their number, and skips those that were sent before."""
+    """The pages of one measurement: in the order of time, or as they come. Those that were sent before are skipped."""
 
-    def __init__(self) -> None:
-        #: Number of the next page; None until the coordinator has sent it.
-        self.next: int | None = None
+    def __init__(self, in_order: bool = True) -> None:
+        #: Where the last page ends that was sent; None until the coordinator has sent it.
+        self.position: source_wire.Position | None = None
+        self._in_order = in_order
+        #: By number.
         self._waiting: dict[int, Page] = {}
-        #: Number of each page in Iggy -> the end of its window.
-        self._sent: OrderedDict[int, int] = OrderedDict()
+        #: Number of each page in Iggy -> the attempt at it, and the end of its window.
+        self._sent: OrderedDict[int, tuple[int, int]] = OrderedDict()
 
     @property
     def full(self) -> bool:
@@ -39,24 +41,30 @@ class PageQueue:
         """Adds a page. Replaces an older attempt, which nobody waits for, and never a newer one."""
         seq, attempt = page.head.id.seq, page.head.id.attempt
         earlier = self._waiting.get(seq)
-        if earlier is None or earlier.head.id.attempt <= attempt:
+        newest = max(earlier.head.id.attempt if earlier else 0, self._sent.get(seq, (0, 0))[0])
+        if attempt >= newest:
             self._waiting[seq] = page
 
     def pop(self) -> Page | None:
-        """The next page whose turn it is, if any: page `next`, or an earlier one that was read again."""
-        if self.next is None:
+        """The next page whose turn it is, if any: the one after the last, or an earlier one that was read again."""
+        if self.position is None:
             return None
-        seq = min((seq for seq in self._waiting if seq <= self.next), default=None)
+        seq = min((seq for seq, page in self._waiting.items() if self._is_next(page)), default=None)
         return None if seq is None else self._waiting.pop(seq)
+
+    def _is_next(self, page: Page) -> bool:
+        return not self._in_order or page.head.id.follows == self.position or page.head.id.seq in self._sent
 
     def was_sent(self, page: Page) -> bool:
         """Whether Iggy has this page already, with the same window."""
-        return self._sent.get(page.head.id.seq) == page.head.end
+        return page.head.id.seq in self._sent and self._sent[page.head.id.seq][1] == page.head.end
 
     def sent(self, page: Page) -> None:
         """Iggy has confirmed a page that `pop` returned."""
-        seq = page.head.id.seq
-        self._sent[seq] = page.head.end
+        id_, end = page.head.id, page.head.end
+        if self.position == id_.follows or id_.seq in self._sent and self.position == (
+                id_.round, self._sent[id_.seq][1]):
+            self.position = id_.round, end
+        self._sent[id_.seq] = id_.attempt, end
         if len(self._sent) > REMEMBERED_PAGES:
             self._sent.popitem(last=False)
-        self.next = max(self.next or 0, seq + 1)

@@ -43,7 +43,7 @@ class _Measurement:
     def __init__(self, id_: source_wire.MeasurementId, config: SourceConfig) -> None:
         self.id = id_
         self.config = config
-        self.queue = PageQueue()
+        self.queue = PageQueue(config.keep_order)
         self.sender: PageSender
         self.task: asyncio.Task[None] | None = None
 
@@ -87,10 +87,10 @@ class ProduceStage:
             for message in await self.link.receive():
                 if isinstance(message, source_wire.StartPages):
                     self._begin_epoch(message.epoch)
-                    for id_, seq in message.measurements if message.epoch == self.epoch else []:
+                    for id_, position in message.measurements if message.epoch == self.epoch else []:
                         measurement = self._measurement(id_)
-                        if measurement.queue.next is None:
-                            measurement.queue.next = seq
+                        if measurement.queue.position is None:
+                            measurement.queue.position = position
                         self._start_sending(measurement)
 
     def _begin_epoch(self, epoch: int) -> None:
@@ -131,7 +131,7 @@ class ProduceStage:
         """Queues a page, within limits."""
         measurement = self._measurement(page.head.id.measurement)
         queue = measurement.queue
-        if queue.full or len(self.measurements) > MAX_UNKNOWN and queue.next is None:
+        if queue.full or len(self.measurements) > MAX_UNKNOWN and queue.position is None:
             self.link.dropped.drop("convert", "pages that nobody has ordered")
             return
         queue.add(page)

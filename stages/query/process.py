@@ -43,6 +43,8 @@ EARLIEST_LIKELY = 946_684_800_000_000_000
 #: Pages queued for each converter, at most.
 HIGH_WATER_MARK = 1
 
+#: Measurement and number of a page.
+_PageKey = tuple[str, int]
 _Order = source_wire.Read | source_wire.Discover | source_wire.Probe
 #: A set: the measurements that were probed and have no points.
 _Found = QueryPage | WindowOverflow | Found | set[str]
@@ -70,17 +72,18 @@ class _Source:
         self.outages = OutageLog(logger, self.limiter)
         #: Orders that the server refuses while others succeed, and when they are due: monotonic seconds.
         self.refused: list[tuple[float, source_wire.Read]] = []
-        #: Measurement -> failures of its query in a row.
-        self.failed_reads: dict[str, int] = {}
+        #: Page -> failures of its query in a row.
+        self.failed_reads: dict[_PageKey, int] = {}
         self.overflows = RepeatFilter()
-        #: Measurement -> why the server refuses it.
-        self.refusals: dict[str, str] = {}
+        #: Page -> why the server refuses it.
+        self.refusals: dict[_PageKey, str] = {}
 
     def clear_orders(self) -> None:
         """Drops the orders of an older coordinator."""
         self.orders.clear()
         self.refused.clear()
         self.refusals.clear()
+        self.failed_reads.clear()
 
     def requeue_refused(self, now: float) -> float:
         """Queues refused orders that are due. Returns when the next one is due, in monotonic seconds."""
@@ -91,7 +94,7 @@ class _Source:
     @property
     def problem(self) -> str:
         """Why the source cannot be read; "" while it can."""
-        return "; ".join(filter(None, (self.limiter.problem, *self.refusals.values())))
+        return "; ".join(filter(None, (self.limiter.problem, *dict.fromkeys(self.refusals.values()))))
 
 
 def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
@@ -198,7 +201,7 @@ class QueryStage:
             return None
         window, align = order.window, max(1, source.config.window_align_ms * 1_000_000)
         measurement = order.id.measurement.name
-        again = isinstance(failed.answer, Retry) and source.failed_reads.get(measurement, 0) >= MAX_FAILED_READS
+        again = isinstance(failed.answer, Retry) and source.failed_reads.get(_key(order), 0) >= MAX_FAILED_READS
         if window.width <= align or not (again or is_too_heavy(failed.answer)) or not source.reader.is_answering():
             return None
         if source.overflows.allows(measurement, time.monotonic()):
@@ -219,9 +222,10 @@ class QueryStage:
                 self.logger.info("source %s: %s answers again after %d failures", source.config.name,
                                  ", ".join(source.config.influxdb.servers()), failures)
             if isinstance(order, source_wire.Read):
-                source.failed_reads.pop(order.id.measurement.name, None)
-            if isinstance(order, source_wire.Read) and source.refusals.pop(order.id.measurement.name, ""):
-                self.logger.info("source %s: reading %s has resumed", source.config.name, order.id.measurement.name)
+                source.failed_reads.pop(_key(order), None)
+                name = order.id.measurement.name
+                if source.refusals.pop(_key(order), "") and not any(name == other for other, _ in source.refusals):
+                    self.logger.info("source %s: reading %s has resumed", source.config.name, name)
             self._send_on(order, found)
         self._report()
 
@@ -232,9 +236,9 @@ class QueryStage:
         if isinstance(order, source_wire.Read) and isinstance(answer, OperatorNeeded) and answer.reason == "refused":
             source.limiter.answered(Accepted(), 0, seconds, now)
             if epoch == self.epoch:
-                if order.id.measurement.name in source.refusals:
+                if _key(order) in source.refusals:
                     self.link.send(source_wire.Refused(order.id, answer.message))
-                source.refusals[order.id.measurement.name] = answer.message
+                source.refusals[_key(order)] = answer.message
                 source.refused.append((now + REFUSED_SECONDS, order))
         elif isinstance(order, source_wire.Probe):
             # Each is read then, and a measurement that cannot be read is named.
@@ -249,8 +253,7 @@ class QueryStage:
                 # At the end of the queue: what fails must not hold up the others.
                 source.orders.append(order)
                 if isinstance(order, source_wire.Read):
-                    name = order.id.measurement.name
-                    source.failed_reads[name] = source.failed_reads.get(name, 0) + 1
+                    source.failed_reads[_key(order)] = source.failed_reads.get(_key(order), 0) + 1
         what = order.id.measurement.name if isinstance(order, source_wire.Read) else \
             "the list of measurements" if isinstance(order, source_wire.Discover) else "idle measurements"
         source.outages.failed(f"source {source.config.name}: reading {what}", answer, now,
@@ -282,3 +285,7 @@ class QueryStage:
         self.link.report([common.Problem(source.config.name, source.problem,
                                          source.limiter.paused or bool(source.refusals))
                           for source in self.sources if source.problem])
+
+
+def _key(order: source_wire.Read) -> _PageKey:
+    return order.id.measurement.name, order.id.seq

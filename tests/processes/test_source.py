@@ -250,7 +250,8 @@ def test_a_full_disk_under_the_state_is_waited_for(
 def test_the_pages_on_their_way_are_bounded_while_iggy_is_slow(
         start: Start, influxdb: SandboxInflux) -> None:
     write(influxdb, lines_of(2_000))
-    run = start(influxdb, source="page_size = 50\npages_in_flight = 3", output="messages_per_send = 5")
+    run = start(influxdb, source="page_size = 50\npages_in_flight = 3\nparallel_windows = 2",
+                output="messages_per_send = 5")
     seen: list[int] = []
 
     def all_sent(status: source_wire.SourceStatus) -> bool:

@@ -9,16 +9,25 @@ from hypothesis import strategies as st
 from pipeline.points.fingerprints import Fingerprint, Fingerprints
 from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
-from pipeline.source_coordinator.stride import Stride
+from pipeline.source_coordinator.stride import AHEAD, AHEAD_IN_PARALLEL, Stride
+from pipeline.wire import source as source_wire
+from stages.produce.pages import Page as PageToSend
+from stages.produce.pages import PageQueue
 
 PAGE_SIZE = 3
+MEASUREMENT = source_wire.MeasurementId(0, "m")
 
 
 class World:
     """A database whose points come in the course of time, stages that lose pages, and an Iggy."""
 
-    def __init__(self, points: dict[int, int], ordered: bool, overlap: int, dice: random.Random) -> None:
+    def __init__(self, points: dict[int, int], ordered: bool, overlap: int, dice: random.Random, parallel: int = 1,
+                 in_order: bool = True) -> None:
         """`points`: number -> time; each is written when the clock passes its time."""
+        self.parallel = parallel
+        self.in_order = in_order
+        #: Times in the order in which they were sent.
+        self.times: list[int] = []
         self.points = points
         self.ordered = ordered
         self.overlap = overlap
@@ -33,18 +42,28 @@ class World:
     def start(self) -> None:
         """A new coordinator begins with what is stored."""
         mark, prints = self.stored
-        self.ledger = WatermarkLedger(mark, Stride(self.ordered), PAGE_SIZE, self.overlap, 0,
-                                      Fingerprints(1_000, prints))
-        #: Pages that are being read, and pages read: (page number, attempt, points, prints).
+        stride = Stride(self.ordered, ahead=AHEAD_IN_PARALLEL if self.parallel > 1 else AHEAD)
+        self.ledger = WatermarkLedger(mark, stride, PAGE_SIZE, self.overlap, 0, Fingerprints(1_000, prints),
+                                      self.parallel, self.in_order)
+        self.start_produce()
+        #: Pages that are being read, and pages read: (page number, attempt, end, points, prints).
         self.reading: list[Page] = []
-        self.read: list[tuple[int, int, list[tuple[int, int]], list[Fingerprint]]] = []
+        self.read: list[tuple[int, int, int, list[tuple[int, int]], list[Fingerprint]]] = []
         #: Answers that the coordinator has not heard of yet; what Iggy confirms may overtake them.
         self.unheard: list[tuple[int, int, int, int, int]] = []
         self.orders: dict[tuple[int, int], tuple[TimeWindow, bool, int, int, bytes, int]] = {}
+        self.places: dict[tuple[int, int], tuple[int, tuple[int, int]]] = {}
         #: The last probe, and whether it found nothing; its answer may come late, or never.
         self.probe: tuple[TimeWindow, bool] | None = None
 
+    def start_produce(self) -> None:
+        self.queue = PageQueue(self.in_order)
+        self.queue.position = self.ledger.position
+        #: What the pages in the queue contain, by number and attempt.
+        self.queued: dict[tuple[int, int], tuple[list[tuple[int, int]], list[Fingerprint]]] = {}
+
     def order(self, page: Page) -> None:
+        self.places[page.seq, page.attempt] = page.round, page.follows
         known = {one.point: one.content for one in self.ledger.fingerprints.prints()}
         self.reading.append(page)
         self.orders[page.seq, page.attempt] = (page.window, page.whole, page.seen_until, page.remember_from,
@@ -75,17 +94,26 @@ class World:
             messages.append((number, content))
             if self.overlap and time >= remember_from:
                 prints.append(Fingerprint(time, number, content))
-        self.read.append((seq, attempt, messages, prints))
+        self.read.append((seq, attempt, end, messages, prints))
 
     def reorder(self, page: Page | None) -> None:
         if page is not None:
             self.order(page)
 
-    def send(self, seq: int, attempt: int, messages: list[tuple[int, int]], prints: list[Fingerprint]) -> None:
+    def send(self, seq: int, attempt: int, end: int, messages: list[tuple[int, int]],
+             prints: list[Fingerprint]) -> None:
         """The produce stage's part."""
-        for message in messages:
-            self.iggy[message] = self.iggy.get(message, 0) + 1
-        self.ledger.confirm(seq, attempt, prints)
+        id_ = source_wire.PageId(0, MEASUREMENT, seq, attempt, *self.places[seq, attempt])
+        self.queued[seq, attempt] = messages, prints
+        self.queue.add(PageToSend(source_wire.Messages(id_, end, 0, 0, [], b""), b""))
+        while (page := self.queue.pop()) is not None:
+            own, prints = self.queued[page.head.id.seq, page.head.id.attempt]
+            if not self.queue.was_sent(page):
+                for message in own:
+                    self.iggy[message] = self.iggy.get(message, 0) + 1
+                    self.times.append(self.points[message[0]])
+            self.queue.sent(page)
+            self.ledger.confirm(page.head.id.seq, page.head.id.attempt, prints)
 
     def step(self, action: str) -> None:
         """One thing happens."""
@@ -115,12 +143,17 @@ class World:
         elif action == "lose stages":
             self.reading.clear()
             self.read.clear()
+            self.start_produce()
             # What it said last may be lost, too.
             del self.unheard[self.dice.randrange(len(self.unheard) + 1):]
             for page in self.ledger.to_reread(0.0):
                 self.order(page)
         elif action == "lose converters":
             self.read.clear()
+            for page in self.ledger.to_reread(0.0, read_only=True):
+                self.order(page)
+        elif action == "lose produce":
+            self.start_produce()
             for page in self.ledger.to_reread(0.0, read_only=True):
                 self.order(page)
         elif action == "store":
@@ -150,16 +183,18 @@ class World:
         raise AssertionError("it does not come to an end")
 
 
-LOSSES = ["lose stages", "lose converters", "lose coordinator", "lose query"]
+LOSSES = ["lose stages", "lose converters", "lose coordinator", "lose query", "lose produce"]
 CALM = ["clock", "next", "next", "answer", "answer", "hear", "hear", "send", "send", "store", "probe", "probed"]
 POINTS = st.dictionaries(st.integers(0, 40), st.integers(0, 60), max_size=30)
+#: Windows that are read at a time, and whether they are sent in order.
+WINDOWS = st.tuples(st.integers(1, 4), st.booleans())
 
 
 @given(POINTS, st.booleans(), st.sampled_from([0, 10]), st.lists(st.sampled_from(CALM + LOSSES), max_size=80),
-       st.randoms(use_true_random=False))
+       st.randoms(use_true_random=False), WINDOWS)
 def test_nothing_is_lost_whatever_dies(points: dict[int, int], ordered: bool, overlap: int, actions: list[str],
-                                       dice: random.Random) -> None:
-    world = World(points, ordered, overlap, dice)
+                                       dice: random.Random, windows: tuple[int, bool]) -> None:
+    world = World(points, ordered, overlap, dice, *windows)
     mark = 0
     for action in actions:
         world.step(action)
@@ -170,21 +205,24 @@ def test_nothing_is_lost_whatever_dies(points: dict[int, int], ordered: bool, ov
 
 
 @given(POINTS, st.booleans(), st.sampled_from([0, 10]), st.lists(st.sampled_from(CALM), max_size=80),
-       st.randoms(use_true_random=False))
-def test_without_losses_every_point_is_sent_once(points: dict[int, int], ordered: bool, overlap: int,
-                                                 actions: list[str], dice: random.Random) -> None:
-    world = World(points, ordered, overlap, dice)
+       st.randoms(use_true_random=False), WINDOWS)
+def test_without_losses_every_point_is_sent_once_and_in_order(
+        points: dict[int, int], ordered: bool, overlap: int, actions: list[str], dice: random.Random,
+        windows: tuple[int, bool]) -> None:
+    world = World(points, ordered, overlap, dice, *windows)
     for action in actions:
         world.step(action)
     world.finish()
     assert world.iggy == {(number, 0): 1 for number in points}
+    assert overlap or not windows[1] or world.times == sorted(world.times)
 
 
 @given(POINTS, st.booleans(), st.lists(st.tuples(st.sampled_from([*CALM, "change"]), st.integers(0, 40)), max_size=60),
-       st.randoms(use_true_random=False))
+       st.randoms(use_true_random=False), WINDOWS)
 def test_what_changes_within_the_overlap_is_sent_again_and_once(
-        points: dict[int, int], ordered: bool, actions: list[tuple[str, int]], dice: random.Random) -> None:
-    world = World(points, ordered, 1_000_000, dice)
+        points: dict[int, int], ordered: bool, actions: list[tuple[str, int]], dice: random.Random,
+        windows: tuple[int, bool]) -> None:
+    world = World(points, ordered, 1_000_000, dice, *windows)
     for action, number in actions:
         if action == "change" and number in points and points[number] <= world.clock:
             world.contents[number] += 1

@@ -53,17 +53,19 @@ def test_windows_that_are_too_full_are_narrowed_until_they_fit(
     start = MIN_TIME - MIN_TIME % align
     times = [time for time in times if time >= start]
     limit = max(times, default=0) + 2 * align
-    stride, read, asked = Stride(ordered=False, align=align), [], 0
+    stride, read, asked, times_in_a_row = Stride(ordered=False, align=align), [], 0, 1
     window = stride.next(start, limit)
     while window is not None:
         page = [time for time in times if window.start <= time < window.end]
         asked += 1
         assert asked < 20_000
-        smaller = stride.narrower(window, page[seen % len(page)]) if len(page) > page_size else None
+        smaller = stride.narrower(window, page[seen % len(page)], times_in_a_row) if len(page) > page_size else None
         if smaller is not None:
             assert smaller.start == window.start and smaller.end < window.end
             window = smaller
+            times_in_a_row += 1
             continue
+        times_in_a_row = 1
         assert len(page) <= page_size or window.width <= align
         assert window.end % align == 0
         stride.read(window, len(page), page_size, min(page, default=window.start))
@@ -125,7 +127,7 @@ def test_a_reader_of_times_minds_zones_and_refuses_what_is_none() -> None:
 @given(st.booleans(), st.integers(2, 10**18), st.integers(0, 200))
 def test_windows_stay_as_narrow_as_one_that_was_too_slow(ordered: bool, width: int, pages: int) -> None:
     stride = Stride(ordered)
-    stride.narrower(TimeWindow(0, width), 0, slow=True)
+    stride.narrower(TimeWindow(0, width), 0, 1, slow=True)
     position = 0
     for _ in range(pages):
         window = stride.next(position, MAX_TIME)
@@ -134,4 +136,4 @@ def test_windows_stay_as_narrow_as_one_that_was_too_slow(ordered: bool, width: i
         assert window.width <= max(1, width // 2) * 2 ** (pages // WIDER_AFTER)
         stride.read(window, 0, 100, window.start)
         position = window.end
-    assert stride.narrower(TimeWindow(0, 1), 0, slow=True) is None
+    assert stride.narrower(TimeWindow(0, 1), 0, 1, slow=True) is None

@@ -26,6 +26,9 @@ from tests.support.sources import Source, identity, read_partitions
 
 POINTS = 20_000
 FIRST_TIME = 1_700_000_000_000_000_000
+#: Windows of a measurement that are read in parallel: sent in order, or as they come.
+PARALLEL = "parallel_windows = 4\nmax_parallel_queries = 4\n"
+WINDOWS = {"one": "", "parallel": PARALLEL, "as they come": f"{PARALLEL}keep_order = false\n"}
 Start = Callable[..., Source]
 
 
@@ -143,10 +146,13 @@ def test_pages_are_fitted_to_large_rows_and_the_watermark_stays_with_them(
     assert all(mark == MIN_TIME or mark >= FIRST_TIME for mark in marks)
 
 
-@pytest.mark.parametrize("victim", ["query", "convert-0", "convert-1", "produce", "source-coordinator"])
-def test_killing_a_process_loses_nothing(influxdb1: str, database: str, start: Start, victim: str) -> None:
+@pytest.mark.parametrize(("victim", "windows"), [
+    ("query", "parallel"), ("convert-0", "one"), ("convert-1", "as they come"), ("produce", "parallel"),
+    ("source-coordinator", "as they come")])
+def test_killing_a_process_loses_nothing(
+        influxdb1: str, database: str, start: Start, victim: str, windows: str) -> None:
     write(influxdb1, database, [line(n) for n in range(POINTS)])
-    run = start(source="page_size = 100\npages_in_flight = 4", arguments=["--until-caught-up"])
+    run = start(source=f"page_size = 100\npages_in_flight = 4\n{WINDOWS[windows]}", arguments=["--until-caught-up"])
     run.wait_for(lambda status: status.points >= 2_000)
     run.kill(victim)
     assert run.ends() == 0
@@ -156,7 +162,7 @@ def test_killing_a_process_loses_nothing(influxdb1: str, database: str, start: S
 def test_killing_everything_loses_nothing_and_a_new_start_goes_on(
         influxdb1: str, database: str, start: Start) -> None:
     write(influxdb1, database, [line(n) for n in range(POINTS)])
-    run = start(source="page_size = 100")
+    run = start(source=f"page_size = 100\n{PARALLEL}")
     status = run.wait_for(lambda status: status.points >= 3_000)
     run.close()
     for pid in status.pids.values():
@@ -279,9 +285,11 @@ def test_a_bad_query_is_named_at_the_start(start: Start, source: str, words: str
     assert words in run.log() and "Traceback" not in run.log()
 
 
-def test_series_keep_their_order_in_their_partitions(influxdb1: str, database: str, start: Start) -> None:
+@pytest.mark.parametrize("windows", ["one", "parallel"])
+def test_series_keep_their_order_in_their_partitions(
+        influxdb1: str, database: str, start: Start, windows: str) -> None:
     write(influxdb1, database, [line(n) for n in range(8_000)])
-    run = start(source="page_size = 700", output="partitions = 4", arguments=["--until-caught-up"])
+    run = start(source=f"page_size = 700\n{WINDOWS[windows]}", output="partitions = 4", arguments=["--until-caught-up"])
     assert run.ends() == 0
     parts = [[json.loads(m.payload()) for m in part] for part in read_partitions(run.iggy, run.stream, "out")]
     assert len(parts) == 4 and all(parts)
