@@ -1,6 +1,6 @@
 """Decodes payloads that are not one JSON object each: compressed, in another format, or an array of objects."""
 
-from collections.abc import Container, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 
@@ -127,6 +127,9 @@ class PayloadDecoder:
                            quickly: Sequence[bytes | None], written: Set[int]) -> Opened:
         name = "" if self.quick is None else self.quick.name
         passed, done = self._pass_quickly(payloads, cpu)
+        if passed is not None and len(done) == len(payloads):  # each of them
+            return Opened([], origin, list(range(len(payloads))), [""] * len(payloads), [], [], [], len(payloads),
+                          passed=passed)
         out = Opened([], origin, [], [], [], [], [], len(payloads), passed=passed)
         for index, payload in enumerate(payloads):
             if index in done:
@@ -233,7 +236,7 @@ class PayloadDecoder:
             raise Reject("no_fields", "the payload contains no object" if self._steps is None else
                          "the steps make no message of the payload: it contains no object, or its arrays are empty")
 
-    def _pass_quickly(self, payloads: Sequence[bytes], cpu: CpuLimit) -> tuple[Written | None, Container[int]]:
+    def _pass_quickly(self, payloads: Sequence[bytes], cpu: CpuLimit) -> tuple[Written | None, Collection[int]]:
         """Lines that were recognised, and the indices of the messages all of whose lines were."""
         if not self._passes_lines or self._rules.heads.over or self._decompress is not None or not payloads:
             return None, frozenset()
@@ -242,14 +245,15 @@ class PayloadDecoder:
             return None, frozenset()
         cpu.begin()
         try:
-            ended = [payload if payload[-1:] == b"\n" else payload + b"\n" for payload in payloads]
-            texts = b"".join(ended).decode().split("\n")[:-1]
-            found = self._known.find_all(texts)
+            ends = b"".join([payload[-1:] for payload in payloads])
+            if ends != b"\n" * len(payloads):
+                payloads = [payload if payload[-1:] == b"\n" else payload + b"\n" for payload in payloads]
+            found = self._known.find_all(b"".join(payloads).decode())
         except (UnicodeDecodeError, TooSlow):
             return None, frozenset()
         messages = list(range(len(payloads)))
-        if len(texts) > len(payloads):
-            counts = [payload.count(b"\n") for payload in ended]
+        if len(found.lines) > len(payloads):
+            counts = [payload.count(b"\n") for payload in payloads]
             if max(counts) > self._limits.points:
                 return None, frozenset()
             messages = list(chain.from_iterable(map(repeat, messages, counts)))

@@ -31,6 +31,10 @@ _VALUES: Final[dict[FieldType, str]] = {
 #: Digits of a time that is in range whatever they are, by its unit; with one more digit, the first is at most 8.
 _DIGITS: Final[dict[Precision, int]] = {"ns": 18, "us": 15, "ms": 12, "s": 9}
 
+#: Fields in the pattern of lines of all measurements, at most; and the parts that it cuts a line into, with what is
+#: before it.
+_FIELDS_OF_ALL: Final = 500
+_PARTS: Final = 4
 _ONE_LINE_STRING: Final = r'"[^"\\\x00\n]*+"'
 _LINE_END: Final = r"(?:\n|\Z)"
 
@@ -57,40 +61,28 @@ class _Measurement:
         self.matches: list[_Match] = []
         #: The sets of fields that they match.
         self.shapes: set[tuple[tuple[str, FieldType], ...]] = set()
-        self._sources: list[str] = []
-        #: Of many lines from their first field on, and of many whole ones; made when they are asked for.
+        #: Patterns of the sets of fields.
+        self.sources: list[str] = []
+        #: Of many lines from their first field on; made when it is asked for.
         self._all: re.Pattern[str] | None = None
-        self._whole: re.Pattern[str] | None = None
 
     def add(self, shape: tuple[tuple[str, FieldType], ...]) -> None:
         """Makes the pattern of a set of fields."""
         self.shapes.add(shape)
-        self._sources.append(",".join([re.escape(lead) + (_VALUES[kind] if kind != "string" else _ONE_LINE_STRING)
+        self.sources.append(",".join([re.escape(lead) + (_VALUES[kind] if kind != "string" else _ONE_LINE_STRING)
                                        for lead, kind in shape]))
         source = ",".join([re.escape(lead) + _VALUES[kind] for lead, kind in shape])
         self.matches.append(re.compile(source + self._time).match)
-        self._all = self._whole = None
+        self._all = None
 
     def fits(self, bodies: Sequence[str]) -> bool:
         """Whether all of these lines match one of the patterns."""
-        if not self._sources:
+        if not self.sources:
             return False
         if self._all is None:
             time = self._time.removesuffix(_LINE_END)
-            self._all = re.compile(f"(?:(?:{'|'.join(self._sources)}){time}\n)*+")
+            self._all = re.compile(f"(?:(?:{'|'.join(self.sources)}){time}\n)*+")
         return self._all.fullmatch("\n".join(bodies) + "\n") is not None
-
-
-    def fits_whole(self, lines: str) -> bool:
-        """Whether all of these lines, each with its line break, match one of the patterns after what is before their
-        first space.
-        """
-        if not self._sources:
-            return False
-        if self._whole is None:
-            time = self._time.removesuffix(_LINE_END)
-            self._whole = re.compile(f"(?:[^ \\n]++ (?:{'|'.join(self._sources)}){time}\\n)*+")
-        return self._whole.fullmatch(lines) is not None
 
 
 class ManyLines(NamedTuple):
@@ -116,10 +108,13 @@ class KnownLines:
         self._time = f" (0|-?[1-9][0-9]{{0,{digits - 1}}}+|-?[1-8][0-9]{{{digits}}}){_LINE_END}"
         #: Series as received -> with sorted tags, and the patterns of its measurement.
         self._heads: dict[str, tuple[str, _Measurement]] = {}
+        #: Of lines of any measurement, with groups of a whole line, its series and its time; None: to be made.
+        self._lines: re.Pattern[str] | None = None
         self._measurements: dict[str, _Measurement] = {}
         self._share = (budget or Budget()).share(self._forget)
 
     def _forget(self) -> None:
+        self._lines = None
         self._heads.clear()
         self._measurements.clear()
 
@@ -165,13 +160,15 @@ class KnownLines:
             if not self._share.takes(_PATTERN_BYTES * len(fields) + cost_of(*fields)):
                 return
             self._credit -= len(fields)
+            self._lines = None
             patterns.add(shape)
 
-    def find_all(self, texts: Sequence[str]) -> ManyLines:
-        """The lines, without their line breaks, all at once."""
-        plain = self._plain(texts)
-        if plain is not None:
-            return plain
+    def find_all(self, lines: str) -> ManyLines:
+        """The lines, each with its line break, all at once."""
+        alike = self._alike(lines)
+        if alike is not None:
+            return alike
+        texts = lines.split("\n")[:-1]
         cut = [text.partition(" ") for text in texts]
         found = [self._heads.get(head) for head, _, _ in cut]
         by_measurement: dict[int, list[int]] = {}
@@ -192,22 +189,30 @@ class KnownLines:
         return ManyLines(heads, [text.rpartition(" ")[2] for text in texts],
                          [f"{head} {body}\n" for head, (_, _, body) in zip(heads, cut, strict=True)], unknown)
 
-    def _plain(self, texts: Sequence[str]) -> ManyLines | None:
-        """The same where all are known, of one measurement, and no string has a space in it; otherwise None."""
-        joined = "\n".join(texts) + "\n"
-        parts = joined.replace("\n", " ").split(" ")
-        if len(parts) != 3 * len(texts) + 1 or max(map(len, texts)) >= SHORT_CHARS:
+    def _alike(self, lines: str) -> ManyLines | None:
+        """The same where all are known, and one search cuts them all; otherwise None."""
+        if self._lines is None:
+            self._lines = self._of_all()
+        parts = self._lines.split(lines)
+        came = parts[2::_PARTS]
+        if not came or any(parts[::_PARTS]):
             return None
-        came = parts[:-1:3]
-        first = self._heads.get(came[0])
-        if first is None:
+        known = list(map(self._heads.get, came))
+        whole: list[str] = parts[1::_PARTS]
+        if None in known or max(map(len, whole)) > SHORT_CHARS:
             return None
-        heads = [known[0] for known in map(self._heads.get, came) if known is not None and known[1] is first[1]]
-        # Each line that fits has two spaces at least, so that none of them has more.
-        if len(heads) < len(texts) or not first[1].fits_whole(joined):
-            return None
-        times = parts[2::3]
-        if heads == came:
-            return ManyLines(heads, times, [f"{text}\n" for text in texts], [])
-        return ManyLines(heads, times, [f"{head} {body} {time}\n" for head, body, time in zip(
-            heads, parts[1::3], times, strict=True)], [])
+        heads = [head for head, _ in known]  # type: ignore[misc]
+        times = parts[3::_PARTS]
+        if heads != came:
+            whole = [head + text[len(before):] for head, before, text in zip(heads, came, whole, strict=True)]
+        return ManyLines(heads, times, whole, [])
+
+    def _of_all(self) -> re.Pattern[str]:
+        """The pattern of any line of the measurements that have few sets of fields together."""
+        found, fields = [], 0
+        for name, measurement in self._measurements.items():
+            fields += sum([source.count("=") for source in measurement.sources])
+            if measurement.sources and fields <= _FIELDS_OF_ALL:
+                found.append(f"{re.escape(name)}(?=[, ])[^ \\n]*+ (?:{'|'.join(measurement.sources)})")
+        time = self._time.removesuffix(_LINE_END)
+        return re.compile(f"(?<![^\\n])((?=([^ \\n]++) )(?:{'|'.join(found) or '(?!)'}){time}\\n)")
