@@ -59,8 +59,9 @@ class _Block:
     """What the columns under one header are."""
 
     def __init__(self, annotations: dict[str, list[str]], names: list[str], tags: frozenset[str],
-                 times: TimeReader) -> None:
-        """`annotations` by name, one value for each of `names`. Raises QueryError."""
+                 times: TimeReader, all_tags: bool) -> None:
+        """`annotations` by name, one value for each of `names`. `all_tags`: all columns are tags that are not Flux's.
+        Raises QueryError."""
         datatypes, groups = annotations.get("#datatype", []), annotations.get("#group", [])
         defaults = annotations.get("#default", [])
         if len(datatypes) != len(names) or len(groups) != len(names):
@@ -80,7 +81,7 @@ class _Block:
         for index, name in enumerate(names):
             if name in _RESERVED or (index < len(_FIRST) and name in _FIRST) or (self.long and index == self.value):
                 continue
-            if groups[index] == "true" or name in tags:
+            if all_tags or groups[index] == "true" or name in tags:
                 self.tag_names += (name,)
                 self.tag_at += (index,)
             else:
@@ -108,9 +109,10 @@ def _conversion(datatype: str, times: TimeReader) -> Callable[[str], Value]:
 class PointAssembler:
     """Assembles the points of an answer: rows of one series and time are one point."""
 
-    def __init__(self, tags: frozenset[str] = frozenset()) -> None:
-        """`tags`: columns that are tags although they are not in the group key."""
+    def __init__(self, tags: frozenset[str] = frozenset(), all_tags: bool = False) -> None:
+        """`tags`: columns that are tags although they are not in the group key; with `all_tags`, all but Flux's own."""
         self._tags = tags
+        self._all_tags = all_tags
         self._times = TimeReader()
         #: (tag keys, tag values, time) -> fields.
         self._points: dict[tuple[tuple[str, ...], tuple[str, ...], int], dict[Column, Value]] = {}
@@ -134,7 +136,7 @@ class PointAssembler:
             elif skipped:
                 annotations = {}
             elif block is None:
-                block = _Block(annotations, row, self._tags, self._times)
+                block = _Block(annotations, row, self._tags, self._times, self._all_tags)
             else:
                 self._row(block, row)
 

@@ -1,6 +1,11 @@
 """Flux at `/api/v2/query`, answered as annotated CSV: InfluxDB 2.x and Cloud. Pure.
 
-Answers are grouped by series and not ordered by time: sorting all series would take the server's memory.
+Answers are not ordered by time: sorting all series would take the server's memory. They are grouped by field, since a
+table for each series costs the server most of the time where there are many.
+
+A field has one type in a shard, and may have another one in the next. InfluxDB OSS 2.7.12 leaves out, without a word,
+the points of a query's range whose field has another type than in the first shard that the range meets. Therefore each
+part of a query stays within a shard; see `PART`.
 Sources: "Execute a query", InfluxDB 2 API reference; Flux language specification, string literals.
 """
 
@@ -13,7 +18,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from pipeline.points.table import Column, Table
-from pipeline.points.times import MAX_TIME, MIN_TIME, format_time, parse_time
+from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND, format_time, parse_time
 from pipeline.points.windows import TimeWindow
 from stages.languages.annotated_csv import COUNT_RESULT, PointAssembler, find_error, text_of
 from stages.languages.filters import EVERYTHING, Choice, flux_filter
@@ -37,8 +42,16 @@ FIRST_BYTES = 10_000
 _RFC3339 = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z"
 #: A row's time, after `_start` and `_stop` where it has them.
 _TIME = re.compile(rb",(?:" + _RFC3339 + rb"," + _RFC3339 + rb",)?(" + _RFC3339 + rb"),")
+#: Shards begin at multiples of this, counted from the year 1 (`ZERO`), unless their duration was set to less: 1, 7 or
+#: more days where points are kept for 2 days or longer. Nanoseconds. Source: "InfluxDB shards and shard groups".
+PART = 86_400 * SECOND
+#: The beginning of the year 1, nanoseconds since 1970.
+ZERO = -62_135_596_800 * SECOND
+#: Parts in one query.
+MAX_PARTS = 16
 #: Measurements that a probe names.
 MAX_PROBED_NAMES = 50
+_BY_FIELD = '  |> group(columns: ["_field"])\n'
 #: Name of the result with the points, and of the one with their number.
 RESULT = "_result"
 _COUNT = re.compile(rb"(?:^|\n)#default," + COUNT_RESULT.encode() + rb",[^\r\n]*\r\n,result,table,_value\r\n"
@@ -50,6 +63,19 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "$"
 def literal(text: str) -> str:
     """A string literal. `$` is escaped because `${}` would be interpolated. Verified with InfluxDB 2.7.12."""
     return '"' + "".join(_ESCAPES.get(character, character) for character in text) + '"'
+
+
+def start_of_part(time: int, part: int) -> int:
+    """The beginning of the part of the time line, `part` nanoseconds long, that a time is in."""
+    return time - (time - ZERO) % part
+
+
+def parts_of(window: TimeWindow, part: int) -> list[TimeWindow]:
+    """A window, divided where shards may begin; undivided if there were more than MAX_PARTS."""
+    if window.end > start_of_part(window.start, part) + MAX_PARTS * part:
+        return [window]
+    edges = range(start_of_part(window.start, part) + part, window.end, part)
+    return [TimeWindow(start, end) for start, end in zip([window.start, *edges], [*edges, window.end], strict=True)]
 
 
 class FluxDialect:
@@ -64,6 +90,7 @@ class FluxDialect:
         self._bucket = bucket
         self._custom = custom
         self._filter = flux_filter(choice, literal)
+        self._part = PART
         self._tags = frozenset(tags)
         owner = {"orgID": org_id} if org_id else {"org": org} if org else {}
         self._path = "/api/v2/query" + (f"?{urlencode(owner)}" if owner else "")
@@ -95,14 +122,30 @@ class FluxDialect:
 
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
              chunk_rows: int = CHUNK_ROWS) -> QueryRequest:
-        """The points, and their number as a second result: an answer has no other end that a proxy could not cut off.
+        """The points, a result for each shard, and their number as another result: an answer has no other end that a
+        proxy could not cut off.
 
-        The server sends the two in any order.
+        The server sends the results in any order. A window that is not `reachable` is one part: its rows may be
+        counted, and not be relied on.
         """
-        points = self._points(measurement, window)
-        # Counted before they are grouped, since fields of different types cannot be in one group.
-        return self._ask(f'{points}  |> yield(name: "{RESULT}")\n'
-                         f'{points}  |> count() |> group() |> sum() |> yield(name: "{COUNT_RESULT}")')
+        parts = [self._points(measurement, part) + _BY_FIELD for part in parts_of(window, self._part)]
+        results = "".join(f'{points}  |> drop(columns: ["_start", "_stop"]) |> yield(name: "{RESULT}{number or ""}")\n'
+                          for number, points in enumerate(parts))
+        counts = [f"{points}  |> count() |> group()" for points in parts]
+        together = counts[0] if len(counts) == 1 else f"union(tables: [{', '.join(counts)}])"
+        return self._ask(f'{results}{together} |> sum() |> yield(name: "{COUNT_RESULT}")')
+
+    def reachable(self, window: TimeWindow) -> TimeWindow:
+        """As far as MAX_PARTS of a query reach, to the beginning of a shard. From there on, the first shard with a
+        field has the type of the first points."""
+        if self._custom:
+            return window
+        end = start_of_part(window.start, self._part) + MAX_PARTS * self._part
+        return TimeWindow(window.start, min(window.end, end))
+
+    def before_first(self, first: int) -> int:
+        """The beginning of its shard."""
+        return start_of_part(first, self._part)
 
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The custom query; times are RFC 3339 literals."""
@@ -182,7 +225,7 @@ class FluxDialect:
         return FluxAnswerReader(counted=not self._custom)
 
     def tables(self, measurement: str, columns: tuple[Column, ...], body: bytes, before: int) -> Iterator[Table]:
-        points = PointAssembler(self._tags)
+        points = PointAssembler(self._tags, all_tags=not self._custom)
         points.read(body)
         yield points.table(measurement, before)
 

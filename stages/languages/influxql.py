@@ -159,6 +159,12 @@ class InfluxqlDialect:
         return self._ask(f"SELECT {selected} FROM {self._from(measurement)}{self._where(window)} ORDER BY time ASC"  # nosec B608  # quoted
                          + (f" LIMIT {limit}" if limit else ""), chunk_rows)
 
+    def reachable(self, window: TimeWindow) -> TimeWindow:
+        return window
+
+    def before_first(self, first: int) -> int:
+        return first
+
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The custom query; times are integers, nanoseconds."""
         return self._ask(substitute(query, str(window.start), str(window.end)))

@@ -106,6 +106,13 @@ class Dialect(Protocol):
         `chunk_rows`: rows of a chunk, where answers come in chunks, of which only whole ones can be read.
         """
 
+    def reachable(self, window: TimeWindow) -> TimeWindow:
+        """The beginning of a window that one page query can read: all of it, unless the server answers wrongly then.
+        Where it ends before the window, `first_time` can be relied on from there on."""
+
+    def before_first(self, first: int) -> int:
+        """Where a window begins that has the first point at `first`."""
+
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The user's `query` for a window."""
 

@@ -164,6 +164,12 @@ class V3Dialect(ABC):
     def read_first_time(self, body: bytes) -> int | None:
         return None
 
+    def reachable(self, window: TimeWindow) -> TimeWindow:
+        return window
+
+    def before_first(self, first: int) -> int:
+        return first
+
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
         """The custom query; times are RFC 3339 in SQL (without quotes), integers (nanoseconds) in InfluxQL."""
         shown = format_time if self._language == "sql" else str

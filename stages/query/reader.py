@@ -163,23 +163,37 @@ class SourceReader:
                 raise QueryFailed(OperatorNeeded("refused", failed.answer.message)) from None
             raise
 
-    def _read(self, measurement: str, window: TimeWindow, limits: PageLimits) -> QueryPage | WindowOverflow:
+    def _read(self, measurement: str, wanted: TimeWindow, limits: PageLimits) -> QueryPage | WindowOverflow:
         _, language, dialect = self._dialect()
         columns: tuple[Column, ...] = ()
+        window = dialect.reachable(wanted)
         if self.config.query:
             request = dialect.custom_query(self.config.query, window)
             answer, full = self._read_answer(request, dialect, limits)
         else:
             columns, answer, full = self._read_columns_and_rows(measurement, window, limits)
         if not full:
-            return QueryPage(language, columns, answer.body, window.end, answer.rows, answer.first or window.start,
-                             self._count_future(measurement, window.end))
+            end = window.end if answer.rows else self._silent_until(measurement, window.end, wanted.end, dialect)
+            return QueryPage(language, columns, answer.body, end, answer.rows, answer.first or window.start,
+                             self._count_future(measurement, end))
         if not dialect.ordered:
             return WindowOverflow(one_time=False, first=answer.first or window.start)
         if answer.first == answer.last:
             return WindowOverflow(one_time=True, first=answer.first)
         end = cut_before(window, answer.last)
         return QueryPage(language, columns, answer.body, end, answer.rows, answer.first)
+
+    def _silent_until(self, measurement: str, start: int, end: int, dialect: Dialect) -> int:
+        """The end of the time from `start` on in which there are no points, or near it; at most `end`. Raises
+        QueryFailed."""
+        request = dialect.first_time(measurement, TimeWindow(start, end)) if start < end else None
+        if request is None:
+            return start
+        try:
+            first = dialect.read_first_time(self._list(request))
+        except QueryError as error:
+            raise to_failure(error) from None
+        return end if first is None else max(start, dialect.before_first(first))
 
     def _read_columns_and_rows(self, measurement: str, window: TimeWindow,
                                limits: PageLimits) -> tuple[tuple[Column, ...], QueryAnswer, bool]:

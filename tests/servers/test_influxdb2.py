@@ -15,7 +15,7 @@ from pipeline.testbed.harness.waiting import wait_until
 from tests.support import every_kind, influxdb_servers
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import check_that_only_bad_ones_are_rejected
-from tests.support.sources import Copy, Source
+from tests.support.sources import FIRST_TIME, Copy, Source
 
 URL = os.environ.get("INFLUXDB2_TEST_URL", "")
 TOKEN = os.environ.get("INFLUXDB2_TEST_TOKEN", "")
@@ -87,3 +87,18 @@ def test_a_sink_writes_what_a_real_influxdb_2_takes_and_rejects_the_rest(
              "|> group() |> count()")
     answer = ask("POST", "/api/v2/query", params={"org": ORG}, json={"query": asked}).text
     assert answer.split()[1].endswith(",5000"), answer
+
+
+def test_flux_brings_the_values_of_a_field_in_every_shard_whatever_its_type(
+        bucket: str, sandbox: SandboxIggy, stream: str, tmp_path: Path) -> None:
+    week = 7 * 86_400 * 10**9
+    lines = [f"m,t=a f=1.5 {FIRST_TIME}", f'm,t=a f="text" {FIRST_TIME + week}',
+             f"m,t=b f=true {FIRST_TIME + 3 * week}", f"m,t=b f=2i {FIRST_TIME + 100 * week}"]
+    for line in lines:
+        ask("POST", f"/api/v2/write?org={ORG}&bucket={bucket}", data=line.encode())
+    database = f'version = "v2"\nbucket = "{bucket}"\norg = "{ORG}"\ntoken = "{TOKEN}"'
+    with Source(tmp_path, sandbox.address, URL, database, stream, source='language = "flux"', start=False,
+                arguments=["--until-caught-up"]) as run:
+        assert run.ends() == 0, run.log()
+        assert [point["fields"]["f"] for point in sorted(run.points(), key=lambda one: int(one["time"]))] == [
+            1.5, "text", True, 2]

@@ -6,11 +6,16 @@
     from(bucket: "b")
       |> range(start: time(v: 1), stop: time(v: 2))
       |> filter(fn: (r) => r._measurement == "m")
-      |> yield(name: "_result")
-    from(bucket: "b")
-      |> range(start: time(v: 1), stop: time(v: 2))
-      |> filter(fn: (r) => r._measurement == "m")
+      |> group(columns: ["_field"])
+      |> drop(columns: ["_start", "_stop"]) |> yield(name: "_result")
+    from(...) ...
+      |> group(columns: ["_field"])
       |> count() |> group() |> sum() |> yield(name: "row_count")
+
+the first once for each shard, as _result1, _result2, ...; the counts then as union(tables: [...]) |> sum() |> ...
+
+    from(...) ... |> first() |> keep(columns: ["_time"]) |> group()
+      |> min(column: "_time") |> yield(name: "_result")
 
     from(bucket: "b")
       |> range(start: time(v: 1), stop: time(v: 2))
@@ -18,8 +23,8 @@
       |> count() |> keep(columns: ["_measurement"]) |> group()
       |> distinct(column: "_measurement") |> yield(name: "_result")
 
-The second result has the number of rows of the first one. InfluxDB sends the two in any order; so does the sandbox, by
-the window's start. Further filters, on tags and `_field`, are those of `conditions`.
+The result row_count has the number of rows of the others. InfluxDB sends results in any order; so does the sandbox.
+Further filters, on tags and `_field`, are those of `conditions`.
 """
 
 import json
@@ -58,15 +63,42 @@ def run(buckets: dict[str, Bucket], text: str) -> Iterator[bytes]:
                            *(["", "", "0", name] for name in bucket.measurements()), []])])
     if (probed := _probed(buckets, reader)) is not None:
         return iter([probed])
-    bucket, wanted = _selection(buckets, reader)
-    reader.need(r'\|> yield\(name: "_result"\)')
-    results = [_points(bucket, wanted)]
-    if not reader.done():
+    if "|> first()" in reader.text:
+        return iter([_first_time(*_selection(buckets, reader), reader)])
+    results: list[Iterator[bytes]] = []
+    while reader.text.count("yield(") > 1:
         bucket, wanted = _selection(buckets, reader)
-        reader.need(r'\|> count\(\) \|> group\(\) \|> sum\(\) \|> yield\(name: "row_count"\)')
-        results.append(_count(bucket, wanted))
+        reader.need(r'\|> group\(columns: \["_field"\]\)\s*\|> drop\(columns: \["_start", "_stop"\]\)')
+        name = reader.need(r'\|> yield\(name: "_result\d*"\)').split('"')[1]
+        results.append(_points(bucket, wanted, name))
+    results.append(_count(list(_counted(buckets, reader))))
     _end(reader)
     return chain.from_iterable(results if wanted.start % 2 else reversed(results))
+
+
+def _counted(buckets: dict[str, Bucket], reader: Reader) -> Iterator[tuple[Bucket, Selection]]:
+    """The parts whose values are counted together."""
+    several = reader.take(r"union\(tables: \[")
+    while True:
+        yield _selection(buckets, reader)
+        reader.need(r'\|> group\(columns: \["_field"\]\)\s*\|> count\(\) \|> group\(\)')
+        if not several or not reader.take(","):
+            break
+    if several:
+        reader.need(r"\]\)")
+    reader.need(r'\|> sum\(\) \|> yield\(name: "row_count"\)')
+
+
+def _first_time(bucket: Bucket, wanted: Selection, reader: Reader) -> bytes:
+    """The time of the first point; nothing where there is none."""
+    reader.need(r'\|> first\(\) \|> keep\(columns: \["_time"\]\) \|> group\(\)\s*\|> min\(column: "_time"\)')
+    reader.need(r'\|> yield\(name: "_result"\)')
+    _end(reader)
+    first = min((time for tags, time, fields in bucket.texts(wanted.measurement, wanted.start, wanted.end)
+                 if any(wanted.fits((*tags, (FIELD, field))) for field in typed(fields)[0])), default=None)
+    return b"\r\n" if first is None else _csv([
+        ["#datatype", "string", "long", "dateTime:RFC3339"], ["#group", "false", "false", "false"],
+        ["#default", "_result", "", ""], ["", "result", "table", "_time"], ["", "", "0", answers.go_time(first)], []])
 
 
 def _selection(buckets: dict[str, Bucket], reader: Reader) -> tuple[Bucket, Selection]:
@@ -129,9 +161,9 @@ def _end(reader: Reader) -> None:
         raise NotUnderstood(f"{reader.text[:60]!r} is not understood; {ONLY}")
 
 
-def _count(bucket: Bucket, wanted: Selection) -> Iterator[bytes]:
+def _count(parts: list[tuple[Bucket, Selection]]) -> Iterator[bytes]:
     """The number of values as a result of its own; nothing where there are none."""
-    count = sum(wanted.fits((*tags, (FIELD, field))) for tags, _, fields in
+    count = sum(wanted.fits((*tags, (FIELD, field))) for bucket, wanted in parts for tags, _, fields in
                 bucket.texts(wanted.measurement, wanted.start, wanted.end) for field in typed(fields)[0])
     if count:
         yield _csv([["#datatype", "string", "long", "long"], ["#group", "false", "false", "false"],
@@ -139,41 +171,36 @@ def _count(bucket: Bucket, wanted: Selection) -> Iterator[bytes]:
     yield b"\r\n"
 
 
-def _points(bucket: Bucket, wanted: Selection) -> Iterator[bytes]:
-    """A table for each series and field, and annotations wherever the columns change."""
-    number, before = 0, None
-    bounds = f"{answers.go_time(wanted.start)},{answers.go_time(wanted.end)}"
-    points = bucket.texts(wanted.measurement, wanted.start, wanted.end)
-    for tags, series in groupby(points, key=lambda point: point[0]):
-        fields: dict[tuple[FieldType, str], list[str]] = {}
+def _points(bucket: Bucket, wanted: Selection, result: str) -> Iterator[bytes]:
+    """A table for each field, with all tags of its series; what a point does not have is empty."""
+    #: Type and name of a field -> time and value of each of its points, and the tags of the series.
+    fields: dict[tuple[str, FieldType], list[tuple[str, dict[str, str]]]] = {}
+    for tags, series in groupby(bucket.texts(wanted.measurement, wanted.start, wanted.end), key=lambda point: point[0]):
+        own = dict(tags)
         for _, time, text in series:
             values, types = typed(text)
-            shown = answers.go_time(time)
             for field, value in values.items():
-                if not wanted.fits((*tags, (FIELD, field))):
-                    continue
-                fields.setdefault((types[field], field), []).append(f"{shown},{_shown(value)}")
-        keys = tuple(key for key, _ in tags)
-        for (kind, field), cells in sorted(fields.items()):
-            head = b""
-            if before != (keys, kind):
-                head = (b"\r\n" if before else b"") + _head(keys, kind)
-                before = keys, kind
-            end = _csv([["", field, wanted.measurement, *(tag for _, tag in tags)]]).decode("utf-8", "surrogateescape")
-            text_of_all = "".join([f",,{number},{bounds},{cell}{end}" for cell in cells])
-            yield head + text_of_all.encode("utf-8", "surrogateescape")
-            number += 1
+                if wanted.fits((*tags, (FIELD, field))):
+                    fields.setdefault((field, types[field]), []).append(
+                        (f"{answers.go_time(time)},{_shown(value)}", own))
+    for number, ((field, kind), cells) in enumerate(sorted(fields.items(), key=lambda one: one[0])):
+        keys = sorted({key for _, own in cells for key in own})
+        yield (b"\r\n" if number else b"") + _head(keys, kind, result)
+        middle = _csv([["", field, wanted.measurement]]).decode("utf-8", "surrogateescape")[:-2]
+        ends = {id(own): "".join([f",{_cell(own.get(key, ''))}" for key in keys]) for _, own in cells}
+        yield "".join([f",,{number},{cell}{middle}{ends[id(own)]}\r\n" for cell, own in cells]).encode(
+            "utf-8", "surrogateescape")
     yield b"\r\n"
 
 
-def _head(keys: tuple[str, ...], kind: FieldType) -> bytes:
+def _head(keys: list[str], kind: FieldType, result: str) -> bytes:
     """Annotations and names of a table's columns."""
     count = len(keys)
     return _csv([
-        ["#datatype", "string", "long", *["dateTime:RFC3339"] * 3, _DATATYPES[kind], *["string"] * (2 + count)],
-        ["#group", "false", "false", "true", "true", "false", "false", "true", "true", *["true"] * count],
-        ["#default", "_result", *[""] * (7 + count)],
-        ["", "result", "table", "_start", "_stop", "_time", "_value", "_field", "_measurement", *keys]])
+        ["#datatype", "string", "long", "dateTime:RFC3339", _DATATYPES[kind], *["string"] * (2 + count)],
+        ["#group", "false", "false", "false", "false", "true", "false", *["false"] * count],
+        ["#default", result, *[""] * (5 + count)],
+        ["", "result", "table", "_time", "_value", "_field", "_measurement", *keys]])
 
 
 def _shown(value: FieldValue) -> str:
