@@ -81,7 +81,7 @@ def _outputs(command: Command) -> Command:
 @_outputs
 @click.option("--messages", default=400_000, show_default=True, type=click.IntRange(1), help="Of the backlog.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
-@click.option("--writers", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option("--writers", default=1, show_default=True, type=click.IntRange(1, 64))
 @click.option("--rate", default=10_000.0, show_default=True, type=click.FloatRange(0),
               help="Messages a second of the load that latency is measured with; 0 leaves it out.")
 @click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(1), help="How long that load lasts.")
@@ -161,7 +161,7 @@ def idle(as_json: bool, page: str | None) -> None:
               metavar="N,N,...")
 @click.option("--seconds", default=11.0, show_default=True, type=click.FloatRange(2), help="For each rate.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
-@click.option("--writers", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option("--writers", default=1, show_default=True, type=click.IntRange(1, 64))
 @click.option("--flush-interval-ms", default=0, type=click.IntRange(0, 3_600_000), help="0: the default.")
 @click.option("--delivery", default="batched", show_default=True, type=click.Choice(["batched", "low_latency"]))
 @click.option("--iggy", default="", metavar="HOST:PORT",
@@ -265,7 +265,7 @@ def data_keys(as_json: bool, keys: int) -> None:
 @_outputs
 @click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1))
 @click.option("--workers", default="", metavar="N,N,...", help="Encoder processes; 1, 2, 4, ... up to the cores.")
-@click.option("--writers", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option("--writers", default=1, show_default=True, type=click.IntRange(1, 64))
 @click.option("--svg", metavar="FILE", type=_FILE, help="The plot alone.")
 def scaling(as_json: bool, page: str | None, messages: int, workers: str, writers: int, svg: str | None) -> None:
     """CPU a message by process with more and more encoders, and where the next limit is."""

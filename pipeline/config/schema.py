@@ -247,7 +247,7 @@ class InfluxConfig(ConnectionConfig, frozen=True, kw_only=True):
     #: Longest time for a whole request, from connecting to the last byte of the answer; after that the request is
     #: repeated. 0: connect_timeout_ms + read_timeout_ms.
     request_timeout_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
-    #: Most requests of each writer process at a time. 0: 4, or 32 with InfluxDB 3, which answers a request only when it
+    #: Most requests of each writer process at a time. 0: 8, or 64 with InfluxDB 3, which answers a request only when it
     #: next flushes its write-ahead log, once a second.
     max_requests_in_flight: Annotated[int, Meta(ge=0, le=64)] = 0
     #: "partition": later batches of a partition wait for one that is retried, so that newer values remain; "none": they
@@ -285,8 +285,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     #: Encoder (and convert) processes; 0: one for each core.
     workers: Annotated[int, Meta(ge=0, le=256)] = 0
-    #: Writer processes.
-    writers: Annotated[int, Meta(ge=1, le=64)] = 2
+    #: Writer processes. Each writes its part of the partitions with requests of its own, so more of them make more and
+    #: smaller requests. One is enough for 3,000,000 messages a second.
+    writers: Annotated[int, Meta(ge=1, le=64)] = 1
     #: Ingest processes, which share the partitions and the window.
     readers: Annotated[int, Meta(ge=1, le=16)] = 1
     #: Most messages of a batch.

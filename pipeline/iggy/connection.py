@@ -6,8 +6,8 @@ import logging
 import struct
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from apache_iggy import (
     Consumer,
@@ -44,6 +44,8 @@ from pipeline.iggy.requests import (
 from pipeline.iggy.topic_details import Details, polled_topic
 
 T = TypeVar("T")
+#: A poll that is under way; its messages once they are awaited.
+Poll: TypeAlias = Coroutine[Any, Any, list[ReceiveMessage]]
 
 #: Messages of one poll when a whole topic is read.
 POLL_MESSAGES = 1_000
@@ -179,7 +181,9 @@ class IggyConnection:
         """
         connection, seconds = self.connections, self._config.call_timeout_ms / 1000
         try:
-            result = await asyncio.wait_for(call, seconds)
+            has_ended = isinstance(call, asyncio.Future) and call.done()
+            async with contextlib.nullcontext() if has_ended else asyncio.timeout(seconds):
+                result = await call
         except TimeoutError:
             self._addresses.failed(self.address, time.monotonic())
             self._drop_connection(connection)
@@ -251,9 +255,12 @@ class IggyConnection:
         """The names of all streams. Raises IggyError."""
         return [stream.name for stream in await self._call(self.client.get_streams(), "read_streams")]
 
-    async def poll(self, subscription: Subscription, partition: int, offset: int, count: int) -> list[ReceiveMessage]:
-        """Up to `count` messages of one partition from `offset` on; none at the end of the log. Commits nothing."""
-        return await self._poll(subscription, partition, PollingStrategy.Offset(offset), count)
+    def poll(self, subscription: Subscription, partition: int, offset: int, count: int) -> Poll:
+        """Up to `count` messages of one partition from `offset` on; none at the end of the log. Commits nothing.
+
+        The request is under way from this call on, whenever its result is awaited. Both raise IggyError.
+        """
+        return self._poll(subscription, partition, PollingStrategy.Offset(offset), count)
 
     async def first_since(self, subscription: Subscription, partition: int,
                           microseconds: int) -> ReceiveMessage | None:
@@ -271,14 +278,16 @@ class IggyConnection:
         found = await self._poll(subscription, partition, PollingStrategy.Last(), 1)
         return found[0] if found else None
 
-    async def _poll(self, subscription: Subscription, partition: int, strategy: PollingStrategy,
-                    count: int) -> list[ReceiveMessage]:
+    def _poll(self, subscription: Subscription, partition: int, strategy: PollingStrategy, count: int) -> Poll:
         kind = Consumer.Group if subscription in self._joined else Consumer.Single
+        return self._polled(subscription, self.client.poll_messages(
+            subscription.stream, subscription.topic, consumer=kind(subscription.consumer), polling_strategy=strategy,
+            count=count, auto_commit=False, partition_id=partition))
+
+    async def _polled(self, subscription: Subscription,
+                      request: Awaitable[list[ReceiveMessage]]) -> list[ReceiveMessage]:
         try:
-            return await self._call(self.client.poll_messages(
-                subscription.stream, subscription.topic, consumer=kind(subscription.consumer),
-                polling_strategy=strategy, count=count, auto_commit=False, partition_id=partition),
-                _polling(subscription))
+            return await self._call(request, _polling(subscription))
         except IggyNotFound:
             self._known.discard((subscription.stream, subscription.topic))
             raise

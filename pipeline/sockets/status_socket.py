@@ -14,9 +14,13 @@ from pipeline.sockets.control_socket import limit
 from pipeline.sockets.endpoints import LOCAL_RECONNECT_MILLISECONDS, Endpoints
 from pipeline.wire import common
 
-#: Seconds between two Status messages, at least. Without changes there is one with every round of heartbeats, so that
-#: subscribers see that the coordinator lives.
+#: Seconds between two Status messages, at least, for few partitions. Without changes there is one with every round of
+#: heartbeats, so that subscribers see that the coordinator lives.
 STATUS_SECONDS = 0.25
+#: After a Status whose making took CPU time, of many partitions, so many times of that pass until the next one, but at
+#: most so many seconds.
+COST_FACTOR = 2_000
+MAX_STATUS_SECONDS = 1.0
 #: Largest Status, bytes. It is one frame: CONFLATE does not support messages of several.
 STATUS_BYTES = 64 << 20
 
@@ -37,10 +41,13 @@ class StatusPublisher:
         """Publishes `status()` until cancelled."""
         while True:
             self._changed.clear()
-            await self._socket.send(common.encode(status()))
+            began = time.thread_time()
+            frame = common.encode(status())
+            pause = min(max(STATUS_SECONDS, COST_FACTOR * (time.thread_time() - began)), MAX_STATUS_SECONDS)
+            await self._socket.send(frame)
             published_at = time.monotonic()
             await wait_at_most(self._changed, seconds_to_heartbeats(published_at))
-            if (early := published_at + STATUS_SECONDS - time.monotonic()) > 0:
+            if (early := published_at + pause - time.monotonic()) > 0:
                 await asyncio.sleep(early)
 
 

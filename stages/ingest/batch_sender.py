@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import zmq
@@ -19,6 +20,8 @@ from stages.ingest.message_times import times_of
 
 #: Batches queued for an encoder, at most.
 SEND_HIGH_WATER_MARK = 1
+#: Several batches that have fewer bytes are sent in one part: a part for each costs more than another copy.
+ONE_PART_BYTES = 256 << 10
 
 
 class PolledBatch(NamedTuple):
@@ -72,9 +75,12 @@ class BatchSender:
         return self._encoders[(partition.topic + partition.number) % len(self._encoders)]
 
     async def _send(self, push: zmq.asyncio.Socket, batches: Sequence[PolledBatch], redelivered: bool) -> None:
-        parts: list[bytes] = [common.encode(wire.Batches([self._head(batch, redelivered) for batch in batches]))]
-        for batch in batches:
-            parts += [payload_frame.joined(batch.payloads), payload_frame.lengths(batch.payloads)]
+        heads = [self._head(batch, redelivered) for batch in batches]
+        payloads = [(payload_frame.joined(batch.payloads), payload_frame.lengths(batch.payloads)) for batch in batches]
+        if len(batches) > 1 and sum([batch.range.bytes for batch in batches]) < ONE_PART_BYTES:
+            parts = [common.encode(wire.Batches(heads, payloads))]
+        else:
+            parts = [common.encode(wire.Batches(heads)), *chain.from_iterable(payloads)]
         await push.send_multipart(cut(parts), copy=False)
 
     def _head(self, polled: PolledBatch, redelivered: bool) -> wire.Batch:

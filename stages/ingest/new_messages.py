@@ -16,6 +16,11 @@ MANY = 4
 POLL_SECONDS = 60.0
 
 
+#: Where at least this share of a topic's partitions had new messages the last time, all are polled without asking: a
+#: poll costs as much as what the server tells of some twenty partitions.
+MOST = 0.9
+
+
 class _Seen(Struct, frozen=True):
     """A topic's state, and when it was known: seconds, monotonic."""
 
@@ -37,6 +42,9 @@ class NewMessages:
         quiet = [reader for reader in readers if now - reader.polled_at < POLL_SECONDS]
         for stream, group in groupby(sorted(quiet, key=self._stream), key=self._stream):
             due += await self._of_stream(stream, list(group))
+        polled = {reader.partition for reader in due}
+        for reader in readers:
+            reader.had_news &= reader.partition in polled
         return due
 
     def _stream(self, reader: PartitionReader) -> str:
@@ -48,7 +56,7 @@ class NewMessages:
         due = []
         for topic, group in groupby(sorted(readers, key=lambda r: r.partition.topic), lambda r: r.partition.topic):
             quiet = list(group)
-            if len(quiet) >= MANY:
+            if len(quiet) >= MANY and sum([reader.had_news for reader in quiet]) < MOST * len(quiet):
                 details = await self._iggy.topic(self._topics[topic])
                 ends = {partition.id: log_identity.log_state(partition).next for partition in details.partitions}
                 quiet = [reader for reader in quiet if ends.get(reader.partition.number, 0) > reader.position]

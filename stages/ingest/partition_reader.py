@@ -51,6 +51,8 @@ class PartitionReader:
         self.due_at = 0.0
         #: When the last poll was started; seconds, monotonic.
         self.polled_at = 0.0
+        #: Whether the last poll, or look at the log's end, has found messages.
+        self.had_news = False
         #: Whether the last poll has reached the end of the log.
         self.at_end = False
         #: When the end was last reached; seconds, monotonic; 0 before; and the messages polled since.
@@ -112,6 +114,7 @@ class PartitionReader:
             self.position = messages[-1].offset() + 1
             self.last_time = messages[-1].timestamp()
             self.newest_time = max(self.newest_time, self.last_time)
+        self.had_news = bool(messages)
         self.at_end = len(messages) * FEW < self.requested or not messages
         self.due_at = 0.0
         return gap

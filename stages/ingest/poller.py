@@ -4,14 +4,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from apache_iggy import ReceiveMessage
 from msgspec import Struct
 
 from pipeline.config.controls import Controls
 from pipeline.config.plan import Plan
-from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.connection import IggyConnection, Poll
 from pipeline.iggy.errors import IggyError
 from pipeline.log_formats import facts
 from pipeline.subscriptions import Subscriptions
@@ -61,7 +61,7 @@ class Poller:
         self._send = send
         self._logger = logger
         #: Polls in flight, the oldest first.
-        self._pending: list[tuple[PartitionReader, asyncio.Task[list[ReceiveMessage]]]] = []
+        self._pending: list[tuple[PartitionReader, Poll]] = []
         #: Readers to poll next, in turn, as far as they are still due then.
         self._queue: deque[PartitionReader] = deque()
         self._controls = plan.controls
@@ -95,10 +95,10 @@ class Poller:
         return self._low_latency or not self.credit.available
 
     async def step(self) -> float | None:
-        """Processes one poll, starts the next one, and dispatches the batches that are due. Raises IggyError.
+        """Processes the polls in flight, starts the next ones, and dispatches the batches that are due.
 
         Returns None while a poll is running or due, else the time at which something is due (seconds, monotonic;
-        infinity where nothing is).
+        infinity where nothing is). Raises IggyError.
         """
         if time.monotonic() >= self._round_at:
             if self._round:
@@ -106,9 +106,9 @@ class Poller:
             else:
                 await self._begin_round()
         self._start_polls()
-        if self._pending:
-            reader, messages = await self._finish_oldest()
-            self._start_polls(after=reader)
+        finished = await self._finish_polls()
+        self._start_polls(after=[reader for reader, _ in finished])
+        for reader, messages in finished:
             self._add(reader, messages)
         self._start_polls()
         if not self._pending and self._round:  # the others cannot be polled now
@@ -211,18 +211,25 @@ class Poller:
 
     async def finish_poll(self) -> None:
         """Waits for the running polls and adds their messages. A cancelled call would cost the connection."""
-        while self._pending:
-            self._add(*await self._finish_oldest())
+        for reader, messages in await self._finish_polls():
+            self._add(reader, messages)
 
-    async def _finish_oldest(self) -> tuple[PartitionReader, list[ReceiveMessage]]:
-        """Waits for the oldest poll. After an error the others are repeated, too. Raises IggyError."""
-        reader, task = self._pending.pop(0)
-        try:
-            return reader, await task
-        except IggyError:
-            others, self._pending = self._pending, []
-            await asyncio.gather(*[task for _, task in others], return_exceptions=True)
-            raise
+    async def _finish_polls(self) -> list[tuple[PartitionReader, list[ReceiveMessage]]]:
+        """Waits for the polls in flight, in their order. After an error all are repeated. Raises IggyError.
+
+        The newest is awaited first: by then the others are done, and cost no wake-up of their own.
+        """
+        pending, self._pending = self._pending, []
+        finished = []
+        while pending:
+            reader, poll = pending.pop()
+            try:
+                finished.append((reader, await poll))
+            except IggyError:
+                await asyncio.gather(*[other for _, other in pending], return_exceptions=True)
+                raise
+        finished.reverse()
+        return finished
 
     def _add(self, reader: PartitionReader, messages: list[ReceiveMessage]) -> None:
         now = time.monotonic()
@@ -244,9 +251,9 @@ class Poller:
                                    offset=gap[0], last_offset=gap[1]))
             self._send(wire.Gap(self.epoch, reader.partition, *gap))
 
-    def _start_polls(self, after: PartitionReader | None = None) -> None:
-        """Polls partitions that are due. `after`: the one whose last poll is not processed yet."""
-        busy = {reader.partition for reader, _ in self._pending} | ({after.partition} if after else set())
+    def _start_polls(self, after: Sequence[PartitionReader] = ()) -> None:
+        """Polls partitions that are due. `after`: those whose last polls are not processed yet."""
+        busy = {reader.partition for reader, _ in self._pending} | {reader.partition for reader in after}
         while len(self._pending) < (ROUND_POLLS if self._round else 1) and self._start_poll(busy):
             busy.add(self._pending[-1][0].partition)
 
@@ -261,8 +268,8 @@ class Poller:
             return False
         reader.polled_at = now
         reader.requested = reader.poll_size(self._options.batch_size, self._options.max_batch_bytes)
-        self._pending.append((reader, asyncio.ensure_future(self._iggy.poll(
-            self._topics[reader.partition.topic], reader.partition.number, reader.position, reader.requested))))
+        self._pending.append((reader, self._iggy.poll(
+            self._topics[reader.partition.topic], reader.partition.number, reader.position, reader.requested)))
         return True
 
     def _next_in_queue(self, busy: set[wire.Partition], now: float) -> PartitionReader | None:

@@ -17,7 +17,7 @@ from stages.write.server import Server
 QUARANTINE_SECONDS = 30.0
 #: Requests at a time where `max_requests_in_flight` is not set: for a server that answers at once, and for InfluxDB 3,
 #: which answers once a second.
-MAX_IN_FLIGHT, MAX_IN_FLIGHT_V3 = 4, 32
+MAX_IN_FLIGHT, MAX_IN_FLIGHT_V3 = 8, 64
 
 
 class Transport:

@@ -82,7 +82,7 @@ def test_health_status_and_a_dead_http_process(iggy: RunningIggy, stream: str, i
     assert requests.get(f"{url}/payload", {**query, "offset": 0}, auth=("", TOKEN), timeout=60).status_code == 404
     assert requests.get(f"{url}/payload", query, timeout=60).status_code == 401
     assert {one["name"] for one in document["processes"]} == {
-        "supervisor", "http", "coordinator", "dead-letter", "ingest", "encode-0", "encode-1", "write-0", "write-1"}
+        "supervisor", "http", "coordinator", "dead-letter", "ingest", "encode-0", "encode-1", "write-0"}
     assert all(one["pid"] and one["rss_bytes"] > 1_000_000 for one in document["processes"])
     assert document["config"]["http"]["token"] == document["config"]["influxdb"]["token"] == "(hidden)"
     assert TOKEN not in json.dumps(document) and "sandbox-token" not in json.dumps(document)

@@ -141,7 +141,6 @@ def test_a_crash_while_batches_are_in_flight_loses_nothing_that_is_there(
     sink.wait_for_log("Reading continues at offset 1200")
     sink.kill("encode-0")
     sink.kill("write-0")
-    sink.kill("write-1")
     send(sandbox.address, stream, [message(n) for n in range(5_000, 5_500)])
     influxdb.fail()
     stores(sandbox, stream, 1_699)

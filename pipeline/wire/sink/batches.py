@@ -31,10 +31,12 @@ class Batch(Struct, frozen=True, array_like=True):
 class Batches(Struct, frozen=True, tag=True):
     """Ingest -> encoder: one batch, or small ones of several partitions.
 
-    Further parts, for each batch: the payloads as `pipeline.wire.payload_frame` joins them, and their lengths.
+    For each batch: the payloads as `pipeline.wire.payload_frame` joins them, and their lengths; in further parts, or,
+    where they are small, in `payloads`.
     """
 
     batches: list[Batch]
+    payloads: list[tuple[bytes, bytes]] = []
 
 
 class BucketLines(Struct, frozen=True, array_like=True):

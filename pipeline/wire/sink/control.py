@@ -1,6 +1,7 @@
 """All control messages of the sink direction, and how each kind of message is decoded."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -72,6 +73,8 @@ def read_reports(frames: Sequence[Any]) -> list[Control]:
 def read_batches(frames: Sequence[Any]) -> list[tuple[Batch, Any, Any]]:
     """Batches, each with its joined payloads and their lengths. Raises Malformed for anything else."""
     message, bulk = read(_batches, frames, None)
+    if message.payloads and not bulk:
+        bulk = [*chain.from_iterable(message.payloads)]
     if len(bulk) != 2 * len(message.batches):
         raise Malformed(f"{len(bulk)} parts for the payloads of {len(message.batches)} batches")
     parts = map(buffer_of, bulk)
