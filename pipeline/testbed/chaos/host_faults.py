@@ -40,8 +40,8 @@ class HostFaults:
         """All links work, and all clocks are right."""
         self._active.clear()
         self._apply()
-        for pipeline in self._hosts.pipelines:
-            pipeline.clock.set(0)
+        for clock in self._hosts.clocks.values():
+            clock.set(0)
 
     def _seconds(self, least: float = 1.0) -> float:
         return round(self._rng.uniform(least, MOST_SECONDS), 2)
@@ -99,11 +99,11 @@ class HostFaults:
         return self._links("server cut off", server, cut(server), self._seconds())
 
     def _clock(self) -> Injected:
-        pipeline = self._rng.choice(self._hosts.pipelines)
+        host = self._rng.choice(sorted(self._hosts.clocks))
+        clock = self._hosts.clocks[host]
         seconds, wrong = self._seconds(3.0), round(self._rng.uniform(-CLOCK_SECONDS, CLOCK_SECONDS))
-        pipeline.clock.set(wrong)
-        return Injected("wrong clock", f"{pipeline.host} by {wrong} s, for {seconds} s", seconds,
-                        lambda: pipeline.clock.set(0))
+        clock.set(wrong)
+        return Injected("wrong clock", f"{host} by {wrong} s, for {seconds} s", seconds, lambda: clock.set(0))
 
     def _vanish(self) -> Injected | None:
         """Everything on a host ends at once, and nobody is told; later the host comes back, and its service starts."""

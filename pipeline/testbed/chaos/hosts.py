@@ -50,10 +50,9 @@ log_level = "info"
 class HostPipeline:
     """The pipeline of one host, which is started again when it ends because Iggy was away, as a service would be."""
 
-    def __init__(self, network: Network, host: str, folder: Path, config: str) -> None:
+    def __init__(self, network: Network, host: str, folder: Path, config: str, clock: Clock) -> None:
         self.host = host
-        self.clock = Clock(folder.parent)
-        self.run = SinkRun(folder, config, environ=self.clock.environ, prefix=network.prefix(host))
+        self.run = SinkRun(folder, config, environ=clock.environ, prefix=network.prefix(host))
         #: Whether it has to run at the moment.
         self.wanted = False
         #: How often it was started again because Iggy was away when it started.
@@ -81,10 +80,11 @@ class HostPipeline:
 class RemoteEncoder:
     """`pipeline stage encode` on a host of its own, for the pipeline of another."""
 
-    def __init__(self, folder: Path, network: Network, pipeline: HostPipeline, keys: Path) -> None:
+    def __init__(self, folder: Path, network: Network, pipeline: HostPipeline, keys: Path, clock: Clock) -> None:
         self._command = [*network.prefix(ENCODER), sys.executable, "-m", "pipeline", "stage", "encode", "-c",
                          str(pipeline.run.config), "--connect", f"{network.address(pipeline.host)}:{CONTROL_PORT}",
                          "--keys", str(keys), "--name", "far"]
+        self._environ = {**os.environ, **clock.environ}
         self.log_file = folder / "encoder.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.wanted = False
@@ -93,7 +93,7 @@ class RemoteEncoder:
         """Starts it, for the first time or again."""
         self.wanted = True
         with self.log_file.open("ab") as log, signals_blocked():
-            self.process = subprocess.Popen(self._command, stderr=log)
+            self.process = subprocess.Popen(self._command, stderr=log, env=self._environ)
 
     def watch(self) -> None:
         """Starts it again if it has ended."""
@@ -116,6 +116,9 @@ class Hosts:
         #: Iggy's heartbeat interval, seconds; a real server has its default.
         self.heartbeat_seconds = DEFAULT_HEARTBEAT_SECONDS if iggy_binary else HEARTBEAT_SECONDS
         self.servers: list[subprocess.Popen[bytes]] = []
+        #: The wall clock of each host whose processes are Python's: all but the producer's, and that of a real server.
+        self.clocks = {host: self._clock(host) for host in network.hosts
+                       if host != PRODUCER and not (host == IGGY and iggy_binary)}
         self.iggy = f"{network.address(IGGY)}:{IGGY_PORT}"
         self.influxdb = f"http://{network.address(INFLUXDB)}:{INFLUXDB_PORT}"
         if iggy_binary:
@@ -125,7 +128,13 @@ class Hosts:
         self._start_sandbox(INFLUXDB)
         wait_until(lambda: asyncio.run(self._make_topic(partitions)), "Iggy")
         self.pipelines = [self._pipeline(host) for host in network.hosts if host.startswith("pipeline")]
-        self.encoder = RemoteEncoder(folder, network, self.pipelines[0], folder / "keys" / "worker-far")
+        self.encoder = RemoteEncoder(folder, network, self.pipelines[0], folder / "keys" / "worker-far",
+                                     self.clocks[ENCODER])
+
+    def _clock(self, host: str) -> Clock:
+        folder = self.folder / "clocks" / host
+        folder.mkdir(parents=True)
+        return Clock(folder)
 
     def _start_sandbox(self, server: str, *options: str) -> None:
         address_file = self.folder / f"{server}.json"
@@ -133,7 +142,8 @@ class Hosts:
             process = subprocess.Popen(
                 [*self.network.prefix(server), sys.executable, "-m", "pipeline.testbed.sandbox.run", "--host",
                  self.network.address(server), "--only", server, "--iggy-port", str(IGGY_PORT), "--influx-port",
-                 str(INFLUXDB_PORT), "--address-file", str(address_file), *options], stdout=subprocess.DEVNULL)
+                 str(INFLUXDB_PORT), "--address-file", str(address_file), *options], stdout=subprocess.DEVNULL,
+                env={**os.environ, **self.clocks[server].environ})
         self.servers.append(process)
         wait_until(lambda: address_file.exists() or process.poll() is not None, f"the host {server}")
 
@@ -170,7 +180,7 @@ class Hosts:
         config = msgspec.structs.replace(
             telemetry.sink_of(self.influxdb, _INFLUXDB, options=options),
             iggy_options=f'call_timeout_ms = 3_000\nconsumer_group = "{GROUP}"')
-        return HostPipeline(self.network, host, folder, config.text(self.iggy, folder / "run"))
+        return HostPipeline(self.network, host, folder, config.text(self.iggy, folder / "run"), self.clocks[host])
 
     def start(self) -> None:
         """Starts the pipelines and the encoder; returns when every pipeline is ready. Raises PipelineError."""
@@ -187,7 +197,9 @@ class Hosts:
         self.encoder.watch()
 
     def stop(self) -> list[int]:
-        """SIGTERM to all pipelines at once; their exit codes."""
+        """SIGTERM to all pipelines at once, when the last one that has come back is ready; their exit codes."""
+        for pipeline in self.pipelines:
+            pipeline.run.wait_for(lambda status: status.ready, f"{pipeline.host} to be ready")
         self.encoder.wanted = False
         for pipeline in self.pipelines:
             pipeline.wanted = False

@@ -44,23 +44,29 @@ class HostsVerdict(Struct, frozen=True, kw_only=True):
     producer_retries: int
     #: The longest standstill of each partition, seconds.
     standstills: list[float]
+    #: From the end of the last fault until every message was committed, seconds.
+    settled_seconds: float
     #: Iggy's heartbeat interval, seconds.
     heartbeat_seconds: float
 
     @property
     def standstill_bound(self) -> float:
-        """No partition may have stood still for longer, seconds.
+        """No partition may have stood still for longer, seconds."""
+        return FAULTS_IN_A_ROW * MOST_SECONDS + self.settled_bound
 
-        After the last fault Iggy notices that a member is gone, and waits for what that member has not committed.
+    @property
+    def settled_bound(self) -> float:
+        """All messages have to be committed within so many seconds after the last fault.
+
+        Until then Iggy notices that a member is gone, once an interval, and waits for what it has not committed.
         """
-        return (FAULTS_IN_A_ROW * MOST_SECONDS + STALE_INTERVALS * self.heartbeat_seconds
-                + REBALANCING_TIMEOUT_SECONDS + START_SECONDS)
+        return (STALE_INTERVALS + 1) * self.heartbeat_seconds + REBALANCING_TIMEOUT_SECONDS + START_SECONDS
 
     @property
     def good(self) -> bool:
         """Whether nothing was lost, nothing failed by itself, and no partition stood still for too long."""
         return (self.account.lost == self.account.unexpected == self.own_failures == 0 and not any(self.exit_codes)
-                and max(self.standstills) <= self.standstill_bound)
+                and max(self.standstills) <= self.standstill_bound and self.settled_seconds <= self.settled_bound)
 
 
 def run_hosts(pipelines: int, seconds: float, seed: int, rate: int, console: Console, keep_log: str | None
@@ -96,14 +102,14 @@ class _HostsRun:
         self._producer.start()
         self._progress.start()
         injected = self._inject_faults(seconds)
-        self._settle()
+        settled_seconds = self._settle()
         self._progress.stop(10.0)
         standstills = [round(value, 1) for value in self._progress.longest()]
         exit_codes = self._hosts.stop()
         account = account_of(self._producer, Sandbox(self._hosts.influxdb), self._hosts.iggy)
         return HostsVerdict(
             account=account, injected=injected, exit_codes=exit_codes, standstills=standstills,
-            heartbeat_seconds=self._hosts.heartbeat_seconds,
+            settled_seconds=round(settled_seconds, 1), heartbeat_seconds=self._hosts.heartbeat_seconds,
             own_failures=sum(one.run.log().count(FAILURE) for one in self._hosts.pipelines),
             starts_without_iggy=sum(one.starts_without_iggy for one in self._hosts.pipelines),
             producer_retries=self._producer.retries)
@@ -122,15 +128,18 @@ class _HostsRun:
         faults.undo_all()
         return schedule.injected
 
-    def _settle(self) -> None:
-        """Waits until all that was sent is committed. Raises PipelineError when that doesn't happen."""
-        until = time.monotonic() + SETTLE_SECONDS
+    def _settle(self) -> float:
+        """Waits until all that was sent is committed, and returns after how many seconds it was. Raises PipelineError
+        when that doesn't happen."""
+        began = time.monotonic()
         if not self._producer.stop(60):
             raise PipelineError("the producer can't get rid of its last batch")
         looks = self._progress.looks + 1
         while self._progress.lag != 0 or self._progress.looks <= looks:
-            if time.monotonic() > until:
+            if time.monotonic() > began + SETTLE_SECONDS:
                 raise PipelineError(f"timed out after {SETTLE_SECONDS:g} s waiting for the last {self._progress.lag} "
-                                    f"messages; {self._hosts.pipelines[0].run.log_end()}")
+                                    f"messages; {self._progress.described()}; "
+                                    f"{self._hosts.pipelines[0].run.log_end()}")
             self._hosts.watch()
             time.sleep(0.1)
+        return time.monotonic() - began

@@ -43,6 +43,9 @@ class Progress:
         #: Messages of the topic that are not committed, as seen last; None before the first look.
         self.lag: int | None = None
         self.looks = 0
+        #: The partitions of each member, and those that wait, as seen last.
+        self._members: list[list[int]] = []
+        self._waiting: list[int] = []
 
     def start(self) -> None:
         """Begins."""
@@ -57,6 +60,12 @@ class Progress:
         """The longest standstill of each partition so far, seconds."""
         return [clock.longest for clock in self._clocks]
 
+    def described(self) -> str:
+        """Who has which partitions, and which of them wait, as seen last."""
+        shares = "; ".join(",".join(map(str, share)) or "none" for share in self._members)
+        return (f"partitions with waiting messages: {','.join(map(str, self._waiting)) or 'none'}; of the "
+                f"{len(self._members)} members of the group one each has: {shares}")
+
     async def _run(self) -> None:
         iggy = IggyConnection(IggyConfig(address=self._address, call_timeout_ms=3_000))
         while not self._stopping.is_set():
@@ -69,11 +78,14 @@ class Progress:
 
     async def _look(self, iggy: IggyConnection) -> None:
         details = await iggy.details(self._topic.stream, self._topic.topic)
-        lag = 0
+        lag, waiting = 0, []
         for partition in details.partitions if details is not None else ():
             last = partition.current_offset if partition.messages_count else -1
             committed = await iggy.stored_offset(self._topic, partition.id)
             self._clocks[partition.id].look(committed, last, time.monotonic())
             lag += max(0, last - committed)
-        self.lag = lag
+            if last > committed:
+                waiting.append(partition.id)
+        self._members = await iggy.members(self._topic)
+        self.lag, self._waiting = lag, waiting
         self.looks += 1

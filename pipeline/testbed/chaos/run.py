@@ -224,8 +224,9 @@ def _over_hosts(hosts: int, seconds: float, seed: int, rate: int, console: Conso
     console.print(f"sent {account.sent:,}  stored {account.stored:,}  dead-lettered {account.dead_lettered:,}  "
                   f"lost {account.lost:,}  unexpected {account.unexpected:,}  failures of our own "
                   f"{verdict.own_failures}  exit codes {verdict.exit_codes}", markup=False)
-    console.print(f"longest standstill of a partition {max(verdict.standstills):.1f} s "
-                  f"(at most {verdict.standstill_bound:.0f} s are allowed)")
+    console.print(f"longest standstill of a partition {max(verdict.standstills):.1f} s (at most "
+                  f"{verdict.standstill_bound:.0f} s are allowed); all was committed {verdict.settled_seconds:.1f} s "
+                  f"after the last fault (at most {verdict.settled_bound:.0f} s)")
     if account.missing:
         console.print(f"missing, among others: {account.missing[:SHOWN_MISSING]}", markup=False)
     console.print("OK: every message is accounted for." if verdict.good else
@@ -242,7 +243,8 @@ def _hosts_json(verdict: HostsVerdict, hosts: int, seconds: float, seed: int) ->
             "stored": account.stored, "dead_lettered": account.dead_lettered, "unexpected": account.unexpected,
             "own_failures": verdict.own_failures, "exit_codes": verdict.exit_codes,
             "longest_standstill_seconds": max(verdict.standstills), "standstill_seconds": verdict.standstills,
-            "standstill_bound_seconds": verdict.standstill_bound, "producer_retries": verdict.producer_retries,
+            "standstill_bound_seconds": verdict.standstill_bound, "settled_seconds": verdict.settled_seconds,
+            "settled_bound_seconds": verdict.settled_bound, "producer_retries": verdict.producer_retries,
             "starts_without_iggy": verdict.starts_without_iggy, "seconds": seconds, "seed": seed}
 
 

@@ -38,7 +38,8 @@ class Broker:
 
         With `tls` all listeners are encrypted. `websocket_port`: that of a listener for WebSocket; None: there is none.
         A connection that is a member of a group and sends nothing for `STALE_INTERVALS` times `heartbeat_seconds` is
-        closed, and its partitions go to the others. `options` are those of `State`.
+        closed at the next look, once in `heartbeat_seconds`, and its partitions go to the others. `options` are those
+        of `State`.
         """
         self.host = host
         self.port = port
@@ -66,13 +67,14 @@ class Broker:
         self._reap()
 
     def _reap(self) -> None:
-        """Closes what is silent for too long, now and from time to time: its host may be gone without a word."""
+        """Closes what is silent for too long, now and once an interval, as the server does: its host may be gone
+        without a word."""
         loop = asyncio.get_running_loop()
         stale = loop.time() - STALE_INTERVALS * self.heartbeat_seconds
         for connection in [one for one in self.connections if one.heard < stale and not self.hung]:
             if self.state.is_member(connection.session):
                 connection.transport.abort()
-        self._reaper = loop.call_later(self.heartbeat_seconds / 10, self._reap)
+        self._reaper = loop.call_later(self.heartbeat_seconds, self._reap)
 
     def _reserve(self, port: int) -> int:
         reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
