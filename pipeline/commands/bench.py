@@ -395,6 +395,29 @@ def retention(as_json: bool, messages: int, pairs: int, workers: int) -> None:
         click.echo(retention_run.to_json(found))
 
 
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+@click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1_000))
+@click.option("--turns", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each kind.")
+@click.option("--every", "every_seconds", default=1.0, show_default=True, type=click.FloatRange(0.01),
+              help="Seconds between two scrapes.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Encoder processes.")
+def scrape(as_json: bool, messages: int, turns: int, every_seconds: float, workers: int) -> None:
+    """A backlog while /metrics is scraped, against one while nobody asks, in turns."""
+    from pipeline.testbed.bench import scrape as scrape_run
+
+    found = []
+    with _folder() as folder:
+        for turn in scrape_run.measure(folder, messages, turns, workers, every_seconds):
+            click.echo(scrape_run.text(turn), err=as_json)
+            found.append(turn)
+    ratios = scrape_run.ratios(found)
+    click.echo(f"scraped / unasked: {ratios['messages_per_second']:g} of the rate, {ratios['cpu_us_per_message']:g} of "
+               "the CPU", err=as_json)
+    if as_json:
+        click.echo(msgspec.json.encode({"scrape": found, "ratios": ratios}).decode())
+
+
 def _numbers(option: str, given: str) -> list[int]:
     try:
         return [int(number) for number in given.split(",")]

@@ -4,11 +4,12 @@ import sys
 from xml.etree import ElementTree
 
 import click
+import msgspec
 import pytest
 
 from pipeline.commands.bench import bench
 from pipeline.errors import PipelineError
-from pipeline.testbed.bench import encoder, flight_vs_http, plots, report, scale_law
+from pipeline.testbed.bench import encoder, flight_vs_http, plots, report, scale_law, scrape
 from pipeline.testbed.bench.latency import Latencies
 from pipeline.testbed.bench.results import Baseline, Figures, Held, Throughput, next_bottleneck, ratios
 from pipeline.testbed.bench.sampler import Sample
@@ -144,3 +145,11 @@ def test_cases_of_scale_are_text_and_plots() -> None:
 def test_a_case_of_scale_is_three_numbers(case: str) -> None:
     with pytest.raises(click.UsageError, match="TOPICS,PARTITIONS,PIPELINES"):
         bench.main(["scale", "--case", case], standalone_mode=False)
+
+
+def test_scraped_backlogs_are_compared_turn_by_turn() -> None:
+    turns = [scrape.ScrapeTurn(RUN, msgspec.structs.replace(RUN, messages_per_second=rate,
+                                                            cpu_us_per_message={"total": total}), 3, 0.1, 0.2)
+             for rate, total in ((500_000, 2.0), (400_000, 2.2), (450_000, 2.1))]
+    assert scrape.ratios(turns) == {"messages_per_second": 0.9, "cpu_us_per_message": 1.05}
+    assert "3 scrapes: 400,000 messages/s, 2.20 us (http 0.20 s)" in scrape.text(turns[1])

@@ -96,7 +96,7 @@ class _Run:
             start_cpu_seconds=round(start_cpu, 2), idle_cpu_percent=idle, cpu_us_per_message=spent,
             iggy_us_per_message=round((self._server_cpu() - served) / messages * 1e6, 2),
             batches=sum(run.status.batches for run in self._runs if run.status is not None),
-            idle_mib=memory, busy_mib=self._memory())
+            idle_mib=memory, busy_mib=self._memory(), takeover_seconds=self._takeover_seconds())
 
     def _settle(self, messages: int) -> None:
         until = time.monotonic() + RUN_SECONDS
@@ -107,6 +107,21 @@ class _Run:
             if time.monotonic() > until:
                 raise PipelineError(f"timed out after {RUN_SECONDS:g} s waiting for the last message; "
                                     f"{self._runs[0].log_end()}")
+
+    def _takeover_seconds(self) -> float:
+        """From the death of a pipeline until the others have its partitions; 0 for one alone."""
+        if self._case.pipelines == 1:
+            return 0.0
+        dead, left = self._runs[-1], self._runs[:-1]
+        dead.process.kill()
+        began = time.monotonic()
+        while sum(len(run.status.partitions) for run in left if run.status) < self._case.partitions_in_all:
+            for run in left:
+                run.watch(0.02)
+            if time.monotonic() > began + RUN_SECONDS:
+                raise PipelineError(f"timed out after {RUN_SECONDS:g} s waiting for a dead pipeline's partitions; "
+                                    f"{left[0].log_end()}")
+        return round(time.monotonic() - began, 1)
 
     def _watch(self, seconds: float) -> None:
         until = time.monotonic() + seconds

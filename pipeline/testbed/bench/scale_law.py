@@ -54,6 +54,8 @@ class Scale(Struct, frozen=True, kw_only=True):
     #: Proportional set size of all processes before and after the messages, MiB.
     idle_mib: float
     busy_mib: float
+    #: From the death of the last pipeline of a group until the others have its partitions; 0 for one alone.
+    takeover_seconds: float = 0.0
 
 
 def messages_per_second(cpu: dict[str, float], hosts: int, encoders: int, readers: int = 1, writers: int = 1) -> float:
@@ -98,7 +100,8 @@ def text(one: Scale) -> str:
     return (f"{one.case.label()}: start {one.start_cpu_seconds:g} s of CPU ({one.ready_seconds:g} s), idle "
             f"{one.idle_cpu_percent['total']:.2f} % of a core, {one.cpu_us_per_message['total']:.2f} us a message "
             f"({kinds}{iggy}), {one.messages / max(1, one.batches):,.0f} messages a batch, {one.idle_mib:g} MiB idle, "
-            f"{one.busy_mib:g} after {one.messages:,} messages")
+            f"{one.busy_mib:g} after {one.messages:,} messages"
+            f"{f', {one.takeover_seconds:g} s until the others read for a dead one' if one.takeover_seconds else ''}")
 
 
 def law_text(found: Sequence[Scale]) -> str:

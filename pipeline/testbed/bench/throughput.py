@@ -3,8 +3,11 @@
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from pipeline.errors import PipelineError
 from pipeline.testbed.bench.results import Throughput
@@ -15,6 +18,9 @@ from pipeline.testbed.harness.runs import SinkRun, is_settled
 from pipeline.testbed.harness.sandboxes import running_sandbox
 from pipeline.testbed.workloads import catalogue
 from pipeline.testbed.workloads.mapping_text import mapping_text
+
+if TYPE_CHECKING:
+    from pipeline.testbed.bench.scrape import Scraper
 
 PARTITIONS = 2
 IDLE_SECONDS = 5.0
@@ -43,11 +49,12 @@ def filled(folder: Path, iggy: str, messages: int, partitions: int = PARTITIONS,
 
 
 def backlog(folder: Path, messages: int, workers: int, writers: int, url: str = "", influxdb: str = SANDBOX_V2,
-            iggy: str = "", workload: str = "") -> Throughput:
+            iggy: str = "", workload: str = "", scraper: "Scraper | None" = None) -> Throughput:
     """Sends all messages first, then runs the pipeline over them. Raises PipelineError.
 
     `url` is that of a database that is there already, and `influxdb` the lines of its table; `iggy` the host:port of a
-    server with user and password `iggy`; `workload` one of `workloads.catalogue.NAMES`.
+    server with user and password `iggy`; `workload` one of `workloads.catalogue.NAMES`; `scraper` asks the pipeline for
+    its metrics meanwhile, or only says where it listens for that.
     """
     work = catalogue.workload(workload, folder) if workload else None
     make = _maker(work) if work is not None else telemetry.telemetry
@@ -58,9 +65,13 @@ def backlog(folder: Path, messages: int, workers: int, writers: int, url: str = 
         if work is not None:
             config = telemetry.sink_of(url or counting.influxdb, influxdb, stream, options,
                                        mapping_text(work.mapping), work.precision)
-        with telemetry.sink_run(folder, address, config) as run:
+        if scraper is not None:
+            config = msgspec.structs.replace(config, http=f'listen = "{scraper.address}"')
+        with telemetry.sink_run(folder, address, config) as run, scraper or nullcontext():
             status = run.wait_for(lambda s: is_settled(s, messages), "the last message", RUN_SECONDS)
             cpu = cpu_us(run.pids(), status.startup_cpu, messages)
+            if scraper is not None:
+                scraper.finish()
             if run.stop() != 0 or status.rejected and work is None:
                 raise PipelineError(f"the run went wrong; the log says:\n{run.log()}")
     seconds = status.last_settled_at - status.first_dispatched_at
