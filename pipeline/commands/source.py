@@ -20,12 +20,12 @@ from pipeline.commands.status import span
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE, SOURCE_CONNECTION
 from pipeline.config.schema import Config
+from pipeline.config.source_names import alignment_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.locks import Locked, Locks
 from pipeline.options import Group, config_option
 from pipeline.points.times import parse_time
-from pipeline.points.windows import floor
 from pipeline.printable import printable
 from pipeline.source_coordinator.state import SourceState, StateError, begin_of
 from pipeline.source_coordinator.state_store import lock_state, state_holder, this_command
@@ -204,7 +204,7 @@ def _end(stored: StoredState) -> int | None:
     """Where the backfill of a state ends, nanoseconds since 1970; None without."""
     if not stored.config.to:
         return None
-    return floor(parse_time(stored.config.to), max(1, stored.config.window_align_ms * 1_000_000))
+    return alignment_of(stored.config).floor(parse_time(stored.config.to))
 
 
 def _as_json(stored: StoredState) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config.schema import Config
+from pipeline.config.source_names import alignment_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.retry import retry_on_disconnect
 from pipeline.points.times import MIN_TIME, TimeOutOfRange, format_time, parse_time
-from pipeline.points.windows import floor
 from pipeline.printable import printable
 from pipeline.source_coordinator.state import SourceState
 from pipeline.source_coordinator.state_store import StateStore, store_of, this_command
@@ -82,7 +82,6 @@ async def _loaded(config: Config, source: SourceConfig) -> tuple[StateStore, Sou
 
 def watermark_of(source: SourceConfig, to: str) -> int:
     """The watermark for "earliest", "latest" or an RFC 3339 time. Raises PipelineError."""
-    align = max(1, source.window_align_ms * 1_000_000)
     if to == "earliest":
         watermark = MIN_TIME
     elif to == "latest":
@@ -98,7 +97,7 @@ def watermark_of(source: SourceConfig, to: str) -> int:
         if watermark > time.time_ns():
             raise PipelineError(f"{to} is in the future by this machine's clock; a watermark must not be. To leave out "
                                 "the existing points, give latest")
-    return floor(watermark, align)
+    return alignment_of(source).floor(watermark)
 
 
 def shown_watermark(watermark: int) -> str:

@@ -13,6 +13,7 @@ from pipeline.config.source_choice_checks import choice_problems, policy_problem
 from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.config.values import Used
 from pipeline.errors import missing_package
+from pipeline.points.alignment import UnknownZone, zone_of
 from pipeline.points.times import TimeOutOfRange, parse_time
 
 #: Longest name of a stream or topic, bytes. Source: Iggy's binary protocol, identifiers.
@@ -25,9 +26,12 @@ _TEMPLATE_NAMES = ("measurement", "source", "retention_policy")
 _VERSION_OPTIONS: VersionOptions = (
     ("bucket", ("v2",)), ("org", ("v2",)), ("org_id", ("v2",)), ("database", ("v1", "v2", "v3")),
     ("retention_policy", ("v1", "v2")))
-DAY_MS = 86_400_000
-#: How a custom query asks for days of a time zone: InfluxQL, Flux, SQL.
+#: All offsets of time zones are multiples of this, so that windows of its parts end at the same times in all of them.
+ZONE_STEP_MS = 900_000
+#: How a custom query asks for the clocks of a time zone: InfluxQL, Flux, SQL; and its name.
 _TIME_ZONE = re.compile(r"\btz\s*\(|timezone\.|\blocation\s*:|\bat\s+time\s+zone\b", re.IGNORECASE)
+_ZONE_NAME = re.compile(r"""(?:\btz\s*\(\s*|timezone\.location\(\s*name:\s*|\bat\s+time\s+zone\s+)['"]([\w/+-]+)['"]""",
+                        re.IGNORECASE)
 #: What gRPC accepts as the name and the value of a header. Source: "gRPC over HTTP2", Custom-Metadata.
 HEADER_NAME, HEADER_VALUE = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[\x20-\x7e]*")
 
@@ -122,12 +126,10 @@ def _query_problems(source: SourceConfig, key: str) -> list[str]:
             problems.append(f"{key}.measurement: required with query: what its points are called")
         if source.measurements != ("*",) or source.exclude_measurements:
             problems.append(f"{key}.measurements: not beside query")
-    for option in ("measurement", "tags", "window_align_ms"):
+    for option in ("measurement", "tags", "window_align_ms", "window_align_zone"):
         if getattr(source, option) and not source.query:
             problems.append(f"{key}.{option}: only with query")
-    if source.window_align_ms and source.window_align_ms % DAY_MS == 0 and _TIME_ZONE.search(source.query):
-        problems.append(f"{key}.window_align_ms: windows of days begin at midnight UTC and would cut the query's days "
-                        "in a time zone in two; group by days in UTC, or by hours")
+    problems += _zone_problems(source, f"{key}.window_align_zone")
     for name in sorted(set(source.tags) & set(source.types)):
         problems.append(f'{key}.types: "{name}" is also in tags; a column is a tag or a field')
     version, language = source.influxdb.version, source.language
@@ -152,6 +154,29 @@ def _window_problems(source: SourceConfig, key: str) -> list[str]:
         problems.append(f"{key}.max_window_ms: less than window_align_ms = {source.window_align_ms}, the narrowest "
                         "window")
     return problems
+
+
+def _zone_problems(source: SourceConfig, key: str) -> list[str]:
+    """Windows whose ends would be in the middle of the query's groups."""
+    named = _ZONE_NAME.search(source.query)
+    example = named[1] if named else "Europe/Berlin"
+    if not source.window_align_zone:
+        if source.window_align_ms and ZONE_STEP_MS % source.window_align_ms and _TIME_ZONE.search(source.query):
+            return [f"{key}: required, since the query groups by the clocks of a time zone and windows would cut its "
+                    f'groups in two; give that zone: window_align_zone = "{example}"']
+        return []
+    if not source.window_align_ms and source.query:
+        return [f"{key}: only with window_align_ms"]
+    try:
+        zone_of(source.window_align_zone)
+    except UnknownZone:
+        return [f'{key}: there is no time zone "{source.window_align_zone}"; give a name such as "Europe/Berlin"']
+    if source.window_align_ms % 1_000:
+        return [f"{key}: only with a window_align_ms of whole seconds"]
+    if source.query and (named[1] if named else "") != source.window_align_zone:
+        return [f'{key}: "{source.window_align_zone}", and the query names '
+                f'{named[1] if named else "none"}; both must be the same']
+    return []
 
 
 def _flight_problems(source: SourceConfig, key: str) -> list[str]:

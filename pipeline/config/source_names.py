@@ -8,11 +8,17 @@ import re
 from typing import NamedTuple
 
 from pipeline.config.source_schema import SourceConfig
+from pipeline.points.alignment import Alignment
 
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 _QUALIFIED = re.compile(rf"{_QUOTED}\.{_QUOTED}", re.DOTALL)
 _PLACE = re.compile(r"\{(measurement|source|retention_policy)\}")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+def alignment_of(config: SourceConfig) -> Alignment:
+    """Where the windows of a source end."""
+    return Alignment(max(1, config.window_align_ms * 1_000_000), config.window_align_zone)
 
 
 class Measurement(NamedTuple):

@@ -95,6 +95,8 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     steps: tuple[AnyStep, ...] = ()
     #: Windows of `query` end at multiples of this since 1970: the interval that the query groups by.
     window_align_ms: Annotated[int, Meta(ge=0, le=31_622_400_000)] = 0
+    #: Time zone, such as "Europe/Berlin", whose clocks show those multiples: that of the query's groups. "": UTC.
+    window_align_zone: str = ""
     #: "auto": influxql for v1 and v2 (flux with `query`, or if no database of v2 has the name), sql for v3.
     #: Measurements of v3 are always read with sql; influxql applies to `query` only.
     language: Literal["auto", "influxql", "flux", "sql"] = "auto"

@@ -125,6 +125,10 @@ class WatermarkLedger:
         """Where the first page that is not settled is to be sent."""
         return self._parts[0].follows
 
+    def _overlap_begin(self, time: int) -> int:
+        """Where the overlap before a time begins: where a window may."""
+        return self._stride.alignment.floor(time - self._overlap) if self._overlap else time
+
     @property
     def round_is_over(self) -> bool:
         """Whether `next` would start another round."""
@@ -223,10 +227,10 @@ class WatermarkLedger:
             return False
         if self._overlap:
             # Not before the floor; and what is read for the first time cannot have been sent.
-            rest.start = max(min(self._floor, rest.start), rest.start - self._overlap)
+            rest.start = max(min(self._floor, rest.start), self._overlap_begin(rest.start))
             self._round += 1
             self._seen_until = rest.end
-            self._remember_from = target - self._overlap
+            self._remember_from = self._overlap_begin(target)
         rest.end = target
         self._round_rows = 0
         return True
@@ -240,7 +244,7 @@ class WatermarkLedger:
         if self._round_rows != 0 or self.pages or self.probing is not None or not self.round_is_over:
             return None
         rest = self._rest
-        start = max(min(self._floor, rest.start), rest.start - self._overlap)
+        start = max(min(self._floor, rest.start), self._overlap_begin(rest.start))
         if rest.end >= target or start // PROBE_WITHIN != target // PROBE_WITHIN:
             return None
         self.probing = TimeWindow(start, target)
@@ -254,7 +258,7 @@ class WatermarkLedger:
         self.probing = None
         if window is not None:
             self.watermark = self._rest.start = self._rest.end = window.end
-            self.fingerprints.prune(self.watermark - self._overlap)
+            self.fingerprints.prune(self._overlap_begin(self.watermark))
         return True
 
     @property
@@ -324,7 +328,7 @@ class WatermarkLedger:
             self.watermark = max(self.watermark, oldest.window.end)
             self.fingerprints.add(oldest.fingerprints)
             del self.pages[oldest.seq], self._parts[0]
-        self.fingerprints.prune(self.watermark - self._overlap)
+        self.fingerprints.prune(self._overlap_begin(self.watermark))
 
     def to_reread(self, now: float, read_only: bool = False) -> list[Page]:
         """The pages in flight, which may be lost and are to be read again, unchanged. `read_only`: only those that were

@@ -1,9 +1,10 @@
 """One configured source: its measurements, watermarks and pages."""
 
+from pipeline.config.source_names import alignment_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.points.fingerprints import Fingerprints, fingerprints_of
 from pipeline.points.times import MAX_TIME, MIN_TIME, parse_time
-from pipeline.points.windows import TimeWindow, floor
+from pipeline.points.windows import TimeWindow
 from pipeline.source_coordinator.clock import corrected
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.progress import Progress
@@ -33,6 +34,7 @@ class Source:
         self.epoch = epoch
         self.store = store
         self.state = state
+        self._alignment = alignment_of(config)
         #: The first watermark that was moved back because it was in the future: measurement ("": none), from, to.
         self.moved_back = ("", 0, 0)
         # Watermarks up to `to` are right where points of the future are read.
@@ -41,7 +43,7 @@ class Source:
             state.begun = corrected(state.begun, now, MIN_TIME, trusted)
         for measurement, watermark in state.watermarks.items():
             right = corrected(watermark, now_or_end, self.begin_at(), trusted)
-            state.watermarks[measurement] = floor(right, self._align)
+            state.watermarks[measurement] = self._alignment.floor(right)
             if state.watermarks[measurement] != watermark and not self.moved_back[0]:
                 self.moved_back = measurement, watermark, state.watermarks[measurement]
         #: The target before the clock was set forward; None while it was not.
@@ -93,10 +95,6 @@ class Source:
         """Where a measurement begins that has no watermark in the state."""
         return begin_of(self.config, self.state.begun)
 
-    @property
-    def _align(self) -> int:
-        return max(1, self.config.window_align_ms * MILLISECOND)
-
     def add_measurement(self, name: str, ordered: bool, now: float = 0.0) -> source_wire.MeasurementId | None:
         """Starts to read a measurement; None when it is known already. `ordered`: answers are in the order of time.
         `now`: monotonic seconds."""
@@ -115,7 +113,7 @@ class Source:
 
     def _new_stride(self, ordered: bool) -> Stride:
         widest = self.config.max_window_ms * MILLISECOND or WHOLE
-        return Stride(ordered, self._align, max(widest, self._align),
+        return Stride(ordered, self._alignment, max(widest, self._alignment.width),
                       AHEAD_IN_PARALLEL if self.config.parallel_windows > 1 else AHEAD)
 
     @property

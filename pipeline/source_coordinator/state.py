@@ -13,11 +13,11 @@ import xxhash
 from msgspec import Struct, field
 
 from pipeline import __version__
+from pipeline.config.source_names import alignment_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.points.fingerprints import Known, fingerprints_of, known_from, pack, unpack
 from pipeline.points.times import MIN_TIME, parse_time
-from pipeline.points.windows import floor
 
 #: Version of the layout. Releases read their own and every earlier one; a later one is refused, and not taken for
 #: damage.
@@ -103,7 +103,8 @@ def identity_of(config: SourceConfig) -> Identity:
         database += f"/{influxdb.retention_policy}"
     if config.retention_policies:
         database += ", by retention policy"
-    query = xxhash.xxh64_hexdigest(f"{config.query}\0{config.window_align_ms}".encode()) if config.query else ""
+    zone = f"\0{config.window_align_zone}" if config.window_align_zone else ""
+    query = xxhash.xxh64_hexdigest(f"{config.query}\0{config.window_align_ms}{zone}".encode()) if config.query else ""
     bounds = (config.from_, config.to) if config.to else ("", "")
     return Identity(config.name, database, query, *bounds)
 
@@ -112,8 +113,7 @@ def begin_of(config: SourceConfig, begun: int) -> int:
     """Where a measurement begins that has no watermark in the state; `begun`: of the state. Nanoseconds since 1970."""
     start = {"earliest": MIN_TIME, "now": begun}.get(config.from_)
     start = parse_time(config.from_) if start is None else start
-    align = max(1, config.window_align_ms * 1_000_000)
-    return floor(start, align) if align > 1 else start
+    return alignment_of(config).floor(start) if config.window_align_ms else start
 
 
 def head_of(content: bytes) -> StateHead | None:

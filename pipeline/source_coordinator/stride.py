@@ -1,7 +1,8 @@
 """Chooses the width of the next time window by the number of rows in the last ones. Pure."""
 
+from pipeline.points.alignment import Alignment
 from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND
-from pipeline.points.windows import TimeWindow, floor
+from pipeline.points.windows import TimeWindow
 
 #: First width where answers are in no order, nanoseconds: an hour.
 FIRST_WIDTH = 3_600 * SECOND
@@ -19,11 +20,12 @@ WIDER_AFTER = 50
 class Stride:
     """The width of the next window of one measurement: wider after few rows, narrower after many."""
 
-    def __init__(self, ordered: bool, align: int = 1, maximum: int = WHOLE,
+    def __init__(self, ordered: bool, align: int | Alignment = 1, maximum: int = WHOLE,
                  ahead: float = AHEAD) -> None:
         """`ordered`: answers are in the order of time. `align`: windows end at multiples of it and are never narrower;
         `maximum`: greatest width of windows with points; both nanoseconds. `ahead`: of AHEAD."""
-        self.align = align
+        self.alignment = Alignment(align) if isinstance(align, int) else align
+        self.align = align = self.alignment.width
         self.maximum = maximum
         self.ahead = ahead
         self.width = maximum if ordered else min(maximum, max(FIRST_WIDTH, align))
@@ -39,11 +41,12 @@ class Stride:
 
     def next(self, start: int, limit: int) -> TimeWindow | None:
         """The window from `start` on, up to `limit`; None when there is no room for one."""
+        floor, after = self.alignment.floor, self.alignment.after
         if self.align > 1:
-            limit = floor(limit, self.align)
+            limit = floor(limit)
         end = limit
         if start + self.width < limit:
-            end = max(floor(start + self.width, self.align), floor(start, self.align) + self.align)
+            end = max(floor(start + self.width), after(floor(start)))
         return TimeWindow(start, min(end, limit)) if end > start and limit > start else None
 
     def narrower(self, window: TimeWindow, first: int, times: int, slow: bool = False) -> TimeWindow | None:
@@ -53,19 +56,20 @@ class Stride:
         it is probably empty. None when the window cannot be narrower, and has to be read whole. `slow`: the window took
         the server too long, so the next ones are not wider either, until WIDER_AFTER pages were read.
         """
-        if window.width <= self.align:
+        floor, after = self.alignment.floor, self.alignment.after
+        if window.end <= after(floor(window.start)):
             return None
         if slow:
             self._ceiling = max(window.width >> times, self.align)
             self._pages = 0
             self.width = min(self.width, self._ceiling)
-        silent = floor(first, self.align)
+        silent = floor(first)
         if times == 1 and window.start + window.width // 2 < silent < window.end:
             return TimeWindow(window.start, silent)
         self.width = max(window.width >> times, self.align)
         if self.crowded and times == 1:
             self._fits = self.width
-        end = max(floor(window.start + self.width, self.align), floor(window.start, self.align) + self.align)
+        end = max(floor(window.start + self.width), after(floor(window.start)))
         return TimeWindow(window.start, end) if end < window.end else None
 
     def read(self, window: TimeWindow, rows: int, page_size: int, first: int) -> None:

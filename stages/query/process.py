@@ -13,6 +13,7 @@ import zmq
 
 from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
+from pipeline.config.source_names import alignment_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.logs import RepeatFilter
 from pipeline.plan_updates import PlanUpdates
@@ -199,10 +200,11 @@ class QueryStage:
         """
         if not isinstance(order, source_wire.Read) or order.whole:
             return None
-        window, align = order.window, max(1, source.config.window_align_ms * 1_000_000)
+        window, alignment = order.window, alignment_of(source.config)
         measurement = order.id.measurement.name
         again = isinstance(failed.answer, Retry) and source.failed_reads.get(_key(order), 0) >= MAX_FAILED_READS
-        if window.width <= align or not (again or is_too_heavy(failed.answer)) or not source.reader.is_answering():
+        if window.end <= alignment.after(alignment.floor(window.start)) \
+                or not (again or is_too_heavy(failed.answer)) or not source.reader.is_answering():
             return None
         if source.overflows.allows(measurement, time.monotonic()):
             self.logger.warning("source %s: reading %s from %s to %s failed, and is repeated with smaller windows: %s",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from pipeline.config.patterns import matches_any
-from pipeline.config.source_names import measurement_of
+from pipeline.config.source_names import alignment_of, measurement_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import Column
@@ -320,7 +320,9 @@ class SourceReader:
         connect, silence = self._transport.timeout
         self._transport.timeout = min(connect, CHECK_SECONDS), min(silence, CHECK_SECONDS)
         if self.config.query:
-            self.read(self.config.measurement, TimeWindow(0, max(1, self.config.window_align_ms * 1_000_000)),
+            alignment = alignment_of(self.config)
+            start = alignment.floor(0)
+            self.read(self.config.measurement, TimeWindow(start, alignment.after(start)),
                       self.limits(whole=True))
         else:
             self.discover()

@@ -72,8 +72,17 @@ def test_a_source_and_a_sink_may_be_in_one_file(tmp_path: Path) -> None:
      "sources[0].measurements: not beside query"),
     ("source", 'query = "SELECT 1 WHERE $from $to GROUP BY time(1d) tz(\'Europe/Berlin\')"\nmeasurement = "m"\n'
      "window_align_ms = 86_400_000",
-     "sources[0].window_align_ms: windows of days begin at midnight UTC and would cut the query's days in a time zone "
-     "in two; group by days in UTC, or by hours"),
+     "sources[0].window_align_zone: required, since the query groups by the clocks of a time zone and windows would "
+     'cut its groups in two; give that zone: window_align_zone = "Europe/Berlin"'),
+    ("source", 'query = "SELECT 1 WHERE $from $to GROUP BY time(1d) tz(\'Asia/Kolkata\')"\nmeasurement = "m"\n'
+     'window_align_ms = 86_400_000\nwindow_align_zone = "Europe/Berlin"',
+     'sources[0].window_align_zone: "Europe/Berlin", and the query names Asia/Kolkata; both must be the same'),
+    ("source", 'query = "$from $to tz(\'Europe/Berlin\')"\nmeasurement = "m"\nwindow_align_ms = 86_400_000\n'
+     'window_align_zone = "Europe/Bonn"',
+     'sources[0].window_align_zone: there is no time zone "Europe/Bonn"; give a name such as "Europe/Berlin"'),
+    ("source", 'query = "$from $to"\nmeasurement = "m"\nwindow_align_zone = "Europe/Berlin"',
+     "sources[0].window_align_zone: only with window_align_ms"),
+    ("source", 'window_align_zone = "Europe/Berlin"', "sources[0].window_align_zone: only with query"),
     ("source", 'tags = ["a"]', "sources[0].tags: only with query"),
     ("source", 'fields = ["a"]\nquery = "$from $to"\nmeasurement = "m"',
      "sources[0].fields: not beside query, which chooses itself"),
@@ -241,7 +250,7 @@ def test_a_ready_configuration_loads_and_names_every_option_it_should(
         options = [*SourceConfig.__struct_encode_fields__, *OutputConfig.__struct_encode_fields__]
         elsewhere = {"query", "measurement", "tags", "types", "window_align_ms", "language", "influxdb", "output",
                      "compression", "partition", "state_topic", "retention_policies", "constant_tags",
-                     "fields", "exclude_fields", "tag_values", "exclude_tag_values", "steps"}
+                     "fields", "exclude_fields", "window_align_zone", "tag_values", "exclude_tag_values", "steps"}
         assert [option for option in options if f"\n{option} = " not in text and option not in elsewhere] == []
     if path.stem == "source-state-topic":
         assert (config.sources[0].state_file, config.sources[0].state_topic) == ("", "pipeline/telemetry-state")

@@ -9,6 +9,7 @@ from typing import TypeVar
 from apache_iggy import ReceiveMessage
 
 from pipeline.config.schema import Subscription
+from pipeline.config.source_names import alignment_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
@@ -56,8 +57,8 @@ class DatabasePoints:
         """The messages of those points, each time some. Raises PipelineError."""
         if self._ordered is None:
             self._ordered = self._tried(self._reader.discover).ordered
-        align = max(1, self._config.window_align_ms * 1_000_000)
-        ledger = WatermarkLedger(start, Stride(self._ordered, align), self._config.page_size, 0, start, Fingerprints(1))
+        stride = Stride(self._ordered, alignment_of(self._config))
+        ledger = WatermarkLedger(start, stride, self._config.page_size, 0, start, Fingerprints(1))
         while ledger.behind(end):
             page = ledger.next(end)
             while page is not None:
