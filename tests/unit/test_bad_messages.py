@@ -47,6 +47,13 @@ def test_what_is_nested_too_deep_is_rejected_alone(mapping: MappingConfig, poiso
     assert [reject.at for reject in encoded.rejects] == [20]
 
 
+def test_an_exploded_element_that_stays_text_is_not_nested_deeper_than_allowed() -> None:
+    encoder = Encoder(MappingConfig(explode="a", max_depth=4), "ns", "stream", "topic")
+    encoded = encode(encoder, [b'{"a":[[["x"]]]}', b'{"a":[[[["x"]]]]}'])
+    assert encoded.groups[0].body == b'topic a="[[\\"x\\"]]" 1700000000000000000\n'
+    assert [(reject.at, reject.reason) for reject in encoded.rejects] == [(1, "too_deep")]
+
+
 def test_what_fails_on_one_message_is_its_reject_and_tells_where() -> None:
     def ask(measurement: str, kinds: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         if "boom" in kinds:

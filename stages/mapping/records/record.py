@@ -332,7 +332,8 @@ class Flattener:
         return bool(self._tag_map) and (path == self._tag_map or path.startswith(f"{self._tag_map}."))
 
     def _keep(self, record: Record, path: str, key: str, text: str, depth: int) -> None:
-        if path != self._explode:
+        # The exploded array itself is not kept; an element of it that is no object is, at the same path.
+        if self._in_element or path != self._explode:
             self.limits.check_kept(text, depth)
         self._put(record, path, key, text)
 
