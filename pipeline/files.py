@@ -33,6 +33,19 @@ def keep_private() -> None:
     os.umask(os.umask(OTHERS) | OTHERS)
 
 
+def write_for_all(path: Path, content: bytes) -> None:
+    """Writes a file that everyone may read. Folders that are missing are made, and everyone may enter them.
+
+    For what holds no secret and is read by others: servers, manual pages. Raises OSError.
+    """
+    missing = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        folder.chmod(0o755)
+    path.write_bytes(content)
+    path.chmod(0o644)
+
+
 def user_name() -> str:
     """Name of the user that this process runs as; the user number if it has no name."""
     try:

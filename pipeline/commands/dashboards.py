@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PipelineError
-from pipeline.files import describe
+from pipeline.files import describe, write_for_all
 from pipeline.options import Command
 from pipeline.printable import printable
 
@@ -23,14 +23,13 @@ def dashboards(folder: str, force: bool) -> None:
     to = Path(folder)
     contents = {name: content_of(name) for name in FILES}
     try:
-        to.mkdir(parents=True, exist_ok=True)
         changed = [to / name for name, content in contents.items()
                    if (to / name).exists() and (to / name).read_bytes() != content]
         if changed and not force:
             raise PipelineError(f"{', '.join(map(str, changed))}: there already, with other content; move it away, or "
                                 "give --force to replace it")
         for name, content in contents.items():
-            (to / name).write_bytes(content)
+            write_for_all(to / name, content)
             click.echo(printable(f"{to / name}: {FILES[name]}"))
     except OSError as error:
         raise PipelineError(describe(error)) from None

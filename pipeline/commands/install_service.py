@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from pipeline.errors import PipelineError
-from pipeline.files import describe
+from pipeline.files import describe, write_for_all
 from pipeline.options import Command
 from pipeline.printable import printable
 
@@ -168,11 +168,9 @@ def _escaped(word: str) -> str:
 
 def _write(path: Path, text: str, force: bool) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not force and path.read_text(encoding="utf-8") != text:
             raise PipelineError(f"{path} exists and differs; give --force to replace it, and keep own settings in a "
                                 "drop-in (systemctl edit)")
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o644)
+        write_for_all(path, text.encode())
     except OSError as error:
         raise PipelineError(describe(error, error.filename or path)) from None

@@ -15,7 +15,7 @@ import msgspec
 from pipeline import __version__
 from pipeline.errors import PipelineError
 from pipeline.exit import EXIT_CODES
-from pipeline.files import describe
+from pipeline.files import describe, write_for_all
 from pipeline.options import Command, summary
 from pipeline.printable import printable
 
@@ -32,9 +32,7 @@ def man(to: str) -> None:
     for name, text in {**pages, "pipeline.toml.5": configuration_page()}.items():
         path = Path(to) / f"man{name[-1]}" / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            path.chmod(0o644)
+            write_for_all(path, text.encode())
         except OSError as error:
             raise PipelineError(describe(error, error.filename or path)) from None
     click.echo(printable(f"{to}: {len(pages) + 1} pages; read them with: man -M {to} pipeline"))
