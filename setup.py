@@ -1,11 +1,11 @@
 """Beside setup.cfg: how a wheel is laid out. In it, `pipeline` and `stages` are inside the one package that it adds to
-site-packages, `iggy_influxdb_pipeline` (deploy/wheel), because others' packages may have these names, too.
+site-packages, `iggy_influxdb_pipeline`, because others' packages may have these names, too.
 """
 
 import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 from setuptools.command.build_py import build_py
 
 OUTER = "iggy_influxdb_pipeline"
@@ -28,5 +28,4 @@ class BuildInside(build_py):
         (folder / f"{OUTER}.pth").write_text(f"{OUTER}\n")
 
 
-setup(packages=[OUTER, *find_packages(include=[f"{name}{rest}" for name in INNER for rest in ("", ".*")])],
-      package_dir={OUTER: f"deploy/wheel/{OUTER}"}, cmdclass={"build_py": BuildInside})
+setup(cmdclass={"build_py": BuildInside})
