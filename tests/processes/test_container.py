@@ -1,4 +1,4 @@
-"""The image, built and run by the container engine that CONTAINER_ENGINE names (podman, docker); else they are left out.
+"""The image, built and run by a container engine: CONTAINER_ENGINE names it (podman, docker); else they are left out.
 
 The engine needs the base, python:3.13-slim: `scripts/base-image` makes a stand-in where no registry can be reached.
 """
