@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlencode
 
 import msgspec
+from msgspec.structs import replace
 
 from pipeline.points.table import Column, Table
 from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND, format_time, parse_time
@@ -148,8 +149,10 @@ class FluxDialect:
         return start_of_part(first, self._part)
 
     def custom_query(self, query: str, window: TimeWindow) -> QueryRequest:
-        """The custom query; times are RFC 3339 literals."""
-        return self._ask(substitute(query, format_time(window.start), format_time(window.end)))
+        """The custom query; times are RFC 3339 literals. Its rows cannot be counted as a second result, since it may be
+        anything."""
+        request = self._ask(substitute(query, format_time(window.start), format_time(window.end)))
+        return replace(request, compressed=True)
 
     def probe(self, windows: Sequence[tuple[str, TimeWindow]]) -> QueryRequest | None:
         """The measurements that have points in the widest of the windows; one table, whose end is that of the answer.

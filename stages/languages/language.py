@@ -21,6 +21,8 @@ class QueryRequest(Struct, frozen=True):
     body: bytes
     content_type: str = ""
     accept: str = ""
+    #: A compressed answer is asked for, whatever the configuration says: it has no other end than the compression's.
+    compressed: bool = False
 
 
 class QueryError(PipelineError):

@@ -108,6 +108,9 @@ class FlightReply:
     A separate thread receives, because a read cannot be interrupted: a call ends only at its deadline.
     """
 
+    #: Not needed: gRPC reports how a call ended.
+    is_compressed = False
+
     def __init__(self, client: "flight.FlightClient", ticket: "flight.Ticket", options: "flight.FlightCallOptions",
                  url: str, silence: float) -> None:
         """Returns once the schema has arrived. `silence`: longest wait for it, and for each batch, in seconds."""

@@ -42,7 +42,8 @@ class HttpTransport:
 
     def ask(self, url: str, request: QueryRequest, version: Version) -> "HttpReply":
         headers = {"Content-Type": request.content_type, "Accept": request.accept,
-                   "Accept-Encoding": "gzip" if self._config.gzip else "identity", **self._credentials.header(version)}
+                   "Accept-Encoding": "gzip" if self._config.gzip or request.compressed else "identity",
+                   **self._credentials.header(version)}
         connect, silence = self.timeout
         limits = Limits(connect + silence * ANSWER_FACTOR, silence, connect, MAX_ANSWER_BYTES)
         try:
@@ -72,6 +73,7 @@ class HttpReply:
     def __init__(self, reply: OpenReply, url: str) -> None:
         self._reply = reply
         self._url = url
+        self.is_compressed = reply.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
 
     def __iter__(self) -> Iterator[bytes]:
         try:

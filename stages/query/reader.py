@@ -45,6 +45,8 @@ CHECK_SECONDS = 5.0
 MAX_LIST_BYTES = 100_000_000
 #: Assumed size of a row of an unknown measurement: of its time, and of each column, bytes.
 ROW_BYTES, COLUMN_BYTES = 30, 20
+#: How often a custom query is asked whose answers have no certain end.
+MAX_COMPARED = 5
 #: The error for a policy that was dropped. Source: InfluxDB 1.6.7 and 2.7.12.
 POLICY_NOT_FOUND = "retention policy not found"
 #: Chunks that fit into a page's `max_page_bytes`, and what a chunk is divided by if not one does.
@@ -169,7 +171,7 @@ class SourceReader:
         window = dialect.reachable(wanted)
         if self.config.query:
             request = dialect.custom_query(self.config.query, window)
-            answer, full = self._read_answer(request, dialect, limits)
+            answer, full = self._read_custom(request, dialect, limits)
         else:
             columns, answer, full = self._read_columns_and_rows(measurement, window, limits)
         if not full:
@@ -277,7 +279,7 @@ class SourceReader:
             ROW_BYTES + COLUMN_BYTES * len(columns), self.config.max_page_bytes)
         while True:
             request = dialect.page(measurement, columns, window, limit, chunk_rows)
-            answer, full = self._read_answer(request, dialect, limits)
+            answer, full, _ = self._read_answer(request, dialect, limits)
             if answer.rows or not full or not dialect.ordered:
                 break
             if self._failures.allows(f"large rows of {measurement}", time.monotonic()):
@@ -375,8 +377,28 @@ class SourceReader:
                     raise QueryFailed(OperatorNeeded("refused", f"the list has more than {MAX_LIST_BYTES:,} bytes"))
         return reader.finish(complete=True).body
 
-    def _read_answer(self, request: QueryRequest, dialect: Dialect, limits: PageLimits) -> tuple[QueryAnswer, bool]:
-        """The answer to a query for points, and whether it is more than a page. Raises QueryFailed.
+    def _read_custom(self, request: QueryRequest, dialect: Dialect, limits: PageLimits) -> tuple[QueryAnswer, bool]:
+        """The answer to the custom query, and whether it is more than a page. Raises QueryFailed.
+
+        Where only compression would have shown its end, and something in between has removed it, the query is asked
+        until two answers in a row are of the same size.
+        """
+        answer, full, compressed = self._read_answer(request, dialect, limits)
+        for _ in range(MAX_COMPARED):
+            if full or compressed or not request.compressed:
+                return answer, full
+            before = answer
+            answer, full, compressed = self._read_answer(request, dialect, limits)
+            if (answer.rows, len(answer.body)) == (before.rows, len(before.body)):
+                return answer, full
+        raise QueryFailed(Retry("server_error", "the answer is incomplete, or changes: without compression, which a "
+                                                f"proxy has removed, none of {MAX_COMPARED} answers was like the one "
+                                                "before"))
+
+    def _read_answer(self, request: QueryRequest, dialect: Dialect,
+                     limits: PageLimits) -> tuple[QueryAnswer, bool, bool]:
+        """The answer to a query for points, whether it is more than a page, and whether it was compressed. Raises
+        QueryFailed.
 
         It is cut after the limit of bytes, or after a page of an answer that has no order, unless it is to be
         read whole.
@@ -394,7 +416,8 @@ class SourceReader:
                         complete = False
                         break
                 answer = reader.finish(complete)
-                return answer, not complete or (not limits.whole and answer.rows > limits.rows)
+                return (answer, not complete or (not limits.whole and answer.rows > limits.rows),
+                        reply.is_compressed)
             except QueryError as error:
                 raise to_failure(error) from None
 

@@ -48,6 +48,9 @@ def unreadable(error: Exception) -> Retry:
 class Reply(Protocol):
     """The answer to an accepted query, as a context manager. It may be closed before the end of the answer."""
 
+    #: The compression has an end, which a proxy cannot cut off.
+    is_compressed: bool
+
     def __iter__(self) -> Iterator[Any]:
         """The pieces, for a QueryAnswerReader. Raises QueryFailed when the connection breaks or the server stalls."""
 

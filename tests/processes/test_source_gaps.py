@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from pipeline.testbed.sandbox.influxdb.answers import Flavour
 from tests.support.iggy_servers import RunningIggy
@@ -59,6 +60,28 @@ def test_answers_that_are_cut_off_cleanly_are_read_again(start: Start, language:
         assert run.ends() == 0
         check(run.points(), 2_000)
         assert "incomplete" in run.log() or "not a whole" in run.log()
+
+
+def test_a_custom_query_in_flux_that_is_cut_between_tables_is_read_again(start: Start) -> None:
+    text = 'from(bucket: "sandbox") |> range(start: time(v: {}), stop: time(v: {})) |> filter(fn: (r) => ' \
+           'r._measurement == "m")'
+    with running_influxdb(flavour="v2") as server:
+        influxdb = SandboxInflux(server.url, "v2")
+        write(influxdb, lines_of(50))
+        whole = requests.post(f"{server.url}/api/v2/query?org=sandbox", timeout=60, data=json.dumps(
+            {"query": text.format(0, FIRST_TIME * 2)}), headers={"Authorization": "Token sandbox-token",
+                                                                "Accept-Encoding": "identity"}).content
+        # Uncompressed, and once only the first table; the query at the start has another time.
+        end = whole.index(b"\r\n\r\n") + 4
+        plain = {"query": True, "match": "start: time(v: 2023-11-14"}
+        influxdb.fail({**plain, "cut": end, "times": 1}, {**plain, "cut": len(whole) + 1})
+        run = start(influxdb, "v2 flux", f"""query = '''{text.format("$from", "$to")}'''
+measurement = "m"
+tags = ["device"]
+from = "2023-11-14T00:00:00Z"
+""", "gzip = false")
+        assert run.ends() == 0
+        check(run.points(), 50)
 
 
 @pytest.mark.parametrize("error", [

@@ -24,7 +24,8 @@ the first once for each shard, as _result1, _result2, ...; the counts then as un
       |> distinct(column: "_measurement") |> yield(name: "_result")
 
 The result row_count has the number of rows of the others. InfluxDB sends results in any order; so does the sandbox.
-Further filters, on tags and `_field`, are those of `conditions`.
+Further filters, on tags and `_field`, are those of `conditions`. A custom query may end after them, and have times in
+RFC 3339.
 """
 
 import json
@@ -33,6 +34,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from itertools import chain, groupby
 
+from pipeline.points.times import parse_time
 from pipeline.testbed.sandbox.influxdb import answers
 from pipeline.testbed.sandbox.influxdb.conditions import FIELD, Holds, read_condition
 from pipeline.testbed.sandbox.influxdb.lines import FieldType, FieldValue
@@ -63,6 +65,10 @@ def run(buckets: dict[str, Bucket], text: str) -> Iterator[bytes]:
                            *(["", "", "0", name] for name in bucket.measurements()), []])])
     if (probed := _probed(buckets, reader)) is not None:
         return iter([probed])
+    if "yield" not in reader.text:
+        bucket, wanted = _selection(buckets, reader)
+        _end(reader)
+        return _points(bucket, wanted, "_result")
     if "|> first()" in reader.text:
         return iter([_first_time(*_selection(buckets, reader), reader)])
     results: list[Iterator[bytes]] = []
@@ -106,9 +112,9 @@ def _selection(buckets: dict[str, Bucket], reader: Reader) -> tuple[Bucket, Sele
     reader.need(r"from\(bucket:")
     bucket = _bucket(buckets, reader)
     reader.need(r"\)\s*\|> range\(start: time\(v:")
-    start = int(reader.need(r"-?\d+"))
+    start = _time(reader)
     reader.need(r"\), stop: time\(v:")
-    end = int(reader.need(r"-?\d+"))
+    end = _time(reader)
     reader.need(r"\)\)\s*\|> filter\(fn: \(r\) => r\._measurement ==")
     measurement = _literal(reader)
     reader.need(r"\)")
@@ -117,6 +123,12 @@ def _selection(buckets: dict[str, Bucket], reader: Reader) -> tuple[Bucket, Sele
         conditions.append(read_condition(reader, "flux"))
         reader.need(r"\)")
     return bucket, Selection(measurement, start, end, conditions=tuple(conditions))
+
+
+def _time(reader: Reader) -> int:
+    """A time in nanoseconds since 1970, or in RFC 3339."""
+    text = reader.need(r"\d{4}-[\d:.T-]+Z|-?\d+")
+    return parse_time(text) if text.endswith("Z") else int(text)
 
 
 def _probed(buckets: dict[str, Bucket], reader: Reader) -> bytes | None:
