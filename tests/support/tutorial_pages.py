@@ -12,7 +12,7 @@ is said in comments before a block, which a reader does not see:
 `.. test: exit code N`, `exit code N or N`     of every command of the block; 0 where nothing is said
 `.. test: needs PROGRAM`                       left out where it is not installed
 `.. test: left out: REASON`                    never done
-`.. test: Ctrl-C`                              stands alone: it is pressed, and the command ends
+`.. test: Ctrl-C`                              instead of a block: it is pressed, and the command ends
 
 Several comments may stand before a block, one a line.
 """
@@ -70,7 +70,11 @@ def steps_of(text: str) -> list[Step]:
             if match := re.fullmatch(r"in terminal (\S+)", text):
                 terminal = match[1]
             elif text == "Ctrl-C":
-                steps.append(Step(line=start + 1, terminal=terminal, key=text))
+                step = Step(line=start + 1, terminal=terminal, key=text)
+                for one in said:
+                    _say(step, one)
+                steps.append(step)
+                said = []
             else:
                 said.append(text)
         elif end > start + 1:
