@@ -66,6 +66,8 @@ def described(document: dict[str, Any]) -> list[str]:
         lines.append(f"source: sent {source['points']:,} points ({rates['points']:,.0f}/s) in {source['messages']:,} "
                      f"messages, rejected {source['rejected']:,}, {source['in_flight']} pages in flight")
         lines += [f"  {one['source']}: {progress_of(one)}" for one in source["sources"] if one["share"] < 1]
+        lines += [f"  {one['source']}: {one['late']:,} points were late and missed: the log has what to do"
+                  for one in source["sources"] if one["late"]]
         lines += [f"  {one['source']}: {one['measurement']}: {behind(one)}" for one in source["measurements"]]
     lines += [_process(one) for one in document["processes"]]
     return lines

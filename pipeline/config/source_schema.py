@@ -116,6 +116,9 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     buffer_duration_ms: YearMilliseconds = 10_000
     #: This much of the past is read again each time; new and changed points in it are sent.
     overlap_ms: YearMilliseconds = 0
+    #: So long after points were read, the database counts them once more: what it has more is late, was missed, and is
+    #: counted. Windows 12 and 288 times as wide are counted once more 12 and 288 times as late. 0: never.
+    late_check_ms: DayMilliseconds = 300_000
     #: Most points of each measurement that are compared for the overlap; beyond that, the oldest are sent again.
     max_fingerprints: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     #: Most rows in one page.

@@ -94,6 +94,8 @@ class Measurement(Struct, frozen=True):
     in_flight: int
     #: How much of what existed at the start is in Iggy, by time, 0 to 1.
     share: float
+    #: Points that were written after their time was read, as far as they were counted.
+    late: int
 
 
 class SourceProgress(Struct, frozen=True):
@@ -111,6 +113,8 @@ class SourceProgress(Struct, frozen=True):
     share: float
     #: About how long the rest takes, if it goes on as in the last minutes; None while that cannot be told.
     seconds_left: float | None
+    #: Points that were written after their time was read, and so were missed, as far as they were counted.
+    late: int
 
 
 class Source(Struct, frozen=True):
@@ -226,10 +230,10 @@ def _source(snapshot: Snapshot, status: SourceStatus) -> Source:
     return Source(
         **_common(status, Source), seconds_left=_known(status.seconds_left),
         sources=[SourceProgress(one.source, one.rows, one.points, one.messages, one.sent_bytes, one.rejected,
-                                one.repeated, one.pages, one.share, _known(one.seconds_left))
+                                one.repeated, one.pages, one.share, _known(one.seconds_left), one.late)
                  for one in status.totals],
         measurements=[Measurement(one.source, one.measurement, one.watermark / 1e9,
-                                  max(0.0, snapshot.time - one.watermark / 1e9), one.in_flight, one.share)
+                                  max(0.0, snapshot.time - one.watermark / 1e9), one.in_flight, one.share, one.late)
                       for one in status.measurements])
 
 

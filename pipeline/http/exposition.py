@@ -38,7 +38,7 @@ _TOPIC_COUNTERS: Final = {
 _SOURCE_COUNTERS: Final = {
     "source_rows": "rows", "source_points": "points", "source_messages": "messages", "source_sent_bytes": "sent_bytes",
     "source_rows_rejected": "rejected", "source_points_repeated": "repeated", "source_pages": "pages",
-    "source_windows_narrowed": "narrowed"}
+    "source_windows_narrowed": "narrowed", "source_points_late": "late"}
 
 
 class Exposition:

@@ -99,6 +99,8 @@ METRICS: Final = (
     Metric("source_rows_rejected", "counter", "rows that could not be converted", ("source",)),
     Metric("source_points_repeated", "counter", "points of an overlap that had been sent before, and were not sent "
            "again", ("source",)),
+    Metric("source_points_late", "counter", "points that were written after their time was read, and so were "
+           "missed, as far as they were counted (late_check_ms)", ("source",)),
     Metric("source_pages", "counter", "pages that Iggy has confirmed", ("source",)),
     Metric("source_windows_narrowed", "counter", "windows of time that were made narrower, because they had more rows "
            "than a page or took too long", ("source",)),

@@ -15,8 +15,8 @@ from pipeline.wire import source as source_wire
 #: Kind of process -> messages that it may send to the coordinator.
 MAY_SEND: Final[dict[str, tuple[type[Struct], ...]]] = {
     "supervisor": (common.Heartbeat, wire.ProcessDied, common.Drain),
-    "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.Probed, source_wire.PageRead,
-              source_wire.PageOverflow, source_wire.Refused),
+    "query": (common.Heartbeat, common.Retrying, source_wire.Discovered, source_wire.Probed, source_wire.Recounted,
+              source_wire.PageRead, source_wire.PageOverflow, source_wire.Refused),
     "convert": (common.Heartbeat, common.Retrying),
     "produce": (common.Heartbeat, common.Retrying, source_wire.PageConfirmed),
 }
@@ -61,6 +61,12 @@ class SourceRules:
                 return self._source(message.source, message.epoch)
             case source_wire.Probe(windows=windows) | source_wire.Probed(empty=windows):
                 if any(not MIN_TIME <= window.start < window.end <= MAX_TIME for _, window in windows):
+                    return "a window is not one"
+                return self._source(message.source, message.epoch)
+            case source_wire.Recount() | source_wire.Recounted():
+                found = [one[1] for one in (message.windows if isinstance(message, source_wire.Recount)
+                                            else message.counts)]
+                if any(not MIN_TIME <= window.start < window.end <= MAX_TIME for window in found):
                     return "a window is not one"
                 return self._source(message.source, message.epoch)
             case source_wire.StartPages(epoch=epoch, measurements=measurements):

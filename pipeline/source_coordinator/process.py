@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from pipeline.config.plan import Plan
+from pipeline.log_formats import facts
 from pipeline.logs import RepeatFilter
 from pipeline.plan_updates import PlanUpdates
 from pipeline.points.fingerprints import unpack
@@ -24,6 +25,7 @@ from pipeline.sockets.peers import Peers
 from pipeline.sockets.source_rules import SourceRules
 from pipeline.sockets.status_socket import StatusPublisher
 from pipeline.source_coordinator.clock import BACK, FORWARD, ClockWatch
+from pipeline.source_coordinator.late_warning import late_warning
 from pipeline.source_coordinator.ledger import WatermarkLedger
 from pipeline.source_coordinator.source import Source
 from pipeline.source_coordinator.state import StateError
@@ -36,6 +38,9 @@ from pipeline.wire import source as source_wire
 #: Seconds between two checks of what is due.
 TICK_SECONDS = 0.05
 QUIET_TICK_SECONDS = 0.5
+
+#: Seconds between two warnings of late points of a source.
+LATE_SECONDS = 300.0
 
 _Handler = Callable[[str, Any], None]
 
@@ -67,6 +72,7 @@ class SourceCoordinator:
         self.states = StateKeeper(plan, self.peers, logger)
         self.counters = SourceCounters()
         self._warnings = RepeatFilter()
+        self._late_warnings = RepeatFilter(LATE_SECONDS)
         self._clock = ClockWatch(time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         self._handlers: dict[type[Struct], _Handler] = {
             source_wire.PageRead: self._page_read,
@@ -75,6 +81,7 @@ class SourceCoordinator:
             source_wire.Refused: self._refused,
             source_wire.Discovered: self._discovered,
             source_wire.Probed: self._probed,
+            source_wire.Recounted: self._recounted,
             common.Heartbeat: self._heartbeat,
             common.Retrying: self.peers.retrying,
             common.Drain: self._drain,
@@ -118,8 +125,13 @@ class SourceCoordinator:
 
     def _page_read(self, _sender: str, message: source_wire.PageRead) -> None:
         page, ledger = message.id, self._ledger(message.id)
-        if ledger is not None and ledger.page_read(page.seq, page.attempt, message.end, message.rows, message.first,
-                                                   time.monotonic(), message.size):
+        ordered = ledger.pages.get(page.seq) if ledger is not None else None
+        if ledger is None or ordered is None:
+            return
+        window = ordered.window
+        if ledger.page_read(page.seq, page.attempt, message.end, message.rows, message.first, time.monotonic(),
+                            message.size):
+            self.sources[page.measurement.source].page_read(message, ordered, window)
             self.sources[page.measurement.source].refused.pop(page.measurement.name, None)
             self.counters.rows += message.rows
             self.counters.count(page.measurement.source, rows=message.rows)
@@ -149,6 +161,7 @@ class SourceCoordinator:
         if ledger is None or not ledger.confirm(page.seq, page.attempt, unpack(message.fingerprints),
                                                 time.monotonic()):
             return
+        self.sources[page.measurement.source].page_confirmed(message)
         self.counters.confirmed(message, time.monotonic())
         source, name = self.sources[page.measurement.source], page.measurement.name
         source.changed(time.monotonic(), quiet=not message.points and not message.rejected)
@@ -182,6 +195,17 @@ class SourceCoordinator:
             source = self.sources[message.source]
             source.probed(message, time.monotonic())
             self._order(source)
+
+    def _recounted(self, _sender: str, message: source_wire.Recounted) -> None:
+        if message.epoch != self.epoch or not self.sources:
+            return
+        source = self.sources[message.source]
+        found = source.recounted(message)
+        if found:
+            self.counters.count(source.index, late=sum(late for late, _ in found.values()))
+            if self._late_warnings.allows(source.config.name, time.monotonic()):
+                self.logger.warning("%s%s", late_warning(source.config, found, self.plan.files),
+                                    self._late_warnings.times, extra=facts(source=source.config.name))
 
     def _heartbeat(self, _sender: str, message: common.Heartbeat) -> None:
         arrival = self.peers.heartbeat(message, time.monotonic())
@@ -249,8 +273,8 @@ class SourceCoordinator:
                 if now >= source.round_at and not self.draining:
                     source.round_at = now + source.config.poll_interval_ms / 1000
                     probes = source.start_round(now, time.time_ns())
-                    for probe in probes:
-                        self._send("query", probe)
+                    for order in (*probes, *source.recounts(time.time_ns())):
+                        self._send("query", order)
                     self._order(source)
             if not self.peers.is_retrying():
                 seconds = self.plan.config.pipeline.redelivery_timeout_ms / 1000

@@ -6,6 +6,7 @@ from pipeline.points.fingerprints import Fingerprints, fingerprints_of
 from pipeline.points.times import MAX_TIME, MIN_TIME, parse_time
 from pipeline.points.windows import TimeWindow
 from pipeline.source_coordinator.clock import corrected
+from pipeline.source_coordinator.late import LateWatch
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.progress import Progress
 from pipeline.source_coordinator.state import SourceState, begin_of
@@ -18,6 +19,8 @@ MILLISECOND = 1_000_000
 IDLE_SHARE = 1 / 8
 #: Measurements in one probe.
 PROBED_AT_ONCE = 500
+#: Windows that are counted once more by one order.
+RECOUNTED_AT_ONCE = 500
 #: Longest time until watermarks are stored that have only passed times without points, seconds: after a restart these
 #: times would be read again, and nothing found.
 QUIET_STORE_SECONDS = 30.0
@@ -50,6 +53,8 @@ class Source:
         self.trusted: int | None = None
         #: By measurement.
         self.ledgers: dict[str, WatermarkLedger] = {}
+        #: Which points were late, by measurement.
+        self.late: dict[str, LateWatch] = {}
         #: Measurements that may have a page to read, in turn; those that may have pages in flight; and those that have
         #: not reached the goal. The values mean nothing.
         self._waiting: dict[str, None] = {}
@@ -108,6 +113,8 @@ class Source:
             Fingerprints(self.config.max_fingerprints, fingerprints_of(self.state.fingerprints.get(name, {}))),
             self.config.parallel_windows, self.config.keep_order)
         self.ledgers[name].active_at = now
+        self.late[name] = LateWatch(0 if self.config.query or self.config.to else
+                                    self.config.late_check_ms * MILLISECOND, self.goal)
         self._waiting[name] = self._behind[name] = None
         return source_wire.MeasurementId(self.index, name)
 
@@ -235,9 +242,40 @@ class Source:
         for name, window in message.empty:
             if name in self.ledgers and self.ledgers[name].probed(window):
                 self.changed(now, quiet=True)
+                # What is in the overlap is read again.
+                end = window.end - self.config.overlap_ms * MILLISECOND
+                self.late[name].add(TimeWindow(window.start, max(window.start, end)), 0)
         for name in message.others:
             if name in self.ledgers and self.ledgers[name].probed(None):
                 self.want(name)
+
+    def page_read(self, message: source_wire.PageRead, page: Page, window: TimeWindow) -> None:
+        """A page was read, whose window was `window` before."""
+        end, rows = message.end, None if message.end < window.end else message.rows
+        if self.config.overlap_ms:
+            end, rows = min(end, page.remember_from), None
+        self.late[message.id.measurement.name].page_read(page.seq, page.attempt, TimeWindow(window.start, end), rows)
+
+    def page_confirmed(self, message: source_wire.PageConfirmed) -> None:
+        """Iggy has a page."""
+        self.late[message.id.measurement.name].page_confirmed(message.id.seq, message.id.attempt, message.settled)
+
+    def recounts(self, wall: int) -> list[source_wire.Recount]:
+        """The windows that are to be counted once more at `wall`, nanoseconds since 1970."""
+        windows = [(name, *due) for name, watch in self.late.items() if (due := watch.due(wall)) is not None]
+        return [source_wire.Recount(self.epoch, self.index, windows[at:at + RECOUNTED_AT_ONCE])
+                for at in range(0, len(windows), RECOUNTED_AT_ONCE)]
+
+    def recounted(self, message: source_wire.Recounted) -> dict[str, tuple[int, TimeWindow]]:
+        """Measurement -> its late points, and the window in which they are."""
+        found = {}
+        for name, window, rows, is_exact in message.counts:
+            if name in self.late and (late := self.late[name].counted(window, rows, is_exact)):
+                found[name] = late, window
+        for name in message.uncountable:
+            if name in self.late:
+                self.late[name].stop()
+        return found
 
     def end_probes(self) -> None:
         """The process that probes was replaced: what it was asked is read."""

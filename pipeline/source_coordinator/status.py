@@ -67,7 +67,7 @@ class SourceCounters(Struct):
             rejected=self.rejected, repeated=self.repeated, pages=self.pages, redelivered=self.redelivered,
             in_flight=sum(source.in_flight for source in sources), first_at=self.first_at, last_at=self.last_at,
             measurements=[source_wire.MeasurementStatus(source.config.name, name, ledger.watermark, len(ledger.pages),
-                                                        ledger.share(source.goal))
+                                                        ledger.share(source.goal), source.late[name].late)
                           for source in sources for name, ledger in sorted(source.ledgers.items())],
             totals=[self._totals(source, now) for source in sources],
             future=sum(sum(source.future.values()) for source in sources),

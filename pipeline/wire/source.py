@@ -92,6 +92,25 @@ class Probed(Struct, frozen=True, tag=True):
     others: list[str]
 
 
+class Recount(Struct, frozen=True, tag=True):
+    """Coordinator -> query: how many points do these windows have by now? The last number is that of their rows in
+    Iggy. A measurement has one window at most."""
+
+    epoch: Count
+    source: Index
+    windows: list[tuple[str, TimeWindow, Count]]
+
+
+class Recounted(Struct, frozen=True, tag=True):
+    """Query -> coordinator, answers Recount: the rows of windows, and whether there are no more than these; and
+    measurements whose points cannot be counted. What could not be asked now is left out."""
+
+    epoch: Count
+    source: Index
+    counts: list[tuple[str, TimeWindow, Count, bool]]
+    uncountable: list[str]
+
+
 class Read(Struct, frozen=True, tag=True):
     """Coordinator -> query: query a window, and send its page to a converter."""
 
@@ -157,6 +176,8 @@ class PageConfirmed(Struct, frozen=True, tag=True):
     repeated: Count
     #: Fingerprints of the points to remember, packed by `fingerprints.pack`.
     fingerprints: bytes
+    #: Rows of the page; with an overlap those before `Overlap.remember_from`, which will not be read again.
+    settled: Count = 0
 
 
 # Data: PUSH -> PULL
@@ -184,6 +205,8 @@ class Messages(Struct, frozen=True, tag=True):
     repeated: Count
     bad: list[BadRow]
     fingerprints: bytes
+    #: As of PageConfirmed.
+    settled: Count = 0
 
 
 # Status: PUB of the source coordinator
@@ -200,6 +223,8 @@ class MeasurementStatus(Struct, frozen=True):
     in_flight: int
     #: How much of what existed at the start is in Iggy, by time, 0 to 1.
     share: float = 0.0
+    #: Points that were written after their time was read, as far as they were counted.
+    late: int = 0
 
 
 class SourceTotals(Struct, frozen=True):
@@ -219,6 +244,8 @@ class SourceTotals(Struct, frozen=True):
     #: many seconds the rest takes, -1 while that cannot be told.
     share: float = 0.0
     seconds_left: float = -1.0
+    #: Points that were written after their time was read, and so were missed, as far as they were counted.
+    late: int = 0
 
 
 class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
@@ -255,7 +282,8 @@ class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
 
 Control = (
     Heartbeat | Retrying | Drain | wire.ProcessDied
-    | Discover | Discovered | Probe | Probed | Read | PageRead | PageOverflow | Refused | StartPages | PageConfirmed
+    | Discover | Discovered | Probe | Probed | Recount | Recounted
+    | Read | PageRead | PageOverflow | Refused | StartPages | PageConfirmed
 )
 
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)

@@ -39,6 +39,8 @@ class PageMessages(Struct):
     repeated: int = 0
     #: Of the points that later rounds will read again.
     fingerprints: list[Fingerprint] = []
+    #: Rows, in an overlap only those that will not be read again.
+    settled: int = 0
 
 
 class Dedupe(Struct, frozen=True):

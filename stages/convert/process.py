@@ -94,7 +94,7 @@ class ConvertStage:
             self.link.send(common.Retrying(f"{name}: {error.message}", paused=True))
             return
         head = source_wire.Messages(page.id, page.before, messages.points, messages.repeated, messages.bad,
-                                    pack(messages.fingerprints))
+                                    pack(messages.fingerprints), messages.settled)
         bulk = msgspec.msgpack.encode((messages.payloads, messages.series))
         while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
             self.link.beat()
@@ -110,6 +110,8 @@ class ConvertStage:
         if body:
             dialect = self._dialect(measurement.source, config, page.language)
             for table in dialect.tables(measurement.name, page.columns, body, page.before):
+                messages.settled += len(table.bad) + (len(table.rows) if overlap is None else sum(
+                    row[0] < overlap.remember_from for row in table.rows))  # type: ignore[operator]
                 self._encoders[measurement.source].encode(measurement.name, table, dedupe, messages)
         return messages
 

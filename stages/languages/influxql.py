@@ -6,6 +6,7 @@ Sources: "InfluxDB API reference" 1.x, `/query` with chunked and epoch; "InfluxQ
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -189,7 +190,7 @@ class InfluxqlDialect:
                 if results.get(number) == [_Result(statement_id=number)]}
 
     def count(self, measurement: str, window: TimeWindow, every: int = 0) -> QueryRequest | None:
-        """How many values each field has, those of `exclude_fields` too, which no expression leaves out."""
+        """How many values each field has."""
         if not self.ordered:
             return None
         fields = "*" if self._choice.fields == EVERYTHING.fields else f"/{regex_of(self._choice.fields)}/"
@@ -200,11 +201,14 @@ class InfluxqlDialect:
         found = {}
         for chunk in _all_chunks(body, 1):
             for series in _series(chunk):
+                # Those of `exclude_fields` are counted, too, since no expression leaves them out.
+                chosen = [self._choice.has_field(name.removeprefix("count_")) for name in series.columns[1:]]
                 for raw in series.values:
                     time, *counts = _head.decode(raw)
-                    most = max((int(count) for count in counts if count is not None), default=0)
-                    if most:
-                        found[int(time)] = PointCount(most, most)
+                    values = [int(count or 0) for count in compress(counts, chosen)]
+                    if most := max(values, default=0):
+                        # With the same number for each field, all points have all fields, most probably.
+                        found[int(time)] = PointCount(most, most, min(values) == most)
         return found
 
     def series(self, measurement: str, window: TimeWindow) -> QueryRequest | None:

@@ -58,8 +58,9 @@ class PointCount(Struct, frozen=True):
 
     #: Points, at least.
     points: int
-    #: Rows that a page of the window has, at least.
+    #: Rows that a page of the window has; at least, where these are not certainly all.
     rows: int
+    is_exact: bool = True
 
 
 class QueryAnswerReader(Protocol):

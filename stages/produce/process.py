@@ -159,7 +159,7 @@ class ProduceStage:
             queue.sent(page)
             self.link.send(source_wire.PageConfirmed(
                 head.id, head.points - head.repeated, delivery.messages, delivery.size, len(head.bad), head.repeated,
-                head.fingerprints))
+                head.fingerprints, head.settled))
 
     async def _send_page(self, measurement: _Measurement, page: Page) -> Delivery | None:
         """Sends one page. None if it is malformed: then it is not confirmed, and so read again."""

@@ -31,6 +31,7 @@ from stages.influxdb.concurrency import ConcurrencyLimiter
 from stages.influxdb.failures import with_advice
 from stages.influxdb.outage_log import OutageLog
 from stages.query.reader import Found, QueryPage, SourceReader, WindowOverflow
+from stages.query.recounts import Recounts, recount
 from stages.query.transport import QueryFailed, is_too_heavy, unreadable
 
 #: Longest wait for an event, milliseconds.
@@ -46,9 +47,9 @@ HIGH_WATER_MARK = 1
 
 #: Measurement and number of a page.
 _PageKey = tuple[str, int]
-_Order = source_wire.Read | source_wire.Discover | source_wire.Probe
+_Order = source_wire.Read | source_wire.Discover | source_wire.Probe | source_wire.Recount
 #: A set: the measurements that were probed and have no points.
-_Found = QueryPage | WindowOverflow | Found | set[str]
+_Found = QueryPage | WindowOverflow | Found | set[str] | Recounts
 
 
 class _Outcome(NamedTuple):
@@ -148,7 +149,7 @@ class QueryStage:
 
     def _accept(self, message: source_wire.Control) -> None:
         """Queues an order. The first order of a new epoch drops those of the older one."""
-        if not isinstance(message, source_wire.Read | source_wire.Discover | source_wire.Probe):
+        if not isinstance(message, source_wire.Read | source_wire.Discover | source_wire.Probe | source_wire.Recount):
             return
         epoch = message.id.epoch if isinstance(message, source_wire.Read) else message.epoch
         if epoch > self.epoch:
@@ -184,6 +185,8 @@ class QueryStage:
                 found = source.reader.discover()
             elif isinstance(order, source_wire.Probe):
                 found = source.reader.probe(order.windows)
+            elif isinstance(order, source_wire.Recount):
+                found = recount(source.reader, order.windows)
             else:
                 limits = source.reader.limits(order.rows, order.size, order.whole)
                 found = source.reader.read(order.id.measurement.name, order.window, limits)
@@ -242,6 +245,8 @@ class QueryStage:
                     self.link.send(source_wire.Refused(order.id, answer.message))
                 source.refusals[_key(order)] = answer.message
                 source.refused.append((now + REFUSED_SECONDS, order))
+        elif isinstance(order, source_wire.Recount):
+            source.limiter.answered(answer, 0, seconds, now)  # it is asked for again
         elif isinstance(order, source_wire.Probe):
             # Each is read then, and a measurement that cannot be read is named.
             refused = isinstance(answer, OperatorNeeded) and answer.reason == "refused"
@@ -257,7 +262,8 @@ class QueryStage:
                 if isinstance(order, source_wire.Read):
                     source.failed_reads[_key(order)] = source.failed_reads.get(_key(order), 0) + 1
         what = order.id.measurement.name if isinstance(order, source_wire.Read) else \
-            "the list of measurements" if isinstance(order, source_wire.Discover) else "idle measurements"
+            "the list of measurements" if isinstance(order, source_wire.Discover) else \
+            "counts of late points" if isinstance(order, source_wire.Recount) else "idle measurements"
         source.outages.failed(f"source {source.config.name}: reading {what}", answer, now,
                               source=source.config.name)
 
@@ -267,6 +273,9 @@ class QueryStage:
             assert isinstance(found, Found)
             self.link.send(source_wire.Discovered(order.epoch, order.source, found.measurements, found.ordered,
                                                   found.probes))
+        elif isinstance(order, source_wire.Recount):
+            assert isinstance(found, Recounts)
+            self.link.send(source_wire.Recounted(order.epoch, order.source, found.counts, found.uncountable))
         elif isinstance(order, source_wire.Probe):
             assert isinstance(found, set)
             self.link.send(source_wire.Probed(order.epoch, order.source,

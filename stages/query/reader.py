@@ -306,6 +306,21 @@ class SourceReader:
             raise to_failure(error) from None
 
     @unreadable_is_failure()
+    def rows(self, measurement: str, window: TimeWindow) -> tuple[int, bool] | None:
+        """The number of rows of a window, at most a page, and whether these are all; None where they come in no order,
+        and are counted otherwise. Raises QueryFailed."""
+        _, _, dialect = self._dialect()
+        if not dialect.ordered:
+            return None
+        _, answer, full = self._read_columns_and_rows(measurement, window, self.limits())
+        return answer.rows, not full
+
+    @property
+    def may_probe(self) -> bool:
+        """Whether the server answers probes, as far as is known."""
+        return self._may_probe
+
+    @unreadable_is_failure()
     def series(self, measurement: str, window: TimeWindow) -> int | None:
         """The number of series; see `Dialect.series`. None where they cannot be counted. Raises QueryFailed."""
         _, _, dialect = self._dialect()

@@ -100,7 +100,7 @@ def alert_queries() -> list[str]:
 
 def test_every_query_of_the_dashboard_and_of_the_alerts_has_an_answer(stored: str) -> None:
     queries = panel_queries()
-    assert len(queries) > 40 and len(alert_queries()) == 9
+    assert len(queries) > 40 and len(alert_queries()) == 10
     assert [query for query in queries if not answer(stored, query)
             and not set(re.findall(rf"{PREFIX}(\w+)", query)) <= ABSENT] == []
     for query in alert_queries():

@@ -433,3 +433,22 @@ token = "sandbox-token"
 [pipeline]
 runtime_dir = "{folder}"
 """
+
+
+def test_late_points_are_counted_and_the_hint_brings_them(influxdb1: str, database: str, start: Start) -> None:
+    write(influxdb1, database, ["dense f=1,g=1 1", "sparse a=1 1"])
+    run = start(source="late_check_ms = 1_000")
+    run.wait_for(lambda status: status.points == 2 and status.caught_up)
+    at = soon()
+    write(influxdb1, database, [f"dense f=1,g=1 {at}", f"sparse a=1 {at}", f"sparse b=1 {at + 1}"])
+    run.wait_for(lambda status: status.points == 5 and min(one.watermark for one in status.measurements) > at + 10)
+    # No field of "sparse" has more values than points were read.
+    write(influxdb1, database, [f"dense f=1,g=1 {at + 2}", f"dense f=1,g=1 {at + 3}", f"sparse b=1 {at + 4}"])
+    run.wait_for(lambda status: {one.measurement: one.late for one in status.measurements} == {"dense": 2, "sparse": 1})
+    assert run.stop() == 0
+    hint = re.search(r"--from (\S+) --to (\S+)\. To", run.log())
+    assert hint is not None and "raise buffer_duration_ms = 0, or set overlap_ms" in run.log()
+    run.start("--from", hint[1], "--to", hint[2])
+    assert run.ends() == 0
+    late = {identity(point) for point in run.points() if at + 1 < point["time"] < at + 10}
+    assert len(late) >= 2  # those of the first warning: a second one is held back

@@ -3,7 +3,7 @@
 import { byId, element, fill, fillRows, setClass, setText } from "./dom.js";
 import { showFlow } from "./flow.js";
 import { showPlots } from "./plots.js";
-import { clock, count, day, percent, span } from "./words.js";
+import { clock, count, day, many, percent, span } from "./words.js";
 
 const STATUS_MS = 1000;
 const HISTORY_MS = 3000;
@@ -77,6 +77,9 @@ function showMeasurements(source) {
   fill(byId("progress"), source.sources.filter((one) => one.share < 1), (one) => one.source,
     () => element("li"), (item, one) => setText(item, `${one.source}: ${percent(one.share)} of the time caught up`
       + `${one.seconds_left === null ? "" : `, about ${span(one.seconds_left)} left`}`));
+  fill(byId("late"), source.sources.filter((one) => one.late), (one) => one.source, () => element("li"), (item, one) =>
+    setText(item, `${one.source}: ${many(one.late, "point")} written after their time was read, and missing in Iggy: `
+      + "the log has what to do"));
   // Before its first point is found, a watermark is long before any.
   const sorted = [...source.measurements].sort((one, other) => one.watermark - other.watermark
     || one.source.localeCompare(other.source) || one.measurement.localeCompare(other.measurement));
