@@ -8,6 +8,8 @@ from pipeline.points.windows import TimeWindow
 FIRST_WIDTH = 3_600 * SECOND
 #: A page with fewer rows than this share of a full one doubles the width.
 ROOMY = 0.5
+#: The next window is at most wide enough for this share of a page, if points are as dense there.
+DENSITY = 0.75
 #: After a page that was cut, the next window is this many times as wide as that page: enough for a few more pages; or,
 #: where windows are read in parallel, for most of one, so that few of them are cut.
 AHEAD, AHEAD_IN_PARALLEL = 4, 0.8
@@ -85,6 +87,7 @@ class Stride:
             if not rows:
                 self._fits = WHOLE
             faster = 16 if not rows and self.width < SECOND else 2
-            self.width = min(limit, max(self.width, self._fits), self.width * faster)
+            wider = int(self.width * min(faster, DENSITY * page_size / rows if rows else faster))
+            self.width = min(limit, max(self.width, self._fits), wider)
         else:
             self.width = min(self.width, limit)

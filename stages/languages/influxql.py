@@ -121,9 +121,9 @@ class InfluxqlDialect:
                 for policy in [dict(zip(series.columns, _head.decode(raw), strict=False))]]
 
     def measurements_of(self, policies: Sequence[str]) -> QueryRequest:
-        """The query for the measurements of some retention policies: of their fields, since only these are told apart
-        by policy."""
-        return self._ask("; ".join(f"SHOW FIELD KEYS FROM {quoted(policy)}./.*/" for policy in policies))
+        """The query for the measurements of some retention policies: of one field of each, since InfluxDB 1 tells only
+        fields apart by policy."""
+        return self._ask("; ".join(f"SHOW FIELD KEYS FROM {quoted(policy)}./.*/ LIMIT 1" for policy in policies))
 
     def read_measurements_of(self, policies: Sequence[str], body: bytes) -> list[str]:
         """Reads the answer to `measurements_of`: names as of `source_names.qualified`. Raises QueryError."""

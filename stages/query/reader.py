@@ -425,7 +425,8 @@ class SourceReader:
                     reader.feed(piece)
                     if reader.size > MAX_ANSWER_BYTES:
                         raise QueryFailed(OperatorNeeded(
-                            "refused", f"the answer has more than {MAX_ANSWER_BYTES:,} bytes"))
+                            "refused", f"the answer has more than {MAX_ANSWER_BYTES:,} bytes; if one time has so many "
+                            "points, divide the series among several sources by tag_values"))
                     if not limits.whole and (reader.size > limits.size or (
                             reader.rows > limits.rows and not dialect.ordered)):
                         complete = False

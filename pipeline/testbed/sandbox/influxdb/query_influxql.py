@@ -4,7 +4,7 @@
     SELECT "a"::tag, "f"::float FROM "m" [WHERE time >= 1 AND time < 2] [ORDER BY time ASC] [LIMIT 3]
     SELECT "x" FROM "x" WHERE time = 0 LIMIT 1; with conditions on tags as of `conditions`
     SELECT * FROM "m" WHERE time >= 1 AND time < 2 LIMIT 1
-    SHOW FIELD KEYS FROM "policy"./.*/; CREATE RETENTION POLICY "p" ON "b" DURATION 0s REPLICATION 1 [DEFAULT]
+    SHOW FIELD KEYS FROM "policy"./.*/ LIMIT 1; CREATE RETENTION POLICY "p" ON "b" DURATION 0s REPLICATION 1 [DEFAULT]
     ALTER RETENTION POLICY "p" ON "b" DEFAULT; DROP RETENTION POLICY "p" ON "b"
 
 "m" may be "policy"."m".
@@ -95,7 +95,8 @@ def _statement(database: Bucket, reader: Reader, size: int,
         return _list(name, ["tagKey"], [[key] for key in {key for one in listed for key in one.tag_keys(name)}])
     if reader.take("SHOW FIELD KEYS FROM"):
         if found := reader.take(r'"(?:[^"\\]|\\.)*"\./\.\*/'):
-            return _all_field_keys(_policy(database, Reader(found).name()))
+            limit = int(reader.need(r"\d+")) if reader.take("LIMIT") else None
+            return _all_field_keys(_policy(database, Reader(found).name()), limit)
         name, points = _measurement(database, reader)
         return _list(name, ["fieldKey", "fieldType"], [list(pair) for pair in points.field_keys(name).items()])
     reader.need("SELECT")
@@ -125,9 +126,10 @@ def _policy(database: Bucket, name: str) -> Bucket:
     return found
 
 
-def _all_field_keys(points: Bucket) -> list[tuple[dict[str, Any] | None, bool]]:
+def _all_field_keys(points: Bucket, limit: int | None) -> list[tuple[dict[str, Any] | None, bool]]:
+    """Of each measurement, at most `limit`."""
     return [({"name": name, "columns": ["fieldKey", "fieldType"],
-              "values": [list(pair) for pair in points.field_keys(name).items()]}, False)
+              "values": [list(pair) for pair in points.field_keys(name).items()][:limit]}, False)
             for name in points.measurements()] or [(None, False)]
 
 
