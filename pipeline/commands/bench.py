@@ -248,6 +248,18 @@ def workloads(names: tuple[str, ...], as_json: bool, telegraf: str | None) -> No
         click.echo(json.dumps(msgspec.to_builtins(table)))
 
 
+@bench.command("presets")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
+def presets(as_json: bool) -> None:
+    """CPU of a message of each preset, with gzip: the message of its first case."""
+    from pipeline.testbed.bench.presets import measure, text
+
+    found = list(measure())
+    click.echo(text(found), err=as_json)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found)))
+
+
 @bench.command("keys")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line last.")
 @click.option("--keys", default=100_000, show_default=True, type=click.IntRange(10_000))

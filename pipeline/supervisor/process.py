@@ -418,6 +418,8 @@ def _reason(reasons: Connection) -> str:
 
 
 def _death(exitcode: int | None) -> str:
+    if exitcode == -signal.SIGVTALRM:
+        return "a program of jq took longer for one message than max_message_cpu_ms"
     if exitcode is not None and exitcode < 0:
         return f"signal {signal.Signals(-exitcode).name}"
     return "with the fork server" if exitcode == SERVER_GONE else f"exit code {exitcode}"

@@ -110,6 +110,8 @@ class EncodeStage:
         encoder = Encoder(sink.mapping, sink.influxdb.precision, topic.stream, topic.topic,
                           guard if sink.mapping.type_guard else None, self._budget)
         encoder.refuses_much = True
+        # Nobody handles the signal, which ends the process.
+        encoder.cpu.end_process_after = partial(signal.setitimer, signal.ITIMER_VIRTUAL)
         return encoder
 
     def _encoder_of(self, topic: int) -> Encoder:

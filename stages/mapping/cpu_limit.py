@@ -29,6 +29,17 @@ class CpuLimit:
         self._call_until = 0.0
         self._call = ""
         self._interruptions = 0
+        #: Has the process end after so many seconds of its own CPU time, 0: not. For code in C, which no tick
+        #: interrupts.
+        self.end_process_after: Callable[[float], object] = lambda seconds: None
+
+    def begin_code_in_c(self) -> None:
+        """Code that a message may keep busy for ever, and that cannot be interrupted, is at work from now on."""
+        self.end_process_after(self._seconds)
+
+    def end_code_in_c(self) -> None:
+        """It has ended."""
+        self.end_process_after(0)
 
     def begin_call(self, seconds: float, words: str) -> None:
         """A call of the user's code is at work from now on, which may last so long, also without using the CPU."""

@@ -48,3 +48,16 @@ def test_only_changes_are_written_and_a_call_that_waits_costs_its_message_alone(
         ("step_failed", "transform: changes:changed: LookupError: no such device (changes.py:7)"),
         ("too_slow", "changes:changed takes longer than transform_timeout_ms = 300")]
     assert "died" not in sink.log()
+
+
+def test_a_program_of_jq_that_does_not_end_costs_its_message_alone(
+        iggy: RunningIggy, stream: str, influxdb: SandboxInflux, start_sink: Callable[..., Sink]) -> None:
+    iggy.create_topic(stream, TOPIC, 1)
+    send(iggy.address, stream, [json.dumps({"v": number}).encode() for number in range(12)])
+    sink = start_sink(iggy.address, stream, influxdb, paths="", options="max_restarts = 1", mapping=(
+        "max_message_cpu_ms = 100\njq = 'def endless: endless; if .v == 7 then endless else . end'"))
+    sink.settles(12)
+    assert sorted([point["fields"]["v"] for point in influxdb.points()]) == [n for n in range(12) if n != 7]
+    letters = [json.loads(letter) for letter in read_topic(iggy.address, stream, "influxdb-dlq")]
+    assert [(letter["reason"], letter["offset"]) for letter in letters] == [("quarantined", 7)]
+    assert "a program of jq took longer for one message than max_message_cpu_ms" in letters[0]["detail"]

@@ -24,7 +24,7 @@ from stages.mapping.records.series import Origin
 from stages.mapping.reject import Reject
 from stages.mapping.steps.documents import decoded, encoded
 from stages.mapping.steps.errors import StepFailed
-from stages.mapping.steps.paths import Path, kept
+from stages.mapping.steps.paths import Kept, Path
 from stages.mapping.steps.runner import Steps
 from stages.mapping.steps.values import number
 
@@ -170,7 +170,7 @@ def test_what_no_step_changes_is_exactly_what_it_was(document: dict[str, Any]) -
 def test_include_and_exclude_part_a_message(document: dict[str, Any], paths: list[str]) -> None:
     found = decoded(text_of(document).encode(), LIMITS)
     inside = {path for path in leaves_of(found) if any(is_below(path, pattern) for pattern in paths)}
-    assert set(leaves_of(kept(found, [Path(path) for path in paths]), filled=True)) == set(
+    assert set(leaves_of(Kept([Path(path) for path in paths])(found), filled=True)) == set(
         compacted(found, inside)), paths
 
 

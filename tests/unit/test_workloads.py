@@ -8,8 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline.commands.load import mapping_of
+from pipeline.config.presets import preset_names
 from pipeline.config.schema import MappingConfig
 from pipeline.errors import PipelineError
+from pipeline.testbed.bench import presets
 from pipeline.testbed.bench import workloads as bench
 from pipeline.testbed.load.sender import messages_of
 from pipeline.testbed.workloads.catalogue import CHANGED, NAMES, workload
@@ -52,6 +54,13 @@ def test_a_load_sends_the_messages_of_a_workload(tmp_path: Path) -> None:
 def test_a_workload_that_is_none_is_said_with_those_that_are() -> None:
     with pytest.raises(PipelineError, match="nothing: there is no such workload; give one of flat, "):
         mapping_of("nothing")
+
+
+def test_each_preset_is_measured_with_its_own_message() -> None:
+    costs = list(presets.measure(messages=5))
+    assert [cost.preset for cost in costs] == preset_names()
+    assert all(cost.us > 0 and cost.points >= 1 for cost in costs)
+    assert presets.text(costs).count("\n") == len(costs)
 
 
 def test_a_table_says_whether_it_is_fast_enough() -> None:

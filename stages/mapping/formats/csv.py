@@ -82,6 +82,8 @@ class QuickCsv:
 
     def __init__(self, header: Sequence[str], delimiter: str, trim: bool, limits: Limits) -> None:
         self._header, self._delimiter, self._trim = header, delimiter, trim
+        #: Whether what is trimmed may be a delimiter: then it is none at the ends of a line.
+        self._strips = trim and delimiter.isspace()
         self._cell = _Cells(limits).__getitem__
         #: Columns that had other cells than numbers.
         self._others: set[int] = set()
@@ -121,6 +123,8 @@ class QuickCsv:
 
     def _columns(self, payloads: Sequence[bytes]) -> tuple[Sequence[Sequence[str]], list[bool] | None]:
         """The cells of each column of those payloads that are usual, and which ones are; None: all."""
+        if self._strips:
+            payloads = [payload.strip(b" \t\r\n") for payload in payloads]
         found = self._at_once(payloads)
         if found is not None:
             return found, None

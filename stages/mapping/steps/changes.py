@@ -17,7 +17,7 @@ from stages.mapping.records.series import Origin
 from stages.mapping.steps.context import Context, exact_path, path_of
 from stages.mapping.steps.errors import BadStep, NothingThere
 from stages.mapping.steps.keys import copied
-from stages.mapping.steps.paths import MISSING, Document, kept, remove
+from stages.mapping.steps.paths import MISSING, Document, Kept, remove
 
 _sorted: Final = msgspec.json.Encoder(decimal_format="number", order="sorted", enc_hook=repr)
 #: Bytes of what is kept of a series, about.
@@ -31,6 +31,7 @@ class OnlyChanged:
         """The state shares the `budget` of caches. Raises BadStep."""
         self._by = [exact_path(path, "by") for path in step.by]
         self._paths = [path_of(path) for path in listed(step.path)] if step.path else []
+        self._kept = Kept(self._paths)
         self._ignored = [path_of(path, "ignore") for path in (*step.ignore, *step.by)]
         if step.ignore and self._paths:
             raise BadStep("ignore", "not with path, which names all that counts")
@@ -73,7 +74,7 @@ class OnlyChanged:
 
     def _compared(self, document: Document) -> Document:
         if self._paths:
-            return kept(document, self._paths)
+            return self._kept(document)
         if self._flat is not None:
             flat = self._flat
             return {key: value for key, value in document.items() if key not in flat}

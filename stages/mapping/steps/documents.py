@@ -66,7 +66,8 @@ def _integer(text: str) -> int | Decimal:
 
 def repeated_key(payload: bytes, document: Document) -> str:
     """A key that an object in the payload has twice, of which the document has the last value; or ""."""
-    keys = len(document) if payload.count(b"{") == 1 else _keys_of(document)
+    braces = payload.count(b"{")
+    keys = len(document) if braces == 1 else _keys_of(document, braces)
     if payload.count(b":") == keys or keys_in(payload) == keys:
         return ""
     found: list[list[str]] = []
@@ -78,16 +79,20 @@ def repeated_key(payload: bytes, document: Document) -> str:
                  for index, key in enumerate(names) if key in names[:index]), "")
 
 
-def _keys_of(document: Document) -> int:
-    """How many members the objects in a document have."""
-    count = 0
+def _keys_of(document: Document, braces: int) -> int:
+    """How many members the objects in a document have, whose text has so many opening braces."""
+    count, left = len(document), braces - 1
     todo: list[Any] = [document]
-    while todo:
+    while todo and left:
         value = todo.pop()
-        if isinstance(value, dict):
-            count += len(value)
-            value = value.values()
-        todo += [member for member in value if isinstance(member, dict | list)]
+        for member in value.values() if type(value) is dict else value:
+            kind = type(member)
+            if kind is dict:
+                count += len(member)
+                left -= 1
+                todo.append(member)
+            elif kind is list:
+                todo.append(member)
     return count
 
 

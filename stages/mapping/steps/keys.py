@@ -21,7 +21,7 @@ from stages.mapping.reject import shown
 from stages.mapping.steps.conditions import VALUE, condition
 from stages.mapping.steps.context import Context, described, exact_path, path_of, source, target, text_of
 from stages.mapping.steps.errors import BadPath, BadStep, NothingThere, StepFailed
-from stages.mapping.steps.paths import MISSING, Document, Path, Place, check_free, kept, merge, new_names, put, remove
+from stages.mapping.steps.paths import MISSING, Document, Kept, Path, Place, check_free, merge, new_names, put, remove
 from stages.mapping.steps.values import Apply, constant
 
 #: A path of one part without wildcards.
@@ -64,7 +64,7 @@ def _picker(paths: Sequence[Path]) -> Callable[[Document], Document]:
     if all(path.is_flat for path in paths):
         names = frozenset([path.keys[0] for path in paths])
         return lambda document: {key: value for key, value in document.items() if key in names}
-    return lambda document: kept(document, paths)
+    return Kept(paths)
 
 
 def exclude(step: ExcludeStep) -> Apply:

@@ -37,6 +37,8 @@ class Place(NamedTuple):
 
 #: Names that a part with wildcards remembers, and their length, at most: messages mostly have the same.
 _KNOWN_NAMES, _KNOWN_CHARS = 1_000, 100
+#: Messages after which names are learned anew.
+_KNOWN_CALLS: Final = 10_000
 
 
 class Glob(NamedTuple):
@@ -331,34 +333,67 @@ def merge(into: Document, members: Document) -> None:
         into[key] = value
 
 
-def kept(document: Document, paths: Sequence[Path]) -> Document:
-    """The part of a document that some paths name, with everything inside them."""
-    found = _kept(document, [(path.parts, 0) for path in paths])
-    return found if isinstance(found, dict) else {}
-
-
 _State = tuple[Sequence[str | Glob | object], int]
 
 
-def _kept(value: Any, states: Sequence[_State]) -> Any:
-    """What remains of an object or array; MISSING if nothing does."""
-    # A path with "**" goes on at each level, and also behind the stars.
-    states = [*states, *[(parts, at + 1) for parts, at in states if parts[at] is _DEEP]]
-    out: list[tuple[Any, Any]] = []
-    for key, member in _members(value):
+class _Choice:
+    """What some paths name of an object, from some part of each on."""
+
+    def __init__(self, states: Sequence[_State], room: list[int]) -> None:
+        """`room` holds the number of names that may still be remembered, by all choices of some paths together."""
+        self._room = room
+        # A path with "**" goes on at each level, and also behind the stars.
+        self._states = [*states, *[(parts, at + 1) for parts, at in states if parts[at] is _DEEP]]
+        #: Names that were met -> what is taken of their values.
+        self._known: dict[str, bool | _Choice] = {}
+
+    def of(self, key: Any) -> "bool | _Choice":
+        """What is taken of a member or an element: all, nothing, or some of what is in it."""
+        found = self._known.get(key)
+        if found is None:
+            found = self._found(key)
+            if isinstance(key, str) and len(key) <= _KNOWN_CHARS and self._room[0]:
+                self._room[0] -= 1
+                self._known[key] = found
+        return found
+
+    def _found(self, key: Any) -> "bool | _Choice":
         inner: list[_State] = []
-        whole = False
-        for parts, at in states:
+        for parts, at in self._states:
             if parts[at] is _DEEP:
                 inner.append((parts, at))
             elif end := _fits(parts, at, key):
-                whole = whole or end == len(parts)
-                if end < len(parts):
-                    inner.append((parts, end))
-        if whole:
+                if end == len(parts):
+                    return True
+                inner.append((parts, end))
+        return _Choice(inner, self._room) if inner else False
+
+
+class Kept:
+    """The part of a document that some paths name, with everything inside them. Not thread-safe: it learns names."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._states = [(path.parts, 0) for path in paths]
+        self._calls = 0
+
+    def __call__(self, document: Document) -> Document:
+        """That part, without a copy of what is kept as a whole."""
+        if self._calls % _KNOWN_CALLS == 0:
+            self._choice = _Choice(self._states, [_KNOWN_NAMES])
+        self._calls += 1
+        found = _kept(document, self._choice)
+        return found if isinstance(found, dict) else {}
+
+
+def _kept(value: Any, choice: _Choice) -> Any:
+    """What remains of an object or array; MISSING if nothing does."""
+    out: list[tuple[Any, Any]] = []
+    for key, member in _members(value):
+        taken = choice.of(key)
+        if taken is True:
             out.append((key, member))
-        elif inner and isinstance(member, dict | list):
-            rest = _kept(member, inner)
+        elif taken is not False and isinstance(member, dict | list):
+            rest = _kept(member, taken)
             if rest is not MISSING:
                 out.append((key, rest))
     if not out:

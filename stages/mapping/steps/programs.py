@@ -45,6 +45,7 @@ class JqProgram:
             text = f"[{text},{_about(context)}]"
         found: list[Document] = []
         size = 0
+        context.cpu.begin_code_in_c()
         try:
             for output in self._program.input_text(text):
                 size += len(output)
@@ -53,6 +54,8 @@ class JqProgram:
                 self._limits.check_points(len(found))
         except ValueError as error:
             raise StepFailed(_words(error)) from None
+        finally:
+            context.cpu.end_code_in_c()
         if len(found) == 1:
             yield "", found[0]
             return
