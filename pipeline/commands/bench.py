@@ -346,11 +346,17 @@ def scale(as_json: bool, cases: tuple[tuple[int, int, int], ...], messages: int,
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Converter processes.")
 @click.option("--format", "format_", default="json", show_default=True,
               type=click.Choice(["json", "line_protocol", "msgpack"]))
-def source(as_json: bool, points: int, page_sizes: str, workers: int, format_: Format) -> None:
-    """The other direction: Debian's influxd to the sandbox's Iggy, once for each page_size."""
+@click.option("--windows", default="1", show_default=True, metavar="N,N,...", help="Windows that are read at a time.")
+@click.option("--database-cores", default=0, show_default=True, type=click.IntRange(0),
+              help="Cores that only InfluxDB has; 0: all share all.")
+@click.option("--latency-ms", default=0.0, show_default=True, type=click.FloatRange(0), help="Of requests to InfluxDB.")
+def source(as_json: bool, page_sizes: str, windows: str, format_: Format, **options: Any) -> None:
+    """The other direction: Debian's influxd to the sandbox's Iggy, for each page_size and number of windows."""
     runs = []
+    task = source_run.Task(format=format_, **options)
     with _folder() as folder:
-        for found in source_run.measure(folder, points, _numbers("--page-sizes", page_sizes), workers, format_):
+        for found in source_run.measure(folder, task, _numbers("--page-sizes", page_sizes),
+                                        _numbers("--windows", windows)):
             click.echo(source_run.text(found), err=as_json)
             runs.append(found)
     if as_json:

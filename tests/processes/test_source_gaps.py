@@ -56,7 +56,7 @@ def test_answers_that_are_cut_off_cleanly_are_read_again(start: Start, language:
         write(influxdb, lines_of(2_000))
         # Of pages first: what is left acts on the lists of measurements and columns.
         influxdb.fail(*cuts(page), *cuts(""))
-        run = start(influxdb, language, "page_size = 300")
+        run = start(influxdb, language, "page_size = 300\nparallel_windows = 2")
         assert run.ends() == 0
         check(run.points(), 2_000)
         assert "incomplete" in run.log() or "not a whole" in run.log()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
@@ -20,6 +21,7 @@ from pipeline.testbed.harness.configurations import SourceConfiguration
 from pipeline.testbed.harness.influxd import Influxd
 from pipeline.testbed.harness.runs import SourceRun
 from pipeline.testbed.harness.sandboxes import running_sandbox
+from pipeline.testbed.harness.slow_link import slow_link
 from pipeline.wire import source as source_wire
 from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import QueryRequest
@@ -54,8 +56,22 @@ class Reading(Struct, frozen=True, kw_only=True):
 class SourceFigures(Reading, frozen=True, kw_only=True):
     """One run beside a loop that asks for the same pages, and throws the answers away."""
 
+    #: Windows that were read at a time.
+    windows: int
     bare_points_per_second: int
     ratio_to_bare_loop: float
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """What is to be read, and how."""
+
+    points: int
+    workers: int
+    format: Format
+    #: Cores that only the database has; 0 shares all.
+    database_cores: int = 0
+    #: What requests to the database take, milliseconds.
+    latency_ms: float = 0.0
 
 
 class _Peak:
@@ -74,15 +90,22 @@ class _Peak:
         return {name: round(size / 1e6, 1) for name, size in [("total", self.total), *sorted(self.parts.items())]}
 
 
-def measure(folder: Path, points: int, page_sizes: list[int], workers: int, format_: Format) -> Iterator[SourceFigures]:
-    """Fills an InfluxDB once, and reads it with each size of page, each time to a new broker. Raises PipelineError."""
-    with influxd.influxd(folder / "influxd") as server:
-        influxd.bare_loop(server.url, points)
+def measure(folder: Path, task: Task, page_sizes: list[int], windows: list[int]) -> Iterator[SourceFigures]:
+    """Fills an InfluxDB once, and reads it with each size of page and number of windows, each time to a new broker.
+
+    Raises PipelineError.
+    """
+    with influxd.cores_apart(task.database_cores) as cores, influxd.influxd(folder / "influxd", cores) as server:
+        influxd.bare_loop(server.url, task.points)
         _settled(server.pid)
-        for page_size in page_sizes:
-            below = folder / f"run-{page_size}"
-            below.mkdir()
-            yield _one(below, server, points, page_size, workers, format_)
+        with slow_link(urlsplit(server.url).port or 80, task.latency_ms) as port:
+            url = f"http://127.0.0.1:{port}" if task.latency_ms else server.url
+            for page_size in page_sizes:
+                bare = bare_loop(url, task.points, page_size)
+                for number in windows:
+                    below = folder / f"run-{page_size}-{number}"
+                    below.mkdir()
+                    yield _one(below, Influxd(url, server.pid), task, page_size, number, bare)
 
 
 def _settled(pid: int) -> None:
@@ -97,28 +120,28 @@ def _settled(pid: int) -> None:
         before = now
 
 
-def _one(folder: Path, server: Influxd, points: int, page_size: int, workers: int,
-         format_: Format) -> SourceFigures:
-    bare = bare_loop(server.url, points, page_size)
-    reading = read(folder, f'url = "{server.url}"\nversion = "v1"', {"influxd": server.pid}, points, page_size, workers,
-                   format_)
-    return SourceFigures(**msgspec.structs.asdict(reading), bare_points_per_second=bare,
+def _one(folder: Path, server: Influxd, task: Task, page_size: int, windows: int, bare: int) -> SourceFigures:
+    reading = read(folder, f'url = "{server.url}"\nversion = "v1"', {"influxd": server.pid}, task.points, page_size,
+                   task.workers, task.format, windows)
+    return SourceFigures(**msgspec.structs.asdict(reading), windows=windows, bare_points_per_second=bare,
                          ratio_to_bare_loop=round(reading.points_per_second / bare, 2))
 
 
 def read(folder: Path, influxdb: str, servers: dict[str, int], points: int, page_size: int, workers: int,
-         format_: Format) -> Reading:
+         format_: Format, windows: int = 1) -> Reading:
     """Runs a pipeline in an empty folder that reads so many points into a new sandbox's Iggy. Raises PipelineError.
 
     `influxdb`: lines of `[sources.influxdb]` that say where they are. `servers`: pids by name, whose CPU is wanted,
-    too.
+    too. `windows`: read at a time.
     """
     with running_sandbox(folder, "--only", "iggy") as iggy:
         pids = {**servers, "iggy": iggy.pid}
         before = {name: cpu_seconds(pid) for name, pid in pids.items()}
         config = SourceConfiguration(
             stream="bench", influxdb=f'{influxdb}\ndatabase = "sandbox"\ngzip = false', options=f"workers = {workers}",
-            source=f'state_file = "{folder}/state.json"\nbuffer_duration_ms = 0\npage_size = {page_size}',
+            source=f'state_file = "{folder}/state.json"\nbuffer_duration_ms = 0\npage_size = {page_size}\n'
+                   f"parallel_windows = {windows}\nmax_parallel_queries = {max(2, windows)}\n"
+                   f"pages_in_flight = {max(6, 3 * windows)}",
             output=f'partitions = 2\nformat = "{format_}"')
         with SourceRun(folder, config.text(iggy.iggy, folder / "run")) as run:
             status, peak = _watched(run, points)
@@ -169,7 +192,7 @@ def bare_loop(url: str, points: int, page_size: int) -> int:
 
 def text(found: SourceFigures) -> str:
     """One run, for a terminal."""
-    return (f"page_size {found.page_size:,}: {found.ratio_to_bare_loop:g} of a bare loop's "
+    return (f"page_size {found.page_size:,}, {found.windows} windows: {found.ratio_to_bare_loop:g} of a bare loop's "
             f"{found.bare_points_per_second:,} points/s; {reading_text(found)}")
 
 
