@@ -143,8 +143,8 @@ def test_backslashes_are_stored_as_they_are_whichever_server_reads_them(
 
 
 @pytest.mark.parametrize(("flavour", "options", "most"), [
-    ("v2", {"bucket": "sandbox", "org": "sandbox"}, 4), ("v3", {"database": "sandbox"}, 32),
-    ("v3", {"bucket": "sandbox"}, 32), ("v3", {"database": "sandbox", "max_requests_in_flight": 7}, 7)])
+    ("v2", {"bucket": "sandbox", "org": "sandbox"}, 8), ("v3", {"database": "sandbox"}, 64),
+    ("v3", {"bucket": "sandbox"}, 64), ("v3", {"database": "sandbox", "max_requests_in_flight": 7}, 7)])
 def test_a_server_that_gathers_requests_gets_many_at_a_time(flavour: str, options: dict[str, Any], most: int) -> None:
     with running_influxdb(flavour=flavour) as running:
         config = InfluxConfig(url=running.url, token="sandbox-token", **options)
