@@ -35,6 +35,8 @@ REFRESH_FACTOR = 10
 MAX_REFRESH_SECONDS = 5.0
 #: Pause after an error, seconds.
 ERROR_PAUSE_SECONDS = 0.5
+#: The ends of the logs are reported when they have changed, and after so many seconds.
+PROGRESS_SECONDS = 2.0
 
 
 def run(name: str, index: int, plan: Plan, logger: logging.Logger, updates: PlanUpdates) -> None:
@@ -72,6 +74,9 @@ class IngestStage:
         self._changing = asyncio.Lock()
         #: When the topics are refreshed next; seconds, monotonic.
         self._refresh_at = 0.0
+        #: What the coordinator was told last of the logs, and when; seconds, monotonic.
+        self._progress: wire.Progress | None = None
+        self._progress_at = 0.0
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -206,6 +211,7 @@ class IngestStage:
         self.poller.credit.assign(assignment)
         self.rereads.keep_epoch(assignment.epoch)
         self.announced = False
+        self._progress = None
         self._refresh_at = 0.0
         if self.assignment is assignment:
             self.assignment = None
@@ -276,4 +282,7 @@ class IngestStage:
             found = [found for topic in topics if (found := self.topics.definition(topic)) is not None]
             self.link.send(wire.Started(epoch, [new.start for new in changes.new], found))
             self.announced = True
-        self.link.send(wire.Progress([end for end in changes.ends if end[0] in self.poller.readers], changes.unread))
+        progress = wire.Progress([end for end in changes.ends if end[0] in self.poller.readers], changes.unread)
+        if progress != self._progress or time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
+            self._progress, self._progress_at = progress, time.monotonic()
+            self.link.send(progress)

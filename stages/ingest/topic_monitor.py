@@ -6,7 +6,7 @@ import time
 from msgspec import Struct, field
 
 from pipeline.config.schema import Config, start_position
-from pipeline.iggy.connection import IggyConnection
+from pipeline.iggy.connection import IggyConnection, TopicState
 from pipeline.iggy.errors import IggyError, IggyForbidden, IggyNotFound
 from pipeline.iggy.topic_details import Details
 from pipeline.log_formats import facts
@@ -22,6 +22,9 @@ from stages.ingest.topic_finder import Listing, TopicFinder, UnchangedTopics
 STALLED_TIMEOUTS = 4
 #: Seconds between two checks of the partitions that other members own; and for each of these, which costs a request.
 STALLED_CHECK_SECONDS = 5.0
+#: In a group the assignment is asked for at each refresh, and the whole topic after so many seconds, or when the
+#: assignment has changed: what the server tells of a thousand partitions costs some 50 ms.
+GROUP_LOOK_SECONDS = 2.0
 STALLED_REQUEST_SECONDS = 0.05
 #: A refresh, during which nothing is read, spends so long on it; the next one goes on. Seconds.
 STALLED_AT_ONCE_SECONDS = 0.1
@@ -68,6 +71,8 @@ class TopicMonitor:
         self._unchanged = UnchangedTopics(topics, self._listing)
         #: Whether topics were found by patterns before, in this run: those that are found from then on are new.
         self.found_before = False
+        #: Of topics read in a group: our partitions when it was looked at, and when that was; seconds, monotonic.
+        self._assigned: dict[int, tuple[list[int], float]] = {}
         #: The last offset of each log, of topics that have not changed since.
         self._ends: dict[int, list[tuple[wire.Partition, int]]] = {}
         self._index = index
@@ -114,10 +119,11 @@ class TopicMonitor:
         for where, reader in readers.items():
             by_topic.setdefault(where.topic, []).append(reader)
         for index in self.topics:
-            if not compare and self._unchanged.is_unchanged(index, states, now) and self._reads_all(index, readers):
+            if not compare and self._reads_all(index, readers) and await self._is_unchanged(index, states, now):
                 changes.ends += self._ends[index]
                 continue
             self._unchanged.forget(index)
+            self._assigned.pop(index, None)
             known = len(changes.ends)
             await self._refresh_topic(index, readers, by_topic.get(index, []), compare, changes)
             if index not in self._missing:
@@ -127,6 +133,17 @@ class TopicMonitor:
         if all(reader.generation >= 0 for reader in readers.values()):  # else one was not compared yet
             self._compared = connection
         return changes
+
+    async def _is_unchanged(self, index: int, states: dict[int, TopicState], now: float) -> bool:
+        """Whether a topic is as it was when it was looked at. In a group the assignment is asked for each time."""
+        topic = self.topics[index]
+        if not topic.group:
+            return self._unchanged.is_unchanged(index, states, now)
+        assigned, looked_at = self._assigned.get(index, (None, 0.0))
+        if (assigned is None or self._stalled_due or index in self._lags
+                or now - looked_at >= GROUP_LOOK_SECONDS):
+            return False
+        return await self._iggy.assignment(topic) == assigned
 
     async def _find_topics(self) -> None:
         new = await self._finder.find()
@@ -144,6 +161,8 @@ class TopicMonitor:
 
     def _reads_all(self, index: int, readers: dict[wire.Partition, PartitionReader]) -> bool:
         """Whether every partition that was our own at the last look at a topic is being read."""
+        if index not in self._ends:
+            return False
         ours = [readers.get(where) for where, _ in self._ends[index]]
         return all(reader is not None and reader.generation >= 0 and not reader.is_missing for reader in ours)
 
@@ -195,6 +214,7 @@ class TopicMonitor:
             self._logger.info("joined the consumer group %s of %s", topic.consumer, topic.label())
         if self._stalled_due or index in self._lags:
             await self._find_stalled(index, details, set(assigned))
+        self._assigned[index] = assigned, time.monotonic()
         return numbers & set(assigned)
 
     async def _find_stalled(self, index: int, details: Details, assigned: set[int]) -> None:
