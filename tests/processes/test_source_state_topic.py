@@ -172,7 +172,7 @@ def test_a_mark_that_is_moved_under_a_pipeline_stops_it(start: Start, sandbox_v1
     code, text = offsets(run, "reset", "--to", "earliest")
     assert code == 1 and f"keeps a state in {stream}/state" in text
     assert offsets(run, "reset", "--to", "earliest", "--force")[0] == 0
-    write(sandbox_v1, 10, 10)
+    write(sandbox_v1, 10, 2, time.time_ns())
     assert run.ends() == 1
     assert "(pipeline offsets, process" in run.log()
 

@@ -19,6 +19,11 @@ from tests.support.transports import by_transport
 #: Time of the first point of `lines_of`.
 FIRST_TIME = 1_700_000_000_000_000_000
 EXAMPLES = Path(__file__).parents[2] / "configs"
+#: Of `[[sources]]`: nothing waits for the intervals that are right for a database in use.
+OFTEN = """poll_interval_ms = 100
+idle_interval_ms = 1_000
+buffer_duration_ms = 0
+discovery_interval_ms = 500"""
 
 
 class Source(SourceRun):
@@ -39,7 +44,7 @@ class Source(SourceRun):
         text = config or SourceConfiguration(
             stream=stream, output=f'topic = "out"\n{output}', options=f"workers = 2\n{options}",
             influxdb=f'url = "{url}"\nretry_backoff_ms = 20\nretry_backoff_max_ms = 200\n{influxdb}',
-            source=f"{state}\npoll_interval_ms = 100\nbuffer_duration_ms = 0\ndiscovery_interval_ms = 500\n{source}",
+            source=f"{state}\n{OFTEN}\n{source}",
         ).text(by_transport(iggy), folder / "run")
         super().__init__(folder, text, arguments, environ)
         if start:

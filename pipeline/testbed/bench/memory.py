@@ -50,14 +50,18 @@ def adversary(index: int) -> bytes:
 DATA: dict[str, Callable[[int], bytes]] = {"telemetry": telemetry.telemetry, "adversary": adversary}
 
 
-def measure(folder: Path, messages: int, workers: int, data: str = "telemetry") -> dict[str, Any]:
-    """Sends all messages, runs the pipeline without a database for a while, then with one that only counts."""
+def measure(folder: Path, messages: int, workers: int, data: str = "telemetry",
+            options: str = "") -> dict[str, Any]:
+    """Sends all messages, runs the pipeline without a database for a while, then with one that only counts.
+
+    `options`: lines of `[pipeline]`.
+    """
     broker, iggy = start_sandbox(folder, "--only", "iggy")
     run, receiver = None, None
     try:
         telemetry.produce_now(iggy.iggy, messages, PARTITIONS, make=DATA[data])
         port = free_port()
-        config = telemetry.sink_of(f"http://127.0.0.1:{port}", options=f"workers = {workers}\n")
+        config = telemetry.sink_of(f"http://127.0.0.1:{port}", options=f"workers = {workers}\n{options}")
         run = telemetry.sink_run(folder, iggy.iggy, config)
         run.start()
         down = Peak()
