@@ -205,6 +205,23 @@ def own_lock_folders() -> list[Path]:
     return [folder for root in LOCK_ROOTS for folder in _own_folders(Path(root))]
 
 
+def reachable_lock_folders() -> list[Path]:
+    """`own_lock_folders`, and for root those of all other users behind them: root steers what a service's user runs."""
+    return own_lock_folders() + ([] if os.geteuid() else [
+        path for root in LOCK_ROOTS for path in sorted(Path(root).glob("pipeline-locks-*")) if _is_users_folder(path)])
+
+
+def _is_users_folder(path: Path) -> bool:
+    """Whether this is the folder of locks of another user, whose number it is named by, and private to that user."""
+    named = re.fullmatch(r"pipeline-locks-(\d{1,10})(?:-\d)?", path.name)
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return named is not None and found.st_uid == int(named[1]) != os.geteuid() and stat.S_ISDIR(found.st_mode) \
+        and not found.st_mode & OTHERS
+
+
 def _own_folders(root: Path) -> list[Path]:
     found: list[Path] = []
     name = f"pipeline-locks-{os.geteuid()}"

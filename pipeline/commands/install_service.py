@@ -29,7 +29,6 @@ After=network-online.target
 
 [Service]
 {type_lines}
-ExecStartPre={command} config check -c {config}
 ExecStart={command} start -c {config}
 Restart=on-failure
 RestartSec=5
@@ -126,7 +125,7 @@ def install_service(to: str, config: str, systemd_version: int | None, force: bo
 def units(command: str, config: str, version: int) -> dict[str, str]:
     """The units by file name, for this version of systemd. `command` starts the pipeline's command line."""
     return {"pipeline.service": _unit(command, f"{config}/pipeline.toml", "pipeline", version),
-            "pipeline@.service": _unit(command, f"{config}/%i.toml", "pipeline/%i", version)}
+            "pipeline@.service": _unit(command, f"{config}/%i.toml", "pipeline-%i", version)}
 
 
 def _unit(command: str, config: str, state: str, version: int) -> str:

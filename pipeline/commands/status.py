@@ -15,8 +15,8 @@ from pipeline.http.client import NotRunning, Running, request
 from pipeline.options import Command, config_option
 
 #: Tables and keys that identify no pipeline.
-UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "tests", "iggy.password", "iggy.token",
-          "iggy.token_file", "iggy.tls", "http", "otlp")
+UNUSED = (*DATABASE, *SOURCE_CONNECTION, "mapping", "dead_letters", "tests", "iggy.password",
+          "iggy.password_file", "iggy.token", "iggy.token_file", "iggy.tls", "http", "otlp")
 
 #: Watermarks before this time, seconds since 1970, are those of measurements that have not begun: from "earliest".
 BEFORE_ANY: Final = -9_000_000_000

@@ -3,8 +3,9 @@
 import contextlib
 import http.client
 import json
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from msgspec import Struct
 from pipeline.config.schema import Config
 from pipeline.errors import PipelineError
 from pipeline.http.place import LOCAL_SOCKETS, local_places
-from pipeline.locks import own_lock_folders
+from pipeline.locks import reachable_lock_folders
 
 #: Longest wait for an answer, seconds.
 TIMEOUT_SECONDS: Final = 30.0
@@ -81,13 +82,14 @@ def lines(config: Config | Running, path: str, timeout: float | None = None) -> 
 @contextmanager
 def _connected(config: Config | Running) -> Iterator[_LocalConnection]:
     running = config if isinstance(config, Running) else Running(config, ())
-    places = local_places(running.config) if running.config is not None else []
+    folders = reachable_lock_folders()
+    places = local_places(running.config, folders) if running.config is not None else []
     found = [one for paths in places if (one := _connect(paths)) is not None]
     if not found and running.files:
-        found = [one for paths in _places_with(running.files) if (one := _connect(paths)) is not None]
+        found = [one for paths in _places_with(running.files, folders) if (one := _connect(paths)) is not None]
     if not found:
         raise NotRunning("no pipeline of this configuration runs as this user on this machine; start one with: "
-                         "pipeline start")
+                         "pipeline start" + (", or ask as root for one of another user" if os.geteuid() else ""))
     try:
         if len(found) > 1:
             raise PipelineError(f"{len(found)} pipelines of this configuration run here, members of one consumer "
@@ -98,10 +100,13 @@ def _connected(config: Config | Running) -> Iterator[_LocalConnection]:
             one.close()
 
 
-def _places_with(files: tuple[str, ...]) -> list[list[Path]]:
-    """Where this user's pipelines listen that run with these files on this machine, without `pipeline.runtime_dir`."""
+def _places_with(files: tuple[str, ...], folders: Sequence[Path]) -> list[list[Path]]:
+    """Where pipelines listen that run with these files on this machine, without `pipeline.runtime_dir`.
+
+    `folders`: of locks.
+    """
     places: dict[str, list[Path]] = {}
-    for folder in own_lock_folders():
+    for folder in folders:
         for place in folder.glob(LOCAL_SOCKETS):
             places.setdefault(place.name, []).append(place)
     return [paths for paths in places.values() if _files_of(paths) == files]

@@ -6,6 +6,7 @@ mapping are not part of it. Only members of a consumer group may have the same n
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,15 +24,15 @@ LOCAL_SOCKETS: Final = "http-*.sock"
 MOST: Final = 16
 
 
-def local_places(config: Config) -> list[list[Path]]:
+def local_places(config: Config, folders: Sequence[Path] | None = None) -> list[list[Path]]:
     """The paths at which the socket of a pipeline may be: for each number, those at which it listens at once.
 
-    The folders exist. Raises OSError.
+    `folders`: of locks; by default this user's, which exist. Raises OSError.
     """
     if config.pipeline.runtime_dir:
         return [[Path(config.pipeline.runtime_dir).absolute() / SOCKET]]
     name = f"http-{identity(config)}"
-    folders = own_lock_folders()
+    folders = own_lock_folders() if folders is None else folders
     return [[folder / f"{name}-{number}.sock" for folder in folders] for number in range(MOST)]
 
 

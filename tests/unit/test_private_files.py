@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import locks
 from pipeline.files import check_own_folder, describe, keep_private, open_own, secret_problem
 
 
@@ -111,3 +112,20 @@ def test_what_is_made_from_now_on_is_private(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o077 for path in tmp_path.iterdir()] == [0, 0]
+
+
+def test_root_reaches_the_pipelines_of_other_users_but_not_through_folders_that_are_not_theirs(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = 12_345 if os.geteuid() == 0 else os.geteuid()
+    names = (f"pipeline-locks-{other}", f"pipeline-locks-{other}-1", "pipeline-locks-777", "pipeline-locks-x")
+    for name in names:
+        (tmp_path / name).mkdir(mode=0o700)
+        os.chown(tmp_path / name, other, -1)
+    (tmp_path / f"pipeline-locks-{other}-1").chmod(0o755)
+    (tmp_path / f"pipeline-locks-{other}-2").symlink_to(tmp_path / names[0])
+    monkeypatch.setattr(locks, "LOCK_ROOTS", (str(tmp_path),))
+    monkeypatch.setattr(locks, "own_lock_folders", list)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert locks.reachable_lock_folders() == [tmp_path / names[0]]
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    assert locks.reachable_lock_folders() == []

@@ -145,7 +145,17 @@ def test_the_kind_of_service_fits_the_version_of_systemd() -> None:
     for version, wanted in ((252, "Type=notify\nExecReload=/bin/kill -HUP $MAINPID\n"), (253, "Type=notify-reload\n")):
         for text in units("/usr/bin/pipeline", "/etc/pipeline", version).values():
             assert wanted in text and text.count("\nType=") == 1
-            assert "ExecStartPre=/usr/bin/pipeline config check -c /etc/pipeline/" in text
+            # What `RestartPreventExitStatus` says holds for ExecStart only: a check before it would fail for ever.
+            assert "ExecStartPre" not in text
+            assert "ExecStart=/usr/bin/pipeline start -c /etc/pipeline/" in text
+
+
+def test_units_share_no_folder_with_each_other() -> None:
+    """With DynamicUser, systemd makes /var/lib/pipeline a link, and no folder below it."""
+    service, template = units("/usr/bin/pipeline", "/etc/pipeline", 253).values()
+    for kind in ("State", "Runtime"):
+        assert f"\n{kind}Directory=pipeline\n" in service
+        assert f"\n{kind}Directory=pipeline-%i\n" in template
 
 
 def test_systemd_accepts_the_units_and_finds_them_hardened(tmp_path: Path) -> None:
