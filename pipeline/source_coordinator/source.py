@@ -11,7 +11,7 @@ from pipeline.source_coordinator.ledger import Page, WatermarkLedger
 from pipeline.source_coordinator.progress import Progress
 from pipeline.source_coordinator.state import SourceState, begin_of
 from pipeline.source_coordinator.state_store import StateStore
-from pipeline.source_coordinator.stride import AHEAD, AHEAD_IN_PARALLEL, WHOLE, Stride
+from pipeline.source_coordinator.stride import AHEAD, AHEAD_IN_PARALLEL, SEARCHED_WIDTH, WHOLE, Stride
 from pipeline.wire import source as source_wire
 
 MILLISECOND = 1_000_000
@@ -106,9 +106,10 @@ class Source:
         if name in self.ledgers:
             return None
         begin = self.begin_at()
+        watermark = self.state.watermarks.get(name, begin)
         self.goal_stored = False
         self.ledgers[name] = WatermarkLedger(
-            self.state.watermarks.get(name, begin), self._new_stride(ordered), self.config.page_size,
+            watermark, self._new_stride(ordered, watermark), self.config.page_size,
             self.config.overlap_ms * MILLISECOND, begin,
             Fingerprints(self.config.max_fingerprints, fingerprints_of(self.state.fingerprints.get(name, {}))),
             self.config.parallel_windows, self.config.keep_order)
@@ -118,10 +119,11 @@ class Source:
         self._waiting[name] = self._behind[name] = None
         return source_wire.MeasurementId(self.index, name)
 
-    def _new_stride(self, ordered: bool) -> Stride:
+    def _new_stride(self, ordered: bool, watermark: int) -> Stride:
+        searches = not ordered and not self.config.query and self.target - watermark > SEARCHED_WIDTH
         widest = self.config.max_window_ms * MILLISECOND or WHOLE
         return Stride(ordered, self._alignment, max(widest, self._alignment.width),
-                      AHEAD_IN_PARALLEL if self.config.parallel_windows > 1 else AHEAD)
+                      AHEAD_IN_PARALLEL if self.config.parallel_windows > 1 else AHEAD, searches)
 
     @property
     def in_flight(self) -> int:

@@ -6,6 +6,8 @@ from pipeline.points.windows import TimeWindow
 
 #: First width where answers are in no order, nanoseconds: an hour.
 FIRST_WIDTH = 3_600 * SECOND
+#: Where this much or more is to be read, the first point is searched for: 30 days.
+SEARCHED_WIDTH = 720 * FIRST_WIDTH
 #: A page with fewer rows than this share of a full one doubles the width.
 ROOMY = 0.5
 #: The next window is at most wide enough for this share of a page, if points are as dense there.
@@ -23,14 +25,18 @@ class Stride:
     """The width of the next window of one measurement: wider after few rows, narrower after many."""
 
     def __init__(self, ordered: bool, align: int | Alignment = 1, maximum: int = WHOLE,
-                 ahead: float = AHEAD) -> None:
+                 ahead: float = AHEAD, searches: bool = False) -> None:
         """`ordered`: answers are in the order of time. `align`: windows end at multiples of it and are never narrower;
-        `maximum`: greatest width of windows with points; both nanoseconds. `ahead`: of AHEAD."""
+        `maximum`: greatest width of windows with points; both nanoseconds. `ahead`: of AHEAD. `searches`: the first
+        window is as wide as can be, since the time before the first point, which may be long, ends a page."""
         self.alignment = Alignment(align) if isinstance(align, int) else align
         self.align = align = self.alignment.width
         self.maximum = maximum
         self.ahead = ahead
-        self.width = maximum if ordered else min(maximum, max(FIRST_WIDTH, align))
+        self._first_width = min(maximum, max(FIRST_WIDTH, align))
+        self.width = WHOLE if searches else maximum if ordered else self._first_width
+        #: Nothing was read yet.
+        self._searches = searches
         #: More rows than a page have had one time: windows that overflow are those of two or more times, and are not
         #: tried again at once.
         self.crowded = False
@@ -65,6 +71,11 @@ class Stride:
             self._ceiling = max(window.width >> times, self.align)
             self._pages = 0
             self.width = min(self.width, self._ceiling)
+        if self._searches:
+            self._searches = False
+            self.width = self._first_width
+            end = max(floor(window.start + self.width), after(floor(window.start)))
+            return TimeWindow(window.start, end) if end < window.end else None
         silent = floor(first)
         if times == 1 and window.start + window.width // 2 < silent < window.end:
             return TimeWindow(window.start, silent)
@@ -76,6 +87,11 @@ class Stride:
 
     def read(self, window: TimeWindow, rows: int, page_size: int, first: int) -> None:
         """Adapts the width to a page of `rows` that covers `window`; its first row has the time `first`."""
+        if self._searches:
+            self._searches = False
+            if not rows:
+                self.width = self._first_width
+                return
         self._pages += 1
         if self._pages >= WIDER_AFTER and self._ceiling < WHOLE:
             self._ceiling, self._pages = min(WHOLE, self._ceiling * 2), 0

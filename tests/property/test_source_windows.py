@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.points.fingerprints import Fingerprint, Fingerprints, pack, unpack, unpack_known
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time, parse_time
 from pipeline.points.windows import TimeWindow, cut_before
-from pipeline.source_coordinator.stride import WIDER_AFTER, Stride
+from pipeline.source_coordinator.stride import FIRST_WIDTH, WIDER_AFTER, Stride
 
 #: Times that repeat, and lie in bunches far apart.
 TIMES = st.lists(st.one_of(st.integers(0, 30), st.integers(10**6, 10**6 + 20), st.integers(MIN_TIME, MAX_TIME - 1)),
@@ -80,6 +80,18 @@ def test_a_long_silence_is_crossed_in_few_windows() -> None:
         stride.read(window, 0, 1_000, window.start)
         start, windows = window.end, windows + 1
     assert windows < 25
+
+
+def test_where_the_first_point_is_searched_for_the_silence_before_it_is_one_window() -> None:
+    stride = Stride(ordered=False, searches=True)
+    window = stride.next(MIN_TIME, 10**18)
+    assert window == TimeWindow(MIN_TIME, 10**18)
+    stride.read(TimeWindow(MIN_TIME, 10**17), 0, 1_000, MIN_TIME)  # the page ended before the first point
+    assert stride.next(10**17, 10**18) == TimeWindow(10**17, 10**17 + FIRST_WIDTH)
+    # With points at once, and too many of them, it does not begin with half of all time.
+    stride = Stride(ordered=False, searches=True)
+    assert stride.narrower(TimeWindow(0, 10**18), 5, 1) == TimeWindow(0, FIRST_WIDTH)
+    assert stride.narrower(TimeWindow(0, FIRST_WIDTH), 5, 1) == TimeWindow(0, FIRST_WIDTH // 2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20), st.integers(0, 3)), max_size=60), st.integers(1, 10),

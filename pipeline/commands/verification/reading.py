@@ -17,7 +17,7 @@ from pipeline.iggy.retry import retry_on_disconnect
 from pipeline.iggy.topic_details import Details
 from pipeline.points.fingerprints import Fingerprints
 from pipeline.source_coordinator.ledger import Page, WatermarkLedger
-from pipeline.source_coordinator.stride import Stride
+from pipeline.source_coordinator.stride import SEARCHED_WIDTH, Stride
 from pipeline.wire.source import Language
 from stages.convert.encoders import SourceEncoder
 from stages.convert.payloads import PageMessages
@@ -57,7 +57,8 @@ class DatabasePoints:
         """The messages of those points, each time some. Raises PipelineError."""
         if self._ordered is None:
             self._ordered = self._tried(self._reader.discover).ordered
-        stride = Stride(self._ordered, alignment_of(self._config))
+        searches = not self._ordered and not self._config.query and end - start > SEARCHED_WIDTH
+        stride = Stride(self._ordered, alignment_of(self._config), searches=searches)
         ledger = WatermarkLedger(start, stride, self._config.page_size, 0, start, Fingerprints(1))
         while ledger.behind(end):
             page = ledger.next(end)
