@@ -1,5 +1,6 @@
 """Points as rows: the output of answer readers, and the input of message encoders. Pure."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from msgspec import Struct
@@ -43,6 +44,14 @@ class Table(Struct, frozen=True):
     def tags(self) -> int:
         """Number of columns that are tags; they come first."""
         return sum(column.kind == "tag" for column in self.columns)
+
+    def pieces(self, rows: int) -> "Iterator[Table]":
+        """The table in pieces of so many rows, at least one piece; bad rows are in the first."""
+        if len(self.rows) <= rows:
+            yield self
+            return
+        for at in range(0, len(self.rows), rows):
+            yield Table(self.measurement, self.columns, self.rows[at:at + rows], [] if at else self.bad)
 
 
 def sort_columns(columns: list[Column]) -> tuple[Column, ...]:

@@ -180,6 +180,13 @@ class PageConfirmed(Struct, frozen=True, tag=True):
     settled: Count = 0
 
 
+def joined(before: PageConfirmed, part: PageConfirmed) -> PageConfirmed:
+    """What Iggy has confirmed of a page, with one more part of it."""
+    return PageConfirmed(part.id, before.points + part.points, before.messages + part.messages,
+                         before.size + part.size, before.rejected + part.rejected, before.repeated + part.repeated,
+                         before.fingerprints + part.fingerprints, before.settled + part.settled)
+
+
 # Data: PUSH -> PULL
 
 
@@ -207,6 +214,9 @@ class Messages(Struct, frozen=True, tag=True):
     fingerprints: bytes
     #: As of PageConfirmed.
     settled: Count = 0
+    #: A page of more than `page_size` rows comes in parts, from 0 on, from one converter.
+    part: Count = 0
+    is_last: bool = True
 
 
 # Status: PUB of the source coordinator

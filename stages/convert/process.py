@@ -1,6 +1,7 @@
 """Convert: turns answers of queries into messages. CPU-bound; one process a core."""
 
 import logging
+from collections.abc import Iterator
 
 import msgspec
 import zmq
@@ -42,6 +43,8 @@ class ConvertStage:
         self.sources = plan.config.sources
         self._dialects: dict[tuple[int, str], Dialect] = {}
         self._encoders = [SourceEncoder(config) for config in self.sources]
+        #: Measurements and ends of windows whose answers were not understood.
+        self._not_understood: set[tuple[source_wire.MeasurementId, int]] = set()
         endpoints = Endpoints(plan.folder)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.link = ControlLink(context, endpoints, endpoints.source_control, name)
@@ -78,42 +81,57 @@ class ConvertStage:
             self._convert(page, body)
 
     def _convert(self, page: source_wire.Page, body: bytes) -> None:
+        window = page.id.measurement, page.before
         try:
             try:
-                messages = self._messages(page, body)
+                if window in self._not_understood:
+                    for _ in self._parts(page, body):  # nothing may be sent again and again of what fails at its end
+                        self.link.beat()
+                for number, (messages, is_last) in enumerate(self._parts(page, body)):
+                    self._send(page, messages, number, is_last)
+                self._not_understood.discard(window)
             except QueryError:
                 raise
             except Exception as error:  # the server may have sent anything
                 self.logger.debug("an answer could not be parsed", exc_info=error)
                 raise QueryError(f"the answer is not understood ({type(error).__name__}: {str(error)[:200]})") from None
         except QueryError as error:
-            # Nothing is sent on, so the watermark stays: once the query is corrected, the window is read again.
+            # Its end is not sent on, so the watermark stays: once the query is corrected, the window is read again.
+            self._not_understood.add(window)
             name = self.sources[page.id.measurement.source].name
             self.logger.error("source %s: reading %s is paused, nothing is lost: %s; correct the query and restart "
                               "the pipeline", name, page.id.measurement.name, error.message)
             self.link.send(common.Retrying(f"{name}: {error.message}", paused=True))
-            return
+
+    def _send(self, page: source_wire.Page, messages: PageMessages, part: int, is_last: bool) -> None:
+        """Pushes a part of a page to produce, once that has room."""
         head = source_wire.Messages(page.id, page.before, messages.points, messages.repeated, messages.bad,
-                                    pack(messages.fingerprints), messages.settled)
+                                    pack(messages.fingerprints), messages.settled, part, is_last)
         bulk = msgspec.msgpack.encode((messages.payloads, messages.series))
         while not self.push.poll(POLL_MILLISECONDS, zmq.POLLOUT):
             self.link.beat()
         self.push.send_multipart(cut([common.encode(head), bulk]), copy=False)
 
-    def _messages(self, page: source_wire.Page, body: bytes) -> PageMessages:
-        """The messages of a page. Raises QueryError if the answer as a whole cannot be read."""
+    def _parts(self, page: source_wire.Page, body: bytes) -> Iterator[tuple[PageMessages, bool]]:
+        """The messages of a page, in parts of at most `page_size` rows, and which is the last. Raises QueryError if the
+        answer as a whole cannot be read."""
         measurement = page.id.measurement
         config = self.sources[measurement.source]
         overlap = page.overlap
         dedupe = Dedupe(overlap.seen_until, unpack_known(overlap.known), overlap.remember_from) if overlap else None
-        messages = PageMessages()
+        messages, rows = PageMessages(), 0
         if body:
             dialect = self._dialect(measurement.source, config, page.language)
             for table in dialect.tables(measurement.name, page.columns, body, page.before):
-                messages.settled += len(table.bad) + (len(table.rows) if overlap is None else sum(
-                    row[0] < overlap.remember_from for row in table.rows))  # type: ignore[operator]
-                self._encoders[measurement.source].encode(measurement.name, table, dedupe, messages)
-        return messages
+                for piece in table.pieces(config.page_size):
+                    if rows and rows + len(piece.rows) > config.page_size:
+                        yield messages, False
+                        messages, rows = PageMessages(), 0
+                    rows += len(piece.rows)
+                    messages.settled += len(piece.bad) + (len(piece.rows) if overlap is None else sum(
+                        row[0] < overlap.remember_from for row in piece.rows))  # type: ignore[operator]
+                    self._encoders[measurement.source].encode(measurement.name, piece, dedupe, messages)
+        yield messages, True
 
     def _dialect(self, index: int, config: SourceConfig, language: Language) -> Dialect:
         found = self._dialects.get((index, language))

@@ -1,6 +1,6 @@
 """The pages of one measurement, in the order in which they are to be sent. Pure."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from msgspec import Struct
 
@@ -13,22 +13,37 @@ REMEMBERED_PAGES = 1_000
 
 
 class Page(Struct):
-    """A page that waits to be sent, or is being sent."""
+    """A page, or a part of one, that waits to be sent, or is being sent."""
 
     head: source_wire.Messages
     #: Messages and the hashes of their series, in MessagePack.
     bulk: bytes
 
 
+class _Parts(Struct):
+    """What waits of one attempt at a page."""
+
+    attempt: int
+    #: In order.
+    waiting: deque[Page]
+    #: Parts that have come.
+    received: int = 0
+
+
 class PageQueue:
-    """The pages of one measurement: in the order of time, or as they come. Those that were sent before are skipped."""
+    """The pages of one measurement: in the order of time, or as they come. Those that were sent before are skipped.
+
+    The parts of a page are sent as they come, one after the other.
+    """
 
     def __init__(self, in_order: bool = True) -> None:
         #: Where the last page ends that was sent; None until the coordinator has sent it.
         self.position: source_wire.Position | None = None
         self._in_order = in_order
         #: By number.
-        self._waiting: dict[int, Page] = {}
+        self._waiting: dict[int, _Parts] = {}
+        #: Bytes of what waits.
+        self.size = 0
         #: Number of each page in Iggy -> the attempt at it, and the end of its window.
         self._sent: OrderedDict[int, tuple[int, int]] = OrderedDict()
 
@@ -38,19 +53,34 @@ class PageQueue:
         return len(self._waiting) > MAX_WAITING
 
     def add(self, page: Page) -> None:
-        """Adds a page. Replaces an older attempt, which nobody waits for, and never a newer one."""
+        """Adds a page, or its next part. Replaces an older attempt, which nobody waits for, and never a newer one."""
         seq, attempt = page.head.id.seq, page.head.id.attempt
-        earlier = self._waiting.get(seq)
-        newest = max(earlier.head.id.attempt if earlier else 0, self._sent.get(seq, (0, 0))[0])
-        if attempt >= newest:
-            self._waiting[seq] = page
+        held = self._waiting.get(seq)
+        if attempt < max(held.attempt if held else 0, self._sent.get(seq, (0, 0))[0]):
+            return
+        if page.head.part == 0:
+            self.size -= sum(len(one.bulk) for one in held.waiting) if held else 0
+            held = self._waiting[seq] = _Parts(attempt, deque())
+        # Without an earlier part the page is not confirmed, and so read again.
+        if held is not None and attempt == held.attempt and page.head.part == held.received:
+            held.waiting.append(page)
+            held.received += 1
+            self.size += len(page.bulk)
 
     def pop(self) -> Page | None:
-        """The next page whose turn it is, if any: the one after the last, or an earlier one that was read again."""
+        """The next page, or part, whose turn it is, if any: of the page after the last, or of an earlier one that was
+        read again."""
         if self.position is None:
             return None
-        seq = min((seq for seq, page in self._waiting.items() if self._is_next(page)), default=None)
-        return None if seq is None else self._waiting.pop(seq)
+        seq = min((seq for seq, parts in self._waiting.items() if parts.waiting and self._is_next(parts.waiting[0])),
+                  default=None)
+        if seq is None:
+            return None
+        page = self._waiting[seq].waiting.popleft()
+        self.size -= len(page.bulk)
+        if page.head.is_last:
+            del self._waiting[seq]
+        return page
 
     def _is_next(self, page: Page) -> bool:
         return not self._in_order or page.head.id.follows == self.position or page.head.id.seq in self._sent
@@ -60,7 +90,9 @@ class PageQueue:
         return page.head.id.seq in self._sent and self._sent[page.head.id.seq][1] == page.head.end
 
     def sent(self, page: Page) -> None:
-        """Iggy has confirmed a page that `pop` returned."""
+        """Iggy has confirmed a page, or a part, that `pop` returned."""
+        if not page.head.is_last:
+            return
         id_, end = page.head.id, page.head.end
         if self.position == id_.follows or id_.seq in self._sent and self.position == (
                 id_.round, self._sent[id_.seq][1]):

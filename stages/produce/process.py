@@ -29,6 +29,8 @@ from stages.produce.sender import Delivery, IggyLink, PageSender
 
 #: Pages queued for each converter beyond those that wait for their turn.
 HIGH_WATER_MARK = 1
+#: Bytes of messages that wait; beyond that, nothing more is received while something is being sent.
+MAX_QUEUED_BYTES = 64_000_000
 #: Measurements that may have pages before the coordinator has announced them.
 MAX_UNKNOWN = 100_000
 #: Seconds between two checks whether a summary of rejected rows is due.
@@ -46,6 +48,8 @@ class _Measurement:
         self.queue = PageQueue(config.keep_order)
         self.sender: PageSender
         self.task: asyncio.Task[None] | None = None
+        #: What Iggy has confirmed of pages of which it does not have the last part yet, by their number.
+        self.parts: dict[int, source_wire.PageConfirmed] = {}
 
 
 class ProduceStage:
@@ -69,6 +73,8 @@ class ProduceStage:
         #: Measurements whose last attempt to send has failed.
         self._failing: set[source_wire.MeasurementId] = set()
         self._rejects = RejectLog(logger, "rows")
+        #: Set when something was sent.
+        self._progress = asyncio.Event()
 
     async def run(self) -> None:
         """Sends until the process is killed."""
@@ -114,6 +120,7 @@ class ProduceStage:
     async def _receive(self) -> None:
         """Receives pages from convert."""
         while True:
+            await self._have_room()
             frames = await self.pull.recv_multipart()
             try:
                 messages, bulk = source_wire.read_messages(frames)
@@ -126,6 +133,17 @@ class ProduceStage:
             self._begin_epoch(messages.id.epoch)
             if messages.id.epoch == self.epoch:
                 self._accept(Page(messages, bulk))
+
+    async def _have_room(self) -> None:
+        """Waits while much is queued, as long as something is being sent, which will have to end. Where nothing is,
+        what waits may be waiting for what is not received yet."""
+        while self._queued() > MAX_QUEUED_BYTES and any(
+                one.task is not None and not one.task.done() for one in self.measurements.values()):
+            self._progress.clear()
+            await self._progress.wait()
+
+    def _queued(self) -> int:
+        return sum(one.queue.size for one in self.measurements.values())
 
     def _accept(self, page: Page) -> None:
         """Queues a page, within limits."""
@@ -144,6 +162,7 @@ class ProduceStage:
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         """An exception of a measurement's task ends the process."""
+        self._progress.set()
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._failure.done():
             self._failure.set_exception(error)
@@ -154,12 +173,20 @@ class ProduceStage:
         while (page := queue.pop()) is not None:
             head = page.head
             delivery = Delivery() if queue.was_sent(page) else await self._send_page(measurement, page)
+            self._progress.set()
             if delivery is None:
                 return
             queue.sent(page)
-            self.link.send(source_wire.PageConfirmed(
+            confirmed = source_wire.PageConfirmed(
                 head.id, head.points - head.repeated, delivery.messages, delivery.size, len(head.bad), head.repeated,
-                head.fingerprints, head.settled))
+                head.fingerprints, head.settled)
+            before = measurement.parts.pop(head.id.seq, None)
+            if head.part and before is not None and before.id == head.id:
+                confirmed = source_wire.joined(before, confirmed)
+            if head.is_last:
+                self.link.send(confirmed)
+            else:
+                measurement.parts[head.id.seq] = confirmed
 
     async def _send_page(self, measurement: _Measurement, page: Page) -> Delivery | None:
         """Sends one page. None if it is malformed: then it is not confirmed, and so read again."""
