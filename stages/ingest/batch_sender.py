@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import zmq
@@ -13,15 +12,13 @@ from pipeline.config.schema import Config
 from pipeline.iggy.headers import header_values
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.subscriptions import Subscriptions
-from pipeline.wire import common, payload_frame
+from pipeline.wire import payload_frame
 from pipeline.wire import sink as wire
 from pipeline.wire.frames import cut
 from stages.ingest.message_times import times_of
 
 #: Batches queued for an encoder, at most.
 SEND_HIGH_WATER_MARK = 1
-#: Several batches that have fewer bytes are sent in one part: a part for each costs more than another copy.
-ONE_PART_BYTES = 256 << 10
 
 
 class PolledBatch(NamedTuple):
@@ -77,11 +74,7 @@ class BatchSender:
     async def _send(self, push: zmq.asyncio.Socket, batches: Sequence[PolledBatch], redelivered: bool) -> None:
         heads = [self._head(batch, redelivered) for batch in batches]
         payloads = [(payload_frame.joined(batch.payloads), payload_frame.lengths(batch.payloads)) for batch in batches]
-        if len(batches) > 1 and sum([batch.range.bytes for batch in batches]) < ONE_PART_BYTES:
-            parts = [common.encode(wire.Batches(heads, payloads))]
-        else:
-            parts = [common.encode(wire.Batches(heads)), *chain.from_iterable(payloads)]
-        await push.send_multipart(cut(parts), copy=False)
+        await push.send_multipart(cut(wire.batches_parts(heads, payloads)), copy=False)
 
     def _head(self, polled: PolledBatch, redelivered: bool) -> wire.Batch:
         range_, messages, _ = polled

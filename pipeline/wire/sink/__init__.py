@@ -22,6 +22,7 @@ from pipeline.wire.sink.control import (
     BatchReport,
     Control,
     Reports,
+    batches_parts,
     decode_control,
     decode_status,
     read_batches,
@@ -76,5 +77,6 @@ __all__ = [
     "Restarted", "Revoked", "Seek", "Settled", "SinkMeasures", "Started", "Status", "Stopped", "Store",
     "StoreDeadLetters", "Stored", "Suspect", "TagCardinalities", "TagStatus", "TargetMeasures", "TargetStatus",
     "TopicStatus", "Truncated", "Unassigned", "Unread", "UnreadStatus", "Ways", "WriterStatus", "Writing",
-    "decode_control", "decode_samples", "decode_status", "read_batches", "read_control", "read_lines", "read_reports",
+    "batches_parts", "decode_control", "decode_samples", "decode_status", "read_batches", "read_control", "read_lines",
+    "read_reports",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pipeline.wire.common import Drain, Heartbeat, Retrying
+from pipeline.wire.common import Drain, Heartbeat, Retrying, encode
 from pipeline.wire.decode import Malformed, buffer_of, read
 from pipeline.wire.sink.batches import Batch, Batches, DeadLettersStored, Encoded, Lines, Settled, StoreDeadLetters
 from pipeline.wire.sink.field_registry import FieldTypes, FieldTypesRequest, OverLimit, TagCardinalities
@@ -53,6 +53,9 @@ Control = (
 #: The reports that every batch causes. No process waits for an answer to them.
 BatchReport = Dispatched | Encoded | Settled
 
+#: Several batches with fewer bytes are sent in one part: a part for each costs more than another copy of all.
+ONE_PART_BYTES = 256 << 10
+
 _control: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
 _batches = msgspec.msgpack.Decoder(Batches)
 _lines = msgspec.msgpack.Decoder(Lines)
@@ -70,11 +73,17 @@ def read_reports(frames: Sequence[Any]) -> list[Control]:
     return [*message.dispatched, *message.settled] if isinstance(message, Reports) else [message]
 
 
+def batches_parts(batches: list[Batch], payloads: list[tuple[bytes, bytes]]) -> list[bytes]:
+    """The parts of a message with batches, each with its joined payloads and their lengths: one for small ones."""
+    if len(batches) > 1 and sum([len(joined) for joined, _ in payloads]) < ONE_PART_BYTES:
+        return [encode(Batches(batches, payloads))]
+    return [encode(Batches(batches)), *chain.from_iterable(payloads)]
+
+
 def read_batches(frames: Sequence[Any]) -> list[tuple[Batch, Any, Any]]:
     """Batches, each with its joined payloads and their lengths. Raises Malformed for anything else."""
     message, bulk = read(_batches, frames, None)
-    if message.payloads and not bulk:
-        bulk = [*chain.from_iterable(message.payloads)]
+    bulk = [*chain.from_iterable(message.payloads), *bulk]
     if len(bulk) != 2 * len(message.batches):
         raise Malformed(f"{len(bulk)} parts for the payloads of {len(message.batches)} batches")
     parts = map(buffer_of, bulk)
