@@ -21,7 +21,7 @@ SECONDS = 3.0
 #: Longest wait for a command that was interrupted, seconds.
 END_SECONDS = 60.0
 #: Moments for each command, one in each part of the time.
-MOMENTS = 4
+MOMENTS = 3
 CONFIG = """
 [iggy]
 address = "{iggy}"
