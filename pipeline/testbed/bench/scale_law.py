@@ -6,9 +6,10 @@ from msgspec import Struct
 
 from pipeline.testbed.bench import plots
 
-#: Hosts, and encoders of each, of the plot of the law.
-HOSTS = 8
-ENCODERS = (1, 2, 4, 8)
+#: Hosts, encoders of each, and cores of Iggy's node, in the plot of the law.
+HOSTS = 4
+ENCODERS = (1, 2, 4)
+IGGY_CORES = (1, 8)
 
 
 class Case(Struct, frozen=True):
@@ -79,8 +80,8 @@ def law_plot(cpu: dict[str, float], iggy_us: float = 0.0) -> str:
         curves[f"{encoders} encoder{'s' * (encoders > 1)} each"] = [
             (float(hosts), messages_per_second(cpu, hosts, encoders, more["ingest"], more["write"]) / 1e6)
             for hosts in range(HOSTS + 1)]
-    if iggy_us:
-        curves["one core of Iggy's node"] = [(0.0, 1 / iggy_us), (float(HOSTS), 1 / iggy_us)]
+    for cores in IGGY_CORES if iggy_us else ():
+        curves[f"Iggy, {cores} core{'s' * (cores > 1)}"] = [(0.0, cores / iggy_us), (float(HOSTS), cores / iggy_us)]
     return plots.lines("What hosts of one group can process, by the CPU that a message costs",
                        "hosts (each with a core for each process)", "million messages a second", curves)
 
