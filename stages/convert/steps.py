@@ -130,6 +130,8 @@ class StepsEncoder:
                 yield self._write(_plain(found))
                 continue
             found = {key: found[key] for key in (*_KEYS, *found) if key in found}
+            if isinstance(tags := found.get("tags"), dict):
+                found["tags"] = {key: _text(key, value) for key, value in tags.items() if value not in (None, "")}
             typed = {name: self._typed(name, value) for name, value in fields.items() if value is not None}
             for part in [{name: value} for name, value in typed.items()] if self._long else [typed] if typed else []:
                 yield self._write(_plain({**found, "fields": part}))
@@ -149,8 +151,8 @@ class StepsEncoder:
         if not isinstance(name, str) or not isinstance(tags or {}, dict) or not isinstance(fields, dict) \
                 or type(time) is not int:
             raise _BadPoint("after the steps it has no measurement, tags, fields and time as a line needs them")
-        pairs = "".join([f",{escape.tag_key(key)}={escape.tag_value(_text(key, value))}"
-                         for key, value in sorted((tags or {}).items()) if value not in (None, "")])
+        pairs = "".join([f",{escape.tag_key(key)}={escape.tag_value(value)}"
+                         for key, value in sorted((tags or {}).items())])
         parts = ",".join([f"{escape.field_key(key)}={self._field(key, value)}" for key, value in fields.items()])
         return f"{escape.measurement(name)}{pairs} {parts} {time}".encode()
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline.config.patterns import matches_any
 from pipeline.config.regexes import regex_of
-from pipeline.config.source_names import quoted
+from pipeline.config.source_names import measurement_of, qualified, quoted, substitute_names, template_names
+from pipeline.config.source_schema import OutputConfig, SourceConfig
 from pipeline.testbed.sandbox.influxdb.conditions import FIELD, read_condition, read_one
 from pipeline.testbed.sandbox.influxdb.query import Reader
 from stages.languages import filters, flux, v3
@@ -57,3 +58,14 @@ def test_fields_are_chosen_by_patterns_in_flux_too() -> None:
         condition = read_condition(Reader(line.removeprefix("  |> filter(fn: (r) => ").removesuffix(")")), "flux")
         assert condition({FIELD: expected})
     assert choice.has_field("f/y") and not choice.has_field("f/x") and not choice.has_field("n_1")
+
+
+@given(TEXTS, TEXTS, TEXTS)
+def test_a_measurement_of_a_policy_is_found_by_the_name_it_is_kept_under(policy: str, name: str, other: str) -> None:
+    config = SourceConfig(name="n", retention_policies=("*",), output=OutputConfig(stream="{retention_policy}"))
+    assert measurement_of(config, qualified(policy, name)) == (policy, name)
+    assert (qualified(policy, name) == qualified(policy, other)) == (name == other)
+    names = template_names(config, qualified(policy, name))
+    assert substitute_names("{retention_policy}-{measurement}", names) == f"{policy}-{name}"
+    plain = SourceConfig(name="n", output=OutputConfig(stream="s"))
+    assert measurement_of(plain, qualified(policy, name)) == ("", qualified(policy, name))

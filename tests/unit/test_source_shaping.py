@@ -74,6 +74,15 @@ def test_a_point_goes_through_steps_and_keeps_the_types_of_its_fields() -> None:
     assert msgspec.msgpack.decode(encoded([ROW], "msgpack", steps=STEPS).payloads[0])["fields"]["my_f"] == 10.0
 
 
+def test_tags_are_texts_after_the_steps_and_numbers_of_jq_are_as_it_writes_them() -> None:
+    tags = encoded([ROW], steps=[{"do": "lookup", "path": "tags.site", "values": {"x": 1}}])
+    assert json.loads(tags.payloads[0])["tags"] == {"site": "1"}
+    program = {"do": "jq", "program": ".fields = {i, x: (.fields.f * 2)} | .fields.i = 3"}
+    assert encoded([ROW], "line_protocol", steps=[program]).payloads == [b"m,site=x i=3i,x=40i 7"]
+    typed = encoded([ROW], "line_protocol", steps=[program], types={"x": "float"})
+    assert typed.payloads == [b"m,site=x i=3i,x=40.0 7"]
+
+
 def test_steps_leave_points_out_make_several_and_reject_some() -> None:
     drop = encoded([ROW, ("y", *ROW[1:])], steps=[{"do": "drop", "when": "tags.site == 'x'"}])
     assert [json.loads(payload)["tags"] for payload in drop.payloads] == [{"site": "y"}] and drop.points == 1
