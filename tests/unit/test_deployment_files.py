@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from click.testing import CliRunner
 
@@ -95,6 +96,11 @@ def test_the_image_is_made_in_two_stages_and_runs_as_nobody() -> None:
     assert {"USER 65532:65532", 'ENTRYPOINT ["pipeline"]', "STOPSIGNAL SIGTERM",
             'CMD ["pipeline", "status", "-c", "/etc/pipeline/pipeline.toml"]',
             'RUN sh install.sh /source /opt/pipeline "$EXTRAS"'} <= set(lines)
+
+
+@pytest.mark.parametrize("script", sorted(DEPLOY.glob("*/*.sh")), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_the_scripts_can_be_read_by_a_posix_shell(script: Path) -> None:
+    assert subprocess.run(["sh", "-n", str(script)], timeout=60).returncode == 0
 
 
 def test_what_is_written_for_others_can_be_read_by_them(tmp_path: Path) -> None:
