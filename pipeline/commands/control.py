@@ -22,7 +22,8 @@ ACT_SECONDS: Final = 30.0
 
 
 def _selection_options(command: F) -> F:
-    for decorate in (click.option("--partition", type=click.IntRange(0, 4_294_967_295), metavar="NUMBER",
+    for decorate in (click.option("--source", default="", metavar="NAME", help="Only this source."),
+                     click.option("--partition", type=click.IntRange(0, 4_294_967_295), metavar="NUMBER",
                                   help="Only this partition, of --topic."),
                      click.option("--topic", default="", metavar="STREAM/TOPIC", help="Only this topic."),
                      click.option("--sink", default="", metavar="NAME", help="Only this sink.")):
@@ -34,26 +35,26 @@ def _selection_options(command: F) -> F:
 @config_option
 @_selection_options
 @click.option("--keep", is_flag=True, help="The pause holds after a restart of the pipeline, too.")
-def pause(path: ConfigInputs, sink: str, topic: str, partition: int | None, keep: bool) -> None:
-    """Stops reading topics, until `pipeline resume`.
+def pause(path: ConfigInputs, sink: str, topic: str, partition: int | None, source: str, keep: bool) -> None:
+    """Stops reading topics and databases, until `pipeline resume`.
 
-    What was read before is written and committed. Without --sink and --topic everything that sinks read is paused.
+    What was read before is written and committed. Without --sink, --topic and --source everything is paused.
     """
     pipeline = running(path)
-    _send(pipeline, ControlRequest("pause", _selection(pipeline, sink, topic, partition), keep=keep))
+    _send(pipeline, ControlRequest("pause", _selection(pipeline, sink, topic, partition, source), keep=keep))
     _say(pipeline)
 
 
 @click.command(cls=Command)
 @config_option
 @_selection_options
-def resume(path: ConfigInputs, sink: str, topic: str, partition: int | None) -> None:
+def resume(path: ConfigInputs, sink: str, topic: str, partition: int | None, source: str) -> None:
     """Ends pauses, those that were kept, too.
 
-    Without --sink and --topic all pauses end. A pause of more than what is given here goes on.
+    Without --sink, --topic and --source all pauses end. A pause of more than what is given here goes on.
     """
     pipeline = running(path)
-    _send(pipeline, ControlRequest("resume", _selection(pipeline, sink, topic, partition)))
+    _send(pipeline, ControlRequest("resume", _selection(pipeline, sink, topic, partition, source)))
     _say(pipeline)
 
 
@@ -67,14 +68,17 @@ def drain(path: ConfigInputs, timeout: int) -> None:
     _send(pipeline, ControlRequest("pause"))
     until = time.monotonic() + timeout
     while True:
-        sink = request(pipeline, "GET", "/status")["sink"]
+        found = request(pipeline, "GET", "/status")
+        sink, source = found["sink"], found["source"]
         uncommitted = [one for one in (sink or {}).get("partitions", ()) if one["committed"] < one["dispatched"]]
-        if sink is None or not sink["in_flight"] and not uncommitted:
+        if not uncommitted and not any(direction["in_flight"] for direction in (sink, source) if direction):
             click.echo("drained: everything that was read is written and committed; go on with: pipeline resume")
             return
         if time.monotonic() > until:
-            raise PipelineError(f"{sink['in_flight']} messages are still in flight after {timeout} s; everything is "
-                                "paused. pipeline status has what is waited for")
+            left = [f"{direction['in_flight']} {what}" for direction, what in (
+                (sink, "messages"), (source, "pages of sources")) if direction and direction["in_flight"]]
+            raise PipelineError(f"{' and '.join(left) or 'offsets'} are still in flight after {timeout} s; everything "
+                                "is paused. pipeline status has what is waited for")
         time.sleep(LOOK_SECONDS)
 
 
@@ -118,9 +122,15 @@ def log_level(path: ConfigInputs, level: str) -> None:
     click.echo(f"the level is {level}")
 
 
-def _selection(pipeline: Running, sink: str, topic: str, partition: int | None) -> Selection:
+def _selection(pipeline: Running, sink: str, topic: str, partition: int | None, source: str = "") -> Selection:
     """Raises UsageError for what the configuration does not have, if it can be read."""
     config = pipeline.config
+    if source and (sink or topic or partition is not None):
+        raise click.UsageError("--source excludes --sink, --topic and --partition: a source reads no topic")
+    sources = [one.name for one in config.sources] if config is not None else [source]
+    if source and source not in sources:
+        raise click.BadParameter(f"there is no such source; there is {', '.join(sources) or 'none'}",
+                                 param_hint="--source")
     sinks = [one.name for one in config.all_sinks()] if config is not None else [sink]
     if sink and sink not in sinks:
         raise click.BadParameter(f"there is no such sink; there is {', '.join(sinks)}", param_hint="--sink")
@@ -135,7 +145,7 @@ def _selection(pipeline: Running, sink: str, topic: str, partition: int | None) 
                                      param_hint="--topic")
     if partition is not None and not topic:
         raise click.BadParameter("only with --topic", param_hint="--partition")
-    return Selection(sink, stream, name, -1 if partition is None else partition)
+    return Selection(sink, stream, name, -1 if partition is None else partition, source)
 
 
 def _send(pipeline: Running, what: ControlRequest) -> None:

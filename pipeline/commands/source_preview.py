@@ -4,7 +4,6 @@ Nothing is written, neither to Iggy nor to the state.
 """
 
 import asyncio
-import base64
 import functools
 import logging
 import time
@@ -18,7 +17,6 @@ from msgspec.structs import replace
 
 from pipeline.commands.preview import MOST_MEASUREMENTS
 from pipeline.commands.verification.reading import DatabasePoints
-from pipeline.compression import decompress
 from pipeline.config.patterns import matches_any
 from pipeline.config.schema import Config
 from pipeline.config.source_schema import SourceConfig
@@ -35,6 +33,7 @@ from pipeline.source_coordinator.state_store import store_of, this_command
 from stages.influxdb.answers import Retry
 from stages.languages.language import PointCount
 from stages.produce.batching import make_sends
+from stages.produce.samples import SHOWN_CHARACTERS, payload_text
 from stages.produce.sender import batch_options_of, headers_of, topic_of
 from stages.query.reader import SourceReader
 from stages.query.transport import QueryFailed
@@ -51,8 +50,6 @@ _WIDTHS: Final = tuple(seconds * SECOND for seconds in (
     1, 10, 60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400, 3_650 * 86_400))
 #: Tries of a query that fails, and the pause between them, seconds.
 _TRIES, _PAUSE_SECONDS = 3, 1.0
-#: Longest part of a message that is shown, characters.
-_SHOWN_CHARACTERS: Final = 2_000
 _LOGGER: Final = logging.getLogger("preview")
 T = TypeVar("T")
 
@@ -65,7 +62,8 @@ class SampleMessage(Struct, frozen=True):
     size: int
     #: The payload, not compressed; Base64 if it is not text.
     text: str
-    encoding: str = "text"
+    #: What the payload is where it is not text.
+    encoding: str = ""
 
 
 class PartCount(Struct, frozen=True):
@@ -250,15 +248,8 @@ def _samples(source: SourceConfig, name: str, window: TimeWindow, count: int,
 
 
 def _sample(source: SourceConfig, partition: int | None, payload: bytes) -> SampleMessage:
-    output = source.output
-    content = decompress(payload) if output.batch_points > 1 and output.compression == "gzip" else payload
-    if output.format == "msgpack":
-        shown = msgspec.json.encode(msgspec.msgpack.decode(content)).decode()
-        return SampleMessage(partition, len(payload), shown, "MessagePack, as JSON")
-    try:
-        return SampleMessage(partition, len(payload), content.decode())
-    except UnicodeDecodeError:
-        return SampleMessage(partition, len(payload), base64.b64encode(content).decode(), "Base64")
+    text, encoding = payload_text(source.output, payload)
+    return SampleMessage(partition, len(payload), text, encoding)
 
 
 def _tried(source: SourceConfig, query: Callable[[], T]) -> T:
@@ -311,8 +302,8 @@ def _measurement_lines(one: MeasurementPreview) -> list[str]:
     for sample in one.samples:
         where = "a partition that Iggy chooses" if sample.partition is None else f"partition {sample.partition}"
         lines.append(f"# message of {sample.size:,} bytes to {where}"
-                     + (f" ({sample.encoding})" if sample.encoding != "text" else ""))
-        lines += [line[:_SHOWN_CHARACTERS] for line in sample.text.rstrip("\n").split("\n")]
+                     + (f" ({sample.encoding})" if sample.encoding else ""))
+        lines += [line[:SHOWN_CHARACTERS] for line in sample.text.rstrip("\n").split("\n")]
     return [*lines, *(f"# rejected: {reason}" for reason in one.rejected)]
 
 

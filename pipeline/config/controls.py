@@ -11,29 +11,40 @@ Level = Literal["", "debug", "info", "warning", "error"]
 
 
 class Selection(Struct, frozen=True):
-    """What is paused: partitions of the topics that sinks read. Empty parts select all; `topic` needs `stream`."""
+    """What is paused: partitions of the topics that sinks read, or a source. Without any part it is all of them; empty
+    parts beside others select all; `topic` needs `stream`, and `source` stands alone."""
 
     sink: str = ""
     stream: str = ""
     topic: str = ""
     #: -1: all.
     partition: int = -1
+    source: str = ""
 
     def covers(self, sink: str, stream: str, topic: str, partition: int) -> bool:
         """Whether a partition that a sink reads is selected."""
-        return (self.sink in ("", sink) and self.stream in ("", stream) and self.topic in ("", topic)
-                and self.partition in (-1, partition))
+        return not self.source and (
+            self.sink in ("", sink) and self.stream in ("", stream) and self.topic in ("", topic)
+            and self.partition in (-1, partition))
 
     def includes(self, other: "Selection") -> bool:
         """Whether everything that `other` selects is selected."""
-        return self.covers(other.sink, other.stream, other.topic, other.partition)
+        if self == EVERYTHING or self == other:
+            return True
+        return other != EVERYTHING and not other.source and self.covers(other.sink, other.stream, other.topic,
+                                                                        other.partition)
 
     @property
     def label(self) -> str:
         """The selection for people."""
-        parts = [f"sink {self.sink}" if self.sink else "", f"{self.stream}/{self.topic}" if self.topic else self.stream,
+        parts = [f"source {self.source}" if self.source else "", f"sink {self.sink}" if self.sink else "",
+                 f"{self.stream}/{self.topic}" if self.topic else self.stream,
                  f"partition {self.partition}" if self.partition >= 0 else ""]
-        return " ".join(filter(None, parts)) or "all topics"
+        return " ".join(filter(None, parts)) or "everything"
+
+
+#: All topics and all sources.
+EVERYTHING = Selection()
 
 
 class Skip(Struct, frozen=True):
@@ -55,6 +66,10 @@ class Controls(Struct, frozen=True):
     def is_paused(self, sink: str, stream: str, topic: str, partition: int) -> bool:
         """Whether nothing is to be read from a partition for a sink."""
         return any(one.covers(sink, stream, topic, partition) for one in self.paused)
+
+    def is_source_paused(self, name: str) -> bool:
+        """Whether nothing is to be read for a source."""
+        return any(one == EVERYTHING or one.source == name for one in self.paused)
 
     def with_pause(self, selection: Selection) -> "Controls":
         """Pauses what is selected, too."""

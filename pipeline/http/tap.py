@@ -1,4 +1,4 @@
-"""The answer of `/tap`: samples of the lines and rejects that pass, as NDJSON, until the client goes."""
+"""The answer of `/tap`: samples of the lines, messages and rejects that pass, as NDJSON, until the client goes."""
 
 from collections.abc import AsyncGenerator
 from typing import Any, Final
@@ -9,24 +9,29 @@ from pipeline.config.plan import Plan
 from pipeline.http.feeds import Feeds
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.tap_socket import TapListener
-from pipeline.wire.sink import decode_samples
+from pipeline.wire.sink import LineSamples
+from pipeline.wire.source import MessageSamples
 
 #: Clients at a time, at most.
 MOST_TAPS: Final = 4
 #: Longest time without a line of the answer, seconds: an empty one tells that nothing passes.
 QUIET_SECONDS: Final = 1.0
+_decoder: "msgspec.msgpack.Decoder[LineSamples | MessageSamples]" = msgspec.msgpack.Decoder(
+    LineSamples | MessageSamples)
 
 
 async def tapped(plan: Plan, feeds: Feeds) -> AsyncGenerator[bytes, None]:
     """The lines of the answer."""
-    listener = TapListener(Endpoints(plan.folder), plan.writers)
+    endpoints = Endpoints(plan.folder)
+    listener = TapListener([*(endpoints.tap(index) for index in range(plan.writers if plan.stages() else 0)),
+                            *([endpoints.source_tap] if plan.source_stages() else [])])
     try:
         seen = {_key(one) for one in _rejects(feeds)}
         while True:
             frame = await listener.receive(QUIET_SECONDS)
             rejects = [one for one in _rejects(feeds) if _key(one) not in seen]
             seen = {_key(one) for one in _rejects(feeds)}
-            yield b"".join([*(_json("reject", one) for one in rejects), *_lines(frame)]) or b"\n"
+            yield b"".join([*(_json("reject", one) for one in rejects), *_samples(frame)]) or b"\n"
     finally:
         listener.close()
 
@@ -40,13 +45,16 @@ def _key(reject: Any) -> tuple[object, ...]:
     return reject.time, reject.sink, reject.stream, reject.topic, reject.partition, reject.offset
 
 
-def _lines(frame: bytes | None) -> list[bytes]:
+def _samples(frame: bytes | None) -> list[bytes]:
     if frame is None:
         return []
     try:
-        return [_json("line", one) for one in decode_samples(frame).lines]
+        found = _decoder.decode(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return []
+    if isinstance(found, LineSamples):
+        return [_json("line", one) for one in found.lines]
+    return [*(_json("message", one) for one in found.messages), *(_json("row", one) for one in found.rejects)]
 
 
 def _json(kind: str, one: msgspec.Struct) -> bytes:

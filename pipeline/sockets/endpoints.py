@@ -61,6 +61,11 @@ class Endpoints:
         """XPUB of one writer, for samples of what it writes; for this machine only."""
         return f"ipc://{self.folder}/tap-{index}.ipc"
 
+    @property
+    def source_tap(self) -> str:
+        """Produce's samples for `pipeline tap`."""
+        return f"ipc://{self.folder}/source-tap.ipc"
+
     def writer(self, index: int) -> str:
         """PULL of one writer."""
         return f"ipc://{self.folder}/write-{index}.ipc"

@@ -1,7 +1,10 @@
-"""Samples for `pipeline tap`: a writer makes them (XPUB) while somebody listens (SUB), and never waits for that."""
+"""Samples for `pipeline tap`: writers and produce make them (XPUB) while somebody listens (SUB), and never wait for
+that.
+"""
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 import zmq
@@ -21,14 +24,14 @@ _SUBSCRIBED: Final = b"\x01"
 
 
 class TapPublisher:
-    """The side of a writer."""
+    """The side of a writer, or of produce."""
 
-    def __init__(self, endpoints: Endpoints, index: int) -> None:
+    def __init__(self, endpoints: Endpoints, endpoint: str) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._socket = context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         self._socket.setsockopt(zmq.LINGER, 0)
-        endpoints.bind(self._socket, endpoints.tap(index))
+        endpoints.bind(self._socket, endpoint)
         self._has_listener = False
         self._next = 0.0
 
@@ -49,16 +52,16 @@ class TapPublisher:
 
 
 class TapListener:
-    """The side of the HTTP process: all writers of a pipeline."""
+    """The side of the HTTP process."""
 
-    def __init__(self, endpoints: Endpoints, writers: int) -> None:
+    def __init__(self, endpoints: Sequence[str]) -> None:
         self._socket = zmq.asyncio.Context.instance().socket(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
         limit(self._socket)
-        for index in range(writers):
-            self._socket.connect(endpoints.tap(index))
+        for endpoint in endpoints:
+            self._socket.connect(endpoint)
 
     async def receive(self, seconds: float) -> bytes | None:
         """The frame of a sample; None if there is none for so many seconds."""
@@ -70,5 +73,5 @@ class TapListener:
             return None
 
     def close(self) -> None:
-        """Ends it: the writers make no more samples."""
+        """Ends it: no more samples are made."""
         self._socket.close()

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pipeline.config.plan import Plan
 from pipeline.log_formats import facts
 from pipeline.logs import RepeatFilter
-from pipeline.plan_updates import PlanUpdates
+from pipeline.plan_updates import PlanUpdates, newest_plan
 from pipeline.points.fingerprints import unpack
 from pipeline.points.times import SECOND
 from pipeline.sockets.control_socket import ControlSocket, router, sender_of
@@ -45,16 +46,17 @@ LATE_SECONDS = 300.0
 _Handler = Callable[[str, Any], None]
 
 
-def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:
+def run(name: str, index: int, plan: Plan, logger: logging.Logger, updates: PlanUpdates) -> None:
     """Runs the coordinator until the process is killed. A state that cannot be used is reported in its Status."""
-    asyncio.run(SourceCoordinator(plan, logger).run())
+    asyncio.run(SourceCoordinator(plan, logger, updates).run())
 
 
 class SourceCoordinator:
     """One per pipeline that has sources."""
 
-    def __init__(self, plan: Plan, logger: logging.Logger) -> None:
+    def __init__(self, plan: Plan, logger: logging.Logger, updates: PlanUpdates | None = None) -> None:
         self.plan = plan
+        self._updates = updates
         self.logger = logger
         self.epoch = plan.epoch
         #: Empty until the states of all of them are loaded.
@@ -100,6 +102,7 @@ class SourceCoordinator:
             self.fatal = str(error)
             self.publisher.changed()
             return
+        self._apply_pauses()
         await asyncio.gather(self._tick(), self._store())
 
     async def _receive(self) -> None:
@@ -251,7 +254,7 @@ class SourceCoordinator:
 
     def _order(self, source: Source) -> None:
         """Orders as many pages as there is room for."""
-        if "query" in self.peers.pids and not self.draining:
+        if "query" in self.peers.pids and not self.draining and not source.paused:
             for order in source.orders(time.monotonic()):
                 self.counters.first_at = self.counters.first_at or time.monotonic()
                 self._send("query", order)
@@ -265,8 +268,13 @@ class SourceCoordinator:
             await asyncio.sleep(self._pause())
             if self._restart_after_clock_step():
                 continue
+            if (plan := newest_plan(self._updates)) is not None:
+                self.plan = replace(self.plan, controls=plan.controls)
+                self._apply_pauses()
             now = time.monotonic()
             for source in self.sources:
+                if source.paused:
+                    continue
                 if now >= source.discovery_at and "query" in self.peers.pids:
                     source.discovery_at = now + source.config.discovery_interval_ms / 1000
                     self._send("query", source_wire.Discover(self.epoch, source.index))
@@ -281,6 +289,10 @@ class SourceCoordinator:
                 self._reread(f"not confirmed for {seconds:g} s", before=now - seconds)
             if self._is_complete():
                 self.draining = True
+
+    def _apply_pauses(self) -> None:
+        for source in self.sources:
+            source.paused = self.plan.controls.is_source_paused(source.config.name)
 
     def _pause(self) -> float:
         """Seconds until the next tick: few while there is something to read."""
@@ -304,6 +316,7 @@ class SourceCoordinator:
         self.epoch += 1
         self.sources = [Source(old.index, old.config, self.epoch, now, old.store, old.snapshot(), old.trusted)
                         for old in self.sources]
+        self._apply_pauses()
         for source in self.sources:
             source.changed(time.monotonic())  # so that it is stored
             self.states.log_moved_back(source)

@@ -67,6 +67,8 @@ class Source:
         #: Measurement -> why the server refuses it.
         self.refused: dict[str, str] = {}
         self.progress = Progress()
+        #: An operator has paused it: nothing more is read, what is in flight goes on.
+        self.paused = False
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
         self.changes = self.stored = 0

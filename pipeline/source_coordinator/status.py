@@ -60,7 +60,7 @@ class SourceCounters(Struct):
         return source_wire.SourceStatus(
             epoch=epoch,
             ready=len(running) > stages and not peers.paused
-            and bool(sources) and all(source.discovered for source in sources),
+            and bool(sources) and all(source.discovered or source.paused for source in sources),
             drained=draining and all_stored and not any(source.sending for source in sources),
             caught_up=bool(sources) and all(source.caught_up for source in sources),
             rows=self.rows, points=self.points, messages=self.messages, sent_bytes=self.sent_bytes,

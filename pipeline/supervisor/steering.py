@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SUPERVISOR: Final = "supervisor"
 #: Seconds between two Drains: a coordinator that was restarted has not received the first one.
 DRAIN_REPEAT_SECONDS: Final = 0.5
-_ACTS: Final = {"skip": "given up messages", "pause": "paused topics", "resume": "ended pauses",
+_ACTS: Final = {"skip": "given up messages", "pause": "paused reading", "resume": "ended pauses",
                 "log-level": "set the level of the log"}
 
 

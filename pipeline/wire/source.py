@@ -290,6 +290,43 @@ class SourceStatus(CoordinatorStatus, frozen=True, kw_only=True, tag=True):
         return -1.0 if not left or min(left) < 0 else max(left)
 
 
+# Samples: XPUB of produce
+
+
+class MessageSample(Struct, frozen=True):
+    """One message that is about to be sent."""
+
+    source: str
+    measurement: str
+    stream: str
+    topic: str
+    #: -1: Iggy chooses.
+    partition: int
+    size: int
+    #: The payload, cut where it is very long; and how it is shown where it is not text.
+    text: str
+    encoding: str
+
+
+class RowSample(Struct, frozen=True):
+    """One row that could not become a message."""
+
+    source: str
+    measurement: str
+    stream: str
+    topic: str
+    reason: str
+    detail: str
+    row: str
+
+
+class MessageSamples(Struct, frozen=True, tag=True):
+    """Produce -> HTTP process, while somebody taps: some messages of one page, and some of its rejected rows."""
+
+    messages: list[MessageSample]
+    rejects: list[RowSample]
+
+
 Control = (
     Heartbeat | Retrying | Drain | wire.ProcessDied
     | Discover | Discovered | Probe | Probed | Recount | Recounted

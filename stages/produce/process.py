@@ -21,6 +21,7 @@ from pipeline.reject_log import RejectLog
 from pipeline.sockets.control_link import AsyncControlLink
 from pipeline.sockets.endpoints import Endpoints
 from pipeline.sockets.source_rules import SourceRules
+from pipeline.sockets.tap_socket import TapPublisher
 from pipeline.wire import common
 from pipeline.wire import sink as wire
 from pipeline.wire import source as source_wire
@@ -58,8 +59,9 @@ class ProduceStage:
     def __init__(self, name: str, plan: Plan, logger: logging.Logger) -> None:
         self.rules = SourceRules(plan)
         self.sources = plan.config.sources
-        self._iggy = IggyLink(IggyConnection(plan.config.iggy), logger)
         endpoints = Endpoints(plan.folder)
+        self._iggy = IggyLink(IggyConnection(plan.config.iggy), logger,
+                              TapPublisher(endpoints, endpoints.source_tap))
         self.link = AsyncControlLink(endpoints, endpoints.source_control, name, source_wire.read_control,
                                      self.rules.control)
         self.pull = zmq.asyncio.Context.instance().socket(zmq.PULL)

@@ -21,7 +21,9 @@ from pipeline.log_formats import facts
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import BadRow
 from pipeline.printable import excerpt
+from pipeline.sockets.tap_socket import TapPublisher
 from stages.produce.batching import SEND_BYTES, BatchOptions, Send, make_sends, split_by_size
+from stages.produce.samples import samples_of
 
 #: First and longest pause between attempts while Iggy is unavailable, seconds.
 RETRY_SECONDS, RETRY_MAX_SECONDS = 0.2, 10.0
@@ -60,8 +62,10 @@ class _PreparedPage(Struct):
 class IggyLink:
     """The connection to Iggy that all measurements share, with its rate-limited error log."""
 
-    def __init__(self, iggy: IggyConnection, logger: logging.Logger) -> None:
+    def __init__(self, iggy: IggyConnection, logger: logging.Logger, tap: TapPublisher | None = None) -> None:
         self.iggy = iggy
+        #: For samples of what is sent.
+        self.tap = tap
         self.logger = logger
         self._errors = RepeatFilter()
         #: Many measurements notice a lost connection at once; one of them makes the new one.
@@ -125,6 +129,8 @@ class PageSender:
     async def _prepare(self, payloads: list[bytes], series: list[int], bad: list[BadRow]) -> _PreparedPage:
         """Groups messages into requests, which needs the topic's number of partitions. Raises IggyError."""
         sends = make_sends(payloads, series, await self._partition_count(), self._options) if payloads else []
+        if self._link.tap is not None and self._link.tap.wants(time.monotonic()):
+            self._link.tap.send(samples_of(self._config, self._measurement, (self.stream, self.topic), sends, bad))
         dead_letters = [self._dead_letter(row) for row in bad] if self._config.output.dead_letter_topic else []
         return _PreparedPage(sends, dead_letters)
 

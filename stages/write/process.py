@@ -77,7 +77,7 @@ class WriteStage:
         self.pull = self._context.socket(zmq.PULL)
         self.pull.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self.endpoints.bind_writer(self.pull, index)
-        self._tap = TapPublisher(self.endpoints, index)
+        self._tap = TapPublisher(self.endpoints, self.endpoints.tap(index))
         #: What this thread has in hand. Batches whose requests are in flight are not: an answer ends those.
         self._work = Work(WorkFile(plan.folder, name, logger))
         threads = sum(target.config.max_requests_in_flight or MAX_IN_FLIGHT_V3 for target in self._all_targets)

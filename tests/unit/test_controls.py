@@ -12,7 +12,7 @@ from pipeline.config.schema import Config, TopicConfig
 from pipeline.supervisor.kept_pauses import keep_pauses, path_of, read_pauses
 
 NAMES = st.sampled_from(["", "a", "b"])
-SELECTIONS = st.builds(Selection, NAMES, NAMES, NAMES, st.integers(-1, 1))
+SELECTIONS = st.builds(Selection, NAMES, NAMES, NAMES, st.integers(-1, 1)) | st.builds(Selection, source=NAMES)
 CONFIG = Config(topics=(TopicConfig(stream="s", topic="t"),))
 LOGGER = logging.getLogger("test")
 
@@ -30,7 +30,23 @@ def test_a_pause_covers_what_was_selected_and_a_resume_of_it_ends_it(before: lis
         if one.covers(*place):
             assert resumed.is_paused(*place) == any(
                 each.covers(*place) and not one.includes(each) for each in [*before, one])
+    for name in "ab":
+        is_one = one == Selection() or one.source == name
+        assert paused.is_source_paused(name) == (is_one or controls.is_source_paused(name))
+        if is_one:
+            assert resumed.is_source_paused(name) == any(
+                each == Selection() or each.source == name for each in before if not one.includes(each))
     assert not applied(ControlRequest("resume"), paused).paused
+
+
+def test_a_source_alone_is_paused_by_its_name_and_everything_by_none() -> None:
+    paused = Controls().with_pause(Selection(source="a"))
+    assert paused.is_source_paused("a") and not paused.is_source_paused("b")
+    assert not paused.is_paused("main", "s", "t", 0)
+    assert Selection(source="a").label == "source a" and Selection().label == "everything"
+    both = paused.with_pause(Selection())
+    assert both.paused == (Selection(),) and both.is_source_paused("b") and both.is_paused("main", "s", "t", 0)
+    assert not Controls().with_pause(Selection(sink="main")).is_source_paused("a")
 
 
 def test_kept_pauses_are_found_again_and_a_broken_file_pauses_nothing(

@@ -1,5 +1,6 @@
 """Samples of a batch are its first lines, each with the message that it comes from; whatever the body is."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,4 +44,4 @@ def test_samples_are_bounded() -> None:
 def test_a_body_that_is_none_is_no_harm(body: bytes, gzip: bool) -> None:
     samples = samples_of(batch_of([wire.BucketLines("", 7, None)], 7), [body], TOPICS, ["main"], gzip)
     assert len(samples.lines) <= SAMPLE_LINES
-    assert wire.decode_samples(common.encode(samples)) == samples
+    assert msgspec.msgpack.decode(common.encode(samples), type=wire.LineSamples) == samples

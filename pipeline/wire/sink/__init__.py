@@ -53,7 +53,7 @@ from pipeline.wire.sink.partitions import (
 )
 from pipeline.wire.sink.ranges import FoundTopic, Overwritten, Partition, Range, Reject, Suspect
 from pipeline.wire.sink.remote_encoders import Admit, Allow, Allowed, Join, Leave
-from pipeline.wire.sink.samples import LineSample, LineSamples, decode_samples
+from pipeline.wire.sink.samples import LineSample, LineSamples
 from pipeline.wire.sink.status import (
     GapStatus,
     PartitionStatus,
@@ -77,6 +77,6 @@ __all__ = [
     "Restarted", "Revoked", "Seek", "Settled", "SinkMeasures", "Started", "Status", "Stopped", "Store",
     "StoreDeadLetters", "Stored", "Suspect", "TagCardinalities", "TagStatus", "TargetMeasures", "TargetStatus",
     "TopicStatus", "Truncated", "Unassigned", "Unread", "UnreadStatus", "Ways", "WriterStatus", "Writing",
-    "batches_parts", "decode_control", "decode_samples", "decode_status", "read_batches", "read_control", "read_lines",
+    "batches_parts", "decode_control", "decode_status", "read_batches", "read_control", "read_lines",
     "read_reports",
 ]

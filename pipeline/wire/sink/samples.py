@@ -1,8 +1,5 @@
 """What `pipeline tap` shows: samples of the lines that writers are about to write."""
 
-from typing import Any
-
-import msgspec
 from msgspec import Struct
 
 
@@ -24,11 +21,3 @@ class LineSamples(Struct, frozen=True, tag=True):
     """Writer -> HTTP process, while somebody taps: some lines of one batch."""
 
     lines: list[LineSample]
-
-
-_decoder = msgspec.msgpack.Decoder(LineSamples)
-
-
-def decode_samples(frame: Any) -> LineSamples:
-    """LineSamples, which are one frame. Raises msgspec.DecodeError or ValidationError for anything else."""
-    return _decoder.decode(frame)
