@@ -1,4 +1,4 @@
-"""Sources that read only some points and fields, and change them, in every language of the sandbox."""
+"""Sources that read only some points and fields, and change them. In InfluxQL, tests/servers asks the real server."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.support.sources import FIRST_TIME, Source, write
 
 V2 = 'bucket = "sandbox"\norg = "sandbox"\ntoken = "sandbox-token"'
 LANGUAGES: dict[str, tuple[Flavour, str, str]] = {
-    "v1": ("v1", 'database = "sandbox"', ""), "v2 flux": ("v2", V2, 'language = "flux"'),
+    "v2 flux": ("v2", V2, 'language = "flux"'),
     "v3 sql": ("v3", 'database = "sandbox"\ntoken = "sandbox-token"', "")}
 CHOICE = r"""
 fields = ["f*", "count"]

@@ -1,32 +1,27 @@
-"""Retention policies of the sandbox's InfluxDB 1 and 2, told apart by headers."""
+"""Retention policies of the sandbox's InfluxDB 2, told apart by headers; those of 1.6.7 are in tests/servers."""
 
 import json
 from pathlib import Path
 
-import pytest
 import requests
 
-from pipeline.testbed.sandbox.influxdb.answers import Flavour
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sources import FIRST_TIME, Source
 
-INFLUXDB: dict[Flavour, str] = {
-    "v1": 'version = "v1"\ndatabase = "sandbox"',
-    "v2": 'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"'}
+INFLUXDB = 'version = "v2"\norg = "sandbox"\nbucket = "sandbox"\ntoken = "sandbox-token"'
 TOKEN = {"Authorization": "Token sandbox-token"}
 
 
-@pytest.mark.parametrize("flavour", ["v1", "v2"])
-def test_points_of_each_policy_name_it(tmp_path: Path, iggy: RunningIggy, stream: str, flavour: Flavour) -> None:
-    with running_influxdb(flavour=flavour) as server:
+def test_points_of_each_policy_name_it(tmp_path: Path, iggy: RunningIggy, stream: str) -> None:
+    with running_influxdb(flavour="v2") as server:
         requests.post(f"{server.url}/query?db=sandbox&chunked=true&epoch=ns", timeout=60, headers=TOKEN, data={
             "q": 'CREATE RETENTION POLICY "a year" ON "sandbox" DURATION 0s REPLICATION 1'}).raise_for_status()
         for policy, value in (("autogen", "1"), ("a year", "2i")):
             answer = requests.post(f"{server.url}/write", params={"db": "sandbox", "rp": policy}, headers=TOKEN,
                                    data=f"m f={value} {FIRST_TIME}", timeout=60)
             assert answer.status_code == 204, answer.text
-        with Source(tmp_path, iggy.address, server.url, INFLUXDB[flavour], stream, arguments=["--until-caught-up"],
+        with Source(tmp_path, iggy.address, server.url, INFLUXDB, stream, arguments=["--until-caught-up"],
                     source='retention_policies = ["*"]', start=False,
                     output='headers = { rp = "{retention_policy}" }') as run:
             assert run.ends() == 0, run.log()
