@@ -32,7 +32,7 @@ _COLOURS: Final = ((logging.ERROR, "31"), (logging.WARNING, "33"))
 def facts(**values: str | int | None) -> dict[str, dict[str, str | int]]:
     """What a record is about, given as `extra` of a logging call: fields of JSON lines. None is left out.
 
-    Names: stream, topic, partition, offset, last_offset, sink, source, url, status, reason, times.
+    Names: stream, topic, partition, offset, last_offset, sink, source, measurement, url, status, reason, times.
     """
     return {"facts": {name: value for name, value in values.items() if value is not None}}
 

@@ -172,7 +172,8 @@ class SourceCoordinator:
         if ledger.fingerprints.evicted and self._warnings.allows(name, time.monotonic()):
             self.logger.warning("source %s: %s has more than max_fingerprints = %d points within overlap_ms; points "
                                 "of it will be sent more than once. Raise max_fingerprints, or lower overlap_ms",
-                                source.config.name, name, source.config.max_fingerprints)
+                                source.config.name, name, source.config.max_fingerprints,
+                                extra=facts(source=source.config.name, measurement=name))
         self._order(source)
 
     def _discovered(self, _sender: str, message: source_wire.Discovered) -> None:
@@ -184,12 +185,14 @@ class SourceCoordinator:
         source.probes = message.probes
         if new:
             self.logger.info("source %s: reading %d measurements%s", source.config.name, len(source.ledgers),
-                             f", {len(new)} of them new" if source.discovered else "")
+                             f", {len(new)} of them new" if source.discovered else "",
+                             extra=facts(source=source.config.name))
             self._send("produce", source_wire.StartPages(
                 self.epoch, [(id_, source.ledgers[id_.name].position) for id_ in new]))
         elif not source.ledgers and not source.discovered:
             self.logger.warning("source %s: no measurement matches `measurements`; checking again every %g s",
-                                source.config.name, source.config.discovery_interval_ms / 1000)
+                                source.config.name, source.config.discovery_interval_ms / 1000,
+                                extra=facts(source=source.config.name))
         source.discovered = True
         self._order(source)
 

@@ -9,6 +9,7 @@ from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.errors import IggyError
+from pipeline.log_formats import facts
 from pipeline.logs import RepeatFilter
 from pipeline.points.times import format_time
 from pipeline.sockets.peers import Peers
@@ -58,10 +59,10 @@ class StateKeeper:
         self.log_moved_back(source)
         if source.state.watermarks:
             self._logger.info("source %s: continuing at the stored watermarks of %d measurements", config.name,
-                              len(source.state.watermarks))
+                              len(source.state.watermarks), extra=facts(source=config.name))
         else:
             self._logger.info("source %s: starting at %s; its state is stored in %s", config.name, config.from_,
-                              store.where)
+                              store.where, extra=facts(source=config.name))
         return source
 
     def log_moved_back(self, source: Source) -> None:
@@ -72,7 +73,8 @@ class StateKeeper:
                 "source %s: the watermark of %s is %s, which is in the future: a clock was ahead, or this machine's is "
                 "behind. Reading continues at %s, and likewise for every watermark in the future; points may be sent "
                 "twice. Set the clock; see docs/reference/source.rst", source.config.name, measurement,
-                format_time(watermark), format_time(back))
+                format_time(watermark), format_time(back),
+                extra=facts(source=source.config.name, measurement=measurement))
 
     async def store(self, source: Source) -> str:
         """Stores the state of a source. Returns why the pipeline must stop, or "". Failures are retried by the

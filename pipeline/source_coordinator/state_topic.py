@@ -17,6 +17,7 @@ from pipeline.config.source_schema import SourceConfig
 from pipeline.iggy.connection import IggyConnection
 from pipeline.iggy.errors import IggyError, IggyNotFound
 from pipeline.iggy.headers import headers_of
+from pipeline.log_formats import facts
 from pipeline.source_coordinator.state import (
     SourceState,
     StateError,
@@ -98,7 +99,8 @@ class StateTopic:
                 found = await self._newest(last)
                 if found is None:
                     self._logger.warning("source %s: %s has no complete state: the first one was not written "
-                                         "completely", self._config.name, self.where)
+                                         "completely", self._config.name, self.where,
+                                         extra=facts(source=self._config.name))
                 return found
         return None
 
@@ -144,7 +146,7 @@ class StateTopic:
         except IggyNotFound:
             if self._next:
                 self._logger.warning("source %s: %s was deleted; creating it again, and storing the state in it",
-                                     self._config.name, self.where)
+                                     self._config.name, self.where, extra=facts(source=self._config.name))
             await self._iggy.make_topic(self._topic.stream, self._topic.topic, 1, TOPIC_OPTIONS)
             self._next, self._max_bytes, self.warnings = 0, None, ()
             details = await self._iggy.full_details(self._topic.stream, self._topic.topic)
@@ -159,7 +161,8 @@ class StateTopic:
             return False
         if offset < expected:
             self._logger.warning("source %s: %s has lost its last %d messages; the state is stored again",
-                                 self._config.name, self.where, expected - offset)
+                                 self._config.name, self.where, expected - offset,
+                                 extra=facts(source=self._config.name))
         while expected < offset:
             between = await self._iggy.poll(self._topic, PARTITION, expected, min(PARTS_AT_ONCE, offset - expected))
             if not between:

@@ -8,6 +8,7 @@ import zmq
 
 from pipeline.config.plan import Plan
 from pipeline.config.source_schema import SourceConfig
+from pipeline.log_formats import facts
 from pipeline.plan_updates import PlanUpdates
 from pipeline.points.fingerprints import pack, unpack_known
 from pipeline.sockets.control_link import ControlLink
@@ -100,7 +101,8 @@ class ConvertStage:
             self._not_understood.add(window)
             name = self.sources[page.id.measurement.source].name
             self.logger.error("source %s: reading %s is paused, nothing is lost: %s; correct the query and restart "
-                              "the pipeline", name, page.id.measurement.name, error.message)
+                              "the pipeline", name, page.id.measurement.name, error.message,
+                              extra=facts(source=name, measurement=page.id.measurement.name))
             self.link.send(common.Retrying(f"{name}: {error.message}", paused=True))
 
     def _send(self, page: source_wire.Page, messages: PageMessages, part: int, is_last: bool) -> None:

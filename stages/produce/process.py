@@ -216,7 +216,8 @@ class ProduceStage:
     def _count_rejects(self, measurement: _Measurement, bad: list[BadRow]) -> None:
         for row in bad:
             self._rejects.add(f"{measurement.config.name}/{measurement.id.name}",
-                              f"row {row.row[:ROW_CHARACTERS]}", row.reason, row.detail, time.monotonic())
+                              f"row {row.row[:ROW_CHARACTERS]}", row.reason, row.detail, time.monotonic(),
+                              about={"source": measurement.config.name, "measurement": measurement.id.name})
 
 
 def run(name: str, index: int, plan: Plan, logger: logging.Logger, _updates: PlanUpdates) -> None:

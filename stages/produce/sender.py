@@ -96,7 +96,9 @@ class PageSender:
         if substitute_names(output.stream, names) != self.stream or substitute_names(output.topic, names) != self.topic:
             link.logger.warning("source %s: messages of the measurement %s go to %s/%s, because Iggy's names have at "
                                 "most %d bytes, and a number is taken for an identifier", config.name,
-                                excerpt(names["measurement"]), self.stream, self.topic, MAX_NAME_BYTES)
+                                excerpt(names["measurement"]), self.stream, self.topic, MAX_NAME_BYTES,
+                                extra=facts(source=config.name, measurement=names["measurement"], stream=self.stream,
+                                            topic=self.topic))
         self._config = config
         self._measurement = measurement
         self._options = batch_options_of(output)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline.config.patterns import matches_any
 from pipeline.config.source_schema import SourceConfig
+from pipeline.log_formats import facts
 from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import QueryRequest, RetentionPolicy
 
@@ -29,7 +30,8 @@ class PolicyWatch:
         wanted = [policy.name for policy in policies if matches_any(policy.name, self._config.retention_policies)]
         if not wanted and not self._warned_of_none:
             self._logger.warning("source %s: no retention policy matches `retention_policies`; the database has %s",
-                                 self._config.name, ", ".join(policy.name for policy in policies) or "none")
+                                 self._config.name, ", ".join(policy.name for policy in policies) or "none",
+                                 extra=facts(source=self._config.name))
         self._warned_of_none = not wanted
         return dialect.read_measurements_of(wanted, ask(dialect.measurements_of(wanted))) if wanted else []
 
@@ -40,7 +42,8 @@ class PolicyWatch:
                   if (policy.name != configured if configured else not policy.is_default)]
         if unread and unread != self._unread:
             self._logger.warning("source %s: the points of these retention policies of the database are not read: %s. "
-                                 "To read them, set retention_policies", self._config.name, ", ".join(unread))
+                                 "To read them, set retention_policies", self._config.name, ", ".join(unread),
+                                 extra=facts(source=self._config.name))
         self._unread = unread
         default = next((policy.name for policy in policies if policy.is_default), "")
         if default and self._default not in ("", default) and not configured:
@@ -48,5 +51,5 @@ class PolicyWatch:
                 "source %s: the default retention policy of the database is now %s, and was %s. From now on points of "
                 "%s are read, from the watermark of each measurement on; older ones, and those that still come to %s, "
                 "are not. To read both, set retention_policies", self._config.name, default, self._default, default,
-                self._default)
+                self._default, extra=facts(source=self._config.name))
         self._default = default or self._default

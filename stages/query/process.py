@@ -15,6 +15,7 @@ from pipeline.backoff import Backoff
 from pipeline.config.plan import Plan
 from pipeline.config.source_names import alignment_of
 from pipeline.config.source_schema import SourceConfig
+from pipeline.log_formats import facts
 from pipeline.logs import RepeatFilter
 from pipeline.plan_updates import PlanUpdates
 from pipeline.points.times import format_time
@@ -212,7 +213,7 @@ class QueryStage:
         if source.overflows.allows(measurement, time.monotonic()):
             self.logger.warning("source %s: reading %s from %s to %s failed, and is repeated with smaller windows: %s",
                                 source.config.name, measurement, format_time(window.start), format_time(window.end),
-                                failed.answer.message)
+                                failed.answer.message, extra=facts(source=source.config.name, measurement=measurement))
         first = EARLIEST_LIKELY if window.start < EARLIEST_LIKELY < window.end else window.start
         return WindowOverflow(one_time=False, first=first, slow=True)
 
@@ -225,12 +226,14 @@ class QueryStage:
             source.limiter.answered(Accepted(), 0, seconds, time.monotonic())
             if failures and source.outages.recovered():
                 self.logger.info("source %s: %s answers again after %d failures", source.config.name,
-                                 ", ".join(source.config.influxdb.servers()), failures)
+                                 ", ".join(source.config.influxdb.servers()), failures,
+                                 extra=facts(source=source.config.name))
             if isinstance(order, source_wire.Read):
                 source.failed_reads.pop(_key(order), None)
                 name = order.id.measurement.name
                 if source.refusals.pop(_key(order), "") and not any(name == other for other, _ in source.refusals):
-                    self.logger.info("source %s: reading %s has resumed", source.config.name, name)
+                    self.logger.info("source %s: reading %s has resumed", source.config.name, name,
+                                     extra=facts(source=source.config.name, measurement=name))
             self._send_on(order, found)
         self._report()
 
@@ -264,8 +267,9 @@ class QueryStage:
         what = order.id.measurement.name if isinstance(order, source_wire.Read) else \
             "the list of measurements" if isinstance(order, source_wire.Discover) else \
             "counts of late points" if isinstance(order, source_wire.Recount) else "idle measurements"
+        about = {"measurement": what} if isinstance(order, source_wire.Read) else {}
         source.outages.failed(f"source {source.config.name}: reading {what}", answer, now,
-                              source=source.config.name)
+                              source=source.config.name, **about)
 
     def _send_on(self, order: _Order, found: _Found) -> None:
         """Reports the result to the coordinator, then pushes the page to a converter."""

@@ -10,6 +10,7 @@ from msgspec import Struct
 from pipeline.config.patterns import matches_any
 from pipeline.config.source_names import alignment_of, measurement_of
 from pipeline.config.source_schema import SourceConfig
+from pipeline.log_formats import facts
 from pipeline.logs import RepeatFilter
 from pipeline.points.table import Column
 from pipeline.points.times import MAX_TIME, SECOND, format_time, parse_time
@@ -239,7 +240,8 @@ class SourceReader:
             self.logger.warning("source %s: %s has %s%d points in the future%s, read once their time has come; "
                                 "to read them now, set `to` to a time after them, and read_future_points",
                                 self.config.name, measurement, "more than " if full else "", answer.rows,
-                                f", from {format_time(answer.first)} on" if answer.first else "")
+                                f", from {format_time(answer.first)} on" if answer.first else "",
+                                extra=facts(source=self.config.name, measurement=measurement))
         return answer.rows
 
     def _list_columns(self, measurement: str, request: QueryRequest, dialect: Dialect) -> tuple[Column, ...]:
@@ -251,7 +253,8 @@ class SourceReader:
                 self._rounded[measurement] = rounded
                 self.logger.warning("source %s: fields of %s are integers in some shards and floats in others, and are "
                                     "read as floats: %s. Integers beyond 2^53 among them lose their last digits",
-                                    self.config.name, measurement, ", ".join(map(repr, rounded)))
+                                    self.config.name, measurement, ", ".join(map(repr, rounded)),
+                                    extra=facts(source=self.config.name, measurement=measurement))
             return tuple(column for column in dialect.read_columns(body)
                          if column.kind == "tag" or self._choice.has_field(column.name))
         except QueryError as error:
@@ -285,7 +288,8 @@ class SourceReader:
             if self._failures.allows(f"large rows of {measurement}", time.monotonic()):
                 self.logger.warning("source %s: %d rows of %s have more than max_page_bytes = %d bytes; reading fewer "
                                     "rows at a time. If this is frequent, increase max_page_bytes", self.config.name,
-                                    chunk_rows, measurement, self.config.max_page_bytes)
+                                    chunk_rows, measurement, self.config.max_page_bytes,
+                                    extra=facts(source=self.config.name, measurement=measurement))
             chunk_rows = max(1, chunk_rows // SMALLER_CHUNK)
             limits = PageLimits(limits.rows, limits.size * 2, limits.whole)
         if answer.rows:
@@ -364,9 +368,10 @@ class SourceReader:
                     self.logger.warning("source %s: no database is mapped to the bucket, so it is read in Flux, whose "
                                         "answers are wrong on some servers where strings are empty; create a mapping "
                                         "(influx v1 dbrp create), or see docs/reference/source.rst, Languages",
-                                        self.config.name)
+                                        self.config.name, extra=facts(source=self.config.name))
                 self._known = version, language, dialect_of(self.config, language)
-                self.logger.info("source %s: reading %s in %s", self.config.name, flavour or version, language)
+                self.logger.info("source %s: reading %s in %s", self.config.name, flavour or version, language,
+                                 extra=facts(source=self.config.name))
             return self._known
 
     def _has(self, language: Language) -> bool:
@@ -454,7 +459,8 @@ class SourceReader:
             return self._transport.ask(url, request, version)
         except QueryFailed as error:
             if error.answer.reason == "unauthorized" and self._transport.reload():
-                self.logger.info("source %s: the token file has a new token; retrying with it", self.config.name)
+                self.logger.info("source %s: the token file has a new token; retrying with it", self.config.name,
+                                 extra=facts(source=self.config.name))
                 return self._transport.ask(url, request, version)
             raise
 

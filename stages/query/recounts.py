@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pipeline.log_formats import facts
 from pipeline.points.windows import TimeWindow
 from stages.influxdb.answers import OperatorNeeded
 from stages.query.reader import SourceReader
@@ -30,7 +31,7 @@ def recount(reader: SourceReader, windows: Sequence[tuple[str, TimeWindow, int]]
         except QueryFailed as failed:
             if isinstance(failed.answer, OperatorNeeded) and failed.answer.reason == "refused":
                 reader.logger.warning("source %s: late points of %s are not counted: %s", reader.config.name, name,
-                                      failed.answer.message)
+                                      failed.answer.message, extra=facts(source=reader.config.name, measurement=name))
                 counted = None
             elif found.counts or found.uncountable:
                 break  # the others are asked for again

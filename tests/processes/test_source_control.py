@@ -23,7 +23,7 @@ def test_a_source_is_tapped_paused_resumed_and_drained(tmp_path: Path, iggy: Run
         influxdb = SandboxInflux(server.url, "v1")
         write(influxdb, ["m,t=x f=1 1"])
         source = Source(tmp_path, iggy.address, influxdb.url, 'database = "sandbox"\nversion = "v1"', stream,
-                        environ={"STATE_DIRECTORY": str(tmp_path)})
+                        options='log_format = "json"', environ={"STATE_DIRECTORY": str(tmp_path)})
         try:
             source.wait_for(lambda status: status.points == 1 and status.caught_up)
             command = [sys.executable, "-m", "pipeline", "tap", "-c", str(source.config), "--json", "--count", "1",
@@ -53,5 +53,7 @@ def test_a_source_is_tapped_paused_resumed_and_drained(tmp_path: Path, iggy: Run
             assert (resumed.returncode, resumed.stdout) == (0, "nothing is paused\n"), resumed.stderr
             wait_until(lambda: len(source.points()) == count + 2, "the points that were written meanwhile")
             assert source.stop() == 0
+            records = [json.loads(line) for line in source.log().splitlines()]
+            assert {"query", "source-coordinator"} <= {one["process"] for one in records if "source" in one}
         finally:
             source.close()
