@@ -150,6 +150,11 @@ def _window_problems(source: SourceConfig, key: str) -> list[str]:
     if not source.keep_order and source.parallel_windows == 1:
         problems.append(f"{key}.keep_order: only with parallel_windows of 2 or more; one window is always read "
                         "in order")
+    if source.windows_by_shard and source.query:
+        problems.append(f"{key}.windows_by_shard: not beside query, whose windows end at multiples of window_align_ms")
+    elif source.windows_by_shard and (source.language in ("flux", "sql") or source.influxdb.version == "v3"
+                                      or source.influxdb.transport == "flight"):
+        problems.append(f"{key}.windows_by_shard: only in InfluxQL, of InfluxDB 1 and 2")
     if 0 < source.max_window_ms < source.window_align_ms:
         problems.append(f"{key}.max_window_ms: less than window_align_ms = {source.window_align_ms}, the narrowest "
                         "window")

@@ -137,6 +137,8 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     keep_order: bool = True
     #: Widest window of a query, unless the windows before it had no points; 0 is no limit.
     max_window_ms: YearMilliseconds = 0
+    #: Windows end where a shard of the database ends, so that a query for points opens one shard. InfluxQL only.
+    windows_by_shard: bool = False
     #: Interval in which new measurements are looked for.
     discovery_interval_ms: DayMilliseconds = 60_000
     #: The database: `[sources.influxdb]`.

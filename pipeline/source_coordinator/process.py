@@ -181,6 +181,10 @@ class SourceCoordinator:
             return
         source = self.sources[message.source]
         now = time.monotonic()
+        if source.config.windows_by_shard and not message.shard_widths and not source.discovered:
+            self.logger.warning("source %s: windows_by_shard has no effect: the server does not tell how wide shards "
+                                "are, as in Flux", source.config.name)
+        source.shard_widths = message.shard_widths
         new = [id_ for name in message.measurements if (id_ := source.add_measurement(name, message.ordered, now))]
         source.probes = message.probes
         if new:

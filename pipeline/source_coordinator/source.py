@@ -1,6 +1,6 @@
 """One configured source: its measurements, watermarks and pages."""
 
-from pipeline.config.source_names import alignment_of
+from pipeline.config.source_names import alignment_of, measurement_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.points.fingerprints import Fingerprints, fingerprints_of
 from pipeline.points.times import MAX_TIME, MIN_TIME, parse_time
@@ -69,6 +69,8 @@ class Source:
         self.progress = Progress()
         #: An operator has paused it: nothing more is read, what is in flight goes on.
         self.paused = False
+        #: Retention policy -> width of its shards, nanoseconds.
+        self.shard_widths: dict[str, int] = {}
         self.discovered = False
         #: How often the state has changed, and how many of these changes are stored.
         self.changes = self.stored = 0
@@ -111,7 +113,7 @@ class Source:
         watermark = self.state.watermarks.get(name, begin)
         self.goal_stored = False
         self.ledgers[name] = WatermarkLedger(
-            watermark, self._new_stride(ordered, watermark), self.config.page_size,
+            watermark, self._new_stride(name, ordered, watermark), self.config.page_size,
             self.config.overlap_ms * MILLISECOND, begin,
             Fingerprints(self.config.max_fingerprints, fingerprints_of(self.state.fingerprints.get(name, {}))),
             self.config.parallel_windows, self.config.keep_order)
@@ -121,11 +123,13 @@ class Source:
         self._waiting[name] = self._behind[name] = None
         return source_wire.MeasurementId(self.index, name)
 
-    def _new_stride(self, ordered: bool, watermark: int) -> Stride:
+    def _new_stride(self, name: str, ordered: bool, watermark: int) -> Stride:
         searches = not ordered and not self.config.query and self.target - watermark > SEARCHED_WIDTH
         widest = self.config.max_window_ms * MILLISECOND or WHOLE
+        shard = self.shard_widths.get(measurement_of(self.config, name).policy, 0)
         return Stride(ordered, self._alignment, max(widest, self._alignment.width),
-                      AHEAD_IN_PARALLEL if self.config.parallel_windows > 1 else AHEAD, searches)
+                      AHEAD_IN_PARALLEL if self.config.parallel_windows > 1 else AHEAD, searches,
+                      shard if self.config.windows_by_shard else 0)
 
     @property
     def in_flight(self) -> int:

@@ -1,6 +1,7 @@
 """Chooses the width of the next time window by the number of rows in the last ones. Pure."""
 
 from pipeline.points.alignment import Alignment
+from pipeline.points.shards import shard_start
 from pipeline.points.times import MAX_TIME, MIN_TIME, SECOND
 from pipeline.points.windows import TimeWindow
 
@@ -25,13 +26,15 @@ class Stride:
     """The width of the next window of one measurement: wider after few rows, narrower after many."""
 
     def __init__(self, ordered: bool, align: int | Alignment = 1, maximum: int = WHOLE,
-                 ahead: float = AHEAD, searches: bool = False) -> None:
+                 ahead: float = AHEAD, searches: bool = False, shard: int = 0) -> None:
         """`ordered`: answers are in the order of time. `align`: windows end at multiples of it and are never narrower;
         `maximum`: greatest width of windows with points; both nanoseconds. `ahead`: of AHEAD. `searches`: the first
-        window is as wide as can be, since the time before the first point, which may be long, ends a page."""
+        window is as wide as can be, since the time before the first point, which may be long, ends a page. `shard`:
+        width of the database's shards: no window with points spans two of them; 0 for any."""
         self.alignment = Alignment(align) if isinstance(align, int) else align
         self.align = align = self.alignment.width
-        self.maximum = maximum
+        self._shard = shard
+        self.maximum = maximum = min(maximum, shard or maximum)
         self.ahead = ahead
         self._first_width = min(maximum, max(FIRST_WIDTH, align))
         self.width = WHOLE if searches else maximum if ordered else self._first_width
@@ -55,6 +58,8 @@ class Stride:
         end = limit
         if start + self.width < limit:
             end = max(floor(start + self.width), after(floor(start)))
+        if self._shard and (boundary := shard_start(min(end, limit), self._shard)) > start:
+            end = boundary
         return TimeWindow(start, min(end, limit)) if end > start and limit > start else None
 
     def narrower(self, window: TimeWindow, first: int, times: int, slow: bool = False) -> TimeWindow | None:
@@ -99,11 +104,17 @@ class Stride:
         limit = min(self._ceiling, self.maximum) if rows else self._ceiling
         if rows >= page_size:
             self.width = min(limit, max(self.align, int(self.ahead * max(1, window.end - max(first, window.start)))))
-        elif rows < page_size * ROOMY and window.width > self.width - self.align:
+        elif rows < page_size * ROOMY and (window.width > self.width - self.align or self._is_clipped(window)):
             if not rows:
                 self._fits = WHOLE
             faster = 16 if not rows and self.width < SECOND else 2
-            wider = int(self.width * min(faster, DENSITY * page_size / rows if rows else faster))
+            wider = self.width * faster
+            if rows:
+                wider = min(wider, max(self.width, int(window.width * DENSITY * page_size / rows)))
             self.width = min(limit, max(self.width, self._fits), wider)
         else:
             self.width = min(self.width, limit)
+
+    def _is_clipped(self, window: TimeWindow) -> bool:
+        """Whether a window may have ended early, where a shard does."""
+        return bool(self._shard) and shard_start(window.end, self._shard) == window.end

@@ -73,6 +73,8 @@ class Discovered(Struct, frozen=True, tag=True):
     ordered: bool
     #: Many measurements can be asked at once whether they have points: see Probe.
     probes: bool = False
+    #: Retention policy ("": the default one) -> width of its shards, nanoseconds, where that is known.
+    shard_widths: dict[str, Count] = {}
 
 
 class Probe(Struct, frozen=True, tag=True):

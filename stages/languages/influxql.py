@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from pipeline.config.regexes import regex_of
 from pipeline.config.source_names import qualified, quoted
 from pipeline.points.field_type import FieldType
+from pipeline.points.shards import parse_duration
 from pipeline.points.table import BadRow, Column, Row, Table, Value, sort_columns
 from pipeline.points.times import MAX_TIME, MIN_TIME
 from pipeline.points.windows import TimeWindow
@@ -115,7 +116,8 @@ class InfluxqlDialect:
                 for value in series.values if series.columns == ["name"]]
 
     def policies(self, body: bytes) -> list[RetentionPolicy]:
-        return [RetentionPolicy(str(policy["name"]), policy["default"] is True)
+        return [RetentionPolicy(str(policy["name"]), policy["default"] is True,
+                                parse_duration(str(policy.get("shardGroupDuration"))))
                 for chunk in _all_chunks(body, MEASUREMENT_STATEMENTS) for series in _series(chunk)
                 if "default" in series.columns for raw in series.values
                 for policy in [dict(zip(series.columns, _head.decode(raw), strict=False))]]

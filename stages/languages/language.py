@@ -51,6 +51,8 @@ class RetentionPolicy(Struct, frozen=True):
 
     name: str
     is_default: bool
+    #: Width of its shards, nanoseconds; 0 if unknown.
+    shard_width: int = 0
 
 
 class PointCount(Struct, frozen=True):

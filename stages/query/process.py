@@ -276,7 +276,7 @@ class QueryStage:
         if isinstance(order, source_wire.Discover):
             assert isinstance(found, Found)
             self.link.send(source_wire.Discovered(order.epoch, order.source, found.measurements, found.ordered,
-                                                  found.probes))
+                                                  found.probes, found.shard_widths))
         elif isinstance(order, source_wire.Recount):
             assert isinstance(found, Recounts)
             self.link.send(source_wire.Recounted(order.epoch, order.source, found.counts, found.uncountable))

@@ -21,7 +21,15 @@ from stages.influxdb.flavour import Flavour, Version
 from stages.languages.choice import dialect_of, language_mismatch, language_of, may_fall_back, version_to_query
 from stages.languages.filters import choice_of
 from stages.languages.influxql import InfluxqlDialect
-from stages.languages.language import CHUNK_ROWS, Dialect, PointCount, QueryAnswer, QueryError, QueryRequest
+from stages.languages.language import (
+    CHUNK_ROWS,
+    Dialect,
+    PointCount,
+    QueryAnswer,
+    QueryError,
+    QueryRequest,
+    RetentionPolicy,
+)
 from stages.query.http import HttpTransport
 from stages.query.policies import PolicyWatch
 from stages.query.transport import (
@@ -81,6 +89,7 @@ class Found(Struct, frozen=True):
     measurements: list[str]
     ordered: bool
     probes: bool
+    shard_widths: dict[str, int] = {}
 
 
 class WindowOverflow(Struct, frozen=True):
@@ -132,7 +141,8 @@ class SourceReader:
             raise to_failure(error) from None
         window = "m", TimeWindow(0, 1)
         return Found([name for name in found if is_selected(self.config, name)], dialect.ordered,
-                     probes=self._may_probe and dialect.probe([window]) is not None)
+                     probes=self._may_probe and dialect.probe([window]) is not None,
+                     shard_widths=shard_widths(self.config, policies))
 
     @unreadable_is_failure()
     def probe(self, windows: Sequence[tuple[str, TimeWindow]]) -> set[str]:
@@ -471,6 +481,13 @@ class SourceReader:
 def chunk_rows_for(row_bytes: int, max_page_bytes: int) -> int:
     """How many rows of that size a chunk may have, so that several chunks fit into a page."""
     return max(1, min(CHUNK_ROWS, max_page_bytes // CHUNKS_PER_PAGE // max(1, row_bytes)))
+
+
+def shard_widths(config: SourceConfig, policies: Sequence[RetentionPolicy]) -> dict[str, int]:
+    """The widths of the shards of the policies that are read, nanoseconds; that of the default policy as ""."""
+    named = bool(config.retention_policies or config.influxdb.retention_policy)
+    return {policy.name if named else "": policy.shard_width for policy in policies
+            if policy.shard_width and (named or policy.is_default)}
 
 
 def _transport(config: SourceConfig) -> QueryTransport:

@@ -3,10 +3,12 @@ together."""
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.points.fingerprints import Fingerprint, Fingerprints, pack, unpack, unpack_known
+from pipeline.points.shards import parse_duration, shard_start
 from pipeline.points.times import MAX_TIME, MIN_TIME, TimeReader, format_time, parse_time
 from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.source_coordinator.stride import FIRST_WIDTH, WIDER_AFTER, Stride
@@ -92,6 +94,28 @@ def test_where_the_first_point_is_searched_for_the_silence_before_it_is_one_wind
     stride = Stride(ordered=False, searches=True)
     assert stride.narrower(TimeWindow(0, 10**18), 5, 1) == TimeWindow(0, FIRST_WIDTH)
     assert stride.narrower(TimeWindow(0, FIRST_WIDTH), 5, 1) == TimeWindow(0, FIRST_WIDTH // 2)
+
+
+@given(TIMES, st.integers(1, 10), st.sampled_from([7, 10**6, 604_800 * 10**9]), st.randoms(use_true_random=False))
+def test_windows_by_shard_hold_every_point_once_and_few_windows_span_shards(
+        times: list[int], page_size: int, shard: int, shuffle: random.Random) -> None:
+    stride, read, start, pages, before = Stride(ordered=True, shard=shard), [], MIN_TIME, 0, 0
+    while (window := stride.next(start, MAX_TIME)) is not None:
+        page, covered = read_ordered(times, window, page_size, shuffle)
+        # Only after a window without points.
+        assert not before or window.width <= shard and shard_start(window.end - 1, shard) <= window.start
+        stride.read(covered, len(page) if covered == window else page_size, page_size, min(page, default=start))
+        read += page
+        start, before = covered.end, len(page)
+        pages += 1
+        assert pages < 2_000
+    assert sorted(read) == sorted(times)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("168h0m0s", 604_800), ("1h30m0s", 5_400), ("0s", 0), ("INF", 0), ("", 0)])
+def test_durations_as_the_server_writes_them(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds * 10**9
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20), st.integers(0, 3)), max_size=60), st.integers(1, 10),

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import requests
 
-from pipeline.points.times import MIN_TIME
+from pipeline.points.shards import parse_duration, shard_start
+from pipeline.points.times import MIN_TIME, parse_time
 from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import source as source_wire
 from stages.produce.sender import fit_name
@@ -205,7 +206,7 @@ def test_a_field_whose_type_differs_between_shards_keeps_each_type(
     write(influxdb1, database, [f"m f=1.5,i=2.0 {FIRST_TIME}"])
     write(influxdb1, database, [f'm f="text",i=3i {FIRST_TIME + 2 * week}'])
     write(influxdb1, database, [f"m f=true {FIRST_TIME + 4 * week}"])
-    run = start(arguments=["--until-caught-up"])
+    run = start(source="windows_by_shard = true", arguments=["--until-caught-up"])
     assert run.ends() == 0
     assert [p["fields"] for p in sorted(run.points(), key=identity)] == [
         {"f": 1.5, "i": 2.0}, {"f": "text", "i": 3.0}, {"f": True}]
@@ -340,6 +341,21 @@ def test_retention_policies_that_are_not_read_are_named(influxdb1: str, database
     assert run.ends() == 0
     assert [point["fields"] for point in run.points()] == [{"v": 1}]
     assert re.search("retention policies .* are not read: old", run.log())
+
+
+@pytest.mark.parametrize("duration", ["1h", "7d", "10d", "100h"])
+def test_shards_are_where_they_are_computed(influxdb1: str, database: str, duration: str) -> None:
+    query(influxdb1, f"CREATE RETENTION POLICY p ON {database} DURATION INF REPLICATION 1 SHARD DURATION {duration}")
+    times = [FIRST_TIME + n * 3 * 10**15 for n in range(5)]
+    answer = requests.post(f"{influxdb1}/write?db={database}&rp=p", timeout=60,
+                           data="\n".join(f"m v=1 {at}" for at in times).encode())
+    assert answer.status_code == 204, answer.text
+    shards = query(influxdb1, "SHOW SHARDS", epoch="ns")["results"][0]["series"]
+    [found] = [series for series in shards if series["name"] == database]
+    [listed] = query(influxdb1, f"SHOW RETENTION POLICIES ON {database}")["results"][0]["series"]
+    [width] = [parse_duration(row[2]) for row in listed["values"] if row[0] == "p"]
+    starts = {parse_time(row[found["columns"].index("start_time")]) for row in found["values"]}
+    assert starts == {shard_start(at, width) for at in times}
 
 
 def test_a_user_and_a_password_may_have_any_characters(tmp_path: Path, sandbox: SandboxIggy, stream: str) -> None:
