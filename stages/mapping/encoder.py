@@ -235,7 +235,7 @@ class Encoder:
     def learn_template(self, payload: bytes, partition: int) -> None:
         """Looks for the template of a message, of a batch that went the general way as a whole."""
         self._until_template -= 1
-        if self._until_template < 0 and self.templates.is_possible:
+        if self._until_template < 0 and self.templates.can_be_uniform:
             self.uniform = self.templates.learn(payload, partition)
             if self.uniform is None:
                 self._until_template = _MAX_TEMPLATE_PAUSE
@@ -295,8 +295,10 @@ class _Batch:
         if self.encoder.is_compiled and self.is_compiled and pending:
             times = own_times(self.rules, self.origin, len(self.payloads))
             if times is not None or self.rules.time_path:
-                if self.origin.headers is None and is_whole:
-                    done, pending = self.encoder.templates.encode(self.payloads, times, self.partition)
+                if is_whole:
+                    done, pending = self.encoder.templates.encode(self.payloads, times, self.partition,
+                                                                  self.origin.headers)
+                    self.dropped += sum([one.dropped for one in done])
                     written += done
                     self.size += sum([one.size for one in done])
                 if pending:
@@ -362,14 +364,18 @@ class _Batch:
                 sources = list(zip(messages, strict=True))
             groups = [Lines("".join(by_bucket), "".join(lines).encode(), len(lines), sources)] if lines else []
             return Encoded(groups, self.rejects, self.dropped, Overwritten(), Points(heads, times, lines, hashes))
+        appends = {bucket: indices.append for bucket, indices in by_bucket.items()}
         for at, bucket in enumerate(buckets or ()):
-            by_bucket[bucket].append(at)
-        groups, order = [], [*chain.from_iterable(by_bucket.values())]
+            appends[bucket](at)
+        take = itemgetter(*chain.from_iterable(by_bucket.values()))
+        messages, heads, times, lines = list(take(messages)), take(heads), take(times), take(lines)
+        groups, begin = [], 0
         for bucket, some in by_bucket.items():
-            groups.append(Lines(bucket, "".join([lines[at] for at in some]).encode(), len(some),
-                                list(zip([messages[at] for at in some], strict=True))))
-        return Encoded(groups, self.rejects, self.dropped, Overwritten(), Points(
-            [heads[at] for at in order], [times[at] for at in order], [lines[at] for at in order], hashes))
+            end = begin + len(some)
+            groups.append(Lines(bucket, "".join(lines[begin:end]).encode(), len(some),
+                                list(zip(messages[begin:end], strict=True))))
+            begin = end
+        return Encoded(groups, self.rejects, self.dropped, Overwritten(), Points(heads, times, lines, hashes))
 
     def _by_rules(self, index: int) -> None:
         before = len(self.lines)

@@ -156,12 +156,17 @@ class RuleChooser:
 
         Indices of messages that need the exact rules are added to `bad`.
         """
-        if not raws and not self._beside:
+        return self.chosen([_compared(values, bad) if column.is_text else _values(values, bad)
+                            for column, values in zip(self._columns, raws, strict=True)], partition, headers, count)
+
+    def chosen(self, values: Sequence[Sequence[Any]], partition: int, headers: Sequence[tuple[str, ...]] | None,
+               count: int) -> list[int]:
+        """The same by what conditions compare."""
+        if not values and not self._beside:
             return [self._constant] * count
         beside = [[partition] * count if number is None else _header_values(headers, number, count)
                   for number in self._beside]
-        return self._choose(*[_compared(values, bad) if column.is_text else _values(values, bad)
-                              for column, values in zip(self._columns, raws, strict=True)], *beside)
+        return self._choose(*values, *beside)
 
 
 def _header_values(headers: Sequence[tuple[str, ...]] | None, number: int, count: int) -> Sequence[Any]:

@@ -49,7 +49,5 @@ def can_go_generally(rules: RecordMapper) -> bool:
 
 
 def can_have_templates(rules: RecordMapper) -> bool:
-    """Whether messages can have templates under a mapping: not with exploded arrays, rules, buckets or headers."""
-    config = rules.config
-    return can_go_generally(rules) and not (
-        config.explode or config.rules or config.bucket_template or config.header_tags)
+    """Whether messages can have templates under a mapping: not with exploded arrays."""
+    return can_go_generally(rules) and not rules.config.explode

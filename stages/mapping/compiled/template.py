@@ -14,13 +14,17 @@ from pipeline.config.mapping_schema import EPOCH_FORMATS, DeclaredType
 from pipeline.points import escape
 from pipeline.points.field_type import FieldType
 from stages.mapping.budget import cost_of
+from stages.mapping.compiled import tables
 from stages.mapping.compiled.escapes import marked, without_marks
+from stages.mapping.compiled.guarded import check_types
 from stages.mapping.compiled.moments import TimeColumn
+from stages.mapping.compiled.routed import RoutedTemplate, SharedSeries, is_routed
 from stages.mapping.compiled.uniform_batch import BatchTemplate, HeadSources, Segment, SharedHeads
 from stages.mapping.records import timestamps
+from stages.mapping.records.conditions import paths_of
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.record import Record, is_json
-from stages.mapping.records.series import SHORT_CHARS, Origin, SeriesKey, lead_of
+from stages.mapping.records.series import SHORT_CHARS, Origin, lead_of
 from stages.mapping.records.type_guard import SlowPathNeeded, TypeGuard
 from stages.mapping.reject import Reject
 
@@ -85,27 +89,14 @@ class Heads(dict[Any, str]):
         return head
 
 
-def check_types(guard: TypeGuard, measurement: str, kinds: dict[str, FieldType], may_ask: bool) -> None:
-    """Raises SlowPathNeeded where fields must become another type, or their types are not known and may not be asked
-    for: messages before these are not written yet.
-    """
-    known: Mapping[str, FieldType] = guard.known(measurement)
-    if any([lead not in known for lead in kinds]):
-        if not may_ask:
-            raise SlowPathNeeded
-        known = guard.decided(measurement, kinds)
-    if any([known[lead] != kind for lead, kind in kinds.items()]):
-        raise SlowPathNeeded
-
-
 class _NoTemplate(Exception):
     """The message holds a value that cannot just be copied."""
 
 
-def learn(rules: RecordMapper, payload: bytes, partition: int = 0,
-          shared: SharedHeads | None = None) -> BatchTemplate | None:
+def learn(rules: RecordMapper, payload: bytes, partition: int = 0, shared: SharedHeads | None = None,
+          series: SharedSeries | None = None) -> BatchTemplate | RoutedTemplate | None:
     """The template of a message, or None where it has none, or is not valid JSON. Templates of one topic may share
-    their heads.
+    their heads, and series.
 
     What the template has of the message stands for all that match it: it must be proven valid here.
     """
@@ -117,8 +108,10 @@ def learn(rules: RecordMapper, payload: bytes, partition: int = 0,
         if spans is None or len(text) - sum([end - start for _, _, start, end in spans]) > _MAX_BETWEEN:
             return None
         record = {path: (key, text[start:end]) for path, key, start, end in spans if not rules.is_excluded(path)}
-        head = rules.heads.head(record, Origin(partition=partition))
-        return _Learner(rules, text, spans, head).template(SharedHeads() if shared is None else shared)
+        if is_routed(rules):  # a message that is dropped has no series
+            return _Learner(rules, text, spans, "").routed({} if series is None else series)
+        measurement = rules.heads.head(record, Origin(partition=partition)).measurement
+        return _Learner(rules, text, spans, measurement).template(SharedHeads() if shared is None else shared)
     except (_NoTemplate, Reject, escape.Unwritable, UnicodeDecodeError, SlowPathNeeded, msgspec.DecodeError):
         return None
     finally:
@@ -128,19 +121,32 @@ def learn(rules: RecordMapper, payload: bytes, partition: int = 0,
 class _Learner:
     """Goes through one message's values and gathers what is cut out of such messages."""
 
-    def __init__(self, rules: RecordMapper, text: str, spans: list[tuple[str, str, int, int]], head: SeriesKey) -> None:
+    def __init__(self, rules: RecordMapper, text: str, spans: list[tuple[str, str, int, int]],
+                 measurement: str) -> None:
         self.rules = rules
         self.text = text
         self.spans = spans
-        self.head = head
+        self.measurement = measurement
         self.groups = 0
         self.heads: list[Column] = []
+        self.is_routed = is_routed(rules)
+        self.operands = {path for rule in rules.config.rules for path in paths_of(rule.when)}
+        self.bucket_paths = set(rules.config.bucket_paths())
+        #: Values that rules, bucket or series ask for, where they are `is_routed`.
+        self.alone: list[tables.Column] = []
         #: Keys of the tags: with two of one key there is no template, nor with two fields.
         self.tags: set[str] = set()
         #: `key=` -> type of the fields.
         self.kinds: dict[str, FieldType] = {}
         self.time = ""
         self.cuts: list[Segment] = []
+
+    def routed(self, series: SharedSeries) -> RoutedTemplate:
+        """The template where measurement or bucket depend on more. Raises _NoTemplate."""
+        if any([path.startswith(f"{operand}.") for path, *_ in self.spans for operand in self.operands]):
+            raise _NoTemplate  # a condition asks for an object
+        template = self.template(SharedHeads())
+        return RoutedTemplate(self.rules, template, self.alone, self.kinds, series)
 
     def template(self, shared: SharedHeads) -> BatchTemplate:
         """Raises _NoTemplate where one value has none."""
@@ -174,6 +180,18 @@ class _Learner:
         return self.groups - 1
 
     def _value(self, path: str, key: str, text: str) -> Segment:
+        """What becomes of one value, and of one that is asked for by itself."""
+        cut = self._used(path, key, text)
+        is_operand = path in self.operands
+        in_head = self.is_routed and (cut.role == "head" or path in self.bucket_paths)
+        if not (is_operand or in_head):
+            return cut
+        if cut.is_inside or cut.role == "time" or self.rules.is_excluded(path):
+            raise _NoTemplate
+        self.alone.append(tables.Column(path, "", key, 0, "", in_head, False, is_operand, False))
+        return cut._replace(role=cut.role or "asked", path=path)
+
+    def _used(self, path: str, key: str, text: str) -> Segment:
         """What becomes of one value."""
         rules, text = self.rules, marked(text)
         in_head, is_time, is_field = rules.heads.contains(path), path == rules.time_path, rules.is_field(path)
@@ -222,7 +240,7 @@ class _Learner:
         if guard is None or config.integers == "float" or text[0] in '"tf' or (
                 self.rules.types.of(path) is not None):
             return None
-        known = guard.known(self.head.measurement).get(lead)
+        known = None if self.is_routed else guard.known(self.measurement).get(lead)
         if known is None:
             raise _NoTemplate
         return known

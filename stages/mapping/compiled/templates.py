@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from pipeline.wire import payload_frame
+from stages.mapping.compiled.routed import RoutedTemplate, SharedSeries, is_routed
 from stages.mapping.compiled.supported import can_have_templates
 from stages.mapping.compiled.template import learn
 from stages.mapping.compiled.uniform_batch import BatchTemplate, SharedHeads
@@ -43,7 +44,7 @@ class _Kind(Struct, eq=False):
     """What is known of one kind of messages."""
 
     #: None: it has none.
-    template: BatchTemplate | None
+    template: BatchTemplate | RoutedTemplate | None
     #: Number of the last batch with it, and of that after which it was learned.
     used: int
     learned: int
@@ -60,7 +61,10 @@ class Templates:
         #: Whether messages can have templates at all under the mapping.
         self.is_possible = can_have_templates(rules)
         self._kinds: dict[bytes, _Kind] = {}
+        #: Whether a batch can be written by one template throughout, without being looked at.
+        self.can_be_uniform = self.is_possible and not is_routed(rules)
         self._heads = SharedHeads()
+        self._series: SharedSeries = {}
         self._counts: Counter[bytes] = Counter()
         #: Kinds of the batch at hand whose templates are to be learned, and the indices of their messages.
         self._wanted: list[tuple[bytes, list[int]]] = []
@@ -79,6 +83,7 @@ class Templates:
     def clear(self) -> None:
         """Forgets all: messages are to be written otherwise from now on."""
         self._kinds.clear()
+        self._series.clear()
 
     def sources(self) -> Iterator[str]:
         """The code of each template, for people."""
@@ -87,12 +92,13 @@ class Templates:
     def learn(self, payload: bytes, partition: int) -> BatchTemplate | None:
         """The template of messages like this one, learned if need be; None where they have none."""
         kind = _kind_of(payload)
-        if len(payload) > _MAX_BYTES or not self.is_possible:
+        if len(payload) > _MAX_BYTES or not self.can_be_uniform:
             return None
-        return self._learn(kind, payload, partition).template
+        template = self._learn(kind, payload, partition).template
+        return template if isinstance(template, BatchTemplate) else None
 
-    def encode(self, payloads: Sequence[bytes], times: Sequence[int] | None,
-               partition: int) -> tuple[list[Written], Sequence[int]]:
+    def encode(self, payloads: Sequence[bytes], times: Sequence[int] | None, partition: int,
+               headers: Sequence[tuple[str, ...]] | None = None) -> tuple[list[Written], Sequence[int]]:
         """The points of those messages that have templates, and the indices of the others, in order."""
         everything = range(len(payloads))
         if not self.is_possible or len(payloads) < self.least_messages:
@@ -111,7 +117,7 @@ class Templates:
             while todo:
                 some, made = todo.pop(0), None
                 if known is not None and known.template is not None and len(some) >= self.least_messages:
-                    made = self._written(known.template, payloads, some, times, partition, may_ask=not left)
+                    made = self._written(known.template, payloads, some, times, partition, headers, not left)
                     if made is None and some is indices and known.has_fitted:
                         size = -(-len(some) // _PIECES)
                         todo = [some[at:at + size] for at in range(0, len(some), size)]
@@ -128,12 +134,19 @@ class Templates:
         left.sort()
         return written, left
 
-    def _written(self, template: BatchTemplate, payloads: Sequence[bytes], indices: list[int],
-                 times: Sequence[int] | None, partition: int, may_ask: bool) -> Written | None:
+    def _written(self, template: BatchTemplate | RoutedTemplate, payloads: Sequence[bytes], indices: list[int],
+                 times: Sequence[int] | None, partition: int, headers: Sequence[tuple[str, ...]] | None,
+                 may_ask: bool) -> Written | None:
         """The points of the messages of one kind; None where they must go another way."""
         self._cpu.begin()
         some = payloads if len(indices) == len(payloads) else [payloads[index] for index in indices]
         own = times if times is None or some is payloads else [times[index] for index in indices]
+        if isinstance(template, RoutedTemplate):
+            theirs = headers if headers is None or some is payloads else [headers[index] for index in indices]
+            made = template.written(payload_frame.joined(some), len(some), own, theirs, partition, may_ask)
+            return made and made._replace(messages=[indices[at] for at in made.messages])
+        if headers is not None:
+            return None
         points = template.lines(payload_frame.joined(some), len(some), own, partition, distinct=False, may_ask=may_ask)
         if points is None:
             return None
@@ -171,7 +184,7 @@ class Templates:
             self._counts.pop(kind, None)
             self._forget()
             self.learned += 1
-            template = learn(self._rules, payload, partition, self._heads)
+            template = learn(self._rules, payload, partition, self._heads, self._series)
             known = self._kinds[kind] = _Kind(template, self._batches, self._batches)
         return known
 
@@ -195,10 +208,10 @@ def _by_kind(payloads: Sequence[bytes]) -> dict[bytes, list[int]]:
         kinds = list(map(_kind_of, payloads))
     if max(map(len, kinds)) > _MAX_BYTES:
         kinds = [kind if len(kind) <= _MAX_BYTES else b"" for kind in kinds]
-    found: dict[bytes, list[int]] = {}
+    found: dict[bytes, list[int]] = {kind: [] for kind in dict.fromkeys(kinds)}
+    if len(found) == 1:
+        return {kinds[0]: list(range(len(kinds)))}
+    appends = {kind: indices.append for kind, indices in found.items()}
     for index, kind in enumerate(kinds):
-        if kind in found:
-            found[kind].append(index)
-        else:
-            found[kind] = [index]
+        appends[kind](index)
     return found

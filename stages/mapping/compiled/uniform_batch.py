@@ -10,6 +10,7 @@ then goes the way of the general one, which writes the same lines.
 import re
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -40,7 +41,7 @@ class Segment(NamedTuple):
     #: Pattern of the JSON value, without groups; of the time, one with a group of what `number` names.
     pattern: str
     #: "": the value is not used.
-    role: Literal["", "head", "field", "time"] = ""
+    role: Literal["", "head", "field", "time", "asked"] = ""
     #: The number that `time` calls the value by.
     number: int = 0
     #: Of a field: `key=`, escaped, and what follows the value ("i", "u").
@@ -48,6 +49,8 @@ class Segment(NamedTuple):
     suffix: str = ""
     #: What is captured stands in a string, without its quotes.
     is_inside: bool = False
+    #: Path of a value that is asked for by itself.
+    path: str = ""
 
 
 class _Span:
@@ -61,7 +64,7 @@ class _Span:
     def takes(self, cut: Segment) -> bool:
         """Whether a value belongs to the same text."""
         last = self.cuts[-1]
-        if cut.role != last.role:
+        if cut.role != last.role or cut.path or last.path:
             return False
         if cut.role == "head":
             return True
@@ -142,6 +145,25 @@ class HeadSources(NamedTuple):
     check: Callable[[bool], None] = lambda may_ask: None
 
 
+class Cut(NamedTuple):
+    """A batch that was cut by its template."""
+
+    #: The texts of each span, by its number from 1.
+    columns: dict[int, Sequence[str]]
+    #: Numbers of those that are asked for by themselves, by their paths.
+    paths: dict[str, int]
+    #: Whether there may be an escape, `escapes.marked`.
+    has_escapes: bool
+
+    def alone(self, path: str) -> Sequence[str]:
+        """The JSON texts of a value that is asked for by itself."""
+        return self.columns[self.paths[path]]
+
+    def only(self, keep: Sequence[bool]) -> "Cut":
+        """Some of the messages."""
+        return self._replace(columns={number: list(compress(texts, keep)) for number, texts in self.columns.items()})
+
+
 class BatchTemplate:
     """The quick way of one template."""
 
@@ -166,6 +188,7 @@ class BatchTemplate:
                 pattern += cut.pattern
         self._pattern = re.compile(pattern + self._closed(runs, open_run) + re.escape(tail))
         self._step = len(runs) + 1
+        self._alone = {run.cuts[0].path: index for index, run in enumerate(runs, 1) if run.cuts[0].path}
         roles = [run.cuts[0].role for run in runs]
         self._head_runs = [(index, run) for index, run in enumerate(runs, 1) if run.cuts[0].role == "head"]
         self._time_at = roles.index("time") + 1 if "time" in roles else 0
@@ -189,7 +212,7 @@ class BatchTemplate:
         made: dict[str, Any] = {}
         exec(compile(source, "<uniform>", "exec"), made)  # nosec B102  # only escaped literals and our own names are in it
         self._make_lines: Callable[..., list[str]] = made["lines"]
-        self._make_times: Callable[[list[str]], Sequence[str | int]] | None = (
+        self._make_times: Callable[[Sequence[str]], Sequence[str | int]] | None = (
             read_times if time == "strings" else made.get("times"))
 
     @staticmethod
@@ -204,31 +227,51 @@ class BatchTemplate:
         same point. With `may_ask` the type guard may be asked for what it does not know.
         """
         try:
-            text = str(array, "utf-8")
-            _ARRAY.decode(array)
-            has_escapes = "\\" in text
-            if has_escapes:
-                text = escapes.marked(text)
-            parts = self._pattern.split(text)
-            step = self._step
-            if (len(parts) != step * count + 1 or parts[0] != _OPENING or parts[-1] != _CLOSING
-                    or parts[step:-1:step].count(_SEPARATOR) != count - 1):
+            cut = self.cut(array, count)
+            if cut is None:
                 return None
-            heads = self._head_column(parts, count, partition, may_ask)
+            heads = self._head_column(cut, count, partition, may_ask)
             self._sources.check(may_ask)
-            at = texts_of(self._time_column(parts) if self._time_at else times or ())
+            at = texts_of(self.times(cut) or times or ())
             hashes = hashes_of(heads, at)
             if distinct and len(hashes) < count:
                 return None
-            fields: list[Sequence[str]] = [parts[index::step] for index, *_ in self._fields_at]
-            fields = [_opened(texts, prefix) if several
-                      else escapes.in_lines(texts) if is_string and has_escapes else texts
-                      for texts, (_, several, prefix, is_string) in zip(fields, self._fields_at, strict=True)]
-            return Points(heads, at, self._make_lines(heads, at, *fields), hashes)
+            return Points(heads, at, self.lines_of(cut, heads, at), hashes)
         except (Reject, SlowPathNeeded, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
-    def _head_column(self, parts: list[str | Any], count: int, partition: int, may_ask: bool) -> list[str]:
+    def cut(self, array: Any, count: int) -> Cut | None:
+        """The values of the messages; None where they do not all fit. Raises the errors of what is no JSON, and
+        SlowPathNeeded.
+        """
+        text = str(array, "utf-8")
+        _ARRAY.decode(array)
+        has_escapes = "\\" in text
+        if has_escapes:
+            text = escapes.marked(text)
+        parts = self._pattern.split(text)
+        step = self._step
+        if (len(parts) != step * count + 1 or parts[0] != _OPENING or parts[-1] != _CLOSING
+                or parts[step:-1:step].count(_SEPARATOR) != count - 1):
+            return None
+        return Cut({number: parts[number::step] for number in range(1, step)}, self._alone, has_escapes)
+
+    def lines_of(self, cut: Cut, heads: Sequence[str], times: Sequence[str]) -> list[str]:
+        """The lines of messages."""
+        fields = [cut.columns[index] for index, *_ in self._fields_at]
+        fields = [_opened(texts, prefix) if several
+                  else escapes.in_lines(texts) if is_string and cut.has_escapes else texts
+                  for texts, (_, several, prefix, is_string) in zip(fields, self._fields_at, strict=True)]
+        return self._make_lines(heads, times, *fields)
+
+    def times(self, cut: Cut) -> Sequence[str | int]:
+        """The times of messages; none where their template has none."""
+        if not self._time_at:
+            return ()
+        texts = cut.columns[self._time_at]
+        return self._make_times(texts) if self._make_times else texts
+
+    def _head_column(self, cut: Cut, count: int, partition: int, may_ask: bool) -> list[str]:
         heads = self._heads.get(partition)
         if heads is None:
             key = partition, self._sources.columns, self._patterns
@@ -238,14 +281,10 @@ class BatchTemplate:
                 self._sources.shared[key] = heads
             self._heads[partition] = heads
         heads.known.may_ask = may_ask
-        columns = [parts[index::self._step] for index, _ in self._head_runs]
+        columns = [cut.columns[index] for index, _ in self._head_runs]
         if not columns:
             return [heads[()]] * count
         return list(map(heads.__getitem__, columns[0] if len(columns) == 1 else zip(*columns, strict=True)))
-
-    def _time_column(self, parts: list[str | Any]) -> Sequence[str | int]:
-        texts = parts[self._time_at::self._step]
-        return self._make_times(texts) if self._make_times else texts
 
 
 _OPENING, _SEPARATOR, _CLOSING = (

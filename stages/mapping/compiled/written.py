@@ -25,6 +25,8 @@ class Written(NamedTuple):
     misfits: frozenset[int] = frozenset()
     #: Those of `batch.Points`, where they are known.
     hashes: set[int] | None = None
+    #: Messages that were dropped on purpose, where their number is not told otherwise.
+    dropped: int = 0
 
 
 def joined(parts: Sequence[Written]) -> Written:
@@ -32,6 +34,8 @@ def joined(parts: Sequence[Written]) -> Written:
     if len(parts) == 1:
         return parts[0]
     hashes: set[int] | None = None
+    #: Messages that were dropped on purpose, where their number is not told otherwise.
+    dropped: int = 0
     if all([part.hashes is not None for part in parts]):
         hashes = set[int]().union(*[part.hashes or () for part in parts])
     buckets: list[str] | None = None
@@ -41,7 +45,8 @@ def joined(parts: Sequence[Written]) -> Written:
                    [*chain.from_iterable([part.heads for part in parts])],
                    [*chain.from_iterable([part.times for part in parts])],
                    [*chain.from_iterable([part.lines for part in parts])],
-                   buckets, sum([part.size for part in parts]), hashes=hashes)
+                   buckets, sum([part.size for part in parts]), hashes=hashes,
+                   dropped=sum([part.dropped for part in parts]))
 
 
 def of_lines(lines: Sequence[Line]) -> Written:
