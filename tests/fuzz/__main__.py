@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+from tests.fuzz.devices import try_devices
 from tests.fuzz.formats import try_formats
 from tests.fuzz.general import try_documents
 from tests.fuzz.run import try_corpus, try_seed
@@ -20,7 +21,8 @@ def main() -> int:
     seed = arguments.seed
     wrong = try_corpus()
     while not wrong and time.monotonic() < end:
-        wrong = [f"seed {seed}: {words}" for words in [*try_seed(seed), *try_documents(seed), *try_formats(seed)]]
+        wrong = [f"seed {seed}: {words}" for words in [*try_seed(seed), *try_documents(seed), *try_devices(seed),
+                                                       *try_formats(seed)]]
         seed += 1
         if time.monotonic() - said > 10:
             said = time.monotonic()

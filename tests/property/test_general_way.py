@@ -20,6 +20,7 @@ from stages.mapping.compiled.schema import MAX_KEYS
 from stages.mapping.compiled.templates import LEARNED_AFTER, MAX_TEMPLATES
 from stages.mapping.encoder import BatchOrigin, Encoder
 from stages.mapping.records.type_guard import TypeGuard
+from tests.fuzz.devices import try_devices
 from tests.fuzz.general import try_documents
 from tests.support.points import normal
 
@@ -36,6 +37,14 @@ def test_random_documents_and_mappings(part: int) -> None:
     assert not wrong
     # Many mappings reject most documents: what is compared has to go the compiled way all the same.
     assert counts["general"] > counts["messages"] / 50
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_messages_of_devices_with_something_odd_now_and_then(part: int) -> None:
+    counts: dict[str, int] = {}
+    wrong = [f"seed {seed}: {words}" for seed in range(part, 48, 2) for words in try_devices(seed, counts)]
+    assert not wrong
+    assert counts["general"] > counts["messages"] / 5 and counts["templates"]
 
 
 def messages(count: int, **more: Any) -> list[bytes]:

@@ -224,12 +224,11 @@ class FieldColumn:
             return ""
         if text[0] in "{[":
             treatment = self._flattener.treatment(self._column.path, text[0])
-            if treatment == "drop":
-                self._limits.check_depth(self._column.depth)
-                return ""
-            if treatment != "keep" or self._column.is_before_operand:
+            if treatment not in ("keep", "drop") or self._column.is_before_operand:
                 raise Reject("bad_field", "")
             self._limits.check_depth(self._column.depth)
+            if treatment == "drop":
+                return ""
             self._limits.check_kept(text, self._column.depth)
         return self._convert(text)
 

@@ -286,7 +286,7 @@ class Schema:
         for path in self._operands:
             names = path.split(".")
             before = [nodes.get(".".join(names[:count])) for count in range(1, len(names))]
-            if any(node is not None and node.kind not in ("value", "object") for node in before):
+            if any(node is not None and (node.is_kept or node.kind not in ("value", "object")) for node in before):
                 return True
             node = nodes.get(path)
             if node is not None and node.kind != "value" and not (node.kind == "opaque" and len(names) == 1
