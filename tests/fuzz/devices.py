@@ -12,18 +12,20 @@ from stages.mapping.reject import Reject
 from tests.fuzz.general import OneSide
 
 _TIME_MICROS: Final = 1_700_000_000_000_000
-_NAMES: Final = ("temp", "temp1", "temp2", "v.1", "x-y", "ok", "état", "a b", "a=b", "c,d", "n", "count", "t", "q:r", "br{ace",
-                 "rssi", "time2", "e", "state")
-_TEXTS: Final = ("run", "idle", "", 'a"b', "back\\slash", "x,y", "q:r", "new\nline", "{}", "2d", "é", "\0nul", "NaN", "true",
-                 "5", "null")
+_NAMES: Final = ("temp", "temp1", "temp2", "v.1", "x-y", "ok", "état", "a b", "a=b", "c,d", "n", "count", "t", "q:r",
+                 "br{ace", "rssi", "time2", "e", "state")
+_TEXTS: Final = ("run", "idle", "", 'a"b', "back\\slash", "x,y", "q:r", "new\nline", "{}", "2d", "é", "\0nul", "NaN",
+                 "true", "5", "null")
 _NUMBERS: Final = ("-0", "0.0", "7", "120", "-3.25", "19.5")
 #: What no field is plain with, and what no message is good with.
-_ODD: Final = ("1e5", "1.5E-7", "1e400", "1e-999", "{}", '{"a":1}', '{"z":{"y":[]}}', "[]", "[1,2]", '[{"a":1}]', "[1,\n2]",
-               "1" * 400, "0." + "3" * 350, "9" * 18, "9" * 25, r'"\ud800"', r'"\u0000"', r'"\u003a"', "nul", "01", "-", '"a')
-_RULES: Final = (RuleConfig(when="temp > 10", then="drop"), RuleConfig(when="site == 's1'", measurement="hot"),
-                 RuleConfig(when="state == 'idle'", bucket="b-idle"), RuleConfig(when="header('h') == 'h1'", then="drop"),
-                 RuleConfig(when="exists(in.temp) and not ok", measurement="other"),
-                 RuleConfig(when="state in ['run', 'x']", then="drop"), RuleConfig(when="t", measurement="t"))
+_ODD: Final = ("1e5", "1.5E-7", "1e400", "1e-999", "{}", '{"a":1}', '{"z":{"y":[]}}', "[]", "[1,2]", '[{"a":1}]',
+               "[1,\n2]", "1" * 400, "0." + "3" * 350, "9" * 18, "9" * 25, r'"\ud800"', r'"\u0000"', r'"\u003a"', "nul",
+               "01", "-", '"a')
+_RULES: Final = (
+    RuleConfig(when="temp > 10", then="drop"), RuleConfig(when="site == 's1'", measurement="hot"),
+    RuleConfig(when="state == 'idle'", bucket="b-idle"), RuleConfig(when="header('h') == 'h1'", then="drop"),
+    RuleConfig(when="exists(in.temp) and not ok", measurement="other"),
+    RuleConfig(when="state in ['run', 'x']", then="drop"), RuleConfig(when="t", measurement="t"))
 
 
 class Devices:
@@ -75,9 +77,8 @@ class Devices:
         """The next one."""
         random = self._random
         self._number += 1
-        time = str(1_700_000_000_000 + self._number)
-        members = [("site", f'"s{random.randrange(3)}"'), ("ts", time if random.random() >= self._odd else self._value("t")),
-                   *self._members(self._kinds)]
+        time = str(1_700_000_000_000 + self._number) if random.random() >= self._odd else self._value("t")
+        members = [("site", f'"s{random.randrange(3)}"'), ("ts", time), *self._members(self._kinds)]
         if random.random() >= self._missing:
             members.append(("in", self._text(self._members(self._inner)) if random.random() >= self._nulls else "null"))
         if self.explodes:
@@ -136,8 +137,8 @@ def try_devices(seed: int, counts: dict[str, int] | None = None) -> list[str]:
         first += len(payloads)
         expected, found = exact.encode(payloads, origin), ours.encode(payloads, origin)
         if (found, ours.seen) != (expected, exact.seen):
-            return [f"batch {number}: {found} {ours.seen}\n  instead of {expected} {exact.seen}\n  for {payloads}\n  by "
-                    f"{config} {precision} guarded: {guarded}"]
+            return [f"batch {number}: {found} {ours.seen}\n  instead of {expected} {exact.seen}\n  for {payloads}\n"
+                    f"  by {config} {precision} guarded: {guarded}"]
         if counts is not None:
             counts["messages"] = counts.get("messages", 0) + len(payloads)
     if counts is not None:

@@ -5,7 +5,7 @@ copying have none; their messages go the general way.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -25,7 +25,7 @@ from stages.mapping.records.conditions import paths_of
 from stages.mapping.records.mapper import RecordMapper
 from stages.mapping.records.record import Record, is_json
 from stages.mapping.records.series import SHORT_CHARS, Origin, lead_of
-from stages.mapping.records.type_guard import SlowPathNeeded, TypeGuard
+from stages.mapping.records.type_guard import SlowPathNeeded
 from stages.mapping.reject import Reject
 
 #: Characters of a message between its values that a shape may have: its pattern is compiled, at microseconds each.

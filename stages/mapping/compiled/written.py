@@ -34,8 +34,6 @@ def joined(parts: Sequence[Written]) -> Written:
     if len(parts) == 1:
         return parts[0]
     hashes: set[int] | None = None
-    #: Messages that were dropped on purpose, where their number is not told otherwise.
-    dropped: int = 0
     if all([part.hashes is not None for part in parts]):
         hashes = set[int]().union(*[part.hashes or () for part in parts])
     buckets: list[str] | None = None
