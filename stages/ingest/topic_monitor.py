@@ -5,7 +5,7 @@ import time
 
 from msgspec import Struct, field
 
-from pipeline.config.schema import Config, start_position
+from pipeline.config.schema import Config, Subscription, start_position
 from pipeline.iggy.connection import IggyConnection, TopicState
 from pipeline.iggy.errors import IggyError, IggyForbidden, IggyNotFound
 from pipeline.iggy.topic_details import Details
@@ -13,6 +13,7 @@ from pipeline.log_formats import facts
 from pipeline.subscriptions import Subscriptions
 from pipeline.wire import sink as wire
 from stages.ingest import log_identity
+from stages.ingest.group_shares import UNEVEN_SECONDS, GroupShares
 from stages.ingest.log_identity import LogState
 from stages.ingest.partition_reader import PartitionReader
 from stages.ingest.stalled_partitions import StalledPartitions
@@ -63,8 +64,13 @@ class TopicMonitor:
     """
 
     def __init__(self, index: int, readers: int, config: Config, topics: Subscriptions, iggy: IggyConnection,
-                 logger: logging.Logger) -> None:
-        """Ingest process `index` of `readers`, which share the partitions where no consumer group does."""
+                 logger: logging.Logger, uneven_seconds: float = UNEVEN_SECONDS,
+                 check_seconds: float = STALLED_CHECK_SECONDS) -> None:
+        """Ingest process `index` of `readers`, which share the partitions where no consumer group does.
+
+        What the others of a group have is looked at every `check_seconds`; a group that is dealt out unevenly for
+        `uneven_seconds` is made even.
+        """
         self.topics = topics
         self._listing = Listing(iggy)
         self._finder = TopicFinder(index, config, topics, iggy, self._listing, logger)
@@ -100,6 +106,10 @@ class TopicMonitor:
         #: When the next check begins, and until when this refresh may ask for it; seconds, monotonic.
         self._stalled_at = self._stalled_until = 0.0
         self._stalled_due = False
+        #: By topic, as far as a group reads it.
+        self._shares: dict[int, GroupShares] = {}
+        self._uneven_seconds = uneven_seconds
+        self._check_seconds = check_seconds
         #: By topic: what was found so far, by partition: stored offset, next offset of the log.
         self._lags: dict[int, dict[int, tuple[int, int]]] = {}
 
@@ -108,7 +118,7 @@ class TopicMonitor:
         connection, changes, now = self._iggy.connections, TopicChanges(), time.monotonic()
         self._stalled_due, self._stalled_until = now >= self._stalled_at, 0.0
         if self._stalled_due:
-            self._stalled_at = now + STALLED_CHECK_SECONDS
+            self._stalled_at = now + self._check_seconds
         if connection != self._compared:
             self._lags.clear()
         self._listing.clear()
@@ -208,23 +218,42 @@ class TopicMonitor:
                     and (index + number) % self._readers == self._index}
         assigned = await self._iggy.assignment(topic)
         if assigned is None:
-            changes.revoked_at_once += [reader.partition for reader in ours]
-            await self._iggy.join(topic)
-            assigned = await self._iggy.assignment(topic) or []
-            self._logger.info("joined the consumer group %s of %s", topic.consumer, topic.label())
-        if self._stalled_due or index in self._lags:
-            await self._find_stalled(index, details, set(assigned))
+            assigned = await self._join(topic, ours, changes)
+        if (self._stalled_due or index in self._lags) and await self._check_others(index, details, set(assigned)):
+            await self._iggy.leave(topic)
+            assigned = await self._join(topic, ours, changes)
         self._assigned[index] = assigned, time.monotonic()
         return numbers & set(assigned)
 
-    async def _find_stalled(self, index: int, details: Details, assigned: set[int]) -> None:
-        """Finds partitions of a group that nobody reads, and logs those that belong to an inactive member: no other
-        member can take them from it."""
+    async def _join(self, topic: Subscription, ours: list[PartitionReader], changes: TopicChanges) -> list[int]:
+        """Joins the group of a topic, in which this process has nothing any more. Returns what it has there now."""
+        changes.revoked_at_once += [reader.partition for reader in ours]
+        await self._iggy.join(topic)
+        self._logger.info("joined the consumer group %s of %s", topic.consumer, topic.label())
+        return await self._iggy.assignment(topic) or []
+
+    async def _check_others(self, index: int, details: Details, assigned: set[int]) -> bool:
+        """Looks at what others have of a topic. Returns whether this process has to leave the group and join again."""
         topic = self.topics[index]
         foreign = [partition for partition in details.partitions if partition.id not in assigned]
         lags = await self._lags_of(index, {one.id: log_identity.log_state(one).next for one in foreign})
         if lags is None:
-            return
+            return False
+        shares = await self._iggy.members(topic) if lags else [[*assigned]]
+        self._find_stalled(index, lags, shares)
+        if not self._shares.setdefault(index, GroupShares(self._uneven_seconds)).should_rejoin(
+                shares, assigned, time.monotonic()):
+            return False
+        sizes = ", ".join(str(len(share)) for share in sorted(shares, key=len))
+        self._logger.warning("%s: the members of the consumer group %s have %s partitions, because some joined at the "
+                             "same time; this one leaves and joins again, so that Iggy deals them out evenly. What is "
+                             "in flight is read again", topic.label(), topic.consumer, sizes)
+        return True
+
+    def _find_stalled(self, index: int, lags: dict[int, tuple[int, int]], shares: list[list[int]]) -> None:
+        """Finds partitions of a group that nobody reads, and logs those that belong to an inactive member: no other
+        member can take them from it."""
+        topic = self.topics[index]
         watch = self._stalled.setdefault(index, StalledPartitions(self._stalled_seconds))
         for partition in watch.update(lags, time.monotonic()):
             self._logger.error(
@@ -233,7 +262,7 @@ class TopicMonitor:
                 "from before a restart of Iggy, which Iggy keeps: stop the group's pipelines, run `pipeline offsets "
                 "regroup`, and start them again", topic.label(partition), topic.consumer,
                 self._stalled_seconds)
-        free = lags.keys() - {one for member in await self._iggy.members(topic) for one in member} if lags else set()
+        free = lags.keys() - {one for share in shares for one in share}
         # What is handed over from one member to another may be nobody's for a moment.
         why = dict.fromkeys(free & self._unassigned.get(index, set()), "none") | dict.fromkeys(watch.stalled, "ghost")
         self._unassigned[index] = free

@@ -22,6 +22,7 @@ from pipeline.subscriptions import Subscriptions
 from pipeline.testbed.harness.waiting import wait_until
 from pipeline.wire import common
 from pipeline.wire import sink as wire
+from stages.ingest.partition_reader import PartitionReader
 from stages.ingest.topic_monitor import TopicMonitor
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, configuration, message, numbers, send
@@ -149,6 +150,46 @@ def test_a_refresh_over_a_slow_link_asks_for_few_of_the_partitions_of_others(
     # Each time of its own two partitions, and of one of the others': nothing is read meanwhile, so the next refresh
     # goes on.
     assert asyncio.run(refreshes(sandbox, load_config(str(path)), 0.11)) == [3, 3]
+
+
+async def evened_out(sandbox: SandboxIggy, config: Config) -> list[int]:
+    """How many partitions each of two members has in the end, of which one had all but one."""
+    topic = config.subscriptions()[0]
+    other, iggy = IggyConnection(config.iggy), IggyConnection(config.iggy)
+    for connection in (other, iggy):
+        await connection.connect()
+    monitor = TopicMonitor(0, 1, config, Subscriptions(config), iggy, logging.getLogger("test"), uneven_seconds=0.1,
+                           check_seconds=0.1)
+    await monitor.refresh({})
+    await other.join(topic)
+    # As after two have joined at once: this one has most of them.
+    sandbox.call(deal_out, sandbox, topic)
+    readers: dict[wire.Partition, PartitionReader] = {}
+    while max(sizes := sorted(map(len, await iggy.members(topic)))) - min(sizes) > 1:
+        changes = await monitor.refresh(readers)
+        for where in (*changes.revoked, *changes.revoked_at_once):
+            readers.pop(where, None)
+        readers |= {new.start.partition: PartitionReader(new.start.partition, 0) for new in changes.new}
+        await asyncio.sleep(0.05)
+    assert len(readers) == len(await iggy.assignment(topic) or ())
+    return sizes
+
+
+def deal_out(sandbox: SandboxIggy, topic: Subscription) -> None:
+    """All but one partition to the first member."""
+    group = sandbox.broker.state.streams[topic.stream].topics[topic.topic].groups["writers"]
+    first, second = group.members.values()
+    first.partitions, second.partitions = [0, 1, 2, 3, 4], [5]
+    group.generation += 1
+
+
+def test_a_group_that_is_dealt_out_unevenly_becomes_even(
+        sandbox: SandboxIggy, stream: str, influxdb: SandboxInflux, tmp_path: Path) -> None:
+    sandbox.create_topic(stream, TOPIC, 6)
+    path = tmp_path / "c.toml"
+    path.write_text(configuration(sandbox.address, stream, influxdb.url, TARGETS["v2"], tmp_path / "run",
+                                  iggy_options=GROUP))
+    assert asyncio.run(asyncio.wait_for(evened_out(sandbox, load_config(str(path))), 60)) == [3, 3]
 
 
 async def given_up_by(sandbox: SandboxIggy, stream: str, failing: Callable[[IggyConnection], Awaitable[object]]
