@@ -7,6 +7,7 @@ where they can't be made, these tests are left out.
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import kubernetes_validate
@@ -21,6 +22,8 @@ from tests.support.tutorial_pages import PAGES, Step, missing_line, steps_of
 ROOT = Path(__file__).parents[2]
 #: The installed command is first, then what the machine has.
 BIN = Path(sys.executable).parent
+#: Pause until a command is tried again, seconds: each try costs as much CPU as a command does.
+AGAIN_SECONDS = 0.4
 REASON = why_impossible()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=f"machines for tutorials can't be made here: {REASON}")
 
@@ -81,12 +84,14 @@ class Reader:
         assert code in step.exit_codes, f"exit code {code}"
 
     def _repeat(self, terminal: Terminal, command: str, step: Step) -> None:
-        def succeeds() -> bool:
+        until = time.monotonic() + SOON_SECONDS
+        while True:
             terminal.type(command)
-            return terminal.wait_for_end() in step.exit_codes and (
-                not step.again_until or missing_line([step.again_until], terminal.shown()) is None)
-
-        wait_until(succeeds, step.again_until or "success")
+            if terminal.wait_for_end() in step.exit_codes and (
+                    not step.again_until or missing_line([step.again_until], terminal.shown()) is None):
+                return
+            assert time.monotonic() < until, f"never: {step.again_until or 'success'}"
+            time.sleep(AGAIN_SECONDS)
 
     def _expect(self, terminal: Terminal, lines: list[str]) -> None:
         """Waits for lines that the last command shows."""
