@@ -58,7 +58,17 @@ def in_order(parts: Sequence[Written]) -> Written:
     whole = joined(parts)
     if len(parts) == 1 or len(whole.messages) < 2:
         return whole
-    take = itemgetter(*sorted(range(len(whole.messages)), key=whole.messages.__getitem__))
+    take = itemgetter(*_order(whole.messages))
     return whole._replace(
         messages=list(take(whole.messages)), heads=list(take(whole.heads)), times=list(take(whole.times)),
         lines=list(take(whole.lines)), buckets=whole.buckets and list(take(whole.buckets)))
+
+
+def _order(messages: Sequence[int]) -> list[int]:
+    """The places of messages, from the lowest on; those of equal ones stay in order."""
+    places = [-1] * (max(messages) + 1)
+    for place, message in enumerate(messages):
+        places[message] = place
+    if -1 in places:
+        places = [place for place in places if place >= 0]
+    return places if len(places) == len(messages) else sorted(range(len(messages)), key=messages.__getitem__)

@@ -18,7 +18,7 @@ from stages.mapping.limits import Limits
 from stages.mapping.reject import Reject, shown
 
 _BARE: Final = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+|true|false|NaN|-?Infinity")
-_NOT_NUMBERS: Final = frozenset(("NaN", "Infinity", "-Infinity"))
+_NOT_NUMBERS: Final = frozenset((b"NaN", b"Infinity", b"-Infinity"))
 #: Names of Python's codecs.
 _ENCODINGS: Final = {"utf-8": "utf-8-sig", "utf-16": "utf-16", "windows-1252": "cp1252"}
 #: Thousands before a decimal comma, 1.234.567,8: digits that points group are only taken for that beside one.
@@ -94,37 +94,37 @@ class QuickCsv:
     def texts(self, payloads: Sequence[bytes]) -> list[bytes | None]:
         """The JSON text of each payload; None for those that the transcoder has to look at."""
         columns, usual = self._columns(payloads)
-        cells = [self._texts(number, column) for number, column in enumerate(columns)]
+        cells = [self._texts(number, column).split("\n") if column else [] for number, column in enumerate(columns)]
         made = map(str.encode, map(self._template.__mod__, zip(*cells, strict=True)))
         return list(made) if usual is None else [next(made) if is_usual else None for is_usual in usual]
 
     def columns(self, payloads: Sequence[bytes]) -> tuple[Columns, list[int] | None]:
         """See `column_texts.ReadColumns`."""
         columns, usual = self._columns(payloads)
-        cells = [self._texts(number, column) for number, column in enumerate(columns)]
-        texts = ["\n".join(column).encode() for column in cells]
+        texts = [self._texts(number, column).encode() for number, column in enumerate(columns)]
         found = list(range(len(payloads))) if usual is None else [at for at, is_usual in enumerate(usual) if is_usual]
         # These have no JSON text.
-        odd = {row for column, text in zip(cells, texts, strict=True) if b"NaN" in text or b"Infinity" in text
-               for row, cell in enumerate(column) if cell in _NOT_NUMBERS}
+        odd = {row for text in texts if b"NaN" in text or b"Infinity" in text
+               for row, cell in enumerate(text.split(b"\n")) if cell in _NOT_NUMBERS}
         if odd:
             keep = [row for row in range(len(found)) if row not in odd]
-            texts = ["\n".join([column[row] for row in keep]).encode() for column in cells]
+            texts = [b"\n".join([cells[row] for row in keep]) for cells in [text.split(b"\n") for text in texts]]
             found = [found[row] for row in keep]
         return Columns(self._paths, texts, len(found)), found if len(found) < len(payloads) else None
 
-    def _texts(self, number: int, cells: Sequence[str]) -> Sequence[str]:
-        """The JSON texts of a column's cells."""
+    def _texts(self, number: int, cells: Sequence[str]) -> str:
+        """The JSON texts of a column's cells, joined by line breaks."""
         if number not in self._others and cells:
-            if _NUMBERS.fullmatch("\n".join(cells) + "\n"):
-                return cells
+            joined = "\n".join(cells)
+            if _NUMBERS.fullmatch(f"{joined}\n"):
+                return joined
             self._others.add(number)
-        return list(map(self._cell, cells))
+        return "\n".join(map(self._cell, cells))
 
     def _columns(self, payloads: Sequence[bytes]) -> tuple[Sequence[Sequence[str]], list[bool] | None]:
         """The cells of each column of those payloads that are usual, and which ones are; None: all."""
         if self._strips:
-            payloads = [payload.strip(b" \t\r\n") for payload in payloads]
+            payloads = [payload.lstrip(b" \t").rstrip(b" \t\r\n") for payload in payloads]
         found = self._at_once(payloads)
         if found is not None:
             return found, None

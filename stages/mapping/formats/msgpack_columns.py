@@ -21,7 +21,9 @@ _MOST_STRUCTS: Final = 40
 _LEARNED_FROM: Final = 20
 _VALUE: Final = str | int | float | bool | None | UnsetType
 _FLAT: Final = msgspec.msgpack.Decoder(dict[str, str | int | float | bool | None])
-#: First byte of a map -> bytes of its length.
+#: First byte of a map of fewer than 16 keys, but for their number.
+_MAP: Final = 0x80
+#: First byte of another map -> bytes of its length.
 _LENGTHS: Final = {0xDE: 2, 0xDF: 4}
 _ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -54,17 +56,20 @@ class MsgpackColumns:
     def _columns(self, payloads: Sequence[bytes], structs: Sequence[Any],
                  found: list[int]) -> tuple[Columns, list[int] | None]:
         values = [_field(number)(structs) for number in range(len(self._keys))]
-        lacking = [0] * len(structs)
-        for number, column in enumerate(values):
-            if UNSET in column:
-                values[number] = [None if value is UNSET else value for value in column]
-                for row, value in enumerate(column):
-                    lacking[row] += value is UNSET
-        counts = list(map(_keys_of, payloads)) if len(found) == len(payloads) else [
-            _keys_of(payloads[index]) for index in found]
-        bad = {row for row, (count, less) in enumerate(zip(counts, lacking, strict=True))
-               if count + less != len(values)}
-        texts = list(map(value_texts, values))
+        if len(found) < len(payloads):
+            payloads = [payloads[index] for index in found]
+            is_whole = False
+        else:
+            is_whole = True
+        bad: set[int] = set()
+        try:
+            # As many keys as values, and none of them is UNSET, which has no text: all are there, each once.
+            if bytes([payload[0] for payload in payloads]) != bytes([_MAP | len(values)]) * len(payloads):
+                raise TypeError
+            texts = list(map(value_texts, values))
+        except (TypeError, ValueError):
+            values, bad = _lacking(payloads, values)
+            texts = list(map(value_texts, values))
         for column, text in zip(values, texts, strict=True):
             if b"null" in text:
                 bad.update(not_finite(column))
@@ -72,7 +77,7 @@ class MsgpackColumns:
             keep = [row for row in range(len(structs)) if row not in bad]
             found = [found[row] for row in keep]
             texts = [value_texts([column[row] for row in keep]) for column in values]
-        return Columns(self._paths, texts, len(found)), found if len(found) < len(payloads) else None
+        return Columns(self._paths, texts, len(found)), None if is_whole and not bad else found
 
     def _learn(self, payloads: Sequence[bytes]) -> bool:
         """Learns the keys of messages that could not be read. Whether there were new ones."""
@@ -98,6 +103,19 @@ def _field(number: int) -> Callable[[Sequence[Any]], list[Any]]:
     """Gives one field of each Struct; an expression of its own is three times as fast as `attrgetter`."""
     made: Callable[[Sequence[Any]], list[Any]] = eval(f"lambda structs: [one.f{number} for one in structs]")  # nosec B307  # a number
     return made
+
+
+def _lacking(payloads: Sequence[bytes], values: Sequence[list[Any]]) -> tuple[list[list[Any]], set[int]]:
+    """The columns with None for what is not there, and the rows whose payloads have more keys than they have values."""
+    lacking = [0] * len(payloads)
+    for column in values:
+        if UNSET in column:
+            for row, value in enumerate(column):
+                lacking[row] += value is UNSET
+    whole = [[None if value is UNSET else value for value in column] if UNSET in column else column
+             for column in values]
+    return whole, {row for row, (payload, less) in enumerate(zip(payloads, lacking, strict=True))
+                   if _keys_of(payload) + less != len(values)}
 
 
 def _keys_of(payload: bytes) -> int:
