@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import requests
+from click.testing import CliRunner
 
+from pipeline.cli import main
 from pipeline.commands.config import load_config
 from pipeline.testbed.harness.sandboxes import Addresses, start_sandbox
 
@@ -93,6 +95,14 @@ def test_a_port_that_is_taken_is_named_with_what_to_do(option: str) -> None:
     assert ended.stderr.count("\n") == 1
     assert f"127.0.0.1:{port}: Address already in use" in ended.stderr
     assert option in ended.stderr
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "::1"])
+def test_a_host_that_is_not_this_machine_is_named(host: str) -> None:
+    result = CliRunner().invoke(main, ["sandbox", "--host", host, "--iggy-port", "0"])
+    assert result.exit_code == 1
+    assert f"Iggy can't listen on {host}:0" in result.output
+    assert result.output.endswith("give an address of this machine with --host\n")
 
 
 @pytest.mark.parametrize("flavour", ["v1", "v2", "v3", "questdb"])

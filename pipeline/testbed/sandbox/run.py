@@ -1,10 +1,12 @@
 """Runs the sandbox: `pipeline sandbox` in the foreground, or `python -m pipeline.testbed.sandbox.run` for tests."""
 
 import asyncio
+import errno
 import functools
 import json
 import os
 import signal
+import socket
 import ssl
 import sys
 from pathlib import Path
@@ -137,9 +139,12 @@ async def _started(server: Broker | InfluxServer, name: str, option: str) -> Non
     try:
         await server.start()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise PipelineError(f"the sandbox's {name} can't listen on {server.host}:{server.port}: {reason}; "
-                            f"stop what has that port, or give another with {option} (0 takes a free one)") from None
+        wrong_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+        advice = ("give an address of this machine with --host" if wrong_host else
+                  f"stop what has that port, or give another with {option} (0 takes a free one)")
+        raise PipelineError(f"the sandbox's {name} can't listen on {server.host}:{server.port}: {reason}; {advice}"
+                            ) from None
 
 
 def _write_addresses(path: Path, broker: Broker | None, influxdb: InfluxServer | None) -> None:
