@@ -72,6 +72,10 @@ class Deliveries:
             load.dispatched_messages - load.in_flight_messages + pipeline.window_messages // share,
             load.dispatched_bytes - load.in_flight_bytes + pipeline.window_bytes // share))
 
+    def owe_credit(self, ingest: int) -> None:
+        """Less is in flight than an ingest process knows of: with the next credit it will."""
+        self._credit_due.add(ingest)
+
     def grant_due(self) -> None:
         """Sends their credit to the ingest processes with ranges settled since the last one."""
         while self._credit_due:

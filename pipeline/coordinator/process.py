@@ -237,6 +237,8 @@ class Coordinator:
         load = self.ledger.load(range_.ingest)
         messages, size = load.dispatched_messages, load.dispatched_bytes
         self.ledger.dispatch(range_, now)
+        if self.ledger.is_settled(range_):  # the writer's report has come before, or it is an old range
+            self.deliveries.owe_credit(range_.ingest)
         self.measures.dispatched(range_.partition.topic, load.dispatched_messages - messages,
                                  load.dispatched_bytes - size)
         self.assignments.dispatched(message)
