@@ -468,3 +468,29 @@ def test_late_points_are_counted_and_the_hint_brings_them(influxdb1: str, databa
     assert run.ends() == 0
     late = {identity(point) for point in run.points() if at + 1 < point["time"] < at + 10}
     assert len(late) >= 2  # those of the first warning: a second one is held back
+
+
+def test_what_would_be_sent_is_shown_and_nothing_is_sent(
+        influxdb1: str, database: str, sandbox: SandboxIggy, stream: str, tmp_path: Path) -> None:
+    write(influxdb1, database, [line(n) for n in range(4_000)] + ["rare x=1i 5", "sparse a=1 1", "sparse b=2 2"])
+    run = Source(tmp_path, sandbox.address, influxdb1, f'version = "v1"\ndatabase = "{database}"', stream, start=False,
+                 output='headers = { from = "{source}" }\npartitions = 3')
+
+    def shown(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run([sys.executable, "-m", "pipeline", *arguments, "-c", str(run.config)],
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = shown("preview", "--source", "source", "--json", "--count", "2")
+    assert code == 0, text
+    rare, sensors, sparse = json.loads(text)["measurements"]
+    assert (sensors["points"], sensors["series"], sensors["exists"], sensors["partitions"]) == (4_000, 40, False, 3)
+    assert sum(one["points"] for one in sensors["windows"]) == 4_000 and len(sensors["windows"]) > 1
+    assert [json.loads(one["text"]) for one in sensors["samples"]][0]["measurement"] == "sensors"
+    assert {one["partition"] for one in sensors["samples"]} <= {0, 1, 2} and sensors["headers"] == {"from": "source"}
+    assert json.loads(rare["samples"][0]["text"])["fields"] == {"x": 1} and sparse["points"] == 1
+    code, text = shown("start", "--from", "2024-01-01T00:00:00Z", "--to", "2024-01-02T00:00:00Z", "--dry-run")
+    assert code == 0 and "measurement rare" in text and "at least 0 points" in text and "# nothing was sent" in text
+    code, text = shown("preview", "--source", "source", "--measurement", "nothing*")
+    assert code == 1 and "no measurement matches nothing*; there are 3, such as rare, sensors, sparse" in text
+    assert read_partitions(sandbox.address, stream, "out") == [] and not run.state_file.exists()
