@@ -34,6 +34,8 @@ from stages.languages.language import (
     substitute,
 )
 
+#: Series of which one is to have points, to know the tags of a measurement.
+SERIES_WITH_KEYS = 10
 #: Statements in the queries for measurements, and for columns.
 MEASUREMENT_STATEMENTS, COLUMN_STATEMENTS = 3, 2
 #: In the errors of a server that is busy or is being stopped, or has stopped a query: it may answer later.
@@ -83,6 +85,8 @@ class InfluxqlDialect:
         self.ordered = not custom
         self._retention_policy = retention_policy
         self._by_policy = by_policy
+        self._names_policy = by_policy or bool(retention_policy)
+        self._measurement_statements = 1 if by_policy else MEASUREMENT_STATEMENTS
         self._choice = choice
         self._conditions = influxql_conditions(choice, quoted)
         self._database = database
@@ -106,19 +110,21 @@ class InfluxqlDialect:
         return f" WHERE {conditions}" if conditions else ""
 
     def measurements(self) -> QueryRequest:
+        if self._by_policy:  # a database need not have a default policy, which a SELECT without one wants
+            return self._ask(f"SHOW RETENTION POLICIES ON {quoted(self._database)}")
         # For a missing database the list is empty; only a SELECT is an error, in 2.7 only as the last statement.
         return self._ask(f"SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON {quoted(self._database)}; "  # nosec B608  # quoted
                          'SELECT "x" FROM "x" WHERE time = 0 LIMIT 1')
 
     def read_measurements(self, body: bytes) -> list[str]:
-        chunks = _all_chunks(body, MEASUREMENT_STATEMENTS)
+        chunks = _all_chunks(body, self._measurement_statements)
         return [str(_row.decode(value)[0]) for chunk in chunks for series in _series(chunk)
                 for value in series.values if series.columns == ["name"]]
 
     def policies(self, body: bytes) -> list[RetentionPolicy]:
         return [RetentionPolicy(str(policy["name"]), policy["default"] is True,
                                 parse_duration(str(policy.get("shardGroupDuration"))))
-                for chunk in _all_chunks(body, MEASUREMENT_STATEMENTS) for series in _series(chunk)
+                for chunk in _all_chunks(body, self._measurement_statements) for series in _series(chunk)
                 if "default" in series.columns for raw in series.values
                 for policy in [dict(zip(series.columns, _head.decode(raw), strict=False))]]
 
@@ -138,11 +144,16 @@ class InfluxqlDialect:
         return list(found)
 
     def columns(self, measurement: str) -> QueryRequest:
+        """Where a retention policy is named, the tag keys come from the groups of a few series, which have all keys of
+        the policy: SHOW TAG KEYS of InfluxDB 2.7.12 answers for the default policy, whatever it is asked for."""
         where = self._from(measurement)
-        return self._ask(f"SHOW TAG KEYS FROM {where}; SHOW FIELD KEYS FROM {where}")
+        keys = f"SHOW TAG KEYS FROM {where}"
+        if self._names_policy:
+            keys = f"SELECT * FROM {where} GROUP BY * LIMIT 1 SLIMIT {SERIES_WITH_KEYS}"  # nosec B608  # quoted
+        return self._ask(f"{keys}; SHOW FIELD KEYS FROM {where}")
 
     def read_columns(self, body: bytes) -> tuple[Column, ...]:
-        tags, types = _keys(body)
+        tags, types = _keys(body, self._names_policy)
         columns = [Column(name, "tag", "string") for name in tags]
         for name, found in types.items():
             # A cast returns values of its type and converts other numbers, so a cast to float returns every number.
@@ -152,7 +163,7 @@ class InfluxqlDialect:
         return sort_columns(columns)
 
     def rounded_fields(self, body: bytes) -> list[str]:
-        return sorted(name for name, found in _keys(body)[1].items()
+        return sorted(name for name, found in _keys(body, self._names_policy)[1].items()
                       if "float" in found and found & {"integer", "unsigned"})
 
     def page(self, measurement: str, columns: tuple[Column, ...], window: TimeWindow, limit: int,
@@ -332,19 +343,24 @@ def _parsed(line: bytes) -> _Chunk:
         raise QueryError(f"the answer is not JSON: {excerpt(line)}", retryable=True) from None
 
 
-def _keys(body: bytes) -> tuple[list[str], dict[str, set[FieldType]]]:
+def _keys(body: bytes, grouped: bool) -> tuple[list[str], dict[str, set[FieldType]]]:
     """The tag keys, and the field keys with their types in all shards, of an answer to `columns`. Raises QueryError."""
-    tags: list[str] = []
+    tags: dict[str, None] | None = None
     types: dict[str, set[FieldType]] = {}
     for chunk in _all_chunks(body, COLUMN_STATEMENTS):
         for series in _series(chunk):
+            if series.columns[0] == "time":
+                tags = {**(tags or {}), **dict.fromkeys(series.tags)}
+                continue
             for value in series.values:
                 row = _row.decode(value)
                 if series.columns[0] == "tagKey":
-                    tags.append(str(row[0]))
+                    tags = {**(tags or {}), str(row[0]): None}
                 else:
                     types.setdefault(str(row[0]), set()).add(_field_type(str(row[1])))
-    return tags, types
+    if grouped and types and tags is None:
+        raise QueryError(f"its first {SERIES_WITH_KEYS} series have no points, so that its tags are not known")
+    return list(tags or {}), types
 
 
 def _chunks(body: bytes) -> list[_Chunk]:

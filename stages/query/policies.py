@@ -7,7 +7,7 @@ from pipeline.config.patterns import matches_any
 from pipeline.config.source_schema import SourceConfig
 from pipeline.log_formats import facts
 from stages.languages.influxql import InfluxqlDialect
-from stages.languages.language import QueryRequest, RetentionPolicy
+from stages.languages.language import QueryError, QueryRequest, RetentionPolicy
 
 
 class PolicyWatch:
@@ -27,6 +27,10 @@ class PolicyWatch:
 
         Raises QueryFailed and QueryError.
         """
+        if not policies:  # InfluxDB 1 says that itself
+            name = self._config.influxdb.database or self._config.influxdb.bucket
+            raise QueryError(f"database not found: {name} has no retention policy, or DBRP mapping, that this token "
+                             "may read")
         wanted = [policy.name for policy in policies if matches_any(policy.name, self._config.retention_policies)]
         if not wanted and not self._warned_of_none:
             self._logger.warning("source %s: no retention policy matches `retention_policies`; the database has %s",

@@ -17,15 +17,17 @@ def test_points_of_each_policy_name_it(tmp_path: Path, iggy: RunningIggy, stream
     with running_influxdb(flavour="v2") as server:
         requests.post(f"{server.url}/query?db=sandbox&chunked=true&epoch=ns", timeout=60, headers=TOKEN, data={
             "q": 'CREATE RETENTION POLICY "a year" ON "sandbox" DURATION 0s REPLICATION 1'}).raise_for_status()
-        for policy, value in (("autogen", "1"), ("a year", "2i")):
+        for policy, tags, value in (("autogen", "", "1"), ("a year", ",t=x", "2i")):
             answer = requests.post(f"{server.url}/write", params={"db": "sandbox", "rp": policy}, headers=TOKEN,
-                                   data=f"m f={value} {FIRST_TIME}", timeout=60)
+                                   data=f"m{tags} f={value} {FIRST_TIME}", timeout=60)
             assert answer.status_code == 204, answer.text
         with Source(tmp_path, iggy.address, server.url, INFLUXDB, stream, arguments=["--until-caught-up"],
                     source='retention_policies = ["*"]', start=False,
                     output='headers = { rp = "{retention_policy}" }') as run:
             assert run.ends() == 0, run.log()
-            found = sorted((str(message.user_headers()), json.loads(message.payload())["fields"])
-                           for message in run.messages())
-            assert [fields for _, fields in found] == [{"f": 2}, {"f": 1.0}]
+            found = sorted(((str(message.user_headers()), json.loads(message.payload())) for message in run.messages()),
+                           key=lambda one: one[0])
+            # Also the tags that only a policy has which is not the default one.
+            assert [(point["tags"], point["fields"]) for _, point in found] == [
+                ({"t": "x"}, {"f": 2}), ({}, {"f": 1.0})]
             assert "a year" in found[0][0] and "autogen" in found[1][0]

@@ -102,3 +102,26 @@ def test_flux_brings_the_values_of_a_field_in_every_shard_whatever_its_type(
         assert run.ends() == 0, run.log()
         assert [point["fields"]["f"] for point in sorted(run.points(), key=lambda one: int(one["time"]))] == [
             1.5, "text", True, 2]
+
+
+def test_every_policy_that_is_mapped_is_read_with_its_own_tags_also_without_a_default(
+        bucket: str, sandbox: SandboxIggy, stream: str, tmp_path: Path) -> None:
+    org = ask("GET", "/api/v2/orgs", params={"org": ORG}).json()["orgs"][0]["id"]
+    made = {}
+    try:
+        for policy, line in (("one", "m,t=a f=1.5"), ("o d.d ü", 'm,u=b f="text"')):
+            name = f"{bucket}-db/{policy}"
+            made[policy] = ask("POST", "/api/v2/buckets",
+                               json={"orgID": org, "name": name, "retentionRules": []}).json()
+            ask("POST", "/api/v2/write", params={"org": ORG, "bucket": name}, data=f"{line} {FIRST_TIME}".encode())
+        # Buckets of such names are policies of the database, none of them the default one.
+        options = 'retention_policies = ["one", "o d*"]'
+        with Source(tmp_path, sandbox.address, URL, f'database = "{bucket}-db"\ntoken = "{TOKEN}"',
+                    stream, source=options, output='constant_tags = { rp = "{retention_policy}" }', start=False,
+                    arguments=["--until-caught-up"]) as run:
+            assert run.ends() == 0, run.log()
+            found = sorted(((point["tags"], point["fields"]) for point in run.points()), key=str)
+            assert found == [({"rp": "o d.d ü", "u": "b"}, {"f": "text"}), ({"rp": "one", "t": "a"}, {"f": 1.5})]
+    finally:
+        for one in made.values():
+            ask("DELETE", f"/api/v2/buckets/{one['id']}")

@@ -33,6 +33,8 @@ QUERIES = [
         """("t"::tag !~ /^(?s:a.*)$/ AND "t"::tag != '')""", """("t"::tag =~ /^(?s:i.*)$/ OR "t"::tag = '')""",
         """"none"::tag = ''""", """"none"::tag != ''""")),
     """SELECT "t"::string FROM "t" WHERE "t"::tag = '' ORDER BY time ASC""",
+    'SELECT * FROM "ü" GROUP BY * LIMIT 1 SLIMIT 3', 'SELECT * FROM "many" GROUP BY * LIMIT 1 SLIMIT 3',
+    'SELECT * FROM "none" GROUP BY * LIMIT 1 SLIMIT 3',
     'SELECT "v"::integer FROM "many" ORDER BY time ASC', 'SELECT "v"::integer FROM "many" ORDER BY time ASC LIMIT 12',
 ]
 

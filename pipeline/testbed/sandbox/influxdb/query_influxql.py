@@ -4,6 +4,7 @@
     SELECT "a"::tag, "f"::float FROM "m" [WHERE time >= 1 AND time < 2] [ORDER BY time ASC] [LIMIT 3]
     SELECT "x" FROM "x" WHERE time = 0 LIMIT 1; with conditions on tags as of `conditions`
     SELECT * FROM "m" WHERE time >= 1 AND time < 2 LIMIT 1
+    SELECT * FROM "m" GROUP BY * LIMIT 1 SLIMIT 3
     SHOW FIELD KEYS FROM "policy"./.*/ LIMIT 1; CREATE RETENTION POLICY "p" ON "b" DURATION 0s REPLICATION 1 [DEFAULT]
     ALTER RETENTION POLICY "p" ON "b" DEFAULT; DROP RETENTION POLICY "p" ON "b"
 
@@ -90,8 +91,8 @@ def _statement(database: Bucket, reader: Reader, size: int,
         return [(None, False)]
     if reader.take("SHOW TAG KEYS FROM"):
         name, points = _measurement(database, reader)
-        # InfluxDB 1 has one index for all policies.
-        listed = database.policies.values() if lists_all else [points]
+        # InfluxDB 1 has one index for all policies; InfluxDB 2 answers for the default one.
+        listed = database.policies.values() if lists_all else [_policy(database, "")]
         return _list(name, ["tagKey"], [[key] for key in {key for one in listed for key in one.tag_keys(name)}])
     if reader.take("SHOW FIELD KEYS FROM"):
         if found := reader.take(r'"(?:[^"\\]|\\.)*"\./\.\*/'):
@@ -171,6 +172,8 @@ def _select(database: Bucket, reader: Reader, size: int) -> list[tuple[dict[str,
             if not reader.take("AND"):
                 break
     reader.take("ORDER BY time ASC")
+    if everything and reader.take(r"GROUP BY \* LIMIT 1 SLIMIT"):
+        return _groups(bucket, measurement, int(reader.need(r"\d+")))
     if reader.take("LIMIT"):
         limit = int(reader.need(r"\d+"))
     # A row of nothing but tags and nulls is none; it does not count for the limit.
@@ -188,6 +191,17 @@ def _select(database: Bucket, reader: Reader, size: int) -> list[tuple[dict[str,
     return [({"name": measurement, "columns": names, "values": rows[at:at + size],
               **({"partial": True} if at + size < len(rows) else {})}, at + size < len(rows))
             for at in range(0, len(rows), size)] or [(None, False)]
+
+
+def _groups(bucket: Bucket, measurement: str, most: int) -> list[tuple[dict[str, Any] | None, bool]]:
+    """The first point of each of the first series, each with all tag keys."""
+    keys, fields = bucket.tag_keys(measurement), list(bucket.field_keys(measurement))
+    first: dict[tuple[str, ...], Found] = {}
+    for point in select(bucket, Selection(measurement, MIN_TIME, MAX_TIME + 1)):
+        first.setdefault(tuple(point.tags.get(key, "") for key in keys), point)
+    return [({"name": measurement, **({"tags": dict(zip(keys, own, strict=True))} if keys else {}),
+              "columns": ["time", *fields], "values": [[point.time, *_values(point, [(name, "") for name in fields])]]},
+             False) for own, point in sorted(first.items())[:most]] or [(None, False)]
 
 
 def _values(point: Found, columns: list[tuple[str, str]]) -> list[FieldValue | None]:
