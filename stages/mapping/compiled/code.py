@@ -164,9 +164,9 @@ class Code:
         outer, outer_plain = taken(self.reader.outer, structs)
         if owner is None:
             return Taken(len(structs), None, outer, {}, outer_plain)
-        sizes = list(map(sum, zip(*[map(len, texts if isinstance(texts[0], Raw) else map(str, texts))
-                                    for texts in outer.values()], strict=True)))
-        if sum([sizes[index] for index in owner] if sizes else ()) > most_bytes:
+        sizes = [list(map(len, texts if isinstance(texts[0], Raw) else map(str, texts))) for texts in outer.values()]
+        if sum(map(max, sizes)) * len(owner) > most_bytes and (  # mostly they are far smaller
+                sum([one[index] for one in sizes for index in owner]) > most_bytes):
             raise AllByRules
         inner, inner_plain = taken(self.reader.inner, elements)
         return Taken(len(elements), owner, inner, outer, inner_plain, outer_plain)

@@ -27,6 +27,8 @@ _SAFE_DIGITS: Final = 18
 #: Texts whose conversion is remembered are no longer.
 _REMEMBERED_CHARS: Final = 40
 _NUMBER_CHARS: Final = b"0123456789.-\n\0"
+#: All bytes but brackets that open, and line breaks.
+_NO_BRACKETS: Final = bytes([byte for byte in range(256) if byte not in b"{[\n"])
 _BOOLEAN_CHARS: Final = b"truefals\n\0"
 #: Numbers in strings, as JSON has them: they are written as they are.
 _DECIMALS: Final = re.compile(r"(?:(?:-?(?:0|[1-9][0-9]{0,100}+)(?:\.[0-9]{1,100}+)?+|\x00)\n)*+")
@@ -302,8 +304,8 @@ def check_unused(rules: RecordMapper, column: Column, raws: Sequence[Raw], bad: 
     if treatments <= {"keep", "drop"} and not column.is_before_operand and column.depth <= limits.depth:
         # What has no more brackets than levels are allowed is not nested too deep.
         most = limits.depth - column.depth + 1
-        texts = list(map(bytes, raws))
-        if "keep" not in treatments or max([text.count(b"{") + text.count(b"[") for text in texts]) <= most:
+        brackets = joined.translate(None, _NO_BRACKETS).split(b"\n")
+        if "keep" not in treatments or len(brackets) == len(raws) + 1 and max(map(len, brackets)) <= most:
             return
     for index, raw in enumerate(raws):
         text = str(raw, "utf-8")

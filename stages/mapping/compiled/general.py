@@ -222,8 +222,9 @@ def _readable(reader: Reader, payloads: Sequence[bytes], indices: Sequence[int],
     whole = b"\n".join(some)
     longest = max(map(len, some), default=0)
     encoded = _encoder.encode(structs)
-    # Written again, Structs that lost nothing are as long as what they were read from: brackets, and commas between.
-    is_whole = reader.is_verbatim and len(encoded) == len(whole) + 2
+    # Written again, no value is longer, and Structs that lost nothing are as long as what they were read from, which
+    # has no more between its values than is needed: brackets, and commas between.
+    is_whole = len(encoded) == len(whole) + 2
     # Of a key that is there twice the Structs hold one value: the other one's colon is missing.
     if ((is_whole or whole.count(b":") == encoded.count(b":") and not (
             b"\\" in whole and _HIDDEN_COLON.search(whole))) and longest < 2 * limits.values and _is_text(whole)):

@@ -28,8 +28,8 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _LIST: Final = msgspec.json.Decoder(list[Raw])
 #: Characters that no Struct's field can be named with, and a NUL, which paths use themselves.
 _BAD_NAME: Final = re.compile(r'["\\\x00-\x1f]')
-#: A value that nothing asks for.
-_WALKED: Final = str | float | bool | None | UnsetType
+#: A value that nothing asks for. Written again it is never longer than it was, as a float may be.
+_WALKED: Final = str | int | bool | None | UnsetType
 
 
 class Node(Struct, eq=False):
@@ -50,6 +50,8 @@ class Node(Struct, eq=False):
     #: A text has been met; and a number, true or false.
     has_texts: bool = False
     has_others: bool = False
+    #: The same of a number with a fraction or an exponent.
+    has_floats: bool = False
     #: A field that cannot stay together with others.
     is_apart: bool = False
 
@@ -67,8 +69,6 @@ class Reader(Struct, eq=False, frozen=True):
     element_chars: int
     #: Keys of one point, at most.
     keys: int
-    #: Whether every value is kept as it came: then Structs that are as long as their messages have lost nothing.
-    is_verbatim: bool
 
 
 class Schema:
@@ -165,10 +165,11 @@ class Schema:
                 self._kinds += 1
         elif text != "null" and node.kind == "value":
             node.is_scalar = True
-            before = node.has_texts, node.has_others
+            before = node.has_texts, node.has_others, node.has_floats
             node.has_texts |= first == '"'
             node.has_others |= first != '"'
-            self._kinds += before != (node.has_texts, node.has_others)
+            node.has_floats |= first not in '"tf' and not text.lstrip("-").isdigit()
+            self._kinds += before != (node.has_texts, node.has_others, node.has_floats)
 
     def _become(self, node: Node, kind: Literal["object", "elements"]) -> None:
         node.kind = kind
@@ -180,7 +181,6 @@ class Schema:
         self._leads = {lead_of(self._rules.heads.tag_key(node.path, node.key)) for node in _values(self.root)
                        if self._rules.heads.tag_key(node.path, node.key)} | self._rules.heads.outer_leads
         outer, elements = Table(""), None
-        self._walks = False
         struct = self._struct(self.root, outer)
         inner = Table("")
         path: list[int] = []
@@ -197,8 +197,7 @@ class Schema:
             return None
         return Reader(msgspec.json.Decoder(struct).decode, outer, elements, inner,
                       sum([len(column.lead) + 2 for column in columns]),
-                      sum([len(node.path) + len(node.key) for node in _values(self._elements or self.root)]), self.keys,
-                      not self._walks)
+                      sum([len(node.path) + len(node.key) for node in _values(self._elements or self.root)]), self.keys)
 
     def _struct(self, node: Node, table: Table) -> Any:
         """A Struct for an object; fills its table."""
@@ -233,10 +232,9 @@ class Schema:
         if column is None:
             return None
         if column.lead or column.in_head or column.is_time or column.is_operand or (
-                node.is_kept and not column.is_excluded):
+                (node.is_kept or node.has_floats) and not column.is_excluded):
             table.columns[number] = column
             return (Text, UNSET) if column.is_text else (Raw, ABSENT)
-        self._walks |= not column.is_excluded
         return (Raw, ABSENT) if column.is_excluded else (_WALKED, UNSET)
 
     def _column(self, node: Node, name: str) -> Column | None:
