@@ -41,12 +41,15 @@ def qualified(policy: str, name: str) -> str:
 
 def measurement_of(config: SourceConfig, kept: str) -> Measurement:
     """The measurement that a source keeps under this name. A name that is none of them is taken as it is."""
-    if config.retention_policies:
-        found = _QUALIFIED.fullmatch(kept)
-        if found is not None:
-            return Measurement(*(_ESCAPE.sub(lambda one: {"n": "\n"}.get(one[1], one[1]), part)
-                                 for part in found.groups()))
-    return Measurement(config.influxdb.retention_policy, kept)
+    return parts_of(kept) if config.retention_policies else Measurement(config.influxdb.retention_policy, kept)
+
+
+def parts_of(kept: str) -> Measurement:
+    """Takes a name of `qualified` apart; any other has no policy."""
+    found = _QUALIFIED.fullmatch(kept)
+    if found is None:
+        return Measurement("", kept)
+    return Measurement(*(_ESCAPE.sub(lambda one: {"n": "\n"}.get(one[1], one[1]), part) for part in found.groups()))
 
 
 def template_names(config: SourceConfig, kept: str) -> dict[str, str]:

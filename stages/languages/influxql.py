@@ -86,7 +86,7 @@ class InfluxqlDialect:
         self._retention_policy = retention_policy
         self._by_policy = by_policy
         self._names_policy = by_policy or bool(retention_policy)
-        self._measurement_statements = 1 if by_policy else MEASUREMENT_STATEMENTS
+        self._measurement_statements = 1 if self._names_policy else MEASUREMENT_STATEMENTS
         self._choice = choice
         self._conditions = influxql_conditions(choice, quoted)
         self._database = database
@@ -110,7 +110,7 @@ class InfluxqlDialect:
         return f" WHERE {conditions}" if conditions else ""
 
     def measurements(self) -> QueryRequest:
-        if self._by_policy:  # a database need not have a default policy, which a SELECT without one wants
+        if self._names_policy:  # a database need not have a default policy, which a SELECT without one wants
             return self._ask(f"SHOW RETENTION POLICIES ON {quoted(self._database)}")
         # For a missing database the list is empty; only a SELECT is an error, in 2.7 only as the last statement.
         return self._ask(f"SHOW MEASUREMENTS; SHOW RETENTION POLICIES ON {quoted(self._database)}; "  # nosec B608  # quoted

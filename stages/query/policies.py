@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from pipeline.config.patterns import matches_any
+from pipeline.config.source_names import parts_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.log_formats import facts
 from stages.languages.influxql import InfluxqlDialect
@@ -20,6 +21,12 @@ class PolicyWatch:
         self._unread: list[str] = []
         self._default = ""
         self._warned_of_none = False
+
+    def measurements_of_one(self, dialect: InfluxqlDialect, ask: Callable[[QueryRequest], bytes]) -> list[str]:
+        """The measurements of `influxdb.retention_policy`: SHOW MEASUREMENTS of InfluxDB 2 lists those of the default
+        policy. Raises QueryFailed and QueryError."""
+        only = (self._config.influxdb.retention_policy,)
+        return [parts_of(kept).name for kept in dialect.read_measurements_of(only, ask(dialect.measurements_of(only)))]
 
     def measurements(self, policies: Sequence[RetentionPolicy], dialect: InfluxqlDialect,
                      ask: Callable[[QueryRequest], bytes]) -> list[str]:

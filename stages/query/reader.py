@@ -136,6 +136,8 @@ class SourceReader:
             if self.config.retention_policies and isinstance(dialect, InfluxqlDialect):
                 found = self._policies.measurements(policies, dialect, self._list)
             else:
+                if self.config.influxdb.retention_policy and isinstance(dialect, InfluxqlDialect):
+                    found = self._policies.measurements_of_one(dialect, self._list)
                 self._policies.log_unread(policies)
         except QueryError as error:
             raise to_failure(error) from None

@@ -122,6 +122,11 @@ def test_every_policy_that_is_mapped_is_read_with_its_own_tags_also_without_a_de
             assert run.ends() == 0, run.log()
             found = sorted(((point["tags"], point["fields"]) for point in run.points()), key=str)
             assert found == [({"rp": "o d.d ü", "u": "b"}, {"f": "text"}), ({"rp": "one", "t": "a"}, {"f": 1.5})]
+        with Source(tmp_path / "only", sandbox.address, URL, f'database = "{bucket}-db"\ntoken = "{TOKEN}"\n'
+                    'retention_policy = "o d.d ü"', f"{stream}-only", start=False,
+                    arguments=["--until-caught-up"]) as run:
+            assert run.ends() == 0, run.log()
+            assert [(point["tags"], point["fields"]) for point in run.points()] == [({"u": "b"}, {"f": "text"})]
     finally:
         for one in made.values():
             ask("DELETE", f"/api/v2/buckets/{one['id']}")
