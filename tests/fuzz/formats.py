@@ -96,7 +96,17 @@ def _format(random: Random, config: MappingConfig, folder: Path) -> tuple[Mappin
     path = folder / "schema.avsc"
     path.write_text(json.dumps(definition))
     make = _avro if definition is _AVRO else _flat_avro
-    return replace(config, format="avro", avro_schema=str(path)), lambda: make(random, schema)
+    way = random.choice(("none", "none", "file", "folder"))
+    if way == "none":
+        return replace(config, format="avro", avro_schema=str(path)), lambda: make(random, schema)
+    config = replace(config, format="avro", schema_header="confluent")
+    if way == "file":
+        config = replace(config, avro_schema=str(path))
+    else:
+        for number in (7, 8):
+            path.with_name(f"{number}.avsc").write_text(path.read_text())
+        config = replace(config, schema_folder=str(folder))
+    return config, lambda: b"\0\0\0\0" + bytes([random.choice((7, 7, 7, 8, 9))]) + make(random, schema)
 
 
 def _msgpack(random: Random) -> bytes:

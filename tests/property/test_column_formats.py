@@ -7,6 +7,7 @@ from typing import Any
 
 import fastavro
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,6 +109,29 @@ def test_schemas_with_more_than_single_values_are_not_read_by_column() -> None:
         named: dict[str, Any] = {}
         schema = fastavro.parse_schema({"type": "record", "name": "R", "fields": [{"name": "a", "type": kind}]}, named)
         assert AvroColumns.of(schema, named) is None
+
+
+@pytest.mark.parametrize("way", ["schema", "header and schema", "header and folder"])
+@pytest.mark.parametrize("more", [{}, {"nested": "json"}, {"nested": "drop"}, {"exclude_fields": ("in",)}])
+def test_records_become_what_their_transcoder_makes_of_them(way: str, more: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "7.avsc").write_text(json.dumps(AVRO))
+    options: dict[str, Any] = {"schema": {"avro_schema": str(tmp_path / "7.avsc")}, "header and schema": {
+        "avro_schema": str(tmp_path / "7.avsc"), "schema_header": "confluent"}, "header and folder": {
+        "schema_folder": str(tmp_path), "schema_header": "confluent"}}[way]
+    mapping = msgspec.structs.replace(TIMED, format="avro", **options, **more)
+    header = b"" if way == "schema" else b"\0\0\0\0\x07"
+    payloads = [header + avro(ts=1_700_000_000_000 + number // 2, x=number + 0.5) for number in range(16)]
+    if header:
+        payloads += [b"\0\0\0\0\x08" + avro(), b"\x01" + avro(), b""]
+    outcomes = []
+    for is_quick in (True, False):
+        encoder = Encoder(mapping, "ms", "stream", "topic")
+        if not is_quick:
+            encoder.leave_out_quick_formats()
+        outcomes.append(encoder.encode(payloads, BatchOrigin(first=5)))
+        is_by_column = encoder.by_column is not None and encoder.by_column.written >= 16
+        assert is_by_column == (is_quick and "nested" not in more)
+    assert normal(outcomes[0]) == normal(outcomes[1])
 
 
 def test_bad_payloads_beside_good_ones_are_rejected_in_their_places(tmp_path: Path) -> None:

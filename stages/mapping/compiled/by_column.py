@@ -164,5 +164,7 @@ class ByColumn:
         except msgspec.DecodeError:  # a key has no place
             return None
         by_path = {column.path: column for column in reader.outer.all_columns()}
+        if not by_path.keys() <= {".".join(path) for path in paths}:  # an object that stays one
+            return None
         chars = sum([sum(map(len, path)) * _GROWTH + 4 * len(path) for path in paths])
         return _Table(Code(rules, reader), [by_path.get(".".join(path)) for path in paths], chars)

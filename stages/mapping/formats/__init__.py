@@ -102,6 +102,9 @@ def quick(config: MappingConfig) -> Quick | None:
         case "avro" if config.avro_schema and config.schema_header == "none":
             from stages.mapping.formats.avro import quick_avro
             return quick_avro(config.avro_schema, limits)
+        case "avro" if config.schema_header == "confluent" and (config.avro_schema or config.schema_folder):
+            from stages.mapping.formats.avro import quick_confluent_avro
+            return quick_confluent_avro(config, limits)
         case "protobuf":
             from stages.mapping.formats.protobuf import quick_protobuf
             found = quick_protobuf(config, limits)

@@ -7,7 +7,8 @@ a container file become RFC 3339 texts.
 
 import io
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from pipeline.config.schema import MappingConfig
@@ -15,7 +16,8 @@ from stages.mapping.formats import Quick, Transcoder, each
 from stages.mapping.formats.avro_columns import AvroColumns
 from stages.mapping.formats.avro_container import blocks, header
 from stages.mapping.formats.avro_measure import Measure
-from stages.mapping.formats.confluent import SchemaFolder, hint, schema_text, without_header
+from stages.mapping.formats.column_texts import Columns
+from stages.mapping.formats.confluent import HEADER_BYTES, SchemaFolder, hint, schema_id, schema_text, without_header
 from stages.mapping.formats.errors import BadFormat, missing_package
 from stages.mapping.formats.json_values import json_or_reject, to_json, usual_texts
 from stages.mapping.limits import Limits, TooComplex
@@ -44,10 +46,7 @@ def avro_transcoder(config: MappingConfig, limits: Limits) -> Transcoder:
 
     given = _given(config.avro_schema, limits) if config.avro_schema else None
     has_header = config.schema_header == "confluent"
-    folder = None
-    if config.schema_folder:
-        folder = SchemaFolder(config.schema_folder, ".avsc",
-                              lambda content: _parsed(_without_times(schema_text(content)), limits), "not_avro")
+    folder = _folder(config, limits) if config.schema_folder else None
     containers = _Containers(limits, config.max_payload_bytes)
 
     def record(payload: bytes) -> bytes:
@@ -108,6 +107,50 @@ def quick_avro(schema_file: str, limits: Limits) -> Quick:
     # What the reader raises can be anything.
     return Quick(lambda payloads: usual_texts(each(record, payloads, (Exception,)), limits),
                  columns=None if columns is None else columns.columns)
+
+
+def quick_confluent_avro(config: MappingConfig, limits: Limits) -> Quick | None:
+    """The same for records after Confluent's header, by column: of a batch, those of the schema that most of them have.
+    None where a record of one schema is read as one of another.
+    """
+    if config.avro_schema and config.schema_folder:
+        return None
+    given = _given(config.avro_schema, limits) if config.avro_schema else None
+    folder = None if given is not None else _folder(config, limits)
+    readers: dict[int, AvroColumns | None] = {}
+
+    def reader(number: int) -> AvroColumns | None:
+        number = number if given is None else 0  # all ids name the same schema
+        if number not in readers:
+            try:
+                schema: _Schema = given if folder is None else folder.schema(number)  # type: ignore[assignment]
+            except Reject:
+                return None  # its file may be added later
+            if len(readers) >= _MAX_SCHEMAS:
+                readers.clear()
+            readers[number] = AvroColumns.of(schema.parsed, schema.named)
+        return readers[number]
+
+    def columns(payloads: Sequence[bytes]) -> tuple[Columns, list[int] | None]:
+        headers = [payload[:HEADER_BYTES] for payload in payloads]
+        ((header, count),) = Counter(headers).most_common(1)
+        number = schema_id(header)
+        found = reader(number) if number is not None else None
+        if found is None:
+            return Columns((), [], 0), []
+        if count == len(payloads):
+            return found.columns([payload[HEADER_BYTES:] for payload in payloads])
+        rows = [row for row, one in enumerate(headers) if one == header]
+        read, fitting = found.columns([payloads[row][HEADER_BYTES:] for row in rows])
+        return read, rows if fitting is None else [rows[at] for at in fitting]
+
+    return Quick(lambda payloads: [None] * len(payloads), columns=columns)
+
+
+def _folder(config: MappingConfig, limits: Limits) -> SchemaFolder:
+    """The schemas of `schema_folder`. Raises BadFormat."""
+    return SchemaFolder(config.schema_folder, ".avsc",
+                        lambda content: _parsed(_without_times(schema_text(content)), limits), "not_avro")
 
 
 def _given(schema_file: str, limits: Limits) -> _Schema:

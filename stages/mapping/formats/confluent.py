@@ -14,7 +14,8 @@ from stages.mapping.formats.errors import BadFormat
 from stages.mapping.reject import Reject
 
 _MAGIC: Final = b"\0"
-_BYTES: Final = 5
+#: Of the header.
+HEADER_BYTES: Final = 5
 #: Message types within each other, at most.
 _MAX_INDEXES: Final = 16
 _Schema = TypeVar("_Schema")
@@ -22,17 +23,19 @@ _Schema = TypeVar("_Schema")
 
 def schema_id(payload: bytes) -> int | None:
     """The schema's id in the header that a payload begins with; None if it has none."""
-    return int.from_bytes(payload[1:_BYTES], "big") if payload[:1] == _MAGIC and len(payload) >= _BYTES else None
+    if payload[:1] != _MAGIC or len(payload) < HEADER_BYTES:
+        return None
+    return int.from_bytes(payload[1:HEADER_BYTES], "big")
 
 
 def without_header(payload: bytes, reason: str) -> tuple[int, bytes]:
     """The schema's id, and the rest of a payload. Raises Reject, with that reason, for a payload without a header."""
     found = schema_id(payload)
     if found is None:
-        begin = payload[:_BYTES].hex(" ") or "nothing"
+        begin = payload[:HEADER_BYTES].hex(" ") or "nothing"
         raise Reject(reason, f"it has no header of Confluent's: it begins with {begin}, not with a zero byte and a "
                              "schema id (schema_header)")
-    return found, payload[_BYTES:]
+    return found, payload[HEADER_BYTES:]
 
 
 def hint(payload: bytes) -> str:
