@@ -134,15 +134,18 @@ class LateWatch:
             return first.window, first.rows
         return None
 
-    def counted(self, window: TimeWindow, rows: int, is_exact: bool) -> int:
-        """The database has so many rows in a window, or at least so many. Returns how many of them are late."""
+    def counted(self, window: TimeWindow, rows: int) -> int:
+        """The database has so many rows in a window, or at least so many. Returns how many of them are late.
+
+        Fewer than were read do not make the others of wider windows late: some were deleted, or were not counted.
+        """
         for level, waiting in enumerate(self._waiting):
             if waiting and waiting[0].window == window and waiting[0].tries:
                 before = waiting.popleft().rows
                 late = max(0, rows - before)
                 self.late += late
                 if level + 1 < len(LEVELS):
-                    self._grow(level + 1, window, rows if is_exact else max(rows, before))
+                    self._grow(level + 1, window, max(rows, before))
                 return late
         return 0
 

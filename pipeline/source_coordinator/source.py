@@ -277,8 +277,8 @@ class Source:
     def recounted(self, message: source_wire.Recounted) -> dict[str, tuple[int, TimeWindow]]:
         """Measurement -> its late points, and the window in which they are."""
         found = {}
-        for name, window, rows, is_exact in message.counts:
-            if name in self.late and (late := self.late[name].counted(window, rows, is_exact)):
+        for name, window, rows in message.counts:
+            if name in self.late and (late := self.late[name].counted(window, rows)):
                 found[name] = late, window
         for name in message.uncountable:
             if name in self.late:

@@ -104,12 +104,12 @@ class Recount(Struct, frozen=True, tag=True):
 
 
 class Recounted(Struct, frozen=True, tag=True):
-    """Query -> coordinator, answers Recount: the rows of windows, and whether there are no more than these; and
-    measurements whose points cannot be counted. What could not be asked now is left out."""
+    """Query -> coordinator, answers Recount: the rows of windows, at least so many; and measurements whose points
+    cannot be counted. What could not be asked now is left out."""
 
     epoch: Count
     source: Index
-    counts: list[tuple[str, TimeWindow, Count, bool]]
+    counts: list[tuple[str, TimeWindow, Count]]
     uncountable: list[str]
 
 

@@ -322,14 +322,14 @@ class SourceReader:
             raise to_failure(error) from None
 
     @unreadable_is_failure()
-    def rows(self, measurement: str, window: TimeWindow) -> tuple[int, bool] | None:
-        """The number of rows of a window, at most a page, and whether these are all; None where they come in no order,
-        and are counted otherwise. Raises QueryFailed."""
+    def rows(self, measurement: str, window: TimeWindow) -> int | None:
+        """The number of rows of a window, at most a page and one more; None where they come in no order, and are
+        counted otherwise. Raises QueryFailed."""
         _, _, dialect = self._dialect()
         if not dialect.ordered:
             return None
-        _, answer, full = self._read_columns_and_rows(measurement, window, self.limits())
-        return answer.rows, not full
+        _, answer, _ = self._read_columns_and_rows(measurement, window, self.limits())
+        return answer.rows
 
     @property
     def may_probe(self) -> bool:

@@ -13,7 +13,7 @@ from stages.query.transport import QueryFailed
 class Recounts(NamedTuple):
     """The rows of windows; see `source_wire.Recounted`."""
 
-    counts: list[tuple[str, TimeWindow, int, bool]]
+    counts: list[tuple[str, TimeWindow, int]]
     uncountable: list[str]
 
 
@@ -24,7 +24,7 @@ def recount(reader: SourceReader, windows: Sequence[tuple[str, TimeWindow, int]]
     found = Recounts([], [])
     for name, window, rows in windows:
         if name in empty:
-            found.counts.append((name, window, 0, True))
+            found.counts.append((name, window, 0))
             continue
         try:
             counted = _rows_by_now(reader, name, window, rows)
@@ -40,7 +40,7 @@ def recount(reader: SourceReader, windows: Sequence[tuple[str, TimeWindow, int]]
         if counted is None:
             found.uncountable.append(name)
         else:
-            found.counts.append((name, window, *counted))
+            found.counts.append((name, window, counted))
     return found
 
 
@@ -56,9 +56,8 @@ def _known_empty(reader: SourceReader, windows: list[tuple[str, TimeWindow]]) ->
         raise
 
 
-def _rows_by_now(reader: SourceReader, name: str, window: TimeWindow, rows: int) -> tuple[int, bool] | None:
-    """The rows of a window, and whether it certainly has no more; None where they cannot be counted. Raises
-    QueryFailed.
+def _rows_by_now(reader: SourceReader, name: str, window: TimeWindow, rows: int) -> int | None:
+    """The rows of a window, as far as they are known; None where they cannot be counted. Raises QueryFailed.
 
     A server that counts the values of each field counts fewer than the rows where points have different fields. A
     window of few rows is then read once more.
@@ -70,5 +69,6 @@ def _rows_by_now(reader: SourceReader, name: str, window: TimeWindow, rows: int)
     counted = sum(one.points if by_points else one.rows for one in counts.values())
     is_exact = all(one.is_exact for one in counts.values())
     if not is_exact and max(rows, counted) <= reader.config.page_size:
-        return reader.rows(name, window) or (counted, False)
-    return counted, is_exact and not by_points
+        found = reader.rows(name, window)
+        return counted if found is None else max(counted, found)
+    return counted

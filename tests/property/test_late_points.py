@@ -53,7 +53,7 @@ def counted(watch: LateWatch, points: list[tuple[int, int]], now: int) -> int:
     """Answers what is due by now."""
     found = 0
     while (due := watch.due(now)) is not None:
-        found += watch.counted(due[0], in_window(points, due[0], now), is_exact=True)
+        found += watch.counted(due[0], in_window(points, due[0], now))
     return found
 
 
@@ -104,11 +104,11 @@ def test_fewer_than_were_read_are_not_late_and_a_lower_bound_hides_nothing() -> 
     watch.add(TimeWindow(0, 12 * AFTER), 10)
     window, rows = watch.due(20 * AFTER) or (None, 0)
     assert window is not None and rows == 10
-    assert watch.counted(window, 4, is_exact=False) == 0  # points of different fields
+    assert watch.counted(window, 4) == 0  # points of different fields
     window, rows = watch.due(30 * AFTER) or (None, 0)
     assert window is not None and rows == 10
-    assert watch.counted(window, 12, is_exact=True) == watch.late == 2
-    assert watch.counted(window, 99, is_exact=True) == 0  # it was not asked for
+    assert watch.counted(window, 12) == watch.late == 2
+    assert watch.counted(window, 99) == 0  # it was not asked for
 
 
 def test_the_warning_says_how_they_come_to_iggy() -> None:
