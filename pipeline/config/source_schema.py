@@ -47,8 +47,8 @@ class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     headers: dict[str, str] = {}
     #: Tags that every point gets which has no tag of this name; values may contain the same.
     constant_tags: dict[NonEmpty, NonEmpty] = {}
-    #: Most messages in one request to Iggy.
-    messages_per_send: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    #: Most messages in one request to Iggy, which has at most 4 MB, or one larger message.
+    messages_per_send: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
     #: Largest message. A larger one with several points is divided, one with a single point is rejected.
     max_message_bytes: Annotated[int, Meta(ge=1_024, le=64_000_000)] = 1_000_000
     #: Topic in the same stream, created if missing, for rows that cannot become messages; "" only logs them.

@@ -41,8 +41,9 @@ def make_sends(payloads: list[bytes], series: list[int], partitions: int, option
     by_partition: dict[int | None, list[bytes]]
     if options.partitioning == "series" and partitions > 1:
         by_partition = {number: [] for number in range(partitions)}
+        appends = [own.append for own in by_partition.values()]
         for payload, key in zip(payloads, series, strict=True):
-            by_partition[key % partitions].append(payload)
+            appends[key % partitions](payload)
     else:
         partition = {"series": 0, "fixed": options.partition, "balanced": None}[options.partitioning]
         by_partition = {partition: payloads}

@@ -118,7 +118,7 @@ class PageSender:
                 if page is None:
                     page = await self._prepare(payloads, series, bad)
                     delivery = Delivery(sum(len(send.payloads) for send in page.sends),
-                                        sum(len(payload) for send in page.sends for payload in send.payloads))
+                                        sum(sum(map(len, send.payloads)) for send in page.sends))
                 await self._deliver(page)
                 return delivery
             except IggyError as error:
