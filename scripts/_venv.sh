@@ -17,6 +17,17 @@ fi
 may_install() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 
+# Argument 1: a file of pinned packages, uv among them, which installs in a third of pip's time. pip where uv cannot.
+install_locked() {
+    local uv
+    uv=$(mktemp)
+    sed -n '/^uv==/,/[^\\]$/p' "$1" > "$uv"
+    .venv/bin/python -m pip install -q --require-hashes --no-deps -r "$uv"
+    rm "$uv"
+    .venv/bin/uv pip install -q --python .venv/bin/python --compile-bytecode --require-hashes -r "$1" ||
+        .venv/bin/python -m pip install -q --require-hashes -r "$1"
+}
+
 stamp=.venv/installed-$(cat setup.cfg pipeline/__init__.py scripts/_venv.sh tests/requirements.lock | cksum | cut -d' ' -f1)$1
 if [ ! -e "$stamp" ]; then
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -31,7 +42,7 @@ if [ ! -e "$stamp" ]; then
     echo "$0: installing into .venv (once)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     if [ "$1" = "[test]" ]; then
-        .venv/bin/python -m pip install -q --require-hashes -r tests/requirements.lock
+        install_locked tests/requirements.lock
         .venv/bin/python -m pip install -q --no-deps -e .
     else
         .venv/bin/python -m pip install -q -e ".$1"
