@@ -91,7 +91,8 @@ def behind(measurement: Mapping[str, Any]) -> str:
 def _process(one: dict[str, Any]) -> str:
     place = "on another machine" if one["remote"] else f"process {one['pid']}" if one["pid"] else "not running"
     used = f", CPU {one['cpu_seconds']:.1f} s, {one['rss_bytes'] / 1e6:.0f} MB" if one["rss_bytes"] else ""
-    restarts = f", restarted {one['restarts']} times: {one['last_death']}" if one["restarts"] else ""
+    times = "once" if one["restarts"] == 1 else f"{one['restarts']} times"
+    restarts = f", restarted {times}: {one['last_death']}" if one["restarts"] else ""
     return f"{one['name']}: {place}{used}{restarts}"
 
 

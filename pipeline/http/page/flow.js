@@ -44,7 +44,7 @@ function showProcess(node, one, share) {
     one.remote ? "on another machine" : one.pid ? `pid ${one.pid}` : "",
     share === undefined ? "" : `CPU\u00a0${(100 * share).toFixed(0)}\u00a0%`,
     one.rss_bytes ? bytes(one.rss_bytes).replace(" ", "\u00a0") : "",
-    one.restarts ? `restarted ${count(one.restarts)} times, last: ${one.last_death}` : "",
+    one.restarts ? `restarted ${many(one.restarts, "time")}, last: ${one.last_death}` : "",
   ].filter(Boolean).join(" · "));
 }
 
