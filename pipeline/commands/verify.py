@@ -35,6 +35,10 @@ _UNUSED = (*DATABASE, "mapping", "dead_letters", "network", "http", "otlp", "tes
 #: Points that are compared one by one in one more pass, unless a window has more; most such passes; and most points
 #: that are shown.
 DETAIL_POINTS, DETAIL_PASSES, SHOWN_POINTS = 300_000, 5, 10
+#: Most windows that are shown.
+SHOWN_WINDOWS = 20
+#: Stream and topic.
+Topic = tuple[str, str]
 
 
 class WindowResult(Struct, frozen=True):
@@ -82,28 +86,41 @@ class _Verification:
         self._iggy = IggyConnection(config.iggy)
         self._source = source
         self._database = DatabasePoints(source, logging.getLogger("verify"))
-        #: Measurement -> the window of time that is compared; and its names in the state, one for each policy.
+        #: Label of what is compared (a measurement; where policies have topics of their own, that of one policy) -> the
+        #: window of time that is compared; and its names in the state.
         self._spans: dict[str, tuple[int, int]] = {}
         self._kept: dict[str, list[str]] = {}
+        #: Topic -> name in a message -> label.
+        self._labels: dict[Topic, dict[str, str]] = {}
+        grouped: dict[tuple[Topic, str], list[str]] = {}
         for kept, watermark in sorted(state.watermarks.items()):
             if (source.query or is_selected(source, kept)) and watermark > begin:
-                name = measurement_of(source, kept).name
-                known = self._spans.get(name, (begin, watermark if end is None else end))
-                self._spans[name] = begin, min(known[1], watermark)
-                self._kept.setdefault(name, []).append(kept)
-        self._reader = PointReader(source.output, self._spans)
+                grouped.setdefault((self._topic(kept), measurement_of(source, kept).name), []).append(kept)
+        for (topic, name), all_kept in grouped.items():
+            label = ", ".join(all_kept)
+            last = min(state.watermarks[kept] for kept in all_kept)
+            self._spans[label] = begin, last if end is None else min(end, last)
+            self._kept[label] = all_kept
+            self._labels.setdefault(topic, {})[name] = label
+        self._reader = PointReader(source.output, {name for _, name in grouped})
         self._sums = Comparison(width)
-        names = [template_names(source, kept) for all_kept in self._kept.values() for kept in all_kept]
-        self._topics = sorted({(fit_name(substitute_names(source.output.stream, one), source.output.stream),
-                                fit_name(substitute_names(source.output.topic, one), source.output.topic))
-                               for one in names})
+
+    def _topic(self, kept: str) -> Topic:
+        """Where the points of a measurement are sent to."""
+        output, names = self._source.output, template_names(self._source, kept)
+        return (fit_name(substitute_names(output.stream, names), output.stream),
+                fit_name(substitute_names(output.topic, names), output.topic))
 
     async def run(self) -> Verified:
         """Compares sums, then the points of the windows whose sums differ."""
-        for name, (start, end) in self._spans.items():
-            for point in self._read(name, start, end):
-                _, at = self._place(point)
-                self._sums.database.setdefault(self._sums.window(name, at), Sums()).add(hash_of(point))
+        for label, (start, end) in self._spans.items():
+            known = self._labels[self._topic(self._kept[label][0])]
+            for point in self._read(label, start, end):
+                name, at = self._place(point)
+                if known.setdefault(name, label) != label:
+                    raise PipelineError(f"the steps of source {self._source.name} call points of {known[name]} and of "
+                                        f"{label} {name}, in the same topic: they cannot be told apart")
+                self._sums.database.setdefault(self._sums.window(label, at), Sums()).add(hash_of(point))
         async for window, point in self._iggy_points():
             self._sums.iggy.setdefault(window, Sums()).add(hash_of(point))
         rejected = self._database.rejected
@@ -134,16 +151,21 @@ class _Verification:
 
     async def _iggy_points(self) -> AsyncIterator[tuple[Window, bytes]]:
         """(window, point) of all points in Iggy that are compared."""
-        for stream, topic in self._topics:
+        for (stream, topic), labels in sorted(self._labels.items()):
             async for message in messages_of(self._iggy, stream, topic):
                 try:
                     points = [(self._reader.place(point), point) for point in self._reader.points(message)]
                 except (ValueError, msgspec.MsgspecError):
                     continue  # of somebody else
                 for (name, at), point in points:
-                    start, end = self._spans.get(name, (0, 0))
-                    if start <= at < end:
-                        yield self._sums.window(name, at), point
+                    label = labels.get(name)
+                    start, end = self._spans[label] if label is not None else (0, 0)
+                    if label is not None and start <= at < end:
+                        yield self._sums.window(label, at), point
+
+    def _key(self, window: Window, point: bytes) -> int:
+        """A hash of what a point has in common with other values of itself, where it is compared."""
+        return self._reader.key(point) ^ hash_of(window.measurement.encode())
 
     def _chosen(self, windows: list[Window]) -> tuple[list[Window], list[Window]]:
         """The windows for one pass, and those that are left."""
@@ -160,34 +182,36 @@ class _Verification:
         details, wanted = Details(), set(windows)
         for window in windows:
             for point in self._in_database(window):
-                details.expect(window, self._reader.key(point), hash_of(point))
+                details.expect(window, self._key(window, point), hash_of(point))
         async for window, point in self._iggy_points():
             if window in wanted:
-                details.found(window, self._reader.key(point), hash_of(point))
+                details.found(window, self._key(window, point), hash_of(point))
         missing, changed = details.missing(), details.changed()
         lacking, differing = details.by_window(missing), details.by_window(changed)
         for window in windows:
             if (lacking[window] or differing[window]) and len(examples) < SHOWN_POINTS:
                 for point in self._in_database(window):
-                    key = self._reader.key(point)
+                    key = self._key(window, point)
                     if key in missing | changed and len(examples) < SHOWN_POINTS:
-                        examples.append(f"{'missing' if key in missing else 'changed'}: {excerpt(point)}")
+                        place = f" in {window.measurement}" if self._source.retention_policies else ""
+                        examples.append(f"{'missing' if key in missing else 'changed'}{place}: {excerpt(point)}")
         return [self._result(window, details, lacking, differing) for window in windows]
 
     def _in_database(self, window: Window) -> Iterator[bytes]:
         start, end = self._spans[window.measurement]
         return self._read(window.measurement, max(start, window.start), min(end, window.start + self._sums.width))
 
-    def _read(self, measurement: str, start: int, end: int) -> Iterator[bytes]:
-        return itertools.chain.from_iterable(self._database.read(kept, start, end) for kept in self._kept[measurement])
+    def _read(self, label: str, start: int, end: int) -> Iterator[bytes]:
+        return itertools.chain.from_iterable(self._database.read(kept, start, end) for kept in self._kept[label])
 
     def _result(self, window: Window, details: Details | None, missing: dict[Window, int],
                 changed: dict[Window, int]) -> WindowResult:
+        database, iggy = (sums.get(window, Sums()).points for sums in (self._sums.database, self._sums.iggy))
+        # Equal points of two policies in one topic have one key: their number tells what their keys do not.
         counts = (-1, -1, -1, -1) if details is None else (
-            missing.get(window, 0), changed.get(window, 0), details.repeated[window], details.extra[window])
-        return WindowResult(window.measurement, format_time(max(MIN_TIME, window.start)),
-                            self._sums.database.get(window, Sums()).points,
-                            self._sums.iggy.get(window, Sums()).points, *counts)
+            max(missing.get(window, 0), database - iggy), changed.get(window, 0), details.repeated[window],
+            details.extra[window])
+        return WindowResult(window.measurement, format_time(max(MIN_TIME, window.start)), database, iggy, *counts)
 
 
 def _time(option: str, text: str) -> int:
@@ -200,15 +224,21 @@ def _time(option: str, text: str) -> int:
 def _text(found: Verified) -> str:
     lines = [f"source {printable(found.source)}: {found.database_points:,} points of {found.measurements:,} "
              f"measurements in the database, {found.iggy_points:,} in Iggy, in {found.windows:,} windows"]
-    for one in found.differing:
+    wrong = [one for one in found.differing if one.missing or one.changed]
+    for one in wrong[:SHOWN_WINDOWS]:
         what = "not looked at one by one" if one.missing < 0 else (
             f"{one.missing:,} missing, {one.changed:,} changed, {one.repeated:,} repeated, "
             f"{one.only_in_iggy:,} only in Iggy")
         lines.append(f"  {printable(one.measurement)} from {one.start}: {one.database:,} points in the database, "
                      f"{one.iggy:,} in Iggy: {what}")
+    if len(wrong) > SHOWN_WINDOWS:
+        lines.append(f"  and {len(wrong) - SHOWN_WINDOWS:,} more windows; --json has all of them")
     lines += [f"  {printable(one)}" for one in found.examples]
     if found.rejected_rows:
         lines.append(f"{found.rejected_rows:,} rows of the database are rejected by the source, and were not compared")
+    if found.repeated or found.only_in_iggy:
+        lines.append(f"no errors: {found.repeated:,} points repeated (sent again, as after the death of a process), "
+                     f"{found.only_in_iggy:,} only in Iggy (not, or no longer, in the database)")
     lines.append("equal: Iggy has every point" if found.is_equal else
                  f"NOT EQUAL: {found.missing:,} points are missing, {found.changed:,} have other values")
     return "\n".join(lines)

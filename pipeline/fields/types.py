@@ -82,7 +82,8 @@ def _size(name: str) -> int:
 def namespace_of(config: Config, sink: int, bucket: str = "") -> str:
     """Where a sink's points are written to: within it a field of a measurement has one type."""
     influxdb = config.all_sinks()[sink].influxdb
-    return f"{influxdb.servers()[0]} {bucket or influxdb.bucket or influxdb.database}"
+    place = bucket or influxdb.bucket or influxdb.database
+    return " ".join((influxdb.servers()[0], place, influxdb.org or influxdb.org_id, influxdb.retention_policy)).rstrip()
 
 
 def declared_types(config: Config) -> dict[str, dict[str, FieldType]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import requests
 
+from tests.processes.test_source_verify import verify
 from tests.support.iggy_servers import RunningIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sources import FIRST_TIME, Source
@@ -31,3 +32,9 @@ def test_points_of_each_policy_name_it(tmp_path: Path, iggy: RunningIggy, stream
             assert [(point["tags"], point["fields"]) for _, point in found] == [
                 ({"t": "x"}, {"f": 2}), ({}, {"f": 1.0})]
             assert "a year" in found[0][0] and "autogen" in found[1][0]
+            assert verify(run)[0] == 0
+            # A point as the other policy has it, with another value.
+            requests.post(f"{server.url}/write", params={"db": "sandbox", "rp": "a year"}, headers=TOKEN,
+                          data=f"m f=2i {FIRST_TIME}", timeout=60).raise_for_status()
+            code, compared = verify(run)
+            assert (code, compared["database_points"], compared["iggy_points"], compared["missing"]) == (1, 3, 2, 1)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.schema import Config, MappingConfig, SinkConfig
+from pipeline.config.schema import Config, InfluxConfig, MappingConfig, SinkConfig
 from pipeline.coordinator.field_registry import FieldRegistry
 from pipeline.fields.types import FieldTypeRegistry, declared_types, namespace_of
 from pipeline.points.field_type import FieldType
@@ -148,3 +148,11 @@ def test_two_million_measurements_cost_no_more_than_the_limit() -> None:
     tracemalloc.stop()
     assert book.full
     assert used < 10_000_000
+
+
+def test_each_retention_policy_and_organisation_has_types_of_its_own() -> None:
+    servers = [InfluxConfig(database="d"), InfluxConfig(database="d", retention_policy="long"),
+               InfluxConfig(bucket="d", org="one"), InfluxConfig(bucket="d", org="two")]
+    config = Config(sinks=tuple(SinkConfig(name=str(number), topics=(), mapping=MappingConfig(), influxdb=server)
+                                for number, server in enumerate(servers)))
+    assert len({namespace_of(config, sink) for sink in range(4)}) == 4

@@ -65,3 +65,13 @@ def test_points_one_by_one() -> None:
     assert (details.missing(), details.changed()) == ({4}, {3})
     assert (details.repeated[window], details.extra[window]) == (1, 1)
     assert details.by_window({3, 4})[window] == 2
+
+
+def test_points_of_two_policies_in_one_topic_have_one_key() -> None:
+    window, details = Window("m", 0), Details()
+    details.expect(window, 1, 10)
+    details.expect(window, 1, 20)
+    details.found(window, 1, 20)
+    assert (len(details.missing()), details.changed()) == (1, set())
+    details.found(window, 1, 10)
+    assert (details.missing(), details.changed(), details.extra[window]) == (set(), set(), 0)

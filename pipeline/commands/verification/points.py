@@ -83,13 +83,14 @@ class PointReader:
         return split_points(message) if self._format == "line_protocol" else message.removesuffix(b"\n").split(b"\n")
 
     def place(self, point: bytes) -> tuple[str, int]:
-        """Measurement and time. Raises ValueError for what is not a point."""
+        """Measurement (another than the known ones as it is written) and time. Raises ValueError for what is not a
+        point."""
         if self._format == "line_protocol":
             name = _MEASUREMENT.match(point)
-            found = self._names.get(name[1]) if name else None
-            if found is None:
-                raise ValueError("another measurement")
-            return found, int(point.rpartition(b" ")[2])
+            if name is None:
+                raise ValueError("no measurement")
+            found = self._names.get(name[1])
+            return name[1].decode() if found is None else found, int(point.rpartition(b" ")[2])
         place = (self._json if self._format == "json" else self._msgpack).decode(point)
         return place.measurement, place.time
 
@@ -149,12 +150,16 @@ class Details:
         self.extra: Counter[Window] = Counter()
 
     def expect(self, window: Window, key: int, hashed: int) -> None:
-        """The database has a point."""
-        self._expected[key] = hashed, window
+        """The database has a point; other values of the same key belong to another policy in the same topic."""
+        if self._expected.setdefault(key, (hashed, window))[0] != hashed:
+            self._expected[key ^ hashed] = hashed, window
 
     def found(self, window: Window, key: int, hashed: int) -> None:
         """Iggy has a point; an older value of a point that has changed is none of another."""
         expected = self._expected.get(key)
+        if expected is not None and expected[0] != hashed and key ^ hashed in self._expected:
+            key ^= hashed
+            expected = self._expected[key]
         if expected is None:
             self.extra[window] += key not in self._seen
         elif expected[0] == hashed:
