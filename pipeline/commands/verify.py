@@ -17,7 +17,7 @@ from pipeline.commands.verification.reading import DatabasePoints, messages_of
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE
 from pipeline.config.schema import Config
-from pipeline.config.source_names import measurement_of, substitute_names, template_names
+from pipeline.config.source_names import alignment_of, measurement_of, substitute_names, template_names
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
@@ -85,6 +85,8 @@ class _Verification:
                  width: int) -> None:
         self._iggy = IggyConnection(config.iggy)
         self._source = source
+        self._alignment = alignment_of(source)
+        begin = self._alignment.floor(begin)
         self._database = DatabasePoints(source, logging.getLogger("verify"))
         #: Label of what is compared (a measurement; where policies have topics of their own, that of one policy) -> the
         #: window of time that is compared; and its names in the state.
@@ -198,8 +200,12 @@ class _Verification:
         return [self._result(window, details, lacking, differing) for window in windows]
 
     def _in_database(self, window: Window) -> Iterator[bytes]:
-        start, end = self._spans[window.measurement]
-        return self._read(window.measurement, max(start, window.start), min(end, window.start + self._sums.width))
+        """The points of a window. A query that groups by time is asked for whole intervals."""
+        (start, end), last = self._spans[window.measurement], window.start + self._sums.width
+        begin = max(start, self._alignment.floor(window.start))
+        points = self._read(window.measurement, begin, min(end, self._alignment.after(self._alignment.floor(last - 1))))
+        return (point for point in points if window.start <= self._place(point)[1] < last) \
+            if self._source.query else points
 
     def _read(self, label: str, start: int, end: int) -> Iterator[bytes]:
         return itertools.chain.from_iterable(self._database.read(kept, start, end) for kept in self._kept[label])

@@ -1,5 +1,7 @@
 """Chooses a source's dialect by its configuration and the server's version. Pure."""
 
+import re
+
 from pipeline.config.source_schema import SourceConfig
 from pipeline.wire.source import Language
 from stages.influxdb.flavour import Flavour, Version
@@ -40,6 +42,15 @@ def language_of(config: SourceConfig, version: Version) -> Language:
             config.query or "/" in config.influxdb.bucket)
         return "flux" if only_flux else "influxql"
     return config.language
+
+
+def mixes_strings(flavour: Flavour | None) -> bool:
+    """Whether Flux may give wrong strings, as InfluxDB OSS 2.7.10 to 2.8.0 does (see `language_of`). None: a server
+    that was not asked what it is."""
+    if flavour is None:
+        return True
+    numbers = tuple(int(one) for one in re.findall(r"\d+", flavour.version)[:3])
+    return flavour.product == "InfluxDB OSS" and (2, 7, 10) <= numbers <= (2, 8, 0)
 
 
 def may_fall_back(config: SourceConfig, version: Version, language: Language) -> bool:

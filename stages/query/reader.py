@@ -18,7 +18,14 @@ from pipeline.points.windows import TimeWindow, cut_before
 from pipeline.wire.source import Language
 from stages.influxdb.answers import OperatorNeeded, Retry
 from stages.influxdb.flavour import Flavour, Version
-from stages.languages.choice import dialect_of, language_mismatch, language_of, may_fall_back, version_to_query
+from stages.languages.choice import (
+    dialect_of,
+    language_mismatch,
+    language_of,
+    may_fall_back,
+    mixes_strings,
+    version_to_query,
+)
 from stages.languages.filters import choice_of
 from stages.languages.influxql import InfluxqlDialect
 from stages.languages.language import (
@@ -380,6 +387,11 @@ class SourceReader:
                     self.logger.warning("source %s: no database is mapped to the bucket, so it is read in Flux, whose "
                                         "answers are wrong on some servers where strings are empty; create a mapping "
                                         "(influx v1 dbrp create), or see docs/reference/source.rst, Languages",
+                                        self.config.name, extra=facts(source=self.config.name))
+                elif language == "flux" and mixes_strings(flavour):
+                    self.logger.warning("source %s: in Flux, InfluxDB 2.7.10 to 2.8.0 gives wrong values of string "
+                                        "fields that are empty at some times; language = \"influxql\" gives the right "
+                                        "ones, see docs/reference/source.rst, Languages",
                                         self.config.name, extra=facts(source=self.config.name))
                 self._known = version, language, dialect_of(self.config, language)
                 self.logger.info("source %s: reading %s in %s", self.config.name, flavour or version, language,

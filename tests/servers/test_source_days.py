@@ -5,6 +5,7 @@ from pathlib import Path
 import requests
 
 from pipeline.points.times import parse_time
+from tests.processes.test_source_verify import verify
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sources import Source
 
@@ -40,3 +41,8 @@ page_size = 12
         assert found == expected
         assert {later - time for (t, time, _), (u, later, _) in zip(found, found[1:], strict=False) if t == u} == {
             24 * 2 * half_hour, 25 * 2 * half_hour}
+        # In the middle of a day, whose point is at its beginning.
+        requests.post(f"{influxdb1}/write?db=days", data=f"m,t=a v=1i {FIRST + 241 * half_hour + 1}",
+                      timeout=60).raise_for_status()
+        code, compared = verify(run)
+        assert (code, compared["missing"], compared["changed"], compared["only_in_iggy"]) == (1, 0, 1, 0)
