@@ -115,6 +115,9 @@ class SourcePreview(Struct, frozen=True):
 def preview_source(config: Config, source: SourceConfig, names: Sequence[str], count: int) -> SourcePreview:
     """Looks at a source. `names`: measurements, or patterns of them; without, the first ones. `count`: sample messages
     of each. Raises PipelineError if the database cannot be asked."""
+    seen: dict[str, logging.LogRecord] = {}
+    # Samples have readers of their own, each of which says what the first one has said.
+    _LOGGER.filters[:] = [lambda record: seen.setdefault(record.getMessage(), record) is record]
     reader = SourceReader(source, _LOGGER)
     found = _tried(source, reader.discover)
     chosen = [name for name in found.measurements if not names or matches_any(name, tuple(names))]
