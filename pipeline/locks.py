@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.addresses import names_of
+from pipeline.config.patterns import is_pattern
 from pipeline.config.schema import Config, Subscription
 from pipeline.errors import PipelineError
 from pipeline.files import OTHERS, check_own_folder, describe, open_own
@@ -267,9 +268,11 @@ class FoundTopicLocks:
         """Locks a topic for its consumer, unless a group reads it. Raises Locked."""
         if not topic.group:
             what = f"reads {topic.label()} of {self._label} as consumer \"{topic.consumer}\" already"
+            # A topic that is named like a pattern is not the pattern, which has a lock of its own.
+            named = "named " if is_pattern(topic.stream) or is_pattern(topic.topic) else ""
             if self._part:
-                self._locks.take_name(_names(self._servers, topic, ""), what, shared=True)
-            self._locks.take_name(_names(self._servers, topic, self._part), what)
+                self._locks.take_name(_names(self._servers, topic, named), what, shared=True)
+            self._locks.take_name(_names(self._servers, topic, named + self._part), what)
 
 
 def _names(servers: list[str], source: Subscription, part: str) -> list[str]:
