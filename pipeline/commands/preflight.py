@@ -85,15 +85,19 @@ def check_sources(config: Config, logger: logging.Logger) -> None:
             logger.warning("source %s: %s; starting, and retrying it", source.name, answer.message)
 
 
-def source_failure(source: SourceConfig, config: Config, logger: logging.Logger) -> Retry | OperatorNeeded | None:
-    """Why the query of a source fails; None if it succeeds. Raises PipelineError for an unusable file."""
-    return _checked_apart(source, config) if source.influxdb.transport == "flight" else _checked(source, logger)
+def source_failure(source: SourceConfig, config: Config, logger: logging.Logger,
+                   warns: bool = False) -> Retry | OperatorNeeded | None:
+    """Why the query of a source fails; None if it succeeds. `warns`: logs that it reads no measurement (not over
+    Flight). Raises PipelineError for an unusable file."""
+    return _checked_apart(source, config) if source.influxdb.transport == "flight" else _checked(source, logger, warns)
 
 
-def _checked(source: SourceConfig, logger: logging.Logger) -> Retry | OperatorNeeded | None:
+def _checked(source: SourceConfig, logger: logging.Logger, warns: bool = False) -> Retry | OperatorNeeded | None:
     """Why the query fails; None if it succeeds. Raises PipelineError for an unusable file."""
     try:
-        SourceReader(source, logger).check()
+        if not SourceReader(source, logger).check() and warns:
+            logger.warning("source %s: no measurement of the database matches `measurements`: nothing is read yet",
+                           source.name)
     except QueryFailed as failed:
         return failed.answer
     return None

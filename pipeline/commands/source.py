@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from pipeline.commands.status import span
 from pipeline.config.inputs import ConfigInputs
 from pipeline.config.load import DATABASE, SOURCE_CONNECTION
 from pipeline.config.schema import Config
-from pipeline.config.source_names import alignment_of
+from pipeline.config.source_names import alignment_of, measurement_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.locks import Locked, Locks
@@ -162,16 +163,19 @@ def _one_of(found: Sequence[StoredState], name: str | None) -> StoredState:
 def planned(source: SourceConfig, state: SourceState, measurements: Sequence[str],
             watermark: int | None) -> list[Reset]:
     """What a reset to a watermark (None: to where the source begins) changes. Raises PipelineError for measurements
-    that the state does not have."""
-    for name in measurements:
-        if name not in state.watermarks:
+    that the state does not have. A plain name stands for the measurement in every retention policy that is read."""
+    kept = {name: [name] if name in state.watermarks else
+            [one for one in sorted(state.watermarks) if measurement_of(source, one).name == name]
+            for name in measurements}
+    for name, found in kept.items():
+        if not found:
             similar = difflib.get_close_matches(name, state.watermarks, 5) or sorted(state.watermarks)[:5]
             raise PipelineError(f"source {source.name} has read no measurement {name}; it has read " + (
                 f"{len(state.watermarks)}, such as {', '.join(similar)}" if similar else "none"))
     begin = begin_of(source, state.begun)
     after = begin if watermark is None else watermark
     return [Reset(name, state.watermarks[name], after, watermark)
-            for name in dict.fromkeys(measurements or sorted(state.watermarks))]
+            for name in dict.fromkeys(itertools.chain(*kept.values()) if measurements else sorted(state.watermarks))]
 
 
 def described(stored: StoredState, resets: Sequence[Reset]) -> list[str]:

@@ -19,6 +19,7 @@ from pipeline.commands.preview import MOST_MEASUREMENTS
 from pipeline.commands.verification.reading import DatabasePoints
 from pipeline.config.patterns import matches_any
 from pipeline.config.schema import Config
+from pipeline.config.source_names import measurement_of
 from pipeline.config.source_schema import SourceConfig
 from pipeline.errors import PipelineError
 from pipeline.iggy.connection import IggyConnection
@@ -120,7 +121,8 @@ def preview_source(config: Config, source: SourceConfig, names: Sequence[str], c
     _LOGGER.filters[:] = [lambda record: seen.setdefault(record.getMessage(), record) is record]
     reader = SourceReader(source, _LOGGER)
     found = _tried(source, reader.discover)
-    chosen = [name for name in found.measurements if not names or matches_any(name, tuple(names))]
+    chosen = [name for name in found.measurements if not names or matches_any(name, tuple(names))
+              or matches_any(measurement_of(source, name).name, tuple(names))]
     if names and not chosen:
         known = ", ".join(found.measurements[:5])
         raise PipelineError(f"source {source.name}: no measurement matches {', '.join(names)}; there are "

@@ -355,8 +355,9 @@ class SourceReader:
         except QueryError as error:
             raise to_failure(error) from None
 
-    def check(self) -> None:
-        """Tries the custom query, or the list of measurements, once and with short timeouts. Raises QueryFailed."""
+    def check(self) -> bool:
+        """Tries the custom query, or the list of measurements, once and with short timeouts. Whether there is something
+        to read. Raises QueryFailed."""
         connect, silence = self._transport.timeout
         self._transport.timeout = min(connect, CHECK_SECONDS), min(silence, CHECK_SECONDS)
         if self.config.query:
@@ -364,8 +365,8 @@ class SourceReader:
             start = alignment.floor(0)
             self.read(self.config.measurement, TimeWindow(start, alignment.after(start)),
                       self.limits(whole=True))
-        else:
-            self.discover()
+            return True
+        return bool(self.discover().measurements)
 
     def _dialect(self) -> tuple[Version, Language, Dialect]:
         """Version, language and dialect; with version = "auto" detected by the first call that gets an answer."""

@@ -9,9 +9,12 @@ from click.testing import CliRunner
 
 from pipeline.cli import main
 from pipeline.commands.config import load_config
+from pipeline.commands.source import planned
+from pipeline.config.source_names import qualified
+from pipeline.errors import PipelineError
 from pipeline.locks import Locks
 from pipeline.points.times import MIN_TIME, parse_time
-from pipeline.source_coordinator.state import SourceState
+from pipeline.source_coordinator.state import SourceState, identity_of
 from pipeline.source_coordinator.state_file import StateFile
 from pipeline.source_coordinator.state_store import lock_states
 
@@ -166,3 +169,16 @@ def test_what_does_not_fit_is_said_and_changes_nothing(config: Path, arguments: 
     assert code == 1 and words in text
     after = {path.name: path.read_bytes() for path in config.parent.glob("weather.json*") if path.suffix != ".lock"}
     assert after == before
+
+
+def test_a_plain_name_stands_for_the_measurement_in_every_policy(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(CONFIG.format(folder=tmp_path).replace("overlap_ms = 60000", 'retention_policies = ["*"]')
+                    .replace('stream = "s"', 'stream = "s"\ntopic = "{retention_policy}"'))
+    [source] = load_config(str(path)).sources
+    kept = [qualified(policy, name) for policy in ("a b", "c") for name in ("rain", 'wi"nd')]
+    state = SourceState(identity_of(source), 0, dict.fromkeys(kept, 7))
+    found = [one.measurement for one in planned(source, state, ["rain", kept[3], kept[0]], 9)]
+    assert found == [kept[0], kept[2], kept[3]]
+    with pytest.raises(PipelineError, match="no measurement wind"):
+        planned(source, state, ["wind"], 9)

@@ -135,7 +135,7 @@ def _source_checks(config: Config, source: SourceConfig) -> Iterator[ConnectionC
     server = f"source {source.name}: {', '.join(source.influxdb.servers())}"
     what = "login and the query" if source.query else "login and the list of measurements"
     try:
-        failure = source_failure(source, config, logging.getLogger("check"))
+        failure = source_failure(source, config, logging.getLogger("check"), warns=True)
     except PipelineError as error:
         yield ConnectionCheck(server, what, False, str(error))
         return
