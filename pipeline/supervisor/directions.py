@@ -227,7 +227,8 @@ class SourceDirection(BaseDirection[source_wire.SourceStatus]):
     def label(self) -> str:
         """The processes, for the log line at the start."""
         sources = len(self._plan.config.sources)
-        return f" for {sources} sources: query, {self._plan.encoders} converters, produce, 1 coordinator"
+        return (f" for {sources} source{'' if sources == 1 else 's'}: query, {self._plan.encoders} converters, "
+                "produce, 1 coordinator")
 
     def summary(self) -> tuple[bool, str]:
         """See the base class. A batch job that found nothing to read in one of its sources has not done its work."""

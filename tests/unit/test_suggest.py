@@ -123,7 +123,7 @@ def test_of_several_times_the_messages_own_is_taken_and_a_missing_one_has_a_stan
     ([True, "off"], "boolean", {}),
     ([1, "open"], "string", {}),
     ([2**60, 1], "integer", {}),
-    ([2**63 + 1, 1], "unsigned", {}),
+    ([2**63 + 1, 1], "unsigned", {}), ([-2**63, 2**63 - 1], "integer", {}),
     (["007", "042"], None, {}),
     ([1, [2]], "string", {}),
 ])

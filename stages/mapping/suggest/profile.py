@@ -137,7 +137,7 @@ class PathProfile:
         if len(text) > 15:
             value = abs(int(text)) if len(text) < 40 else 2**70
             self.beyond_53 += value > 2**53
-            self.beyond_i64 += value >= 2**63
+            self.beyond_i64 += value >= 2**63 + (text[0] == "-")
             self.beyond_u64 += value >= 2**64
 
 
