@@ -23,6 +23,7 @@ def test_both_sides_write_the_same_points(name: str) -> None:
     table = bench.measure([name], batches=1, messages=100)
     assert [row.name for row in table.rows] == [name]
     assert table.geomean == table.worst == table.rows[0].ratio > 0
+    assert table.zlib_geomean == table.zlib_worst == table.rows[0].zlib_ratio > 0
 
 
 def test_the_same_numbers_give_the_same_messages(tmp_path: Path) -> None:
@@ -64,8 +65,8 @@ def test_each_preset_is_measured_with_its_own_message() -> None:
 
 
 def test_a_table_says_whether_it_is_fast_enough() -> None:
-    row = bench.Row("a", "b", 100, 1.0, 2.0, 2.0)
-    slow = bench.Table([row], bench.COMMITTED_GEOMEAN * 0.5, bench.COMMITTED_WORST)
-    fast = bench.Table([row], bench.COMMITTED_GEOMEAN, bench.COMMITTED_WORST)
+    row = bench.Row("a", "b", 100, 1.0, 2.0, 2.0, 2.5)
+    slow = bench.Table([row], bench.COMMITTED_GEOMEAN * 0.5, bench.COMMITTED_WORST, 2.5, 2.5)
+    fast = bench.Table([row], bench.COMMITTED_GEOMEAN, bench.COMMITTED_WORST, 2.5, 2.5)
     assert bench.is_fast_enough(fast) and "good" in bench.verdict(fast)
     assert not bench.is_fast_enough(slow) and "TOO SLOW" in bench.verdict(slow)
