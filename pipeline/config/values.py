@@ -123,7 +123,7 @@ class Reading:
         origin, arguments = typing.get_origin(expected), typing.get_args(expected)
         if choices := _tagged(expected):
             return self._one_of(value, choices, key)
-        if isinstance(value, list):
+        if isinstance(value, list) and origin in (typing.Union, types.UnionType):
             # Where one text, or several, are allowed.
             listed = [one for one in arguments if typing.get_origin(one) is tuple]
             origin, arguments = (tuple, typing.get_args(listed[0])) if listed else (origin, arguments)
@@ -131,10 +131,6 @@ class Reading:
             return self._list(value, arguments[0], key)
         if origin is dict:
             return self._dictionary(value, arguments[1], key)
-        if isinstance(value, list) and origin in (typing.Union, types.UnionType):
-            lists = [one for one in arguments if typing.get_origin(one) is tuple]
-            if lists:
-                return self.value(value, lists[0], key)
         if expected is Any or isinstance(value, dict) and typing.Any in _flat(expected):
             return self._anything(value, key)
         return self._scalar(value, expected, key)
