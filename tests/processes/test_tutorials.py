@@ -108,9 +108,12 @@ class Reader:
 def test_a_tutorial_does_what_it_says(page: Path, tmp_path: Path) -> None:
     path = [str(BIN), os.environ["PATH"]]
     with Machine(tmp_path) as machine:
+        if machine.path_of(BIN) != BIN:
+            path.insert(0, machine.command("pipeline", [
+                f'PYTHONPATH={machine.path_of(ROOT)} exec {machine.path_of(BIN)}/python -m pipeline "$@"']))
         if helm := os.environ.get("HELM"):
             path.append(str(Path(helm).parent))
-        machine.link("deploy", ROOT / "deploy")  # of the clone, where a page needs one
+        machine.link("deploy", machine.path_of(ROOT) / "deploy")  # of the clone, where a page needs one
         reader = Reader(machine, page, os.pathsep.join(path))
         reader.follow()
         manifests = [document for text in machine.files("*.yaml") for document in yaml.safe_load_all(text)

@@ -23,22 +23,26 @@ from pipeline.testbed.harness.waiting import wait_until
 
 #: Where the reader works: an empty folder, and HOME.
 HOME = "/mnt"
+#: Where it also has what lies in a folder that it, or a host of a page, has of its own: 0, 1 and so on, and commands.
+MOVED = "/srv"
 #: Folders that a machine has of its own.
-OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run", HOME)
+OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run", HOME, MOVED)
 #: What the machine does at its start: its own loopback device and folders, in which the paths that are given can be
-#: seen, too. It ends with its standard input.
+#: seen, too, and in MOVED. It ends with its standard input.
 _SETUP = f"""
 set -e
 ip link set lo up
-opened=()
+opened=() count=0
 for path in "$@"; do
     exec {{number}}<"$path"
     opened+=($number)
 done
 for folder in {' '.join(OWN)}; do mount -t tmpfs none $folder; done
 for path in "$@"; do
-    mkdir -p "$path"
-    mount --no-canonicalize --bind /proc/self/fd/${{opened[0]}} "$path"
+    for place in "$path" {MOVED}/$((count++)); do
+        mkdir -p "$place"
+        mount --no-canonicalize --bind /proc/self/fd/${{opened[0]}} "$place"
+    done
     exec {{opened[0]}}<&-
     opened=("${{opened[@]:1}}")
 done
@@ -78,8 +82,8 @@ class Machine:
         needed = [Path(path).absolute() for path in (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]),
                                                       *sys.path)]
         hidden = {path for path in needed if path.is_dir() and any(path.is_relative_to(own) for own in OWN)}
-        outermost = [path for path in hidden if not any(other in path.parents for other in hidden)]
-        self._maker = subprocess.Popen([*_MAKE, "bash", "-c", _SETUP, "machine", *map(str, outermost)],
+        self._moved = [path for path in hidden if not any(other in path.parents for other in hidden)]
+        self._maker = subprocess.Popen([*_MAKE, "bash", "-c", _SETUP, "machine", *map(str, self._moved)],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._maker.stdout is not None
         if self._maker.stdout.readline() != b"ready\n":
@@ -98,6 +102,17 @@ class Machine:
         for name, terminal in self._terminals.items():
             terminal.close()
             (self._logs / f"terminal-{name}.log").write_text(terminal.text)
+
+    def path_of(self, path: Path) -> Path:
+        """A path that also hosts see which have temporary folders of their own."""
+        return next((Path(MOVED) / str(number) / path.relative_to(moved) for number, moved in enumerate(self._moved)
+                     if path.is_relative_to(moved)), path)
+
+    def command(self, name: str, lines: list[str]) -> str:
+        """Makes a command of a shell's lines. Returns its folder."""
+        self.run(["sh", "-c", 'mkdir -p "$1" && cat > "$1/$2" && chmod +x "$1/$2"', "sh", f"{MOVED}/bin", name],
+                 "\n".join(["#!/bin/sh", *lines, ""]).encode())
+        return f"{MOVED}/bin"
 
     def run(self, command: list[str], given: bytes = b"") -> str:
         """Runs a command on it to its end, with this standard input. Returns its output."""
