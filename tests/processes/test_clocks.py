@@ -9,7 +9,7 @@ from pipeline.testbed.harness.clocks import Clock
 from pipeline.testbed.harness.waiting import wait_until
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.sinks import TARGETS, TOPIC, SandboxInflux, Sink, message, numbers, send
-from tests.support.sources import Source, write
+from tests.support.sources import Source, soon, write
 
 HOUR = 3_600
 SOURCE = TARGETS["v2"]
@@ -79,7 +79,7 @@ def test_points_that_come_while_the_clock_is_ahead_are_not_missed(
         write(influxdb, [f"m v=2i {time.time_ns()}"])
         clock.set(0)
         wait_until(lambda: values(run) == {1, 2}, "what came meanwhile")
-        write(influxdb, [f"m v=3i {time.time_ns()}"])
+        write(influxdb, [f"m v=3i {soon()}"])
         wait_until(lambda: values(run) == {1, 2, 3}, "what came after")
         run.wait_for_log("the clock was set back by 3600 s")
         assert "fault" not in run.log()

@@ -3,7 +3,6 @@
 import json
 import re
 import resource
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +17,7 @@ from pipeline.wire import source as source_wire
 from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.sinks import SandboxInflux
-from tests.support.sources import FIRST_TIME, Source, check, identity, lines_of, write
+from tests.support.sources import FIRST_TIME, Source, check, identity, lines_of, soon, write
 
 FLIGHT = 'database = "sandbox"\ntoken = "sandbox-token"\ntransport = "flight"'
 #: flavour, language -> `[sources.influxdb]` and more of `[[sources]]`.
@@ -238,7 +237,7 @@ def test_a_full_disk_under_the_state_is_waited_for(
     coordinator = status.pids["source-coordinator"]
     # As a full disk: no file of the coordinator may grow, its log neither.
     resource.prlimit(coordinator, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    now = time.time_ns()
+    now = soon()
     write(influxdb, [f"m,device=d0 f={n}.5 {now + n}" for n in range(300)])
     run.wait_for(lambda status: "state.json cannot be written" in status.retrying.get("source-coordinator", ""))
     resource.prlimit(coordinator, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -28,7 +28,7 @@ from tests.support.iggy_servers import RunningIggy, SandboxIggy
 from tests.support.influxdb_servers import running_influxdb
 from tests.support.relay import relay_to
 from tests.support.sinks import SandboxInflux
-from tests.support.sources import Source
+from tests.support.sources import Source, soon
 
 #: Kind of a topic's option. Source: `pipeline.testbed.sandbox.iggy.protocol`.
 UINT64 = 12
@@ -172,7 +172,7 @@ def test_a_mark_that_is_moved_under_a_pipeline_stops_it(start: Start, sandbox_v1
     code, text = offsets(run, "reset", "--to", "earliest")
     assert code == 1 and f"keeps a state in {stream}/state" in text
     assert offsets(run, "reset", "--to", "earliest", "--force")[0] == 0
-    write(sandbox_v1, 10, 2, time.time_ns())
+    write(sandbox_v1, 10, 2, soon())
     assert run.ends() == 1
     assert "(pipeline offsets, process" in run.log()
 
@@ -189,7 +189,7 @@ def test_of_two_pipelines_on_two_hosts_the_first_stops(
         second = start(address=address)
         second.wait_for(lambda status: status.ready)
         # Where both will still read.
-        write(sandbox_v1, 50, 2, time.time_ns() + 2 * 10**9)
+        write(sandbox_v1, 50, 2, soon())
         assert first.ends() == 1
         assert "(pipeline start, process" in first.log()
         wait_until(lambda: set(numbers(second)) == set(range(52)), "the points that came later")

@@ -23,7 +23,7 @@ from stages.produce.sender import fit_name
 from tests.support.iggy_servers import SandboxIggy
 from tests.support.influxdb_servers import running_influxdb, running_influxdb1
 from tests.support.sinks import SandboxInflux
-from tests.support.sources import Source, identity, read_partitions
+from tests.support.sources import Source, identity, read_partitions, soon
 
 POINTS = 20_000
 FIRST_TIME = 1_700_000_000_000_000_000
@@ -94,12 +94,6 @@ def check_all(points: list[dict[str, Any]], count: int, once: bool = True) -> No
     for p in points:
         assert p == point(p["fields"]["count"])
         assert isinstance(p["fields"]["whole"], float)
-
-
-def soon() -> int:
-    """A time that no window has passed when the point is stored: the server stores a point milliseconds after the time
-    that it gives it."""
-    return time.time_ns() + 2 * 10**9
 
 
 def test_every_point_comes_once_with_its_types_and_the_source_ends(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,6 +25,11 @@ OFTEN = """poll_interval_ms = 100
 idle_interval_ms = 1_000
 buffer_duration_ms = 0
 discovery_interval_ms = 500"""
+
+
+def soon() -> int:
+    """A time that no window has passed when a point of it is stored, which takes a moment: `OFTEN` waits for none."""
+    return time.time_ns() + 2 * 10**9
 
 
 class Source(SourceRun):
